@@ -1,0 +1,49 @@
+//! Reads what arrives: an attestation as Chainloop, or anyone who speaks in-toto, sends it.
+//!
+//! [`Attestation::parse`] takes the bytes of a request and says what they are: a bare DSSE envelope or a
+//! Sigstore bundle around one, the in-toto statement inside it, and, where the predicate is Chainloop's,
+//! the workflow run, the materials and the verdict of the policies.
+//! [`compose`] is the way back, for whoever has a build and wants an attestation over it.
+//!
+//! Everything here is a function of its input: no clock, no network, no environment. Signatures are read
+//! but not verified, since that needs keys, and keys belong to an organization.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod attestation;
+mod base64;
+mod bundle;
+pub mod compose;
+mod digest;
+mod envelope;
+mod error;
+mod json;
+mod material;
+mod predicate;
+mod scan;
+mod statement;
+
+pub use attestation::{Attestation, Form};
+pub use digest::{Digest, InvalidDigest};
+pub use envelope::{Envelope, PAYLOAD_TYPE, Signature, pae};
+pub use error::Error;
+pub use material::{Material, MaterialType};
+pub use predicate::{Metadata, Policy, PolicyStatus, Predicate, Strategy};
+pub use statement::{CHAINLOOP_PREDICATE_TYPE, Statement, Subject};
+
+/// The largest body an intake takes in: Lambda hands over no more. The caller checks it, since only the
+/// caller knows which door the bytes came through; what is uploaded by itself may be larger.
+pub const MAX_BYTES: usize = 6 * 1024 * 1024;
+
+/// How deep the JSON may nest, in the received document and again in the payload. Chainloop's goes to ten.
+pub const MAX_DEPTH: usize = 64;
+
+/// How many subjects a statement may have. A release of everything a large monorepo makes has thousands.
+pub const MAX_SUBJECTS: usize = 10_000;
+
+/// How many materials a predicate may list. Each becomes an object to fetch, and every delivery walks them
+/// all; contracts list tens, and a thousand descriptors still fit the 400 KB of a ledger item.
+pub const MAX_MATERIALS: usize = 1_000;
+
+#[cfg(test)]
+mod samples;

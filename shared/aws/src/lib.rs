@@ -1,0 +1,72 @@
+//! The pipeline's platform on AWS, and the Lambda functions' entry points.
+//!
+//! Only this crate names an AWS service's SDK or a Lambda type.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod lambda;
+mod platform;
+mod settings;
+mod table;
+
+use std::cell::OnceCell;
+
+pub use lambda::{api, authorizer, deliver, reconciler};
+pub use settings::{Error, Settings};
+
+/// DynamoDB, S3, SQS, Secrets Manager and Lambda, with clients made when they are first used.
+pub struct Aws {
+    settings: Settings,
+    config: aws_types::SdkConfig,
+    dynamodb: OnceCell<aws_sdk_dynamodb::Client>,
+    s3: OnceCell<aws_sdk_s3::Client>,
+    sqs: OnceCell<aws_sdk_sqs::Client>,
+    secrets: OnceCell<aws_sdk_secretsmanager::Client>,
+    lambda: OnceCell<aws_sdk_lambda::Client>,
+}
+
+impl Aws {
+    /// From the environment alone: a function has everything there, and looking elsewhere costs start-up time.
+    pub fn from_env() -> Result<Self, Error> {
+        let settings = Settings::from_env(|name| std::env::var(name).ok())?;
+        let config = settings.sdk_config();
+        Ok(Self {
+            settings,
+            config,
+            dynamodb: OnceCell::new(),
+            s3: OnceCell::new(),
+            sqs: OnceCell::new(),
+            secrets: OnceCell::new(),
+            lambda: OnceCell::new(),
+        })
+    }
+
+    fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
+        self.dynamodb.get_or_init(|| aws_sdk_dynamodb::Client::new(&self.config))
+    }
+
+    fn s3(&self) -> &aws_sdk_s3::Client {
+        self.s3.get_or_init(|| {
+            use aws_sdk_s3::config::{Builder, RequestChecksumCalculation};
+            let config = Builder::from(&self.config)
+                // A bucket's own host name exists on AWS alone.
+                .force_path_style(self.settings.endpoint.is_some())
+                // We name the SHA-256 of what we put; a second checksum would only cost time.
+                .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+                .build();
+            aws_sdk_s3::Client::from_conf(config)
+        })
+    }
+
+    fn sqs(&self) -> &aws_sdk_sqs::Client {
+        self.sqs.get_or_init(|| aws_sdk_sqs::Client::new(&self.config))
+    }
+
+    fn secrets(&self) -> &aws_sdk_secretsmanager::Client {
+        self.secrets.get_or_init(|| aws_sdk_secretsmanager::Client::new(&self.config))
+    }
+
+    fn lambda(&self) -> &aws_sdk_lambda::Client {
+        self.lambda.get_or_init(|| aws_sdk_lambda::Client::new(&self.config))
+    }
+}

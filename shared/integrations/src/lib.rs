@@ -1,0 +1,192 @@
+//! Where attestations go: what an integration is, the list of all of them, and one module per third party.
+//!
+//! A third party is described by constants and two input types, and spoken to by four functions
+//! (`register`, `attach`, `deliver`, `preview`). Only a delivery function runs those; everything else
+//! (catalogue, CLI, documents, validation) walks [`ALL`], which holds descriptions and no behaviour,
+//! so that no function carries another integration's code.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod error;
+#[cfg(test)]
+mod fixture;
+pub mod guac;
+pub mod http;
+pub mod inputs;
+pub mod webhook;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use attestation::{Attestation, Digest, Material, MaterialType};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use serde_json::{Map, Value};
+
+pub use error::{Answer, Error, Kind};
+pub use http::Http;
+pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
+
+/// A kind of third party that attestations can be delivered to.
+///
+/// All that the rest of the system knows of a third party is here; its id occurs nowhere else.
+#[expect(
+    async_fn_in_trait,
+    reason = "always reached by type, on one thread; nothing needs Send"
+)]
+pub trait Integration: Sized + 'static {
+    /// Kebab case; queue, function, secret and page names derive from it.
+    const ID: &'static str;
+    const VERSION: &'static str;
+    /// One sentence for the catalogue.
+    const DESCRIPTION: &'static str;
+    /// Material types that are sent along; a delivery waits for these.
+    const MATERIALS: &'static [MaterialType];
+    /// Without any material there is nothing to deliver.
+    const MATERIALS_ONLY: bool = false;
+
+    /// What an operator fills in once per organization.
+    type Registration: Inputs;
+    /// What an operator fills in per workflow.
+    type Attachment: Inputs;
+
+    /// Asks the third party whether deliveries could work, leaving no trace there where it offers a way.
+    async fn register(http: &Http, registration: &Self::Registration) -> Result<(), Error>;
+
+    /// As [`register`](Self::register), for what the attachment adds.
+    async fn attach(
+        http: &Http,
+        registration: &Self::Registration,
+        attachment: &Self::Attachment,
+    ) -> Result<(), Error>;
+
+    /// Sends. What [`Delivery::progress`] says was done already is not repeated.
+    async fn deliver(
+        http: &Http,
+        host: &dyn Host,
+        delivery: &Delivery<'_, Self>,
+    ) -> Result<Outcome, Error>;
+
+    /// What [`deliver`](Self::deliver) would send, secrets masked; nothing is sent.
+    async fn preview(host: &dyn Host, delivery: &Delivery<'_, Self>)
+    -> Result<Vec<Preview>, Error>;
+}
+
+/// One attestation on its way to one attachment.
+#[derive(Debug)]
+pub struct Delivery<'a, I: Integration> {
+    /// Stable over retries and redrives: the key by which a third party can recognise a repeat.
+    pub id: &'a str,
+    pub registration: &'a I::Registration,
+    pub attachment: &'a I::Attachment,
+    pub attestation: &'a Attestation,
+    pub workflow: &'a Workflow,
+    /// Subscribed materials that can be sent, in the order of the predicate.
+    pub materials: &'a [Material],
+    /// Subscribed materials that never came; named in the receipt.
+    pub missing: &'a [Material],
+    /// Step → receipt of what earlier attempts finished.
+    pub progress: &'a BTreeMap<String, Value>,
+}
+
+/// Which workflow's run made the attestation.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Workflow {
+    /// Chainloop's workflow id; empty when the attestation carries none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    pub project: String,
+    pub name: String,
+}
+
+/// What an integration may ask of whoever runs it.
+pub trait Host {
+    /// A material's bytes, inline or stored, checked against its digest.
+    fn content<'a>(&'a self, material: &'a Material) -> LocalBoxFuture<'a, Result<Bytes, Error>>;
+
+    /// Keeps a finished step, under the lease, before the next one begins.
+    fn record<'a>(&'a self, step: &'a str, receipt: Value)
+    -> LocalBoxFuture<'a, Result<(), Error>>;
+
+    /// Seconds since 1970, for signatures that carry a time.
+    fn unix_secs(&self) -> u64;
+}
+
+/// How a delivery went, when nothing is wrong. Everything else is an [`Error`] with a [`Kind`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The third party has it; the receipt says what it called it.
+    Delivered(Map<String, Value>),
+    /// Rightly not sent.
+    Skipped(String),
+    /// Not yet, for a reason that costs no attempt.
+    ContinueAfter { delay: Duration, reason: String },
+}
+
+/// A request as it would be sent.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Preview {
+    pub method: String,
+    /// Without what is secret in it.
+    pub target: String,
+    pub headers: BTreeMap<String, String>,
+    /// Of the body as it would be sent.
+    pub digest: Digest,
+    pub size_bytes: u64,
+    /// The body as text, cut at 64 KiB.
+    pub body: String,
+}
+
+/// What is known of an integration without being able to speak to it.
+#[derive(Debug)]
+pub struct Description {
+    pub id: &'static str,
+    pub version: &'static str,
+    pub description: &'static str,
+    pub materials: &'static [MaterialType],
+    pub materials_only: bool,
+    /// JSON Schema (draft 2020-12) of the registration's inputs; flat.
+    pub registration_schema: fn() -> Value,
+    /// JSON Schema of the attachment's inputs; flat.
+    pub attachment_schema: fn() -> Value,
+    /// All that is wrong with a registration's inputs, secrets among them.
+    pub check_registration: fn(&Map<String, Value>) -> Vec<Fault>,
+    /// All that is wrong with an attachment's inputs.
+    pub check_attachment: fn(&Map<String, Value>) -> Vec<Fault>,
+}
+
+impl Description {
+    const fn of<I: Integration>() -> Self {
+        Self {
+            id: I::ID,
+            version: I::VERSION,
+            description: I::DESCRIPTION,
+            materials: I::MATERIALS,
+            materials_only: I::MATERIALS_ONLY,
+            registration_schema: inputs::schema::<I::Registration>,
+            attachment_schema: inputs::schema::<I::Attachment>,
+            check_registration: inputs::check::<I::Registration>,
+            check_attachment: inputs::check::<I::Attachment>,
+        }
+    }
+}
+
+/// Calls `$with!(Type, Type, …)` with every integration, sorted by id: the one list.
+#[macro_export]
+macro_rules! for_all_integrations {
+    ($with:ident) => {
+        $with! { $crate::guac::Guac, $crate::webhook::Webhook }
+    };
+}
+
+macro_rules! describe {
+    ($($integration:ty),+) => { &[$(Description::of::<$integration>()),+] };
+}
+
+/// Every integration there is, sorted by id.
+pub static ALL: &[Description] = for_all_integrations!(describe);
+
+/// The description of the integration with this id.
+pub fn find(id: &str) -> Option<&'static Description> {
+    ALL.iter().find(|description| description.id == id)
+}

@@ -1,0 +1,26 @@
+//! What happens: attestations are taken in, fanned out, delivered and reconciled.
+//!
+//! Everything here runs over a [`Platform`], the world as the pipeline sees it, and knows neither
+//! AWS nor any integration by name. So the same code runs on Lambda, in tests and in simulation.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![expect(async_fn_in_trait, reason = "always static dispatch on one thread; nothing needs Send")]
+
+pub mod api;
+pub mod attach;
+pub mod check;
+pub mod clock;
+pub mod deliver;
+pub mod deliveries;
+pub mod intake;
+pub mod ledger;
+pub mod memory;
+pub mod platform;
+pub mod reconcile;
+pub mod register;
+pub mod rows;
+pub mod schedule;
+pub mod tokens;
+
+pub use clock::Timestamp;
+pub use platform::Platform;

@@ -1,0 +1,166 @@
+//! What can be typed: the tree of commands, and the flags that all of them have.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::output::{self, Format};
+use crate::{attestation, bootstrap, delivery, integration};
+
+/// Send your attestations on to the tools that work with them
+#[derive(Debug, Parser)]
+#[command(
+    name = "chainloop",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done · 1 failed · 2 wrongly used · 3 a delivery failed · 4 a delivery \
+                  is not final yet\n\nExample:\n  chainloop integration available list"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// How results are printed: table or json
+    #[arg(short, long, global = true, default_value = "table", value_name = "FORMAT")]
+    pub output: Format,
+    /// The API token
+    #[arg(short, long, global = true, env = "CHAINLOOP_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Where the API is
+    #[arg(long, global = true, env = "CHAINLOOP_URL", visible_alias = "control-plane")]
+    pub url: Option<String>,
+    /// Do not ask before something is deleted
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+    /// Show each request
+    #[arg(long, global = true)]
+    pub debug: bool,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What attestations can be sent to
+    #[command(subcommand)]
+    Integration(integration::Command),
+    /// Push attestations
+    #[command(subcommand, visible_alias = "att")]
+    Attestation(attestation::Command),
+    /// What became of each attestation at each attachment
+    #[command(subcommand)]
+    Delivery(delivery::Command),
+    /// Make the first organization and its token (needs AWS credentials)
+    Bootstrap(bootstrap::Bootstrap),
+    /// The version of this command
+    #[command(after_help = "Example:\n  chainloop version -o json")]
+    Version,
+    /// A script that completes commands in a shell
+    #[command(after_help = "Example:\n  chainloop completion bash > \
+                            ~/.local/share/bash-completion/completions/chainloop")]
+    Completion { shell: Shell },
+}
+
+impl Arguments {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let global = &self.global;
+        match self.command {
+            Command::Integration(command) => command.run(global)?,
+            Command::Attestation(command) => return command.run(global),
+            Command::Delivery(command) => command.run(global)?,
+            Command::Bootstrap(bootstrap) => bootstrap.run(global)?,
+            Command::Version => version(global)?,
+            Command::Completion { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "chainloop", &mut script);
+                output::bytes(&script)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn version(global: &Global) -> io::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    match global.output {
+        Format::Table => output::line(&format!("chainloop {version}")),
+        Format::Json => output::json(&serde_json::json!({ "version": version })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_subcommands().next().is_none() {
+                let help = command
+                    .get_after_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                assert!(help.contains(&format!("  {}", path.trim())), "{path}: {help}");
+            }
+            command.get_subcommands().for_each(|sub| check(sub, &path));
+        }
+        check(&Arguments::command(), "");
+    }
+
+    #[test]
+    fn the_commands_of_the_page_are_understood() {
+        for line in [
+            "chainloop integration available list",
+            "chainloop integration available ls",
+            "chainloop integration available describe --name oci-registry",
+            "chainloop integration available describe --id oci-registry --full",
+            "chainloop integration registered add oci-registry --name one --opt a=b --opt c=d",
+            "chainloop integration registered list",
+            "chainloop integration registered delete --name one",
+            "chainloop integration attached add --workflow w --integration i --opt prefix=custom",
+            "chainloop integration attached attach --workflow w --project p --integration i",
+            "chainloop integration attached list",
+            "chainloop integration attached ls --project p --workflow w",
+            "chainloop integration attached delete --id i -y",
+            "chainloop integration attached detach --id i",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_that_all_commands_have_can_stand_behind_them() {
+        let line = "chainloop integration available list -o json --control-plane http://x -t t -q";
+        let Global { output, token, url, quiet, .. } = parse(line).unwrap().global;
+        assert_eq!(
+            (output, token.as_deref(), url.as_deref(), quiet),
+            (Format::Json, Some("t"), Some("http://x"), true)
+        );
+    }
+
+    #[test]
+    fn another_format_is_not_implemented() {
+        let error = parse("chainloop version -o yaml").unwrap_err();
+        assert!(error.to_string().contains("format not implemented"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}

@@ -1,0 +1,183 @@
+//! Materials given as files: which of the attestation's they are, whether they are those, and their upload.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use attestation::{Attestation, Digest, Material};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pipeline::api::attestations::{self as api, NewMaterial};
+
+use crate::arguments::Global;
+use crate::client::{Call, Client, json};
+use crate::failure::Failure;
+
+/// Its address lives for 15 minutes and a connection may break: then another is asked for.
+const TRIES: usize = 3;
+
+/// `--material NAME=FILE`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Given {
+    pub name: String,
+    pub file: PathBuf,
+}
+
+impl FromStr for Given {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+                Ok(Self { name: name.to_owned(), file: file.into() })
+            }
+            _ => Err("the expected format is NAME=FILE"),
+        }
+    }
+}
+
+/// A file whose bytes are those of a material.
+#[derive(Debug)]
+pub struct Checked {
+    name: String,
+    file: PathBuf,
+    digest: Digest,
+    size: u64,
+}
+
+/// Finds each of those given in the attestation, and sees that it holds what the attestation says.
+pub fn check(
+    global: &Global,
+    attestation: &Attestation,
+    given: &[Given],
+) -> anyhow::Result<Vec<Checked>> {
+    given.iter().map(|given| check_one(global, attestation.materials(), given)).collect()
+}
+
+fn check_one(global: &Global, materials: &[Material], given: &Given) -> anyhow::Result<Checked> {
+    let Given { name, file } = given;
+    let called = |material: &&Material| {
+        material.name == *name || material.filename == *name || material.value == *name
+    };
+    let promised: Vec<Digest> =
+        materials.iter().filter(called).filter_map(|material| material.digest).collect();
+    let Some(first) = promised.first() else {
+        let names: Vec<&str> =
+            materials.iter().map(|material| material.name.as_str()).filter(|name| !name.is_empty()).collect();
+        let advice = match names.as_slice() {
+            [] => "It has no materials.".to_owned(),
+            names => format!("It has {}.", names.join(", ")),
+        };
+        let text = format!("the attestation has no material {name:?} with a digest");
+        return Err(Failure::usage(text).advice(advice).into());
+    };
+    let shown = file.display();
+    let mut content = File::open(file)
+        .with_context(|| format!("failed to open {shown} (material {name:?})"))?;
+    let size = content.metadata()?.len();
+    let bar = bar(global, size, format!("check {name}"));
+    let digest = digest(&mut bar.wrap_read(&mut content))
+        .with_context(|| format!("failed to read {shown} (material {name:?})"))?;
+    bar.finish_and_clear();
+    if !promised.contains(&digest) {
+        let failure = Failure::new(format!("{shown} is not the material {name:?} that was attested"));
+        return Err(failure
+            .faults(vec![format!("attested: {first}"), format!("the file: {digest}")])
+            .advice("Nothing was sent. Give the file as it was when the attestation was made.")
+            .into());
+    }
+    Ok(Checked { name: name.clone(), file: file.clone(), digest, size })
+}
+
+/// The digest of what can be read, without holding it.
+pub fn digest(content: &mut impl Read) -> io::Result<Digest> {
+    let mut sum = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => sum.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(sum.finish().as_ref());
+    Ok(bytes.into())
+}
+
+/// Uploads what is not there yet.
+pub fn upload(global: &Global, client: &Client, material: &Checked) -> anyhow::Result<()> {
+    let Checked { name, file, digest, size } = material;
+    let context = || format!("failed to upload the material {name:?}");
+    for attempt in 1.. {
+        let path = ["materials", &digest.to_string()];
+        let new = json(&NewMaterial { size_bytes: *size })?;
+        let answer: api::Material = client.call(&Call::put(&path, new)).with_context(context)?;
+        let upload = match answer {
+            api::Material::Present => {
+                global.info(&format!("material {name:?} is there already"));
+                return Ok(());
+            }
+            api::Material::Needed { upload } => upload,
+        };
+        match send(global, client, &upload, name, file, *size) {
+            Ok(()) => break,
+            Err(error) if attempt == TRIES => return Err(error).with_context(context),
+            Err(error) => {
+                global.warn(&format!("the upload of {name:?} broke off, once more: {error:#}"));
+            }
+        }
+    }
+    global.info(&format!("material {name:?} is uploaded ({size} bytes)"));
+    Ok(())
+}
+
+fn send(
+    global: &Global,
+    client: &Client,
+    upload: &pipeline::platform::Upload,
+    name: &str,
+    file: &Path,
+    size: u64,
+) -> anyhow::Result<()> {
+    let bar = bar(global, size, format!("upload {name}"));
+    // Exactly as many bytes as were promised, also when the file has grown since.
+    let mut content = bar.wrap_read(File::open(file)?).take(size);
+    let sent = client.upload(upload, &mut content, size);
+    bar.finish_and_clear();
+    sent
+}
+
+/// Shown on a terminal only.
+fn bar(global: &Global, size: u64, message: String) -> ProgressBar {
+    if global.quiet {
+        return ProgressBar::hidden();
+    }
+    let style = "{msg:24} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    let style = ProgressStyle::with_template(style).expect("a template of this program");
+    ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr())
+        .with_style(style)
+        .with_message(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_material_is_given_as_name_and_file() {
+        let given: Given = "sbom=a=b.json".parse().unwrap();
+        assert_eq!(given, Given { name: "sbom".into(), file: "a=b.json".into() });
+        for text in ["sbom", "=file", "sbom="] {
+            assert!(text.parse::<Given>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_streamed_has_the_digest_of_the_whole() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(700_001).collect();
+        assert_eq!(digest(&mut bytes.as_slice()).unwrap(), Digest::of(&bytes));
+    }
+}

@@ -1,0 +1,442 @@
+//! Speaks to the API: one request after the other, each answered with what it means.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use pipeline::api::{Page, Problem};
+use pipeline::platform::Upload;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::http::{Request, Response, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body, SendBody};
+
+use crate::arguments::Global;
+use crate::failure::Failure;
+use crate::output::say;
+
+/// Longer than the gateway waits for a function.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long before what may be repeated is tried again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
+const ANSWER_MAX_BYTES: u64 = 32 * 1024 * 1024;
+
+const SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+
+pub struct Client {
+    agent: Agent,
+    /// Without `/v1`.
+    base: String,
+    token: String,
+    debug: bool,
+}
+
+/// One call of the API.
+pub struct Call<'a> {
+    method: &'static str,
+    path: &'a [&'a str],
+    query: &'a [(&'a str, Option<&'a str>)],
+    body: Option<Vec<u8>>,
+    /// Once or twice is the same.
+    repeatable: bool,
+}
+
+impl<'a> Call<'a> {
+    pub fn get(path: &'a [&'a str]) -> Self {
+        Self { method: "GET", path, query: &[], body: None, repeatable: true }
+    }
+
+    pub fn delete(path: &'a [&'a str]) -> Self {
+        Self { method: "DELETE", repeatable: false, ..Self::get(path) }
+    }
+
+    pub fn post(path: &'a [&'a str], body: Vec<u8>) -> Self {
+        Self { method: "POST", body: Some(body), repeatable: false, ..Self::get(path) }
+    }
+
+    pub fn put(path: &'a [&'a str], body: Vec<u8>) -> Self {
+        Self { method: "PUT", repeatable: true, ..Self::post(path, body) }
+    }
+
+    #[must_use]
+    pub fn query(self, query: &'a [(&'a str, Option<&'a str>)]) -> Self {
+        Self { query, ..self }
+    }
+
+    #[must_use]
+    pub fn repeatable(self) -> Self {
+        Self { repeatable: true, ..self }
+    }
+
+    /// The path and the query, to be put behind the base.
+    fn target(&self) -> String {
+        let encode = |text: &str| utf8_percent_encode(text, SEGMENT).to_string();
+        let mut target = "/v1".to_owned();
+        for segment in self.path {
+            target.push('/');
+            target.push_str(&encode(segment));
+        }
+        let mut mark = '?';
+        for (name, value) in self.query {
+            let Some(value) = value else { continue };
+            target.push(mark);
+            target.push_str(&format!("{name}={}", encode(value)));
+            mark = '&';
+        }
+        target
+    }
+}
+
+pub fn json(body: &impl Serialize) -> anyhow::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(body)?)
+}
+
+impl Client {
+    pub fn new(global: &Global) -> anyhow::Result<Self> {
+        let given = |value: &Option<String>| {
+            value.as_deref().map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned)
+        };
+        let Some(url) = given(&global.url) else {
+            return Err(Failure::usage("where the API is has not been said")
+                .advice("Run `. .local/env` after `make local`, set CHAINLOOP_URL, or give --url.")
+                .into());
+        };
+        let Some(token) = given(&global.token) else {
+            return Err(Failure::usage("there is no API token")
+                .advice("Run `. .local/env` after `make local`, set CHAINLOOP_TOKEN, or give --token.")
+                .into());
+        };
+        let base = base(&url)?;
+        let host = base.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+        let host = host.unwrap_or_default();
+        let is_near = ["localhost", "127.0.0.1", "[::1]"].contains(&host.as_str());
+        if base.starts_with("http:") && !is_near {
+            global.warn(&format!("the token goes to {host} unencrypted: use https"));
+        }
+        Ok(Self { agent: agent()?, base, token, debug: global.debug })
+    }
+
+    /// Calls the API. An answer that is a problem is an error.
+    pub fn call<T: DeserializeOwned>(&self, call: &Call<'_>) -> anyhow::Result<T> {
+        let target = call.target();
+        let mut pauses = PAUSES.iter().filter(|_| call.repeatable);
+        loop {
+            let started = Instant::now();
+            let answer = self.send(call, &target);
+            if self.debug {
+                let status = match &answer {
+                    Ok(answer) => answer.status().to_string(),
+                    Err(error) => error.to_string(),
+                };
+                let millis = started.elapsed().as_millis();
+                say("DBG", "2", &format!("{} {}{target}: {status}, {millis} ms", call.method, self.base));
+            }
+            let passes = match &answer {
+                Ok(answer) => matches!(answer.status().as_u16(), 429 | 502 | 503 | 504),
+                Err(error) => passes(error),
+            };
+            match pauses.next().filter(|_| passes) {
+                Some(pause) => std::thread::sleep(*pause),
+                None => return self.understand(answer),
+            }
+        }
+    }
+
+    fn send(&self, call: &Call<'_>, target: &str) -> Result<Response<Body>, ureq::Error> {
+        let request = Request::builder()
+            .method(call.method)
+            .uri(format!("{}{target}", self.base))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("accept", "application/json");
+        match &call.body {
+            None => self.agent.run(request.body(())?),
+            Some(body) => {
+                let request = request.header("content-type", "application/json");
+                self.agent.run(request.body(body.as_slice())?)
+            }
+        }
+    }
+
+    fn understand<T: DeserializeOwned>(
+        &self,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> anyhow::Result<T> {
+        let mut answer = answer.map_err(|error| unreachable(&self.base, &error))?;
+        let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let request_id = header("apigw-requestid").or_else(|| header("x-amzn-requestid"));
+        let status = answer.status().as_u16();
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_MAX_BYTES)
+            .read_to_vec()
+            .map_err(|error| unreachable(&self.base, &error))?;
+        if !(200..300).contains(&status) {
+            return Err(refused(status, &body, request_id.unwrap_or_default()).into());
+        }
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::new(format!("the answer was not understood: {error}"))
+                .advice(format!(
+                    "Is {} the API's address, and this command of the same version?",
+                    self.base
+                ))
+                .request(request_id.unwrap_or_default())
+                .into()
+        })
+    }
+
+    /// All items of a list, over its pages; at most `limit`, and whether there are more.
+    pub fn list<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        limit: usize,
+    ) -> anyhow::Result<(Vec<T>, bool)> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let wanted = (limit - items.len()).min(100).to_string();
+            let page_query: Vec<_> = query
+                .iter()
+                .copied()
+                .chain([("limit", Some(wanted.as_str())), ("cursor", cursor.as_deref())])
+                .collect();
+            let page: Page<T> = self.call(&Call::get(path).query(&page_query))?;
+            items.extend(page.items);
+            match page.next {
+                Some(next) if items.len() < limit => cursor = Some(next),
+                next => {
+                    let more = next.is_some() || items.len() > limit;
+                    items.truncate(limit);
+                    return Ok((items, more));
+                }
+            }
+        }
+    }
+
+    /// Sends bytes where and how the API said, and nothing of ours besides. What is there already is fine.
+    pub fn upload(&self, upload: &Upload, content: &mut dyn Read, size: u64) -> anyhow::Result<()> {
+        let mut request = Request::builder().method(upload.method.as_str()).uri(&upload.url);
+        for (name, value) in &upload.headers {
+            request = request.header(name, value);
+        }
+        // A body whose length is not said would go in chunks, which S3 does not take.
+        if !upload.headers.keys().any(|name| name.eq_ignore_ascii_case("content-length")) {
+            request = request.header("content-length", size);
+        }
+        let request = request.body(SendBody::from_reader(content))?;
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let mut answer = self.agent.run(request).map_err(|error| unreachable(&host, &error))?;
+        let status = answer.status().as_u16();
+        if self.debug {
+            say("DBG", "2", &format!("{} to {host}: {status}", upload.method));
+        }
+        match status {
+            200..300 | 412 => Ok(()),
+            _ => {
+                let body = answer.body_mut().with_config().limit(16 * 1024).read_to_string();
+                let body = body.unwrap_or_default();
+                let says = |tag: &str| {
+                    let (_, rest) = body.split_once(&format!("<{tag}>"))?;
+                    rest.split_once("</").map(|(text, _)| text.to_owned())
+                };
+                let why = says("Message").or_else(|| says("Code")).map(|why| format!(": {why}"));
+                let why = why.unwrap_or_default();
+                Err(Failure::new(format!("the store answered {status}{why}"))
+                    .request(says("RequestId").unwrap_or_default())
+                    .into())
+            }
+        }
+    }
+}
+
+/// The API's base: with a scheme, without a slash at the end, without `/v1`.
+fn base(url: &str) -> anyhow::Result<String> {
+    let base = url.trim_end_matches('/');
+    let base = base.strip_suffix("/v1").unwrap_or(base).trim_end_matches('/');
+    let is_web = base
+        .parse::<Uri>()
+        .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+    match is_web {
+        true => Ok(base.to_owned()),
+        false => Err(Failure::usage(format!("{url:?} is not a URL"))
+            .advice("CHAINLOOP_URL or --url must be as in https://api.example.org.")
+            .into()),
+    }
+}
+
+fn agent() -> anyhow::Result<Agent> {
+    let mut config = Agent::config_builder()
+        .http_status_as_error(false)
+        // A redirect would carry the token, or a body, to where nobody meant it to go.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(ANSWER_TIMEOUT))
+        .user_agent(concat!("chainloop/", env!("CARGO_PKG_VERSION")));
+    // The roots are built in, since a container often has none; whoever inspects TLS has one more.
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
+        let failure = |why: String| {
+            Failure::usage(format!("the certificates in {} could not be read: {why}", path.display()))
+                .advice("SSL_CERT_FILE must name a file of PEM certificates.")
+        };
+        let pem = std::fs::read(&path).map_err(|error| failure(error.to_string()))?;
+        let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
+            .filter_map(|item| match item {
+                Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                _ => None,
+            })
+            .collect();
+        if certificates.is_empty() {
+            return Err(failure("it holds none".into()).into());
+        }
+        let roots = RootCerts::new_with_certs(&certificates);
+        config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+    }
+    Ok(config.build().new_agent())
+}
+
+/// Whether trying again could help.
+fn passes(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
+        ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => true,
+        _ => false,
+    }
+}
+
+fn unreachable(at: &str, error: &ureq::Error) -> Failure {
+    let connection = "Check CHAINLOOP_URL and the network; for the local cloud, run `make local`.";
+    match error {
+        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Failure::new(format!("nothing answers at {at}: connection refused")).advice(connection)
+        }
+        ureq::Error::HostNotFound => {
+            Failure::new(format!("the host of {at} is not known")).advice(connection)
+        }
+        ureq::Error::Timeout(what) => {
+            Failure::new(format!("{at} took too long ({what})")).advice("Try again in a while.")
+        }
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
+            Failure::new(format!("no trusted connection to {at}: {error}")).advice(
+                "Behind a proxy that looks into TLS, set SSL_CERT_FILE to the proxy's certificate.",
+            )
+        }
+        ureq::Error::Http(_) => Failure::usage("the token holds characters that no token has")
+            .advice("Look at CHAINLOOP_TOKEN: is it a whole line of its own?"),
+        _ => Failure::new(format!("{at} could not be reached: {error}")).advice(connection),
+    }
+}
+
+/// An answer that says no: a problem of the API, or the gateway's own few words.
+fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
+    let token = "Is CHAINLOOP_TOKEN right, and of this installation? `chainloop bootstrap --new-token` \
+                 makes another; after `make local`, run `. .local/env`.";
+    let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
+        let failure = match status {
+            401 | 403 => Failure::new("the token was not accepted").advice(token),
+            404 => Failure::new("the API does not know this address")
+                .advice("Look at CHAINLOOP_URL: it is the API's base, without /v1."),
+            413 => Failure::new("more was sent than can be taken"),
+            429 => Failure::new("too many requests").advice("Try again in a while."),
+            300..400 => Failure::new(format!("the address answers with a redirect ({status})"))
+                .advice("Look at CHAINLOOP_URL: name the place that it leads to."),
+            _ => Failure::new(format!("the API answered {status}")).advice("Try again in a while."),
+        };
+        return failure.request(request_id);
+    };
+    let faults: Vec<String> = problem
+        .faults
+        .iter()
+        .map(|fault| match fault.field.as_str() {
+            "" => fault.detail.clone(),
+            field => format!("{field}: {}", fault.detail),
+        })
+        .collect();
+    let text = match (problem.detail.as_str(), faults.is_empty()) {
+        ("", _) | (_, false) => beginning_small(&problem.title),
+        (detail, true) => detail.to_owned(),
+    };
+    let advice = match (status, problem.code.as_str()) {
+        (401, _) => token,
+        (403, _) => "Use a token with a role that may.",
+        (409, "name-taken") => "Take another name, or delete the other with `registered delete`.",
+        (409, _) | (429 | 500.., _) => "Try again in a while.",
+        _ => "",
+    };
+    let id = if problem.request_id.is_empty() { request_id } else { problem.request_id };
+    Failure::new(text).faults(faults).advice(advice).request(id)
+}
+
+fn beginning_small(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::text;
+
+    fn told(failure: Failure) -> String {
+        text(&failure.into())
+    }
+
+    #[test]
+    fn the_base_may_be_given_with_or_without_its_version() {
+        for url in ["https://a.example", "https://a.example/", "https://a.example/v1", "https://a.example/v1/"] {
+            assert_eq!(base(url).unwrap(), "https://a.example");
+        }
+        assert_eq!(
+            base("http://127.0.0.1:4566/_aws/execute-api/0a1b2c3d/$default").unwrap(),
+            "http://127.0.0.1:4566/_aws/execute-api/0a1b2c3d/$default"
+        );
+        for url in ["a.example", "ftp://a.example", "https://", "/v1"] {
+            assert!(base(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_a_target_is_encoded() {
+        let query = [("workflow", Some("shop/nightly build")), ("state", None), ("limit", Some("5"))];
+        let call = Call::get(&["materials", "sha256:00", "a/b"]).query(&query);
+        assert_eq!(
+            call.target(),
+            "/v1/materials/sha256:00/a%2Fb?workflow=shop%2Fnightly%20build&limit=5"
+        );
+    }
+
+    #[test]
+    fn the_gateways_own_refusals_come_with_advice() {
+        let told = |status| told(refused(status, br#"{"message":"Forbidden"}"#, "r1".into()));
+        assert!(told(403).starts_with("the token was not accepted\n    Is CHAINLOOP_TOKEN right"));
+        assert!(told(401).ends_with("request id: r1"));
+        assert!(told(404).contains("without /v1"));
+        assert!(told(502).starts_with("the API answered 502"));
+    }
+
+    #[test]
+    fn faults_are_listed_one_a_line_with_their_field() {
+        let body = br#"{"status":422,"code":"invalid-inputs","title":"Some inputs are not right",
+            "detail":"see the faults","faults":[{"field":"webhook","detail":"must be a URL"},
+            {"field":"","detail":"give one of user and token"}],"request_id":"r2"}"#;
+        assert_eq!(
+            told(refused(422, body, String::new())),
+            "some inputs are not right\n    webhook: must be a URL\n    give one of user and token\n    \
+             request id: r2"
+        );
+    }
+
+    #[test]
+    fn nothing_listening_is_told_with_what_to_do() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            told(unreachable("http://127.0.0.1:1", &ureq::Error::Io(refused))),
+            "nothing answers at http://127.0.0.1:1: connection refused\n    Check CHAINLOOP_URL and the \
+             network; for the local cloud, run `make local`."
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! Why a command ended: what failed and why, what to do about it, and which request it was.
+//!
+//! Commands say what they were doing with `anyhow`'s contexts. Where more can be said than a text, the
+//! error inside is a [`Failure`].
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use crate::output::say;
+
+#[derive(Debug, Default)]
+pub struct Failure {
+    /// One fragment: what was wrong.
+    text: String,
+    /// What is wrong in detail, one a line.
+    faults: Vec<String>,
+    /// What to do: a sentence.
+    advice: String,
+    request_id: String,
+    exit: Option<u8>,
+}
+
+impl Failure {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// The command was given what it cannot be given.
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self { exit: Some(2), ..Self::new(text) }
+    }
+
+    #[must_use]
+    pub fn faults(self, faults: Vec<String>) -> Self {
+        Self { faults, ..self }
+    }
+
+    #[must_use]
+    pub fn advice(self, advice: impl Into<String>) -> Self {
+        Self { advice: advice.into(), ..self }
+    }
+
+    #[must_use]
+    pub fn request(self, id: impl Into<String>) -> Self {
+        Self { request_id: id.into(), ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Tells of an error on standard error.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    // `chainloop … | head` has read what it wanted.
+    let pipe = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(pipe) {
+        return ExitCode::SUCCESS;
+    }
+    say("ERR", "31", &text(error));
+    let exit = error.downcast_ref::<Failure>().and_then(|failure| failure.exit);
+    ExitCode::from(exit.unwrap_or(1))
+}
+
+/// All that is told of it.
+pub fn text(error: &anyhow::Error) -> String {
+    let mut text = format!("{error:#}");
+    let Some(failure) = error.downcast_ref::<Failure>() else {
+        return text;
+    };
+    for fault in &failure.faults {
+        text.push_str("\n    ");
+        text.push_str(fault);
+    }
+    if !failure.advice.is_empty() {
+        text.push_str("\n    ");
+        text.push_str(&failure.advice);
+    }
+    if !failure.request_id.is_empty() {
+        text.push_str("\n    request id: ");
+        text.push_str(&failure.request_id);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_why_what_to_do_and_which_request() {
+        let failure = Failure::new("some inputs are not right")
+            .faults(vec!["webhook: is required".into(), "port: must be at most 65535".into()])
+            .advice("Correct them and try again.")
+            .request("req-1");
+        let error = anyhow::Error::new(failure).context("failed to register \"one\"");
+        assert_eq!(
+            text(&error),
+            "failed to register \"one\": some inputs are not right\n    webhook: is required\n    \
+             port: must be at most 65535\n    Correct them and try again.\n    request id: req-1"
+        );
+    }
+}

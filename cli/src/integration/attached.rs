@@ -1,0 +1,203 @@
+//! `integration attached`: registrations tied to workflows.
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use pipeline::Timestamp;
+use pipeline::api::attachments::{Attachment, NewAttachment};
+use pipeline::api::registrations::Registration;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{EVERYTHING, available, registered};
+use crate::arguments::Global;
+use crate::client::{Call, Client, json};
+use crate::output::{self, Format};
+use crate::table::{self, Table, cell};
+use crate::{confirm, options, time};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Attach a registered integration to a workflow
+    #[command(visible_alias = "attach", after_help = options::HELP.to_owned() + "\n\nExample:
+  chainloop integration attached add --workflow nightly-build --project shop \\
+    --integration prod-images --opt prefix=custom-prefix")]
+    Add(Add),
+    /// List what is attached
+    #[command(
+        visible_alias = "ls",
+        after_help = "Example:\n  chainloop integration attached list --project shop"
+    )]
+    List(List),
+    /// Detach a registered integration from a workflow
+    #[command(
+        visible_alias = "detach",
+        after_help = "Example:\n  chainloop integration attached delete --id \
+                      6f0c1f0e-0000-4000-8000-000000000001"
+    )]
+    Delete {
+        /// The attachment's id
+        #[arg(long)]
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Add {
+    /// The workflow: its id, its name, project/name, project/* or *
+    #[arg(long)]
+    workflow: String,
+    /// The workflow's project, where the workflow is given by its name
+    #[arg(long)]
+    project: Option<String>,
+    /// The registration's name or id
+    #[arg(long, value_name = "NAME_OR_ID")]
+    integration: String,
+    /// An input, as `integration available describe` shows them; can be repeated
+    #[arg(long = "opt", value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    options: Vec<String>,
+    /// How long deliveries wait for materials that are not there yet
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    wait: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only what is attached to this workflow
+    #[arg(long)]
+    workflow: Option<String>,
+    /// Only what is attached to workflows of this project
+    #[arg(long)]
+    project: Option<String>,
+}
+
+impl Command {
+    pub fn run(self, global: &Global) -> anyhow::Result<()> {
+        match self {
+            Self::Add(add) => add.run(global),
+            Self::List(list) => list.run(global),
+            Self::Delete { id } => delete(global, &id),
+        }
+    }
+}
+
+impl Add {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let client = Client::new(global)?;
+        let context = || format!("failed to attach {:?} to {:?}", self.integration, self.workflow);
+        let registration: Registration = client
+            .call(&Call::get(&["registrations", &self.integration]))
+            .with_context(context)?;
+        let integration = available::get(&client, &registration.integration)?;
+        let inputs = options::read(global, &integration.attachment_schema, &self.options)?;
+        let new = NewAttachment {
+            registration: registration.id,
+            workflow: self.workflow.clone(),
+            project: self.project,
+            inputs,
+            wait_secs: self.wait,
+        };
+        let attachment: Attachment =
+            client.call(&Call::post(&["attachments"], json(&new)?)).with_context(context)?;
+        match global.output {
+            Format::Json => output::json(&[View::from(&attachment)])?,
+            Format::Table => output::line(&rows(&[attachment]).to_string())?,
+        }
+        Ok(())
+    }
+}
+
+impl List {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let client = Client::new(global)?;
+        let query =
+            [("workflow", self.workflow.as_deref()), ("project", self.project.as_deref())];
+        let (attachments, _): (Vec<Attachment>, _) = client
+            .list(&["attachments"], &query, EVERYTHING)
+            .context("failed to list the attached integrations")?;
+        match global.output {
+            Format::Json => {
+                output::json(&attachments.iter().map(View::from).collect::<Vec<_>>())?;
+            }
+            Format::Table if attachments.is_empty() => {
+                output::line("there are no integrations attached")?;
+            }
+            Format::Table => output::line(&rows(&attachments).to_string())?,
+        }
+        Ok(())
+    }
+}
+
+fn delete(global: &Global, id: &str) -> anyhow::Result<()> {
+    let client = Client::new(global)?;
+    let context = || format!("failed to detach {id:?}");
+    confirm::deletion(global, || {
+        let found: Attachment =
+            client.call(&Call::get(&["attachments", id])).with_context(context)?;
+        let Registration { name, integration, .. } = found.registration;
+        Ok(format!("Detach {name:?} ({integration}) from the workflow {:?}?", found.workflow))
+    })?;
+    let detached: Attachment =
+        client.call(&Call::delete(&["attachments", id])).with_context(context)?;
+    global.info("integration detached!");
+    if global.output == Format::Json {
+        output::json(&View::from(&detached))?;
+    }
+    Ok(())
+}
+
+fn rows(attachments: &[Attachment]) -> Table {
+    let headers = ["ID", "KIND", "CONFIG", "WORKFLOW", "ATTACHED AT"];
+    let mut table = Table::new(&headers).whole(0).at_least(1, 12).at_least(2, 20);
+    for attachment in attachments {
+        let registration = &attachment.registration;
+        let config = [&registration.secrets, &registration.config, &attachment.config];
+        table.row(vec![
+            cell(&attachment.id),
+            cell(&registration.integration),
+            cell(table::config(&config)),
+            cell(&attachment.workflow),
+            cell(time::local(attachment.created_at)),
+        ]);
+    }
+    table
+}
+
+/// With Chainloop's keys; `waitSecs` and the workflow's `selector` are ours.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    id: &'a str,
+    created_at: Timestamp,
+    config: Option<&'a Map<String, Value>>,
+    integration: registered::View<'a>,
+    workflow: Workflow<'a>,
+    wait_secs: Option<u64>,
+}
+
+/// What is known of the workflow: one of its id and its name, as it was attached.
+#[derive(Debug, Serialize)]
+struct Workflow<'a> {
+    name: &'a str,
+    id: &'a str,
+    project: &'a str,
+    selector: &'a str,
+}
+
+impl<'a> From<&'a Attachment> for View<'a> {
+    fn from(attachment: &'a Attachment) -> Self {
+        let selector = attachment.workflow.as_str();
+        let (id, project, name) = match selector.split_once('/') {
+            Some((project, name)) => ("", project, name),
+            None if selector == "*" => ("", "", selector),
+            None => (selector, "", ""),
+        };
+        Self {
+            id: &attachment.id,
+            created_at: attachment.created_at,
+            config: Some(&attachment.config).filter(|config| !config.is_empty()),
+            integration: (&attachment.registration).into(),
+            workflow: Workflow { name, id, project, selector },
+            wait_secs: attachment.wait_secs,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `chainloop integration`: what is available, what is registered, what is attached.
+
+mod attached;
+mod available;
+mod registered;
+
+use clap::Subcommand;
+
+use crate::arguments::Global;
+
+/// No list of configuration is longer than this; only deliveries and attestations are.
+const EVERYTHING: usize = 100_000;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What can be registered
+    #[command(subcommand)]
+    Available(available::Command),
+    /// What is registered in your organization
+    #[command(subcommand)]
+    Registered(registered::Command),
+    /// What is attached to which workflow
+    #[command(subcommand)]
+    Attached(attached::Command),
+}
+
+impl Command {
+    pub fn run(self, global: &Global) -> anyhow::Result<()> {
+        match self {
+            Self::Available(command) => command.run(global),
+            Self::Registered(command) => command.run(global),
+            Self::Attached(command) => command.run(global),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! `--opt key=value`: where values come from, and whether they fit what the integration takes.
+
+use std::fs;
+use std::io::Read;
+
+use integrations::{Field, inputs};
+use serde_json::{Map, Value};
+
+use crate::arguments::Global;
+use crate::failure::Failure;
+use crate::table;
+
+/// How options are written, for the help of the commands that have them.
+pub const HELP: &str = "\
+An option's value can come from elsewhere, so that a secret stays out of the shell's history:
+  --opt key=value      as it stands
+  --opt key=@file      from a file, without the line break at its end
+  --opt key=-          from standard input
+  --opt key=env:NAME   from an environment variable
+  --opt 'key=\\@text'   as it stands behind the backslash: @text";
+
+/// Where a value stands.
+#[derive(Debug, PartialEq)]
+enum Source<'a> {
+    Here(&'a str),
+    File(&'a str),
+    Stdin,
+    Variable(&'a str),
+}
+
+impl<'a> Source<'a> {
+    fn of(text: &'a str) -> Self {
+        if text == "-" {
+            return Self::Stdin;
+        }
+        if let Some(path) = text.strip_prefix('@') {
+            return Self::File(path);
+        }
+        if let Some(name) = text.strip_prefix("env:") {
+            return Self::Variable(name);
+        }
+        // Only where it is needed: a backslash before anything else is part of the value.
+        match text.strip_prefix('\\') {
+            Some(rest) if !matches!(Self::of(rest), Self::Here(same) if same == rest) => {
+                Self::Here(rest)
+            }
+            _ => Self::Here(text),
+        }
+    }
+}
+
+/// Where values are read from besides the command line.
+pub struct Surroundings<'a> {
+    pub stdin: &'a mut dyn Read,
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// What was given, as JSON that fits the schema.
+#[derive(Debug)]
+pub struct Given {
+    pub inputs: Map<String, Value>,
+    /// Secret fields whose value anyone on this machine could have seen.
+    pub exposed: Vec<String>,
+}
+
+/// Reads the options of a command, with a warning where a secret shows and the table of what there is
+/// where something is wrong.
+pub fn read(global: &Global, schema: &Value, given: &[String]) -> anyhow::Result<Map<String, Value>> {
+    let fields = inputs::fields(schema);
+    let variable = |name: &str| std::env::var(name).ok();
+    let mut stdin = std::io::stdin().lock();
+    let surroundings = Surroundings { stdin: &mut stdin, variable: &variable };
+    match parse(&fields, given, surroundings) {
+        Ok(Given { inputs, exposed }) => {
+            for name in exposed {
+                global.warn(&format!(
+                    "{name:?} is a secret, and on the command line the shell's history and the list of \
+                     processes show it: write {name}=@FILE, {name}=- or {name}=env:NAME"
+                ));
+            }
+            Ok(inputs)
+        }
+        Err(failure) => {
+            if !fields.is_empty() {
+                eprintln!("{}", table::inputs("Available options", &fields));
+            }
+            Err(failure.into())
+        }
+    }
+}
+
+fn parse(
+    fields: &[Field],
+    given: &[String],
+    mut surroundings: Surroundings<'_>,
+) -> Result<Given, Failure> {
+    let mut read = Given { inputs: Map::new(), exposed: Vec::new() };
+    let mut faults = Vec::new();
+    for option in given {
+        let Some((name, text)) = option.split_once('=') else {
+            faults.push(format!("invalid option {option:?}, the expected format is key=value"));
+            continue;
+        };
+        let Some(field) = fields.iter().find(|field| field.name == name) else {
+            faults.push(unknown(name, fields));
+            continue;
+        };
+        let source = Source::of(text);
+        if field.secret && matches!(source, Source::Here(text) if !text.is_empty()) {
+            read.exposed.push(name.to_owned());
+        }
+        let cast = value(source, &mut surroundings).and_then(|text| cast(field, &text));
+        match cast {
+            Ok(value) => {
+                read.inputs.insert(name.to_owned(), value);
+            }
+            Err(fault) => faults.push(format!("{name}: {fault}")),
+        }
+    }
+    // What is there but wrong is not missing too.
+    let named = |field: &Field| {
+        given.iter().any(|option| option.split('=').next() == Some(field.name.as_str()))
+    };
+    let missing = fields.iter().filter(|field| field.required && !named(field));
+    faults.extend(missing.map(|field| format!("{}: is required", field.name)));
+    match faults.as_slice() {
+        [] => Ok(read),
+        [fault] => Err(Failure::usage(fault)),
+        _ => Err(Failure::usage("some options are not right").faults(faults)),
+    }
+}
+
+fn value(source: Source<'_>, surroundings: &mut Surroundings<'_>) -> Result<String, String> {
+    let text = match source {
+        Source::Here(text) => return Ok(text.to_owned()),
+        Source::Variable(name) => {
+            return (surroundings.variable)(name)
+                .ok_or_else(|| format!("the environment variable {name:?} is not set"));
+        }
+        Source::File(path) => fs::read_to_string(path)
+            .map_err(|error| format!("the file {path:?} could not be read: {error}"))?,
+        Source::Stdin => {
+            let mut text = String::new();
+            surroundings
+                .stdin
+                .read_to_string(&mut text)
+                .map_err(|error| format!("standard input could not be read: {error}"))?;
+            text
+        }
+    };
+    // As `$(cat file)` does it: editors end a file with a line break, and a password has none.
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn cast(field: &Field, text: &str) -> Result<Value, String> {
+    let value = inputs::cast(field, text).map_err(|fault| fault.detail)?;
+    if !field.choices.is_empty() && !field.choices.iter().any(|choice| choice == text) {
+        return Err(format!("must be one of {}", field.choices.join(", ")));
+    }
+    Ok(value)
+}
+
+fn unknown(name: &str, fields: &[Field]) -> String {
+    let near = |field: &&Field| {
+        let likeness = strsim::jaro_winkler(&name.to_lowercase(), &field.name.to_lowercase());
+        (likeness * 1_000.0).round()
+    };
+    let nearest = fields.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
+    match nearest {
+        Some(field) if near(&field) >= 800.0 => {
+            format!("{name}: is not known; did you mean {:?}?", field.name)
+        }
+        Some(_) => format!("{name}: is not known"),
+        None => format!("{name}: is not known; there is nothing to fill in"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema() -> Vec<Field> {
+        inputs::fields(&json!({
+            "type": "object",
+            "required": ["repository"],
+            "properties": {
+                "repository": { "type": "string" },
+                "password": { "type": "string", "format": "password", "writeOnly": true },
+                "port": { "type": "integer" },
+                "ratio": { "type": "number" },
+                "plain": { "type": "boolean" },
+                "mode": { "type": "string", "enum": ["one", "two"] },
+            },
+        }))
+    }
+
+    fn parsed(given: &[&str]) -> Result<Given, String> {
+        let given: Vec<String> = given.iter().copied().map(Into::into).collect();
+        let variable = |name: &str| (name == "SECRET").then(|| "from env".to_owned());
+        let surroundings = Surroundings { stdin: &mut &b"from stdin\n"[..], variable: &variable };
+        parse(&schema(), &given, surroundings)
+            .map_err(|failure| crate::failure::text(&failure.into()))
+    }
+
+    fn inputs_of(given: &[&str]) -> Value {
+        Value::Object(parsed(given).unwrap().inputs)
+    }
+
+    #[test]
+    fn the_first_equals_sign_splits_and_commas_do_not() {
+        assert_eq!(inputs_of(&["repository=a=b,c=d"]), json!({ "repository": "a=b,c=d" }));
+    }
+
+    #[test]
+    fn the_last_of_two_wins() {
+        assert_eq!(inputs_of(&["repository=a", "repository=b"]), json!({ "repository": "b" }));
+    }
+
+    #[test]
+    fn values_get_the_type_of_their_field() {
+        let given = ["repository=12", "port=25", "ratio=0.5", "plain=T", "mode=two"];
+        assert_eq!(
+            inputs_of(&given),
+            json!({ "repository": "12", "port": 25, "ratio": 0.5, "plain": true, "mode": "two" })
+        );
+    }
+
+    #[test]
+    fn a_value_can_come_from_a_file_from_stdin_and_from_a_variable() {
+        let path = std::env::temp_dir().join(format!("chainloop-option-{}", std::process::id()));
+        fs::write(&path, "from file\r\n").unwrap();
+        let read = parsed(&[&format!("repository=@{}", path.display()), "password=-"]).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(
+            Value::Object(read.inputs),
+            json!({ "repository": "from file", "password": "from stdin" })
+        );
+        assert!(read.exposed.is_empty());
+        assert_eq!(inputs_of(&["repository=env:SECRET"]), json!({ "repository": "from env" }));
+    }
+
+    #[test]
+    fn a_backslash_keeps_a_value_as_it_is_where_that_is_needed() {
+        for (given, value) in [
+            (r"\@name", "@name"),
+            (r"\-", "-"),
+            (r"\env:X", "env:X"),
+            (r"\\@name", r"\@name"),
+            (r"\\server", r"\\server"),
+            ("-x", "-x"),
+        ] {
+            let given = format!("repository={given}");
+            assert_eq!(inputs_of(&[&given]), json!({ "repository": value }), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_secret_on_the_command_line_works_and_is_noticed() {
+        let read = parsed(&["repository=a", "password=hunter2"]).unwrap();
+        assert_eq!(read.inputs["password"], "hunter2");
+        assert_eq!(read.exposed, ["password"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_all_at_once() {
+        for (given, text) in [
+            (&["repository"][..], "invalid option \"repository\", the expected format is key=value"),
+            (
+                &["repository=a", "repo=b"],
+                "repo: is not known; did you mean \"repository\"?",
+            ),
+            (&["repository=a", "zzz=b"], "zzz: is not known"),
+            (
+                &["repository=a", "plain=perhaps"],
+                "plain: invalid option \"perhaps\", the expected format is \"boolean\"",
+            ),
+            (&["repository=a", "mode=three"], "mode: must be one of one, two"),
+            (&[], "repository: is required"),
+            (
+                &["repository=env:NONE"],
+                "repository: the environment variable \"NONE\" is not set",
+            ),
+            (
+                &["port=x", "plan=true"],
+                "some options are not right\n    port: invalid option \"x\", the expected format is \
+                 \"integer\"\n    plan: is not known; did you mean \"plain\"?\n    repository: is required",
+            ),
+        ] {
+            assert_eq!(parsed(given).unwrap_err(), text, "{given:?}");
+        }
+    }
+}

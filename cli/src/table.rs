@@ -1,0 +1,355 @@
+//! Tables as the documentation shows them: a light box, upper-case headers, a line between rows.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io;
+
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Width};
+use integrations::Field;
+use pipeline::api::registrations::Integration;
+use serde_json::{Map, Value};
+
+use crate::output::{coloured, plain};
+
+const LINES_BETWEEN_ROWS: &str = "││──├─┼┤│─┼├┤┬┴┌┐└┘";
+const NO_LINES_BETWEEN_ROWS: &str = "││──├─┼┤│    ┬┴┌┐└┘";
+
+/// Narrower than this a table is left to the terminal: columns of three letters help nobody.
+const NARROWEST: u16 = 60;
+
+pub struct Table {
+    table: comfy_table::Table,
+    title: Option<&'static str>,
+    rows: usize,
+}
+
+impl Table {
+    /// With a line between rows.
+    pub fn new(headers: &[&str]) -> Self {
+        Self::with(headers, LINES_BETWEEN_ROWS)
+    }
+
+    /// Under a title, with rows close together.
+    pub fn titled(title: &'static str, headers: &[&str]) -> Self {
+        Self { title: Some(title), ..Self::with(headers, NO_LINES_BETWEEN_ROWS) }
+    }
+
+    fn with(headers: &[&str], preset: &str) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_preset(preset);
+        if !headers.is_empty() {
+            table.set_header(headers);
+        }
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        if table.width().is_some_and(|width| width < NARROWEST) {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
+        if coloured(&io::stdout()) {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty_styling();
+        }
+        Self { table, title: None, rows: 0 }
+    }
+
+    pub fn row(&mut self, cells: Vec<Cell>) {
+        self.rows += 1;
+        self.table.add_row(cells);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Keeps a column in one piece, so that what is in it can be copied.
+    #[must_use]
+    pub fn whole(mut self, column: usize) -> Self {
+        if let Some(column) = self.table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+        self
+    }
+
+    /// At least so wide, or words would be broken before others have to wrap.
+    #[must_use]
+    pub fn at_least(mut self, column: usize, width: u16) -> Self {
+        if let Some(column) = self.table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
+        }
+        self
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.table.to_string();
+        let Some(title) = self.title else {
+            return formatter.write_str(&text);
+        };
+        // No table library here has a cell over all columns: the top border becomes the line below it.
+        let (top, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let inner = top.chars().count().saturating_sub(2);
+        let (bar, below) = ("─".repeat(inner), top.replace('┌', "├").replace('┐', "┤"));
+        let padded = format!(" {title:<width$}", width = inner.saturating_sub(1));
+        write!(formatter, "┌{bar}┐\n│{padded}│\n{below}\n{rest}")
+    }
+}
+
+pub fn cell(text: impl AsRef<str>) -> Cell {
+    Cell::new(plain(text.as_ref()))
+}
+
+/// What is available, in the order given.
+pub fn available(integrations: &[Integration]) -> Table {
+    let mut table =
+        Table::new(&["ID", "VERSION", "MATERIAL REQUIREMENT", "DESCRIPTION"]).whole(0).whole(1);
+    for integration in integrations {
+        table.row(vec![
+            cell(&integration.id),
+            cell(&integration.version),
+            cell(integration.materials.join(", ")),
+            cell(&integration.description),
+        ]);
+    }
+    table
+}
+
+/// What can be filled in.
+pub fn inputs(title: &'static str, fields: &[Field]) -> Table {
+    let mut table =
+        Table::titled(title, &["FIELD", "TYPE", "REQUIRED", "DESCRIPTION"]).whole(0).whole(1);
+    for field in fields {
+        let required = match &field.default {
+            _ if field.required => Cow::Borrowed("yes"),
+            Some(default) => format!("no (default: {})", value(default)).into(),
+            None => "no".into(),
+        };
+        // That a password is a secret says its name; the page shows `string`.
+        let kind = match field.format.as_deref() {
+            None | Some("password") => field.kind.clone(),
+            Some(format) => format!("{} ({format})", field.kind),
+        };
+        let description = match field.choices.as_slice() {
+            [] => field.description.clone(),
+            choices => format!("{} (one of {})", field.description, choices.join(", ")),
+        };
+        let mark = |cell: Cell| match field.required {
+            true => cell.fg(Color::Yellow),
+            false => cell,
+        };
+        let cells = vec![
+            mark(cell(&field.name)),
+            mark(cell(kind)),
+            mark(cell(required)),
+            cell(description.trim_start()),
+        ];
+        table.row(cells);
+    }
+    table
+}
+
+/// A JSON schema, in a box of its own.
+pub fn schema(title: &'static str, schema: &Value) -> Table {
+    let mut table = Table::titled(title, &[]);
+    table.row(vec![cell(format!("{schema:#}"))]);
+    table
+}
+
+/// `key: value` lines, sorted; later maps win, and empty texts are left out.
+pub fn config(maps: &[&Map<String, Value>]) -> String {
+    let all: BTreeMap<&String, &Value> = maps.iter().flat_map(|map| map.iter()).collect();
+    let lines: Vec<String> = all
+        .into_iter()
+        .filter(|(_, value)| **value != Value::String(String::new()))
+        .map(|(key, content)| format!("{key}: {}", value(content)))
+        .collect();
+    lines.join("\n")
+}
+
+/// A text as it is, everything else as JSON.
+pub fn value(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => Cow::Borrowed(text),
+        other => Cow::Owned(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The three console blocks of the documentation page: the contract.
+    const LIST: &str = "
+┌──────────────────┬─────────┬──────────────────────┬───────────────────────────────────────────────────────────┐
+│ ID │ VERSION │ MATERIAL REQUIREMENT │ DESCRIPTION │
+├──────────────────┼─────────┼──────────────────────┼───────────────────────────────────────────────────────────┤
+│ dependency-track │ 1.2 │ SBOM_CYCLONEDX_JSON │ Send CycloneDX SBOMs to your Dependency-Track instance │
+├──────────────────┼─────────┼──────────────────────┼───────────────────────────────────────────────────────────┤
+│ smtp │ 1.0 │ │ Send emails with information about a received attestation │
+├──────────────────┼─────────┼──────────────────────┼───────────────────────────────────────────────────────────┤
+│ oci-registry │ 1.0 │ │ Send attestations to a compatible OCI registry │
+├──────────────────┼─────────┼──────────────────────┼───────────────────────────────────────────────────────────┤
+│ discord-webhook │ 1.1 │ │ Send attestations to Discord │
+└──────────────────┴─────────┴──────────────────────┴───────────────────────────────────────────────────────────┘";
+
+    const DESCRIBE_LIST: &str = "
+┌──────────────┬─────────┬──────────────────────┬────────────────────────────────────────────────┐
+│ ID │ VERSION │ MATERIAL REQUIREMENT │ DESCRIPTION │
+├──────────────┼─────────┼──────────────────────┼────────────────────────────────────────────────┤
+│ oci-registry │ 1.1 │ │ Send attestations to a compatible OCI registry │
+└──────────────┴─────────┴──────────────────────┴────────────────────────────────────────────────┘";
+
+    const DESCRIBE_REGISTRATION: &str = "
+┌──────────────────────────────────────────────────────────────┐
+│ Registration inputs │
+├────────────┬────────┬──────────┬─────────────────────────────┤
+│ FIELD │ TYPE │ REQUIRED │ DESCRIPTION │
+├────────────┼────────┼──────────┼─────────────────────────────┤
+│ password │ string │ yes │ OCI repository password │
+│ repository │ string │ yes │ OCI repository uri and path │
+│ username │ string │ yes │ OCI repository username │
+└────────────┴────────┴──────────┴─────────────────────────────┘";
+
+    const DESCRIBE_ATTACHMENT: &str = "
+┌─────────────────────────────────────────────────────────────────────────┐
+│ Attachment inputs │
+├────────┬────────┬──────────┬────────────────────────────────────────────┤
+│ FIELD │ TYPE │ REQUIRED │ DESCRIPTION │
+├────────┼────────┼──────────┼────────────────────────────────────────────┤
+│ prefix │ string │ no │ OCI images name prefix (default chainloop)
+└────────┴────────┴──────────┴────────────────────────────────────────────┘";
+
+    fn collapsed(text: &str) -> Vec<String> {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.trim().lines().map(words).collect()
+    }
+
+    fn integration(id: &str, version: &str, materials: &[&str], description: &str) -> Integration {
+        Integration {
+            id: id.into(),
+            version: version.into(),
+            description: description.into(),
+            materials: materials.iter().copied().map(Into::into).collect(),
+            registration_schema: json!({}),
+            attachment_schema: json!({}),
+        }
+    }
+
+    fn fields(required: &[&str], properties: Value) -> Vec<Field> {
+        integrations::inputs::fields(
+            &json!({ "type": "object", "required": required, "properties": properties }),
+        )
+    }
+
+    #[test]
+    fn the_list_is_the_pages() {
+        let table = available(&[
+            integration(
+                "dependency-track",
+                "1.2",
+                &["SBOM_CYCLONEDX_JSON"],
+                "Send CycloneDX SBOMs to your Dependency-Track instance",
+            ),
+            integration(
+                "smtp",
+                "1.0",
+                &[],
+                "Send emails with information about a received attestation",
+            ),
+            integration(
+                "oci-registry",
+                "1.0",
+                &[],
+                "Send attestations to a compatible OCI registry",
+            ),
+            integration("discord-webhook", "1.1", &[], "Send attestations to Discord"),
+        ]);
+        assert_eq!(collapsed(&table.to_string()), collapsed(LIST));
+    }
+
+    #[test]
+    fn the_registration_inputs_are_the_pages() {
+        let one = integration(
+            "oci-registry",
+            "1.1",
+            &[],
+            "Send attestations to a compatible OCI registry",
+        );
+        assert_eq!(collapsed(&available(&[one]).to_string()), collapsed(DESCRIBE_LIST));
+        let fields = fields(
+            &["username", "repository", "password"],
+            json!({
+                "repository": { "type": "string", "description": "OCI repository uri and path" },
+                "username": { "type": "string", "description": "OCI repository username" },
+                "password": {
+                    "type": "string", "format": "password", "writeOnly": true,
+                    "description": "OCI repository password",
+                },
+            }),
+        );
+        let table = inputs("Registration inputs", &fields);
+        assert_eq!(collapsed(&table.to_string()), collapsed(DESCRIBE_REGISTRATION));
+    }
+
+    #[test]
+    fn the_attachment_inputs_are_the_pages() {
+        let prefix = json!({
+            "prefix": {
+                "type": "string", "description": "OCI images name prefix (default chainloop)",
+            },
+        });
+        let table = inputs("Attachment inputs", &fields(&[], prefix)).to_string();
+        // The page lost the closing line of its row when it was made: a box has four sides, so ours keeps
+        // it, and only that row is compared without it.
+        let ours: Vec<String> = collapsed(&table)
+            .into_iter()
+            .map(|line| match line.starts_with("│ prefix") {
+                true => line.trim_end_matches(" │").to_owned(),
+                false => line,
+            })
+            .collect();
+        assert_eq!(ours, collapsed(DESCRIBE_ATTACHMENT));
+        assert!(table.contains("(default chainloop) │"), "{table}");
+    }
+
+    #[test]
+    fn a_default_a_format_and_choices_are_shown() {
+        let fields = fields(
+            &[],
+            json!({
+                "mode": { "type": "string", "enum": ["one", "two"], "default": "one", "description": "How" },
+                "url": { "type": "string", "format": "uri", "description": "Where" },
+            }),
+        );
+        let text = inputs("Attachment inputs", &fields).to_string();
+        let lines = collapsed(&text);
+        assert_eq!(lines[5], "│ mode │ string │ no (default: one) │ How (one of one, two) │");
+        assert_eq!(lines[6], "│ url │ string (uri) │ no │ Where │");
+    }
+
+    #[test]
+    fn a_schema_has_a_box_of_its_own() {
+        let text = schema("Registration JSON schema", &json!({ "type": "object" })).to_string();
+        assert_eq!(
+            collapsed(&text)[1..],
+            [
+                "│ Registration JSON schema │",
+                "├──────────────────────────┤",
+                "│ { │",
+                "│ \"type\": \"object\" │",
+                "│ } │",
+                "└──────────────────────────┘"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_configuration_has_an_order_and_no_empty_texts() {
+        let map = |value: Value| value.as_object().unwrap().clone();
+        let registration = map(json!({ "port": 25, "host": "mail", "from": "" }));
+        let attachment = map(json!({ "host": "other" }));
+        assert_eq!(config(&[&registration, &attachment]), "host: other\nport: 25");
+    }
+}

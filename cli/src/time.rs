@@ -1,0 +1,85 @@
+//! Moments as people read them.
+
+use jiff::tz::TimeZone;
+use pipeline::Timestamp;
+
+/// As in Chainloop's tables, RFC 822 in the local time zone: `02 Jan 26 03:04 UTC`.
+pub fn local(moment: Timestamp) -> String {
+    format(moment, TimeZone::system(), "%d %b %y %H:%M %Z")
+}
+
+/// To the second, for comparing with other logs.
+pub fn exact(moment: Timestamp) -> String {
+    format(moment, TimeZone::system(), "%Y-%m-%d %H:%M:%S %Z")
+}
+
+fn format(moment: Timestamp, zone: TimeZone, format: &str) -> String {
+    match jiff::Timestamp::from_millisecond(i64::try_from(moment.millis()).unwrap_or(i64::MAX)) {
+        Ok(timestamp) => timestamp.to_zoned(zone).strftime(format).to_string(),
+        Err(_) => moment.to_string(),
+    }
+}
+
+pub fn now() -> Timestamp {
+    let millis = jiff::Timestamp::now().as_millisecond();
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+/// How far off a moment is, in its largest unit: `3 minutes ago`, `in 2 hours`.
+pub fn relative(moment: Timestamp, now: Timestamp) -> String {
+    let (secs, is_past) = match moment > now {
+        true => (moment.since(now).as_secs(), false),
+        false => (now.since(moment).as_secs(), true),
+    };
+    let (count, unit) = match secs {
+        0 => return "now".to_owned(),
+        1..60 => (secs, "second"),
+        60..3_600 => (secs / 60, "minute"),
+        3_600..86_400 => (secs / 3_600, "hour"),
+        _ => (secs / 86_400, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    match is_past {
+        true => format!("{count} {unit}{plural} ago"),
+        false => format!("in {count} {unit}{plural}"),
+    }
+}
+
+/// `410 ms`, `1.3 s`.
+pub fn duration(millis: u64) -> String {
+    match millis {
+        0..1_000 => format!("{millis} ms"),
+        _ => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_written_as_in_chainloops_tables() {
+        let moment: Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        assert_eq!(format(moment, TimeZone::UTC, "%d %b %y %H:%M %Z"), "02 Jan 26 03:04 UTC");
+    }
+
+    #[test]
+    fn what_is_near_is_told_in_its_largest_unit() {
+        let now = Timestamp::from_millis(1_000_000_000);
+        let at = |secs: i64| {
+            let moment = 1_000_000_000_u64.checked_add_signed(secs * 1_000).unwrap();
+            relative(Timestamp::from_millis(moment), now)
+        };
+        assert_eq!(at(0), "now");
+        assert_eq!(at(-1), "1 second ago");
+        assert_eq!(at(-119), "1 minute ago");
+        assert_eq!(at(7_300), "in 2 hours");
+        assert_eq!(at(-864_00 * 3), "3 days ago");
+    }
+
+    #[test]
+    fn durations_keep_what_matters() {
+        assert_eq!(duration(410), "410 ms");
+        assert_eq!(duration(1_390), "1.3 s");
+    }
+}

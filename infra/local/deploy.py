@@ -1,0 +1,133 @@
+"""Deploys infra/template.yaml to a local cloud, with the zips in target/lambda.
+
+    .venv/sam/bin/python infra/local/deploy.py [--directory .local] [--stack chainloop]
+
+The same `sam deploy` as on AWS. Running it again deploys what has changed, or nothing. What a shell
+needs to work with the stack is then in <directory>/env: `. .local/env`.
+"""
+
+import argparse
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import ClientError
+
+from cloud import ROOT, Cloud
+
+REGION = "us-east-1"
+ARTIFACTS = "artifacts"
+# The access key of the emulator's root user; see cloud.py.
+ROOT_USER = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Deploys to a local cloud.")
+    parser.add_argument("--directory", type=Path, default=ROOT / ".local")
+    parser.add_argument("--stack", default="chainloop")
+    arguments = parser.parse_args()
+    cloud = Cloud(arguments.directory)
+    if not cloud.healthy():
+        sys.exit("the local cloud is down: infra/local/cloud.py up")
+
+    started = time.monotonic()
+    make_artifacts_bucket(cloud)
+    sam_deploy(cloud, arguments.stack)
+    outputs = stack_outputs(cloud, arguments.stack)
+    write_env(cloud, outputs)
+    print(f"deployed {arguments.stack} in {time.monotonic() - started:.1f} s; next: . {cloud.directory}/env")
+
+
+def client(cloud: Cloud, service: str):
+    return boto3.client(
+        service,
+        endpoint_url=cloud.url,
+        region_name=REGION,
+        aws_access_key_id=ROOT_USER["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=ROOT_USER["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def make_artifacts_bucket(cloud: Cloud) -> None:
+    s3 = client(cloud, "s3")
+    try:
+        s3.head_bucket(Bucket=ARTIFACTS)
+    except ClientError:
+        s3.create_bucket(Bucket=ARTIFACTS)
+
+
+def sam_deploy(cloud: Cloud, stack: str) -> None:
+    command = [
+        ROOT / ".venv/sam/bin/sam", "deploy",
+        "--template-file", ROOT / "infra/template.yaml",
+        "--stack-name", stack,
+        "--s3-bucket", ARTIFACTS,
+        "--region", REGION,
+        "--capabilities", "CAPABILITY_IAM",
+        "--no-confirm-changeset",
+        "--no-fail-on-empty-changeset",
+        # A first deployment that fails would otherwise have to be deleted by hand.
+        "--on-failure", "DELETE",
+        "--parameter-overrides",
+        "LocalMode=true",
+        f"Architecture={'arm64' if platform.machine() in ('aarch64', 'arm64') else 'x86_64'}",
+    ]  # fmt: skip
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(cloud.directory / "tmp"),
+        "LANG": "C.UTF-8",
+        "SAM_CLI_TELEMETRY": "0",
+        "AWS_ENDPOINT_URL": cloud.url,
+        **ROOT_USER,
+    }
+    log = cloud.directory / "deploy.log"
+    with log.open("wb") as output:
+        code = subprocess.call(command, env=environment, cwd=cloud.directory, stdout=output, stderr=subprocess.STDOUT)
+    if code:
+        sys.stdout.write(where_it_failed(log.read_text()))
+        sys.exit(f"sam deploy failed; all of its output is in {log}")
+
+
+def where_it_failed(output: str) -> str:
+    """The first failed resource with its reason, or else the end: a roll-back is long and says nothing."""
+    lines = output.splitlines(keepends=True)
+    first = next((at for at, line in enumerate(lines) if "_FAILED" in line), len(lines) - 12)
+    return "".join(lines[max(first, 0) : first + 12])
+
+
+def stack_outputs(cloud: Cloud, stack: str) -> dict[str, str]:
+    described = client(cloud, "cloudformation").describe_stacks(StackName=stack)
+    return {output["OutputKey"]: output["OutputValue"] for output in described["Stacks"][0]["Outputs"]}
+
+
+def write_env(cloud: Cloud, outputs: dict[str, str]) -> None:
+    variables = {
+        "CHAINLOOP_URL": f"{cloud.url}/_aws/execute-api/{outputs['ApiId']}/$default",
+        "CHAINLOOP_STACK": outputs["StackName"],
+        "CHAINLOOP_TABLE": outputs["TableName"],
+        "CHAINLOOP_BUCKET": outputs["BucketName"],
+        "AWS_ENDPOINT_URL": cloud.url,
+        "AWS_REGION": REGION,
+        **ROOT_USER,
+    }
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    binaries = shlex.quote(str(ROOT / "target/local"))
+    # Once, however often the file is read.
+    lines.append(f'case ":$PATH:" in *:{binaries}:*) ;; *) export PATH={binaries}:"$PATH" ;; esac')
+    # Others add lines of their own (`chainloop bootstrap` its token, which is shown once): they stay.
+    path = cloud.directory / "env"
+    ours = (*(f"export {name}=" for name in variables), 'case ":$PATH:"')
+    if path.exists():
+        lines += [line for line in path.read_text().splitlines() if line and not line.startswith(ours)]
+    # Made readable for its owner alone before a token comes into it.
+    path.touch(mode=0o600)
+    path.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

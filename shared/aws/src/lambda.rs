@@ -1,0 +1,242 @@
+//! The functions' entry points: each turns Lambda's event into the pipeline's terms and the answer back.
+
+use std::collections::BTreeMap;
+
+
+use integrations::http::Guard;
+use integrations::{Http, Integration};
+use lambda_runtime::{LambdaEvent, service_fn};
+use pipeline::api::{Caller, Problem, Request, Response, Route};
+use pipeline::check::{self, Check};
+use pipeline::deliver::{self, Record};
+use pipeline::rows::Role;
+use pipeline::{Timestamp, reconcile, tokens};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{Aws, Error};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs one function until Lambda ends it.
+macro_rules! run {
+    ($function:expr) => {
+        lambda_runtime::run(service_fn($function))
+            .await
+            .map_err(|error| Error::Lambda(error.to_string()))
+    };
+}
+
+/// Logs are JSON, one object a line, without colours; the runtime adds the time.
+fn log() {
+    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok());
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_target(false)
+        .with_max_level(level.unwrap_or(tracing::Level::INFO))
+        .init();
+}
+
+fn http() -> Http {
+    let allow_loopback = std::env::var("ALLOW_LOOPBACK").is_ok_and(|value| value == "true");
+    Http::new(Guard { allow_loopback })
+}
+
+/// Answers an API function's routes.
+pub async fn api(
+    routes: &'static [Route],
+    function: impl AsyncFn(&Aws, &Caller, &Request) -> Result<Response, Problem>,
+) -> Result<(), Error> {
+    log();
+    let aws = Aws::from_env()?;
+    run!(async |event: LambdaEvent<GatewayEvent>| {
+        let request = event.payload.request();
+        let response = pipeline::api::answer(routes, &function, &aws, &request).await;
+        Ok::<_, Failure>(gateway_answer(&response, &request.id))
+    })
+}
+
+/// Delivers one integration's messages, and answers what it is asked directly.
+pub async fn deliver<I: Integration>() -> Result<(), Error> {
+    log();
+    let aws = Aws::from_env()?;
+    let http = http();
+    run!(async |event: LambdaEvent<DeliveryEvent>| {
+        let until = Timestamp::from_millis(event.context.deadline);
+        match event.payload {
+            DeliveryEvent::Records(records) => {
+                let records = records.into_iter().map(SqsRecord::record).collect();
+                let back = deliver::batch::<I>(&aws, &http, records, until).await;
+                Ok::<_, Failure>(partial_batch(back))
+            }
+            DeliveryEvent::Check(check) => {
+                let verdict = check::check::<I>(&aws, &http, check).await?;
+                Ok(serde_json::to_value(verdict)?)
+            }
+        }
+    })
+}
+
+/// Tells the gateway who a token's bearer is.
+pub async fn authorizer() -> Result<(), Error> {
+    log();
+    let aws = Aws::from_env()?;
+    run!(async |event: LambdaEvent<AuthorizerEvent>| {
+        let header = event.payload.headers.get("authorization").map_or("", String::as_str);
+        let scheme = header.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+        let text = if scheme.is_some() { header[7..].trim() } else { "" };
+        let token = tokens::find(&aws, text).await?;
+        Ok::<_, Failure>(match token {
+            Some(token) => json!({
+                "isAuthorized": true,
+                "context": { "organization": token.organization, "role": token.role },
+            }),
+            None => json!({ "isAuthorized": false }),
+        })
+    })
+}
+
+/// Every minute, and on dead letters.
+pub async fn reconciler() -> Result<(), Error> {
+    log();
+    let aws = Aws::from_env()?;
+    run!(async |event: LambdaEvent<ReconcilerEvent>| {
+        if let Some(records) = event.payload.records {
+            let records = records.into_iter().map(SqsRecord::record).collect();
+            return Ok::<_, Failure>(partial_batch(reconcile::dead_letters(&aws, records).await));
+        }
+        // What is begun must end before this invocation does.
+        let until = event.context.deadline.saturating_sub(10_000);
+        let report = reconcile::reconcile(&aws, Timestamp::from_millis(until)).await?;
+        Ok(serde_json::to_value(report)?)
+    })
+}
+
+/// API Gateway's event for HTTP APIs, payload format 2.0: the parts that we read.
+/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GatewayEvent {
+    route_key: String,
+    #[serde(default)]
+    path_parameters: BTreeMap<String, String>,
+    #[serde(default)]
+    query_string_parameters: BTreeMap<String, String>,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    is_base64_encoded: bool,
+    request_context: RequestContext,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestContext {
+    #[serde(default)]
+    request_id: String,
+    #[serde(default)]
+    authorizer: Option<Authorizer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Authorizer {
+    #[serde(default)]
+    lambda: Option<AuthorizerContext>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AuthorizerContext {
+    organization: String,
+    role: Role,
+}
+
+impl GatewayEvent {
+    /// The request that it carries. A body that is not the base64 it is said to be becomes an empty one,
+    /// which every route refuses.
+    fn request(self) -> Request {
+        let body = match self.body {
+            Some(body) if self.is_base64_encoded => {
+                base64_simd::STANDARD.decode_to_vec(body).unwrap_or_default()
+            }
+            Some(body) => body.into_bytes(),
+            None => Vec::new(),
+        };
+        let caller = self.request_context.authorizer.and_then(|authorizer| authorizer.lambda);
+        Request {
+            route: self.route_key,
+            path: self.path_parameters,
+            query: self.query_string_parameters,
+            body: body.into(),
+            caller: caller.map(|context| Caller {
+                organization: context.organization,
+                role: context.role,
+            }),
+            id: self.request_context.request_id,
+        }
+    }
+}
+
+fn gateway_answer(response: &Response, request_id: &str) -> Value {
+    let kind =
+        if response.status < 400 { "application/json" } else { "application/problem+json" };
+    json!({
+        "statusCode": response.status,
+        "headers": { "content-type": kind, "x-request-id": request_id },
+        "body": response.body.to_string(),
+        "isBase64Encoded": false,
+    })
+}
+
+/// What wakes a delivery function.
+#[derive(Deserialize)]
+pub(crate) enum DeliveryEvent {
+    #[serde(rename = "Records")]
+    Records(Vec<SqsRecord>),
+    #[serde(rename = "check")]
+    Check(Check),
+}
+
+/// What wakes the reconciler: the schedule, whose event has no records, or dead letters.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ReconcilerEvent {
+    #[serde(rename = "Records", default)]
+    records: Option<Vec<SqsRecord>>,
+}
+
+/// A REQUEST authorizer's event, payload format 2.0.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AuthorizerEvent {
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SqsRecord {
+    message_id: String,
+    body: String,
+}
+
+impl SqsRecord {
+    fn record(self) -> Record {
+        Record { id: self.message_id, body: self.body }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BatchItemFailure {
+    item_identifier: String,
+}
+
+/// The ids that the queue hands over again. AWS takes an empty list as "all done", and an unknown or empty id
+/// as "all failed": so exactly the ids that came.
+/// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
+fn partial_batch(back: Vec<String>) -> Value {
+    let failures: Vec<BatchItemFailure> =
+        back.into_iter().map(|item_identifier| BatchItemFailure { item_identifier }).collect();
+    json!({ "batchItemFailures": failures })
+}

@@ -1,0 +1,290 @@
+//! [`Platform`] on AWS.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use attestation::Digest;
+use aws_sdk_lambda::error::ProvideErrorMetadata;
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use bytes::Bytes;
+use pipeline::Timestamp;
+use pipeline::platform::{
+    Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write, WriteError,
+};
+use serde_json::Value;
+
+use crate::Aws;
+use crate::table::unreachable;
+
+/// How long a presigned upload is good for.
+const UPLOAD: Duration = Duration::from_secs(15 * 60);
+
+/// How often a put that met another put of the same bytes is tried over.
+const PUTS: u32 = 5;
+
+fn object(organization: &str, digest: &Digest) -> String {
+    format!("{organization}/sha256/{}", digest.hex())
+}
+
+fn base64(digest: &Digest) -> String {
+    base64_simd::STANDARD.encode_to_string(digest.bytes())
+}
+
+impl Aws {
+    fn secret(&self, name: &str) -> String {
+        format!("{}/{name}", self.settings.stack)
+    }
+}
+
+impl Platform for Aws {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable> {
+        self.get_row(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, Unreachable> {
+        self.get_rows(keys).await
+    }
+
+    async fn list(
+        &self,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Unreachable> {
+        self.list_rows(partition, prefix, after, limit).await
+    }
+
+    async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
+        self.range_keys(range).await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        self.write_rows(writes).await
+    }
+
+    async fn put_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        bytes: Bytes,
+    ) -> Result<(), Unreachable> {
+        let mut pause = Duration::from_millis(20);
+        for _ in 0..PUTS {
+            let result = self
+                .s3()
+                .put_object()
+                .bucket(&self.settings.bucket)
+                .key(object(organization, digest))
+                .if_none_match("*")
+                .checksum_sha256(base64(digest))
+                .content_type("application/octet-stream")
+                .body(ByteStream::from(bytes.clone()))
+                .send()
+                .await;
+            let Err(error) = result else { return Ok(()) };
+            match error.raw_response().map(|response| response.status().as_u16()) {
+                // Those bytes are there already.
+                Some(412) => return Ok(()),
+                // Somebody is putting the same bytes just now.
+                Some(409) => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                _ => return Err(unreachable("bucket", &error)),
+            }
+        }
+        Err(Unreachable { what: "bucket", why: "others were putting the same bytes".into() })
+    }
+
+    async fn get_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Option<Bytes>, Unreachable> {
+        let request = self.s3().get_object().bucket(&self.settings.bucket);
+        let answer = match request.key(object(organization, digest)).send().await {
+            Ok(answer) => answer,
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_no_such_key()) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(unreachable("bucket", &error)),
+        };
+        let bytes = answer.body.collect().await;
+        let bytes =
+            bytes.map_err(|error| Unreachable { what: "bucket", why: error.to_string() })?;
+        Ok(Some(bytes.into_bytes()))
+    }
+
+    async fn object_size(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Unreachable> {
+        let request = self.s3().head_object().bucket(&self.settings.bucket);
+        match request.key(object(organization, digest)).send().await {
+            Ok(answer) => Ok(answer.content_length.and_then(|size| u64::try_from(size).ok())),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(None),
+            Err(error) => Err(unreachable("bucket", &error)),
+        }
+    }
+
+    async fn presign_put(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        size_bytes: u64,
+    ) -> Result<Upload, Unreachable> {
+        let bucket = |why: String| Unreachable { what: "bucket", why };
+        let size = i64::try_from(size_bytes).map_err(|error| bucket(error.to_string()))?;
+        let presigned = self
+            .s3()
+            .put_object()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .content_length(size)
+            .checksum_sha256(base64(digest))
+            .if_none_match("*")
+            .presigned(PresigningConfig::expires_in(UPLOAD).expect("15 minutes are allowed"))
+            .await
+            .map_err(|error| unreachable("bucket", &error))?;
+        let headers: BTreeMap<String, String> = presigned
+            .headers()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Ok(Upload { method: presigned.method().into(), url: presigned.uri().into(), headers })
+    }
+
+    async fn send(
+        &self,
+        integration: &str,
+        messages: &[Message],
+    ) -> Result<Vec<Result<(), String>>, Unreachable> {
+        let entries = messages.iter().enumerate().map(|(index, message)| {
+            SendMessageBatchRequestEntry::builder()
+                .id(index.to_string())
+                .message_body(&message.body)
+                .message_group_id(&message.group)
+                .delay_seconds(i32::try_from(message.delay.as_secs()).unwrap_or(900))
+                .build()
+                .expect("id and body are set")
+        });
+        let answer = self
+            .sqs()
+            .send_message_batch()
+            .queue_url(format!("{}{integration}", self.settings.queue_url_prefix))
+            .set_entries(Some(entries.collect()))
+            .send()
+            .await
+            .map_err(|error| unreachable("queue", &error))?;
+        // An entry that is in neither list was not sent, as far as we know.
+        let mut answers = vec![Err("it was not acknowledged".to_owned()); messages.len()];
+        let index = |id: &str| id.parse::<usize>().ok().filter(|index| *index < messages.len());
+        for sent in answer.successful() {
+            if let Some(index) = index(sent.id()) {
+                answers[index] = Ok(());
+            }
+        }
+        for failed in answer.failed() {
+            if let Some(index) = index(failed.id()) {
+                answers[index] = Err(failed.code().to_owned());
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<(), Unreachable> {
+        let name = self.secret(name);
+        let request = self.secrets().create_secret().name(&name);
+        let created = request.secret_string(value.expose()).send().await;
+        match created {
+            Ok(_) => Ok(()),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_resource_exists_exception()) =>
+            {
+                let request = self.secrets().put_secret_value().secret_id(&name);
+                request
+                    .secret_string(value.expose())
+                    .send()
+                    .await
+                    .map(drop)
+                    .map_err(|error| unreachable("secrets manager", &error))
+            }
+            Err(error) => Err(unreachable("secrets manager", &error)),
+        }
+    }
+
+    async fn get_secret(&self, name: &str) -> Result<Option<SecretValue>, Unreachable> {
+        let request = self.secrets().get_secret_value().secret_id(self.secret(name));
+        match request.send().await {
+            Ok(answer) => Ok(answer.secret_string.map(SecretValue::new)),
+            // Gone, or going.
+            Err(error)
+                if error.as_service_error().is_some_and(|error| {
+                    error.is_resource_not_found_exception()
+                        || error.is_invalid_request_exception()
+                }) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(unreachable("secrets manager", &error)),
+        }
+    }
+
+    async fn delete_secret(&self, name: &str) -> Result<(), Unreachable> {
+        let request = self.secrets().delete_secret().secret_id(self.secret(name));
+        // A week in which a deletion by mistake can be taken back.
+        match request.recovery_window_in_days(7).send().await {
+            Ok(_) => Ok(()),
+            Err(error)
+                if error.as_service_error().is_some_and(|error| {
+                    error.is_resource_not_found_exception()
+                        || error.is_invalid_request_exception()
+                }) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(unreachable("secrets manager", &error)),
+        }
+    }
+
+    async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable> {
+        let failed = |why: String| Unreachable { what: "delivery function", why };
+        let event = serde_json::to_vec(&event).expect("a value is JSON");
+        let answer = self
+            .lambda()
+            .invoke()
+            .function_name(format!("{}-deliver-{integration}", self.settings.stack))
+            .payload(Blob::new(event))
+            .send()
+            .await
+            .map_err(|error| failed(error.code().unwrap_or("no answer").to_owned()))?;
+        if let Some(kind) = answer.function_error {
+            // The payload may repeat what it was given, which may be secret.
+            return Err(failed(format!("it ended with an error ({kind})")));
+        }
+        let payload = answer.payload.map(Blob::into_inner).unwrap_or_default();
+        serde_json::from_slice(&payload).map_err(|error| failed(error.to_string()))
+    }
+
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    /// From the operating system: tokens are made of it.
+    fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).expect("the operating system has randomness");
+        u64::from_ne_bytes(bytes)
+    }
+}

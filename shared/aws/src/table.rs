@@ -1,0 +1,368 @@
+//! Rows in DynamoDB: keys, conditions on etags, and pages.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put,
+    ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use futures_util::future::try_join_all;
+use pipeline::platform::{Etag, Expect, Item, Key, Range, Unreachable, Write, WriteError};
+
+use crate::Aws;
+
+type Row = HashMap<String, AttributeValue>;
+
+/// How often a transaction that met another one is tried over.
+const TRIES: u32 = 5;
+
+/// Rows in one `BatchGetItem` (DynamoDB's limit).
+const BATCH: usize = 100;
+
+pub(crate) fn unreachable<E>(what: &'static str, error: &SdkError<E>) -> Unreachable
+where
+    E: ProvideErrorMetadata,
+{
+    let why = match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        _ => match error {
+            SdkError::TimeoutError(_) => "it did not answer in time".to_owned(),
+            SdkError::DispatchFailure(_) => "no connection".to_owned(),
+            _ => "its answer could not be read".to_owned(),
+        },
+    };
+    Unreachable { what, why }
+}
+
+fn table(error: &SdkError<impl ProvideErrorMetadata>) -> Unreachable {
+    unreachable("table", error)
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn key(key: &Key) -> Row {
+    HashMap::from([("pk".into(), text(&key.partition)), ("sk".into(), text(&key.sort))])
+}
+
+fn row(item: Item) -> Result<Row, Unreachable> {
+    serde_dynamo::aws_sdk_dynamodb_1::to_item(item)
+        .map_err(|error| Unreachable { what: "table", why: error.to_string() })
+}
+
+fn item(row: Row) -> Result<Item, Unreachable> {
+    serde_dynamo::aws_sdk_dynamodb_1::from_item(row)
+        .map_err(|error| Unreachable { what: "table", why: error.to_string() })
+}
+
+/// A condition, and the values that it speaks of.
+fn condition(expect: &Expect) -> (&'static str, Option<Row>) {
+    match expect {
+        Expect::Absent => ("attribute_not_exists(pk)", None),
+        Expect::Unchanged(etag) => unchanged(etag),
+    }
+}
+
+fn unchanged(Etag(etag): &Etag) -> (&'static str, Option<Row>) {
+    ("etag = :etag", Some(HashMap::from([(":etag".into(), text(etag))])))
+}
+
+/// Whether the row that refused the condition is the one that this very write put there: the write was
+/// done, its answer was lost, and the SDK tried again.
+fn is_own(write: &Write, found: Option<&Row>) -> bool {
+    let Write::Put { etag, .. } = write else { return false };
+    found.and_then(|row| row.get("etag")?.as_s().ok()) == Some(&etag.0)
+}
+
+impl Aws {
+    pub(crate) async fn get_row(&self, at: &Key) -> Result<Option<Item>, Unreachable> {
+        let request = self.dynamodb().get_item().table_name(&self.settings.table);
+        let answer = request.set_key(Some(key(at))).consistent_read(true).send().await;
+        answer.map_err(|error| table(&error))?.item.map(item).transpose()
+    }
+
+    pub(crate) async fn get_rows(&self, keys: &[Key]) -> Result<Vec<Item>, Unreachable> {
+        // The same key twice in one request is refused.
+        let mut keys: Vec<&Key> = keys.iter().collect();
+        keys.sort();
+        keys.dedup();
+        let batches = try_join_all(keys.chunks(BATCH).map(|batch| self.get_batch(batch))).await?;
+        Ok(batches.into_iter().flatten().collect())
+    }
+
+    async fn get_batch(&self, keys: &[&Key]) -> Result<Vec<Item>, Unreachable> {
+        let mut items = Vec::with_capacity(keys.len());
+        let mut wanted: Vec<Row> = keys.iter().map(|at| key(at)).collect();
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(wanted))
+                .consistent_read(true)
+                .build()
+                .expect("keys are set");
+            let answer = self
+                .dynamodb()
+                .batch_get_item()
+                .request_items(&self.settings.table, request)
+                .send()
+                .await
+                .map_err(|error| table(&error))?;
+            for row in answer.responses.unwrap_or_default().into_values().flatten() {
+                items.push(item(row)?);
+            }
+            // What did not fit into 16 MB or into the capacity comes next.
+            let rest = answer.unprocessed_keys.unwrap_or_default().into_values().next();
+            match rest {
+                Some(rest) if !rest.keys.is_empty() => wanted = rest.keys,
+                _ => return Ok(items),
+            }
+            if pause > Duration::from_secs(2) {
+                let why = "it is too busy to read all rows".to_owned();
+                return Err(Unreachable { what: "table", why });
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
+    pub(crate) async fn list_rows(
+        &self,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Unreachable> {
+        let mut start = after.map(|after| key(&Key::new(partition, after)));
+        let mut items = Vec::new();
+        loop {
+            let request = self
+                .dynamodb()
+                .query()
+                .table_name(&self.settings.table)
+                .consistent_read(true)
+                .expression_attribute_values(":pk", text(partition))
+                .limit(i32::try_from(limit - items.len()).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start);
+            let request = if prefix.is_empty() {
+                request.key_condition_expression("pk = :pk")
+            } else {
+                request
+                    .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+                    .expression_attribute_values(":prefix", text(prefix))
+            };
+            let answer = request.send().await.map_err(|error| table(&error))?;
+            for row in answer.items.unwrap_or_default() {
+                items.push(item(row)?);
+            }
+            start = answer.last_evaluated_key;
+            if start.is_none() || items.len() >= limit {
+                return Ok(items);
+            }
+        }
+    }
+
+    pub(crate) async fn range_keys(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
+        let (hash, sort) = range.index.attributes();
+        let mut start = None;
+        let mut keys = Vec::new();
+        loop {
+            let answer = self
+                .dynamodb()
+                .query()
+                .table_name(&self.settings.table)
+                .index_name(range.index.name())
+                .key_condition_expression("#hash = :hash AND #sort <= :until")
+                .expression_attribute_names("#hash", hash)
+                .expression_attribute_names("#sort", sort)
+                .expression_attribute_values(":hash", text(range.hash))
+                .expression_attribute_values(":until", text(range.until))
+                .scan_index_forward(!range.newest_first)
+                .limit(i32::try_from(range.limit - keys.len()).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(|error| table(&error))?;
+            for row in answer.items.unwrap_or_default() {
+                let field = |name: &str| row.get(name)?.as_s().ok().cloned();
+                if let (Some(partition), Some(sort)) = (field("pk"), field("sk")) {
+                    keys.push(Key { partition, sort });
+                }
+            }
+            start = answer.last_evaluated_key;
+            if start.is_none() || keys.len() >= range.limit {
+                return Ok(keys);
+            }
+        }
+    }
+
+    pub(crate) async fn write_rows(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        match <[Write; 1]>::try_from(writes) {
+            // Half the price of a transaction of one.
+            Ok([write]) => self.write_row(&write).await,
+            Err(writes) => self.transact(&writes).await,
+        }
+    }
+
+    async fn write_row(&self, write: &Write) -> Result<(), WriteError> {
+        let name = &self.settings.table;
+        let old = ReturnValuesOnConditionCheckFailure::AllOld;
+        match write {
+            Write::Put { item, expect, .. } => {
+                let (condition, values) = condition(expect);
+                let result = self
+                    .dynamodb()
+                    .put_item()
+                    .table_name(name)
+                    .set_item(Some(row(item.clone())?))
+                    .condition_expression(condition)
+                    .set_expression_attribute_values(values)
+                    .return_values_on_condition_check_failure(old)
+                    .send()
+                    .await;
+                let Err(error) = result else { return Ok(()) };
+                match error.as_service_error() {
+                    Some(refused) if refused.is_conditional_check_failed_exception() => {
+                        use aws_sdk_dynamodb::operation::put_item::PutItemError;
+                        let found = match refused {
+                            PutItemError::ConditionalCheckFailedException(refused) => {
+                                refused.item.as_ref()
+                            }
+                            _ => None,
+                        };
+                        if is_own(write, found) { Ok(()) } else { Err(WriteError::Conflict) }
+                    }
+                    _ => Err(table(&error).into()),
+                }
+            }
+            Write::Delete { key: at, etag } => {
+                let (condition, values) = unchanged(etag);
+                let result = self
+                    .dynamodb()
+                    .delete_item()
+                    .table_name(name)
+                    .set_key(Some(key(at)))
+                    .condition_expression(condition)
+                    .set_expression_attribute_values(values)
+                    .send()
+                    .await;
+                let Err(error) = result else { return Ok(()) };
+                match error.as_service_error() {
+                    Some(refused) if refused.is_conditional_check_failed_exception() => {
+                        Err(WriteError::Conflict)
+                    }
+                    _ => Err(table(&error).into()),
+                }
+            }
+            Write::Check { .. } => self.transact(std::slice::from_ref(write)).await,
+        }
+    }
+
+    async fn transact(&self, writes: &[Write]) -> Result<(), WriteError> {
+        let actions: Vec<TransactWriteItem> =
+            writes.iter().map(|write| self.action(write)).collect::<Result<_, _>>()?;
+        let mut pause = Duration::from_millis(20);
+        for _ in 0..TRIES {
+            let request = self.dynamodb().transact_write_items();
+            let result = request.set_transact_items(Some(actions.clone())).send().await;
+            let Err(error) = result else { return Ok(()) };
+            use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+            let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+                error.as_service_error()
+            else {
+                return Err(table(&error).into());
+            };
+            let reasons = cancelled.cancellation_reasons();
+            let failed = writes
+                .iter()
+                .zip(reasons)
+                .filter(|(_, reason)| reason.code() == Some("ConditionalCheckFailed"));
+            let mut failed = failed.peekable();
+            if failed.peek().is_some() {
+                // All of them or none: one row of ours is enough to know that it was done.
+                let own = failed.into_iter().any(|(write, reason)| is_own(write, reason.item()));
+                return if own { Ok(()) } else { Err(WriteError::Conflict) };
+            }
+            // Another transaction held a row, or the table was busy: nothing was decided.
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        let why = "other transactions held the rows for too long".to_owned();
+        Err(Unreachable { what: "table", why }.into())
+    }
+
+    fn action(&self, write: &Write) -> Result<TransactWriteItem, Unreachable> {
+        let name = &self.settings.table;
+        let old = ReturnValuesOnConditionCheckFailure::AllOld;
+        let action = TransactWriteItem::builder();
+        let proof = "table, key and condition are set";
+        Ok(match write {
+            Write::Put { item, expect, .. } => {
+                let (condition, values) = condition(expect);
+                let put = Put::builder()
+                    .table_name(name)
+                    .set_item(Some(row(item.clone())?))
+                    .condition_expression(condition)
+                    .set_expression_attribute_values(values)
+                    .return_values_on_condition_check_failure(old)
+                    .build();
+                action.put(put.expect(proof)).build()
+            }
+            Write::Delete { key: at, etag } => {
+                let (condition, values) = unchanged(etag);
+                let delete = Delete::builder()
+                    .table_name(name)
+                    .set_key(Some(key(at)))
+                    .condition_expression(condition)
+                    .set_expression_attribute_values(values)
+                    .build();
+                action.delete(delete.expect(proof)).build()
+            }
+            Write::Check { key: at, etag } => {
+                let (condition, values) = unchanged(etag);
+                let check = ConditionCheck::builder()
+                    .table_name(name)
+                    .set_key(Some(key(at)))
+                    .condition_expression(condition)
+                    .set_expression_attribute_values(values)
+                    .build();
+                action.condition_check(check.expect(proof)).build()
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn rows_survive_the_way_through_dynamodbs_own_types() {
+        let whole = json!({
+            "pk": "org/a/delivery/b", "sk": "delivery", "etag": "00ff", "attempt": 3,
+            "progress": {"attestation": {"status": 200, "size_bytes": 4_033_582}},
+            "plan": [{"attachment": "x"}, {"attachment": "y"}], "unsent": true, "empty": "",
+        });
+        let serde_json::Value::Object(whole) = whole else { unreachable!() };
+        let there = row(whole.clone()).unwrap();
+        assert_eq!(there["attempt"], AttributeValue::N("3".into()));
+        assert_eq!(item(there).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_writer_whose_answer_was_lost_knows_its_own_write() {
+        let etag = Etag("00ff".into());
+        let at = Key::new("a", "b");
+        let put =
+            Write::Put { key: at.clone(), item: Item::new(), etag, expect: Expect::Absent };
+        let found = |etag: &str| HashMap::from([("etag".to_owned(), text(etag))]);
+        assert!(is_own(&put, Some(&found("00ff"))));
+        assert!(!is_own(&put, Some(&found("ff00"))));
+        assert!(!is_own(&put, None));
+        assert!(!is_own(&Write::Check { key: at, etag: Etag("00ff".into()) }, Some(&found("00ff"))));
+    }
+}

@@ -1,0 +1,866 @@
+//! What an operator fills in: one flat struct per phase, from which the JSON Schema, the CLI's tables,
+//! validation and the documents follow. A secret field is marked once, by its type.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use attestation::Digest;
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::{self, DeserializeOwned, Deserializer};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use url::Url;
+
+/// A registration's or an attachment's inputs: a flat struct with doc comments and `deny_unknown_fields`.
+pub trait Inputs: DeserializeOwned + JsonSchema + std::fmt::Debug + 'static {}
+impl<T: DeserializeOwned + JsonSchema + std::fmt::Debug + 'static> Inputs for T {}
+
+/// One input, as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Field {
+    pub name: String,
+    /// `string`, `boolean`, `integer` or `number`.
+    pub kind: String,
+    /// `uri`, `email`, `password` …
+    pub format: Option<String>,
+    pub required: bool,
+    pub default: Option<Value>,
+    pub choices: Vec<String>,
+    /// Kept in Secrets Manager only and never shown.
+    pub secret: bool,
+    pub description: String,
+}
+
+/// Something wrong with one input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Empty when the fault is between fields.
+    pub field: String,
+    /// A sentence that says what is wrong and what would be right; holds no value of a secret field.
+    pub detail: String,
+}
+
+impl Fault {
+    fn new(field: &str, detail: impl Into<String>) -> Self {
+        Self {
+            field: field.to_owned(),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A secret that is text: a key, a password, a token.
+#[derive(Clone)]
+pub struct SecretText(SecretString);
+
+impl SecretText {
+    /// The text itself, for the send and for nothing else.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)? {
+            text if text.is_empty() => Err(de::Error::custom("must not be empty")),
+            text => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl JsonSchema for SecretText {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretText".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "password", "writeOnly": true, "minLength": 1 })
+    }
+}
+
+/// A URL whose path or query is a secret: whoever has it can post.
+///
+/// Absolute, http or https, with a host and without `user:password@`; a fragment, which is never sent, is
+/// dropped. Which schemes and addresses may be reached is for [`Http`](crate::Http) to say.
+#[derive(Clone)]
+pub struct SecretUrl {
+    url: SecretString,
+    /// Scheme, host and port.
+    origin: String,
+}
+
+impl SecretUrl {
+    /// The URL itself, for the send and for nothing else.
+    pub fn expose(&self) -> &str {
+        self.url.expose_secret()
+    }
+
+    /// Scheme, host and port, which may be shown.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// `https://hooks.example.org/… (fingerprint 1a2b3c4d)`: tells two apart and reveals neither.
+    pub fn label(&self) -> String {
+        let fingerprint = Digest::of(self.expose().as_bytes())
+            .hex()
+            .chars()
+            .take(8)
+            .collect::<String>();
+        format!("{}/… (fingerprint {fingerprint})", self.origin)
+    }
+
+    /// What has to be cut out of a third party's answer: the URL and each part of it that could be
+    /// the secret one.
+    pub fn secrets(&self) -> Vec<&str> {
+        let url = self.expose();
+        let rest = url.get(self.origin.len()..).unwrap_or_default();
+        let parts = rest
+            .split(['/', '?', '&', '='])
+            .filter(|part| part.len() >= 8);
+        [url, rest]
+            .into_iter()
+            .filter(|part| part.len() >= 8)
+            .chain(parts)
+            .collect()
+    }
+}
+
+impl TryFrom<String> for SecretUrl {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let mut url = web_url(&text)?;
+        url.set_fragment(None);
+        let origin = crate::http::origin(&url);
+        if url.as_str().parse::<http::Uri>().is_err() {
+            return Err(NOT_A_URL);
+        }
+        Ok(Self {
+            url: String::from(url).into(),
+            origin,
+        })
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label())
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .try_into()
+            .map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for SecretUrl {
+    fn schema_name() -> Cow<'static, str> {
+        "SecretUrl".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "uri", "writeOnly": true, "minLength": 1 })
+    }
+}
+
+const NOT_A_URL: &str = "must be an absolute http or https URL, as in https://example.org/path";
+
+/// The one kind of URL that an input can be.
+///
+/// Its error text says what would be right and holds nothing of `text`.
+pub fn web_url(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| NOT_A_URL)?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(NOT_A_URL);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not have a user or a password in front of the host");
+    }
+    Ok(url)
+}
+
+/// The JSON Schema (draft 2020-12) of `T`: one flat object, each of whose properties is one scalar with one
+/// type, its description, its default and its choices.
+pub fn schema<T: Inputs>() -> Value {
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let mut schema = settings
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value();
+    let root = schema
+        .as_object_mut()
+        .expect("a struct's schema is an object");
+    root.insert("additionalProperties".to_owned(), json!(false));
+    if let Value::Object(properties) = root.entry("properties").or_insert_with(|| json!({})) {
+        properties
+            .values_mut()
+            .filter_map(Value::as_object_mut)
+            .for_each(flatten);
+    }
+    schema
+}
+
+/// An optional field is one that is left out, not one that is null; a choice is one of a list of strings.
+fn flatten(property: &mut Map<String, Value>) {
+    for alternatives in ["anyOf", "oneOf"] {
+        let Some(Value::Array(all)) = property.remove(alternatives) else {
+            continue;
+        };
+        let mut choices = Vec::new();
+        for one in all {
+            let Value::Object(mut one) = one else {
+                continue;
+            };
+            if one.get("type") == Some(&json!("null")) {
+                continue;
+            }
+            if let Some(choice) = one.remove("const") {
+                choices.push(choice);
+                property.insert("type".to_owned(), json!("string"));
+            } else {
+                flatten(&mut one);
+                one.into_iter().for_each(|(key, value)| {
+                    property.entry(key).or_insert(value);
+                });
+            }
+        }
+        if !choices.is_empty() {
+            property.insert("enum".to_owned(), choices.into());
+        }
+    }
+    if let Some(Value::Array(types)) = property.get("type") {
+        let one = types.iter().find(|kind| **kind != "null").cloned();
+        property.insert("type".to_owned(), one.unwrap_or(Value::Null));
+    }
+    if let Some(Value::Array(choices)) = property.get_mut("enum") {
+        choices.retain(|choice| !choice.is_null());
+    }
+    if property.get("default") == Some(&Value::Null) {
+        property.remove("default");
+    }
+    // `uint16` and the like: ours, and no operator's.
+    if property.get("type") != Some(&json!("string")) {
+        property.remove("format");
+    }
+}
+
+/// The inputs that a [`schema`] describes, sorted by name.
+pub fn fields(schema: &Value) -> Vec<Field> {
+    let required = schema["required"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let mut fields: Vec<Field> = properties(schema)
+        .map(|(name, property)| {
+            let text = |key: &str| property[key].as_str().map(str::to_owned);
+            let choices = property["enum"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            Field {
+                name: name.clone(),
+                kind: text("type").unwrap_or_default(),
+                format: text("format"),
+                required: required.iter().any(|required| required == name),
+                default: property.get("default").cloned(),
+                choices: choices
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect(),
+                secret: is_secret(property),
+                description: text("description").unwrap_or_default(),
+            }
+        })
+        .collect();
+    fields.sort_by(|a, b| a.name.cmp(&b.name));
+    fields
+}
+
+fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    schema["properties"].as_object().into_iter().flatten()
+}
+
+fn is_secret(property: &Value) -> bool {
+    property["writeOnly"] == true
+}
+
+/// All that is wrong with `inputs`, sorted by field; nothing when they are a `T`.
+///
+/// What the schema can tell comes first. Only inputs that satisfy it are read as a `T`, which has the rules
+/// of single types and those between fields.
+pub fn check<T: Inputs>(inputs: &Map<String, Value>) -> Vec<Fault> {
+    let schema = schema::<T>();
+    let mut faults = check_schema(&schema, inputs);
+    if faults.is_empty() {
+        faults = check_type::<T>(inputs);
+    }
+    faults.sort_by(|a, b| a.field.cmp(&b.field));
+    faults
+}
+
+fn check_schema(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
+    let fields = fields(schema);
+    let mut faults = Vec::new();
+    for name in inputs.keys() {
+        if fields.iter().all(|field| field.name != *name) {
+            faults.push(Fault::new(name, unknown(name, &fields)));
+        }
+    }
+    for field in &fields {
+        match inputs.get(&field.name) {
+            None if field.required => faults.push(Fault::new(&field.name, "is required")),
+            None => {}
+            Some(value) => faults.extend(
+                wrong(&schema["properties"][&field.name], field, value)
+                    .map(|detail| Fault::new(&field.name, detail)),
+            ),
+        }
+    }
+    faults
+}
+
+fn unknown(name: &str, fields: &[Field]) -> String {
+    let nearest = fields
+        .iter()
+        .map(|field| (distance(name, &field.name), &field.name))
+        .min();
+    match nearest {
+        Some((distance, nearest)) if distance <= name.len().div_ceil(3) => {
+            format!("is not known; did you mean {nearest:?}?")
+        }
+        Some(_) => {
+            let names: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
+            format!("is not known; there is {}", names.join(", "))
+        }
+        None => "is not known; there is nothing to fill in".to_owned(),
+    }
+}
+
+/// The number of letters to insert, delete or replace (Levenshtein), letter case aside.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.to_lowercase().chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for j in 0..b.len() {
+            let replaced = diagonal + usize::from(letter != b[j]);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// What is wrong with one value, by its schema.
+fn wrong(property: &Value, field: &Field, value: &Value) -> Option<String> {
+    let fits = match field.kind.as_str() {
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        _ => true,
+    };
+    if !fits {
+        return Some(format!("must be of type {}", field.kind));
+    }
+    if let Some(text) = value.as_str() {
+        return wrong_text(property, field, text);
+    }
+    let number = value.as_f64()?;
+    if let Some(least) = property["minimum"].as_f64().filter(|least| number < *least) {
+        return Some(format!("must be at least {least}"));
+    }
+    let most = property["maximum"].as_f64().filter(|most| number > *most)?;
+    Some(format!("must be at most {most}"))
+}
+
+fn wrong_text(property: &Value, field: &Field, text: &str) -> Option<String> {
+    if !field.choices.is_empty() && field.choices.iter().all(|choice| choice != text) {
+        return Some(format!("must be one of {}", field.choices.join(", ")));
+    }
+    let length = text.chars().count() as u64;
+    if let Some(least) = property["minLength"]
+        .as_u64()
+        .filter(|least| length < *least)
+    {
+        return Some(match least {
+            1 => "must not be empty".to_owned(),
+            least => format!("must have at least {least} characters"),
+        });
+    }
+    if let Some(most) = property["maxLength"].as_u64().filter(|most| length > *most) {
+        return Some(format!("must have at most {most} characters"));
+    }
+    match field.format.as_deref() {
+        Some("uri") => web_url(text).err().map(str::to_owned),
+        Some("email") if !is_email(text) => {
+            Some("must be one mail address, as in name@example.org".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn is_email(text: &str) -> bool {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.contains(|c: char| c.is_whitespace() || c.is_control() || "<>,;@".contains(c))
+    };
+    text.split_once('@')
+        .is_some_and(|(local, domain)| plain(local) && plain(domain))
+}
+
+/// Reads the inputs as a `T`, again and again without the field that was wrong, until nothing or only the
+/// gaps made in this way are wrong.
+fn check_type<T: Inputs>(inputs: &Map<String, Value>) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = Vec::new();
+    let mut rest = inputs.clone();
+    loop {
+        let inputs = Value::Object(rest.clone());
+        let Err(error) = serde_path_to_error::deserialize::<_, T>(inputs) else {
+            return faults;
+        };
+        let field = error
+            .path()
+            .iter()
+            .next()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        if rest.remove(&field).is_some() {
+            faults.push(Fault::new(&field, error.inner().to_string()));
+            continue;
+        }
+        if faults.is_empty() {
+            faults.push(Fault::new("", error.inner().to_string()));
+        }
+        return faults;
+    }
+}
+
+/// Takes the secret fields out of the others: (configuration, secrets).
+pub fn split(
+    schema: &Value,
+    inputs: Map<String, Value>,
+) -> (Map<String, Value>, Map<String, Value>) {
+    inputs
+        .into_iter()
+        .partition(|(name, _)| !is_secret(&schema["properties"][name]))
+}
+
+/// What may be shown of each secret: of a URL its host and a fingerprint, of a text nothing.
+pub fn label(schema: &Value, secrets: &Map<String, Value>) -> Map<String, Value> {
+    secrets
+        .iter()
+        .map(|(name, secret)| {
+            let url = schema["properties"][name]["format"] == "uri";
+            let text = secret.as_str().filter(|_| url).map(str::to_owned);
+            let label = text
+                .and_then(|text| SecretUrl::try_from(text).ok())
+                .map(|url| url.label());
+            (
+                name.clone(),
+                Value::String(label.unwrap_or_else(|| "…".to_owned())),
+            )
+        })
+        .collect()
+}
+
+/// Reads what stands behind `--opt name=` by the field's type. Booleans are spelled as Go's
+/// `strconv.ParseBool` takes them, so that Chainloop's scripts keep working.
+pub fn cast(field: &Field, text: &str) -> Result<Value, Fault> {
+    let value = match field.kind.as_str() {
+        "boolean" => match text {
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(json!(true)),
+            "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(json!(false)),
+            _ => None,
+        },
+        "integer" => text.parse::<i64>().ok().map(Value::from),
+        "number" => text
+            .parse::<f64>()
+            .ok()
+            .and_then(serde_json::Number::from_f64)
+            .map(Value::from),
+        _ => Some(json!(text)),
+    };
+    value.ok_or_else(|| {
+        let shown = if field.secret { "…" } else { text };
+        Fault::new(
+            &field.name,
+            format!(
+                "invalid option {shown:?}, the expected format is {:?}",
+                field.kind
+            ),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[serde(try_from = "Unchecked")]
+    #[schemars(with = "Unchecked")]
+    #[expect(dead_code, reason = "read by nobody but its own checks")]
+    struct Sample(Unchecked);
+
+    /// Not shown
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "read by nobody but its own checks")]
+    struct Unchecked {
+        /// Where it is
+        url: SecretUrl,
+        /// Key to it
+        #[serde(default)]
+        key: Option<SecretText>,
+        /// How
+        #[serde(default)]
+        mode: Mode,
+        /// How, otherwise
+        #[serde(default)]
+        other_mode: Option<Mode>,
+        #[serde(default = "port")]
+        #[schemars(range(min = 1))]
+        port: u16,
+        #[serde(default)]
+        ratio: Option<f64>,
+        #[serde(default)]
+        quiet: bool,
+        #[serde(default)]
+        #[schemars(email)]
+        mail: Option<String>,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    enum Mode {
+        /// The first
+        #[default]
+        Fast,
+        /// The second
+        Slow,
+    }
+
+    fn port() -> u16 {
+        25
+    }
+
+    impl TryFrom<Unchecked> for Sample {
+        type Error = &'static str;
+
+        fn try_from(sample: Unchecked) -> Result<Self, Self::Error> {
+            let clash = sample.quiet && sample.mail.is_some();
+            if clash {
+                Err("quiet and mail exclude each other")
+            } else {
+                Ok(Self(sample))
+            }
+        }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "called with json!")]
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    fn faults(inputs: Value) -> Vec<(String, String)> {
+        check::<Sample>(&object(inputs))
+            .into_iter()
+            .map(|fault| (fault.field, fault.detail))
+            .collect()
+    }
+
+    fn one(inputs: Value) -> String {
+        let [(field, detail)] = &faults(inputs)[..] else {
+            panic!("not one fault")
+        };
+        format!("{field} {detail}")
+    }
+
+    const URL: &str = "https://hooks.example.org/services/canary?x=canary";
+
+    #[test]
+    fn a_schema_is_flat() {
+        let schema = schema::<Sample>();
+        let properties = &schema["properties"];
+        assert_eq!(schema["additionalProperties"], false);
+        assert!(schema.get("$defs").is_none());
+        assert_eq!(
+            properties["url"],
+            json!({ "type": "string", "format": "uri", "writeOnly": true, "minLength": 1, "description": "Where it is" })
+        );
+        assert_eq!(
+            properties["key"],
+            json!({ "type": "string", "format": "password", "writeOnly": true, "minLength": 1, "description": "Key to it" })
+        );
+        let mode = json!({ "type": "string", "enum": ["fast", "slow"], "default": "fast", "description": "How" });
+        assert_eq!(properties["mode"], mode);
+        let mode =
+            json!({ "type": "string", "enum": ["fast", "slow"], "description": "How, otherwise" });
+        assert_eq!(properties["other_mode"], mode);
+        assert_eq!(
+            properties["port"],
+            json!({ "type": "integer", "minimum": 1, "maximum": 65535, "default": 25 })
+        );
+        assert_eq!(properties["ratio"], json!({ "type": "number" }));
+        assert_eq!(
+            properties["mail"],
+            json!({ "type": "string", "format": "email" })
+        );
+    }
+
+    #[test]
+    fn every_integration_has_flat_schemas_with_descriptions() {
+        for integration in crate::ALL {
+            for schema in [
+                (integration.registration_schema)(),
+                (integration.attachment_schema)(),
+            ] {
+                assert_eq!(schema["type"], "object");
+                assert_eq!(schema["additionalProperties"], false);
+                let text = schema.to_string();
+                assert!(!text.contains("$ref") && !text.contains("$defs"), "{text}");
+                for field in fields(&schema) {
+                    let scalar = matches!(
+                        field.kind.as_str(),
+                        "string" | "boolean" | "integer" | "number"
+                    );
+                    assert!(
+                        scalar && !field.description.is_empty(),
+                        "{} {field:?}",
+                        integration.id
+                    );
+                    assert!(
+                        !field.description.contains('\n'),
+                        "{} {field:?}",
+                        integration.id
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_inputs_of_each_integration_are_those_written_down() {
+        for integration in crate::ALL {
+            let inputs = json!({
+                "registration": fields(&(integration.registration_schema)()),
+                "attachment": fields(&(integration.attachment_schema)()),
+            });
+            let text = serde_json::to_string_pretty(&inputs).unwrap() + "\n";
+            crate::fixture::compare(&format!("{}-inputs.json", integration.id), &text);
+        }
+    }
+
+    #[test]
+    fn fields_are_sorted_and_say_what_they_are() {
+        let fields = fields(&schema::<Sample>());
+        let names: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "key",
+                "mail",
+                "mode",
+                "other_mode",
+                "port",
+                "quiet",
+                "ratio",
+                "url"
+            ]
+        );
+        let url = fields.last().unwrap();
+        assert!(url.required && url.secret);
+        assert_eq!(fields[2].choices, ["fast", "slow"]);
+        assert_eq!(fields[2].default, Some(json!("fast")));
+        assert_eq!(fields[1].default, None);
+    }
+
+    #[test]
+    fn good_inputs_have_no_fault() {
+        assert_eq!(faults(json!({ "url": URL })), []);
+        assert_eq!(
+            faults(json!({
+                "url": URL, "key": "k", "mode": "slow", "other_mode": "fast", "port": 1, "ratio": 1,
+                "quiet": true,
+            })),
+            []
+        );
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let found = faults(json!({
+            "key": 5, "mode": "canary", "prot": 1, "quiet": "yes", "mail": "canary", "port": 0, "ratio": "x",
+        }));
+        let expected = [
+            ("key", "must be of type string"),
+            ("mail", "must be one mail address, as in name@example.org"),
+            ("mode", "must be one of fast, slow"),
+            ("port", "must be at least 1"),
+            ("prot", "is not known; did you mean \"port\"?"),
+            ("quiet", "must be of type boolean"),
+            ("ratio", "must be of type number"),
+            ("url", "is required"),
+        ];
+        let expected = expected.map(|(field, detail)| (field.to_owned(), detail.to_owned()));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_unknown_field_far_from_all_gets_the_list() {
+        let detail = one(json!({ "url": URL, "zzz": 1 }));
+        assert_eq!(
+            detail,
+            "zzz is not known; there is key, mail, mode, other_mode, port, quiet, ratio, url"
+        );
+        assert_eq!(
+            one(json!({ "url": URL, "Mode": "fast" })),
+            "Mode is not known; did you mean \"mode\"?"
+        );
+    }
+
+    #[test]
+    fn a_rule_between_fields_names_none() {
+        let detail = one(json!({ "url": URL, "quiet": true, "mail": "a@example.org" }));
+        assert_eq!(detail, " quiet and mail exclude each other");
+    }
+
+    #[test]
+    fn null_is_not_a_value() {
+        assert_eq!(
+            one(json!({ "url": URL, "key": null })),
+            "key must be of type string"
+        );
+        assert_eq!(
+            one(json!({ "url": URL, "key": "" })),
+            "key must not be empty"
+        );
+        assert_eq!(
+            one(json!({ "url": URL, "port": 1.5 })),
+            "port must be of type integer"
+        );
+        assert_eq!(
+            one(json!({ "url": URL, "port": 70000 })),
+            "port must be at most 65535"
+        );
+    }
+
+    #[test]
+    fn a_fault_holds_no_secret() {
+        for url in [
+            "canary",
+            "ftp://canary",
+            "https://canary:canary@example.org/",
+            "//example.org/canary",
+            "https://exa mple.org/canary",
+            "https://[canary",
+            "mailto:canary",
+        ] {
+            let detail = one(json!({ "url": url }));
+            assert!(!detail.contains("canary"), "{detail}");
+        }
+        let detail = one(json!({ "url": ["canary"] }));
+        assert!(!detail.contains("canary"), "{detail}");
+    }
+
+    #[test]
+    fn secrets_are_split_off_and_labelled() {
+        let schema = schema::<Sample>();
+        let (config, secrets) = split(
+            &schema,
+            object(json!({ "url": URL, "key": "canary", "port": 25 })),
+        );
+        assert_eq!(config, object(json!({ "port": 25 })));
+        assert_eq!(secrets, object(json!({ "url": URL, "key": "canary" })));
+        let labels = label(&schema, &secrets);
+        let fingerprint = &Digest::of(URL.as_bytes()).hex()[..8];
+        let url = format!("https://hooks.example.org/… (fingerprint {fingerprint})");
+        assert_eq!(labels, object(json!({ "url": url, "key": "…" })));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let inputs = json!({ "url": URL, "key": "canary" });
+        let shown = format!("{:?}", serde_json::from_value::<Sample>(inputs).unwrap());
+        assert!(
+            !shown.contains("canary") && shown.contains("https://hooks.example.org/…"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_secret_url_is_kept_as_it_will_be_sent() {
+        let url = |text: &str| SecretUrl::try_from(text.to_owned()).unwrap();
+        assert_eq!(
+            url("HTTPS://Bücher.example:443/ä b#part").expose(),
+            "https://xn--bcher-kva.example/%C3%A4%20b"
+        );
+        assert_eq!(url("http://0x7f.1:8080").origin(), "http://127.0.0.1:8080");
+        assert_eq!(url("http://0x7f.1:8080").expose(), "http://127.0.0.1:8080/");
+        let secrets = [
+            "https://example.org/a/12345678?t=abcdefgh",
+            "/a/12345678?t=abcdefgh",
+            "12345678",
+            "abcdefgh",
+        ];
+        assert_eq!(url(secrets[0]).secrets(), secrets);
+    }
+
+    #[test]
+    fn options_are_cast_by_type() {
+        let fields = fields(&schema::<Sample>());
+        let field = |name: &str| fields.iter().find(|field| field.name == name).unwrap();
+        for yes in ["1", "t", "T", "TRUE", "true", "True"] {
+            assert_eq!(cast(field("quiet"), yes), Ok(json!(true)));
+        }
+        for no in ["0", "f", "F", "FALSE", "false", "False"] {
+            assert_eq!(cast(field("quiet"), no), Ok(json!(false)));
+        }
+        assert_eq!(cast(field("port"), "-7"), Ok(json!(-7)));
+        assert_eq!(cast(field("ratio"), "0.5"), Ok(json!(0.5)));
+        assert_eq!(cast(field("url"), "1"), Ok(json!("1")));
+        let detail = |name, text| cast(field(name), text).unwrap_err().detail;
+        assert_eq!(
+            detail("quiet", "yes"),
+            "invalid option \"yes\", the expected format is \"boolean\""
+        );
+        assert_eq!(
+            detail("port", "1.0"),
+            "invalid option \"1.0\", the expected format is \"integer\""
+        );
+        assert_eq!(
+            detail("ratio", "NaN"),
+            "invalid option \"NaN\", the expected format is \"number\""
+        );
+    }
+}

@@ -1,0 +1,822 @@
+//! Posts each attestation, and the SBOMs that came with it if asked, as JSON to any URL: for whatever an
+//! organization runs itself.
+//!
+//! The bodies are those of Chainloop's own `webhook` integration, so that a receiver written for it needs no
+//! change. What Chainloop lacks is beside them: with a signing secret each request carries the headers of
+//! Standard Webhooks, whose `webhook-id` stays the same when a request is repeated.
+
+use std::collections::BTreeMap;
+
+use attestation::{Attestation, Digest, Material, MaterialType};
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Method, Request};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use sha2::Sha256;
+
+use crate::{Delivery, Error, Host, Http, Integration, Outcome, Preview, SecretText, SecretUrl};
+
+#[derive(Debug)]
+pub struct Webhook;
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// URL that each attestation is posted to, as JSON; any 2xx answer is success
+    pub url: SecretUrl,
+    /// Signing secret of Standard Webhooks, either `whsec_` and base64 or at least 24 characters; requests are signed when it is given
+    #[serde(default)]
+    #[schemars(with = "Option<SecretText>", length(min = 24))]
+    pub secret: Option<SigningSecret>,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Attachment {
+    /// Whether to send the attestation
+    #[serde(default = "yes")]
+    pub send_attestation: bool,
+    /// Whether to send the SBOMs that came with the attestation, each in a request of its own
+    #[serde(default)]
+    pub send_sbom: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The key of <https://www.standardwebhooks.com>: what follows `whsec_` is base64 of 24 to 64 bytes, and text
+/// without that prefix is the key itself.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "SecretText")]
+pub struct SigningSecret(SecretText);
+
+impl SigningSecret {
+    fn key(text: &str) -> Option<Vec<u8>> {
+        match text.strip_prefix("whsec_") {
+            Some(encoded) => base64_simd::STANDARD.decode_to_vec(encoded).ok(),
+            None => Some(text.as_bytes().to_vec()),
+        }
+    }
+
+    fn sign(&self, id: &str, unix_secs: u64, body: &[u8]) -> String {
+        let key = Self::key(self.0.expose()).expect("checked when it was made");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
+        mac.update(format!("{id}.{unix_secs}.").as_bytes());
+        mac.update(body);
+        let signature = mac.finalize().into_bytes();
+        format!("v1,{}", base64_simd::STANDARD.encode_to_string(signature))
+    }
+}
+
+impl TryFrom<SecretText> for SigningSecret {
+    type Error = &'static str;
+
+    fn try_from(secret: SecretText) -> Result<Self, Self::Error> {
+        match Self::key(secret.expose()) {
+            Some(key) if key.len() >= 24 => Ok(Self(secret)),
+            Some(_) => Err("must have at least 24 characters, or 24 bytes behind whsec_"),
+            None => Err("must have base64 behind whsec_"),
+        }
+    }
+}
+
+impl Integration for Webhook {
+    const ID: &'static str = "webhook";
+    const VERSION: &'static str = "1.2";
+    const DESCRIPTION: &'static str = "Send Attestation and SBOMs to a generic POST webhook URL";
+    const MATERIALS: &'static [MaterialType] = &[
+        MaterialType::SBOM_CYCLONEDX_JSON,
+        MaterialType::SBOM_SPDX_JSON,
+    ];
+
+    type Registration = Registration;
+    type Attachment = Attachment;
+
+    /// Posts Chainloop's `TEST_WEBHOOK`, which receivers know to ignore: a webhook cannot be asked otherwise.
+    async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
+        let now = http.unix_secs();
+        let request = request(registration, &format!("test_{now}"), now, test_body())?;
+        let response = http.send(request).await?;
+        let doing = format!("post a test to {}", registration.url.origin());
+        response.check(&doing, &secrets(registration), now)
+    }
+
+    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn deliver(
+        http: &Http,
+        host: &dyn Host,
+        delivery: &Delivery<'_, Self>,
+    ) -> Result<Outcome, Error> {
+        let steps = steps(delivery);
+        if steps.is_empty() {
+            return Ok(Outcome::Skipped(nothing_to_send(delivery)));
+        }
+        let mut receipts = Map::new();
+        for step in steps {
+            if let Some(receipt) = delivery.progress.get(&step.key) {
+                receipts.insert(step.key, receipt.clone());
+                continue;
+            }
+            let body = body(host, delivery, &step).await?;
+            let digest = Digest::of(&body);
+            let now = host.unix_secs();
+            let id = message_id(delivery.id, &step.key);
+            let response = http
+                .send(request(delivery.registration, &id, now, body)?)
+                .await?;
+            let doing = format!(
+                "post {} to {}",
+                step.name,
+                delivery.registration.url.origin()
+            );
+            response.check(&doing, &secrets(delivery.registration), now)?;
+
+            let receipt =
+                json!({ "status": response.status.as_u16(), "digest": digest.to_string() });
+            host.record(&step.key, receipt.clone()).await?;
+            receipts.insert(step.key, receipt);
+        }
+        let mut receipt = Map::from_iter([("steps".to_owned(), Value::Object(receipts))]);
+        if !delivery.missing.is_empty() {
+            let names = delivery
+                .missing
+                .iter()
+                .map(|material| material.name.as_str());
+            receipt.insert("missing".to_owned(), names.collect());
+        }
+        Ok(Outcome::Delivered(receipt))
+    }
+
+    async fn preview(
+        host: &dyn Host,
+        delivery: &Delivery<'_, Self>,
+    ) -> Result<Vec<Preview>, Error> {
+        let mut previews = Vec::new();
+        for step in steps(delivery) {
+            let body = body(host, delivery, &step).await?;
+            let id = message_id(delivery.id, &step.key);
+            let request = request(delivery.registration, &id, host.unix_secs(), body)?;
+            previews.push(Preview::of(
+                &request,
+                delivery.registration.url.label(),
+                &[SIGNATURE],
+            ));
+        }
+        Ok(previews)
+    }
+}
+
+/// One request: the attestation, or one of its SBOMs.
+struct Step<'a> {
+    /// Stable over retries; names the step in the delivery's progress.
+    key: String,
+    /// As it completes "failed to post …".
+    name: String,
+    material: Option<&'a Material>,
+}
+
+fn steps<'a>(delivery: &Delivery<'a, Webhook>) -> Vec<Step<'a>> {
+    let mut steps = Vec::new();
+    if delivery.attachment.send_attestation {
+        let (key, name) = ("attestation".to_owned(), "the attestation".to_owned());
+        steps.push(Step {
+            key,
+            name,
+            material: None,
+        });
+    }
+    if delivery.attachment.send_sbom {
+        let mut seen = BTreeMap::new();
+        for material in delivery.materials {
+            // Names are unique in what Chainloop makes, and nowhere else.
+            let count = seen
+                .entry(&material.name)
+                .and_modify(|count| *count += 1)
+                .or_insert(1);
+            let key = match count {
+                1 => format!("sbom:{}", material.name),
+                count => format!("sbom:{}#{count}", material.name),
+            };
+            let name = format!("the SBOM {:?}", material.name);
+            steps.push(Step {
+                key,
+                name,
+                material: Some(material),
+            });
+        }
+    }
+    steps
+}
+
+fn nothing_to_send(delivery: &Delivery<'_, Webhook>) -> String {
+    if !delivery.attachment.send_sbom {
+        return "the attachment sends neither attestations nor SBOMs".to_owned();
+    }
+    match delivery.missing.len() {
+        0 => "the attestation came without an SBOM".to_owned(),
+        1 => "the attestation's SBOM never came".to_owned(),
+        count => format!("none of the attestation's {count} SBOMs ever came"),
+    }
+}
+
+/// Stable over retries, and without the full stop that separates it from the rest of what is signed.
+fn message_id(delivery: &str, step: &str) -> String {
+    let delivery = delivery.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+    format!("{delivery}_{}", &Digest::of(step.as_bytes()).hex()[..12])
+}
+
+const ID: HeaderName = HeaderName::from_static("webhook-id");
+const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+fn request(
+    registration: &Registration,
+    id: &str,
+    unix_secs: u64,
+    body: Bytes,
+) -> Result<Request<Bytes>, Error> {
+    let invalid =
+        |error: http::Error| Error::permanent("build the webhook's request").source(error);
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(registration.url.expose())
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(secret) = &registration.secret {
+        request = request
+            .header(ID, id)
+            .header(TIMESTAMP, unix_secs)
+            .header(SIGNATURE, secret.sign(id, unix_secs, &body));
+    }
+    request.body(body).map_err(invalid)
+}
+
+/// What must not be kept of an answer.
+fn secrets(registration: &Registration) -> Vec<&str> {
+    let mut secrets = registration.url.secrets();
+    secrets.extend(registration.secret.as_ref().map(|secret| secret.0.expose()));
+    secrets
+}
+
+async fn body(
+    host: &dyn Host,
+    delivery: &Delivery<'_, Webhook>,
+    step: &Step<'_>,
+) -> Result<Bytes, Error> {
+    let metadata = metadata(delivery);
+    match step.material {
+        None => Ok(payload(
+            &metadata,
+            &data(delivery.attestation)?,
+            "ATTESTATION",
+        )),
+        Some(material) => {
+            let content = host.content(material).await?;
+            Ok(payload(&metadata, &content, material.kind.as_str()))
+        }
+    }
+}
+
+fn test_body() -> Bytes {
+    let metadata = Metadata {
+        workflow: WorkflowMetadata {
+            name: "test-webhook-workflow".to_owned(),
+            ..WorkflowMetadata::default()
+        },
+        workflow_run: RunMetadata {
+            id: "test-webhook-run".to_owned(),
+            ..RunMetadata::default()
+        },
+    };
+    payload(&metadata, b"{}", "TEST_WEBHOOK")
+}
+
+/// The body as Chainloop's webhook makes it: these three keys in this order.
+fn payload(metadata: &Metadata, data: &[u8], kind: &str) -> Bytes {
+    let metadata = serde_json::to_string(metadata).expect("strings alone");
+    let mut body = String::with_capacity(metadata.len() + data.len().div_ceil(3) * 4 + 64);
+    body.push_str("{\"Metadata\":");
+    body.push_str(&metadata);
+    body.push_str(",\"Data\":\"");
+    base64_simd::STANDARD.encode_append(data, &mut body);
+    body.push_str("\",\"Kind\":\"");
+    body.push_str(kind);
+    body.push_str("\"}");
+    body.into()
+}
+
+/// Chainloop's metadata, with its keys and in its order. What an attestation does not say is empty.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata {
+    workflow: WorkflowMetadata,
+    workflow_run: RunMetadata,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WorkflowMetadata {
+    #[serde(rename = "ID")]
+    id: String,
+    name: String,
+    team: String,
+    project: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RunMetadata {
+    #[serde(rename = "ID")]
+    id: String,
+    state: String,
+    started_at: String,
+    finished_at: String,
+    runner_type: String,
+    #[serde(rename = "RunURL")]
+    run_url: String,
+    attestation_digest: String,
+}
+
+/// Go's zero time.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+impl Default for RunMetadata {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            state: String::new(),
+            started_at: NEVER.to_owned(),
+            finished_at: NEVER.to_owned(),
+            runner_type: String::new(),
+            run_url: String::new(),
+            attestation_digest: String::new(),
+        }
+    }
+}
+
+fn metadata(delivery: &Delivery<'_, Webhook>) -> Metadata {
+    let workflow = delivery.workflow;
+    let mut metadata = Metadata {
+        workflow: WorkflowMetadata {
+            id: workflow.id.clone(),
+            name: workflow.name.clone(),
+            team: String::new(),
+            project: workflow.project.clone(),
+        },
+        workflow_run: RunMetadata {
+            // Only runs that succeeded have an attestation.
+            state: "success".to_owned(),
+            attestation_digest: delivery.attestation.received.to_string(),
+            ..RunMetadata::default()
+        },
+    };
+    if let Some(predicate) = delivery.attestation.predicate() {
+        let (about, run) = (&predicate.metadata, &mut metadata.workflow_run);
+        metadata.workflow.id.clone_from(&about.workflow_id);
+        about.workflow().clone_into(&mut metadata.workflow.name);
+        metadata.workflow.team.clone_from(&about.team);
+        metadata.workflow.project.clone_from(&about.project);
+        run.id.clone_from(&about.workflow_run_id);
+        run.started_at = go_time(&about.initialized_at);
+        run.finished_at = go_time(&about.finished_at);
+        run.runner_type.clone_from(&predicate.runner_type);
+        run.run_url.clone_from(&predicate.runner_url);
+    }
+    metadata
+}
+
+/// RFC 3339 as Go reads it: a receiver's `time.Time` fails on anything else, on an empty text too.
+fn go_time(text: &str) -> String {
+    text.parse::<jiff::Timestamp>()
+        .map_or_else(|_| NEVER.to_owned(), |time| time.to_string())
+}
+
+/// What stands in `Data` for an attestation: Chainloop's object with Go's field names.
+fn data(attestation: &Attestation) -> Result<Vec<u8>, Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Data<'a> {
+        envelope: &'a RawValue,
+        hash: String,
+        statement: &'a Statement<'a>,
+        predicate: Option<&'a RawValue>,
+    }
+    let unreadable = |error: serde_json::Error| {
+        Error::permanent("read the attestation's statement").source(error)
+    };
+    let envelope = attestation.envelope.compact();
+    let statement: Statement<'_> =
+        serde_json::from_slice(&attestation.envelope.payload).map_err(unreadable)?;
+    let data = Data {
+        envelope: serde_json::from_slice(&envelope).map_err(unreadable)?,
+        hash: attestation.hash.to_string(),
+        predicate: statement.predicate,
+        statement: &statement,
+    };
+    serde_json::to_vec(&data).map_err(unreadable)
+}
+
+/// An in-toto statement: read in either spelling of its keys, written as Go's encoder writes the generated
+/// struct, in its order and without what is absent. Values go through as they came.
+#[derive(Deserialize, Serialize)]
+struct Statement<'a> {
+    #[serde(
+        borrow,
+        rename(deserialize = "_type"),
+        alias = "type",
+        skip_serializing_if = "Option::is_none"
+    )]
+    r#type: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    subject: Option<Vec<Descriptor<'a>>>,
+    #[serde(
+        borrow,
+        rename(deserialize = "predicateType"),
+        alias = "predicate_type",
+        skip_serializing_if = "Option::is_none"
+    )]
+    predicate_type: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    predicate: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Descriptor<'a> {
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    uri: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    digest: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    content: Option<&'a RawValue>,
+    #[serde(
+        borrow,
+        rename(deserialize = "downloadLocation"),
+        alias = "download_location",
+        skip_serializing_if = "Option::is_none"
+    )]
+    download_location: Option<&'a RawValue>,
+    #[serde(
+        borrow,
+        rename(deserialize = "mediaType"),
+        alias = "media_type",
+        skip_serializing_if = "Option::is_none"
+    )]
+    media_type: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    annotations: Option<&'a RawValue>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{self, Party, Stage};
+    use crate::{Kind, inputs};
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    fn registration(party: &Party) -> Registration {
+        let url = format!(
+            "{}/hooks/canary-in-the-path?token=canary-in-the-query",
+            party.origin
+        );
+        serde_json::from_value(json!({ "url": url, "secret": SECRET })).unwrap()
+    }
+
+    const BOTH: Attachment = Attachment {
+        send_attestation: true,
+        send_sbom: true,
+    };
+
+    async fn deliver(
+        stage: &Stage,
+        registration: &Registration,
+        attachment: &Attachment,
+    ) -> Result<Outcome, Error> {
+        let delivery = stage.delivery(registration, attachment);
+        Webhook::deliver(&fixture::http(), stage, &delivery).await
+    }
+
+    #[tokio::test]
+    async fn the_attestation_goes_first_and_then_each_sbom() {
+        let party = Party::start(&[fixture::OK, fixture::ACCEPTED, fixture::OK]);
+        let stage = Stage::new();
+        let outcome = deliver(&stage, &registration(&party), &BOTH).await.unwrap();
+
+        let received = party.received();
+        let bodies: Vec<Value> = received
+            .iter()
+            .map(|request| serde_json::from_slice(&request.body).unwrap())
+            .collect();
+        let kinds: Vec<_> = bodies
+            .iter()
+            .map(|body| body["Kind"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            kinds,
+            ["ATTESTATION", "SBOM_CYCLONEDX_JSON", "SBOM_SPDX_JSON"]
+        );
+        assert_eq!(decoded(&bodies[1]), fixture::CDX.as_bytes());
+        assert_eq!(decoded(&bodies[2]), fixture::SPDX.as_bytes());
+        assert_eq!(received[0].headers["content-type"], "application/json");
+        fixture::compare(
+            "webhook-attestation.json",
+            std::str::from_utf8(&received[0].body).unwrap(),
+        );
+
+        let digest = |n: usize| Digest::of(&received[n].body).to_string();
+        let expected = json!({ "steps": {
+            "attestation": { "status": 200, "digest": digest(0) },
+            "sbom:sbom": { "status": 202, "digest": digest(1) },
+            "sbom:packages": { "status": 200, "digest": digest(2) },
+        }});
+        assert_eq!(
+            outcome,
+            Outcome::Delivered(expected.as_object().unwrap().clone())
+        );
+        let recorded = stage.recorded();
+        let steps: Vec<_> = recorded.iter().map(|(step, _)| step.as_str()).collect();
+        assert_eq!(steps, ["attestation", "sbom:sbom", "sbom:packages"]);
+    }
+
+    fn decoded(body: &Value) -> Vec<u8> {
+        base64_simd::STANDARD
+            .decode_to_vec(body["Data"].as_str().unwrap())
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_data_decodes_to_the_envelope() {
+        let party = Party::start(&[fixture::OK]);
+        let stage = Stage::new();
+        let attachment = Attachment {
+            send_attestation: true,
+            send_sbom: false,
+        };
+        deliver(&stage, &registration(&party), &attachment)
+            .await
+            .unwrap();
+
+        let body: Value = serde_json::from_slice(&party.received()[0].body).unwrap();
+        let data = decoded(&body);
+        fixture::compare("webhook-data.json", std::str::from_utf8(&data).unwrap());
+        let data: Value = serde_json::from_slice(&data).unwrap();
+        let envelope: Value =
+            serde_json::from_slice(&stage.attestation.envelope.compact()).unwrap();
+        assert_eq!(data["Envelope"], envelope);
+        assert_eq!(data["Hash"], stage.attestation.hash.to_string());
+        let payload: Value = serde_json::from_slice(&stage.attestation.envelope.payload).unwrap();
+        assert_eq!(data["Predicate"], payload["predicate"]);
+        assert_eq!(
+            data["Statement"]["predicate_type"],
+            payload["predicateType"]
+        );
+        assert_eq!(data["Statement"]["type"], payload["_type"]);
+        assert_eq!(data["Statement"]["subject"], payload["subject"]);
+        let run = &body["Metadata"]["WorkflowRun"];
+        assert_eq!(
+            run["AttestationDigest"],
+            stage.attestation.received.to_string()
+        );
+    }
+
+    #[tokio::test]
+    async fn an_attestation_of_another_kind_has_the_workflow_it_was_posted_for() {
+        let party = Party::start(&[fixture::OK]);
+        let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"00"},"uri":null}],"predicateType":"https://slsa.dev/provenance/v1","predicate":{"x":1}}"#;
+        let mut stage = Stage::of(statement);
+        stage.workflow.id.clear();
+        stage.workflow.name = "release".to_owned();
+        let attachment = Attachment {
+            send_attestation: true,
+            send_sbom: false,
+        };
+        deliver(&stage, &registration(&party), &attachment)
+            .await
+            .unwrap();
+
+        let body: Value = serde_json::from_slice(&party.received()[0].body).unwrap();
+        assert_eq!(
+            body["Metadata"],
+            json!({
+                "Workflow": { "ID": "", "Name": "release", "Team": "", "Project": "shop" },
+                "WorkflowRun": {
+                    "ID": "", "State": "success", "StartedAt": NEVER, "FinishedAt": NEVER,
+                    "RunnerType": "", "RunURL": "",
+                    "AttestationDigest": stage.attestation.received.to_string(),
+                },
+            })
+        );
+        let data = String::from_utf8(decoded(&body)).unwrap();
+        assert!(
+            data.ends_with(
+                r#""Statement":{"type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"00"}}],"predicate_type":"https://slsa.dev/provenance/v1","predicate":{"x":1}},"Predicate":{"x":1}}"#
+            ),
+            "{data}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_step_that_is_done_is_not_repeated() {
+        let party = Party::start(&[
+            fixture::OK,
+            "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n",
+        ]);
+        let mut stage = Stage::new();
+        let registration = registration(&party);
+        let error = deliver(&stage, &registration, &BOTH).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Retryable { after: None });
+        assert_eq!(
+            error.text,
+            format!(
+                "post the SBOM \"sbom\" to {}: answered 503 Service Unavailable",
+                party.origin
+            )
+        );
+        assert_eq!(stage.recorded().len(), 1);
+
+        let failed = party.received()[1].clone();
+        let party = Party::again(&party, &[fixture::OK, fixture::OK]).await;
+        stage.progress.extend(stage.recorded());
+        deliver(&stage, &registration, &BOTH).await.unwrap();
+        let repeated = party.received();
+        assert_eq!(repeated.len(), 2);
+        assert_eq!(repeated[0].body, failed.body);
+        assert_eq!(
+            repeated[0].headers["webhook-id"],
+            failed.headers["webhook-id"]
+        );
+        assert_ne!(
+            repeated[0].headers["webhook-id"],
+            repeated[1].headers["webhook-id"]
+        );
+    }
+
+    #[tokio::test]
+    async fn materials_of_one_name_are_steps_of_their_own() {
+        let mut stage = Stage::new();
+        for material in &mut stage.materials {
+            material.name = "sbom".to_owned();
+        }
+        let party = Party::start(&[]);
+        let registration = registration(&party);
+        let delivery = stage.delivery(&registration, &BOTH);
+        let keys: Vec<_> = steps(&delivery).into_iter().map(|step| step.key).collect();
+        assert_eq!(keys, ["attestation", "sbom:sbom", "sbom:sbom#2"]);
+    }
+
+    #[tokio::test]
+    async fn with_nothing_to_send_the_delivery_is_skipped() {
+        let party = Party::start(&[]);
+        let mut stage = Stage::new();
+        let off = Attachment {
+            send_attestation: false,
+            send_sbom: false,
+        };
+        let outcome = deliver(&stage, &registration(&party), &off).await.unwrap();
+        let reason = "the attachment sends neither attestations nor SBOMs";
+        assert_eq!(outcome, Outcome::Skipped(reason.to_owned()));
+
+        stage.missing = std::mem::take(&mut stage.materials);
+        let sboms = Attachment {
+            send_attestation: false,
+            send_sbom: true,
+        };
+        let outcome = deliver(&stage, &registration(&party), &sboms)
+            .await
+            .unwrap();
+        let reason = "none of the attestation's 2 SBOMs ever came";
+        assert_eq!(outcome, Outcome::Skipped(reason.to_owned()));
+        assert!(party.received().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_missing_sbom_is_named_in_the_receipt() {
+        let party = Party::start(&[fixture::OK]);
+        let mut stage = Stage::new();
+        stage.missing = std::mem::take(&mut stage.materials);
+        let outcome = deliver(&stage, &registration(&party), &BOTH).await.unwrap();
+        let Outcome::Delivered(receipt) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(receipt["missing"], json!(["sbom", "packages"]));
+    }
+
+    #[tokio::test]
+    async fn a_check_posts_the_test_that_chainloop_posts() {
+        let party = Party::start(&[fixture::ACCEPTED]);
+        Webhook::register(&fixture::http(), &registration(&party))
+            .await
+            .unwrap();
+        let received = party.received();
+        assert_eq!(
+            received[0].target,
+            "/hooks/canary-in-the-path?token=canary-in-the-query"
+        );
+        assert_eq!(
+            std::str::from_utf8(&received[0].body).unwrap(),
+            r#"{"Metadata":{"Workflow":{"ID":"","Name":"test-webhook-workflow","Team":"","Project":""},"WorkflowRun":{"ID":"test-webhook-run","State":"","StartedAt":"0001-01-01T00:00:00Z","FinishedAt":"0001-01-01T00:00:00Z","RunnerType":"","RunURL":"","AttestationDigest":""}},"Data":"e30=","Kind":"TEST_WEBHOOK"}"#
+        );
+    }
+
+    #[tokio::test]
+    async fn no_part_of_a_secret_is_in_an_error() {
+        let echo = format!(
+            "no such hook /hooks/canary-in-the-path?token=canary-in-the-query of canary-in-the-path, {SECRET}"
+        );
+        for status in ["404 Not Found", "410 Gone", "401 Unauthorized"] {
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{echo}",
+                echo.len()
+            );
+            let party = Party::start(&[&answer]);
+            let registration = registration(&party);
+            let error = Webhook::register(&fixture::http(), &registration)
+                .await
+                .unwrap_err();
+            let shown = format!("{error} {error:?} {registration:?}");
+            assert!(
+                !shown.contains("canary") && !shown.contains("whsec"),
+                "{shown}"
+            );
+            assert_eq!(error.answer.unwrap().excerpt, "no such hook … of …, …");
+        }
+        let closed = Party::start(&[]);
+        let error = Webhook::register(&fixture::http(), &registration(&closed))
+            .await
+            .unwrap_err();
+        assert!(
+            !format!("{error} {error:?}").contains("canary"),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_preview_is_what_is_sent() {
+        let party = Party::start(&[fixture::OK, fixture::OK, fixture::OK]);
+        let stage = Stage::new();
+        let registration = registration(&party);
+        let previews = Webhook::preview(&stage, &stage.delivery(&registration, &BOTH))
+            .await
+            .unwrap();
+        deliver(&stage, &registration, &BOTH).await.unwrap();
+        assert_eq!(previews.len(), 3);
+        for (preview, sent) in previews.iter().zip(party.received()) {
+            assert_eq!(preview.body.as_bytes(), sent.body);
+            assert_eq!(preview.digest, Digest::of(&sent.body));
+            assert_eq!(preview.headers["webhook-id"], sent.headers["webhook-id"]);
+            assert_eq!(preview.headers["webhook-signature"], "…");
+            assert!(preview.target.starts_with(&party.origin));
+            assert!(!format!("{preview:?}").contains("canary"));
+        }
+    }
+
+    // The example of the specification's own libraries.
+    #[test]
+    fn requests_are_signed_as_standard_webhooks_asks() {
+        let secret = SigningSecret(SECRET.to_owned().into());
+        let signature = secret.sign(
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            br#"{"test": 2432232314}"#,
+        );
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn without_a_secret_nothing_is_signed() {
+        let registration: Registration =
+            serde_json::from_value(json!({ "url": "https://example.org" })).unwrap();
+        let request = request(&registration, "id", 1, Bytes::new()).unwrap();
+        assert_eq!(request.headers().len(), 1);
+    }
+
+    #[test]
+    fn a_message_id_has_no_full_stop() {
+        let id = message_id("sha256:00.11", "sbom:a.b");
+        assert!(id.starts_with("sha256-00-11_") && !id.contains('.'), "{id}");
+    }
+
+    #[test]
+    fn inputs_that_could_not_work_are_refused() {
+        let check = |inputs: Value| inputs::check::<Registration>(inputs.as_object().unwrap());
+        assert!(check(json!({ "url": "https://example.org/x" })).is_empty());
+        assert!(check(json!({ "url": "https://example.org/x", "secret": SECRET })).is_empty());
+        let faults = check(json!({ "url": "ftp://canary", "secret": "canary" }));
+        let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["secret", "url"]);
+        let faults =
+            check(json!({ "url": "https://example.org", "secret": "whsec_canary-canary-canary" }));
+        assert_eq!(faults[0].field, "secret");
+        assert_eq!(faults[0].detail, "must have base64 behind whsec_");
+        assert!(!format!("{faults:?}").contains("canary"));
+    }
+}

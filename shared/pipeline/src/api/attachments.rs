@@ -1,0 +1,154 @@
+//! What is attached to which workflow.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::registrations::Registration;
+use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
+use crate::clock::Timestamp;
+use crate::platform::Platform;
+use crate::{attach, register, rows};
+
+pub const ROUTES: &[Route] = &[
+    route("POST /v1/attachments", Action::Configure),
+    route("GET /v1/attachments", Action::Read),
+    route("GET /v1/attachments/{attachment}", Action::Read),
+    route("DELETE /v1/attachments/{attachment}", Action::Configure),
+];
+
+/// What `POST /v1/attachments` takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAttachment {
+    /// A registration's name or id.
+    pub registration: String,
+    /// An id, a name, `project/name`, `project/*`, or `*`.
+    pub workflow: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    #[serde(default)]
+    pub inputs: Map<String, Value>,
+    /// How long deliveries wait for a material that is not there yet, 0 to 86400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_secs: Option<u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attachment {
+    pub id: String,
+    /// An id, `project/name`, `project/*`, or `*`.
+    pub workflow: String,
+    pub config: Map<String, Value>,
+    pub wait_secs: Option<u64>,
+    pub registration: Registration,
+    pub created_at: Timestamp,
+}
+
+impl Attachment {
+    fn of(row: rows::Attachment, registration: rows::Registration) -> Self {
+        Self {
+            id: row.id,
+            workflow: row.workflow.0,
+            config: row.config,
+            wait_secs: row.wait_secs,
+            registration: registration.into(),
+            created_at: row.created_at,
+        }
+    }
+}
+
+pub async fn function<P: Platform>(
+    platform: &P,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let organization = &caller.organization;
+    let id = request.parameter("attachment");
+    match request.route.as_str() {
+        "POST /v1/attachments" => {
+            let new: NewAttachment = request.json()?;
+            let workflow = attach::selector(&new.workflow, new.project.as_deref())
+                .map_err(|fault| Problem::faults(vec![fault]))?;
+            let wanted = attach::Wanted {
+                registration: new.registration,
+                workflow,
+                inputs: new.inputs,
+                wait_secs: new.wait_secs,
+            };
+            let (row, registration) = attach::attach(platform, organization, wanted).await?;
+            Ok(Response::json(201, &Attachment::of(row, registration)))
+        }
+        "GET /v1/attachments" => list(platform, organization, request).await,
+        "GET /v1/attachments/{attachment}" => {
+            let (stored, registration) = attach::find(platform, organization, id).await?;
+            Ok(Response::json(200, &Attachment::of(stored.row, registration)))
+        }
+        "DELETE /v1/attachments/{attachment}" => {
+            let (stored, registration) = attach::find(platform, organization, id).await?;
+            attach::detach(platform, organization, id).await?;
+            Ok(Response::json(200, &Attachment::of(stored.row, registration)))
+        }
+        other => Err(Problem::not_found(format!("no route {other}"))),
+    }
+}
+
+/// Pages run over registrations, in the order of their names: a page holds all attachments of some.
+async fn list(
+    platform: &impl Platform,
+    organization: &str,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let selector = match request.query("workflow") {
+        None => None,
+        Some(workflow) => Some(
+            attach::selector(workflow, request.query("project"))
+                .map_err(|fault| Problem::faults(vec![fault]))?,
+        ),
+    };
+    let (registrations, next) = match (request.query("registration"), &selector) {
+        (Some(named), _) => {
+            let stored = register::find(platform, organization, named).await?;
+            (vec![stored.row], None)
+        }
+        (None, Some(selector)) => {
+            let rows = attach::of_workflow(platform, organization, selector).await?;
+            let registrations: BTreeMap<&str, ()> =
+                rows.iter().map(|row| (row.registration.as_str(), ())).collect();
+            let found = try_join_all(
+                registrations.keys().map(|id| register::find(platform, organization, id)),
+            )
+            .await?;
+            (found.into_iter().map(|stored| stored.row).collect(), None)
+        }
+        (None, None) => {
+            let (limit, after) = (request.limit()?, request.query("cursor"));
+            register::list(platform, organization, after, limit).await?
+        }
+    };
+    let attachments = try_join_all(
+        registrations
+            .iter()
+            .map(|registration| register::attachments(platform, organization, &registration.id)),
+    )
+    .await?;
+    let items = registrations
+        .iter()
+        .zip(attachments)
+        .flat_map(|(registration, attachments)| {
+            attachments.into_iter().map(|stored| Attachment::of(stored.row, registration.clone()))
+        })
+        .filter(|attachment| {
+            selector.as_ref().is_none_or(|selector| selector.0 == attachment.workflow)
+        })
+        .filter(|attachment| match request.query("project") {
+            Some(project) if selector.is_none() => {
+                attachment.workflow.split_once('/').is_some_and(|(own, _)| own == project)
+            }
+            _ => true,
+        })
+        .collect();
+    Ok(Response::json(200, &Page::<Attachment> { items, next }))
+}

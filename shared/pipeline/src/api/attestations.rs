@@ -1,0 +1,157 @@
+//! Where attestations and their materials come in.
+
+use attestation::Digest;
+use integrations::Workflow;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Caller, Problem, Request, Response, Route, route};
+use crate::intake::{self, Error};
+use crate::platform::{Platform, Upload};
+use crate::rows::Selector;
+use crate::{attach, rows};
+
+pub const ROUTES: &[Route] = &[
+    route("POST /v1/attestations", Action::Push),
+    route("PUT /v1/materials/{digest}", Action::Push),
+];
+
+/// The largest material that can be uploaded: S3's own limit for one PUT, 5 GiB.
+pub const MATERIAL_MAX_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+
+/// What `POST /v1/attestations` answers. Its body is the envelope or the bundle itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The envelope's hash, by which the attestation is known.
+    pub attestation: Digest,
+    /// Of the bytes as they were sent.
+    pub received: Digest,
+    /// It was accepted before; nothing is sent again.
+    pub repeated: bool,
+    pub workflow: Workflow,
+    pub deliveries: Vec<Planned>,
+    /// Materials that deliveries wait for until they are uploaded.
+    pub missing: Vec<Digest>,
+}
+
+/// A delivery of an accepted attestation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Planned {
+    pub id: String,
+    pub attachment: String,
+    /// The registration's id.
+    pub registration: String,
+    pub integration: String,
+}
+
+/// What `PUT /v1/materials/{digest}` takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewMaterial {
+    pub size_bytes: u64,
+}
+
+/// What `PUT /v1/materials/{digest}` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum Material {
+    /// Those bytes are here already.
+    Present,
+    /// Send the bytes so.
+    Needed { upload: Upload },
+}
+
+pub async fn function<P: Platform>(
+    platform: &P,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let organization = &caller.organization;
+    match request.route.as_str() {
+        "POST /v1/attestations" => {
+            if request.body.len() > attestation::MAX_BYTES {
+                let detail = "a body has at most 6 MiB: upload materials by themselves, with \
+                              PUT /v1/materials/{digest}";
+                return Err(Problem::new(413, "too-large", "Larger than can be taken", detail));
+            }
+            let said = said(request)?;
+            let received = Digest::of(&request.body);
+            let accepted =
+                intake::intake(platform, organization, request.body.clone(), said.as_ref())
+                    .await
+                    .map_err(problem)?;
+            Ok(Response::json(202, &view(accepted, received)))
+        }
+        "PUT /v1/materials/{digest}" => {
+            let digest: Digest = request
+                .parameter("digest")
+                .parse()
+                .map_err(|_| Problem::field("digest", "must be sha256:<64 hexadecimal digits>"))?;
+            let NewMaterial { size_bytes } = request.json()?;
+            if size_bytes > MATERIAL_MAX_BYTES {
+                return Err(Problem::field("size_bytes", "must be at most 5 GiB"));
+            }
+            let material = match platform.object_size(organization, &digest).await? {
+                Some(_) => Material::Present,
+                None => Material::Needed {
+                    upload: platform.presign_put(organization, &digest, size_bytes).await?,
+                },
+            };
+            Ok(Response::json(200, &material))
+        }
+        other => Err(Problem::not_found(format!("no route {other}"))),
+    }
+}
+
+/// What the sender says of the workflow.
+fn said(request: &Request) -> Result<Option<Workflow>, Problem> {
+    let Some(workflow) = request.query("workflow") else { return Ok(None) };
+    let Selector(selector) = attach::selector(workflow, request.query("project"))
+        .map_err(|fault| Problem::faults(vec![fault]))?;
+    match selector.split_once('/') {
+        Some((_, "*")) => {}
+        None if selector == "*" => {}
+        Some((project, name)) => {
+            let (project, name) = (project.to_owned(), name.to_owned());
+            return Ok(Some(Workflow { project, name, ..Workflow::default() }));
+        }
+        None => return Ok(Some(Workflow { id: selector, ..Workflow::default() })),
+    }
+    Err(Problem::field("workflow", "must be one workflow, not many"))
+}
+
+fn view(accepted: intake::Accepted, received: Digest) -> Accepted {
+    let rows::Attestation { hash, workflow, .. } = &accepted.attestation;
+    Accepted {
+        attestation: *hash,
+        received,
+        repeated: accepted.repeated,
+        workflow: workflow.clone(),
+        deliveries: accepted
+            .attestation
+            .deliveries()
+            .map(|(id, planned)| Planned {
+                id,
+                attachment: planned.attachment.clone(),
+                registration: planned.registration.clone(),
+                integration: planned.integration.clone(),
+            })
+            .collect(),
+        missing: accepted.missing,
+    }
+}
+
+fn problem(error: Error) -> Problem {
+    let text = error.to_string();
+    match error {
+        Error::Refused(refused) => {
+            Problem::new(422, refused.code(), "Not an attestation to accept", text)
+        }
+        Error::WorkflowMissing => {
+            Problem::new(422, "workflow-missing", "Which workflow is it from?", text)
+        }
+        Error::WorkflowOther { .. } => {
+            Problem::new(422, "workflow-other", "It is from another workflow", text)
+        }
+        Error::Unreachable(unreachable) => unreachable.into(),
+    }
+}

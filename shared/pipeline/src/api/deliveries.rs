@@ -1,0 +1,168 @@
+//! What became of each delivery.
+
+use std::collections::BTreeMap;
+
+use attestation::Digest;
+use integrations::Workflow;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
+use crate::clock::Timestamp;
+use crate::deliveries::{self, Cursor, Of};
+use crate::platform::Platform;
+use crate::rows::{self, Ending, State};
+use crate::{attach, register};
+
+pub const ROUTES: &[Route] = &[
+    route("GET /v1/deliveries", Action::Read),
+    route("GET /v1/deliveries/{delivery}", Action::Read),
+];
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Delivery {
+    pub id: String,
+    pub state: State,
+    /// The attempt that is next, or running; the last one when it is final.
+    pub attempt: u32,
+    pub reason: Option<String>,
+    pub integration: String,
+    /// The registration's id.
+    pub registration: String,
+    pub attachment: String,
+    pub attestation: Digest,
+    pub workflow: Workflow,
+    /// When the next attempt is due; none when there is none.
+    pub due_at: Option<Timestamp>,
+    /// What the third party called what it got.
+    pub receipt: Option<Map<String, Value>>,
+    /// Steps that are finished, while it is under way.
+    pub progress: BTreeMap<String, Value>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// In `GET /v1/deliveries/{delivery}` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attempt {
+    pub number: u32,
+    pub ending: Ending,
+    pub started_at: Timestamp,
+    pub duration_ms: u64,
+    pub status: Option<u16>,
+    pub detail: Option<String>,
+    /// The beginning of the third party's answer, secrets removed.
+    pub answer: Option<String>,
+}
+
+impl From<rows::Delivery> for Delivery {
+    fn from(row: rows::Delivery) -> Self {
+        Self {
+            due_at: (row.state == State::Pending).then_some(row.due_at),
+            id: row.id,
+            state: row.state,
+            attempt: row.attempt,
+            reason: row.reason,
+            integration: row.integration,
+            registration: row.registration,
+            attachment: row.attachment,
+            attestation: row.attestation,
+            workflow: row.workflow,
+            receipt: row.receipt,
+            progress: row.progress,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            attempts: Vec::new(),
+        }
+    }
+}
+
+impl From<rows::Attempt> for Attempt {
+    fn from(row: rows::Attempt) -> Self {
+        Self {
+            number: row.number,
+            ending: row.ending,
+            started_at: row.started_at,
+            duration_ms: row.duration_ms,
+            status: row.status,
+            detail: row.detail,
+            answer: row.answer,
+        }
+    }
+}
+
+pub async fn function<P: Platform>(
+    platform: &P,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let organization = &caller.organization;
+    match request.route.as_str() {
+        "GET /v1/deliveries" => list(platform, organization, request).await,
+        "GET /v1/deliveries/{delivery}" => {
+            let id = request.parameter("delivery");
+            let (row, attempts) = deliveries::describe(platform, organization, id)
+                .await?
+                .ok_or_else(|| Problem::not_found(format!("there is no delivery {id:?}")))?;
+            let mut delivery = Delivery::from(row);
+            delivery.attempts = attempts.into_iter().map(Attempt::from).collect();
+            Ok(Response::json(200, &delivery))
+        }
+        other => Err(Problem::not_found(format!("no route {other}"))),
+    }
+}
+
+async fn list(
+    platform: &impl Platform,
+    organization: &str,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let of = match (
+        request.query("attestation"),
+        request.query("registration"),
+        request.query("workflow"),
+    ) {
+        (None, None, None) => Of::Organization,
+        (Some(digest), None, None) => Of::Attestation(digest.parse().map_err(|_| {
+            Problem::field("attestation", "must be sha256:<64 hexadecimal digits>")
+        })?),
+        (None, Some(named), None) => {
+            Of::Registration(register::find(platform, organization, named).await?.row.id)
+        }
+        (None, None, Some(workflow)) => {
+            let selector = attach::selector(workflow, request.query("project"))
+                .map_err(|fault| Problem::faults(vec![fault]))?;
+            let (project, name) = selector.0.split_once('/').ok_or_else(|| {
+                Problem::field("workflow", "must be project/name here, or a name with `project`")
+            })?;
+            let (project, name) = (project.to_owned(), name.to_owned());
+            Of::Workflow(Workflow { id: String::new(), project, name })
+        }
+        _ => {
+            let detail = "give one of attestation, registration and workflow";
+            return Err(Problem::field("attestation", detail));
+        }
+    };
+    let state = match request.query("state") {
+        None => None,
+        Some(state) => Some(serde_json::from_value(state.into()).map_err(|_| {
+            let states = "pending, delivering, delivered, skipped, failed or cancelled";
+            Problem::field("state", format!("must be {states}"))
+        })?),
+    };
+    let cursor = request.query("cursor").map(parse).transpose()?;
+    let limit = request.limit()?;
+    let (rows, next) =
+        deliveries::list(platform, organization, of, state, cursor.as_ref(), limit).await?;
+    let items = rows.into_iter().map(Delivery::from).collect();
+    let next = next.map(|cursor| format!("{}_{}", cursor.created_at, cursor.id));
+    Ok(Response::json(200, &Page::<Delivery> { items, next }))
+}
+
+fn parse(cursor: &str) -> Result<Cursor, Problem> {
+    let fault = || Problem::field("cursor", "must be the `next` of the page before");
+    let (created_at, id) = cursor.split_once('_').ok_or_else(fault)?;
+    Ok(Cursor { created_at: created_at.parse().map_err(|_| fault())?, id: id.to_owned() })
+}

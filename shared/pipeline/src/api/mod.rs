@@ -1,0 +1,233 @@
+//! The operator's API: REST and JSON under `/v1`, whose answers are the structs below.
+//!
+//! An API function is a list of [`Route`]s and one function that answers them; the gateway has matched the
+//! route, the authorizer has found the caller. What is wrong is said as RFC 9457 problems with stable codes.
+
+pub mod attachments;
+pub mod attestations;
+pub mod deliveries;
+pub mod registrations;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use integrations::Fault;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tracing::{error, warn};
+
+use crate::platform::{Platform, Unreachable};
+use crate::register;
+use crate::rows::Role;
+
+/// A request as the gateway hands it over.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// As in the route table: `GET /v1/deliveries/{delivery}`.
+    pub route: String,
+    /// The values of the route's parameters.
+    pub path: BTreeMap<String, String>,
+    pub query: BTreeMap<String, String>,
+    pub body: Bytes,
+    /// As the authorizer found it; none when it did not say.
+    pub caller: Option<Caller>,
+    /// The gateway's id of the request, for support.
+    pub id: String,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub organization: String,
+    pub role: Role,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Response {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Response {
+    fn json(status: u16, body: &impl Serialize) -> Self {
+        let body = serde_json::to_value(body).expect("answers have text keys");
+        Self { status, body }
+    }
+}
+
+/// What a route does, as roles know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Read,
+    /// Registrations, attachments.
+    Configure,
+    /// Attestations and materials.
+    Push,
+}
+
+impl Role {
+    pub const fn may(self, action: Action) -> bool {
+        match self {
+            Self::Admin | Self::Operator => true,
+            Self::Viewer => matches!(action, Action::Read),
+            Self::Producer => matches!(action, Action::Read | Action::Push),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    pub route: &'static str,
+    pub action: Action,
+}
+
+const fn route(route: &'static str, action: Action) -> Route {
+    Route { route, action }
+}
+
+/// Something wrong, as RFC 9457 says it, with a stable code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    pub status: u16,
+    /// Stable: `name-taken`, `not-found` …
+    pub code: String,
+    pub title: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Faults of single inputs, all at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request_id: String,
+}
+
+impl Problem {
+    pub fn new(status: u16, code: &str, title: &str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code: code.into(),
+            title: title.into(),
+            detail: detail.into(),
+            faults: Vec::new(),
+            request_id: String::new(),
+        }
+    }
+
+    fn faults(faults: Vec<Fault>) -> Self {
+        let problem =
+            Self::new(422, "invalid-inputs", "Some inputs are not right", "see the faults");
+        Self { faults, ..problem }
+    }
+
+    fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(404, "not-found", "There is no such thing", detail)
+    }
+
+    fn field(name: &str, detail: impl Into<String>) -> Self {
+        Self::faults(vec![Fault { field: name.into(), detail: detail.into() }])
+    }
+}
+
+impl From<Unreachable> for Problem {
+    fn from(unreachable: Unreachable) -> Self {
+        error!(error = %unreachable, "The platform could not be reached");
+        let detail = format!("the {} could not be reached; try again", unreachable.what);
+        Self::new(503, "unreachable", "Not possible just now", detail)
+    }
+}
+
+impl From<register::Error> for Problem {
+    fn from(error: register::Error) -> Self {
+        use register::Error;
+        let text = error.to_string();
+        match error {
+            Error::NoIntegration(_) => {
+                Self::new(404, "integration-unknown", "There is no such integration", text)
+            }
+            Error::Faults(faults) => Self::faults(faults),
+            Error::NameTaken(_) => Self::new(409, "name-taken", "The name is taken", text),
+            Error::Refused { status, answer, .. } => {
+                let status = status.map(|status| format!("; it answered {status}"));
+                let answer = answer.filter(|answer| !answer.is_empty());
+                let answer = answer.map(|answer| format!(": {answer}"));
+                let detail =
+                    format!("{text}{}{}", status.unwrap_or_default(), answer.unwrap_or_default());
+                Self::new(422, "check-failed", "The third party would not have it", detail)
+            }
+            Error::NotFound(_) => Self::not_found(text),
+            Error::Conflict => Self::new(409, "conflict", "Changed at the same time", text),
+            Error::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Give it back as `cursor` for the next page; none on the last.
+    pub next: Option<String>,
+}
+
+/// Answers a request by its function, after looking at what its caller may do.
+pub async fn answer<P: Platform>(
+    routes: &[Route],
+    function: impl AsyncFn(&P, &Caller, &Request) -> Result<Response, Problem>,
+    platform: &P,
+    request: &Request,
+) -> Response {
+    let result = match (permit(routes, request), &request.caller) {
+        (Ok(()), Some(caller)) => function(platform, caller, request).await,
+        (Ok(()), None) => Err(Problem::new(401, "unauthorized", "Who is asking?", "no token")),
+        (Err(problem), _) => Err(problem),
+    };
+    result.unwrap_or_else(|mut problem| {
+        problem.request_id.clone_from(&request.id);
+        warn!(route = request.route, status = problem.status, code = problem.code, "Refused");
+        Response::json(problem.status, &problem)
+    })
+}
+
+fn permit(routes: &[Route], request: &Request) -> Result<(), Problem> {
+    let Some(route) = routes.iter().find(|route| route.route == request.route) else {
+        return Err(Problem::not_found(format!("no route {}", request.route)));
+    };
+    let Some(caller) = &request.caller else {
+        return Err(Problem::new(401, "unauthorized", "Who is asking?", "send a token"));
+    };
+    if !caller.role.may(route.action) {
+        let detail = format!("a token with the role {:?} may not do this", caller.role);
+        return Err(Problem::new(403, "forbidden", "Not with this token", detail.to_lowercase()));
+    }
+    Ok(())
+}
+
+impl Request {
+    fn parameter(&self, name: &str) -> &str {
+        self.path.get(name).map_or("", String::as_str)
+    }
+
+    fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            // Its position, not its text: that may quote a secret.
+            let (line, column) = (error.line(), error.column());
+            let what = if error.is_data() { "does not have the fields that it should" } else { "is not JSON" };
+            let detail = format!("the body {what} (line {line}, column {column})");
+            Problem::new(400, "malformed-body", "The body could not be read", detail)
+        })
+    }
+
+    /// How many items a page may have: 1 to 100, 50 unless told.
+    fn limit(&self) -> Result<usize, Problem> {
+        match self.query("limit").map(str::parse) {
+            None => Ok(50),
+            Some(Ok(limit @ 1..=100)) => Ok(limit),
+            Some(_) => Err(Problem::field("limit", "must be a number from 1 to 100")),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What is available, and what is registered.
+
+use integrations::Description;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
+use crate::clock::Timestamp;
+use crate::platform::Platform;
+use crate::{register, rows};
+
+pub const ROUTES: &[Route] = &[
+    route("GET /v1/integrations", Action::Read),
+    route("GET /v1/integrations/{id}", Action::Read),
+    route("POST /v1/registrations", Action::Configure),
+    route("GET /v1/registrations", Action::Read),
+    route("GET /v1/registrations/{registration}", Action::Read),
+    route("DELETE /v1/registrations/{registration}", Action::Configure),
+];
+
+/// An integration that can be registered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Integration {
+    pub id: String,
+    pub version: String,
+    pub description: String,
+    /// Material types that it is sent.
+    pub materials: Vec<String>,
+    pub registration_schema: Value,
+    pub attachment_schema: Value,
+}
+
+impl From<&Description> for Integration {
+    fn from(description: &Description) -> Self {
+        Self {
+            id: description.id.into(),
+            version: description.version.into(),
+            description: description.description.into(),
+            materials: description.materials.iter().map(ToString::to_string).collect(),
+            registration_schema: (description.registration_schema)(),
+            attachment_schema: (description.attachment_schema)(),
+        }
+    }
+}
+
+/// What `POST /v1/registrations` takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRegistration {
+    pub integration: String,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    #[serde(default)]
+    pub inputs: Map<String, Value>,
+}
+
+/// A registered integration; never its secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Registration {
+    pub id: String,
+    pub name: String,
+    pub integration: String,
+    pub version: String,
+    pub description: String,
+    pub config: Map<String, Value>,
+    /// Masked labels of the secret inputs.
+    pub secrets: Map<String, Value>,
+    pub created_at: Timestamp,
+}
+
+impl From<rows::Registration> for Registration {
+    fn from(row: rows::Registration) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            integration: row.integration,
+            version: row.version,
+            description: row.description,
+            config: row.config,
+            secrets: row.label,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// What `DELETE /v1/registrations/{registration}` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deleted {
+    pub id: String,
+    pub name: String,
+    /// How many attachments went with it.
+    pub attachments: usize,
+}
+
+pub async fn function<P: Platform>(
+    platform: &P,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let organization = &caller.organization;
+    let named = request.parameter("registration");
+    match request.route.as_str() {
+        "GET /v1/integrations" => {
+            let items = integrations::ALL.iter().map(Integration::from).collect();
+            Ok(Response::json(200, &Page { items, next: None }))
+        }
+        "GET /v1/integrations/{id}" => {
+            let id = request.parameter("id");
+            let description = integrations::find(id)
+                .ok_or_else(|| Problem::from(register::Error::NoIntegration(id.to_owned())))?;
+            Ok(Response::json(200, &Integration::from(description)))
+        }
+        "POST /v1/registrations" => {
+            let NewRegistration { integration, name, description, inputs } = request.json()?;
+            let wanted = register::Wanted { integration, name, description, inputs };
+            let registration = register::register(platform, organization, wanted).await?;
+            Ok(Response::json(201, &Registration::from(registration)))
+        }
+        "GET /v1/registrations" => {
+            let (limit, after) = (request.limit()?, request.query("cursor"));
+            let (rows, next) = register::list(platform, organization, after, limit).await?;
+            let items = rows.into_iter().map(Registration::from).collect();
+            Ok(Response::json(200, &Page { items, next }))
+        }
+        "GET /v1/registrations/{registration}" => {
+            let stored = register::find(platform, organization, named).await?;
+            Ok(Response::json(200, &Registration::from(stored.row)))
+        }
+        "DELETE /v1/registrations/{registration}" => {
+            let (row, attachments) = register::delete(platform, organization, named).await?;
+            Ok(Response::json(200, &Deleted { id: row.id, name: row.name, attachments }))
+        }
+        other => Err(Problem::not_found(format!("no route {other}"))),
+    }
+}

@@ -1,0 +1,167 @@
+//! Attaches a registration to workflows, lists attachments, and detaches.
+
+use integrations::Fault;
+use serde_json::{Map, Value};
+
+use crate::check::{self, Check, Verdict};
+use crate::platform::{Expect, Platform, Unreachable, WriteError};
+use crate::register::{self, Error};
+use crate::rows::{self, Attachment, Link, Registration, Selector, Stored};
+
+/// The longest that a delivery may wait for a material: 24 hours.
+pub const LONGEST_WAIT_SECS: u64 = 24 * 60 * 60;
+
+/// What an operator asks for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Name or id.
+    pub registration: String,
+    pub workflow: Selector,
+    pub inputs: Map<String, Value>,
+    pub wait_secs: Option<u64>,
+}
+
+/// Reads how a workflow is named: an id, a name with its project, `project/name`, `project/*`, or `*`.
+pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault> {
+    let fault = |detail: &str| Fault { field: "workflow".into(), detail: detail.into() };
+    let project = project.filter(|project| !project.is_empty());
+    if workflow.is_empty() || workflow.len() > 512 {
+        return Err(fault("must be 1 to 512 characters long"));
+    }
+    let is_id = uuid::Uuid::parse_str(workflow).is_ok();
+    match (workflow.split_once('/'), project) {
+        _ if workflow == "*" && project.is_none() => Ok(Selector("*".into())),
+        _ if is_id => Ok(Selector(workflow.to_ascii_lowercase())),
+        (Some((own, name)), Some(project)) if own == project && !name.is_empty() => {
+            Ok(Selector(workflow.to_owned()))
+        }
+        (Some((own, name)), None) if !own.is_empty() && !name.is_empty() => {
+            Ok(Selector(workflow.to_owned()))
+        }
+        (Some(_), Some(_)) => Err(fault("names another project than `project` does")),
+        (Some(_), None) => Err(fault("must have both a project and a name: project/name")),
+        (None, Some(project)) => Ok(Selector(format!("{project}/{workflow}"))),
+        (None, None) => {
+            Err(fault("is a name without its project: give `project` too, or project/name"))
+        }
+    }
+}
+
+/// Attaches: validates, asks the third party, and keeps it where intake finds it.
+pub async fn attach(
+    platform: &impl Platform,
+    organization: &str,
+    wanted: Wanted,
+) -> Result<(Attachment, Registration), Error> {
+    let registration = register::find(platform, organization, &wanted.registration).await?;
+    let integration = &registration.row.integration;
+    let description = integrations::find(integration)
+        .ok_or_else(|| Error::NoIntegration(integration.clone()))?;
+    let mut faults = (description.check_attachment)(&wanted.inputs);
+    if wanted.wait_secs.is_some_and(|secs| secs > LONGEST_WAIT_SECS) {
+        faults.push(Fault { field: "wait_secs".into(), detail: "must be at most 86400".into() });
+    }
+    if !faults.is_empty() {
+        return Err(Error::Faults(faults));
+    }
+    let check = Check::Attachment {
+        organization: organization.to_owned(),
+        registration: registration.row.id.clone(),
+        inputs: wanted.inputs.clone(),
+    };
+    if let Verdict::Refused { text, status, answer } =
+        check::ask(platform, description.id, &check).await?
+    {
+        return Err(Error::Refused { text, status, answer });
+    }
+    let attachment = Attachment {
+        id: register::id(platform),
+        organization: organization.to_owned(),
+        registration: registration.row.id.clone(),
+        integration: description.id.to_owned(),
+        workflow: wanted.workflow,
+        config: wanted.inputs,
+        wait_secs: wanted.wait_secs,
+        created_at: platform.now(),
+        deleted_at: None,
+    };
+    let (of_workflow, of_registration) = links(&attachment);
+    let writes = vec![
+        registration.check(),
+        rows::put(platform, &attachment, Expect::Absent).0,
+        rows::put(platform, &of_workflow, Expect::Absent).0,
+        rows::put(platform, &of_registration, Expect::Absent).0,
+    ];
+    platform.write(writes).await?;
+    Ok((attachment, registration.row))
+}
+
+fn links(attachment: &Attachment) -> (Link, Link) {
+    let of_registration = Link {
+        organization: attachment.organization.clone(),
+        attachment: attachment.id.clone(),
+        registration: attachment.registration.clone(),
+        integration: attachment.integration.clone(),
+        workflow: None,
+    };
+    let of_workflow =
+        Link { workflow: Some(attachment.workflow.clone()), ..of_registration.clone() };
+    (of_workflow, of_registration)
+}
+
+/// A live attachment and its registration.
+pub async fn find(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+) -> Result<(Stored<Attachment>, Registration), Error> {
+    let missing = || Error::NotFound(id.to_owned());
+    let attachment = rows::load::<Attachment>(platform, &Attachment::at(organization, id))
+        .await?
+        .filter(|stored| stored.row.deleted_at.is_none())
+        .ok_or_else(missing)?;
+    let key = Registration::at(organization, &attachment.row.registration);
+    let registration = rows::load::<Registration>(platform, &key).await?.ok_or_else(missing)?;
+    Ok((attachment, registration.row))
+}
+
+/// The attachments that a workflow selector names.
+pub async fn of_workflow(
+    platform: &impl Platform,
+    organization: &str,
+    selector: &Selector,
+) -> Result<Vec<Attachment>, Unreachable> {
+    let partition = Link::of_workflow(organization, selector);
+    let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
+    let keys: Vec<_> =
+        links.iter().map(|link| Attachment::at(organization, &link.row.attachment)).collect();
+    let attachments = rows::load_many::<Attachment>(platform, &keys).await?;
+    Ok(attachments.into_iter().map(|stored| stored.row).filter(|row| row.deleted_at.is_none()).collect())
+}
+
+/// Detaches; pending deliveries are cancelled when their time comes.
+pub async fn detach(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+) -> Result<Attachment, Error> {
+    let (attachment, _) = find(platform, organization, id).await?;
+    Ok(remove(platform, attachment).await?)
+}
+
+pub(crate) async fn remove(
+    platform: &impl Platform,
+    mut attachment: Stored<Attachment>,
+) -> Result<Attachment, WriteError> {
+    attachment.row.deleted_at = Some(platform.now());
+    let mut writes = vec![attachment.update(platform).0];
+    let (of_workflow, of_registration) = links(&attachment.row);
+    for link in [of_workflow, of_registration] {
+        use crate::rows::Row;
+        if let Some(stored) = rows::load::<Link>(platform, &link.key()).await? {
+            writes.push(stored.delete());
+        }
+    }
+    platform.write(writes).await?;
+    Ok(attachment.row)
+}

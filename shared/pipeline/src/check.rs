@@ -1,0 +1,98 @@
+//! What a delivery function is asked directly: whether a registration or an attachment could work.
+//!
+//! Only it may speak to its third party, so the answer comes from the network place, with the role and
+//! through the guards with which delivery will run.
+
+use integrations::{Answer, Error, Http, Integration};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::platform::{Platform, Unreachable};
+use crate::rows::{self, Registration};
+
+/// Asks a delivery function to check inputs at its third party. Holds secrets: never logged.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Check {
+    /// A registration that is not kept yet, with its secret inputs.
+    Registration { inputs: Map<String, Value> },
+    /// An attachment that is not kept yet, of a registration that is.
+    Attachment { organization: String, registration: String, inputs: Map<String, Value> },
+}
+
+/// What the delivery function answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Works,
+    /// It would not work; the text completes "failed to …".
+    Refused { text: String, status: Option<u16>, answer: Option<String> },
+}
+
+impl From<Error> for Verdict {
+    fn from(error: Error) -> Self {
+        let (status, answer) = match error.answer {
+            Some(Answer { status, excerpt }) => (Some(status), Some(excerpt)),
+            None => (None, None),
+        };
+        Self::Refused { text: error.text, status, answer }
+    }
+}
+
+fn refused(text: &str) -> Verdict {
+    Verdict::Refused { text: text.to_owned(), status: None, answer: None }
+}
+
+/// Answers a [`Check`] for one integration.
+pub async fn check<I: Integration>(
+    platform: &impl Platform,
+    http: &Http,
+    check: Check,
+) -> Result<Verdict, Unreachable> {
+    let result = match check {
+        Check::Registration { inputs } => {
+            let Ok(registration) = serde_json::from_value(Value::Object(inputs)) else {
+                return Ok(refused("read the registration's inputs"));
+            };
+            I::register(http, &registration).await
+        }
+        Check::Attachment { organization, registration, inputs } => {
+            let key = Registration::at(&organization, &registration);
+            let Some(row) = rows::load::<Registration>(platform, &key).await? else {
+                return Ok(refused("find the registration"));
+            };
+            let mut config = row.row.config;
+            if row.row.secret.is_some() {
+                let name = Registration::secret_name(&organization, I::ID, &registration);
+                let secret = platform.get_secret(&name).await?;
+                let secrets = secret.and_then(|secret| {
+                    serde_json::from_str::<Map<String, Value>>(secret.expose()).ok()
+                });
+                let Some(secrets) = secrets else {
+                    return Ok(refused("find the registration's credentials"));
+                };
+                config.extend(secrets);
+            }
+            let registration = serde_json::from_value(Value::Object(config));
+            let attachment = serde_json::from_value(Value::Object(inputs));
+            let (Ok(registration), Ok(attachment)) = (registration, attachment) else {
+                return Ok(refused("read the inputs"));
+            };
+            I::attach(http, &registration, &attachment).await
+        }
+    };
+    Ok(result.map_or_else(Verdict::from, |()| Verdict::Works))
+}
+
+/// Has an integration's delivery function answer a [`Check`].
+pub async fn ask(
+    platform: &impl Platform,
+    integration: &str,
+    check: &Check,
+) -> Result<Verdict, Unreachable> {
+    let unreadable =
+        |error: serde_json::Error| Unreachable { what: "delivery function", why: error.to_string() };
+    let event = serde_json::json!({ "check": check });
+    let answer = platform.invoke(integration, event).await?;
+    serde_json::from_value(answer).map_err(unreadable)
+}

@@ -1,0 +1,308 @@
+//! What may happen to a delivery: claimed, settled, given back, recovered.
+//!
+//! Pure: each function takes the row as it is and the moment, and says what it becomes. Whoever calls it
+//! writes the result on the condition that nobody wrote the row since.
+
+use std::time::Duration;
+
+use integrations::{Error, Kind, Outcome};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::rows::{Attempt, Attestation, Delivery, Ending, Lease, Planned, State};
+use crate::schedule;
+
+/// What a queue carries: ids, never a payload, never a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Version of this shape: [`Message::VERSION`].
+    pub v: u32,
+    pub organization: String,
+    pub delivery: String,
+    pub attempt: u32,
+}
+
+impl Message {
+    pub const VERSION: u32 = 1;
+
+    pub fn of(delivery: &Delivery) -> Self {
+        Self {
+            v: Self::VERSION,
+            organization: delivery.organization.clone(),
+            delivery: delivery.id.clone(),
+            attempt: delivery.attempt,
+        }
+    }
+
+    /// Reads a message's text, or says why it cannot be.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if message.v != Self::VERSION {
+            return Err(format!("version {} is not known here", message.v));
+        }
+        Ok(message)
+    }
+
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).expect("ids and numbers are JSON")
+    }
+
+    pub fn send_after(&self, delay: Duration) -> crate::platform::Message {
+        crate::platform::Message { body: self.text(), group: self.organization.clone(), delay }
+    }
+}
+
+/// A delivery as it begins. Its message is sent by intake; should that be lost after the outbox mark is
+/// gone, `wake_at` finds it.
+pub fn begin(attestation: &Attestation, planned: &Planned, id: String, now: Timestamp) -> Delivery {
+    Delivery {
+        id,
+        organization: attestation.organization.clone(),
+        attestation: attestation.hash,
+        received: attestation.received,
+        attachment: planned.attachment.clone(),
+        registration: planned.registration.clone(),
+        integration: planned.integration.clone(),
+        workflow: attestation.workflow.clone(),
+        generation: 0,
+        state: State::Pending,
+        attempt: 1,
+        due_at: attestation.created_at,
+        wake_at: Some(now.plus(schedule::RESEND)),
+        sends: 1,
+        looks: 0,
+        lease: None,
+        progress: std::collections::BTreeMap::new(),
+        reason: None,
+        receipt: None,
+        created_at: attestation.created_at,
+        updated_at: now,
+    }
+}
+
+/// Why a message does not lead to an attempt. All of these are acknowledged: the ledger owns what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotClaimed {
+    /// It is final.
+    Over,
+    /// Somebody holds it.
+    Held,
+    /// The message is about another attempt than the next.
+    Stale,
+    /// Not yet due.
+    Early,
+}
+
+/// Takes a delivery for one attempt.
+pub fn claim(
+    delivery: &mut Delivery,
+    attempt: u32,
+    owner: &str,
+    now: Timestamp,
+    lease: Duration,
+) -> Result<(), NotClaimed> {
+    match delivery.state {
+        State::Pending => {}
+        State::Delivering => return Err(NotClaimed::Held),
+        _ => return Err(NotClaimed::Over),
+    }
+    if delivery.attempt != attempt {
+        return Err(NotClaimed::Stale);
+    }
+    if delivery.due_at > now {
+        return Err(NotClaimed::Early);
+    }
+    let until = now.plus(lease);
+    delivery.state = State::Delivering;
+    delivery.lease = Some(Lease { owner: owner.to_owned(), started_at: now, until });
+    delivery.wake_at = Some(until.plus(schedule::GRACE));
+    delivery.updated_at = now;
+    Ok(())
+}
+
+/// What follows a claimed attempt.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// None when what happened costs no attempt.
+    pub attempt: Option<Attempt>,
+    /// How long to delay the next message; none when no message is sent now.
+    pub send_after: Option<Duration>,
+}
+
+/// Ends a claimed attempt by its result.
+pub fn settle(
+    delivery: &mut Delivery,
+    result: Result<Outcome, Error>,
+    now: Timestamp,
+    random: u64,
+) -> Settled {
+    let (ending, answer, detail, next) = match result {
+        Ok(Outcome::ContinueAfter { delay, reason }) => {
+            return Settled { attempt: None, send_after: postpone(delivery, delay, reason, now) };
+        }
+        Ok(Outcome::Delivered(receipt)) => {
+            delivery.receipt = Some(receipt);
+            (Ending::Delivered, None, None, Next::Final(State::Delivered))
+        }
+        Ok(Outcome::Skipped(reason)) => {
+            (Ending::Skipped, None, Some(reason), Next::Final(State::Skipped))
+        }
+        Err(error) => {
+            let (ending, next) = match error.kind {
+                Kind::Retryable { after } => (Ending::Retryable, Next::Retry(after)),
+                Kind::Unanswered => (Ending::Unanswered, Next::Retry(None)),
+                Kind::Unauthorized | Kind::Permanent | Kind::Dead => {
+                    (Ending::Permanent, Next::Final(State::Failed))
+                }
+            };
+            (ending, error.answer, Some(format!("failed to {}", error.text)), next)
+        }
+    };
+    let mut attempt = attempt(delivery, ending, detail, now);
+    if let Some(answer) = answer {
+        attempt.status = Some(answer.status);
+        attempt.answer = Some(answer.excerpt);
+    }
+    let send_after = follow(delivery, next, attempt.detail.clone(), now, random);
+    Settled { attempt: Some(attempt), send_after }
+}
+
+/// Ends an attempt whose function ended in the midst of it, or whose message never led to a claim.
+pub fn crash(delivery: &mut Delivery, now: Timestamp, random: u64) -> Settled {
+    let detail = "the function ended before it could say how the attempt went".to_owned();
+    let attempt = attempt(delivery, Ending::Crashed, Some(detail.clone()), now);
+    let send_after = follow(delivery, Next::AtOnce, Some(detail), now, random);
+    Settled { attempt: Some(attempt), send_after }
+}
+
+/// Ends a delivery without sending, because what it was for is gone.
+pub fn cancel(delivery: &mut Delivery, reason: &str, now: Timestamp) -> Settled {
+    let attempt = attempt(delivery, Ending::Cancelled, Some(reason.to_owned()), now);
+    follow(delivery, Next::Final(State::Cancelled), Some(reason.to_owned()), now, 0);
+    Settled { attempt: Some(attempt), send_after: None }
+}
+
+/// Gives a claimed delivery back until a material comes.
+pub fn wait(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled {
+    let delay = schedule::look_after(delivery.looks);
+    delivery.looks += 1;
+    Settled { attempt: None, send_after: postpone(delivery, delay, reason, now) }
+}
+
+enum Next {
+    Final(State),
+    Retry(Option<Duration>),
+    AtOnce,
+}
+
+fn attempt(
+    delivery: &Delivery,
+    ending: Ending,
+    detail: Option<String>,
+    now: Timestamp,
+) -> Attempt {
+    let (owner, started_at) = match &delivery.lease {
+        Some(lease) => (lease.owner.clone(), lease.started_at),
+        None => (String::new(), now),
+    };
+    Attempt {
+        organization: delivery.organization.clone(),
+        delivery: delivery.id.clone(),
+        number: delivery.attempt,
+        ending,
+        started_at,
+        duration_ms: u64::try_from(now.since(started_at).as_millis()).unwrap_or(u64::MAX),
+        status: None,
+        detail,
+        answer: None,
+        owner,
+    }
+}
+
+fn follow(
+    delivery: &mut Delivery,
+    next: Next,
+    reason: Option<String>,
+    now: Timestamp,
+    random: u64,
+) -> Option<Duration> {
+    delivery.lease = None;
+    delivery.updated_at = now;
+    delivery.reason = reason;
+    let retry = match next {
+        Next::Final(state) => {
+            delivery.state = state;
+            delivery.wake_at = None;
+            return None;
+        }
+        Next::Retry(floor) => schedule::retry_after(delivery.attempt + 1, floor, random),
+        Next::AtOnce => (delivery.attempt < schedule::ATTEMPTS).then_some(Duration::ZERO),
+    };
+    let Some(delay) = retry else {
+        let reason = delivery.reason.take().unwrap_or_default();
+        delivery.reason = Some(format!("gave up after {} attempts: {reason}", delivery.attempt));
+        delivery.state = State::Failed;
+        delivery.wake_at = None;
+        return None;
+    };
+    delivery.attempt += 1;
+    pend(delivery, delay, now)
+}
+
+/// Back to pending without costing an attempt.
+fn postpone(
+    delivery: &mut Delivery,
+    delay: Duration,
+    reason: String,
+    now: Timestamp,
+) -> Option<Duration> {
+    delivery.lease = None;
+    delivery.updated_at = now;
+    delivery.reason = Some(reason);
+    pend(delivery, delay, now)
+}
+
+fn pend(delivery: &mut Delivery, delay: Duration, now: Timestamp) -> Option<Duration> {
+    delivery.state = State::Pending;
+    delivery.due_at = now.plus(delay);
+    if delay > schedule::LONGEST_DELAY {
+        // Sent by the reconciler when it is due: nothing stays in flight for hours.
+        delivery.wake_at = Some(delivery.due_at);
+        delivery.sends = 0;
+        return None;
+    }
+    delivery.wake_at = Some(delivery.due_at.plus(schedule::GRACE));
+    delivery.sends = 1;
+    // Queues count whole seconds, and clocks differ: a message that comes early would be in vain.
+    let secs = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+    Some(if delay.is_zero() { Duration::ZERO } else { Duration::from_secs(secs + 1) })
+}
+
+/// What the reconciler does about a delivery whose time has come.
+#[derive(Debug, Clone)]
+pub enum Woken {
+    /// Nothing: it is final, or its time has not come.
+    Asleep,
+    /// Its message is sent (again) now.
+    Send,
+    /// Its attempt crashed.
+    Crashed(Box<Attempt>, Option<Duration>),
+}
+
+pub fn wake(delivery: &mut Delivery, now: Timestamp, random: u64) -> Woken {
+    if delivery.wake_at.is_none_or(|wake_at| wake_at > now) {
+        return Woken::Asleep;
+    }
+    if delivery.state == State::Delivering {
+        let settled = crash(delivery, now, random);
+        return match settled.attempt {
+            Some(attempt) => Woken::Crashed(Box::new(attempt), settled.send_after),
+            None => Woken::Asleep,
+        };
+    }
+    delivery.sends += 1;
+    delivery.wake_at = Some(now.plus(schedule::resend_after(delivery.sends)));
+    delivery.updated_at = now;
+    Woken::Send
+}

@@ -1,0 +1,318 @@
+//! A platform in memory, for tests: time stands still unless it is moved, and nothing is lost or late.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::ready;
+use std::time::Duration;
+
+use attestation::Digest;
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use serde_json::Value;
+
+use crate::clock::Timestamp;
+use crate::deliver::Record;
+use crate::platform::{
+    Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
+    WriteError,
+};
+
+type Invoke = Box<dyn Fn(&str, Value) -> LocalBoxFuture<'static, Result<Value, Unreachable>>>;
+
+/// A message in a queue.
+#[derive(Debug, Clone)]
+struct Queued {
+    id: String,
+    body: String,
+    visible_at: Timestamp,
+}
+
+pub struct Memory {
+    now: Cell<Timestamp>,
+    random: Cell<u64>,
+    table: RefCell<BTreeMap<Key, Item>>,
+    objects: RefCell<BTreeMap<(String, Digest), Bytes>>,
+    queues: RefCell<BTreeMap<String, VecDeque<Queued>>>,
+    secrets: RefCell<BTreeMap<String, SecretValue>>,
+    invoke: Invoke,
+    /// Writes that will be refused as unreachable, counted from now; none when `None`.
+    pub fail_writes_after: Cell<Option<u32>>,
+    /// Sends that will be refused.
+    pub fail_sends: Cell<bool>,
+    pub writes: Cell<u32>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new(|_, _| Box::pin(ready(Ok(serde_json::json!("works")))))
+    }
+}
+
+impl Memory {
+    /// `invoke` stands for the delivery functions.
+    pub fn new(
+        invoke: impl Fn(&str, Value) -> LocalBoxFuture<'static, Result<Value, Unreachable>> + 'static,
+    ) -> Self {
+        Self {
+            now: Cell::new(Timestamp::from_millis(1_767_322_445_000)),
+            random: Cell::new(0x9e37_79b9_7f4a_7c15),
+            table: RefCell::default(),
+            objects: RefCell::default(),
+            queues: RefCell::default(),
+            secrets: RefCell::default(),
+            invoke: Box::new(invoke),
+            fail_writes_after: Cell::new(None),
+            fail_sends: Cell::new(false),
+            writes: Cell::new(0),
+        }
+    }
+
+    pub fn advance(&self, duration: Duration) {
+        self.now.set(self.now.get().plus(duration));
+    }
+
+    /// Takes the messages of a queue that are visible now; they are gone from it.
+    pub fn receive(&self, integration: &str, most: usize) -> Vec<Record> {
+        let now = self.now.get();
+        let mut queues = self.queues.borrow_mut();
+        let Some(queue) = queues.get_mut(integration) else { return Vec::new() };
+        let mut records = Vec::new();
+        let mut rest = VecDeque::new();
+        while let Some(message) = queue.pop_front() {
+            if message.visible_at <= now && records.len() < most {
+                records.push(Record { id: message.id, body: message.body });
+            } else {
+                rest.push_back(message);
+            }
+        }
+        *queue = rest;
+        records
+    }
+
+    /// How many messages a queue holds, visible or not.
+    pub fn queued(&self, integration: &str) -> usize {
+        self.queues.borrow().get(integration).map_or(0, VecDeque::len)
+    }
+
+    /// Every row, as text: what a search for a leaked secret looks through.
+    pub fn dump(&self) -> String {
+        let table = self.table.borrow();
+        let queues = self.queues.borrow();
+        format!("{table:?}\n{queues:?}")
+    }
+
+    pub fn secret_names(&self) -> Vec<String> {
+        self.secrets.borrow().keys().cloned().collect()
+    }
+
+    pub fn rows(&self) -> Vec<Key> {
+        self.table.borrow().keys().cloned().collect()
+    }
+
+    fn holds(table: &BTreeMap<Key, Item>, write: &Write) -> bool {
+        let etag = table.get(write.key()).map(|item| item["etag"].as_str().unwrap_or_default());
+        match write {
+            Write::Put { expect: Expect::Absent, .. } => etag.is_none(),
+            Write::Put { expect: Expect::Unchanged(expected), .. }
+            | Write::Delete { etag: expected, .. }
+            | Write::Check { etag: expected, .. } => etag == Some(expected.0.as_str()),
+        }
+    }
+}
+
+fn down(what: &'static str) -> Unreachable {
+    Unreachable { what, why: "it was made to fail".into() }
+}
+
+impl Platform for Memory {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable> {
+        Ok(self.table.borrow().get(key).cloned())
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, Unreachable> {
+        let table = self.table.borrow();
+        let keys: std::collections::BTreeSet<&Key> = keys.iter().collect();
+        Ok(keys.into_iter().filter_map(|key| table.get(key).cloned()).collect())
+    }
+
+    async fn list(
+        &self,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Unreachable> {
+        let table = self.table.borrow();
+        Ok(table
+            .range(Key::new(partition, prefix)..)
+            .take_while(|(key, _)| key.partition == partition && key.sort.starts_with(prefix))
+            .filter(|(key, _)| after.is_none_or(|after| key.sort.as_str() > after))
+            .take(limit)
+            .map(|(_, item)| item.clone())
+            .collect())
+    }
+
+    async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
+        let (hash, sort) = range.index.attributes();
+        let text = |item: &Item, name: &str| item.get(name)?.as_str().map(str::to_owned);
+        let table = self.table.borrow();
+        let mut found: Vec<(String, Key)> = table
+            .iter()
+            .filter(|(_, item)| text(item, hash).as_deref() == Some(range.hash))
+            .filter_map(|(key, item)| Some((text(item, sort)?, key.clone())))
+            .filter(|(at, _)| at.as_str() <= range.until)
+            .collect();
+        found.sort();
+        if range.newest_first {
+            found.reverse();
+        }
+        Ok(found.into_iter().take(range.limit).map(|(_, key)| key).collect())
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        assert!(writes.len() <= 100, "a transaction has at most 100 writes");
+        if let Some(left) = self.fail_writes_after.get() {
+            if left == 0 {
+                return Err(down("table").into());
+            }
+            self.fail_writes_after.set(Some(left - 1));
+        }
+        let mut table = self.table.borrow_mut();
+        if !writes.iter().all(|write| Self::holds(&table, write)) {
+            return Err(WriteError::Conflict);
+        }
+        for write in writes {
+            self.writes.set(self.writes.get() + 1);
+            match write {
+                Write::Put { key, item, .. } => {
+                    table.insert(key, item);
+                }
+                Write::Delete { key, .. } => {
+                    table.remove(&key);
+                }
+                Write::Check { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        bytes: Bytes,
+    ) -> Result<(), Unreachable> {
+        self.objects.borrow_mut().entry((organization.to_owned(), *digest)).or_insert(bytes);
+        Ok(())
+    }
+
+    async fn get_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Option<Bytes>, Unreachable> {
+        Ok(self.objects.borrow().get(&(organization.to_owned(), *digest)).cloned())
+    }
+
+    async fn object_size(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Unreachable> {
+        let bytes = self.get_object(organization, digest).await?;
+        Ok(bytes.map(|bytes| bytes.len() as u64))
+    }
+
+    async fn presign_put(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        size_bytes: u64,
+    ) -> Result<Upload, Unreachable> {
+        Ok(Upload {
+            method: "PUT".into(),
+            url: format!("memory:{organization}/{}", digest.hex()),
+            headers: BTreeMap::from([("content-length".into(), size_bytes.to_string())]),
+        })
+    }
+
+    async fn send(
+        &self,
+        integration: &str,
+        messages: &[Message],
+    ) -> Result<Vec<Result<(), String>>, Unreachable> {
+        assert!(messages.len() <= 10, "a batch has at most ten messages");
+        if self.fail_sends.get() {
+            return Err(down("queue"));
+        }
+        let mut queues = self.queues.borrow_mut();
+        let queue = queues.entry(integration.to_owned()).or_default();
+        for message in messages {
+            let id = format!("{:016x}", self.random());
+            let visible_at = self.now.get().plus(message.delay);
+            queue.push_back(Queued { id, body: message.body.clone(), visible_at });
+        }
+        Ok(messages.iter().map(|_| Ok(())).collect())
+    }
+
+    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<(), Unreachable> {
+        self.secrets.borrow_mut().insert(name.to_owned(), value.clone());
+        Ok(())
+    }
+
+    async fn get_secret(&self, name: &str) -> Result<Option<SecretValue>, Unreachable> {
+        Ok(self.secrets.borrow().get(name).cloned())
+    }
+
+    async fn delete_secret(&self, name: &str) -> Result<(), Unreachable> {
+        self.secrets.borrow_mut().remove(name);
+        Ok(())
+    }
+
+    async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable> {
+        (self.invoke)(integration, event).await
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now.get()
+    }
+
+    /// Nobody waits here: an attempt ends by its own doing or not at all.
+    async fn sleep(&self, _duration: Duration) {
+        std::future::pending().await
+    }
+
+    /// xorshift64*: a seed's run repeats itself.
+    fn random(&self) -> u64 {
+        let mut state = self.random.get();
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.random.set(state);
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_whose_condition_does_not_hold_changes_nothing() {
+        let memory = Memory::default();
+        let key = Key::new("a", "b");
+        let put = |etag: &str, expect| {
+            let mut item = Item::new();
+            item.insert("etag".into(), etag.into());
+            let etag = crate::platform::Etag(etag.into());
+            vec![Write::Put { key: key.clone(), item, etag, expect }]
+        };
+        let run = |writes| futures_util::FutureExt::now_or_never(memory.write(writes)).unwrap();
+        assert!(run(put("1", Expect::Absent)).is_ok());
+        assert!(matches!(run(put("2", Expect::Absent)), Err(WriteError::Conflict)));
+        let stale = crate::platform::Etag("0".into());
+        assert!(matches!(run(put("2", Expect::Unchanged(stale))), Err(WriteError::Conflict)));
+        let current = crate::platform::Etag("1".into());
+        assert!(run(put("2", Expect::Unchanged(current))).is_ok());
+    }
+}

@@ -1,0 +1,223 @@
+//! The world as the pipeline sees it: a table, a bucket, queues, secrets, functions, and time.
+//!
+//! There are two: `Aws`, and the simulator's [`Memory`](crate::memory::Memory). The table is asked for
+//! little, so that both stay small: rows by key, ranges of an index, and transactions whose conditions
+//! are "not there yet" and "unchanged since I read it". All rules about states live above, in plain Rust.
+
+use std::fmt;
+use std::time::Duration;
+
+use attestation::Digest;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::clock::Timestamp;
+
+/// A row as it is stored: its fields, its key (`pk`, `sk`), its `etag`, and the keys of sparse indexes.
+pub type Item = Map<String, Value>;
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub partition: String,
+    pub sort: String,
+}
+
+impl Key {
+    pub fn new(partition: impl Into<String>, sort: impl Into<String>) -> Self {
+        Self { partition: partition.into(), sort: sort.into() }
+    }
+}
+
+/// Changes with every write of a row. Random rather than counted, so that a writer whose answer was lost
+/// recognises its own write when it is told that the condition failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Etag(pub String);
+
+/// What must hold for a write to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    Absent,
+    Unchanged(Etag),
+}
+
+/// One write of a transaction.
+#[derive(Debug, Clone)]
+pub enum Write {
+    Put { key: Key, item: Item, etag: Etag, expect: Expect },
+    Delete { key: Key, etag: Etag },
+    /// Writes nothing, and lets the others happen only while the row is unchanged.
+    Check { key: Key, etag: Etag },
+}
+
+impl Write {
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } | Self::Check { key, .. } => key,
+        }
+    }
+}
+
+/// The platform could not be reached, or would not serve us just now.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("reach the {what}: {why}")]
+pub struct Unreachable {
+    pub what: &'static str,
+    pub why: String,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WriteError {
+    /// A condition did not hold; nothing was written.
+    #[error("write rows: someone else was first")]
+    Conflict,
+    /// Whether it was written is not known.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
+/// The table's sparse indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Index {
+    /// What must be looked at, by shard and `wake_at`.
+    Due,
+    ByRegistration,
+    ByWorkflow,
+    Failed,
+}
+
+impl Index {
+    pub const ALL: [Self; 4] = [Self::Due, Self::ByRegistration, Self::ByWorkflow, Self::Failed];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Due => "due",
+            Self::ByRegistration => "by-registration",
+            Self::ByWorkflow => "by-workflow",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The attributes that are its hash and its range key.
+    pub const fn attributes(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Due => ("due_shard", "wake_at"),
+            Self::ByRegistration => ("by_registration", "created_at"),
+            Self::ByWorkflow => ("by_workflow", "created_at"),
+            Self::Failed => ("failed", "created_at"),
+        }
+    }
+}
+
+/// A range of an index, whose entries are keys. Readers tolerate that it lags.
+#[derive(Debug, Clone)]
+pub struct Range<'a> {
+    pub index: Index,
+    pub hash: &'a str,
+    /// Up to and including this range key.
+    pub until: &'a str,
+    pub newest_first: bool,
+    pub limit: usize,
+}
+
+/// A message: ids only, never a payload, never a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub body: String,
+    /// The organization, so that a noisy one does not hold up the others.
+    pub group: String,
+    /// At most 15 minutes.
+    pub delay: Duration,
+}
+
+/// A presigned upload: exactly these headers, exactly these bytes, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    pub method: String,
+    pub url: String,
+    pub headers: std::collections::BTreeMap<String, String>,
+}
+
+/// A registration's secret fields, as JSON text. Not printable.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretValue(String);
+
+impl SecretValue {
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SecretValue(…)")
+    }
+}
+
+pub trait Platform {
+    /// Reads a row as it is now (never stale).
+    async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable>;
+    /// Reads rows as they are now; those that are not there are left out. Order is not kept.
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, Unreachable>;
+    /// All rows of a partition whose sort key begins so, in order, from behind `after`; at most `limit`.
+    async fn list(
+        &self,
+        partition: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Unreachable>;
+    /// Keys in an index, which may lag.
+    async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable>;
+    /// All of these or none; at most 100.
+    async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError>;
+
+    /// Puts bytes down under their digest, unless they are there.
+    async fn put_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        bytes: Bytes,
+    ) -> Result<(), Unreachable>;
+    /// Bytes by digest. Not checked here; whoever uses them checks.
+    async fn get_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Option<Bytes>, Unreachable>;
+    /// Size in bytes, if it is there.
+    async fn object_size(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Unreachable>;
+    /// Lets someone upload these bytes and no others, once, for 15 minutes.
+    async fn presign_put(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        size_bytes: u64,
+    ) -> Result<Upload, Unreachable>;
+
+    /// Sends at most ten messages to an integration's queue; one answer for each, in order.
+    async fn send(
+        &self,
+        integration: &str,
+        messages: &[Message],
+    ) -> Result<Vec<Result<(), String>>, Unreachable>;
+
+    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<(), Unreachable>;
+    async fn get_secret(&self, name: &str) -> Result<Option<SecretValue>, Unreachable>;
+    async fn delete_secret(&self, name: &str) -> Result<(), Unreachable>;
+
+    /// Calls an integration's delivery function and waits for its answer.
+    async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable>;
+
+    fn now(&self) -> Timestamp;
+    async fn sleep(&self, duration: Duration);
+    fn random(&self) -> u64;
+}

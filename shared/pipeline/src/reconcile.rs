@@ -1,0 +1,185 @@
+//! Sends what is due, finishes what was cut off, and recovers attempts whose function ended.
+//!
+//! Reads the due index, which may lag: every row is read again before anything is done, and written on
+//! the condition that it has not changed. So it is safe to run twice at once.
+
+use attestation::Digest;
+use futures_util::future::join_all;
+use serde::Serialize;
+use tracing::{error, info, warn};
+
+use crate::clock::Timestamp;
+use crate::deliver::{Record, resend, settle};
+use crate::intake;
+use crate::ledger::{self, Message, Settled, Woken};
+use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
+use crate::rows::{self, Attestation, Delivery, SHARDS, State, Stored};
+
+/// Rows of one shard looked at in one run; more wait for the next minute.
+const PAGE: usize = 200;
+
+/// What one run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Deliveries whose message was sent.
+    pub sent: usize,
+    /// Attempts recorded as crashed.
+    pub crashed: usize,
+    /// Attestations completed.
+    pub finished: usize,
+    /// Rows that were left for the next run because something could not be reached.
+    pub left: usize,
+}
+
+/// One run over what is due; stops beginning new work at `until`.
+pub async fn reconcile(
+    platform: &impl Platform,
+    until: Timestamp,
+) -> Result<Report, Unreachable> {
+    let now = platform.now();
+    let until_text = now.to_string();
+    let shards: Vec<String> = (0..SHARDS).map(|shard| shard.to_string()).collect();
+    let due = join_all(shards.iter().map(|shard| {
+        platform.range(Range {
+            index: Index::Due,
+            hash: shard,
+            until: &until_text,
+            newest_first: false,
+            limit: PAGE,
+        })
+    }))
+    .await;
+    let mut report = Report::default();
+    for keys in due {
+        for key in keys? {
+            if platform.now() >= until {
+                report.left += 1;
+                continue;
+            }
+            let result = match key.sort.as_str() {
+                "delivery" => wake(platform, &key, &mut report).await,
+                _ => finish(platform, &key, &mut report).await,
+            };
+            if let Err(unreachable) = result {
+                warn!(row = key.partition, error = %unreachable, "Left for the next run");
+                report.left += 1;
+            }
+        }
+    }
+    info!(?report, "Reconciled");
+    Ok(report)
+}
+
+async fn finish(
+    platform: &impl Platform,
+    key: &Key,
+    report: &mut Report,
+) -> Result<(), Unreachable> {
+    let Some(stored) = rows::load::<Attestation>(platform, key).await? else { return Ok(()) };
+    if stored.row.wake_at.is_none_or(|wake_at| wake_at > platform.now()) {
+        return Ok(());
+    }
+    intake::finish(platform, stored).await?;
+    report.finished += 1;
+    Ok(())
+}
+
+async fn wake(platform: &impl Platform, key: &Key, report: &mut Report) -> Result<(), Unreachable> {
+    let Some(mut stored) = rows::load::<Delivery>(platform, key).await? else { return Ok(()) };
+    match ledger::wake(&mut stored.row, platform.now(), platform.random()) {
+        Woken::Asleep => {}
+        Woken::Send => {
+            // Sent first: a crash before the row is written sends twice, the other way round not at all.
+            resend(platform, &stored.row, std::time::Duration::ZERO).await;
+            match platform.write(vec![stored.update(platform).0]).await {
+                // In a conflict somebody claimed it meanwhile, which is what was wanted.
+                Ok(()) | Err(WriteError::Conflict) => report.sent += 1,
+                Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+            }
+        }
+        Woken::Crashed(attempt, send_after) => {
+            settle(platform, &stored, Settled { attempt: Some(*attempt), send_after }).await?;
+            report.crashed += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Takes dead letters: a message that was received too often without an end. If its delivery still waits for
+/// that very attempt, the attempt crashed and the ledger's budget decides; otherwise the letter is stale.
+/// Answers with the ids of those to be handed over again.
+pub async fn dead_letters(platform: &impl Platform, records: Vec<Record>) -> Vec<String> {
+    let mut back = Vec::new();
+    for record in records {
+        if let Err(unreachable) = dead_letter(platform, &record).await {
+            warn!(message.id = record.id, error = %unreachable, "Gave a dead letter back");
+            back.push(record.id);
+        }
+    }
+    back
+}
+
+async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), Unreachable> {
+    let message = match Message::parse(&record.body) {
+        Ok(message) => message,
+        Err(reason) => {
+            error!(message.id = record.id, reason, "Dropped a dead letter that cannot be read");
+            return Ok(());
+        }
+    };
+    let key = Delivery::at(&message.organization, &message.delivery);
+    let Some(mut stored) = rows::load::<Delivery>(platform, &key).await? else { return Ok(()) };
+    let now = platform.now();
+    if stored.row.attempt != message.attempt {
+        return Ok(());
+    }
+    let waits = match stored.row.state {
+        State::Pending => stored.row.due_at <= now,
+        State::Delivering => stored.row.lease.as_ref().is_none_or(|lease| lease.until <= now),
+        _ => false,
+    };
+    if !waits {
+        return Ok(());
+    }
+    let settled = ledger::crash(&mut stored.row, now, platform.random());
+    settle(platform, &stored, settled).await
+}
+
+/// What the conservation law finds wrong with an attestation's plan; empty when it holds.
+pub async fn audit(
+    platform: &impl Platform,
+    organization: &str,
+    hash: &Digest,
+) -> Result<Vec<String>, Unreachable> {
+    const OVERDUE: std::time::Duration = std::time::Duration::from_secs(600);
+    let Some(stored) =
+        rows::load::<Attestation>(platform, &Attestation::at(organization, hash)).await?
+    else {
+        return Ok(vec![format!("{hash}: no such attestation")]);
+    };
+    let attestation = stored.row;
+    let ids: Vec<String> = attestation.deliveries().map(|(id, _)| id).collect();
+    let keys: Vec<Key> = ids.iter().map(|id| Delivery::at(organization, id)).collect();
+    let deliveries: Vec<Stored<Delivery>> = rows::load_many(platform, &keys).await?;
+    let mut violations = Vec::new();
+    if attestation.acceptance == crate::rows::Acceptance::Accepted {
+        for id in &ids {
+            if !deliveries.iter().any(|delivery| delivery.row.id == *id) {
+                violations.push(format!("delivery {id}: planned and not there"));
+            }
+        }
+    }
+    let now = platform.now();
+    for Stored { row, .. } in &deliveries {
+        match (row.state.is_final(), row.wake_at) {
+            (true, None) => {}
+            (true, Some(_)) => violations.push(format!("delivery {}: final and to be woken", row.id)),
+            (false, None) => violations.push(format!("delivery {}: open and never woken", row.id)),
+            (false, Some(wake_at)) if wake_at.plus(OVERDUE) < now => {
+                violations.push(format!("delivery {}: overdue since {wake_at}", row.id));
+            }
+            (false, Some(_)) => {}
+        }
+    }
+    Ok(violations)
+}

@@ -1,0 +1,161 @@
+//! The numbers of the delivery promise, each once. Documents and the template are held against them.
+
+use std::time::Duration;
+
+const SECOND: u64 = 1;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// How long after a failed attempt the next one is due, at the earliest: 16 attempts in 7 days.
+pub const RETRIES: [Duration; 15] = [
+    secs(5 * SECOND),
+    secs(30 * SECOND),
+    secs(2 * MINUTE),
+    secs(10 * MINUTE),
+    secs(30 * MINUTE),
+    secs(HOUR),
+    secs(2 * HOUR),
+    secs(4 * HOUR),
+    secs(8 * HOUR),
+    secs(12 * HOUR),
+    secs(DAY),
+    secs(DAY),
+    secs(DAY),
+    secs(DAY),
+    secs(DAY),
+];
+
+/// Attempts in all, the first among them.
+#[expect(clippy::cast_possible_truncation, reason = "fifteen retries")]
+pub const ATTEMPTS: u32 = RETRIES.len() as u32 + 1;
+
+/// A retry due within this time is a delayed message; a later one is sent by the reconciler.
+pub const LONGEST_DELAY: Duration = secs(14 * MINUTE);
+
+/// How long an accepted attestation may stay unfinished before the reconciler looks.
+pub const UNFINISHED: Duration = secs(60);
+
+/// After its lease or its due time, a delivery is looked for this much later.
+pub const GRACE: Duration = secs(60);
+
+/// A message that was sent and never claimed is sent again after this, doubled each time.
+pub const RESEND: Duration = secs(HOUR);
+
+/// When a missing material is looked for, counted from the first look; then every minute.
+pub const LOOKS: [Duration; 4] = [secs(5), secs(15), secs(30), secs(60)];
+
+/// How long a delivery waits for a material, from acceptance, unless its attachment says otherwise.
+pub const PATIENCE: Duration = secs(15 * MINUTE);
+
+/// How long rows and bytes are kept.
+pub const RETENTION: Duration = secs(180 * DAY);
+
+/// How long a name stays reserved by a registration that was cut off.
+pub const RESERVATION: Duration = secs(5 * MINUTE);
+
+/// Deliveries written in one transaction, so that with the attestation's own rows it stays below 100.
+pub const DELIVERIES_PER_TRANSACTION: usize = 90;
+
+/// Numbers that must hold together between code and template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Longest attempt.
+    pub attempt: Duration,
+    /// The function's timeout.
+    pub function: Duration,
+    /// How long a claim holds.
+    pub lease: Duration,
+    /// The queue's visibility timeout.
+    pub visibility: Duration,
+}
+
+impl Deadlines {
+    pub const fn of(sends_materials: bool) -> Self {
+        let attempt = if sends_materials { 120 } else { 20 };
+        let function = attempt + 10;
+        Self {
+            attempt: secs(attempt),
+            function: secs(function),
+            lease: secs(function + 30),
+            visibility: secs(6 * function),
+        }
+    }
+}
+
+/// When attempt `number` (the second is 2) is due, counted from the failure before it: never earlier than
+/// the schedule or the third party's own `floor`, later by at most a tenth. `None` when the budget is spent.
+pub fn retry_after(number: u32, floor: Option<Duration>, random: u64) -> Option<Duration> {
+    let index = usize::try_from(number).ok()?.checked_sub(2)?;
+    let base = (*RETRIES.get(index)?).max(floor.unwrap_or_default());
+    let tenth = u64::try_from(base.as_millis() / 10).unwrap_or(u64::MAX).max(1);
+    Some(base + Duration::from_millis(random % tenth))
+}
+
+/// When to look again for a missing material, given how often we looked.
+pub fn look_after(looks: u32) -> Duration {
+    let index = usize::try_from(looks).unwrap_or(usize::MAX);
+    let before = index.checked_sub(1).and_then(|before| LOOKS.get(before)).copied().unwrap_or_default();
+    LOOKS.get(index).map_or(secs(MINUTE), |at| *at - before)
+}
+
+/// When a message that was sent `sends` times and never claimed is sent again.
+pub fn resend_after(sends: u32) -> Duration {
+    RESEND.saturating_mul(2u32.saturating_pow(sends.saturating_sub(1).min(7)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_attempts_fit_into_seven_days() {
+        let total: Duration = RETRIES.iter().sum();
+        assert_eq!(ATTEMPTS, 16);
+        assert!(total < secs(7 * DAY), "{total:?}");
+        assert_eq!(retry_after(ATTEMPTS + 1, None, 0), None);
+    }
+
+    #[test]
+    fn jitter_makes_an_attempt_later_and_never_earlier() {
+        for number in 2..=ATTEMPTS {
+            for random in [0, 1, 499, u64::MAX] {
+                let base = RETRIES[usize::try_from(number).unwrap() - 2];
+                let due = retry_after(number, None, random).unwrap();
+                assert!(due >= base && due <= base + base / 10, "{number} {random} {due:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_third_partys_floor_is_kept() {
+        assert!(retry_after(2, Some(secs(77)), 12345).unwrap() >= secs(77));
+        assert!(retry_after(2, Some(secs(1)), 0).unwrap() >= secs(5));
+    }
+
+    #[test]
+    fn deadlines_nest() {
+        for sends_materials in [false, true] {
+            let numbers = Deadlines::of(sends_materials);
+            assert!(numbers.attempt + secs(10) <= numbers.function);
+            assert!(numbers.function + secs(30) <= numbers.lease);
+            assert!(numbers.lease < numbers.visibility);
+        }
+    }
+
+    #[test]
+    fn a_material_is_looked_for_at_5_15_30_60_seconds_and_then_each_minute() {
+        let mut at = Duration::ZERO;
+        let looked: Vec<u64> = (0..6)
+            .map(|looks| {
+                at += look_after(looks);
+                at.as_secs()
+            })
+            .collect();
+        assert_eq!(looked, [5, 15, 30, 60, 120, 180]);
+    }
+}
