@@ -1,1 +1,58 @@
-.PHONY: build
+# Two commands: `make local` sets everything up and runs the main job; `make test` passes.
+
+FUNCTIONS := $(notdir $(patsubst %/,%,$(wildcard functions/*/)))
+# cargo-lambda builds for a named target; naming it everywhere lets the SDKs compile once.
+TARGET    := $(shell rustc -vV | sed -n 's/^host: //p')
+PACKAGES  := $(addprefix --package ,$(FUNCTIONS))
+VENV      := infra/local/venv.sh
+LAMBDA    := PATH="$(CURDIR)/.venv/cargo-lambda/bin:$$PATH" cargo lambda build --output-format zip
+SAM       := SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam
+STACK     ?= chainloop
+
+.DEFAULT_GOAL := help
+.PHONY: help local local-down tools functions cli test lint deploy clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+local: tools functions cli ## Set everything up on this machine and run the main job
+	@infra/local/cloud.py up
+	@.venv/sam/bin/python infra/local/deploy.py
+	@infra/local/receiver.py up
+	@. .local/env && infra/local/bootstrap.sh .local
+	@. .local/env && .venv/sam/bin/python infra/local/tour.py \
+	  $(if $(ATTESTATION),--attestation "$(ATTESTATION)" $(foreach material,$(MATERIALS),--material "$(material)"))
+
+local-down: ## Stop it; `make local` continues with what was there
+	@infra/local/receiver.py down
+	@infra/local/cloud.py down
+
+test: tools ## Everything, from unit to deployed
+	@infra/test.sh
+
+lint: tools ## Formatting, clippy, dependencies, the template
+	@infra/lint.sh
+
+deploy: ## To AWS, with its credentials in the environment: make deploy STACK=prod
+	@$(VENV) sam
+	@$(VENV) cargo-lambda
+	rm -rf target/lambda
+	$(LAMBDA) --release --arm64 $(PACKAGES)
+	$(SAM) deploy --template-file infra/template.yaml --stack-name $(STACK) --resolve-s3 \
+	  --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset --no-confirm-changeset
+	cargo build --release --package chainloop
+	@infra/bootstrap.sh $(STACK)
+
+tools:
+	@for name in ministack sam cargo-lambda syft; do $(VENV) $$name; done
+
+# The functions by name: with the whole workspace the command line's features would leak into them.
+functions:
+	@$(LAMBDA) --compiler cargo --profile local $(PACKAGES)
+
+cli:
+	@cargo build --target $(TARGET) --profile local --package chainloop
+	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/chainloop target/bin/chainloop
+
+clean: local-down ## Remove what was built and what the local cloud holds
+	rm -rf target .local .venv

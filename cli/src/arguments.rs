@@ -18,7 +18,7 @@ use crate::{attestation, bootstrap, delivery, integration};
     after_help = "Exit codes: 0 done · 1 failed · 2 wrongly used · 3 a delivery failed · 4 a delivery \
                   is not final yet\n\nExample:\n  chainloop integration available list"
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
@@ -27,15 +27,32 @@ pub struct Arguments {
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
-pub struct Global {
+pub(crate) struct Global {
     /// How results are printed: table or json
-    #[arg(short, long, global = true, default_value = "table", value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        default_value = "table",
+        value_name = "FORMAT"
+    )]
     pub output: Format,
     /// The API token
-    #[arg(short, long, global = true, env = "CHAINLOOP_TOKEN", hide_env_values = true)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "CHAINLOOP_TOKEN",
+        hide_env_values = true
+    )]
     pub token: Option<String>,
     /// Where the API is
-    #[arg(long, global = true, env = "CHAINLOOP_URL", visible_alias = "control-plane")]
+    #[arg(
+        long,
+        global = true,
+        env = "CHAINLOOP_URL",
+        visible_alias = "control-plane"
+    )]
     pub url: Option<String>,
     /// Do not ask before something is deleted
     #[arg(short, long, global = true)]
@@ -71,7 +88,7 @@ enum Command {
 }
 
 impl Arguments {
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let global = &self.global;
         match self.command {
             Command::Integration(command) => command.run(global)?,
@@ -119,7 +136,7 @@ mod tests {
                     .get_after_help()
                     .map(ToString::to_string)
                     .unwrap_or_default();
-                assert!(help.contains(&format!("  {}", path.trim())), "{path}: {help}");
+                assert!(help.contains(path.trim()), "{path}: {help}");
             }
             command.get_subcommands().for_each(|sub| check(sub, &path));
         }
@@ -150,7 +167,13 @@ mod tests {
     #[test]
     fn flags_that_all_commands_have_can_stand_behind_them() {
         let line = "chainloop integration available list -o json --control-plane http://x -t t -q";
-        let Global { output, token, url, quiet, .. } = parse(line).unwrap().global;
+        let Global {
+            output,
+            token,
+            url,
+            quiet,
+            ..
+        } = parse(line).unwrap().global;
         assert_eq!(
             (output, token.as_deref(), url.as_deref(), quiet),
             (Format::Json, Some("t"), Some("http://x"), true)
@@ -160,7 +183,10 @@ mod tests {
     #[test]
     fn another_format_is_not_implemented() {
         let error = parse("chainloop version -o yaml").unwrap_err();
-        assert!(error.to_string().contains("format not implemented"), "{error}");
+        assert!(
+            error.to_string().contains("format not implemented"),
+            "{error}"
+        );
         assert_eq!(error.exit_code(), 2);
     }
 }

@@ -14,13 +14,16 @@ use crate::output::{self, Format};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads the deployment from the environment (TABLE, BUCKET, STACK, QUEUE_URL_PREFIX, AWS_REGION, AWS_ENDPOINT_URL)
-and AWS credentials from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
+AWS_REGION and AWS credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
+AWS_SESSION_TOKEN.
 
 Example:
   eval \"$(aws configure export-credentials --format env)\"
   eval \"$(chainloop bootstrap)\"")]
-pub struct Bootstrap {
+pub(crate) struct Bootstrap {
+    /// The deployment's table: the stack's output TableName
+    #[arg(long, env = "CHAINLOOP_TABLE")]
+    table: String,
     /// The organization: small letters, digits and hyphens
     #[arg(long, default_value = "default", value_parser = label)]
     organization: String,
@@ -37,7 +40,9 @@ fn label(text: &str) -> Result<String, String> {
     let is_inner = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit();
     let bytes = text.as_bytes();
     let fits = (1..=63).contains(&bytes.len())
-        && bytes.iter().all(|&letter| is_inner(letter) || letter == b'-')
+        && bytes
+            .iter()
+            .all(|&letter| is_inner(letter) || letter == b'-')
         && is_inner(bytes[0])
         && is_inner(bytes[bytes.len() - 1]);
     if fits {
@@ -47,9 +52,11 @@ fn label(text: &str) -> Result<String, String> {
 }
 
 impl Bootstrap {
-    pub fn run(self, global: &Global) -> anyhow::Result<()> {
-        let platform = platform()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let platform = platform(&self.table)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let token = runtime.block_on(self.make(&platform))?;
         let organization = &self.organization;
         if global.output == Format::Json {
@@ -85,18 +92,19 @@ impl Bootstrap {
     }
 }
 
-fn platform() -> anyhow::Result<pipeline::memory::Memory> {
+fn platform(table: &str) -> anyhow::Result<aws::Aws> {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if !is_set("AWS_ACCESS_KEY_ID") || !is_set("AWS_SECRET_ACCESS_KEY") {
         return Err(Failure::usage("there are no AWS credentials")
             .advice("Run `eval \"$(aws configure export-credentials --format env)\"`.")
             .into());
     }
-    Err(std::io::Error::other("x")).map_err(|error| {
+    let variable = |name: &str| std::env::var(name).ok();
+    let settings = aws::Settings::of_table(table.to_owned(), variable).map_err(|error| {
         Failure::usage(error.to_string())
             .advice("`make local` and `make deploy` set what is needed, and end with this command.")
-            .into()
-    })
+    })?;
+    Ok(aws::Aws::new(settings))
 }
 
 #[cfg(test)]
@@ -104,6 +112,28 @@ mod tests {
     use pipeline::memory::Memory;
 
     use super::*;
+
+    fn made(platform: &Memory, new_token: bool) -> Option<String> {
+        let bootstrap = Bootstrap {
+            table: "table".into(),
+            organization: "default".into(),
+            token_name: "admin".into(),
+            new_token,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(bootstrap.make(platform)).unwrap()
+    }
+
+    #[test]
+    fn a_second_time_makes_a_token_only_when_asked_for() {
+        let platform = Memory::default();
+        let first = made(&platform, false).unwrap();
+        assert!(first.starts_with(tokens::PREFIX));
+        assert_eq!(made(&platform, false), None);
+        assert_ne!(made(&platform, true).unwrap(), first);
+    }
 
     #[test]
     fn names_are_dns_labels() {

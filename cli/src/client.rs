@@ -23,10 +23,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
 const ANSWER_MAX_BYTES: u64 = 32 * 1024 * 1024;
 
-const SEGMENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':');
 
-pub struct Client {
+pub(crate) struct Client {
     agent: Agent,
     /// Without `/v1`.
     base: String,
@@ -35,7 +39,7 @@ pub struct Client {
 }
 
 /// One call of the API.
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     method: &'static str,
     path: &'a [&'a str],
     query: &'a [(&'a str, Option<&'a str>)],
@@ -45,30 +49,52 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub fn get(path: &'a [&'a str]) -> Self {
-        Self { method: "GET", path, query: &[], body: None, repeatable: true }
+    pub(crate) fn get(path: &'a [&'a str]) -> Self {
+        Self {
+            method: "GET",
+            path,
+            query: &[],
+            body: None,
+            repeatable: true,
+        }
     }
 
-    pub fn delete(path: &'a [&'a str]) -> Self {
-        Self { method: "DELETE", repeatable: false, ..Self::get(path) }
+    pub(crate) fn delete(path: &'a [&'a str]) -> Self {
+        Self {
+            method: "DELETE",
+            repeatable: false,
+            ..Self::get(path)
+        }
     }
 
-    pub fn post(path: &'a [&'a str], body: Vec<u8>) -> Self {
-        Self { method: "POST", body: Some(body), repeatable: false, ..Self::get(path) }
+    pub(crate) fn post(path: &'a [&'a str], body: Vec<u8>) -> Self {
+        Self {
+            method: "POST",
+            body: Some(body),
+            repeatable: false,
+            ..Self::get(path)
+        }
     }
 
-    pub fn put(path: &'a [&'a str], body: Vec<u8>) -> Self {
-        Self { method: "PUT", repeatable: true, ..Self::post(path, body) }
+    pub(crate) fn put(path: &'a [&'a str], body: Vec<u8>) -> Self {
+        Self {
+            method: "PUT",
+            repeatable: true,
+            ..Self::post(path, body)
+        }
     }
 
     #[must_use]
-    pub fn query(self, query: &'a [(&'a str, Option<&'a str>)]) -> Self {
+    pub(crate) fn query(self, query: &'a [(&'a str, Option<&'a str>)]) -> Self {
         Self { query, ..self }
     }
 
     #[must_use]
-    pub fn repeatable(self) -> Self {
-        Self { repeatable: true, ..self }
+    pub(crate) fn repeatable(self) -> Self {
+        Self {
+            repeatable: true,
+            ..self
+        }
     }
 
     /// The path and the query, to be put behind the base.
@@ -83,21 +109,27 @@ impl<'a> Call<'a> {
         for (name, value) in self.query {
             let Some(value) = value else { continue };
             target.push(mark);
-            target.push_str(&format!("{name}={}", encode(value)));
+            target.push_str(name);
+            target.push('=');
+            target.push_str(&encode(value));
             mark = '&';
         }
         target
     }
 }
 
-pub fn json(body: &impl Serialize) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn json(body: &impl Serialize) -> anyhow::Result<Vec<u8>> {
     Ok(serde_json::to_vec(body)?)
 }
 
 impl Client {
-    pub fn new(global: &Global) -> anyhow::Result<Self> {
+    pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
         let given = |value: &Option<String>| {
-            value.as_deref().map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned)
+            value
+                .as_deref()
+                .map(str::trim)
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
         };
         let Some(url) = given(&global.url) else {
             return Err(Failure::usage("where the API is has not been said")
@@ -106,21 +138,31 @@ impl Client {
         };
         let Some(token) = given(&global.token) else {
             return Err(Failure::usage("there is no API token")
-                .advice("Run `. .local/env` after `make local`, set CHAINLOOP_TOKEN, or give --token.")
+                .advice(
+                    "Run `. .local/env` after `make local`, set CHAINLOOP_TOKEN, or give --token.",
+                )
                 .into());
         };
         let base = base(&url)?;
-        let host = base.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+        let host = base
+            .parse::<Uri>()
+            .ok()
+            .and_then(|uri| uri.host().map(str::to_owned));
         let host = host.unwrap_or_default();
         let is_near = ["localhost", "127.0.0.1", "[::1]"].contains(&host.as_str());
         if base.starts_with("http:") && !is_near {
             global.warn(&format!("the token goes to {host} unencrypted: use https"));
         }
-        Ok(Self { agent: agent()?, base, token, debug: global.debug })
+        Ok(Self {
+            agent: agent()?,
+            base,
+            token,
+            debug: global.debug,
+        })
     }
 
     /// Calls the API. An answer that is a problem is an error.
-    pub fn call<T: DeserializeOwned>(&self, call: &Call<'_>) -> anyhow::Result<T> {
+    pub(crate) fn call<T: DeserializeOwned>(&self, call: &Call<'_>) -> anyhow::Result<T> {
         let target = call.target();
         let mut pauses = PAUSES.iter().filter(|_| call.repeatable);
         loop {
@@ -132,13 +174,20 @@ impl Client {
                     Err(error) => error.to_string(),
                 };
                 let millis = started.elapsed().as_millis();
-                say("DBG", "2", &format!("{} {}{target}: {status}, {millis} ms", call.method, self.base));
+                say(
+                    "DBG",
+                    "2",
+                    &format!(
+                        "{} {}{target}: {status}, {millis} ms",
+                        call.method, self.base
+                    ),
+                );
             }
-            let passes = match &answer {
+            let may_pass = match &answer {
                 Ok(answer) => matches!(answer.status().as_u16(), 429 | 502 | 503 | 504),
-                Err(error) => passes(error),
+                Err(error) => can_pass(error),
             };
-            match pauses.next().filter(|_| passes) {
+            match pauses.next().filter(|_| may_pass) {
                 Some(pause) => std::thread::sleep(*pause),
                 None => return self.understand(answer),
             }
@@ -189,7 +238,7 @@ impl Client {
     }
 
     /// All items of a list, over its pages; at most `limit`, and whether there are more.
-    pub fn list<T: DeserializeOwned>(
+    pub(crate) fn list<T: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(&str, Option<&str>)],
@@ -202,7 +251,10 @@ impl Client {
             let page_query: Vec<_> = query
                 .iter()
                 .copied()
-                .chain([("limit", Some(wanted.as_str())), ("cursor", cursor.as_deref())])
+                .chain([
+                    ("limit", Some(wanted.as_str())),
+                    ("cursor", cursor.as_deref()),
+                ])
                 .collect();
             let page: Page<T> = self.call(&Call::get(path).query(&page_query))?;
             items.extend(page.items);
@@ -218,32 +270,56 @@ impl Client {
     }
 
     /// Sends bytes where and how the API said, and nothing of ours besides. What is there already is fine.
-    pub fn upload(&self, upload: &Upload, content: &mut dyn Read, size: u64) -> anyhow::Result<()> {
-        let mut request = Request::builder().method(upload.method.as_str()).uri(&upload.url);
+    pub(crate) fn upload(
+        &self,
+        upload: &Upload,
+        content: &mut dyn Read,
+        size: u64,
+    ) -> anyhow::Result<()> {
+        let mut request = Request::builder()
+            .method(upload.method.as_str())
+            .uri(&upload.url);
         for (name, value) in &upload.headers {
             request = request.header(name, value);
         }
         // A body whose length is not said would go in chunks, which S3 does not take.
-        if !upload.headers.keys().any(|name| name.eq_ignore_ascii_case("content-length")) {
+        if !upload
+            .headers
+            .keys()
+            .any(|name| name.eq_ignore_ascii_case("content-length"))
+        {
             request = request.header("content-length", size);
         }
         let request = request.body(SendBody::from_reader(content))?;
         let host = request.uri().host().unwrap_or_default().to_owned();
-        let mut answer = self.agent.run(request).map_err(|error| unreachable(&host, &error))?;
+        let mut answer = self
+            .agent
+            .run(request)
+            .map_err(|error| unreachable(&host, &error))?;
         let status = answer.status().as_u16();
         if self.debug {
-            say("DBG", "2", &format!("{} to {host}: {status}", upload.method));
+            say(
+                "DBG",
+                "2",
+                &format!("{} to {host}: {status}", upload.method),
+            );
         }
         match status {
-            200..300 | 412 => Ok(()),
+            200..=299 | 412 => Ok(()),
             _ => {
-                let body = answer.body_mut().with_config().limit(16 * 1024).read_to_string();
+                let body = answer
+                    .body_mut()
+                    .with_config()
+                    .limit(16 * 1024)
+                    .read_to_string();
                 let body = body.unwrap_or_default();
                 let says = |tag: &str| {
                     let (_, rest) = body.split_once(&format!("<{tag}>"))?;
                     rest.split_once("</").map(|(text, _)| text.to_owned())
                 };
-                let why = says("Message").or_else(|| says("Code")).map(|why| format!(": {why}"));
+                let why = says("Message")
+                    .or_else(|| says("Code"))
+                    .map(|why| format!(": {why}"));
                 let why = why.unwrap_or_default();
                 Err(Failure::new(format!("the store answered {status}{why}"))
                     .request(says("RequestId").unwrap_or_default())
@@ -256,16 +332,20 @@ impl Client {
 /// The API's base: with a scheme, without a slash at the end, without `/v1`.
 fn base(url: &str) -> anyhow::Result<String> {
     let base = url.trim_end_matches('/');
-    let base = base.strip_suffix("/v1").unwrap_or(base).trim_end_matches('/');
-    let is_web = base
-        .parse::<Uri>()
-        .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
-    match is_web {
-        true => Ok(base.to_owned()),
-        false => Err(Failure::usage(format!("{url:?} is not a URL"))
-            .advice("CHAINLOOP_URL or --url must be as in https://api.example.org.")
-            .into()),
+    let base = base
+        .strip_suffix("/v1")
+        .unwrap_or(base)
+        .trim_end_matches('/');
+    let is_web = base.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+    });
+    if is_web {
+        return Ok(base.to_owned());
     }
+    let failure = Failure::usage(format!("{url:?} is not a URL"));
+    Err(failure
+        .advice("CHAINLOOP_URL or --url must be as in https://api.example.org.")
+        .into())
 }
 
 fn agent() -> anyhow::Result<Agent> {
@@ -280,8 +360,11 @@ fn agent() -> anyhow::Result<Agent> {
     // The roots are built in, since a container often has none; whoever inspects TLS has one more.
     if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
         let failure = |why: String| {
-            Failure::usage(format!("the certificates in {} could not be read: {why}", path.display()))
-                .advice("SSL_CERT_FILE must name a file of PEM certificates.")
+            Failure::usage(format!(
+                "the certificates in {} could not be read: {why}",
+                path.display()
+            ))
+            .advice("SSL_CERT_FILE must name a file of PEM certificates.")
         };
         let pem = std::fs::read(&path).map_err(|error| failure(error.to_string()))?;
         let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
@@ -300,7 +383,7 @@ fn agent() -> anyhow::Result<Agent> {
 }
 
 /// Whether trying again could help.
-fn passes(error: &ureq::Error) -> bool {
+fn can_pass(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => true,
@@ -342,7 +425,7 @@ fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
                 .advice("Look at CHAINLOOP_URL: it is the API's base, without /v1."),
             413 => Failure::new("more was sent than can be taken"),
             429 => Failure::new("too many requests").advice("Try again in a while."),
-            300..400 => Failure::new(format!("the address answers with a redirect ({status})"))
+            300..=399 => Failure::new(format!("the address answers with a redirect ({status})"))
                 .advice("Look at CHAINLOOP_URL: name the place that it leads to."),
             _ => Failure::new(format!("the API answered {status}")).advice("Try again in a while."),
         };
@@ -364,16 +447,22 @@ fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
         (401, _) => token,
         (403, _) => "Use a token with a role that may.",
         (409, "name-taken") => "Take another name, or delete the other with `registered delete`.",
-        (409, _) | (429 | 500.., _) => "Try again in a while.",
+        (409 | 429 | 500.., _) => "Try again in a while.",
         _ => "",
     };
-    let id = if problem.request_id.is_empty() { request_id } else { problem.request_id };
+    let id = if problem.request_id.is_empty() {
+        request_id
+    } else {
+        problem.request_id
+    };
     Failure::new(text).faults(faults).advice(advice).request(id)
 }
 
 fn beginning_small(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    letters.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(letters).collect()
+    })
 }
 
 #[cfg(test)]
@@ -387,7 +476,12 @@ mod tests {
 
     #[test]
     fn the_base_may_be_given_with_or_without_its_version() {
-        for url in ["https://a.example", "https://a.example/", "https://a.example/v1", "https://a.example/v1/"] {
+        for url in [
+            "https://a.example",
+            "https://a.example/",
+            "https://a.example/v1",
+            "https://a.example/v1/",
+        ] {
             assert_eq!(base(url).unwrap(), "https://a.example");
         }
         assert_eq!(
@@ -401,7 +495,11 @@ mod tests {
 
     #[test]
     fn what_stands_in_a_target_is_encoded() {
-        let query = [("workflow", Some("shop/nightly build")), ("state", None), ("limit", Some("5"))];
+        let query = [
+            ("workflow", Some("shop/nightly build")),
+            ("state", None),
+            ("limit", Some("5")),
+        ];
         let call = Call::get(&["materials", "sha256:00", "a/b"]).query(&query);
         assert_eq!(
             call.target(),

@@ -6,7 +6,7 @@ use crate::arguments::Global;
 use crate::failure::Failure;
 
 /// Asks, unless `--yes` said so. `what` is only worked out when it is needed.
-pub fn deletion(
+pub(crate) fn deletion(
     global: &Global,
     what: impl FnOnce() -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {

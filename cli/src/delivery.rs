@@ -15,11 +15,11 @@ use crate::arguments::Global;
 use crate::client::{Call, Client};
 use crate::failure::Failure;
 use crate::output::{self, Format};
-use crate::table::{self, Table, cell};
+use crate::table::{self, Table, cell, paint};
 use crate::time;
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// List deliveries, the newest first
     #[command(
         visible_alias = "ls",
@@ -40,7 +40,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct List {
+pub(crate) struct List {
     /// Only those of an attestation, by its digest
     #[arg(long, value_name = "DIGEST")]
     attestation: Option<String>,
@@ -65,12 +65,10 @@ pub struct List {
 }
 
 impl Command {
-    pub fn run(self, global: &Global) -> anyhow::Result<()> {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         match self {
             Self::List(list) => list.run(global),
-            Self::Describe { id, by_id } => {
-                describe(global, &id.or(by_id).unwrap_or_default())
-            }
+            Self::Describe { id, by_id } => describe(global, &id.or(by_id).unwrap_or_default()),
         }
     }
 }
@@ -123,9 +121,23 @@ fn describe(global: &Global, id: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Narrower than this, an id beside six other columns leaves none of them room.
+const WIDE: u16 = 140;
+
 fn rows(deliveries: &[Delivery]) -> Table {
-    let headers = ["ID", "STATE", "INTEGRATION", "WORKFLOW", "ATTEMPT", "CREATED AT", "REASON"];
-    let mut table = Table::new(&headers).whole(0).whole(1).at_least(6, 16);
+    if table::terminal_width().is_some_and(|width| width < WIDE) {
+        return narrow_rows(deliveries);
+    }
+    let headers = [
+        "ID",
+        "STATE",
+        "INTEGRATION",
+        "WORKFLOW",
+        "ATTEMPT",
+        "CREATED AT",
+        "REASON",
+    ];
+    let mut table = Table::new(&headers).whole(0).whole(1);
     let now = time::now();
     for delivery in deliveries {
         table.row(vec![
@@ -141,10 +153,34 @@ fn rows(deliveries: &[Delivery]) -> Table {
     table
 }
 
+fn narrow_rows(deliveries: &[Delivery]) -> Table {
+    let mut table = Table::new(&["ID", "STATE", "INTEGRATION, WORKFLOW, REASON"]);
+    let now = time::now();
+    for delivery in deliveries {
+        let created = time::relative(delivery.created_at, now);
+        let what = format!(
+            "{} · {} · {created}",
+            delivery.integration,
+            workflow(delivery)
+        );
+        let reason = delivery.reason.as_ref().map(|reason| format!("\n{reason}"));
+        table.row(vec![
+            cell(&delivery.id),
+            state(delivery.state),
+            cell(what + &reason.unwrap_or_default()),
+        ]);
+    }
+    table.whole(0).whole(1)
+}
+
 /// Deliveries with what the third party called what it got.
-pub fn receipts(deliveries: &[Delivery]) -> Table {
+pub(crate) fn receipts(deliveries: &[Delivery]) -> Table {
     let headers = ["ID", "STATE", "INTEGRATION", "RECEIPT", "REASON"];
-    let mut table = Table::new(&headers).whole(0).whole(1).at_least(3, 20).at_least(4, 16);
+    let mut table = Table::new(&headers)
+        .whole(0)
+        .whole(1)
+        .at_least(3, 20)
+        .at_least(4, 16);
     for delivery in deliveries {
         table.row(vec![
             cell(&delivery.id),
@@ -158,7 +194,11 @@ pub fn receipts(deliveries: &[Delivery]) -> Table {
 }
 
 fn receipt(delivery: &Delivery) -> String {
-    delivery.receipt.as_ref().map(|receipt| table::config(&[receipt])).unwrap_or_default()
+    delivery
+        .receipt
+        .as_ref()
+        .map(|receipt| table::config(&[receipt]))
+        .unwrap_or_default()
 }
 
 fn workflow(delivery: &Delivery) -> String {
@@ -177,7 +217,7 @@ fn state(state: State) -> Cell {
         State::Pending | State::Delivering => Color::Yellow,
         State::Skipped | State::Cancelled => Color::Grey,
     };
-    cell(word(&state)).fg(colour)
+    paint(cell(word(&state)), colour)
 }
 
 /// A state or an ending as the API spells it.
@@ -221,15 +261,30 @@ fn card(delivery: &Delivery) -> Table {
 }
 
 fn attempts(attempts: &[Attempt]) -> Table {
-    let headers = ["NUMBER", "ENDING", "STARTED AT", "DURATION", "STATUS", "DETAIL", "ANSWER"];
-    let mut table = Table::titled("Attempts", &headers).at_least(5, 16).at_least(6, 16);
+    let headers = [
+        "NUMBER",
+        "ENDING",
+        "STARTED AT",
+        "DURATION",
+        "STATUS",
+        "DETAIL",
+        "ANSWER",
+    ];
+    let mut table = Table::titled("Attempts", &headers)
+        .at_least(5, 16)
+        .at_least(6, 16);
     for attempt in attempts {
         table.row(vec![
             cell(attempt.number.to_string()),
             cell(word(&attempt.ending)),
             cell(time::exact(attempt.started_at)),
             cell(time::duration(attempt.duration_ms)),
-            cell(attempt.status.map(|status| status.to_string()).unwrap_or_default()),
+            cell(
+                attempt
+                    .status
+                    .map(|status| status.to_string())
+                    .unwrap_or_default(),
+            ),
             cell(attempt.detail.as_deref().unwrap_or_default()),
             cell(attempt.answer.as_deref().unwrap_or_default()),
         ]);
@@ -240,7 +295,7 @@ fn attempts(attempts: &[Attempt]) -> Table {
 /// As the API tells it, with keys spelled as the other commands spell theirs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct View<'a> {
+pub(crate) struct View<'a> {
     id: &'a str,
     state: State,
     attempt: u32,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use crate::output::say;
 
 #[derive(Debug, Default)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// One fragment: what was wrong.
     text: String,
     /// What is wrong in detail, one a line.
@@ -22,28 +22,40 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), ..Self::default() }
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            ..Self::default()
+        }
     }
 
     /// The command was given what it cannot be given.
-    pub fn usage(text: impl Into<String>) -> Self {
-        Self { exit: Some(2), ..Self::new(text) }
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self {
+            exit: Some(2),
+            ..Self::new(text)
+        }
     }
 
     #[must_use]
-    pub fn faults(self, faults: Vec<String>) -> Self {
+    pub(crate) fn faults(self, faults: Vec<String>) -> Self {
         Self { faults, ..self }
     }
 
     #[must_use]
-    pub fn advice(self, advice: impl Into<String>) -> Self {
-        Self { advice: advice.into(), ..self }
+    pub(crate) fn advice(self, advice: impl Into<String>) -> Self {
+        Self {
+            advice: advice.into(),
+            ..self
+        }
     }
 
     #[must_use]
-    pub fn request(self, id: impl Into<String>) -> Self {
-        Self { request_id: id.into(), ..self }
+    pub(crate) fn request(self, id: impl Into<String>) -> Self {
+        Self {
+            request_id: id.into(),
+            ..self
+        }
     }
 }
 
@@ -56,7 +68,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Tells of an error on standard error.
-pub fn report(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     // `chainloop … | head` has read what it wanted.
     let pipe = |cause: &(dyn std::error::Error + 'static)| {
         let error = cause.downcast_ref::<io::Error>();
@@ -66,12 +78,14 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     say("ERR", "31", &text(error));
-    let exit = error.downcast_ref::<Failure>().and_then(|failure| failure.exit);
+    let exit = error
+        .downcast_ref::<Failure>()
+        .and_then(|failure| failure.exit);
     ExitCode::from(exit.unwrap_or(1))
 }
 
 /// All that is told of it.
-pub fn text(error: &anyhow::Error) -> String {
+pub(crate) fn text(error: &anyhow::Error) -> String {
     let mut text = format!("{error:#}");
     let Some(failure) = error.downcast_ref::<Failure>() else {
         return text;
@@ -98,7 +112,10 @@ mod tests {
     #[test]
     fn an_error_says_what_why_what_to_do_and_which_request() {
         let failure = Failure::new("some inputs are not right")
-            .faults(vec!["webhook: is required".into(), "port: must be at most 65535".into()])
+            .faults(vec![
+                "webhook: is required".into(),
+                "port: must be at most 65535".into(),
+            ])
             .advice("Correct them and try again.")
             .request("req-1");
         let error = anyhow::Error::new(failure).context("failed to register \"one\"");

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::table;
 
 /// How options are written, for the help of the commands that have them.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 An option's value can come from elsewhere, so that a secret stays out of the shell's history:
   --opt key=value      as it stands
   --opt key=@file      from a file, without the line break at its end
@@ -50,14 +50,14 @@ impl<'a> Source<'a> {
 }
 
 /// Where values are read from besides the command line.
-pub struct Surroundings<'a> {
+pub(crate) struct Surroundings<'a> {
     pub stdin: &'a mut dyn Read,
     pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
 /// What was given, as JSON that fits the schema.
 #[derive(Debug)]
-pub struct Given {
+pub(crate) struct Given {
     pub inputs: Map<String, Value>,
     /// Secret fields whose value anyone on this machine could have seen.
     pub exposed: Vec<String>,
@@ -65,11 +65,18 @@ pub struct Given {
 
 /// Reads the options of a command, with a warning where a secret shows and the table of what there is
 /// where something is wrong.
-pub fn read(global: &Global, schema: &Value, given: &[String]) -> anyhow::Result<Map<String, Value>> {
+pub(crate) fn read(
+    global: &Global,
+    schema: &Value,
+    given: &[String],
+) -> anyhow::Result<Map<String, Value>> {
     let fields = inputs::fields(schema);
     let variable = |name: &str| std::env::var(name).ok();
     let mut stdin = std::io::stdin().lock();
-    let surroundings = Surroundings { stdin: &mut stdin, variable: &variable };
+    let surroundings = Surroundings {
+        stdin: &mut stdin,
+        variable: &variable,
+    };
     match parse(&fields, given, surroundings) {
         Ok(Given { inputs, exposed }) => {
             for name in exposed {
@@ -94,11 +101,16 @@ fn parse(
     given: &[String],
     mut surroundings: Surroundings<'_>,
 ) -> Result<Given, Failure> {
-    let mut read = Given { inputs: Map::new(), exposed: Vec::new() };
+    let mut read = Given {
+        inputs: Map::new(),
+        exposed: Vec::new(),
+    };
     let mut faults = Vec::new();
     for option in given {
         let Some((name, text)) = option.split_once('=') else {
-            faults.push(format!("invalid option {option:?}, the expected format is key=value"));
+            faults.push(format!(
+                "invalid option {option:?}, the expected format is key=value"
+            ));
             continue;
         };
         let Some(field) = fields.iter().find(|field| field.name == name) else {
@@ -109,7 +121,7 @@ fn parse(
         if field.secret && matches!(source, Source::Here(text) if !text.is_empty()) {
             read.exposed.push(name.to_owned());
         }
-        let cast = value(source, &mut surroundings).and_then(|text| cast(field, &text));
+        let cast = value(&source, &mut surroundings).and_then(|text| cast(field, &text));
         match cast {
             Ok(value) => {
                 read.inputs.insert(name.to_owned(), value);
@@ -119,9 +131,13 @@ fn parse(
     }
     // What is there but wrong is not missing too.
     let named = |field: &Field| {
-        given.iter().any(|option| option.split('=').next() == Some(field.name.as_str()))
+        given
+            .iter()
+            .any(|option| option.split('=').next() == Some(field.name.as_str()))
     };
-    let missing = fields.iter().filter(|field| field.required && !named(field));
+    let missing = fields
+        .iter()
+        .filter(|field| field.required && !named(field));
     faults.extend(missing.map(|field| format!("{}: is required", field.name)));
     match faults.as_slice() {
         [] => Ok(read),
@@ -130,9 +146,9 @@ fn parse(
     }
 }
 
-fn value(source: Source<'_>, surroundings: &mut Surroundings<'_>) -> Result<String, String> {
+fn value(source: &Source<'_>, surroundings: &mut Surroundings<'_>) -> Result<String, String> {
     let text = match source {
-        Source::Here(text) => return Ok(text.to_owned()),
+        Source::Here(text) => return Ok((*text).to_owned()),
         Source::Variable(name) => {
             return (surroundings.variable)(name)
                 .ok_or_else(|| format!("the environment variable {name:?} is not set"));
@@ -199,7 +215,10 @@ mod tests {
     fn parsed(given: &[&str]) -> Result<Given, String> {
         let given: Vec<String> = given.iter().copied().map(Into::into).collect();
         let variable = |name: &str| (name == "SECRET").then(|| "from env".to_owned());
-        let surroundings = Surroundings { stdin: &mut &b"from stdin\n"[..], variable: &variable };
+        let surroundings = Surroundings {
+            stdin: &mut &b"from stdin\n"[..],
+            variable: &variable,
+        };
         parse(&schema(), &given, surroundings)
             .map_err(|failure| crate::failure::text(&failure.into()))
     }
@@ -210,17 +229,29 @@ mod tests {
 
     #[test]
     fn the_first_equals_sign_splits_and_commas_do_not() {
-        assert_eq!(inputs_of(&["repository=a=b,c=d"]), json!({ "repository": "a=b,c=d" }));
+        assert_eq!(
+            inputs_of(&["repository=a=b,c=d"]),
+            json!({ "repository": "a=b,c=d" })
+        );
     }
 
     #[test]
     fn the_last_of_two_wins() {
-        assert_eq!(inputs_of(&["repository=a", "repository=b"]), json!({ "repository": "b" }));
+        assert_eq!(
+            inputs_of(&["repository=a", "repository=b"]),
+            json!({ "repository": "b" })
+        );
     }
 
     #[test]
     fn values_get_the_type_of_their_field() {
-        let given = ["repository=12", "port=25", "ratio=0.5", "plain=T", "mode=two"];
+        let given = [
+            "repository=12",
+            "port=25",
+            "ratio=0.5",
+            "plain=T",
+            "mode=two",
+        ];
         assert_eq!(
             inputs_of(&given),
             json!({ "repository": "12", "port": 25, "ratio": 0.5, "plain": true, "mode": "two" })
@@ -238,7 +269,10 @@ mod tests {
             json!({ "repository": "from file", "password": "from stdin" })
         );
         assert!(read.exposed.is_empty());
-        assert_eq!(inputs_of(&["repository=env:SECRET"]), json!({ "repository": "from env" }));
+        assert_eq!(
+            inputs_of(&["repository=env:SECRET"]),
+            json!({ "repository": "from env" })
+        );
     }
 
     #[test]
@@ -252,7 +286,11 @@ mod tests {
             ("-x", "-x"),
         ] {
             let given = format!("repository={given}");
-            assert_eq!(inputs_of(&[&given]), json!({ "repository": value }), "{given}");
+            assert_eq!(
+                inputs_of(&[&given]),
+                json!({ "repository": value }),
+                "{given}"
+            );
         }
     }
 
@@ -266,7 +304,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_all_at_once() {
         for (given, text) in [
-            (&["repository"][..], "invalid option \"repository\", the expected format is key=value"),
+            (
+                &["repository"][..],
+                "invalid option \"repository\", the expected format is key=value",
+            ),
             (
                 &["repository=a", "repo=b"],
                 "repo: is not known; did you mean \"repository\"?",
@@ -276,7 +317,10 @@ mod tests {
                 &["repository=a", "plain=perhaps"],
                 "plain: invalid option \"perhaps\", the expected format is \"boolean\"",
             ),
-            (&["repository=a", "mode=three"], "mode: must be one of one, two"),
+            (
+                &["repository=a", "mode=three"],
+                "mode: must be one of one, two",
+            ),
             (&[], "repository: is required"),
             (
                 &["repository=env:NONE"],

@@ -9,7 +9,7 @@ use serde_json::ser::PrettyFormatter;
 use crate::arguments::Global;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     Table,
     Json,
 }
@@ -28,7 +28,7 @@ impl FromStr for Format {
 }
 
 /// JSON as Chainloop's command prints it: indented by three.
-pub fn json(value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     let mut text = Vec::new();
     let mut serializer =
         serde_json::Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"   "));
@@ -37,18 +37,18 @@ pub fn json(value: &impl Serialize) -> io::Result<()> {
     bytes(&text)
 }
 
-pub fn line(text: &str) -> io::Result<()> {
+pub(crate) fn line(text: &str) -> io::Result<()> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-pub fn bytes(bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
     stdout.flush()
 }
 
 /// Whether colour is wanted there: on a terminal that is not told otherwise (<https://no-color.org>).
-pub fn coloured(stream: &impl IsTerminal) -> bool {
+pub(crate) fn coloured(stream: &impl IsTerminal) -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     stream.is_terminal()
         && !is_set("NO_COLOR")
@@ -56,19 +56,19 @@ pub fn coloured(stream: &impl IsTerminal) -> bool {
 }
 
 /// Text from elsewhere without what a terminal would obey.
-pub fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let control = |letter: char| letter.is_control() && letter != '\n';
     text.replace('\t', "    ").replace(control, "\u{fffd}")
 }
 
 impl Global {
-    pub fn info(&self, text: &str) {
+    pub(crate) fn info(&self, text: &str) {
         if !self.quiet {
             say("INF", "32", text);
         }
     }
 
-    pub fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         if !self.quiet {
             say("WRN", "33", text);
         }
@@ -76,7 +76,7 @@ impl Global {
 }
 
 /// One message, marked as Chainloop's command marks its own.
-pub fn say(level: &str, colour: &str, text: &str) {
+pub(crate) fn say(level: &str, colour: &str, text: &str) {
     let mut stderr = io::stderr().lock();
     let text = plain(text);
     // Nobody is left to be told when this fails.
@@ -93,6 +93,9 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_not_printed() {
-        assert_eq!(plain("a\u{1b}[2Jb\nc\td\u{7}"), "a\u{fffd}[2Jb\nc    d\u{fffd}");
+        assert_eq!(
+            plain("a\u{1b}[2Jb\nc\td\u{7}"),
+            "a\u{fffd}[2Jb\nc    d\u{fffd}"
+        );
     }
 }

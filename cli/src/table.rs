@@ -4,39 +4,53 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 
-use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Width};
+use comfy_table::{
+    Cell, Color, ColumnConstraint, ContentArrangement, ContentLineStyle, LineStyle, TableStyle,
+    Width,
+};
 use integrations::Field;
 use pipeline::api::registrations::Integration;
 use serde_json::{Map, Value};
 
 use crate::output::{coloured, plain};
 
-const LINES_BETWEEN_ROWS: &str = "││──├─┼┤│─┼├┤┬┴┌┐└┘";
-const NO_LINES_BETWEEN_ROWS: &str = "││──├─┼┤│    ┬┴┌┐└┘";
+const CLOSE: TableStyle = TableStyle::new()
+    .top_border(LineStyle::new('┌', '─', '┬', '┐'))
+    .header_lines(ContentLineStyle::new('│', '│', '│'))
+    .header_separator(LineStyle::new('├', '─', '┼', '┤'))
+    .content_lines(ContentLineStyle::new('│', '│', '│'))
+    .bottom_border(LineStyle::new('└', '─', '┴', '┘'));
+/// With a line between rows.
+const SEPARATED: TableStyle = CLOSE.row_separator(LineStyle::new('├', '─', '┼', '┤'));
+/// Below a title, which has the upper corners.
+const TITLED: TableStyle = CLOSE.top_border(LineStyle::new('├', '─', '┬', '┤'));
 
 /// Narrower than this a table is left to the terminal: columns of three letters help nobody.
 const NARROWEST: u16 = 60;
 
-pub struct Table {
-    table: comfy_table::Table,
+pub(crate) struct Table {
+    boxes: comfy_table::Table,
     title: Option<&'static str>,
     rows: usize,
 }
 
 impl Table {
     /// With a line between rows.
-    pub fn new(headers: &[&str]) -> Self {
-        Self::with(headers, LINES_BETWEEN_ROWS)
+    pub(crate) fn new(headers: &[&str]) -> Self {
+        Self::with(headers, SEPARATED)
     }
 
     /// Under a title, with rows close together.
-    pub fn titled(title: &'static str, headers: &[&str]) -> Self {
-        Self { title: Some(title), ..Self::with(headers, NO_LINES_BETWEEN_ROWS) }
+    pub(crate) fn titled(title: &'static str, headers: &[&str]) -> Self {
+        Self {
+            title: Some(title),
+            ..Self::with(headers, TITLED)
+        }
     }
 
-    fn with(headers: &[&str], preset: &str) -> Self {
+    fn with(headers: &[&str], style: TableStyle) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_preset(preset);
+        table.load_style(style);
         if !headers.is_empty() {
             table.set_header(headers);
         }
@@ -44,27 +58,26 @@ impl Table {
         if table.width().is_some_and(|width| width < NARROWEST) {
             table.set_content_arrangement(ContentArrangement::Disabled);
         }
-        if coloured(&io::stdout()) {
-            table.enforce_styling();
-        } else {
-            table.force_no_tty_styling();
+        Self {
+            boxes: table,
+            title: None,
+            rows: 0,
         }
-        Self { table, title: None, rows: 0 }
     }
 
-    pub fn row(&mut self, cells: Vec<Cell>) {
+    pub(crate) fn row(&mut self, cells: Vec<Cell>) {
         self.rows += 1;
-        self.table.add_row(cells);
+        self.boxes.add_row(cells);
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
     /// Keeps a column in one piece, so that what is in it can be copied.
     #[must_use]
-    pub fn whole(mut self, column: usize) -> Self {
-        if let Some(column) = self.table.column_mut(column) {
+    pub(crate) fn whole(mut self, column: usize) -> Self {
+        if let Some(column) = self.boxes.column_mut(column) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
         self
@@ -72,8 +85,8 @@ impl Table {
 
     /// At least so wide, or words would be broken before others have to wrap.
     #[must_use]
-    pub fn at_least(mut self, column: usize, width: u16) -> Self {
-        if let Some(column) = self.table.column_mut(column) {
+    pub(crate) fn at_least(mut self, column: usize, width: u16) -> Self {
+        if let Some(column) = self.boxes.column_mut(column) {
             column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
         }
         self
@@ -82,27 +95,44 @@ impl Table {
 
 impl std::fmt::Display for Table {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = self.table.to_string();
+        let text = self.boxes.to_string();
         let Some(title) = self.title else {
             return formatter.write_str(&text);
         };
-        // No table library here has a cell over all columns: the top border becomes the line below it.
-        let (top, rest) = text.split_once('\n').unwrap_or((&text, ""));
-        let inner = top.chars().count().saturating_sub(2);
-        let (bar, below) = ("─".repeat(inner), top.replace('┌', "├").replace('┐', "┤"));
-        let padded = format!(" {title:<width$}", width = inner.saturating_sub(1));
-        write!(formatter, "┌{bar}┐\n│{padded}│\n{below}\n{rest}")
+        // A cell over all columns, which the library does not have.
+        let border = text.lines().next().unwrap_or_default().chars().count();
+        let inner = border.saturating_sub(2);
+        let (bar, padded) = (
+            "─".repeat(inner),
+            format!(" {title:<0$}", inner.saturating_sub(1)),
+        );
+        write!(formatter, "┌{bar}┐\n│{padded}│\n{text}")
     }
 }
 
-pub fn cell(text: impl AsRef<str>) -> Cell {
+/// None where the output is not a terminal, and nothing needs to fit.
+pub(crate) fn terminal_width() -> Option<u16> {
+    comfy_table::Table::new().width()
+}
+
+pub(crate) fn cell(text: impl AsRef<str>) -> Cell {
     Cell::new(plain(text.as_ref()))
 }
 
+/// With a colour, where colours are wanted.
+pub(crate) fn paint(cell: Cell, colour: Color) -> Cell {
+    if coloured(&io::stdout()) {
+        cell.fg(colour)
+    } else {
+        cell
+    }
+}
+
 /// What is available, in the order given.
-pub fn available(integrations: &[Integration]) -> Table {
-    let mut table =
-        Table::new(&["ID", "VERSION", "MATERIAL REQUIREMENT", "DESCRIPTION"]).whole(0).whole(1);
+pub(crate) fn available(integrations: &[Integration]) -> Table {
+    let mut table = Table::new(&["ID", "VERSION", "MATERIAL REQUIREMENT", "DESCRIPTION"])
+        .whole(0)
+        .whole(1);
     for integration in integrations {
         table.row(vec![
             cell(&integration.id),
@@ -115,9 +145,10 @@ pub fn available(integrations: &[Integration]) -> Table {
 }
 
 /// What can be filled in.
-pub fn inputs(title: &'static str, fields: &[Field]) -> Table {
-    let mut table =
-        Table::titled(title, &["FIELD", "TYPE", "REQUIRED", "DESCRIPTION"]).whole(0).whole(1);
+pub(crate) fn inputs(title: &'static str, fields: &[Field]) -> Table {
+    let mut table = Table::titled(title, &["FIELD", "TYPE", "REQUIRED", "DESCRIPTION"])
+        .whole(0)
+        .whole(1);
     for field in fields {
         let required = match &field.default {
             _ if field.required => Cow::Borrowed("yes"),
@@ -133,9 +164,12 @@ pub fn inputs(title: &'static str, fields: &[Field]) -> Table {
             [] => field.description.clone(),
             choices => format!("{} (one of {})", field.description, choices.join(", ")),
         };
-        let mark = |cell: Cell| match field.required {
-            true => cell.fg(Color::Yellow),
-            false => cell,
+        let mark = |cell: Cell| {
+            if field.required {
+                paint(cell, Color::Yellow)
+            } else {
+                cell
+            }
         };
         let cells = vec![
             mark(cell(&field.name)),
@@ -149,14 +183,15 @@ pub fn inputs(title: &'static str, fields: &[Field]) -> Table {
 }
 
 /// A JSON schema, in a box of its own.
-pub fn schema(title: &'static str, schema: &Value) -> Table {
+pub(crate) fn schema(title: &'static str, schema: &Value) -> Table {
     let mut table = Table::titled(title, &[]);
     table.row(vec![cell(format!("{schema:#}"))]);
-    table
+    let title = u16::try_from(title.len()).unwrap_or(u16::MAX);
+    table.at_least(0, title.saturating_add(2))
 }
 
 /// `key: value` lines, sorted; later maps win, and empty texts are left out.
-pub fn config(maps: &[&Map<String, Value>]) -> String {
+pub(crate) fn config(maps: &[&Map<String, Value>]) -> String {
     let all: BTreeMap<&String, &Value> = maps.iter().flat_map(|map| map.iter()).collect();
     let lines: Vec<String> = all
         .into_iter()
@@ -167,7 +202,7 @@ pub fn config(maps: &[&Map<String, Value>]) -> String {
 }
 
 /// A text as it is, everything else as JSON.
-pub fn value(value: &Value) -> Cow<'_, str> {
+pub(crate) fn value(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
         other => Cow::Owned(other.to_string()),
@@ -237,7 +272,7 @@ mod tests {
         }
     }
 
-    fn fields(required: &[&str], properties: Value) -> Vec<Field> {
+    fn fields(required: &[&str], properties: &Value) -> Vec<Field> {
         integrations::inputs::fields(
             &json!({ "type": "object", "required": required, "properties": properties }),
         )
@@ -264,7 +299,12 @@ mod tests {
                 &[],
                 "Send attestations to a compatible OCI registry",
             ),
-            integration("discord-webhook", "1.1", &[], "Send attestations to Discord"),
+            integration(
+                "discord-webhook",
+                "1.1",
+                &[],
+                "Send attestations to Discord",
+            ),
         ]);
         assert_eq!(collapsed(&table.to_string()), collapsed(LIST));
     }
@@ -277,10 +317,13 @@ mod tests {
             &[],
             "Send attestations to a compatible OCI registry",
         );
-        assert_eq!(collapsed(&available(&[one]).to_string()), collapsed(DESCRIBE_LIST));
+        assert_eq!(
+            collapsed(&available(&[one]).to_string()),
+            collapsed(DESCRIBE_LIST)
+        );
         let fields = fields(
             &["username", "repository", "password"],
-            json!({
+            &json!({
                 "repository": { "type": "string", "description": "OCI repository uri and path" },
                 "username": { "type": "string", "description": "OCI repository username" },
                 "password": {
@@ -290,7 +333,10 @@ mod tests {
             }),
         );
         let table = inputs("Registration inputs", &fields);
-        assert_eq!(collapsed(&table.to_string()), collapsed(DESCRIBE_REGISTRATION));
+        assert_eq!(
+            collapsed(&table.to_string()),
+            collapsed(DESCRIBE_REGISTRATION)
+        );
     }
 
     #[test]
@@ -300,14 +346,14 @@ mod tests {
                 "type": "string", "description": "OCI images name prefix (default chainloop)",
             },
         });
-        let table = inputs("Attachment inputs", &fields(&[], prefix)).to_string();
+        let table = inputs("Attachment inputs", &fields(&[], &prefix)).to_string();
         // The page lost the closing line of its row when it was made: a box has four sides, so ours keeps
         // it, and only that row is compared without it.
         let ours: Vec<String> = collapsed(&table)
             .into_iter()
-            .map(|line| match line.starts_with("│ prefix") {
-                true => line.trim_end_matches(" │").to_owned(),
-                false => line,
+            .map(|line| match line.strip_suffix(" │") {
+                Some(open) if line.starts_with("│ prefix") => open.to_owned(),
+                _ => line,
             })
             .collect();
         assert_eq!(ours, collapsed(DESCRIBE_ATTACHMENT));
@@ -318,14 +364,17 @@ mod tests {
     fn a_default_a_format_and_choices_are_shown() {
         let fields = fields(
             &[],
-            json!({
+            &json!({
                 "mode": { "type": "string", "enum": ["one", "two"], "default": "one", "description": "How" },
                 "url": { "type": "string", "format": "uri", "description": "Where" },
             }),
         );
         let text = inputs("Attachment inputs", &fields).to_string();
         let lines = collapsed(&text);
-        assert_eq!(lines[5], "│ mode │ string │ no (default: one) │ How (one of one, two) │");
+        assert_eq!(
+            lines[5],
+            "│ mode │ string │ no (default: one) │ How (one of one, two) │"
+        );
         assert_eq!(lines[6], "│ url │ string (uri) │ no │ Where │");
     }
 
@@ -350,6 +399,9 @@ mod tests {
         let map = |value: Value| value.as_object().unwrap().clone();
         let registration = map(json!({ "port": 25, "host": "mail", "from": "" }));
         let attachment = map(json!({ "host": "other" }));
-        assert_eq!(config(&[&registration, &attachment]), "host: other\nport: 25");
+        assert_eq!(
+            config(&[&registration, &attachment]),
+            "host: other\nport: 25"
+        );
     }
 }

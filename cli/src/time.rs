@@ -4,12 +4,12 @@ use jiff::tz::TimeZone;
 use pipeline::Timestamp;
 
 /// As in Chainloop's tables, RFC 822 in the local time zone: `02 Jan 26 03:04 UTC`.
-pub fn local(moment: Timestamp) -> String {
+pub(crate) fn local(moment: Timestamp) -> String {
     format(moment, TimeZone::system(), "%d %b %y %H:%M %Z")
 }
 
 /// To the second, for comparing with other logs.
-pub fn exact(moment: Timestamp) -> String {
+pub(crate) fn exact(moment: Timestamp) -> String {
     format(moment, TimeZone::system(), "%Y-%m-%d %H:%M:%S %Z")
 }
 
@@ -20,16 +20,17 @@ fn format(moment: Timestamp, zone: TimeZone, format: &str) -> String {
     }
 }
 
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let millis = jiff::Timestamp::now().as_millisecond();
     Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
 /// How far off a moment is, in its largest unit: `3 minutes ago`, `in 2 hours`.
-pub fn relative(moment: Timestamp, now: Timestamp) -> String {
-    let (secs, is_past) = match moment > now {
-        true => (moment.since(now).as_secs(), false),
-        false => (now.since(moment).as_secs(), true),
+pub(crate) fn relative(moment: Timestamp, now: Timestamp) -> String {
+    let (secs, is_past) = if moment > now {
+        (moment.since(now).as_secs(), false)
+    } else {
+        (now.since(moment).as_secs(), true)
     };
     let (count, unit) = match secs {
         0 => return "now".to_owned(),
@@ -39,14 +40,15 @@ pub fn relative(moment: Timestamp, now: Timestamp) -> String {
         _ => (secs / 86_400, "day"),
     };
     let plural = if count == 1 { "" } else { "s" };
-    match is_past {
-        true => format!("{count} {unit}{plural} ago"),
-        false => format!("in {count} {unit}{plural}"),
+    if is_past {
+        format!("{count} {unit}{plural} ago")
+    } else {
+        format!("in {count} {unit}{plural}")
     }
 }
 
 /// `410 ms`, `1.3 s`.
-pub fn duration(millis: u64) -> String {
+pub(crate) fn duration(millis: u64) -> String {
     match millis {
         0..1_000 => format!("{millis} ms"),
         _ => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
@@ -60,7 +62,10 @@ mod tests {
     #[test]
     fn a_moment_is_written_as_in_chainloops_tables() {
         let moment: Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
-        assert_eq!(format(moment, TimeZone::UTC, "%d %b %y %H:%M %Z"), "02 Jan 26 03:04 UTC");
+        assert_eq!(
+            format(moment, TimeZone::UTC, "%d %b %y %H:%M %Z"),
+            "02 Jan 26 03:04 UTC"
+        );
     }
 
     #[test]
@@ -74,7 +79,7 @@ mod tests {
         assert_eq!(at(-1), "1 second ago");
         assert_eq!(at(-119), "1 minute ago");
         assert_eq!(at(7_300), "in 2 hours");
-        assert_eq!(at(-864_00 * 3), "3 days ago");
+        assert_eq!(at(-86_400 * 3), "3 days ago");
     }
 
     #[test]

@@ -116,7 +116,7 @@ def write_env(cloud: Cloud, outputs: dict[str, str]) -> None:
         **ROOT_USER,
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    binaries = shlex.quote(str(ROOT / "target/local"))
+    binaries = shlex.quote(str(ROOT / "target/bin"))
     # Once, however often the file is read.
     lines.append(f'case ":$PATH:" in *:{binaries}:*) ;; *) export PATH={binaries}:"$PATH" ;; esac')
     # Others add lines of their own (`chainloop bootstrap` its token, which is shown once): they stay.

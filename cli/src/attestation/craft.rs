@@ -17,7 +17,7 @@ use crate::output;
 use crate::time;
 
 #[derive(Debug, Args)]
-pub struct Craft {
+pub(crate) struct Craft {
     /// Where to write it; standard output when left out
     file: Option<PathBuf>,
     /// The workflow's name
@@ -63,16 +63,18 @@ impl FromStr for Wanted {
             Some((name, kind, content))
         });
         match parts {
-            Some((name, kind, content)) if ![name, kind, content].contains(&"") => {
-                Ok(Self { name: name.into(), kind: kind.into(), content: content.into() })
-            }
+            Some((name, kind, content)) if ![name, kind, content].contains(&"") => Ok(Self {
+                name: name.into(),
+                kind: kind.into(),
+                content: content.into(),
+            }),
             _ => Err("the expected format is NAME=TYPE:FILE"),
         }
     }
 }
 
 impl Craft {
-    pub fn run(self, global: &Global) -> anyhow::Result<()> {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         let random = SystemRandom::new();
         let materials: Vec<Material> = self
             .materials
@@ -115,7 +117,11 @@ impl Craft {
             Some(file) => {
                 fs::write(file, &bytes)
                     .with_context(|| format!("failed to write {}", file.display()))?;
-                global.info(&format!("attestation {} is in {}", envelope.hash(), file.display()));
+                global.info(&format!(
+                    "attestation {} is in {}",
+                    envelope.hash(),
+                    file.display()
+                ));
             }
         }
         Ok(())
@@ -124,7 +130,11 @@ impl Craft {
 
 impl Wanted {
     fn material(&self, inline: bool) -> anyhow::Result<Material> {
-        let Self { name, kind, content } = self;
+        let Self {
+            name,
+            kind,
+            content,
+        } = self;
         let kind = MaterialType::from(kind.as_str());
         if kind == MaterialType::STRING {
             return Ok(Material::string(name, content));
@@ -138,10 +148,18 @@ impl Wanted {
             });
         }
         let path = PathBuf::from(content);
-        let filename = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let filename = path
+            .file_name()
+            .map(|name| name.to_string_lossy())
+            .unwrap_or_default();
         let context = || format!("failed to read {content} (material {name:?})");
         let mut material = if inline {
-            Material::inline(name, kind, &filename, fs::read(&path).with_context(context)?)
+            Material::inline(
+                name,
+                kind,
+                &filename,
+                fs::read(&path).with_context(context)?,
+            )
         } else {
             let mut file = fs::File::open(&path).with_context(context)?;
             let digest = materials::digest(&mut file).with_context(context)?;
@@ -155,8 +173,12 @@ impl Wanted {
 
 fn uuid(random: &SystemRandom) -> anyhow::Result<String> {
     let mut bytes = [0; 16];
-    random.fill(&mut bytes).map_err(|_| anyhow!("failed to ask the system for random bytes"))?;
-    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
+    random
+        .fill(&mut bytes)
+        .map_err(|_| anyhow!("failed to ask the system for random bytes"))?;
+    Ok(uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string())
 }
 
 /// The commit that is checked out here, if one is.
@@ -170,9 +192,15 @@ fn head() -> Option<Subject> {
     let text = String::from_utf8(output.stdout).ok()?;
     let mut fields = text.trim_end().split('\0');
     let commit = fields.next().filter(|commit| commit.len() == 40)?;
-    let mut subject = Subject { name: "git.head".into(), ..Subject::default() };
+    let mut subject = Subject {
+        name: "git.head".into(),
+        ..Subject::default()
+    };
     subject.digests.insert("sha1".into(), commit.into());
-    for (name, value) in ["date", "author.email", "author.name", "message"].into_iter().zip(fields) {
+    for (name, value) in ["date", "author.email", "author.name", "message"]
+        .into_iter()
+        .zip(fields)
+    {
         subject.annotations.insert(name.into(), value.into());
     }
     Some(subject)
@@ -184,9 +212,18 @@ mod tests {
 
     #[test]
     fn a_material_is_wanted_by_name_type_and_content() {
-        let wanted: Wanted = "image=CONTAINER_IMAGE:example.org:5000/shop@sha256:00".parse().unwrap();
+        let wanted: Wanted = "image=CONTAINER_IMAGE:example.org:5000/shop@sha256:00"
+            .parse()
+            .unwrap();
         let content = "example.org:5000/shop@sha256:00".into();
-        assert_eq!(wanted, Wanted { name: "image".into(), kind: "CONTAINER_IMAGE".into(), content });
+        assert_eq!(
+            wanted,
+            Wanted {
+                name: "image".into(),
+                kind: "CONTAINER_IMAGE".into(),
+                content
+            }
+        );
         for text in ["sbom", "sbom=file", "sbom=:file", "=A:b", "a=B:"] {
             assert!(text.parse::<Wanted>().is_err(), "{text}");
         }

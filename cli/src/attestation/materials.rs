@@ -19,7 +19,7 @@ const TRIES: usize = 3;
 
 /// `--material NAME=FILE`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Given {
+pub(crate) struct Given {
     pub name: String,
     pub file: PathBuf,
 }
@@ -29,9 +29,10 @@ impl FromStr for Given {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('=') {
-            Some((name, file)) if !name.is_empty() && !file.is_empty() => {
-                Ok(Self { name: name.to_owned(), file: file.into() })
-            }
+            Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                file: file.into(),
+            }),
             _ => Err("the expected format is NAME=FILE"),
         }
     }
@@ -39,7 +40,7 @@ impl FromStr for Given {
 
 /// A file whose bytes are those of a material.
 #[derive(Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     name: String,
     file: PathBuf,
     digest: Digest,
@@ -47,12 +48,15 @@ pub struct Checked {
 }
 
 /// Finds each of those given in the attestation, and sees that it holds what the attestation says.
-pub fn check(
+pub(crate) fn check(
     global: &Global,
     attestation: &Attestation,
     given: &[Given],
 ) -> anyhow::Result<Vec<Checked>> {
-    given.iter().map(|given| check_one(global, attestation.materials(), given)).collect()
+    given
+        .iter()
+        .map(|given| check_one(global, attestation.materials(), given))
+        .collect()
 }
 
 fn check_one(global: &Global, materials: &[Material], given: &Given) -> anyhow::Result<Checked> {
@@ -60,11 +64,17 @@ fn check_one(global: &Global, materials: &[Material], given: &Given) -> anyhow::
     let called = |material: &&Material| {
         material.name == *name || material.filename == *name || material.value == *name
     };
-    let promised: Vec<Digest> =
-        materials.iter().filter(called).filter_map(|material| material.digest).collect();
+    let promised: Vec<Digest> = materials
+        .iter()
+        .filter(called)
+        .filter_map(|material| material.digest)
+        .collect();
     let Some(first) = promised.first() else {
-        let names: Vec<&str> =
-            materials.iter().map(|material| material.name.as_str()).filter(|name| !name.is_empty()).collect();
+        let names: Vec<&str> = materials
+            .iter()
+            .map(|material| material.name.as_str())
+            .filter(|name| !name.is_empty())
+            .collect();
         let advice = match names.as_slice() {
             [] => "It has no materials.".to_owned(),
             names => format!("It has {}.", names.join(", ")),
@@ -73,25 +83,35 @@ fn check_one(global: &Global, materials: &[Material], given: &Given) -> anyhow::
         return Err(Failure::usage(text).advice(advice).into());
     };
     let shown = file.display();
-    let mut content = File::open(file)
-        .with_context(|| format!("failed to open {shown} (material {name:?})"))?;
+    let mut content =
+        File::open(file).with_context(|| format!("failed to open {shown} (material {name:?})"))?;
     let size = content.metadata()?.len();
     let bar = bar(global, size, format!("check {name}"));
     let digest = digest(&mut bar.wrap_read(&mut content))
         .with_context(|| format!("failed to read {shown} (material {name:?})"))?;
     bar.finish_and_clear();
     if !promised.contains(&digest) {
-        let failure = Failure::new(format!("{shown} is not the material {name:?} that was attested"));
+        let failure = Failure::new(format!(
+            "{shown} is not the material {name:?} that was attested"
+        ));
         return Err(failure
-            .faults(vec![format!("attested: {first}"), format!("the file: {digest}")])
+            .faults(vec![
+                format!("attested: {first}"),
+                format!("the file: {digest}"),
+            ])
             .advice("Nothing was sent. Give the file as it was when the attestation was made.")
             .into());
     }
-    Ok(Checked { name: name.clone(), file: file.clone(), digest, size })
+    Ok(Checked {
+        name: name.clone(),
+        file: file.clone(),
+        digest,
+        size,
+    })
 }
 
 /// The digest of what can be read, without holding it.
-pub fn digest(content: &mut impl Read) -> io::Result<Digest> {
+pub(crate) fn digest(content: &mut impl Read) -> io::Result<Digest> {
     let mut sum = ring::digest::Context::new(&ring::digest::SHA256);
     let mut buffer = vec![0; 256 * 1024];
     loop {
@@ -108,8 +128,13 @@ pub fn digest(content: &mut impl Read) -> io::Result<Digest> {
 }
 
 /// Uploads what is not there yet.
-pub fn upload(global: &Global, client: &Client, material: &Checked) -> anyhow::Result<()> {
-    let Checked { name, file, digest, size } = material;
+pub(crate) fn upload(global: &Global, client: &Client, material: &Checked) -> anyhow::Result<()> {
+    let Checked {
+        name,
+        file,
+        digest,
+        size,
+    } = material;
     let context = || format!("failed to upload the material {name:?}");
     for attempt in 1.. {
         let path = ["materials", &digest.to_string()];
@@ -126,7 +151,9 @@ pub fn upload(global: &Global, client: &Client, material: &Checked) -> anyhow::R
             Ok(()) => break,
             Err(error) if attempt == TRIES => return Err(error).with_context(context),
             Err(error) => {
-                global.warn(&format!("the upload of {name:?} broke off, once more: {error:#}"));
+                global.warn(&format!(
+                    "the upload of {name:?} broke off, once more: {error:#}"
+                ));
             }
         }
     }
@@ -169,7 +196,13 @@ mod tests {
     #[test]
     fn a_material_is_given_as_name_and_file() {
         let given: Given = "sbom=a=b.json".parse().unwrap();
-        assert_eq!(given, Given { name: "sbom".into(), file: "a=b.json".into() });
+        assert_eq!(
+            given,
+            Given {
+                name: "sbom".into(),
+                file: "a=b.json".into()
+            }
+        );
         for text in ["sbom", "=file", "sbom="] {
             assert!(text.parse::<Given>().is_err(), "{text}");
         }

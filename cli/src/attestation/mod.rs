@@ -12,10 +12,10 @@ use clap::Subcommand;
 use crate::arguments::Global;
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Push an attestation, with its materials, to everything attached to its workflow
     #[command(after_help = "\
-With --wait, exit codes are: 0 everything is delivered, or rightly skipped · 3 a delivery failed or was
+With --wait, exit codes are: 0 everything is delivered, or rightly skipped · 3 a delivery failed or was \
 cancelled · 4 after --timeout a delivery is not final; it goes on without this command.
 
 Example:
@@ -40,7 +40,7 @@ Example:
 }
 
 impl Command {
-    pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
             Self::Push(push) => push.run(global),
             Self::Craft(craft) => craft.run(global).map(|()| ExitCode::SUCCESS),

@@ -23,7 +23,7 @@ use crate::output::{self, Format};
 use crate::table::{Table, cell};
 
 #[derive(Debug, Args)]
-pub struct Push {
+pub(crate) struct Push {
     /// The attestation: a DSSE envelope or a Sigstore bundle; - is standard input
     file: PathBuf,
     /// A material's file, under its name in the attestation; can be repeated
@@ -44,7 +44,7 @@ pub struct Push {
 }
 
 impl Push {
-    pub fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let bytes = read(&self.file)?;
         let shown = self.file.display();
         let attestation = Attestation::parse(&bytes)
@@ -54,17 +54,27 @@ impl Push {
         for material in &checked {
             materials::upload(global, &client, material)?;
         }
-        let query = [("workflow", self.workflow.as_deref()), ("project", self.project.as_deref())];
+        let query = [
+            ("workflow", self.workflow.as_deref()),
+            ("project", self.project.as_deref()),
+        ];
         // By its digest it is taken once, however often it is sent.
-        let push = Call::post(&["attestations"], bytes).query(&query).repeatable();
-        let accepted: Accepted =
-            client.call(&push).with_context(|| format!("failed to push {shown}"))?;
+        let push = Call::post(&["attestations"], bytes)
+            .query(&query)
+            .repeatable();
+        let accepted: Accepted = client
+            .call(&push)
+            .with_context(|| format!("failed to push {shown}"))?;
         tell(global, &attestation, &accepted);
         if !self.wait {
             return show(global, &accepted, None).map(|()| ExitCode::SUCCESS);
         }
-        let deliveries =
-            wait::until_final(global, &client, &accepted, Duration::from_secs(self.timeout))?;
+        let deliveries = wait::until_final(
+            global,
+            &client,
+            &accepted,
+            Duration::from_secs(self.timeout),
+        )?;
         show(global, &accepted, Some(&deliveries))?;
         Ok(wait::exit_code(global, &deliveries))
     }
@@ -77,10 +87,16 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let most = attestation::MAX_BYTES as u64 + 1;
     let mut bytes = Vec::new();
     if file == Path::new("-") {
-        io::stdin().lock().take(most).read_to_end(&mut bytes).with_context(context)?;
+        io::stdin()
+            .lock()
+            .take(most)
+            .read_to_end(&mut bytes)
+            .with_context(context)?;
     } else {
         let file = fs::File::open(file).with_context(context)?;
-        file.take(most).read_to_end(&mut bytes).with_context(context)?;
+        file.take(most)
+            .read_to_end(&mut bytes)
+            .with_context(context)?;
     }
     if bytes.len() > attestation::MAX_BYTES {
         return Err(Failure::new(format!("{shown} has more than 6 MiB"))
@@ -92,7 +108,11 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// What the API said of it, for a person.
 fn tell(global: &Global, attestation: &Attestation, accepted: &Accepted) {
-    let Accepted { attestation: digest, deliveries, .. } = accepted;
+    let Accepted {
+        attestation: digest,
+        deliveries,
+        ..
+    } = accepted;
     let fate = match (accepted.repeated, deliveries.len()) {
         (true, _) => "was accepted before; nothing is sent again".to_owned(),
         (false, 0) => "is accepted; nothing is attached to its workflow".to_owned(),
@@ -133,7 +153,9 @@ fn show(
         }
         (Format::Table, None) if accepted.deliveries.is_empty() => {}
         (Format::Table, None) => {
-            let mut table = Table::new(&["DELIVERY", "INTEGRATION", "ATTACHMENT"]).whole(0).whole(2);
+            let mut table = Table::new(&["DELIVERY", "INTEGRATION", "ATTACHMENT"])
+                .whole(0)
+                .whole(2);
             for planned in &accepted.deliveries {
                 table.row(vec![
                     cell(&planned.id),

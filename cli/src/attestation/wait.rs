@@ -20,23 +20,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const MOST: usize = 10_000;
 
 /// The deliveries that were planned, once they are final or the time is over.
-pub fn until_final(
+pub(crate) fn until_final(
     global: &Global,
     client: &Client,
     accepted: &Accepted,
     timeout: Duration,
 ) -> anyhow::Result<Vec<Delivery>> {
-    let planned: BTreeSet<&str> =
-        accepted.deliveries.iter().map(|planned| planned.id.as_str()).collect();
+    let planned: BTreeSet<&str> = accepted
+        .deliveries
+        .iter()
+        .map(|planned| planned.id.as_str())
+        .collect();
     if planned.is_empty() {
         return Ok(Vec::new());
     }
     let digest = accepted.attestation.to_string();
     let until = Instant::now() + timeout;
     let mut pause = FIRST_PAUSE;
-    let spinner = match global.quiet {
-        true => ProgressBar::hidden(),
-        false => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
+    let spinner = if global.quiet {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
     };
     spinner.enable_steady_tick(Duration::from_millis(100));
     loop {
@@ -45,8 +49,14 @@ pub fn until_final(
             .list(&["deliveries"], &query, MOST)
             .with_context(|| format!("failed to ask for the deliveries of {digest}"))?;
         deliveries.retain(|delivery| planned.contains(delivery.id.as_str()));
-        let finished = deliveries.iter().filter(|delivery| delivery.state.is_final()).count();
-        spinner.set_message(format!("{finished} of {} deliveries are final", planned.len()));
+        let finished = deliveries
+            .iter()
+            .filter(|delivery| delivery.state.is_final())
+            .count();
+        spinner.set_message(format!(
+            "{finished} of {} deliveries are final",
+            planned.len()
+        ));
         let left = until.saturating_duration_since(Instant::now());
         if finished == planned.len() || left.is_zero() {
             spinner.finish_and_clear();
@@ -58,9 +68,12 @@ pub fn until_final(
 }
 
 /// 0 when all went well, 3 when one did not, 4 when that is not known yet.
-pub fn exit_code(global: &Global, deliveries: &[Delivery]) -> ExitCode {
+pub(crate) fn exit_code(global: &Global, deliveries: &[Delivery]) -> ExitCode {
     let count = |is: fn(State) -> bool| {
-        deliveries.iter().filter(|delivery| is(delivery.state)).count()
+        deliveries
+            .iter()
+            .filter(|delivery| is(delivery.state))
+            .count()
     };
     let lost = count(|state| matches!(state, State::Failed | State::Cancelled));
     let open = count(|state| !state.is_final());
@@ -69,7 +82,10 @@ pub fn exit_code(global: &Global, deliveries: &[Delivery]) -> ExitCode {
         return ExitCode::from(3);
     }
     if open > 0 {
-        global.warn(&format!("{open} of {} deliveries are not final yet", deliveries.len()));
+        global.warn(&format!(
+            "{open} of {} deliveries are not final yet",
+            deliveries.len()
+        ));
         return ExitCode::from(4);
     }
     ExitCode::SUCCESS

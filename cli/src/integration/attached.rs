@@ -16,7 +16,7 @@ use crate::table::{self, Table, cell};
 use crate::{confirm, options, time};
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Attach a registered integration to a workflow
     #[command(visible_alias = "attach", after_help = options::HELP.to_owned() + "\n\nExample:
   chainloop integration attached add --workflow nightly-build --project shop \\
@@ -42,7 +42,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Add {
+pub(crate) struct Add {
     /// The workflow: its id, its name, project/name, project/* or *
     #[arg(long)]
     workflow: String,
@@ -61,7 +61,7 @@ pub struct Add {
 }
 
 #[derive(Debug, Args)]
-pub struct List {
+pub(crate) struct List {
     /// Only what is attached to this workflow
     #[arg(long)]
     workflow: Option<String>,
@@ -71,7 +71,7 @@ pub struct List {
 }
 
 impl Command {
-    pub fn run(self, global: &Global) -> anyhow::Result<()> {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         match self {
             Self::Add(add) => add.run(global),
             Self::List(list) => list.run(global),
@@ -83,7 +83,12 @@ impl Command {
 impl Add {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         let client = Client::new(global)?;
-        let context = || format!("failed to attach {:?} to {:?}", self.integration, self.workflow);
+        let context = || {
+            format!(
+                "failed to attach {:?} to {:?}",
+                self.integration, self.workflow
+            )
+        };
         let registration: Registration = client
             .call(&Call::get(&["registrations", &self.integration]))
             .with_context(context)?;
@@ -96,8 +101,9 @@ impl Add {
             inputs,
             wait_secs: self.wait,
         };
-        let attachment: Attachment =
-            client.call(&Call::post(&["attachments"], json(&new)?)).with_context(context)?;
+        let attachment: Attachment = client
+            .call(&Call::post(&["attachments"], json(&new)?))
+            .with_context(context)?;
         match global.output {
             Format::Json => output::json(&[View::from(&attachment)])?,
             Format::Table => output::line(&rows(&[attachment]).to_string())?,
@@ -109,8 +115,10 @@ impl Add {
 impl List {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         let client = Client::new(global)?;
-        let query =
-            [("workflow", self.workflow.as_deref()), ("project", self.project.as_deref())];
+        let query = [
+            ("workflow", self.workflow.as_deref()),
+            ("project", self.project.as_deref()),
+        ];
         let (attachments, _): (Vec<Attachment>, _) = client
             .list(&["attachments"], &query, EVERYTHING)
             .context("failed to list the attached integrations")?;
@@ -131,13 +139,20 @@ fn delete(global: &Global, id: &str) -> anyhow::Result<()> {
     let client = Client::new(global)?;
     let context = || format!("failed to detach {id:?}");
     confirm::deletion(global, || {
-        let found: Attachment =
-            client.call(&Call::get(&["attachments", id])).with_context(context)?;
-        let Registration { name, integration, .. } = found.registration;
-        Ok(format!("Detach {name:?} ({integration}) from the workflow {:?}?", found.workflow))
+        let found: Attachment = client
+            .call(&Call::get(&["attachments", id]))
+            .with_context(context)?;
+        let Registration {
+            name, integration, ..
+        } = found.registration;
+        Ok(format!(
+            "Detach {name:?} ({integration}) from the workflow {:?}?",
+            found.workflow
+        ))
     })?;
-    let detached: Attachment =
-        client.call(&Call::delete(&["attachments", id])).with_context(context)?;
+    let detached: Attachment = client
+        .call(&Call::delete(&["attachments", id]))
+        .with_context(context)?;
     global.info("integration detached!");
     if global.output == Format::Json {
         output::json(&View::from(&detached))?;
@@ -147,10 +162,14 @@ fn delete(global: &Global, id: &str) -> anyhow::Result<()> {
 
 fn rows(attachments: &[Attachment]) -> Table {
     let headers = ["ID", "KIND", "CONFIG", "WORKFLOW", "ATTACHED AT"];
-    let mut table = Table::new(&headers).whole(0).at_least(1, 12).at_least(2, 20);
+    let mut table = Table::new(&headers).whole(0).whole(1);
     for attachment in attachments {
         let registration = &attachment.registration;
-        let config = [&registration.secrets, &registration.config, &attachment.config];
+        let config = [
+            &registration.secrets,
+            &registration.config,
+            &attachment.config,
+        ];
         table.row(vec![
             cell(&attachment.id),
             cell(&registration.integration),
@@ -196,7 +215,12 @@ impl<'a> From<&'a Attachment> for View<'a> {
             created_at: attachment.created_at,
             config: Some(&attachment.config).filter(|config| !config.is_empty()),
             integration: (&attachment.registration).into(),
-            workflow: Workflow { name, id, project, selector },
+            workflow: Workflow {
+                name,
+                id,
+                project,
+                selector,
+            },
             wait_secs: attachment.wait_secs,
         }
     }

@@ -15,17 +15,22 @@ use crate::output::{self, Format};
 use crate::table;
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// List the integrations that can be registered
-    #[command(visible_alias = "ls", after_help = "Example:\n  chainloop integration available list")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Example:\n  chainloop integration available list"
+    )]
     List,
     /// Show what an integration needs to be registered and attached
-    #[command(after_help = "Example:\n  chainloop integration available describe --name oci-registry")]
+    #[command(
+        after_help = "Example:\n  chainloop integration available describe --name oci-registry"
+    )]
     Describe(Describe),
 }
 
 #[derive(Debug, Args)]
-pub struct Describe {
+pub(crate) struct Describe {
     /// The integration
     #[arg(long, visible_alias = "id", value_name = "NAME")]
     name: String,
@@ -35,7 +40,7 @@ pub struct Describe {
 }
 
 impl Command {
-    pub fn run(self, global: &Global) -> anyhow::Result<()> {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         let client = Client::new(global)?;
         match self {
             Self::List => list(global, &all(&client)?),
@@ -57,14 +62,19 @@ fn all(client: &Client) -> anyhow::Result<Vec<Integration>> {
 
 fn find(integrations: Vec<Integration>, name: &str) -> anyhow::Result<Integration> {
     let known: Vec<String> = integrations.iter().map(|one| one.id.clone()).collect();
-    integrations.into_iter().find(|one| one.id == name).ok_or_else(|| {
-        let failure = Failure::new(format!("integration {name:?} not found"));
-        failure.advice(format!("There is {}.", known.join(", "))).into()
-    })
+    integrations
+        .into_iter()
+        .find(|one| one.id == name)
+        .ok_or_else(|| {
+            let failure = Failure::new(format!("integration {name:?} not found"));
+            failure
+                .advice(format!("There is {}.", known.join(", ")))
+                .into()
+        })
 }
 
 /// The integration with this id.
-pub fn get(client: &Client, name: &str) -> anyhow::Result<Integration> {
+pub(crate) fn get(client: &Client, name: &str) -> anyhow::Result<Integration> {
     find(all(client)?, name)
 }
 
@@ -86,8 +96,16 @@ fn show(global: &Global, integration: &Integration, full: bool) -> anyhow::Resul
     }
     output::line(&table::available(std::slice::from_ref(integration)).to_string())?;
     for (title, schema_title, schema) in [
-        ("Registration inputs", "Registration JSON schema", &integration.registration_schema),
-        ("Attachment inputs", "Attachment JSON schema", &integration.attachment_schema),
+        (
+            "Registration inputs",
+            "Registration JSON schema",
+            &integration.registration_schema,
+        ),
+        (
+            "Attachment inputs",
+            "Attachment JSON schema",
+            &integration.attachment_schema,
+        ),
     ] {
         let inputs = table::inputs(title, &inputs::fields(schema));
         if !inputs.is_empty() {
@@ -121,7 +139,9 @@ struct Phase {
 
 impl From<&Value> for Phase {
     fn from(schema: &Value) -> Self {
-        Self { schema: schema.to_string() }
+        Self {
+            schema: schema.to_string(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::arguments::Global;
 const EVERYTHING: usize = 100_000;
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// What can be registered
     #[command(subcommand)]
     Available(available::Command),
@@ -25,7 +25,7 @@ pub enum Command {
 }
 
 impl Command {
-    pub fn run(self, global: &Global) -> anyhow::Result<()> {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         match self {
             Self::Available(command) => command.run(global),
             Self::Registered(command) => command.run(global),

@@ -16,7 +16,7 @@ use crate::table::{self, Table, cell};
 use crate::{confirm, options, time};
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Register an integration in your organization
     #[command(after_help = options::HELP.to_owned() + "\n\nExample:
   chainloop integration registered add oci-registry --name prod-images \\
@@ -24,10 +24,15 @@ pub enum Command {
     --opt username=_json_key --opt password=@service-account.json")]
     Add(Add),
     /// List what is registered in your organization
-    #[command(visible_alias = "ls", after_help = "Example:\n  chainloop integration registered list")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Example:\n  chainloop integration registered list"
+    )]
     List,
     /// Delete a registration, with everything that is attached through it
-    #[command(after_help = "Example:\n  chainloop integration registered delete --name prod-images")]
+    #[command(
+        after_help = "Example:\n  chainloop integration registered delete --name prod-images"
+    )]
     Delete {
         /// The registration's name or id
         #[arg(long)]
@@ -36,7 +41,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Add {
+pub(crate) struct Add {
     /// The integration, as `integration available list` shows it
     integration: String,
     /// A name, not yet taken in your organization: small letters, digits and hyphens
@@ -51,7 +56,7 @@ pub struct Add {
 }
 
 impl Command {
-    pub fn run(self, global: &Global) -> anyhow::Result<()> {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         match self {
             Self::Add(add) => add.run(global),
             Self::List => list(global),
@@ -72,8 +77,9 @@ impl Add {
             description: self.description,
             inputs,
         };
-        let registration: Registration =
-            client.call(&Call::post(&["registrations"], json(&new)?)).context(context)?;
+        let registration: Registration = client
+            .call(&Call::post(&["registrations"], json(&new)?))
+            .context(context)?;
         match global.output {
             Format::Json => output::json(&View::from(&registration))?,
             Format::Table => output::line(&rows(&[registration]).to_string())?,
@@ -92,7 +98,9 @@ fn list(global: &Global) -> anyhow::Result<()> {
             output::json(&registrations.iter().map(View::from).collect::<Vec<_>>())?;
         }
         (Format::Table, []) => {
-            output::line("there are no third party integrations configured in your organization yet")?;
+            output::line(
+                "there are no third party integrations configured in your organization yet",
+            )?;
         }
         (Format::Table, [_]) => output::line(&rows(&registrations).to_string())?,
         (Format::Table, _) => {
@@ -107,11 +115,13 @@ fn delete(global: &Global, name: &str) -> anyhow::Result<()> {
     let client = Client::new(global)?;
     let context = || format!("failed to delete the registration {name:?}");
     confirm::deletion(global, || {
-        let found: Registration =
-            client.call(&Call::get(&["registrations", name])).with_context(context)?;
+        let found: Registration = client
+            .call(&Call::get(&["registrations", name]))
+            .with_context(context)?;
         let query = [("registration", Some(found.id.as_str()))];
-        let (attachments, _): (Vec<Attachment>, _) =
-            client.list(&["attachments"], &query, EVERYTHING).with_context(context)?;
+        let (attachments, _): (Vec<Attachment>, _) = client
+            .list(&["attachments"], &query, EVERYTHING)
+            .with_context(context)?;
         Ok(format!(
             "Delete the registration {:?} of {}, with {}?",
             found.name,
@@ -119,8 +129,9 @@ fn delete(global: &Global, name: &str) -> anyhow::Result<()> {
             counted(attachments.len())
         ))
     })?;
-    let deleted: Deleted =
-        client.call(&Call::delete(&["registrations", name])).with_context(context)?;
+    let deleted: Deleted = client
+        .call(&Call::delete(&["registrations", name]))
+        .with_context(context)?;
     global.info("Integration deregistered!");
     if deleted.attachments > 0 {
         global.info(&format!("with {}", counted(deleted.attachments)));
@@ -142,14 +153,16 @@ fn counted(attachments: usize) -> String {
 fn rows(registrations: &[Registration]) -> Table {
     let mut table = Table::new(&["NAME", "DESCRIPTION", "KIND", "CONFIG", "CREATED AT"])
         .whole(0)
-        .whole(2)
-        .at_least(3, 24);
+        .whole(2);
     for registration in registrations {
         table.row(vec![
             cell(&registration.name),
             cell(&registration.description),
             cell(&registration.integration),
-            cell(table::config(&[&registration.secrets, &registration.config])),
+            cell(table::config(&[
+                &registration.secrets,
+                &registration.config,
+            ])),
             cell(time::local(registration.created_at)),
         ]);
     }
@@ -159,7 +172,7 @@ fn rows(registrations: &[Registration]) -> Table {
 /// With Chainloop's keys; `version` and `secrets` are ours.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct View<'a> {
+pub(crate) struct View<'a> {
     id: &'a str,
     name: &'a str,
     kind: &'a str,

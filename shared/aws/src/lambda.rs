@@ -54,7 +54,8 @@ pub async fn api(
     let aws = Aws::from_env()?;
     run!(async |event: LambdaEvent<GatewayEvent>| {
         let request = event.payload.request();
-        let response = pipeline::api::answer(routes, &function, &aws, &request).await;
+        let response =
+            Box::pin(pipeline::api::answer(routes, &function, &aws, &request)).await;
         Ok::<_, Failure>(gateway_answer(&response, &request.id))
     })
 }
@@ -69,7 +70,7 @@ pub async fn deliver<I: Integration>() -> Result<(), Error> {
         match event.payload {
             DeliveryEvent::Records(records) => {
                 let records = records.into_iter().map(SqsRecord::record).collect();
-                let back = deliver::batch::<I>(&aws, &http, records, until).await;
+                let back = Box::pin(deliver::batch::<I>(&aws, &http, records, until)).await;
                 Ok::<_, Failure>(partial_batch(back))
             }
             DeliveryEvent::Check(check) => {
@@ -106,11 +107,11 @@ pub async fn reconciler() -> Result<(), Error> {
     run!(async |event: LambdaEvent<ReconcilerEvent>| {
         if let Some(records) = event.payload.records {
             let records = records.into_iter().map(SqsRecord::record).collect();
-            return Ok::<_, Failure>(partial_batch(reconcile::dead_letters(&aws, records).await));
+            return Ok::<_, Failure>(partial_batch(Box::pin(reconcile::dead_letters(&aws, records)).await));
         }
         // What is begun must end before this invocation does.
         let until = event.context.deadline.saturating_sub(10_000);
-        let report = reconcile::reconcile(&aws, Timestamp::from_millis(until)).await?;
+        let report = Box::pin(reconcile::reconcile(&aws, Timestamp::from_millis(until))).await?;
         Ok(serde_json::to_value(report)?)
     })
 }

@@ -28,9 +28,12 @@ pub struct Aws {
 impl Aws {
     /// From the environment alone: a function has everything there, and looking elsewhere costs start-up time.
     pub fn from_env() -> Result<Self, Error> {
-        let settings = Settings::from_env(|name| std::env::var(name).ok())?;
+        Ok(Self::new(Settings::from_env(|name| std::env::var(name).ok())?))
+    }
+
+    pub fn new(settings: Settings) -> Self {
         let config = settings.sdk_config();
-        Ok(Self {
+        Self {
             settings,
             config,
             dynamodb: OnceCell::new(),
@@ -38,7 +41,7 @@ impl Aws {
             sqs: OnceCell::new(),
             secrets: OnceCell::new(),
             lambda: OnceCell::new(),
-        })
+        }
     }
 
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {

@@ -39,13 +39,15 @@ impl Aws {
     }
 }
 
+// The table's futures are boxed: those of the SDK are so deep that, one inside the other, they exceed what the
+// compiler lays out, and an allocation is nothing beside a request.
 impl Platform for Aws {
     async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable> {
-        self.get_row(key).await
+        Box::pin(self.get_row(key)).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, Unreachable> {
-        self.get_rows(keys).await
+        Box::pin(self.get_rows(keys)).await
     }
 
     async fn list(
@@ -55,15 +57,15 @@ impl Platform for Aws {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Item>, Unreachable> {
-        self.list_rows(partition, prefix, after, limit).await
+        Box::pin(self.list_rows(partition, prefix, after, limit)).await
     }
 
     async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
-        self.range_keys(range).await
+        Box::pin(self.range_keys(range)).await
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
-        self.write_rows(writes).await
+        Box::pin(self.write_rows(writes)).await
     }
 
     async fn put_object(

@@ -46,10 +46,26 @@ impl Settings {
             variable(name).filter(|value| !value.is_empty()).ok_or(Error::Missing(name))
         };
         Ok(Self {
-            table: required("TABLE")?,
             bucket: required("BUCKET")?,
             stack: required("STACK")?,
             queue_url_prefix: required("QUEUE_URL_PREFIX")?,
+            ..Self::of_table(required("TABLE")?, &variable)?
+        })
+    }
+
+    /// Enough to write rows, for whoever is not a function: no bucket, no queues, no secrets.
+    pub fn of_table(
+        table: String,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Error> {
+        let required = |name: &'static str| {
+            variable(name).filter(|value| !value.is_empty()).ok_or(Error::Missing(name))
+        };
+        Ok(Self {
+            table,
+            bucket: String::new(),
+            stack: String::new(),
+            queue_url_prefix: String::new(),
             endpoint: variable("AWS_ENDPOINT_URL").filter(|value| !value.is_empty()),
             region: required("AWS_REGION")?,
             access_key_id: required("AWS_ACCESS_KEY_ID")?,
@@ -101,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_missing_variable_is_named() {
-        let error = Settings::from_env(|name| (name == "TABLE").then(|| "t".into())).err().unwrap();
+        let error = Settings::from_env(|name| ["TABLE", "STACK"].contains(&name).then(|| "t".into())).err().unwrap();
         assert_eq!(error.to_string(), "the environment variable BUCKET is not set");
     }
 

@@ -57,8 +57,8 @@ pub async fn reconcile(
                 continue;
             }
             let result = match key.sort.as_str() {
-                "delivery" => wake(platform, &key, &mut report).await,
-                _ => finish(platform, &key, &mut report).await,
+                "delivery" => Box::pin(wake(platform, &key, &mut report)).await,
+                _ => Box::pin(finish(platform, &key, &mut report)).await,
             };
             if let Err(unreachable) = result {
                 warn!(row = key.partition, error = %unreachable, "Left for the next run");
@@ -111,7 +111,7 @@ async fn wake(platform: &impl Platform, key: &Key, report: &mut Report) -> Resul
 pub async fn dead_letters(platform: &impl Platform, records: Vec<Record>) -> Vec<String> {
     let mut back = Vec::new();
     for record in records {
-        if let Err(unreachable) = dead_letter(platform, &record).await {
+        if let Err(unreachable) = Box::pin(dead_letter(platform, &record)).await {
             warn!(message.id = record.id, error = %unreachable, "Gave a dead letter back");
             back.push(record.id);
         }

@@ -1,0 +1,112 @@
+//! The command as it is run: what it asks the API, what it prints, and how it ends.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod api;
+mod configuration;
+mod push;
+
+use api::{Api, run_with};
+
+#[test]
+fn a_missing_url_or_token_is_told_with_what_to_do() {
+    let ran = run_with(&["integration", "available", "list"], &[], "");
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr
+            .starts_with("ERR where the API is has not been said\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains(". .local/env"), "{}", ran.stderr);
+    let url = [
+        ("CHAINLOOP_URL", "http://127.0.0.1:1"),
+        ("CHAINLOOP_TOKEN", ""),
+    ];
+    let ran = run_with(&["integration", "available", "list"], &url, "");
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.starts_with("ERR there is no API token\n"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn nothing_listening_is_told_with_what_to_do() {
+    let variables = [
+        ("CHAINLOOP_URL", "http://127.0.0.1:1"),
+        ("CHAINLOOP_TOKEN", "x"),
+    ];
+    let ran = run_with(&["delivery", "list"], &variables, "");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.starts_with(
+            "ERR failed to list the deliveries: nothing answers at http://127.0.0.1:1: connection \
+             refused\n"
+        ),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_wrong_token_is_told_with_the_request_id() {
+    let api = Api::start(|_, _| (403, r#"{"message":"Forbidden"}"#.into()));
+    let ran = api.run(&["delivery", "list"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("the token was not accepted"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.ends_with("request id: req-9\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("cli_test"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_passes_is_tried_again() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let api =
+        Api::start(
+            move |_, _| match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                0 => (503, "{}".into()),
+                _ => (200, r#"{"items":[],"next":null}"#.into()),
+            },
+        );
+    let ran = api.run(&["delivery", "list"]);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "there are no deliveries\n"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(api.lines().len(), 2);
+}
+
+#[test]
+fn debug_shows_each_request_and_no_token() {
+    let api = Api::start(|_, _| (200, r#"{"items":[],"next":null}"#.into()));
+    let ran = api.run(&["delivery", "list", "--debug"]);
+    assert!(
+        ran.stderr.contains("DBG GET http://127.0.0.1"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("cli_test"), "{}", ran.stderr);
+}
+
+#[test]
+fn bootstrap_without_credentials_says_where_they_come_from() {
+    let ran = run_with(&["bootstrap"], &[], "");
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("aws configure export-credentials"),
+        "{}",
+        ran.stderr
+    );
+}

@@ -1,0 +1,11 @@
+#!/bin/sh
+# The first organization and its admin token, once: the token is added to <directory>/env.
+#
+#   . .local/env && infra/local/bootstrap.sh .local
+set -eu
+
+environment=$1/env
+if [ -n "${CHAINLOOP_TOKEN:-}" ]; then exit 0; fi
+# A token that was made and not kept is lost: make another.
+token=$(chainloop bootstrap --new-token)
+echo "$token" >>"$environment"

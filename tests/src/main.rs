@@ -1,0 +1,13 @@
+//! What is proved of the whole: contracts of every integration, the flow over memory, the template against
+//! the code, events, and the stack as it is deployed on the local cloud.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod contract;
+mod deployed;
+mod events;
+mod flow;
+mod receiver;
+mod samples;
+mod template;
+mod world;

@@ -1,0 +1,13 @@
+//! Real documents, where they lie: `SAMPLES_DIR` says where. Without it those tests say that they did not run.
+
+use std::path::PathBuf;
+
+/// The samples' folder, or a line that says what did not run.
+pub fn directory(test: &str) -> Option<PathBuf> {
+    let directory = std::env::var_os("SAMPLES_DIR").map(PathBuf::from);
+    match &directory {
+        None => eprintln!("did not run: {test} (SAMPLES_DIR is not set)"),
+        Some(directory) => assert!(directory.is_dir(), "SAMPLES_DIR is not a folder"),
+    }
+    directory
+}

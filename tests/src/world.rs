@@ -1,0 +1,196 @@
+//! A world in memory with a receiver on loopback, and verbs that read as a story.
+
+use std::time::Duration;
+
+use attestation::{Material, MaterialType, Metadata, Predicate, compose};
+use bytes::Bytes;
+use integrations::http::Guard;
+use integrations::webhook::Webhook;
+use integrations::{Http, Integration};
+use pipeline::Platform;
+use pipeline::api::{Caller, Request, Response, Route};
+use pipeline::check::{self, Check};
+use pipeline::intake::Accepted;
+use pipeline::memory::Memory;
+use pipeline::rows::{self, Attempt, Delivery, Role};
+use pipeline::{Timestamp, attach, deliver, intake, reconcile, register};
+use serde_json::{Map, Value, json};
+
+use crate::receiver::Receiver;
+
+pub const ORGANIZATION: &str = "acme";
+pub const WORKFLOW: &str = "shop/nightly";
+
+pub struct World {
+    pub memory: Memory,
+    pub http: Http,
+    pub receiver: Receiver,
+}
+
+pub fn http() -> Http {
+    Http::new(Guard { allow_loopback: true })
+}
+
+/// As the delivery functions answer: by the integration's own check.
+fn memory() -> Memory {
+    Memory::new(|integration, event| {
+        let integration = integration.to_owned();
+        Box::pin(async move {
+            assert_eq!(integration, Webhook::ID);
+            let check: Check = serde_json::from_value(event["check"].clone()).unwrap();
+            // A check of a registration asks nothing of the table.
+            let asked = match check {
+                Check::Registration { .. } => {
+                    check::check::<Webhook>(&Memory::default(), &http(), check).await?
+                }
+                Check::Attachment { .. } => check::Verdict::Works,
+            };
+            Ok(serde_json::to_value(asked).unwrap())
+        })
+    })
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(Receiver::start())
+    }
+
+    pub fn with(receiver: Receiver) -> Self {
+        Self { memory: memory(), http: http(), receiver }
+    }
+
+    pub async fn register(&self, name: &str) -> Result<rows::Registration, register::Error> {
+        self.register_at(name, &self.receiver.url()).await
+    }
+
+    pub async fn register_at(
+        &self,
+        name: &str,
+        url: &str,
+    ) -> Result<rows::Registration, register::Error> {
+        let inputs = inputs(json!({ "url": url, "secret": "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" }));
+        let (integration, name) = (Webhook::ID.to_owned(), name.to_owned());
+        let wanted = register::Wanted { integration, name, description: String::new(), inputs };
+        register::register(&self.memory, ORGANIZATION, wanted).await
+    }
+
+    pub async fn attach(&self, registration: &str) -> rows::Attachment {
+        self.attach_with(registration, json!({})).await
+    }
+
+    pub async fn attach_with(&self, registration: &str, options: Value) -> rows::Attachment {
+        let wanted = attach::Wanted {
+            registration: registration.to_owned(),
+            workflow: attach::selector(WORKFLOW, None).unwrap(),
+            inputs: inputs(options),
+            wait_secs: None,
+        };
+        attach::attach(&self.memory, ORGANIZATION, wanted).await.unwrap().0
+    }
+
+    /// A registration with one attachment.
+    pub async fn ready(&self) -> rows::Attachment {
+        self.register("hook").await.unwrap();
+        self.attach("hook").await
+    }
+
+    pub async fn push(&self, bytes: Vec<u8>) -> Result<Accepted, intake::Error> {
+        intake::intake(&self.memory, ORGANIZATION, Bytes::from(bytes), None).await
+    }
+
+    /// Hands everything that is visible now to the delivery function.
+    pub async fn deliver(&self) {
+        loop {
+            let records = self.memory.receive(Webhook::ID, 10);
+            if records.is_empty() {
+                return;
+            }
+            let until = self.memory.now().plus(Duration::from_secs(900));
+            let back = deliver::batch::<Webhook>(&self.memory, &self.http, records, until).await;
+            assert!(back.is_empty(), "{back:?}");
+        }
+    }
+
+    pub async fn reconcile(&self) -> reconcile::Report {
+        let until = self.memory.now().plus(Duration::from_secs(60));
+        reconcile::reconcile(&self.memory, until).await.unwrap()
+    }
+
+    /// Minute by minute, as the schedule does, until everything is final or so much time has passed.
+    pub async fn pass(&self, duration: Duration) {
+        let end: Timestamp = self.memory.now().plus(duration);
+        while self.memory.now() < end {
+            self.memory.advance(Duration::from_secs(60));
+            self.reconcile().await;
+            self.deliver().await;
+        }
+    }
+
+    pub async fn delivery(&self, accepted: &Accepted) -> (Delivery, Vec<Attempt>) {
+        let (id, _) = accepted.attestation.deliveries().next().unwrap();
+        pipeline::deliveries::describe(&self.memory, ORGANIZATION, &id).await.unwrap().unwrap()
+    }
+
+    /// The conservation law holds.
+    pub async fn audit(&self, accepted: &Accepted) {
+        let hash = accepted.attestation.hash;
+        let violations = reconcile::audit(&self.memory, ORGANIZATION, &hash).await.unwrap();
+        assert_eq!(violations, Vec::<String>::new());
+    }
+}
+
+pub fn inputs(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(inputs) => inputs,
+        other => panic!("inputs are an object: {other}"),
+    }
+}
+
+/// An attestation of [`WORKFLOW`]; another `run` is another attestation.
+pub fn attestation(run: &str, materials: Vec<Material>) -> attestation::Envelope {
+    let predicate = Predicate {
+        metadata: Metadata {
+            name: "nightly".into(),
+            workflow_name: "nightly".into(),
+            project: "shop".into(),
+            workflow_run_id: run.into(),
+            initialized_at: "2026-01-02T03:05:00Z".into(),
+            finished_at: "2026-01-02T03:09:30Z".into(),
+            ..Metadata::default()
+        },
+        build_type: "chainloop.dev/workflowrun/v0.1".into(),
+        materials,
+        ..Predicate::default()
+    };
+    compose::envelope(compose::statement(&predicate, &[]), "", |bytes| bytes[..32].to_vec())
+}
+
+pub const SBOM: &[u8] = br#"{"bomFormat":"CycloneDX","specVersion":"1.6","version":1,"components":[]}"#;
+
+/// An SBOM that is promised, and has to be uploaded.
+pub fn promised_sbom() -> Material {
+    let digest = attestation::Digest::of(SBOM);
+    Material::uploaded("sbom", MaterialType::SBOM_CYCLONEDX_JSON, "sbom.cdx.json", digest)
+}
+
+/// A request to an API function, as the gateway hands it over.
+pub async fn ask(
+    memory: &Memory,
+    role: Role,
+    routes: &[Route],
+    function: impl AsyncFn(&Memory, &Caller, &Request) -> Result<Response, pipeline::api::Problem>,
+    route: &str,
+    path: &[(&str, &str)],
+    body: Value,
+) -> Response {
+    let pairs = path.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let request = Request {
+        route: route.into(),
+        path: pairs.collect(),
+        query: std::collections::BTreeMap::new(),
+        body: body.to_string().into(),
+        caller: Some(Caller { organization: ORGANIZATION.into(), role }),
+        id: "request-1".into(),
+    };
+    pipeline::api::answer(routes, function, memory, &request).await
+}
