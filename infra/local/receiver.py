@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """A webhook's other end, on this machine: keeps every request as a file, and answers 200.
 
     infra/local/receiver.py up|down [--directory .local]

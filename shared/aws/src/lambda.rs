@@ -123,9 +123,9 @@ pub async fn reconciler() -> Result<(), Error> {
 pub(crate) struct GatewayEvent {
     route_key: String,
     #[serde(default)]
-    path_parameters: BTreeMap<String, String>,
+    path_parameters: Option<BTreeMap<String, String>>,
     #[serde(default)]
-    query_string_parameters: BTreeMap<String, String>,
+    query_string_parameters: Option<BTreeMap<String, String>>,
     #[serde(default)]
     body: Option<String>,
     #[serde(default)]
@@ -168,8 +168,8 @@ impl GatewayEvent {
         let caller = self.request_context.authorizer.and_then(|authorizer| authorizer.lambda);
         Request {
             route: self.route_key,
-            path: self.path_parameters,
-            query: self.query_string_parameters,
+            path: self.path_parameters.unwrap_or_default(),
+            query: self.query_string_parameters.unwrap_or_default(),
             body: body.into(),
             caller: caller.map(|context| Caller {
                 organization: context.organization,
