@@ -9,12 +9,21 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use pipeline::api::{Caller, Problem, Request, Response, Route};
 use pipeline::check::{self, Check};
 use pipeline::deliver::{self, Record};
+use pipeline::platform::{Platform, Unreachable};
 use pipeline::rows::Role;
 use pipeline::{Timestamp, reconcile, tokens};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{Aws, Error};
+
+/// The events as the functions read them and the answers as they give them: for the tests over `events/`.
+pub mod event {
+    pub use super::{
+        AuthorizerEvent, DeliveryEvent, GatewayEvent, ReconcilerEvent, SqsRecord, authorize,
+        partial_batch,
+    };
+}
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -86,17 +95,25 @@ pub async fn authorizer() -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
     run!(async |event: LambdaEvent<AuthorizerEvent>| {
-        let header = event.payload.headers.get("authorization").map_or("", String::as_str);
-        let scheme = header.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
-        let text = if scheme.is_some() { header[7..].trim() } else { "" };
-        let token = tokens::find(&aws, text).await?;
-        Ok::<_, Failure>(match token {
-            Some(token) => json!({
-                "isAuthorized": true,
-                "context": { "organization": token.organization, "role": token.role },
-            }),
-            None => json!({ "isAuthorized": false }),
-        })
+        Ok::<_, Failure>(authorize(&aws, &event.payload).await?)
+    })
+}
+
+/// What the gateway is told of a token's bearer.
+pub async fn authorize(
+    platform: &impl Platform,
+    event: &AuthorizerEvent,
+) -> Result<Value, Unreachable> {
+    let header = event.headers.get("authorization").map_or("", String::as_str);
+    let scheme = header.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+    let text = if scheme.is_some() { header[7..].trim() } else { "" };
+    let token = tokens::find(platform, text).await?;
+    Ok(match token {
+        Some(token) => json!({
+            "isAuthorized": true,
+            "context": { "organization": token.organization, "role": token.role },
+        }),
+        None => json!({ "isAuthorized": false }),
     })
 }
 
@@ -120,7 +137,7 @@ pub async fn reconciler() -> Result<(), Error> {
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct GatewayEvent {
+pub struct GatewayEvent {
     route_key: String,
     #[serde(default)]
     path_parameters: Option<BTreeMap<String, String>>,
@@ -157,7 +174,7 @@ struct AuthorizerContext {
 impl GatewayEvent {
     /// The request that it carries. A body that is not the base64 it is said to be becomes an empty one,
     /// which every route refuses.
-    fn request(self) -> Request {
+    pub fn request(self) -> Request {
         let body = match self.body {
             Some(body) if self.is_base64_encoded => {
                 base64_simd::STANDARD.decode_to_vec(body).unwrap_or_default()
@@ -193,7 +210,7 @@ fn gateway_answer(response: &Response, request_id: &str) -> Value {
 
 /// What wakes a delivery function.
 #[derive(Deserialize)]
-pub(crate) enum DeliveryEvent {
+pub enum DeliveryEvent {
     #[serde(rename = "Records")]
     Records(Vec<SqsRecord>),
     #[serde(rename = "check")]
@@ -202,27 +219,27 @@ pub(crate) enum DeliveryEvent {
 
 /// What wakes the reconciler: the schedule, whose event has no records, or dead letters.
 #[derive(Debug, Deserialize)]
-pub(crate) struct ReconcilerEvent {
+pub struct ReconcilerEvent {
     #[serde(rename = "Records", default)]
-    records: Option<Vec<SqsRecord>>,
+    pub records: Option<Vec<SqsRecord>>,
 }
 
 /// A REQUEST authorizer's event, payload format 2.0.
 #[derive(Debug, Deserialize)]
-pub(crate) struct AuthorizerEvent {
+pub struct AuthorizerEvent {
     #[serde(default)]
     headers: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct SqsRecord {
+pub struct SqsRecord {
     message_id: String,
     body: String,
 }
 
 impl SqsRecord {
-    fn record(self) -> Record {
+    pub fn record(self) -> Record {
         Record { id: self.message_id, body: self.body }
     }
 }
@@ -236,7 +253,7 @@ struct BatchItemFailure {
 /// The ids that the queue hands over again. AWS takes an empty list as "all done", and an unknown or empty id
 /// as "all failed": so exactly the ids that came.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
-fn partial_batch(back: Vec<String>) -> Value {
+pub fn partial_batch(back: Vec<String>) -> Value {
     let failures: Vec<BatchItemFailure> =
         back.into_iter().map(|item_identifier| BatchItemFailure { item_identifier }).collect();
     json!({ "batchItemFailures": failures })

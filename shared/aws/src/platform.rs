@@ -274,6 +274,10 @@ impl Platform for Aws {
         serde_json::from_slice(&payload).map_err(|error| failed(error.to_string()))
     }
 
+    fn retention(&self) -> Duration {
+        self.settings.retention
+    }
+
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

@@ -32,6 +32,8 @@ pub struct Settings {
     pub stack: String,
     /// A queue's URL is this and its integration's id.
     pub queue_url_prefix: String,
+    /// How long rows are kept; bytes, a week longer, by the bucket's own rule.
+    pub retention: Duration,
     /// Of an emulator; none on AWS.
     pub endpoint: Option<String>,
     region: String,
@@ -66,6 +68,9 @@ impl Settings {
             bucket: String::new(),
             stack: String::new(),
             queue_url_prefix: String::new(),
+            retention: variable("RETENTION_DAYS")
+                .and_then(|days| days.parse().ok())
+                .map_or(pipeline::schedule::RETENTION, |days: u64| Duration::from_secs(days * 86400)),
             endpoint: variable("AWS_ENDPOINT_URL").filter(|value| !value.is_empty()),
             region: required("AWS_REGION")?,
             access_key_id: required("AWS_ACCESS_KEY_ID")?,

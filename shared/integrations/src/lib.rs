@@ -50,6 +50,11 @@ pub trait Integration: Sized + 'static {
     /// What an operator fills in per workflow.
     type Attachment: Inputs;
 
+    /// Those of [`MATERIALS`](Self::MATERIALS) that this attachment has sent: a delivery waits for no other.
+    fn materials(_attachment: &Self::Attachment) -> &'static [MaterialType] {
+        Self::MATERIALS
+    }
+
     /// Asks the third party whether deliveries could work, leaving no trace there where it offers a way.
     async fn register(http: &Http, registration: &Self::Registration) -> Result<(), Error>;
 

@@ -98,6 +98,10 @@ impl Integration for Webhook {
     type Attachment = Attachment;
 
     /// Posts Chainloop's `TEST_WEBHOOK`, which receivers know to ignore: a webhook cannot be asked otherwise.
+    fn materials(attachment: &Attachment) -> &'static [MaterialType] {
+        if attachment.send_sbom { Self::MATERIALS } else { &[] }
+    }
+
     async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
         let now = http.unix_secs();
         let request = request(registration, &format!("test_{now}"), now, test_body())?;

@@ -312,8 +312,9 @@ async fn prepare<I: Integration, P: Platform>(desk: &Desk<'_, P>) -> Result<Prep
         Some(_) => Some(secret?.ok_or_else(|| damaged("find the registration's credentials"))?),
     };
     let registration_inputs = inputs(registration.config.clone(), secret.as_ref())?;
-    let (materials, missing) =
-        available(platform, organization, &attestation, I::MATERIALS).await?;
+    let attached = typed::<I::Attachment>(attachment.config, "attachment")?;
+    let wanted = I::materials(&attached);
+    let (materials, missing) = available(platform, organization, &attestation, wanted).await?;
     let patience = attachment.wait_secs.map_or(PATIENCE, Duration::from_secs);
     if let Some(absent) = missing.first()
         && platform.now() < delivery.created_at.plus(patience)
@@ -323,7 +324,7 @@ async fn prepare<I: Integration, P: Platform>(desk: &Desk<'_, P>) -> Result<Prep
     }
     Ok(Prepared {
         registration: typed::<I::Registration>(registration_inputs, "registration")?,
-        attachment: typed::<I::Attachment>(attachment.config, "attachment")?,
+        attachment: attached,
         attestation,
         materials,
         missing,

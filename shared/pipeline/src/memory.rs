@@ -273,6 +273,10 @@ impl Platform for Memory {
         (self.invoke)(integration, event).await
     }
 
+    fn retention(&self) -> Duration {
+        crate::schedule::RETENTION
+    }
+
     fn now(&self) -> Timestamp {
         self.now.get()
     }

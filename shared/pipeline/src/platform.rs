@@ -217,6 +217,8 @@ pub trait Platform {
     /// Calls an integration's delivery function and waits for its answer.
     async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable>;
 
+    /// How long attestations, their bytes, deliveries and attempts are kept.
+    fn retention(&self) -> Duration;
     fn now(&self) -> Timestamp;
     async fn sleep(&self, duration: Duration);
     fn random(&self) -> u64;

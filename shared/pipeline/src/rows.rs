@@ -25,8 +25,8 @@ pub trait Row: Serialize + DeserializeOwned {
         Vec::new()
     }
 
-    /// When the row may be forgotten.
-    fn expires_at(&self) -> Option<Timestamp> {
+    /// Since when the time runs after which the row may be forgotten; none while it must be kept.
+    fn kept_since(&self) -> Option<Timestamp> {
         None
     }
 }
@@ -99,8 +99,8 @@ pub fn put<R: Row>(platform: &impl Platform, row: &R, expect: Expect) -> (Write,
         item.insert(hash_name.into(), hash.into());
         item.insert(range_name.into(), range.to_string().into());
     }
-    if let Some(at) = row.expires_at() {
-        item.insert("expires_at".into(), at.secs().into());
+    if let Some(since) = row.kept_since() {
+        item.insert("expires_at".into(), since.plus(platform.retention()).secs().into());
     }
     item.insert("pk".into(), key.partition.clone().into());
     item.insert("sk".into(), key.sort.clone().into());
@@ -417,8 +417,8 @@ impl Row for Attestation {
         indexes
     }
 
-    fn expires_at(&self) -> Option<Timestamp> {
-        self.wake_at.is_none().then(|| self.created_at.plus(crate::schedule::RETENTION))
+    fn kept_since(&self) -> Option<Timestamp> {
+        self.wake_at.is_none().then_some(self.created_at)
     }
 }
 
@@ -442,8 +442,8 @@ impl Row for Received {
         Self::at(&self.organization, &self.received)
     }
 
-    fn expires_at(&self) -> Option<Timestamp> {
-        Some(self.created_at.plus(crate::schedule::RETENTION))
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
     }
 }
 
@@ -560,8 +560,8 @@ impl Row for Delivery {
         indexes
     }
 
-    fn expires_at(&self) -> Option<Timestamp> {
-        self.state.is_final().then(|| self.created_at.plus(crate::schedule::RETENTION))
+    fn kept_since(&self) -> Option<Timestamp> {
+        self.state.is_final().then_some(self.created_at)
     }
 }
 
@@ -614,8 +614,8 @@ impl Row for Attempt {
         Key::new(partition, format!("{}{:04}", Self::PREFIX, self.number))
     }
 
-    fn expires_at(&self) -> Option<Timestamp> {
-        Some(self.started_at.plus(crate::schedule::RETENTION))
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.started_at)
     }
 }
 
@@ -635,7 +635,7 @@ impl Row for Parked {
         Key::new(format!("parked/{}", self.integration), &self.message)
     }
 
-    fn expires_at(&self) -> Option<Timestamp> {
-        Some(self.created_at.plus(crate::schedule::RETENTION))
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
     }
 }

@@ -52,7 +52,7 @@ pub const LOOKS: [Duration; 4] = [secs(5), secs(15), secs(30), secs(60)];
 /// How long a delivery waits for a material, from acceptance, unless its attachment says otherwise.
 pub const PATIENCE: Duration = secs(15 * MINUTE);
 
-/// How long rows and bytes are kept.
+/// How long rows and bytes are kept, unless the deployment says otherwise.
 pub const RETENTION: Duration = secs(180 * DAY);
 
 /// How long a name stays reserved by a registration that was cut off.

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Everything, from unit to deployed: a cloud of its own, which holds nothing before and nothing after.
+#
+#   infra/test.sh
+set -eu
+
+cd "$(dirname "$0")/.."
+directory=$PWD/.local/test
+target=$(rustc -vV | sed -n 's/^host: //p')
+started=$(date +%s)
+began=$started
+stage() {
+    now=$(date +%s)
+    if [ -n "${name:-}" ]; then stages="${stages:-}  $((now - began)) s  $name
+"; fi
+    name=$1
+    began=$now
+    printf '\n== %s\n' "$name"
+}
+end() {
+    code=$?
+    infra/local/cloud.py down --directory "$directory" >/dev/null || code=1
+    stage "end"
+    printf '%s' "${stages:-}"
+    printf 'in %s s: ' $(($(date +%s) - started))
+    if [ $code = 0 ]; then echo "all passed"; else echo "FAILED"; fi
+    exit $code
+}
+trap end EXIT
+
+stage "build the functions"
+make --no-print-directory functions
+stage "build the command line"
+make --no-print-directory cli
+stage "build the tests"
+cargo test --target "$target" --profile local --workspace --no-run
+stage "deploy to a local cloud"
+infra/local/cloud.py down --directory "$directory"
+rm -rf "$directory"
+infra/local/cloud.py up --directory "$directory" --ephemeral
+.venv/sam/bin/python infra/local/deploy.py --directory "$directory" --stack test
+# An operator's own settings must not reach the tests.
+unset CHAINLOOP_TOKEN CHAINLOOP_URL CHAINLOOP_TABLE
+. "$directory/env"
+infra/local/bootstrap.sh "$directory"
+. "$directory/env"
+export CHAINLOOP="$PWD/target/bin/chainloop"
+stage "test"
+cargo test --target "$target" --profile local --workspace

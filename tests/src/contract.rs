@@ -1,0 +1,745 @@
+//! What every integration keeps to, over the list of all of them: one that is half added is told here what
+//! it lacks. What the crates may know of each other is held here, too, and the pages in `docs/` are written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use integrations::{Description, Fault, Field, Integration, inputs};
+use serde_json::{Map, Value, json};
+
+use crate::template;
+
+/// What an integration's own types can do, and its description cannot.
+struct Typed {
+    id: &'static str,
+    /// `integrations::guac::Guac`
+    path: &'static str,
+    /// A registration of these inputs as a log would show it.
+    debug: fn(Map<String, Value>) -> String,
+}
+
+impl Typed {
+    fn of<I: Integration>() -> Self {
+        Self { id: I::ID, path: std::any::type_name::<I>(), debug: debug::<I::Registration> }
+    }
+}
+
+fn debug<T: inputs::Inputs>(inputs: Map<String, Value>) -> String {
+    let read: T = serde_json::from_value(Value::Object(inputs)).unwrap();
+    format!("{read:?} {read:#?}")
+}
+
+macro_rules! typed {
+    ($($integration:ty),+) => { vec![$(Typed::of::<$integration>()),+] };
+}
+
+fn all() -> impl Iterator<Item = (&'static Description, Typed)> {
+    let typed = integrations::for_all_integrations!(typed);
+    integrations::ALL.iter().zip(typed)
+}
+
+// --- what an integration says of itself ---------------------------------------------------------------
+
+#[test]
+fn ids_are_kebab_case_unique_and_sorted() {
+    let ids: Vec<&str> = integrations::ALL.iter().map(|one| one.id).collect();
+    for id in &ids {
+        let kebab = id.split('-').all(|word| {
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        });
+        assert!(kebab, "{id:?}: write the id in kebab case, as in slack-webhook");
+    }
+    let sorted: BTreeSet<&str> = ids.iter().copied().collect();
+    assert!(
+        ids.iter().eq(sorted.iter()),
+        "put `for_all_integrations!` in the order of ids, each once: {sorted:?}"
+    );
+    for (description, typed) in all() {
+        assert_eq!(description.id, typed.id);
+    }
+}
+
+#[test]
+fn a_version_is_two_numbers_and_a_description_is_one_sentence_without_a_full_stop() {
+    for one in integrations::ALL {
+        let (id, text) = (one.id, one.description);
+        let numbers = one.version.split('.').filter(|part| part.parse::<u32>().is_ok()).count();
+        assert!(
+            numbers == 2 && one.version.matches('.').count() == 1,
+            "{id}: write VERSION as two numbers, as in 1.0, not {:?}",
+            one.version
+        );
+        assert!(text.starts_with(char::is_uppercase), "{id}: begin DESCRIPTION with a capital letter");
+        assert!(!text.ends_with('.'), "{id}: drop the full stop at the end of DESCRIPTION");
+        assert!(
+            !text.contains(". ") && !text.contains('\n'),
+            "{id}: make DESCRIPTION one sentence; more belongs in the module's own comment"
+        );
+    }
+}
+
+/// Both of an integration's schemas, with what they are called in a message.
+fn schemas(one: &Description) -> [(String, Value); 2] {
+    [
+        (format!("{}::Registration", snake(one.id)), (one.registration_schema)()),
+        (format!("{}::Attachment", snake(one.id)), (one.attachment_schema)()),
+    ]
+}
+
+#[test]
+fn schemas_are_flat_and_every_input_is_described() {
+    for (whose, schema) in integrations::ALL.iter().flat_map(schemas) {
+        assert_eq!(
+            (&schema["type"], &schema["additionalProperties"]),
+            (&json!("object"), &json!(false)),
+            "{whose}: make it a struct with `#[serde(deny_unknown_fields)]`"
+        );
+        for (name, property) in schema["properties"].as_object().unwrap() {
+            let kind = property["type"].as_str().unwrap_or_default();
+            assert!(
+                ["string", "boolean", "integer", "number"].contains(&kind),
+                "{whose}.{name}: a command-line flag must be able to hold it, so make it a string, a \
+                 boolean or a number (its schema is {property})"
+            );
+            for nested in ["properties", "items", "$ref", "anyOf", "oneOf", "allOf"] {
+                assert!(property.get(nested).is_none(), "{whose}.{name}: take `{nested}` out of its schema");
+            }
+            let described = property["description"].as_str().is_some_and(|text| !text.trim().is_empty());
+            assert!(described, "{whose}.{name}: add a doc comment, which is the operator's help");
+        }
+    }
+}
+
+/// Long enough for every rule so far, and found by a search.
+const CANARY: &str = "canary-3f1c9a7e-of-a-secret-input";
+
+/// A value that fits: the field's own example, else one made from its type and name.
+fn sample(schema: &Value, field: &Field) -> Value {
+    let property = &schema["properties"][&field.name];
+    if let Some(example) = property["examples"].get(0) {
+        return example.clone();
+    }
+    if let Some(default) = &field.default {
+        return default.clone();
+    }
+    if let Some(choice) = field.choices.first() {
+        return json!(choice);
+    }
+    let name = field.name.replace('_', "-");
+    match (field.kind.as_str(), field.format.as_deref()) {
+        ("boolean", _) => json!(true),
+        ("integer" | "number", _) => json!(property["minimum"].as_u64().unwrap_or(1)),
+        (_, Some("uri")) if field.secret => json!(format!("https://{name}.example.org/{CANARY}")),
+        (_, Some("uri")) => json!(format!("https://{name}.example.org")),
+        (_, Some("email")) => json!(format!("{name}@example.org")),
+        _ if field.secret => json!(CANARY),
+        _ => json!(format!("my-{name}")),
+    }
+}
+
+/// Inputs for every field.
+fn samples(schema: &Value) -> Map<String, Value> {
+    let fields = inputs::fields(schema);
+    fields.iter().map(|field| (field.name.clone(), sample(schema, field))).collect()
+}
+
+/// Samples that the integration itself accepts.
+fn accepted(
+    whose: &str,
+    schema: &Value,
+    check: fn(&Map<String, Value>) -> Vec<Fault>,
+) -> Map<String, Value> {
+    let inputs = samples(schema);
+    let faults = check(&inputs);
+    assert!(
+        faults.is_empty(),
+        "{whose}: add `#[schemars(example = …)]` with a value that fits to each of these: {faults:?}"
+    );
+    inputs
+}
+
+#[test]
+fn a_secret_input_is_write_only_and_debug_never_shows_it() {
+    /// Names of secrets that are none.
+    const OPEN: [(&str, &str); 1] =
+        [("access_key_id", "AWS prints it in its own logs; the secret is the key that belongs to it")];
+    let sounds_secret = |name: &str| {
+        ["secret", "password", "passphrase", "token", "credential", "key"]
+            .iter()
+            .any(|word| name.contains(word))
+    };
+    for (one, typed) in all() {
+        for (whose, schema) in schemas(one) {
+            for field in inputs::fields(&schema) {
+                let open = OPEN.iter().any(|(name, _)| *name == field.name);
+                assert!(
+                    field.secret || open || !sounds_secret(&field.name),
+                    "{whose}.{}: make it a `SecretText` or a `SecretUrl`, or say in `OPEN` why it is none",
+                    field.name
+                );
+            }
+        }
+        let attachment = inputs::fields(&(one.attachment_schema)());
+        assert!(
+            attachment.iter().all(|field| !field.secret),
+            "{}: move the attachment's secret to the registration, which alone has a place for one",
+            one.id
+        );
+        let schema = (one.registration_schema)();
+        let inputs = accepted(one.id, &schema, one.check_registration);
+        let shown = (typed.debug)(inputs.clone());
+        for field in inputs::fields(&schema).into_iter().filter(|field| field.secret) {
+            let text = inputs[&field.name].as_str().unwrap();
+            // Of a secret URL, the host may be shown.
+            let hidden = text.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+            let hidden = hidden.map_or(text, |(_, path)| path);
+            assert!(
+                !shown.contains(hidden),
+                "{}: `Debug` of Registration shows {}: keep it in a `SecretText` or a `SecretUrl`",
+                one.id,
+                field.name
+            );
+        }
+    }
+}
+
+#[test]
+fn an_unknown_input_and_a_missing_one_are_faults_that_name_it() {
+    for one in integrations::ALL {
+        let checks = [one.check_registration, one.check_attachment];
+        for ((whose, schema), check) in schemas(one).into_iter().zip(checks) {
+            let inputs = accepted(&whose, &schema, check);
+            let named = |inputs: &Map<String, Value>, name: &str| {
+                check(inputs).iter().any(|fault| fault.field == name && !fault.detail.is_empty())
+            };
+            let mut more = inputs.clone();
+            more.insert("no_such_input".into(), json!(1));
+            assert!(
+                named(&more, "no_such_input"),
+                "{whose}: refuse unknown inputs: `#[serde(deny_unknown_fields)]`"
+            );
+            for field in inputs::fields(&schema).into_iter().filter(|field| field.required) {
+                let mut fewer = inputs.clone();
+                fewer.remove(&field.name);
+                assert!(named(&fewer, &field.name), "{whose}: name {} when it is missing", field.name);
+            }
+        }
+    }
+}
+
+// --- what belongs to an integration -------------------------------------------------------------------
+
+#[test]
+fn each_integration_has_its_function_which_names_exactly_its_type() {
+    for (one, typed) in all() {
+        let file = format!("functions/deliver-{}/src/main.rs", one.id);
+        let text = fs::read_to_string(root().join(&file)).unwrap_or_default();
+        assert!(
+            !text.is_empty(),
+            "add {file}, alike functions/deliver-webhook/src/main.rs, and its Cargo.toml"
+        );
+        let (module, name) = typed.path.rsplit_once("::").unwrap();
+        assert_eq!(name, camel(one.id), "{}: name its type {}", one.id, camel(one.id));
+        for line in [format!("use {module}::{name};"), format!("aws::deliver::<{name}>().await")] {
+            assert!(text.contains(&line), "{file}: write `{line}`");
+        }
+        assert_eq!(text.matches("integrations::").count(), 1, "{file}: name one integration");
+    }
+}
+
+#[test]
+fn functions_only_assemble() {
+    for function in functions() {
+        let file = format!("functions/{function}/src/main.rs");
+        let text = fs::read_to_string(root().join(&file)).unwrap();
+        assert!(text.lines().count() <= 12, "{file}: move what it does to shared/; a function assembles");
+        assert!(!has_word(&text, "if"), "{file}: move the `if` to shared/pipeline");
+        let sources = files(&root().join("functions").join(&function), &["rs"]);
+        assert_eq!(sources.len(), 1, "functions/{function}: one main.rs is enough for assembling");
+        if let Some(id) = function.strip_prefix("deliver-") {
+            assert!(
+                integrations::find(id).is_some(),
+                "delete functions/{function}, or add its integration to `for_all_integrations!`"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_integration_has_its_block_in_the_template() {
+    let blocks = template::blocks();
+    for one in integrations::ALL {
+        assert!(
+            blocks.contains_key(one.id),
+            "add infra/template.yaml block \"Integration: {}\": copy another one and replace its id",
+            one.id
+        );
+    }
+    for id in blocks.keys() {
+        assert!(
+            integrations::find(id).is_some(),
+            "delete infra/template.yaml block \"Integration: {id}\": there is no such integration"
+        );
+    }
+}
+
+#[test]
+fn an_id_occurs_nowhere_but_in_its_module_its_function_and_its_block() {
+    /// Files that may name integrations, and why.
+    const EXCEPTIONS: [(&str, &str); 2] = [
+        ("infra/local/tour.py", "plays an operator, who registers two of them by name"),
+        ("infra/local/receiver.py", "is the other end of one of them"),
+    ];
+    let blocks = template::blocks();
+    let mut needed = BTreeSet::new();
+    let mut found = Vec::new();
+    for folder in ["shared", "cli/src", "functions", "infra"] {
+        for path in files(&root().join(folder), &["rs", "toml", "yaml", "py", "sh"]) {
+            let file = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            let text = without_tests(&fs::read_to_string(&path).unwrap()).to_owned();
+            for one in integrations::ALL {
+                let own = [
+                    format!("shared/integrations/src/{}.rs", snake(one.id)),
+                    format!("shared/integrations/src/{}/", snake(one.id)),
+                    format!("functions/deliver-{}/", one.id),
+                ];
+                if own.iter().any(|own| file.starts_with(own.as_str())) {
+                    continue;
+                }
+                for (number, line) in text.lines().enumerate() {
+                    let listed = [
+                        format!("pub mod {};", snake(one.id)),
+                        format!("$crate::{}::{}", snake(one.id), camel(one.id)),
+                    ];
+                    if file == "shared/integrations/src/lib.rs"
+                        && listed.iter().any(|listed| line.contains(listed.as_str()))
+                        || file == "infra/template.yaml"
+                            && blocks.get(one.id).is_some_and(|block| block.lines.contains(&number))
+                        || !names(line, one.id)
+                    {
+                        continue;
+                    }
+                    match EXCEPTIONS.iter().find(|(exception, _)| *exception == file) {
+                        Some((exception, _)) => {
+                            needed.insert(*exception);
+                        }
+                        None => found.push(format!("{file}:{}: {}", number + 1, line.trim())),
+                    }
+                }
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "these lines name an integration: move what they know into its module, or add the file to \
+         EXCEPTIONS with a reason\n{}",
+        found.join("\n")
+    );
+    let unneeded: Vec<_> = EXCEPTIONS.iter().filter(|(file, _)| !needed.contains(file)).collect();
+    assert!(unneeded.is_empty(), "delete from EXCEPTIONS: {unneeded:?}");
+}
+
+/// Whether a line has the id, in any of the ways in which it is written.
+fn names(line: &str, id: &str) -> bool {
+    let camel = camel(id);
+    // `GuacQueue` has the name of `guac`, `Guacamole` has not.
+    let begins = line.match_indices(&camel).any(|(at, _)| {
+        let (before, after) = (&line[..at], &line[at + camel.len()..]);
+        !before.ends_with(is_part) && after.starts_with(|next: char| next.is_ascii_uppercase())
+    });
+    let lower = line.to_lowercase();
+    begins || [id.to_owned(), snake(id), camel.to_lowercase()].iter().any(|form| has_word(&lower, form))
+}
+
+fn is_part(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_' || letter == '-'
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part)
+    })
+}
+
+#[test]
+fn a_name_is_found_in_every_spelling_and_not_within_another() {
+    for line in ["\"slack-webhook\"", "slack_webhook::Registration", "SlackWebhookQueue:", "SlackWebhook"] {
+        assert!(names(line, "slack-webhook"), "{line}");
+        assert!(!names(line, "slack"), "{line}");
+    }
+    for line in ["\"slack-webhook\"", "webhooks", "SlackWebhookQueue"] {
+        assert!(!names(line, "webhook"), "{line}");
+    }
+}
+
+// --- what the crates know of each other ---------------------------------------------------------------
+
+/// The names below `[dependencies]` and the like, without those of tests.
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+    let mut section = "";
+    let mut names = BTreeSet::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line;
+            assert!(!line.contains("dependencies."), "{folder}/Cargo.toml: write {line} on one line");
+        } else if section.ends_with("dependencies]") && section != "[dev-dependencies]" {
+            let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
+            names.extend((!name.is_empty() && !name.starts_with('#')).then(|| name.to_owned()));
+        }
+    }
+    names
+}
+
+/// Every function's folder.
+pub fn functions() -> Vec<String> {
+    folders("functions")
+}
+
+fn folders(parent: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(parent)).unwrap().map(Result::unwrap);
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> =
+        folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn dependencies_run_downwards_only() {
+    const OURS: [&str; 4] = ["attestation", "integrations", "pipeline", "aws"];
+    let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("attestation", &OURS[..0]),
+        ("integrations", &OURS[..1]),
+        ("pipeline", &OURS[..2]),
+        ("aws", &OURS[..3]),
+    ]);
+    for name in folders("shared") {
+        let allowed = allowed.get(name.as_str());
+        let allowed = allowed.unwrap_or_else(|| panic!("give shared/{name} its place in this test"));
+        for dependency in dependencies(&format!("shared/{name}")) {
+            assert!(
+                !OURS.contains(&dependency.as_str()) || allowed.contains(&dependency.as_str()),
+                "shared/{name}/Cargo.toml: take {dependency} out: it lies above"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_aws_names_a_service_or_lambda() {
+    let folders = folders("shared").into_iter().map(|name| format!("shared/{name}"));
+    let functions = functions().into_iter().map(|name| format!("functions/{name}"));
+    for folder in folders.chain(functions).chain(["cli".to_owned()]) {
+        if folder == "shared/aws" {
+            continue;
+        }
+        for dependency in dependencies(&folder) {
+            assert!(
+                !dependency.starts_with("aws-") && !dependency.starts_with("lambda"),
+                "{folder}/Cargo.toml: take {dependency} out and ask shared/aws for what it is needed for"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_function_depends_on_what_it_assembles_alone() {
+    for function in functions() {
+        for dependency in dependencies(&format!("functions/{function}")) {
+            let delivers = function.starts_with("deliver-");
+            let assembled = match dependency.as_str() {
+                "aws" | "tokio" => true,
+                "integrations" => delivers,
+                "pipeline" => !delivers,
+                _ => false,
+            };
+            assert!(assembled, "functions/{function}/Cargo.toml: take {dependency} out");
+        }
+    }
+}
+
+#[test]
+fn the_tree_has_one_tls_and_no_old_http() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let packages: Vec<(&str, &str)> = lock
+        .split("[[package]]")
+        .filter_map(|package| {
+            let value = |key: &str| {
+                let line = package.lines().find_map(|line| line.strip_prefix(key))?;
+                Some(line.trim_start_matches(" = ").trim_matches('"'))
+            };
+            Some((value("name")?, value("version")?))
+        })
+        .collect();
+    assert!(packages.len() > 100, "Cargo.lock is not read as it should be");
+    for (name, version, why) in [
+        ("aws-lc-sys", "", "its start-up entropy costs 43 ms of every cold start; use ring"),
+        ("aws-lc-rs", "", "use ring"),
+        ("native-tls", "", "TLS is by rustls"),
+        ("hyper", "0.", "an SDK crate has its default features on; turn them off"),
+        ("rustls", "0.21.", "an SDK crate has its default features on; turn them off"),
+    ] {
+        let found = packages.iter().find(|(own, is)| *own == name && is.starts_with(version));
+        assert_eq!(found, None, "{why} (`cargo tree -i {name}` shows who brings it)");
+    }
+}
+
+#[test]
+fn the_pipeline_has_no_clock_no_randomness_and_no_tasks_of_its_own() {
+    const BANNED: [(&str, &str); 8] = [
+        ("tokio::spawn", "let the caller poll: FuturesUnordered"),
+        ("tokio::time", "ask the Platform: sleep"),
+        ("tokio::task", "let the caller poll: FuturesUnordered"),
+        ("SystemTime::now", "ask the Platform: now"),
+        ("Instant::now", "ask the Platform: now"),
+        ("Timestamp::now", "ask the Platform: now"),
+        ("getrandom", "ask the Platform: random"),
+        ("rand", "ask the Platform: random"),
+    ];
+    for folder in ["shared/pipeline", "shared/attestation"] {
+        for path in files(&root().join(folder), &["rs", "toml"]) {
+            let text = fs::read_to_string(&path).unwrap();
+            for (number, line) in without_tests(&text).lines().enumerate() {
+                for (banned, instead) in BANNED {
+                    assert!(
+                        !has_word(line, banned),
+                        "{}:{}: no {banned} here, or a seed does not replay; {instead}",
+                        path.display(),
+                        number + 1
+                    );
+                }
+            }
+        }
+    }
+}
+
+// --- the pages ----------------------------------------------------------------------------------------
+
+#[test]
+fn the_pages_are_those_of_the_schemas() {
+    let mut stale = Vec::new();
+    let mut pages = vec![("docs/integrations.md".to_owned(), overview())];
+    for one in integrations::ALL {
+        pages.push((format!("docs/integrations/{}.md", one.id), page(one)));
+    }
+    for (file, text) in &pages {
+        let path = root().join(file);
+        if std::env::var_os("REFRESH").is_some() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+        }
+        if fs::read_to_string(&path).unwrap_or_default() != *text {
+            stale.push(file.as_str());
+        }
+    }
+    assert!(
+        stale.is_empty(),
+        "{}: not what the schemas say; REFRESH=1 cargo test -p tests writes them anew (look at the \
+         difference before committing it)",
+        stale.join(", ")
+    );
+    for path in files(&root().join("docs/integrations"), &["md"]) {
+        let file = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        assert!(pages.iter().any(|(own, _)| own == file), "delete {file}: there is no such integration");
+    }
+}
+
+const WRITTEN: &str = "<!-- Written by tests/src/contract.rs from the schemas: REFRESH=1 cargo test -p tests -->\n";
+
+fn overview() -> String {
+    let mut text = format!(
+        "{WRITTEN}# Integrations\n\nWhat attestations can be delivered to.\n\n\
+         | integration | version | registration inputs | attachment inputs | material types | description |\n\
+         |---|---|---|---|---|---|\n"
+    );
+    for one in integrations::ALL {
+        let inputs = |schema: Value| {
+            let fields = inputs::fields(&schema);
+            let names = fields.iter().map(|field| match field.required {
+                true => format!("**{}**", field.name),
+                false => field.name.clone(),
+            });
+            or_dash(names.collect::<Vec<_>>().join(", "))
+        };
+        let (id, version, description) = (one.id, one.version, cell(one.description));
+        let (registration, attachment) =
+            (inputs((one.registration_schema)()), inputs((one.attachment_schema)()));
+        let materials = materials(one);
+        writeln!(
+            text,
+            "| [{id}](integrations/{id}.md) | {version} | {registration} | {attachment} | {materials} | {description} |"
+        )
+        .unwrap();
+    }
+    text + "\nInputs in bold are required.\n"
+}
+
+fn page(one: &Description) -> String {
+    let mut text = format!("{WRITTEN}# {}\n\n{}. Version {}.\n", one.id, one.description, one.version);
+    let module = fs::read_to_string(
+        root().join(format!("shared/integrations/src/{}.rs", snake(one.id))),
+    )
+    .unwrap();
+    let comment = module.lines().map_while(|line| line.strip_prefix("//!"));
+    let comment: Vec<&str> = comment.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    assert!(!comment.is_empty(), "{}: begin its module with what it does for people", one.id);
+    write!(text, "\n{}\n", comment.join("\n")).unwrap();
+    for (title, when, schema) in [
+        ("Registration", "Given once, when it is registered.", (one.registration_schema)()),
+        ("Attachment", "Given for each workflow that it is attached to.", (one.attachment_schema)()),
+    ] {
+        write!(text, "\n## {title} inputs\n\n{}", table(when, &inputs::fields(&schema))).unwrap();
+    }
+    let sent = match (one.materials.is_empty(), one.materials_only) {
+        (true, _) => "None: it is told of the attestation alone.".to_owned(),
+        (false, false) => format!("Sent along when the attestation has them: {}.", materials(one)),
+        (false, true) => {
+            format!("{}. An attestation without any of these is skipped.", materials(one))
+        }
+    };
+    write!(text, "\n## Material types\n\n{sent}\n\n## Example\n\n{}", example(one)).unwrap();
+    text
+}
+
+fn table(when: &str, fields: &[Field]) -> String {
+    if fields.is_empty() {
+        return "There is nothing to fill in.\n".to_owned();
+    }
+    let mut text = format!(
+        "{when}\n\n| input | type | required | default | choices | description |\n|---|---|---|---|---|---|\n"
+    );
+    for field in fields {
+        let format = field.format.as_ref().filter(|format| *format != "password");
+        let kind = format.map_or(field.kind.clone(), |format| format!("{} ({format})", field.kind));
+        let kind = if field.secret { format!("{kind}, secret") } else { kind };
+        let required = if field.required { "yes" } else { "no" };
+        let default = field.default.as_ref().map(|default| format!("`{}`", plain(default)));
+        let choices: Vec<String> = field.choices.iter().map(|choice| format!("`{choice}`")).collect();
+        writeln!(
+            text,
+            "| {} | {kind} | {required} | {} | {} | {} |",
+            field.name,
+            or_dash(default.unwrap_or_default()),
+            or_dash(choices.join(", ")),
+            cell(&field.description)
+        )
+        .unwrap();
+    }
+    if fields.iter().any(|field| field.secret) {
+        text.push_str("\nA secret input is kept in Secrets Manager alone and never shown again.\n");
+    }
+    text
+}
+
+/// The three commands, as they are typed.
+fn example(one: &Description) -> String {
+    let schema = (one.registration_schema)();
+    let required: Vec<Field> =
+        inputs::fields(&schema).into_iter().filter(|field| field.required).collect();
+    let mut lines =
+        vec![format!("chainloop integration registered add {0} --name my-{0}", one.id)];
+    lines.extend(required.iter().map(|field| match field.secret {
+        true => format!("--opt {0}=@{0}.txt", field.name),
+        false => option(field, &sample(&schema, field)),
+    }));
+    let register = lines.join(" \\\n  ");
+    let schema = (one.attachment_schema)();
+    let fields = inputs::fields(&schema);
+    let mut attach = format!(
+        "chainloop integration attached add --workflow shop/nightly --integration my-{}",
+        one.id
+    );
+    for field in fields.iter().filter(|field| field.required) {
+        write!(attach, " \\\n  {}", option(field, &sample(&schema, field))).unwrap();
+    }
+    let push = if one.materials.is_empty() { "" } else { " --material sbom=sbom.cdx.json" };
+    let mut text = format!(
+        "```sh\n{register}\n{attach}\nchainloop attestation push attestation.json{push} --wait\n```\n"
+    );
+    if let Some(secret) = required.iter().find(|field| field.secret) {
+        write!(
+            text,
+            "\n`@{0}.txt` reads the value from that file, so that a secret stays out of the shell's history.\n",
+            secret.name
+        )
+        .unwrap();
+    }
+    if let Some((field, other)) = fields.iter().find_map(|field| Some((field, other(field)?))) {
+        write!(text, "\nAttached with `{}`, it does other than by default.\n", option(field, &other))
+            .unwrap();
+    }
+    text
+}
+
+/// A value worth showing that is not the default: something turned on, or another choice.
+fn other(field: &Field) -> Option<Value> {
+    let default = field.default.as_ref()?;
+    match default {
+        Value::Bool(false) => Some(json!(true)),
+        _ => field.choices.iter().find(|choice| *default != **choice).map(|choice| json!(choice)),
+    }
+}
+
+fn option(field: &Field, value: &Value) -> String {
+    format!("--opt {}={}", field.name, plain(value))
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn materials(one: &Description) -> String {
+    let names: Vec<&str> = one.materials.iter().map(attestation::MaterialType::as_str).collect();
+    or_dash(names.join(", "))
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "–".to_owned() } else { text }
+}
+
+// --- the tree -----------------------------------------------------------------------------------------
+
+/// The workspace's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// All files below a folder whose names end so, in order.
+pub fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.unwrap().path();
+            let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+            if path.is_dir() {
+                folders.push(path);
+            } else if endings.contains(&ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A file's text up to its own tests, which stand at its end.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+}
+
+pub fn snake(id: &str) -> String {
+    id.replace('-', "_")
+}
+
+pub fn camel(id: &str) -> String {
+    let words = id.split('-').map(|word| word[..1].to_uppercase() + &word[1..]);
+    words.collect()
+}

@@ -1,0 +1,432 @@
+//! The sample events in `events/`: each is read as its function reads it, run over memory, and has to come to
+//! what the table says.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::future::ready;
+use std::time::Duration;
+
+use attestation::Digest;
+use aws::event::{
+    AuthorizerEvent, DeliveryEvent, GatewayEvent, ReconcilerEvent, SqsRecord, authorize, partial_batch,
+};
+use bytes::Bytes;
+use integrations::webhook::Webhook;
+use integrations::{Integration, Workflow};
+use pipeline::api::{self, Request, Response};
+use pipeline::deliver::{self, Record};
+use pipeline::memory::Memory;
+use pipeline::platform::{Expect, SecretValue};
+use pipeline::rows::{self, Row};
+use pipeline::{Platform, Timestamp, check, ledger, reconcile};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::contract::{files, functions, root};
+use crate::receiver::Receiver;
+use crate::template::ROUTES;
+use crate::world::{ORGANIZATION, attestation, http};
+
+/// What comes of each event.
+const OUTCOMES: &[(&str, &str)] = &[
+    ("attachments/add.json", "201 shop/weekly"),
+    ("attachments/add-to-unknown-registration.json", "404 not-found"),
+    ("attachments/add-without-project.json", "422 invalid-inputs: workflow"),
+    ("attachments/delete.json", "200 shop/nightly"),
+    ("attachments/describe.json", "200 shop/nightly"),
+    ("attachments/list.json", "200 with 1"),
+    ("attachments/list-of-workflow.json", "200 with 1"),
+    ("attestations/push.json", "202, 1 delivery, 1 message"),
+    ("attestations/push-base64.json", "202, 1 delivery, 1 message"),
+    ("attestations/push-unsigned.json", "422 bare-statement"),
+    ("attestations/upload-material.json", "200 needed"),
+    ("authorizer/bearer-token.json", "admin of acme"),
+    ("authorizer/no-token.json", "refused"),
+    ("authorizer/other-scheme.json", "refused"),
+    ("authorizer/unknown-token.json", "refused"),
+    ("deliver/batch-with-one-bad.json", "delivered 1, delivered 1; 1 parked"),
+    ("deliver/check-attachment.json", "works"),
+    ("deliver/check-registration.json", "works"),
+    ("deliver/one-message.json", "delivered 1, pending 1"),
+    ("deliver/stale-message.json", "pending 1, pending 1"),
+    ("deliveries/describe.json", "200 pending"),
+    ("deliveries/describe-unknown.json", "404 not-found"),
+    ("deliveries/list.json", "200 with 2"),
+    ("deliveries/list-pending-of-workflow.json", "200 with 2"),
+    ("deliveries/list-with-unknown-state.json", "422 invalid-inputs: state"),
+    ("reconciler/dead-letter.json", "pending 2, pending 1; 1 queued"),
+    ("reconciler/dead-letter-stale.json", "pending 1, pending 1"),
+    ("reconciler/dead-letter-unreadable.json", "pending 1, pending 1"),
+    ("reconciler/every-minute.json", "pending 1, pending 1; 2 queued"),
+    ("registrations/add.json", "201 nightly-hook"),
+    ("registrations/add-as-viewer.json", "403 forbidden"),
+    ("registrations/add-taken-name.json", "409 name-taken"),
+    ("registrations/add-with-faults.json", "422 invalid-inputs: name, ulr, url"),
+    ("registrations/delete.json", "200 hook"),
+    ("registrations/describe.json", "200 hook"),
+    ("registrations/describe-integration.json", "200 webhook"),
+    ("registrations/describe-integration-unknown.json", "404 integration-unknown"),
+    ("registrations/list.json", "200 with 1"),
+    ("registrations/list-integrations.json", "200 with all"),
+];
+
+const REGISTRATION: &str = "6f0c1f0e-0000-4000-8000-0000000000a1";
+const ATTACHMENT: &str = "6f0c1f0e-0000-4000-8000-0000000000b1";
+const DELIVERIES: [&str; 2] =
+    ["6f0c1f0e-0000-4000-8000-0000000000c1", "6f0c1f0e-0000-4000-8000-0000000000c2"];
+const TOKEN: &str = "cli_example-token-of-an-admin";
+/// Where the registration of the events posts to; the receiver stands in for it.
+const HOST: &str = "https://hooks.example.org";
+
+/// The world that the events are about.
+struct Stage {
+    memory: Memory,
+    receiver: Receiver,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let memory = Memory::new(|_, event| {
+            // What the API functions ask is what the delivery functions read.
+            let event = serde_json::from_value(event).unwrap();
+            assert!(matches!(event, DeliveryEvent::Check(_)));
+            Box::pin(ready(Ok(json!(check::Verdict::Works))))
+        });
+        let stage = Self { memory, receiver: Receiver::start() };
+        stage.fill().await;
+        stage
+    }
+
+    async fn put<R: Row>(&self, row: &R) {
+        self.memory.write(vec![rows::put(&self.memory, row, Expect::Absent).0]).await.unwrap();
+    }
+
+    async fn fill(&self) {
+        let (organization, created_at) = (ORGANIZATION.to_owned(), self.memory.now());
+        let integration = Webhook::ID.to_owned();
+        self.put(&rows::Token {
+            hash: Digest::of(TOKEN.as_bytes()).hex(),
+            id: "token-1".into(),
+            organization: organization.clone(),
+            name: "admin".into(),
+            role: rows::Role::Admin,
+            created_at,
+            revoked_at: None,
+        })
+        .await;
+        self.put(&rows::Name {
+            organization: organization.clone(),
+            name: "hook".into(),
+            registration: REGISTRATION.into(),
+            integration: integration.clone(),
+            reserved_until: None,
+        })
+        .await;
+        let secret = rows::Registration::secret_name(ORGANIZATION, Webhook::ID, REGISTRATION);
+        let value = json!({ "url": self.receiver.url() }).to_string();
+        self.memory.put_secret(&secret, &SecretValue::new(value)).await.unwrap();
+        self.put(&rows::Registration {
+            id: REGISTRATION.into(),
+            organization: organization.clone(),
+            name: "hook".into(),
+            integration: integration.clone(),
+            version: Webhook::VERSION.into(),
+            description: String::new(),
+            config: Map::new(),
+            label: Map::new(),
+            secret: Some(secret),
+            created_at,
+            deleted_at: None,
+        })
+        .await;
+        let selector = rows::Selector("shop/nightly".into());
+        self.put(&rows::Attachment {
+            id: ATTACHMENT.into(),
+            organization: organization.clone(),
+            registration: REGISTRATION.into(),
+            integration: integration.clone(),
+            workflow: selector.clone(),
+            config: Map::new(),
+            wait_secs: None,
+            created_at,
+            deleted_at: None,
+        })
+        .await;
+        for workflow in [None, Some(selector)] {
+            self.put(&rows::Link {
+                organization: organization.clone(),
+                attachment: ATTACHMENT.into(),
+                registration: REGISTRATION.into(),
+                integration: integration.clone(),
+                workflow,
+            })
+            .await;
+        }
+        self.fill_ledger(created_at).await;
+    }
+
+    async fn fill_ledger(&self, created_at: Timestamp) {
+        let envelope = attestation("1", vec![]);
+        let bytes = Bytes::from(envelope.compact());
+        let received = Digest::of(&bytes);
+        self.memory.put_object(ORGANIZATION, &received, bytes.clone()).await.unwrap();
+        let planned = rows::Planned {
+            attachment: ATTACHMENT.into(),
+            registration: REGISTRATION.into(),
+            integration: Webhook::ID.into(),
+        };
+        let attestation = rows::Attestation {
+            organization: ORGANIZATION.into(),
+            hash: envelope.hash(),
+            received,
+            size_bytes: bytes.len() as u64,
+            also: std::collections::BTreeSet::new(),
+            workflow: Workflow { id: String::new(), project: "shop".into(), name: "nightly".into() },
+            run: "1".into(),
+            predicate_type: "chainloop.dev/attestation/v0.2".into(),
+            acceptance: rows::Acceptance::Accepted,
+            unsent: false,
+            plan: vec![planned.clone()],
+            created_at,
+            wake_at: None,
+        };
+        for id in DELIVERIES {
+            self.put(&ledger::begin(&attestation, &planned, id.into(), created_at)).await;
+        }
+    }
+
+    /// An event's text, with the receiver in place of its host.
+    fn read<T: DeserializeOwned>(&self, file: &str) -> T {
+        let text = fs::read_to_string(root().join("events").join(file)).unwrap();
+        let url = self.receiver.url();
+        let origin = url.strip_suffix("/hook/s3cret-path").unwrap();
+        serde_json::from_str(&text.replace(HOST, origin))
+            .unwrap_or_else(|error| panic!("events/{file}: its function cannot read it: {error}"))
+    }
+
+    /// What comes of an event, in a line.
+    async fn run(&self, file: &str) -> String {
+        let (folder, _) = file.split_once('/').unwrap();
+        match folder {
+            "authorizer" => {
+                let event: AuthorizerEvent = self.read(file);
+                let answer = authorize(&self.memory, &event).await.unwrap();
+                match answer["isAuthorized"].as_bool() {
+                    Some(true) => {
+                        let text = |name: &str| answer["context"][name].as_str().unwrap().to_owned();
+                        format!("{} of {}", text("role"), text("organization"))
+                    }
+                    Some(false) => "refused".to_owned(),
+                    None => panic!("{answer}"),
+                }
+            }
+            "deliver" => match self.read(file) {
+                DeliveryEvent::Check(check) => {
+                    let verdict = check::check::<Webhook>(&self.memory, &http(), check).await.unwrap();
+                    json!(verdict).as_str().unwrap_or("refused").to_owned()
+                }
+                DeliveryEvent::Records(records) => {
+                    let back = self.deliver(records, Duration::from_secs(900)).await;
+                    self.ledger(&back).await
+                }
+            },
+            "reconciler" => {
+                let event: ReconcilerEvent = self.read(file);
+                if let Some(records) = event.records {
+                    let records = records.into_iter().map(SqsRecord::record).collect();
+                    let back = reconcile::dead_letters(&self.memory, records).await;
+                    return self.ledger(&back).await;
+                }
+                // Nobody took their messages.
+                self.memory.advance(pipeline::schedule::RESEND);
+                let until = self.memory.now().plus(Duration::from_secs(50));
+                reconcile::reconcile(&self.memory, until).await.unwrap();
+                self.ledger(&[]).await
+            }
+            api => self.answer(api, file).await,
+        }
+    }
+
+    async fn deliver(&self, records: Vec<SqsRecord>, left: Duration) -> Vec<String> {
+        let records: Vec<Record> = records.into_iter().map(SqsRecord::record).collect();
+        let until = self.memory.now().plus(left);
+        deliver::batch::<Webhook>(&self.memory, &http(), records, until).await
+    }
+
+    /// The deliveries' states and attempts, and what else there is to see.
+    async fn ledger(&self, back: &[String]) -> String {
+        let mut states = Vec::new();
+        for id in DELIVERIES {
+            let found = pipeline::deliveries::describe(&self.memory, ORGANIZATION, id).await.unwrap();
+            let (delivery, _) = found.unwrap();
+            states.push(format!("{} {}", json!(delivery.state).as_str().unwrap(), delivery.attempt));
+        }
+        let mut text = states.join(", ");
+        let parked = self.memory.list(&format!("parked/{}", Webhook::ID), "", None, 10).await.unwrap();
+        for (count, what) in [
+            (parked.len(), "parked"),
+            (self.memory.queued(Webhook::ID), "queued"),
+            (back.len(), "given back"),
+        ] {
+            if count > 0 {
+                write!(text, "; {count} {what}").unwrap();
+            }
+        }
+        text
+    }
+
+    async fn answer(&self, folder: &str, file: &str) -> String {
+        let request = self.read::<GatewayEvent>(file).request();
+        let Response { status, body } = self.ask(folder, &request).await;
+        let named = ["name", "workflow", "state", "id"].iter().find_map(|name| body[name].as_str());
+        let faults: Vec<&str> =
+            body["faults"].as_array().into_iter().flatten().filter_map(|fault| fault["field"].as_str()).collect();
+        let deliveries = body["deliveries"].as_array().map(Vec::len);
+        match (body["code"].as_str(), body["items"].as_array(), deliveries) {
+            (Some(code), ..) if faults.is_empty() => format!("{status} {code}"),
+            (Some(code), ..) => format!("{status} {code}: {}", faults.join(", ")),
+            (None, Some(items), _) if items.len() == integrations::ALL.len() && folder == "registrations" && file.contains("integrations") => {
+                format!("{status} with all")
+            }
+            (None, Some(items), _) => format!("{status} with {}", items.len()),
+            (None, None, Some(deliveries)) => {
+                let messages = self.memory.queued(Webhook::ID);
+                format!("{status}, {deliveries} delivery, {messages} message")
+            }
+            (None, None, None) => format!("{status} {}", named.unwrap_or_default()),
+        }
+    }
+
+    async fn ask(&self, folder: &str, request: &Request) -> Response {
+        let memory = &self.memory;
+        match folder {
+            "attachments" => {
+                use api::attachments::{ROUTES, function};
+                api::answer(ROUTES, function, memory, request).await
+            }
+            "attestations" => {
+                use api::attestations::{ROUTES, function};
+                api::answer(ROUTES, function, memory, request).await
+            }
+            "deliveries" => {
+                use api::deliveries::{ROUTES, function};
+                api::answer(ROUTES, function, memory, request).await
+            }
+            "registrations" => {
+                use api::registrations::{ROUTES, function};
+                api::answer(ROUTES, function, memory, request).await
+            }
+            other => panic!("events/{other}: add to tests/src/events.rs how its function is run"),
+        }
+    }
+}
+
+/// Every event, as it stands in the table.
+fn all() -> Vec<String> {
+    let folder = root().join("events");
+    let paths = files(&folder, &["json"]);
+    paths.iter().map(|path| path.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_event_comes_to_what_the_table_says() {
+    let mut wrong = String::new();
+    for (file, expected) in OUTCOMES {
+        assert!(root().join("events").join(file).is_file(), "add events/{file}, or delete its row");
+        let outcome = Stage::new().await.run(file).await;
+        if outcome != *expected {
+            writeln!(wrong, "events/{file}: {outcome}, not {expected}").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "these came to something else:\n{wrong}");
+}
+
+#[test]
+fn every_event_has_a_row_in_the_table() {
+    for file in all() {
+        assert!(
+            OUTCOMES.iter().any(|(own, _)| *own == file),
+            "events/{file} is used by nobody: add a row to OUTCOMES in tests/src/events.rs"
+        );
+    }
+}
+
+#[test]
+fn every_folder_of_events_is_a_functions_and_every_function_has_one() {
+    let function = |name: String| match name.starts_with("deliver-") {
+        true => "deliver".to_owned(),
+        false => name,
+    };
+    let functions: std::collections::BTreeSet<String> = functions().into_iter().map(function).collect();
+    let folders = all().into_iter().map(|file| file.split_once('/').map_or(file.clone(), |(folder, _)| folder.to_owned()));
+    let folders: std::collections::BTreeSet<String> = folders.collect();
+    assert_eq!(folders, functions, "name each folder of events/ after its function");
+}
+
+#[test]
+fn the_events_of_the_api_have_routes_that_their_functions_know() {
+    for (folder, routes) in ROUTES {
+        for file in all().into_iter().filter(|file| file.starts_with(&format!("{folder}/"))) {
+            let text = fs::read_to_string(root().join("events").join(&file)).unwrap();
+            let event: Value = serde_json::from_str(&text).unwrap();
+            let request = serde_json::from_str::<GatewayEvent>(&text).unwrap().request();
+            assert!(
+                routes.iter().any(|route| route.route == request.route),
+                "events/{file}: {} is no route of {folder}",
+                request.route
+            );
+            let mut path = request.route.split_once(' ').unwrap().1.to_owned();
+            for (name, value) in &request.path {
+                path = path.replace(&format!("{{{name}}}"), value);
+            }
+            assert_eq!(event["rawPath"], path.as_str(), "events/{file}: write the path of its route");
+        }
+        for route in routes {
+            let key = format!("\"routeKey\": \"{}\"", route.route);
+            let shown = all().into_iter().filter(|file| file.starts_with(&format!("{folder}/")));
+            let shown = shown.into_iter().any(|file| {
+                fs::read_to_string(root().join("events").join(file)).unwrap().contains(&key)
+            });
+            assert!(shown, "add to events/{folder} an event of {:?}", route.route);
+        }
+    }
+}
+
+#[test]
+fn events_name_nobody_that_exists() {
+    for file in all() {
+        let text = fs::read_to_string(root().join("events").join(&file)).unwrap();
+        for (_, rest) in text.split("://").skip(1).map(|rest| ("", rest)) {
+            let host = rest.split(['/', '"', '\\', ':']).next().unwrap();
+            assert!(host.ends_with("example.org"), "events/{file}: use a host of example.org, not {host}");
+        }
+        for (at, _) in text.match_indices("arn:aws:") {
+            let account = text[at..].split(':').nth(4).unwrap();
+            assert_eq!(account, "123456789012", "events/{file}: use the account of AWS's documents");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_partial_batch_answer_has_exactly_the_ids_that_came() {
+    let stage = Stage::new().await;
+    let file = "deliver/batch-with-one-bad.json";
+    let DeliveryEvent::Records(records) = stage.read(file) else { panic!("{file} is a batch") };
+    // Too late to begin: the two that can be read come back, the bad one is parked.
+    let mut back = stage.deliver(records, Duration::from_secs(5)).await;
+    back.sort();
+    let id = |number: u32| format!("6f0c1f0e-0000-4000-8000-0000000000d{number}");
+    let expected = json!({ "batchItemFailures": [{ "itemIdentifier": id(1) }, { "itemIdentifier": id(3) }] });
+    assert_eq!(partial_batch(back), expected);
+}
+
+#[tokio::test]
+async fn a_partial_batch_answer_is_an_empty_list_when_all_is_done() {
+    let stage = Stage::new().await;
+    let DeliveryEvent::Records(records) = stage.read("deliver/one-message.json") else {
+        panic!("it is a batch")
+    };
+    let back = stage.deliver(records, Duration::from_secs(900)).await;
+    assert_eq!(partial_batch(back), json!({ "batchItemFailures": [] }));
+    assert_eq!(stage.receiver.deliveries().len(), 1);
+}

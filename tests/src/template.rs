@@ -1,0 +1,567 @@
+//! `infra/template.yaml` held against the code: the numbers, names, keys and routes that both have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::ops::Range;
+
+use pipeline::api::{self, Route};
+use pipeline::platform::Index;
+use pipeline::rows;
+use pipeline::schedule::Deadlines;
+use serde_json::{Map, Value, json};
+use serde_yaml_ng::Value as Yaml;
+
+use crate::contract::{camel, files, functions, root};
+
+const STACK: &str = "${AWS::StackName}";
+
+/// The template with its tags written out: `!Ref A` as `{"Ref": "A"}`, `!Sub a` as `{"Fn::Sub": "a"}`.
+struct Template(Value);
+
+fn text() -> String {
+    fs::read_to_string(root().join("infra/template.yaml")).unwrap()
+}
+
+fn template() -> Template {
+    Template(written_out(serde_yaml_ng::from_str(&text()).unwrap()))
+}
+
+fn written_out(yaml: Yaml) -> Value {
+    match yaml {
+        Yaml::Tagged(tagged) => {
+            let tag = tagged.tag.to_string();
+            let tag = match tag.trim_start_matches('!') {
+                own @ ("Ref" | "Condition") => own.to_owned(),
+                function => format!("Fn::{function}"),
+            };
+            Value::Object(Map::from_iter([(tag, written_out(tagged.value))]))
+        }
+        Yaml::Sequence(all) => all.into_iter().map(written_out).collect(),
+        Yaml::Mapping(all) => {
+            let pairs = all.into_iter().map(|(key, value)| {
+                let Yaml::String(key) = key else { panic!("write the key {key:?} in quotes") };
+                (key, written_out(value))
+            });
+            Value::Object(pairs.collect())
+        }
+        plain => serde_json::to_value(plain).unwrap(),
+    }
+}
+
+impl Template {
+    /// The resources of a type, by their logical ids.
+    fn resources(&self, kind: &str) -> BTreeMap<&str, &Value> {
+        let all = self.0["Resources"].as_object().unwrap().iter();
+        all.filter(|(_, resource)| resource["Type"] == kind)
+            .map(|(id, resource)| (id.as_str(), &resource["Properties"]))
+            .collect()
+    }
+
+    fn functions(&self) -> BTreeMap<&str, &Value> {
+        self.resources("AWS::Serverless::Function")
+    }
+
+    /// What the logical id names.
+    fn properties(&self, id: &str) -> &Value {
+        let resource = &self.0["Resources"][id];
+        assert!(resource.is_object(), "add {id} to infra/template.yaml");
+        &resource["Properties"]
+    }
+
+    /// A number as it stands, in quotes, or in a mapping.
+    fn number(&self, value: &Value) -> u64 {
+        if let [map, key, name] = &value["Fn::FindInMap"].as_array().map_or(&[][..], Vec::as_slice) {
+            let key = key["Ref"].as_str().map_or(key, |parameter| &self.0["Parameters"][parameter]["Default"]);
+            let text = |part: &Value| part.as_str().unwrap_or_default().to_owned();
+            return self.number(&self.0["Mappings"][text(map)][text(key)][text(name)]);
+        }
+        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+        number.unwrap_or_else(|| panic!("write a number for {value}"))
+    }
+}
+
+/// The resource that a value names: `!Ref A`, `!GetAtt A.Arn`.
+fn target(value: &Value) -> &str {
+    let attribute = value["Fn::GetAtt"].as_str().and_then(|text| text.split('.').next());
+    value["Ref"].as_str().or(attribute).unwrap_or_default()
+}
+
+/// The text of a value, with or without `!Sub`.
+fn words(value: &Value) -> &str {
+    value["Fn::Sub"].as_str().or(value.as_str()).unwrap_or_default()
+}
+
+fn list(value: &Value) -> Vec<&Value> {
+    value.as_array().map_or_else(|| vec![value], |all| all.iter().collect())
+}
+
+// --- integrations -------------------------------------------------------------------------------------
+
+/// An integration's part of the template.
+pub struct Block {
+    /// Counted from 0.
+    pub lines: Range<usize>,
+    text: String,
+}
+
+/// The blocks by id: from one line of hyphens to the next.
+pub fn blocks() -> BTreeMap<String, Block> {
+    let text = text();
+    let lines: Vec<&str> = text.lines().collect();
+    let headings: Vec<usize> =
+        (0..lines.len()).filter(|number| lines[*number].starts_with("  # -----")).collect();
+    let ends = headings.iter().copied().skip(1).chain([lines.len()]);
+    headings
+        .iter()
+        .zip(ends)
+        .filter_map(|(begin, end)| {
+            let id = lines[*begin].split_once("Integration: ")?.1.trim().to_owned();
+            Some((id, Block { lines: *begin..end, text: lines[*begin..end].join("\n") }))
+        })
+        .collect()
+}
+
+#[test]
+fn the_blocks_of_integrations_differ_in_their_ids_alone() {
+    let alike: BTreeMap<String, Vec<String>> = blocks()
+        .into_iter()
+        .map(|(id, block)| {
+            // Who is fast and who is slow follows from the code, in a test of its own.
+            let text = block
+                .text
+                .replace(&camel(&id), "<Id>")
+                .replace(&format!("Integration: {id}"), "Integration: <id>")
+                .replace("[Pace, Notifications,", "[Pace, Materials,");
+            let lines = text.lines().map(|line| {
+                let words = line.split_inclusive(|letter: char| !letter.is_alphanumeric() && letter != '-');
+                words.map(|word| replaced(word, &id)).collect::<String>()
+            });
+            // The comment below the heading says what this one is for.
+            let mut lines: Vec<String> = lines.collect();
+            while lines.get(1).is_some_and(|line| line.starts_with("  # ")) {
+                lines.remove(1);
+            }
+            (id, lines)
+        })
+        .collect();
+    let (first, expected) = alike.first_key_value().unwrap();
+    for (id, lines) in &alike {
+        for (number, (line, expected)) in lines.iter().zip(expected).enumerate() {
+            assert_eq!(line, expected, "line {number} of the block of {id}: write it as {first} has it");
+        }
+        assert_eq!(lines.len(), expected.len(), "the blocks of {id} and {first}: make them equally long");
+    }
+}
+
+/// A word that is the id, or ends or begins with it.
+fn replaced(word: &str, id: &str) -> String {
+    let (bare, end) = word.split_at(word.trim_end_matches(|end: char| !end.is_alphanumeric()).len());
+    let bare = match bare {
+        bare if bare == id => "<id>".to_owned(),
+        bare => match (bare.strip_suffix(&format!("-{id}")), bare.strip_prefix(&format!("-{id}"))) {
+            (Some(before), _) => format!("{before}-<id>"),
+            (None, Some(after)) => format!("-<id>{after}"),
+            (None, None) => bare.to_owned(),
+        },
+    };
+    bare + end
+}
+
+#[test]
+fn deadline_timeout_lease_and_visibility_are_those_of_the_code() {
+    let template = template();
+    for (pace, sends_materials) in [("Notifications", false), ("Materials", true)] {
+        let numbers = Deadlines::of(sends_materials);
+        for (name, duration) in [
+            ("AttemptDeadlineSecs", numbers.attempt),
+            ("TimeoutSecs", numbers.function),
+            ("LeaseSecs", numbers.lease),
+            ("VisibilitySecs", numbers.visibility),
+        ] {
+            let documented = &template.0["Mappings"]["Pace"][pace][name];
+            assert_eq!(
+                template.number(documented),
+                duration.as_secs(),
+                "write {name} of Pace {pace} as schedule::Deadlines has it"
+            );
+        }
+    }
+    for one in integrations::ALL {
+        let numbers = Deadlines::of(!one.materials.is_empty());
+        let (id, camel) = (one.id, camel(one.id));
+        let timeout = &template.properties(&format!("Deliver{camel}"))["Timeout"];
+        let visibility = &template.properties(&format!("{camel}Queue"))["VisibilityTimeout"];
+        assert_eq!(
+            (template.number(timeout), template.number(visibility)),
+            (numbers.function.as_secs(), numbers.visibility.as_secs()),
+            "{id}: give the function's timeout and the queue's visibility the pace that fits its MATERIALS"
+        );
+    }
+}
+
+#[test]
+fn a_queue_and_its_function_have_the_names_that_the_code_makes_of_the_id() {
+    let template = template();
+    let prefix = &template.0["Globals"]["Function"]["Environment"]["Variables"]["QUEUE_URL_PREFIX"];
+    assert!(words(prefix).ends_with(&format!("/{STACK}-")), "QUEUE_URL_PREFIX: end it with the stack's name");
+    for one in integrations::ALL {
+        let (id, camel) = (one.id, camel(one.id));
+        let (queue, function) = (format!("{camel}Queue"), format!("Deliver{camel}"));
+        assert_eq!(words(&template.properties(&queue)["QueueName"]), format!("{STACK}-{id}"));
+        let properties = template.properties(&function);
+        assert_eq!(words(&properties["FunctionName"]), format!("{STACK}-deliver-{id}"));
+        let sources: Vec<&Value> = properties["Events"].as_object().unwrap().values().collect();
+        assert_eq!(sources.len(), 1, "{function}: its queue alone wakes it");
+        assert_eq!(target(&sources[0]["Properties"]["Queue"]), queue, "{function}: wake it by its own queue");
+    }
+}
+
+#[test]
+fn a_message_received_five_times_goes_to_dead_letters_which_are_kept_longer() {
+    let template = template();
+    let queues = template.resources("AWS::SQS::Queue");
+    let reconciler = template.number(&template.properties("Reconciler")["Timeout"]);
+    let mappings = template.resources("AWS::Lambda::EventSourceMapping");
+    let mut letters = BTreeSet::new();
+    for (id, queue) in queues.iter().filter(|(_, queue)| queue["RedrivePolicy"].is_object()) {
+        let redrive = &queue["RedrivePolicy"];
+        assert_eq!(redrive["maxReceiveCount"], 5, "{id}: write maxReceiveCount: 5");
+        let dead = target(&redrive["deadLetterTargetArn"]);
+        assert!(letters.insert(dead), "{id}: give it dead letters of its own");
+        let kept = |queue: &Value| template.number(&queue["MessageRetentionPeriod"]);
+        let dead_queue = template.properties(dead);
+        assert!(
+            kept(dead_queue) > kept(queue),
+            "{dead}: keep dead letters longer than {id} keeps messages: their clock goes on"
+        );
+        assert!(
+            template.number(&dead_queue["VisibilityTimeout"]) >= 6 * reconciler,
+            "{dead}: write a VisibilityTimeout of six times the reconciler's timeout"
+        );
+        let taken = mappings.values().any(|mapping| {
+            target(&mapping["EventSourceArn"]) == dead && target(&mapping["FunctionName"]) == "Reconciler"
+        });
+        assert!(taken, "{dead}: add an EventSourceMapping to the reconciler");
+    }
+    assert_eq!(letters.len(), integrations::ALL.len(), "give each integration's queue a RedrivePolicy");
+    assert_eq!(queues.len(), 2 * letters.len(), "a queue is an integration's, or its dead letters");
+}
+
+#[test]
+fn every_queue_is_answered_in_part() {
+    let template = template();
+    let functions = template.functions();
+    let events = functions.iter().flat_map(|(id, function)| {
+        let events = function["Events"].as_object().into_iter().flatten();
+        events.filter(|(_, event)| event["Type"] == "SQS").map(move |(_, event)| (*id, &event["Properties"]))
+    });
+    let mappings = template.resources("AWS::Lambda::EventSourceMapping");
+    let all: Vec<(&str, &Value)> = events.chain(mappings).collect();
+    assert_eq!(all.len(), 2 * integrations::ALL.len());
+    for (id, mapping) in all {
+        assert_eq!(
+            mapping["FunctionResponseTypes"],
+            json!(["ReportBatchItemFailures"]),
+            "{id}: write FunctionResponseTypes: [ReportBatchItemFailures], or one record takes its batch along"
+        );
+        assert!(template.number(&mapping["BatchSize"]) <= 10, "{id}: a batch has at most ten messages");
+    }
+}
+
+// --- the table ----------------------------------------------------------------------------------------
+
+fn key(properties: &Value) -> Vec<(String, String)> {
+    let part = |part: &Value| {
+        let text = |name: &str| part[name].as_str().unwrap_or_default().to_owned();
+        (text("AttributeName"), text("KeyType"))
+    };
+    list(&properties["KeySchema"]).into_iter().map(part).collect()
+}
+
+fn hash_and_range(hash: &str, range: &str) -> Vec<(String, String)> {
+    vec![(hash.into(), "HASH".into()), (range.into(), "RANGE".into())]
+}
+
+#[test]
+fn the_table_has_the_keys_and_indexes_of_the_code() {
+    let template = template();
+    let table = template.properties("Table");
+    assert_eq!(key(table), hash_and_range("pk", "sk"));
+    let indexes: BTreeMap<&str, Vec<(String, String)>> = list(&table["GlobalSecondaryIndexes"])
+        .into_iter()
+        .map(|index| (index["IndexName"].as_str().unwrap(), key(index)))
+        .collect();
+    let expected = Index::ALL.into_iter().map(|index| {
+        let (hash, range) = index.attributes();
+        (index.name(), hash_and_range(hash, range))
+    });
+    assert_eq!(indexes, expected.collect(), "write the indexes as platform::Index has them");
+    let defined: BTreeMap<&str, &str> = list(&table["AttributeDefinitions"])
+        .into_iter()
+        .map(|one| (one["AttributeName"].as_str().unwrap(), one["AttributeType"].as_str().unwrap()))
+        .collect();
+    let keys = Index::ALL.into_iter().flat_map(|index| <[&str; 2]>::from(index.attributes()));
+    let keys: BTreeMap<&str, &str> = keys.chain(["pk", "sk"]).map(|name| (name, "S")).collect();
+    assert_eq!(defined, keys, "define the attributes that are keys, and no other (AWS refuses those)");
+}
+
+#[test]
+fn rows_expire_by_the_attribute_that_the_code_writes() {
+    let expected = json!({ "AttributeName": "expires_at", "Enabled": true });
+    assert_eq!(template().properties("Table")["TimeToLiveSpecification"], expected);
+    // A row that may be forgotten has it, as a number of seconds.
+    let memory = pipeline::memory::Memory::default();
+    let row = rows::Received {
+        organization: "acme".into(),
+        received: attestation::Digest::of(b"1"),
+        hash: attestation::Digest::of(b"2"),
+        created_at: pipeline::Timestamp::from_millis(1_767_322_445_000),
+    };
+    let (write, _) = rows::put(&memory, &row, pipeline::platform::Expect::Absent);
+    let pipeline::platform::Write::Put { item, .. } = write else { panic!("a put is a put") };
+    assert!(item["expires_at"].as_u64().is_some_and(|at| at > 1_767_322_445), "{item:?}");
+}
+
+// --- the API ------------------------------------------------------------------------------------------
+
+/// Every API function's folder, with its routes.
+pub const ROUTES: [(&str, &[Route]); 4] = [
+    ("attachments", api::attachments::ROUTES),
+    ("attestations", api::attestations::ROUTES),
+    ("deliveries", api::deliveries::ROUTES),
+    ("registrations", api::registrations::ROUTES),
+];
+
+#[test]
+fn the_routes_of_the_template_are_those_of_the_code() {
+    let template = template();
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for (id, route) in template.resources("AWS::ApiGatewayV2::Route") {
+        let key = words(&route["RouteKey"]).to_owned();
+        let integration = words(&route["Target"]).trim_start_matches("integrations/${").trim_end_matches('}');
+        let integration = template.properties(integration);
+        assert_eq!(integration["IntegrationType"], "AWS_PROXY", "{id}");
+        assert_eq!(integration["PayloadFormatVersion"], "2.0", "{id}: the functions read payload format 2.0");
+        let function = target(&integration["IntegrationUri"]).to_owned();
+        assert_eq!(
+            (&route["AuthorizationType"], target(&route["AuthorizerId"])),
+            (&json!("CUSTOM"), "TokenAuthorizer"),
+            "{id}: put {key} behind the authorizer"
+        );
+        let second = found.insert(key.clone(), function);
+        assert_eq!(second, None, "{id}: {key} stands in infra/template.yaml twice");
+    }
+    for (folder, routes) in ROUTES {
+        for route in routes {
+            let function = found.remove(route.route);
+            assert_eq!(
+                function.as_deref(),
+                Some(camel(folder).as_str()),
+                "add infra/template.yaml route {:?}, to {}",
+                route.route,
+                camel(folder)
+            );
+        }
+    }
+    assert!(found.is_empty(), "take these out of infra/template.yaml, or add them to ROUTES: {found:?}");
+}
+
+#[test]
+fn every_module_of_routes_is_held_against_the_template() {
+    let modules = files(&root().join("shared/pipeline/src/api"), &["rs"]).into_iter().filter_map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        text.contains("pub const ROUTES").then(|| path.file_stem().unwrap().to_str().unwrap().to_owned())
+    });
+    let held: Vec<&str> = ROUTES.iter().map(|(folder, _)| *folder).collect();
+    assert_eq!(modules.collect::<Vec<_>>(), held, "add the module to ROUTES in tests/src/template.rs");
+}
+
+#[test]
+fn the_gateway_may_call_each_function_that_it_routes_to() {
+    let template = template();
+    let permitted: BTreeSet<&str> = template
+        .resources("AWS::Lambda::Permission")
+        .into_values()
+        .filter(|permission| permission["Principal"] == "apigateway.amazonaws.com")
+        .map(|permission| target(&permission["FunctionName"]))
+        .collect();
+    let routed = ROUTES.iter().map(|(folder, _)| camel(folder)).chain(["Authorizer".to_owned()]);
+    for function in routed {
+        assert!(permitted.contains(function.as_str()), "add an AWS::Lambda::Permission for {function}");
+    }
+}
+
+// --- functions and what they may do -------------------------------------------------------------------
+
+#[test]
+fn each_folder_of_functions_has_its_resource_and_each_resource_its_folder() {
+    let template = template();
+    let mut resources: BTreeMap<String, &str> = template
+        .functions()
+        .into_iter()
+        .map(|(id, properties)| (words(&properties["CodeUri"]).to_owned(), id))
+        .collect();
+    for folder in functions() {
+        let code = format!("../target/lambda/{folder}/bootstrap.zip");
+        let id = resources.remove(&code);
+        assert_eq!(
+            id,
+            Some(camel(&folder).as_str()),
+            "add infra/template.yaml function {} with CodeUri: {code}",
+            camel(&folder)
+        );
+        let properties = template.properties(&camel(&folder));
+        assert_eq!(words(&properties["FunctionName"]), format!("{STACK}-{folder}"));
+    }
+    assert!(resources.is_empty(), "add a folder to functions/, or delete these: {resources:?}");
+}
+
+#[test]
+fn each_function_has_a_role_and_logs_of_its_own() {
+    let template = template();
+    let mut roles = BTreeSet::new();
+    for (id, properties) in template.functions() {
+        assert_eq!(target(&properties["Role"]), format!("{id}Role"), "{id}: give it a role of its own");
+        assert!(roles.insert(target(&properties["Role"])));
+        let logs = template.properties(target(&properties["LoggingConfig"]["LogGroup"]));
+        let name = words(&properties["FunctionName"]);
+        assert_eq!(words(&logs["LogGroupName"]), format!("/aws/lambda/{name}"), "{id}");
+        assert!(logs["RetentionInDays"].is_object(), "{id}: its logs must not stay for ever");
+    }
+    let all: BTreeSet<&str> = template.resources("AWS::IAM::Role").into_keys().collect();
+    assert_eq!(all, roles, "a role is a function's");
+}
+
+/// Every statement of every policy, with whose it is.
+fn statements(template: &Template) -> Vec<(&str, &Value)> {
+    let inline = template.resources("AWS::IAM::Role").into_iter().flat_map(|(id, role)| {
+        let policies = role["Policies"].as_array().into_iter().flatten();
+        policies.map(move |policy| (id, policy))
+    });
+    let managed = template.resources("AWS::IAM::ManagedPolicy");
+    let named = template.resources("AWS::IAM::Policy");
+    inline
+        .chain(managed)
+        .chain(named)
+        .flat_map(|(id, policy)| {
+            list(&policy["PolicyDocument"]["Statement"]).into_iter().map(move |statement| (id, statement))
+        })
+        .collect()
+}
+
+#[test]
+fn policies_name_their_resources_and_their_actions() {
+    /// Actions that know no resources, and wildcards that name what they must; each with its reason.
+    const EVERYWHERE: [(&str, &str); 2] = [
+        ("xray:PutTraceSegments", "X-Ray knows no resources"),
+        ("xray:PutTelemetryRecords", "X-Ray knows no resources"),
+    ];
+    const WILDCARDS: [(&str, &str); 1] =
+        [("sqs:SendMessage*", "AWS asks for SendMessage, the local cloud for SendMessageBatch")];
+    let template = template();
+    let statements = statements(&template);
+    assert!(statements.len() > 10, "policies are not read as they should be");
+    for (id, statement) in statements {
+        assert_eq!(statement["Effect"], "Allow", "{id}");
+        let actions: Vec<&str> = list(&statement["Action"]).into_iter().map(words).collect();
+        for action in &actions {
+            let documented = WILDCARDS.iter().any(|(known, _)| known == action);
+            assert!(action.contains(':'), "{id}: {action:?} is no action");
+            assert!(documented || !action.contains('*'), "{id}: name the actions meant by {action}");
+        }
+        for resource in list(&statement["Resource"]) {
+            let open = words(resource) == "*";
+            let documented = actions.iter().all(|action| EVERYWHERE.iter().any(|(known, _)| known == action));
+            assert!(!open || documented, "{id}: name the resource of {actions:?}");
+            assert!(open || resource.is_object(), "{id}: take the resource of {actions:?} from the stack");
+        }
+    }
+    for (id, role) in template.resources("AWS::IAM::Role") {
+        for policy in list(&role["ManagedPolicyArns"]) {
+            let own = template.0["Resources"][target(policy)]["Type"] == "AWS::IAM::ManagedPolicy";
+            assert!(own, "{id}: attach policies of this template only, not {policy}");
+        }
+    }
+}
+
+#[test]
+fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
+    let template = template();
+    for (id, statement) in statements(&template) {
+        let reads = list(&statement["Action"]).contains(&&json!("secretsmanager:GetSecretValue"));
+        let one = integrations::ALL.iter().find(|one| id == format!("Deliver{}Role", camel(one.id)));
+        match (reads, one) {
+            (false, _) => {}
+            (true, Some(one)) => {
+                let name = rows::Registration::secret_name("*", one.id, "*");
+                let name = name.split_once("/*").unwrap().0;
+                let resource = words(&statement["Resource"]);
+                assert!(
+                    resource.ends_with(&format!(":secret:{STACK}/{name}/*")),
+                    "{id}: let it read {STACK}/{name}/* only, not {resource}"
+                );
+            }
+            (true, None) => panic!("{id}: only a delivery function reads secrets"),
+        }
+    }
+}
+
+#[test]
+fn a_function_finds_the_variables_that_it_needs_and_the_code_reads_all_of_them() {
+    let template = template();
+    let variables = |properties: &Value| {
+        properties["Environment"]["Variables"].as_object().cloned().unwrap_or_default()
+    };
+    let shared = variables(&template.0["Globals"]["Function"]);
+    let mut sources = String::new();
+    for path in files(&root().join("shared/aws/src"), &["rs"]) {
+        sources.push_str(&fs::read_to_string(path).unwrap());
+    }
+    for (id, properties) in template.functions() {
+        let mut all = shared.clone();
+        all.extend(variables(properties));
+        let settings = aws::Settings::from_env(|name| match name {
+            // Lambda sets these itself.
+            "AWS_REGION" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" | "AWS_SESSION_TOKEN" => {
+                Some("set".to_owned())
+            }
+            _ => all.get(name).map(ToString::to_string),
+        });
+        assert!(settings.is_ok(), "{id}: set it in infra/template.yaml: {}", settings.err().unwrap());
+        for (name, value) in &all {
+            assert!(
+                sources.contains(&format!("\"{name}\"")),
+                "{id}: delete the variable {name}, which nobody reads"
+            );
+            // The local cloud starts no function with a number.
+            assert!(value.is_object() || value.is_string(), "{id}: write {name} in quotes");
+        }
+    }
+}
+
+#[test]
+fn loopback_is_for_delivery_functions_in_local_mode_alone() {
+    let template = template();
+    for (id, properties) in template.functions() {
+        let loopback = &properties["Environment"]["Variables"]["ALLOW_LOOPBACK"];
+        if id.starts_with("Deliver") && id != "Deliveries" {
+            assert_eq!(target(loopback), "LocalMode", "{id}: write ALLOW_LOOPBACK: !Ref LocalMode");
+        } else {
+            assert!(loopback.is_null(), "{id}: delete ALLOW_LOOPBACK: it sends to no third party");
+        }
+    }
+    assert_eq!(template.0["Parameters"]["LocalMode"]["Default"], "false");
+    assert!(template.0["Globals"]["Function"]["Environment"]["Variables"]["ALLOW_LOOPBACK"].is_null());
+}
+
+#[test]
+fn rows_and_bytes_are_kept_as_long_as_the_parameter_says_and_bytes_a_week_longer() {
+    let template = template();
+    let parameter = &template.0["Parameters"]["RetentionDays"];
+    let days: u64 = template.number(&parameter["Default"]);
+    assert_eq!(days * 86400, pipeline::schedule::RETENTION.as_secs(), "the default is the code's own");
+    for allowed in list(&parameter["AllowedValues"]) {
+        let bytes = &template.0["Mappings"]["Retention"][words(allowed)]["BytesDays"];
+        assert_eq!(template.number(bytes), template.number(allowed) + 7, "Retention {allowed}");
+    }
+}
