@@ -39,7 +39,9 @@ fn written_out(yaml: Yaml) -> Value {
         Yaml::Sequence(all) => all.into_iter().map(written_out).collect(),
         Yaml::Mapping(all) => {
             let pairs = all.into_iter().map(|(key, value)| {
-                let Yaml::String(key) = key else { panic!("write the key {key:?} in quotes") };
+                let Yaml::String(key) = key else {
+                    panic!("write the key {key:?} in quotes")
+                };
                 (key, written_out(value))
             });
             Value::Object(pairs.collect())
@@ -70,8 +72,13 @@ impl Template {
 
     /// A number as it stands, in quotes, or in a mapping.
     fn number(&self, value: &Value) -> u64 {
-        if let [map, key, name] = &value["Fn::FindInMap"].as_array().map_or(&[][..], Vec::as_slice) {
-            let key = key["Ref"].as_str().map_or(key, |parameter| &self.0["Parameters"][parameter]["Default"]);
+        if let [map, key, name] = &value["Fn::FindInMap"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice)
+        {
+            let key = key["Ref"]
+                .as_str()
+                .map_or(key, |parameter| &self.0["Parameters"][parameter]["Default"]);
             let text = |part: &Value| part.as_str().unwrap_or_default().to_owned();
             return self.number(&self.0["Mappings"][text(map)][text(key)][text(name)]);
         }
@@ -82,17 +89,24 @@ impl Template {
 
 /// The resource that a value names: `!Ref A`, `!GetAtt A.Arn`.
 fn target(value: &Value) -> &str {
-    let attribute = value["Fn::GetAtt"].as_str().and_then(|text| text.split('.').next());
+    let attribute = value["Fn::GetAtt"]
+        .as_str()
+        .and_then(|text| text.split('.').next());
     value["Ref"].as_str().or(attribute).unwrap_or_default()
 }
 
 /// The text of a value, with or without `!Sub`.
 fn words(value: &Value) -> &str {
-    value["Fn::Sub"].as_str().or(value.as_str()).unwrap_or_default()
+    value["Fn::Sub"]
+        .as_str()
+        .or(value.as_str())
+        .unwrap_or_default()
 }
 
 fn list(value: &Value) -> Vec<&Value> {
-    value.as_array().map_or_else(|| vec![value], |all| all.iter().collect())
+    value
+        .as_array()
+        .map_or_else(|| vec![value], |all| all.iter().collect())
 }
 
 // --- integrations -------------------------------------------------------------------------------------
@@ -108,15 +122,26 @@ pub struct Block {
 pub fn blocks() -> BTreeMap<String, Block> {
     let text = text();
     let lines: Vec<&str> = text.lines().collect();
-    let headings: Vec<usize> =
-        (0..lines.len()).filter(|number| lines[*number].starts_with("  # -----")).collect();
+    let headings: Vec<usize> = (0..lines.len())
+        .filter(|number| lines[*number].starts_with("  # -----"))
+        .collect();
     let ends = headings.iter().copied().skip(1).chain([lines.len()]);
     headings
         .iter()
         .zip(ends)
         .filter_map(|(begin, end)| {
-            let id = lines[*begin].split_once("Integration: ")?.1.trim().to_owned();
-            Some((id, Block { lines: *begin..end, text: lines[*begin..end].join("\n") }))
+            let id = lines[*begin]
+                .split_once("Integration: ")?
+                .1
+                .trim()
+                .to_owned();
+            Some((
+                id,
+                Block {
+                    lines: *begin..end,
+                    text: lines[*begin..end].join("\n"),
+                },
+            ))
         })
         .collect()
 }
@@ -133,7 +158,8 @@ fn the_blocks_of_integrations_differ_in_their_ids_alone() {
                 .replace(&format!("Integration: {id}"), "Integration: <id>")
                 .replace("[Pace, Notifications,", "[Pace, Materials,");
             let lines = text.lines().map(|line| {
-                let words = line.split_inclusive(|letter: char| !letter.is_alphanumeric() && letter != '-');
+                let words =
+                    line.split_inclusive(|letter: char| !letter.is_alphanumeric() && letter != '-');
                 words.map(|word| replaced(word, &id)).collect::<String>()
             });
             // The comment below the heading says what this one is for.
@@ -147,18 +173,31 @@ fn the_blocks_of_integrations_differ_in_their_ids_alone() {
     let (first, expected) = alike.first_key_value().unwrap();
     for (id, lines) in &alike {
         for (number, (line, expected)) in lines.iter().zip(expected).enumerate() {
-            assert_eq!(line, expected, "line {number} of the block of {id}: write it as {first} has it");
+            assert_eq!(
+                line, expected,
+                "line {number} of the block of {id}: write it as {first} has it"
+            );
         }
-        assert_eq!(lines.len(), expected.len(), "the blocks of {id} and {first}: make them equally long");
+        assert_eq!(
+            lines.len(),
+            expected.len(),
+            "the blocks of {id} and {first}: make them equally long"
+        );
     }
 }
 
 /// A word that is the id, or ends or begins with it.
 fn replaced(word: &str, id: &str) -> String {
-    let (bare, end) = word.split_at(word.trim_end_matches(|end: char| !end.is_alphanumeric()).len());
+    let (bare, end) = word.split_at(
+        word.trim_end_matches(|end: char| !end.is_alphanumeric())
+            .len(),
+    );
     let bare = match bare {
         bare if bare == id => "<id>".to_owned(),
-        bare => match (bare.strip_suffix(&format!("-{id}")), bare.strip_prefix(&format!("-{id}"))) {
+        bare => match (
+            bare.strip_suffix(&format!("-{id}")),
+            bare.strip_prefix(&format!("-{id}")),
+        ) {
             (Some(before), _) => format!("{before}-<id>"),
             (None, Some(after)) => format!("-<id>{after}"),
             (None, None) => bare.to_owned(),
@@ -203,16 +242,29 @@ fn deadline_timeout_lease_and_visibility_are_those_of_the_code() {
 fn a_queue_and_its_function_have_the_names_that_the_code_makes_of_the_id() {
     let template = template();
     let prefix = &template.0["Globals"]["Function"]["Environment"]["Variables"]["QUEUE_URL_PREFIX"];
-    assert!(words(prefix).ends_with(&format!("/{STACK}-")), "QUEUE_URL_PREFIX: end it with the stack's name");
+    assert!(
+        words(prefix).ends_with(&format!("/{STACK}-")),
+        "QUEUE_URL_PREFIX: end it with the stack's name"
+    );
     for one in integrations::ALL {
         let (id, camel) = (one.id, camel(one.id));
         let (queue, function) = (format!("{camel}Queue"), format!("Deliver{camel}"));
-        assert_eq!(words(&template.properties(&queue)["QueueName"]), format!("{STACK}-{id}"));
+        assert_eq!(
+            words(&template.properties(&queue)["QueueName"]),
+            format!("{STACK}-{id}")
+        );
         let properties = template.properties(&function);
-        assert_eq!(words(&properties["FunctionName"]), format!("{STACK}-deliver-{id}"));
+        assert_eq!(
+            words(&properties["FunctionName"]),
+            format!("{STACK}-deliver-{id}")
+        );
         let sources: Vec<&Value> = properties["Events"].as_object().unwrap().values().collect();
         assert_eq!(sources.len(), 1, "{function}: its queue alone wakes it");
-        assert_eq!(target(&sources[0]["Properties"]["Queue"]), queue, "{function}: wake it by its own queue");
+        assert_eq!(
+            target(&sources[0]["Properties"]["Queue"]),
+            queue,
+            "{function}: wake it by its own queue"
+        );
     }
 }
 
@@ -223,11 +275,20 @@ fn a_message_received_five_times_goes_to_dead_letters_which_are_kept_longer() {
     let reconciler = template.number(&template.properties("Reconciler")["Timeout"]);
     let mappings = template.resources("AWS::Lambda::EventSourceMapping");
     let mut letters = BTreeSet::new();
-    for (id, queue) in queues.iter().filter(|(_, queue)| queue["RedrivePolicy"].is_object()) {
+    for (id, queue) in queues
+        .iter()
+        .filter(|(_, queue)| queue["RedrivePolicy"].is_object())
+    {
         let redrive = &queue["RedrivePolicy"];
-        assert_eq!(redrive["maxReceiveCount"], 5, "{id}: write maxReceiveCount: 5");
+        assert_eq!(
+            redrive["maxReceiveCount"], 5,
+            "{id}: write maxReceiveCount: 5"
+        );
         let dead = target(&redrive["deadLetterTargetArn"]);
-        assert!(letters.insert(dead), "{id}: give it dead letters of its own");
+        assert!(
+            letters.insert(dead),
+            "{id}: give it dead letters of its own"
+        );
         let kept = |queue: &Value| template.number(&queue["MessageRetentionPeriod"]);
         let dead_queue = template.properties(dead);
         assert!(
@@ -239,12 +300,21 @@ fn a_message_received_five_times_goes_to_dead_letters_which_are_kept_longer() {
             "{dead}: write a VisibilityTimeout of six times the reconciler's timeout"
         );
         let taken = mappings.values().any(|mapping| {
-            target(&mapping["EventSourceArn"]) == dead && target(&mapping["FunctionName"]) == "Reconciler"
+            target(&mapping["EventSourceArn"]) == dead
+                && target(&mapping["FunctionName"]) == "Reconciler"
         });
         assert!(taken, "{dead}: add an EventSourceMapping to the reconciler");
     }
-    assert_eq!(letters.len(), integrations::ALL.len(), "give each integration's queue a RedrivePolicy");
-    assert_eq!(queues.len(), 2 * letters.len(), "a queue is an integration's, or its dead letters");
+    assert_eq!(
+        letters.len(),
+        integrations::ALL.len(),
+        "give each integration's queue a RedrivePolicy"
+    );
+    assert_eq!(
+        queues.len(),
+        2 * letters.len(),
+        "a queue is an integration's, or its dead letters"
+    );
 }
 
 #[test]
@@ -253,7 +323,9 @@ fn every_queue_is_answered_in_part() {
     let functions = template.functions();
     let events = functions.iter().flat_map(|(id, function)| {
         let events = function["Events"].as_object().into_iter().flatten();
-        events.filter(|(_, event)| event["Type"] == "SQS").map(move |(_, event)| (*id, &event["Properties"]))
+        events
+            .filter(|(_, event)| event["Type"] == "SQS")
+            .map(move |(_, event)| (*id, &event["Properties"]))
     });
     let mappings = template.resources("AWS::Lambda::EventSourceMapping");
     let all: Vec<(&str, &Value)> = events.chain(mappings).collect();
@@ -264,7 +336,10 @@ fn every_queue_is_answered_in_part() {
             json!(["ReportBatchItemFailures"]),
             "{id}: write FunctionResponseTypes: [ReportBatchItemFailures], or one record takes its batch along"
         );
-        assert!(template.number(&mapping["BatchSize"]) <= 10, "{id}: a batch has at most ten messages");
+        assert!(
+            template.number(&mapping["BatchSize"]) <= 10,
+            "{id}: a batch has at most ten messages"
+        );
     }
 }
 
@@ -275,7 +350,10 @@ fn key(properties: &Value) -> Vec<(String, String)> {
         let text = |name: &str| part[name].as_str().unwrap_or_default().to_owned();
         (text("AttributeName"), text("KeyType"))
     };
-    list(&properties["KeySchema"]).into_iter().map(part).collect()
+    list(&properties["KeySchema"])
+        .into_iter()
+        .map(part)
+        .collect()
 }
 
 fn hash_and_range(hash: &str, range: &str) -> Vec<(String, String)> {
@@ -295,20 +373,37 @@ fn the_table_has_the_keys_and_indexes_of_the_code() {
         let (hash, range) = index.attributes();
         (index.name(), hash_and_range(hash, range))
     });
-    assert_eq!(indexes, expected.collect(), "write the indexes as platform::Index has them");
+    assert_eq!(
+        indexes,
+        expected.collect(),
+        "write the indexes as platform::Index has them"
+    );
     let defined: BTreeMap<&str, &str> = list(&table["AttributeDefinitions"])
         .into_iter()
-        .map(|one| (one["AttributeName"].as_str().unwrap(), one["AttributeType"].as_str().unwrap()))
+        .map(|one| {
+            (
+                one["AttributeName"].as_str().unwrap(),
+                one["AttributeType"].as_str().unwrap(),
+            )
+        })
         .collect();
-    let keys = Index::ALL.into_iter().flat_map(|index| <[&str; 2]>::from(index.attributes()));
+    let keys = Index::ALL
+        .into_iter()
+        .flat_map(|index| <[&str; 2]>::from(index.attributes()));
     let keys: BTreeMap<&str, &str> = keys.chain(["pk", "sk"]).map(|name| (name, "S")).collect();
-    assert_eq!(defined, keys, "define the attributes that are keys, and no other (AWS refuses those)");
+    assert_eq!(
+        defined, keys,
+        "define the attributes that are keys, and no other (AWS refuses those)"
+    );
 }
 
 #[test]
 fn rows_expire_by_the_attribute_that_the_code_writes() {
     let expected = json!({ "AttributeName": "expires_at", "Enabled": true });
-    assert_eq!(template().properties("Table")["TimeToLiveSpecification"], expected);
+    assert_eq!(
+        template().properties("Table")["TimeToLiveSpecification"],
+        expected
+    );
     // A row that may be forgotten has it, as a number of seconds.
     let memory = pipeline::memory::Memory::default();
     let row = rows::Received {
@@ -318,8 +413,15 @@ fn rows_expire_by_the_attribute_that_the_code_writes() {
         created_at: pipeline::Timestamp::from_millis(1_767_322_445_000),
     };
     let (write, _) = rows::put(&memory, &row, pipeline::platform::Expect::Absent);
-    let pipeline::platform::Write::Put { item, .. } = write else { panic!("a put is a put") };
-    assert!(item["expires_at"].as_u64().is_some_and(|at| at > 1_767_322_445), "{item:?}");
+    let pipeline::platform::Write::Put { item, .. } = write else {
+        panic!("a put is a put")
+    };
+    assert!(
+        item["expires_at"]
+            .as_u64()
+            .is_some_and(|at| at > 1_767_322_445),
+        "{item:?}"
+    );
 }
 
 // --- the API ------------------------------------------------------------------------------------------
@@ -338,10 +440,15 @@ fn the_routes_of_the_template_are_those_of_the_code() {
     let mut found: BTreeMap<String, String> = BTreeMap::new();
     for (id, route) in template.resources("AWS::ApiGatewayV2::Route") {
         let key = words(&route["RouteKey"]).to_owned();
-        let integration = words(&route["Target"]).trim_start_matches("integrations/${").trim_end_matches('}');
+        let integration = words(&route["Target"])
+            .trim_start_matches("integrations/${")
+            .trim_end_matches('}');
         let integration = template.properties(integration);
         assert_eq!(integration["IntegrationType"], "AWS_PROXY", "{id}");
-        assert_eq!(integration["PayloadFormatVersion"], "2.0", "{id}: the functions read payload format 2.0");
+        assert_eq!(
+            integration["PayloadFormatVersion"], "2.0",
+            "{id}: the functions read payload format 2.0"
+        );
         let function = target(&integration["IntegrationUri"]).to_owned();
         assert_eq!(
             (&route["AuthorizationType"], target(&route["AuthorizerId"])),
@@ -349,7 +456,10 @@ fn the_routes_of_the_template_are_those_of_the_code() {
             "{id}: put {key} behind the authorizer"
         );
         let second = found.insert(key.clone(), function);
-        assert_eq!(second, None, "{id}: {key} stands in infra/template.yaml twice");
+        assert_eq!(
+            second, None,
+            "{id}: {key} stands in infra/template.yaml twice"
+        );
     }
     for (folder, routes) in ROUTES {
         for route in routes {
@@ -363,17 +473,27 @@ fn the_routes_of_the_template_are_those_of_the_code() {
             );
         }
     }
-    assert!(found.is_empty(), "take these out of infra/template.yaml, or add them to ROUTES: {found:?}");
+    assert!(
+        found.is_empty(),
+        "take these out of infra/template.yaml, or add them to ROUTES: {found:?}"
+    );
 }
 
 #[test]
 fn every_module_of_routes_is_held_against_the_template() {
-    let modules = files(&root().join("shared/pipeline/src/api"), &["rs"]).into_iter().filter_map(|path| {
-        let text = fs::read_to_string(&path).unwrap();
-        text.contains("pub const ROUTES").then(|| path.file_stem().unwrap().to_str().unwrap().to_owned())
-    });
+    let modules = files(&root().join("shared/pipeline/src/api"), &["rs"])
+        .into_iter()
+        .filter_map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            text.contains("pub const ROUTES")
+                .then(|| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        });
     let held: Vec<&str> = ROUTES.iter().map(|(folder, _)| *folder).collect();
-    assert_eq!(modules.collect::<Vec<_>>(), held, "add the module to ROUTES in tests/src/template.rs");
+    assert_eq!(
+        modules.collect::<Vec<_>>(),
+        held,
+        "add the module to ROUTES in tests/src/template.rs"
+    );
 }
 
 #[test]
@@ -385,9 +505,15 @@ fn the_gateway_may_call_each_function_that_it_routes_to() {
         .filter(|permission| permission["Principal"] == "apigateway.amazonaws.com")
         .map(|permission| target(&permission["FunctionName"]))
         .collect();
-    let routed = ROUTES.iter().map(|(folder, _)| camel(folder)).chain(["Authorizer".to_owned()]);
+    let routed = ROUTES
+        .iter()
+        .map(|(folder, _)| camel(folder))
+        .chain(["Authorizer".to_owned()]);
     for function in routed {
-        assert!(permitted.contains(function.as_str()), "add an AWS::Lambda::Permission for {function}");
+        assert!(
+            permitted.contains(function.as_str()),
+            "add an AWS::Lambda::Permission for {function}"
+        );
     }
 }
 
@@ -411,9 +537,15 @@ fn each_folder_of_functions_has_its_resource_and_each_resource_its_folder() {
             camel(&folder)
         );
         let properties = template.properties(&camel(&folder));
-        assert_eq!(words(&properties["FunctionName"]), format!("{STACK}-{folder}"));
+        assert_eq!(
+            words(&properties["FunctionName"]),
+            format!("{STACK}-{folder}")
+        );
     }
-    assert!(resources.is_empty(), "add a folder to functions/, or delete these: {resources:?}");
+    assert!(
+        resources.is_empty(),
+        "add a folder to functions/, or delete these: {resources:?}"
+    );
 }
 
 #[test]
@@ -421,12 +553,23 @@ fn each_function_has_a_role_and_logs_of_its_own() {
     let template = template();
     let mut roles = BTreeSet::new();
     for (id, properties) in template.functions() {
-        assert_eq!(target(&properties["Role"]), format!("{id}Role"), "{id}: give it a role of its own");
+        assert_eq!(
+            target(&properties["Role"]),
+            format!("{id}Role"),
+            "{id}: give it a role of its own"
+        );
         assert!(roles.insert(target(&properties["Role"])));
         let logs = template.properties(target(&properties["LoggingConfig"]["LogGroup"]));
         let name = words(&properties["FunctionName"]);
-        assert_eq!(words(&logs["LogGroupName"]), format!("/aws/lambda/{name}"), "{id}");
-        assert!(logs["RetentionInDays"].is_object(), "{id}: its logs must not stay for ever");
+        assert_eq!(
+            words(&logs["LogGroupName"]),
+            format!("/aws/lambda/{name}"),
+            "{id}"
+        );
+        assert!(
+            logs["RetentionInDays"].is_object(),
+            "{id}: its logs must not stay for ever"
+        );
     }
     let all: BTreeSet<&str> = template.resources("AWS::IAM::Role").into_keys().collect();
     assert_eq!(all, roles, "a role is a function's");
@@ -434,17 +577,22 @@ fn each_function_has_a_role_and_logs_of_its_own() {
 
 /// Every statement of every policy, with whose it is.
 fn statements(template: &Template) -> Vec<(&str, &Value)> {
-    let inline = template.resources("AWS::IAM::Role").into_iter().flat_map(|(id, role)| {
-        let policies = role["Policies"].as_array().into_iter().flatten();
-        policies.map(move |policy| (id, policy))
-    });
+    let inline = template
+        .resources("AWS::IAM::Role")
+        .into_iter()
+        .flat_map(|(id, role)| {
+            let policies = role["Policies"].as_array().into_iter().flatten();
+            policies.map(move |policy| (id, policy))
+        });
     let managed = template.resources("AWS::IAM::ManagedPolicy");
     let named = template.resources("AWS::IAM::Policy");
     inline
         .chain(managed)
         .chain(named)
         .flat_map(|(id, policy)| {
-            list(&policy["PolicyDocument"]["Statement"]).into_iter().map(move |statement| (id, statement))
+            list(&policy["PolicyDocument"]["Statement"])
+                .into_iter()
+                .map(move |statement| (id, statement))
         })
         .collect()
 }
@@ -456,30 +604,49 @@ fn policies_name_their_resources_and_their_actions() {
         ("xray:PutTraceSegments", "X-Ray knows no resources"),
         ("xray:PutTelemetryRecords", "X-Ray knows no resources"),
     ];
-    const WILDCARDS: [(&str, &str); 1] =
-        [("sqs:SendMessage*", "AWS asks for SendMessage, the local cloud for SendMessageBatch")];
+    const WILDCARDS: [(&str, &str); 1] = [(
+        "sqs:SendMessage*",
+        "AWS asks for SendMessage, the local cloud for SendMessageBatch",
+    )];
     let template = template();
     let statements = statements(&template);
-    assert!(statements.len() > 10, "policies are not read as they should be");
+    assert!(
+        statements.len() > 10,
+        "policies are not read as they should be"
+    );
     for (id, statement) in statements {
         assert_eq!(statement["Effect"], "Allow", "{id}");
         let actions: Vec<&str> = list(&statement["Action"]).into_iter().map(words).collect();
         for action in &actions {
             let documented = WILDCARDS.iter().any(|(known, _)| known == action);
             assert!(action.contains(':'), "{id}: {action:?} is no action");
-            assert!(documented || !action.contains('*'), "{id}: name the actions meant by {action}");
+            assert!(
+                documented || !action.contains('*'),
+                "{id}: name the actions meant by {action}"
+            );
         }
         for resource in list(&statement["Resource"]) {
             let open = words(resource) == "*";
-            let documented = actions.iter().all(|action| EVERYWHERE.iter().any(|(known, _)| known == action));
-            assert!(!open || documented, "{id}: name the resource of {actions:?}");
-            assert!(open || resource.is_object(), "{id}: take the resource of {actions:?} from the stack");
+            let documented = actions
+                .iter()
+                .all(|action| EVERYWHERE.iter().any(|(known, _)| known == action));
+            assert!(
+                !open || documented,
+                "{id}: name the resource of {actions:?}"
+            );
+            assert!(
+                open || resource.is_object(),
+                "{id}: take the resource of {actions:?} from the stack"
+            );
         }
     }
     for (id, role) in template.resources("AWS::IAM::Role") {
         for policy in list(&role["ManagedPolicyArns"]) {
             let own = template.0["Resources"][target(policy)]["Type"] == "AWS::IAM::ManagedPolicy";
-            assert!(own, "{id}: attach policies of this template only, not {policy}");
+            assert!(
+                own,
+                "{id}: attach policies of this template only, not {policy}"
+            );
         }
     }
 }
@@ -489,7 +656,9 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
     let template = template();
     for (id, statement) in statements(&template) {
         let reads = list(&statement["Action"]).contains(&&json!("secretsmanager:GetSecretValue"));
-        let one = integrations::ALL.iter().find(|one| id == format!("Deliver{}Role", camel(one.id)));
+        let one = integrations::ALL
+            .iter()
+            .find(|one| id == format!("Deliver{}Role", camel(one.id)));
         match (reads, one) {
             (false, _) => {}
             (true, Some(one)) => {
@@ -510,7 +679,10 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
 fn a_function_finds_the_variables_that_it_needs_and_the_code_reads_all_of_them() {
     let template = template();
     let variables = |properties: &Value| {
-        properties["Environment"]["Variables"].as_object().cloned().unwrap_or_default()
+        properties["Environment"]["Variables"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default()
     };
     let shared = variables(&template.0["Globals"]["Function"]);
     let mut sources = String::new();
@@ -527,14 +699,21 @@ fn a_function_finds_the_variables_that_it_needs_and_the_code_reads_all_of_them()
             }
             _ => all.get(name).map(ToString::to_string),
         });
-        assert!(settings.is_ok(), "{id}: set it in infra/template.yaml: {}", settings.err().unwrap());
+        assert!(
+            settings.is_ok(),
+            "{id}: set it in infra/template.yaml: {}",
+            settings.err().unwrap()
+        );
         for (name, value) in &all {
             assert!(
                 sources.contains(&format!("\"{name}\"")),
                 "{id}: delete the variable {name}, which nobody reads"
             );
             // The local cloud starts no function with a number.
-            assert!(value.is_object() || value.is_string(), "{id}: write {name} in quotes");
+            assert!(
+                value.is_object() || value.is_string(),
+                "{id}: write {name} in quotes"
+            );
         }
     }
 }
@@ -545,13 +724,22 @@ fn loopback_is_for_delivery_functions_in_local_mode_alone() {
     for (id, properties) in template.functions() {
         let loopback = &properties["Environment"]["Variables"]["ALLOW_LOOPBACK"];
         if id.starts_with("Deliver") && id != "Deliveries" {
-            assert_eq!(target(loopback), "LocalMode", "{id}: write ALLOW_LOOPBACK: !Ref LocalMode");
+            assert_eq!(
+                target(loopback),
+                "LocalMode",
+                "{id}: write ALLOW_LOOPBACK: !Ref LocalMode"
+            );
         } else {
-            assert!(loopback.is_null(), "{id}: delete ALLOW_LOOPBACK: it sends to no third party");
+            assert!(
+                loopback.is_null(),
+                "{id}: delete ALLOW_LOOPBACK: it sends to no third party"
+            );
         }
     }
     assert_eq!(template.0["Parameters"]["LocalMode"]["Default"], "false");
-    assert!(template.0["Globals"]["Function"]["Environment"]["Variables"]["ALLOW_LOOPBACK"].is_null());
+    assert!(
+        template.0["Globals"]["Function"]["Environment"]["Variables"]["ALLOW_LOOPBACK"].is_null()
+    );
 }
 
 #[test]
@@ -559,9 +747,17 @@ fn rows_and_bytes_are_kept_as_long_as_the_parameter_says_and_bytes_a_week_longer
     let template = template();
     let parameter = &template.0["Parameters"]["RetentionDays"];
     let days: u64 = template.number(&parameter["Default"]);
-    assert_eq!(days * 86400, pipeline::schedule::RETENTION.as_secs(), "the default is the code's own");
+    assert_eq!(
+        days * 86400,
+        pipeline::schedule::RETENTION.as_secs(),
+        "the default is the code's own"
+    );
     for allowed in list(&parameter["AllowedValues"]) {
         let bytes = &template.0["Mappings"]["Retention"][words(allowed)]["BytesDays"];
-        assert_eq!(template.number(bytes), template.number(allowed) + 7, "Retention {allowed}");
+        assert_eq!(
+            template.number(bytes),
+            template.number(allowed) + 7,
+            "Retention {allowed}"
+        );
     }
 }
