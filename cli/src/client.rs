@@ -247,7 +247,8 @@ impl Client {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
-            let wanted = (limit - items.len()).min(100).to_string();
+            // Whole pages: a filter may leave a page with few items or none.
+            let wanted = limit.clamp(20, 100).to_string();
             let page_query: Vec<_> = query
                 .iter()
                 .copied()

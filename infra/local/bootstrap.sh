@@ -5,7 +5,7 @@
 set -eu
 
 environment=$1/env
-if [ -n "${CHAINLOOP_TOKEN:-}" ]; then exit 0; fi
+if grep -q "^export CHAINLOOP_TOKEN=" "$environment"; then exit 0; fi
 # A token that was made and not kept is lost: make another.
 token=$(chainloop bootstrap --new-token)
 echo "$token" >>"$environment"

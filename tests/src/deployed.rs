@@ -25,7 +25,10 @@ fn given(name: &str) -> String {
 
 /// Runs `chainloop` with these words.
 fn chainloop(words: &[&str]) -> Output {
-    Command::new(given("CHAINLOOP")).args(words).output().unwrap()
+    Command::new(given("CHAINLOOP"))
+        .args(words)
+        .output()
+        .unwrap()
 }
 
 /// Runs `chainloop`, which must succeed, and reads what it says as JSON.
@@ -37,15 +40,26 @@ fn ask(words: &[&str]) -> Value {
 fn ask_alone(words: &[&str]) -> Value {
     let output = chainloop(&[words, &["-o", "json", "-y"]].concat());
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "chainloop {}: {error}", words.join(" "));
+    assert!(
+        output.status.success(),
+        "chainloop {}: {error}",
+        words.join(" ")
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Runs `chainloop`, which must fail, and gives its exit code and what it says.
 fn fail(words: &[&str]) -> (i32, String) {
     let output = chainloop(words);
-    assert!(!output.status.success(), "chainloop {} did not fail", words.join(" "));
-    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    assert!(
+        !output.status.success(),
+        "chainloop {} did not fail",
+        words.join(" ")
+    );
+    (
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 /// A folder and names of this test's own, so that tests run side by side in one organization.
@@ -57,9 +71,14 @@ struct Case {
 
 impl Case {
     fn new(name: &'static str) -> Self {
-        let directory = std::env::temp_dir().join(format!("chainloop-{}-{name}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("chainloop-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        Self { name, directory, run: 0 }
+        Self {
+            name,
+            directory,
+            run: 0,
+        }
     }
 
     fn workflow(&self) -> String {
@@ -74,13 +93,29 @@ impl Case {
 
     fn register_webhook(&self, receiver: &Receiver) {
         let url = format!("url={}", receiver.url());
-        ask(&["integration", "registered", "add", "webhook", "--name", self.name, "--opt", &url]);
+        ask(&[
+            "integration",
+            "registered",
+            "add",
+            "webhook",
+            "--name",
+            self.name,
+            "--opt",
+            &url,
+        ]);
     }
 
     fn attach(&self, options: &[&str]) -> Value {
         let workflow = self.workflow();
-        let words =
-            ["integration", "attached", "add", "--workflow", &workflow, "--integration", self.name];
+        let words = [
+            "integration",
+            "attached",
+            "add",
+            "--workflow",
+            &workflow,
+            "--integration",
+            self.name,
+        ];
         ask(&[&words[..], options].concat())
     }
 
@@ -88,25 +123,48 @@ impl Case {
     fn attestation(&mut self) -> String {
         self.run += 1;
         let sbom = self.file("sbom.cdx.json", SBOM);
-        let path = self.directory.join(format!("attestation-{}.json", self.run));
+        let path = self
+            .directory
+            .join(format!("attestation-{}.json", self.run));
         let path = path.to_str().unwrap().to_owned();
         let output = chainloop(&[
-            "attestation", "craft", "--project", "tests", "--workflow", self.name, "--material",
-            &format!("sbom=SBOM_CYCLONEDX_JSON:{sbom}"), &path,
+            "attestation",
+            "craft",
+            "--project",
+            "tests",
+            "--workflow",
+            self.name,
+            "--material",
+            &format!("sbom=SBOM_CYCLONEDX_JSON:{sbom}"),
+            &path,
         ]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         path
     }
 
     /// Pushes with its SBOM, and waits until every delivery is final.
     fn push(&self, attestation: &str) -> Value {
         let sbom = format!("sbom={}", self.directory.join("sbom.cdx.json").display());
-        ask(&["attestation", "push", attestation, "--material", &sbom, "--wait"])
+        ask(&[
+            "attestation",
+            "push",
+            attestation,
+            "--material",
+            &sbom,
+            "--wait",
+        ])
     }
 
     fn deliveries(&self) -> Vec<Value> {
         let workflow = self.workflow();
-        ask(&["delivery", "list", "--workflow", &workflow]).as_array().unwrap().clone()
+        ask(&["delivery", "list", "--workflow", &workflow])
+            .as_array()
+            .unwrap()
+            .clone()
     }
 }
 
@@ -132,12 +190,29 @@ impl Bucket {
     }
 
     async fn keys(&self) -> Vec<String> {
-        let listed = self.client.list_objects_v2().bucket(self.name).send().await.unwrap();
-        listed.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
+        let listed = self
+            .client
+            .list_objects_v2()
+            .bucket(self.name)
+            .send()
+            .await
+            .unwrap();
+        listed
+            .contents()
+            .iter()
+            .map(|object| object.key().unwrap().to_owned())
+            .collect()
     }
 
     async fn object(&self, key: &str) -> Vec<u8> {
-        let answer = self.client.get_object().bucket(self.name).key(key).send().await.unwrap();
+        let answer = self
+            .client
+            .get_object()
+            .bucket(self.name)
+            .key(key)
+            .send()
+            .await
+            .unwrap();
         answer.body.collect().await.unwrap().to_vec()
     }
 
@@ -155,14 +230,19 @@ impl Bucket {
 fn register_guac(name: &str, bucket: &Bucket) {
     let options = bucket.options();
     let options = options.iter().flat_map(|option| ["--opt", option.as_str()]);
-    let words: Vec<&str> =
-        ["integration", "registered", "add", "guac", "--name", name].into_iter().chain(options).collect();
+    let words: Vec<&str> = ["integration", "registered", "add", "guac", "--name", name]
+        .into_iter()
+        .chain(options)
+        .collect();
     ask(&words);
 }
 
 fn states(pushed: &Value) -> Vec<&str> {
     let deliveries = pushed["deliveries"].as_array().unwrap();
-    deliveries.iter().map(|delivery| delivery["state"].as_str().unwrap()).collect()
+    deliveries
+        .iter()
+        .map(|delivery| delivery["state"].as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -173,7 +253,15 @@ async fn an_attestation_with_its_sbom_reaches_a_bucket_and_a_webhook() {
     register_guac("main-job-guac", &bucket);
     case.attach(&["--opt", "send_sbom=true"]);
     let workflow = case.workflow();
-    ask(&["integration", "attached", "add", "--workflow", &workflow, "--integration", "main-job-guac"]);
+    ask(&[
+        "integration",
+        "attached",
+        "add",
+        "--workflow",
+        &workflow,
+        "--integration",
+        "main-job-guac",
+    ]);
     let attestation = case.attestation();
     let pushed = case.push(&attestation);
     assert_eq!(states(&pushed), ["delivered", "delivered"], "{pushed}");
@@ -185,7 +273,10 @@ async fn an_attestation_with_its_sbom_reaches_a_bucket_and_a_webhook() {
     let bytes = std::fs::read(&attestation).unwrap();
     let envelope = attestation::Attestation::parse(&bytes).unwrap().envelope;
     let received = receiver.deliveries();
-    let kinds: Vec<_> = received.iter().map(|request| request.json()["Kind"].clone()).collect();
+    let kinds: Vec<_> = received
+        .iter()
+        .map(|request| request.json()["Kind"].clone())
+        .collect();
     assert_eq!(kinds, ["ATTESTATION", "SBOM_CYCLONEDX_JSON"]);
     let compact: Value = serde_json::from_slice(&envelope.compact()).unwrap();
     assert_eq!(received[0].data()["Envelope"], compact);
@@ -194,7 +285,9 @@ async fn an_attestation_with_its_sbom_reaches_a_bucket_and_a_webhook() {
     let again = case.push(&attestation);
     let ids = |pushed: &Value| -> Vec<String> {
         let deliveries = pushed["deliveries"].as_array().unwrap().iter();
-        let mut ids: Vec<_> = deliveries.map(|delivery| delivery["id"].to_string()).collect();
+        let mut ids: Vec<_> = deliveries
+            .map(|delivery| delivery["id"].to_string())
+            .collect();
         ids.sort();
         ids
     };
@@ -205,35 +298,65 @@ async fn an_attestation_with_its_sbom_reaches_a_bucket_and_a_webhook() {
     let id = pushed["deliveries"][0]["id"].as_str().unwrap();
     let described = ask(&["delivery", "describe", "--id", id]);
     let described = described.as_array().map_or(&described, |list| &list[0]);
-    assert_eq!(described["attempts"].as_array().unwrap().len(), 1, "{described}");
+    assert_eq!(
+        described["attempts"].as_array().unwrap().len(),
+        1,
+        "{described}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn chainloops_own_attestation_and_its_sbom_of_four_megabytes_arrive() {
-    let Some(samples) = samples::directory("chainloops_own_attestation") else { return };
+    let Some(samples) = samples::directory("chainloops_own_attestation") else {
+        return;
+    };
     let (receiver, bucket) = (Receiver::start(), Bucket::new("samples").await);
     let case = Case::new("samples");
     case.register_webhook(&receiver);
     register_guac("samples-guac", &bucket);
-    for (name, options) in
-        [("samples", &["--opt", "send_sbom=true"][..]), ("samples-guac", &["--opt", "attestations=all"])]
-    {
-        let words = ["integration", "attached", "add", "--workflow", "only-sbom", "--project", "foo"];
+    for (name, options) in [
+        ("samples", &["--opt", "send_sbom=true"][..]),
+        ("samples-guac", &["--opt", "attestations=all"]),
+    ] {
+        let words = [
+            "integration",
+            "attached",
+            "add",
+            "--workflow",
+            "only-sbom",
+            "--project",
+            "foo",
+        ];
         ask(&[&words[..], &["--integration", name], options].concat());
     }
     let attestation = samples.join("attestations/chainloop-dsse-dispatcher.json");
     let sbom = samples.join("sboms/cdx-1.4-chainloop-4MB.json");
     let materials =
         ["skynet-sbom", "skynet2-sbom"].map(|name| format!("{name}={}", sbom.display()));
-    let words = ["attestation", "push", attestation.to_str().unwrap(), "--wait"];
+    let words = [
+        "attestation",
+        "push",
+        attestation.to_str().unwrap(),
+        "--wait",
+    ];
     let options = ["--material", &materials[0], "--material", &materials[1]];
     let pushed = ask(&[&words[..], &options[..]].concat());
     assert_eq!(states(&pushed), ["delivered", "delivered"], "{pushed}");
-    assert!(pushed.to_string().contains("33683275"), "Chainloop's own hash of it: {pushed}");
+    assert!(
+        pushed.to_string().contains("33683275"),
+        "Chainloop's own hash of it: {pushed}"
+    );
     let bytes = std::fs::read(&sbom).unwrap();
     let key = format!("chainloop/sboms/{}.cdx.json", Digest::of(&bytes).hex());
-    assert!(bucket.object(&key).await == bytes, "the SBOM is not byte for byte the same");
-    assert_eq!(bucket.keys().await.len(), 2, "one SBOM under one digest, and the envelope");
+    assert!(
+        bucket.object(&key).await == bytes,
+        "the SBOM is not byte for byte the same"
+    );
+    assert_eq!(
+        bucket.keys().await.len(),
+        2,
+        "one SBOM under one digest, and the envelope"
+    );
     // The two materials are one file, and each is announced.
     assert_eq!(receiver.deliveries().len(), 3);
 }
@@ -241,7 +364,14 @@ async fn chainloops_own_attestation_and_its_sbom_of_four_megabytes_arrive() {
 #[test]
 fn what_does_not_work_says_why() {
     let case = Case::new("errors");
-    let add = ["integration", "registered", "add", "webhook", "--name", "errors"];
+    let add = [
+        "integration",
+        "registered",
+        "add",
+        "webhook",
+        "--name",
+        "errors",
+    ];
     let (code, text) = fail(&[&add[..], &["--opt", "ulr=https://example.org"]].concat());
     assert!(code == 2 && text.contains("url"), "{code} {text}");
 
@@ -249,12 +379,27 @@ fn what_does_not_work_says_why() {
     let url = format!("url={}", closed.url());
     let (code, text) = fail(&[&add[..], &["--opt", &url]].concat());
     assert!(code == 1 && text.contains("403"), "{code} {text}");
-    assert!(!text.contains("s3cret-path"), "a webhook's path is a secret: {text}");
+    assert!(
+        !text.contains("s3cret-path"),
+        "a webhook's path is a secret: {text}"
+    );
     let listed = ask(&["integration", "registered", "list"]);
-    let names = listed.as_array().unwrap().iter().filter(|one| one["name"] == "errors");
+    let names = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["name"] == "errors");
     assert_eq!(names.count(), 0, "a refused registration leaves nothing");
 
-    let (_, text) = fail(&["integration", "attached", "add", "--workflow", "a/b", "--integration", "none"]);
+    let (_, text) = fail(&[
+        "integration",
+        "attached",
+        "add",
+        "--workflow",
+        "a/b",
+        "--integration",
+        "none",
+    ]);
     assert!(text.contains("none"), "{text}");
     let (_, text) = fail(&["integration", "registered", "list", "--token", "cli_wrong"]);
     assert!(text.to_lowercase().contains("token"), "{text}");
@@ -268,10 +413,17 @@ async fn a_bucket_that_is_not_there_is_refused_at_registration() {
     let mut options = bucket.options();
     options[0] = "bucket=no-such-bucket".into();
     let options = options.iter().flat_map(|option| ["--opt", option.as_str()]);
-    let words: Vec<&str> = ["integration", "registered", "add", "guac", "--name", "nowhere"]
-        .into_iter()
-        .chain(options)
-        .collect();
+    let words: Vec<&str> = [
+        "integration",
+        "registered",
+        "add",
+        "guac",
+        "--name",
+        "nowhere",
+    ]
+    .into_iter()
+    .chain(options)
+    .collect();
     let (code, text) = fail(&words);
     assert!(code == 1 && text.contains("no-such-bucket"), "{text}");
     assert_eq!(bucket.keys().await, Vec::<String>::new());
@@ -280,7 +432,8 @@ async fn a_bucket_that_is_not_there_is_refused_at_registration() {
 #[test]
 fn a_third_party_that_fails_for_a_moment_gets_it_a_few_seconds_later() {
     // The check at registration passes; the first delivery does not.
-    let receiver = Receiver::scripted(|before, _| Answer::Status(if before == 1 { 503 } else { 200 }));
+    let receiver =
+        Receiver::scripted(|before, _| Answer::Status(if before == 1 { 503 } else { 200 }));
     let mut case = Case::new("retry");
     case.register_webhook(&receiver);
     case.attach(&[]);
@@ -290,7 +443,10 @@ fn a_third_party_that_fails_for_a_moment_gets_it_a_few_seconds_later() {
     let id = pushed["deliveries"][0]["id"].as_str().unwrap();
     let described = ask(&["delivery", "describe", "--id", id]);
     let attempts = described["attempts"].as_array().unwrap().clone();
-    let endings: Vec<_> = attempts.iter().map(|attempt| attempt["ending"].clone()).collect();
+    let endings: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt["ending"].clone())
+        .collect();
     assert_eq!(endings, [json!("retryable"), json!("delivered")]);
     let ids: Vec<_> = receiver
         .deliveries()
@@ -316,10 +472,15 @@ fn a_hundred_identical_posts_at_once_make_one_delivery() {
                 })
             })
             .collect();
-        posts.into_iter().flat_map(|post| post.join().unwrap()).collect()
+        posts
+            .into_iter()
+            .flat_map(|post| post.join().unwrap())
+            .collect()
     });
     assert_eq!(accepted.len(), 104);
-    let first = accepted.iter().filter(|accepted| accepted["repeated"] == false);
+    let first = accepted
+        .iter()
+        .filter(|accepted| accepted["repeated"] == false);
     assert_eq!(first.count(), 1, "one of them was the first");
     case.push(&attestation);
     assert_eq!(receiver.deliveries().len(), 1);
@@ -330,7 +491,9 @@ fn processes(function: &str) -> Vec<u32> {
     let name = format!("AWS_LAMBDA_FUNCTION_NAME={function}\0").into_bytes();
     let endpoint = format!("AWS_ENDPOINT_URL={}\0", given("AWS_ENDPOINT_URL")).into_bytes();
     let has = |environment: &[u8], entry: &[u8]| {
-        environment.windows(entry.len()).any(|window| window == entry)
+        environment
+            .windows(entry.len())
+            .any(|window| window == entry)
     };
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries
@@ -360,14 +523,20 @@ fn a_delivery_whose_function_is_killed_is_made_all_the_same() {
     let id = accepted["deliveries"][0]["id"].as_str().unwrap().to_owned();
     let since = Instant::now();
     while receiver.deliveries().is_empty() {
-        assert!(since.elapsed() < Duration::from_secs(30), "nothing was sent");
+        assert!(
+            since.elapsed() < Duration::from_secs(30),
+            "nothing was sent"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     let function = format!("{}-deliver-webhook", given("CHAINLOOP_STACK"));
     let killed = processes(&function);
     assert!(!killed.is_empty(), "no process of {function}");
     for pid in killed {
-        Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+        Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status()
+            .unwrap();
     }
     drop(alone);
     let killed = Instant::now();
@@ -378,13 +547,29 @@ fn a_delivery_whose_function_is_killed_is_made_all_the_same() {
         if delivery["state"] == "delivered" {
             break delivery;
         }
-        assert!(killed.elapsed() < limit, "not within lease + 2 min: {delivery}");
+        assert!(
+            killed.elapsed() < limit,
+            "not within lease + 2 min: {delivery}"
+        );
         std::thread::sleep(Duration::from_secs(2));
     };
-    eprintln!("delivered {} s after the kill (limit {} s)", killed.elapsed().as_secs(), limit.as_secs());
-    let endings: Vec<_> = delivery["attempts"].as_array().unwrap().iter().map(|one| one["ending"].clone()).collect();
+    eprintln!(
+        "delivered {} s after the kill (limit {} s)",
+        killed.elapsed().as_secs(),
+        limit.as_secs()
+    );
+    let endings: Vec<_> = delivery["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["ending"].clone())
+        .collect();
     assert_eq!(endings, [json!("crashed"), json!("delivered")]);
-    assert_eq!(receiver.deliveries().len(), 2, "one copy for the send that was in flight");
+    assert_eq!(
+        receiver.deliveries().len(),
+        2,
+        "one copy for the send that was in flight"
+    );
 }
 
 #[test]
@@ -404,7 +589,16 @@ fn other_in_toto_statements_are_accepted_when_their_workflow_is_named() {
     let file = case.file("slsa.json", &envelope.compact());
     let (_, text) = fail(&["attestation", "push", &file]);
     assert!(text.contains("workflow"), "{text}");
-    let pushed = ask(&["attestation", "push", &file, "--workflow", "slsa", "--project", "tests", "--wait"]);
+    let pushed = ask(&[
+        "attestation",
+        "push",
+        &file,
+        "--workflow",
+        "slsa",
+        "--project",
+        "tests",
+        "--wait",
+    ]);
     assert_eq!(states(&pushed), ["delivered"]);
     let compact: Value = serde_json::from_slice(&envelope.compact()).unwrap();
     assert_eq!(receiver.deliveries()[0].data()["Envelope"], compact);
@@ -416,8 +610,16 @@ fn deleting_what_was_registered_takes_its_attachments_along() {
     let case = Case::new("deleted");
     case.register_webhook(&receiver);
     let attached = case.attach(&[]);
-    let attached = attached.as_array().map_or(attached.clone(), |list| list[0].clone());
-    ask_text(&["integration", "attached", "delete", "--id", attached["id"].as_str().unwrap()]);
+    let attached = attached
+        .as_array()
+        .map_or(attached.clone(), |list| list[0].clone());
+    ask_text(&[
+        "integration",
+        "attached",
+        "delete",
+        "--id",
+        attached["id"].as_str().unwrap(),
+    ]);
     case.attach(&[]);
     ask_text(&["integration", "registered", "delete", "--name", "deleted"]);
     let workflow = case.workflow();
@@ -429,5 +631,9 @@ fn deleting_what_was_registered_takes_its_attachments_along() {
 
 fn ask_text(words: &[&str]) {
     let output = chainloop(&[words, &["-y"]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

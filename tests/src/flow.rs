@@ -6,17 +6,15 @@ use std::time::Duration;
 use attestation::compose;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use integrations::webhook::Webhook;
 use integrations::Integration;
+use integrations::webhook::Webhook;
 use pipeline::deliver::{self, Record};
 use pipeline::rows::{Acceptance, Ending, Role, State};
 use pipeline::{Platform, api, intake, reconcile, register, schedule};
 use serde_json::json;
 
 use crate::receiver::{Answer, Receiver};
-use crate::world::{
-    ORGANIZATION, SBOM, World, ask, attestation, promised_sbom,
-};
+use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -38,7 +36,11 @@ async fn an_attestation_is_delivered_once_and_leaves_a_receipt() {
     assert_eq!(got.len(), 1);
     let payload = base64_simd::STANDARD.encode_to_string(&envelope.payload);
     assert_eq!(got[0].data()["Envelope"]["payload"], payload);
-    assert!(got[0].header("webhook-signature").is_some_and(|value| value.starts_with("v1,")));
+    assert!(
+        got[0]
+            .header("webhook-signature")
+            .is_some_and(|value| value.starts_with("v1,"))
+    );
     world.audit(&accepted).await;
     // Claim, one finished step, and completion with its attempt.
     assert_eq!(world.memory.writes.get(), 4);
@@ -56,7 +58,11 @@ async fn the_same_attestation_again_gives_the_same_ids_and_sends_nothing_again()
     let again = world.push(envelope.compact()).await.unwrap();
     let bundled = world.push(compose::bundle(&envelope)).await.unwrap();
     let ids = |accepted: &intake::Accepted| -> Vec<String> {
-        accepted.attestation.deliveries().map(|(id, _)| id).collect()
+        accepted
+            .attestation
+            .deliveries()
+            .map(|(id, _)| id)
+            .collect()
     };
     assert!(again.repeated && bundled.repeated);
     assert_eq!(ids(&first), ids(&again));
@@ -72,10 +78,15 @@ async fn an_envelope_and_its_bundle_are_one_attestation_and_both_digests_find_it
     let bundle = compose::bundle(&envelope);
     world.push(envelope.compact()).await.unwrap();
     world.push(bundle.clone()).await.unwrap();
-    for digest in
-        [envelope.hash(), attestation::Digest::of(&envelope.compact()), attestation::Digest::of(&bundle)]
-    {
-        let found = intake::find(&world.memory, ORGANIZATION, &digest).await.unwrap().unwrap();
+    for digest in [
+        envelope.hash(),
+        attestation::Digest::of(&envelope.compact()),
+        attestation::Digest::of(&bundle),
+    ] {
+        let found = intake::find(&world.memory, ORGANIZATION, &digest)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(found.hash, envelope.hash());
         let other = intake::find(&world.memory, "other", &digest).await.unwrap();
         assert!(other.is_none(), "another organization sees nothing");
@@ -89,7 +100,10 @@ async fn a_503_is_tried_again_on_schedule_and_each_attempt_is_kept() {
         Answer::Status(if (1..=2).contains(&before) { 503 } else { 200 })
     }));
     world.ready().await;
-    let accepted = world.push(attestation("1", vec![]).compact()).await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     world.deliver().await;
     let (delivery, _) = world.delivery(&accepted).await;
     assert_eq!((delivery.state, delivery.attempt), (State::Pending, 2));
@@ -99,35 +113,55 @@ async fn a_503_is_tried_again_on_schedule_and_each_attempt_is_kept() {
     world.pass(10 * MINUTE).await;
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!(delivery.state, State::Delivered);
-    let endings: Vec<_> = attempts.iter().map(|attempt| (attempt.ending, attempt.status)).collect();
+    let endings: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (attempt.ending, attempt.status))
+        .collect();
     assert_eq!(
         endings,
-        [(Ending::Retryable, Some(503)), (Ending::Retryable, Some(503)), (Ending::Delivered, None)]
+        [
+            (Ending::Retryable, Some(503)),
+            (Ending::Retryable, Some(503)),
+            (Ending::Delivered, None)
+        ]
     );
     world.audit(&accepted).await;
 }
 
 #[tokio::test]
 async fn a_third_party_that_stays_down_is_given_up_on_after_sixteen_attempts() {
-    let world =
-        World::with(Receiver::scripted(|before, _| Answer::Status(if before == 0 { 200 } else { 500 })));
+    let world = World::with(Receiver::scripted(|before, _| {
+        Answer::Status(if before == 0 { 200 } else { 500 })
+    }));
     world.ready().await;
-    let accepted = world.push(attestation("1", vec![]).compact()).await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     world.pass(Duration::from_secs(8 * 24 * 3600)).await;
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!(delivery.state, State::Failed);
     assert_eq!(attempts.len(), 16);
     assert_eq!(world.receiver.deliveries().len(), 16);
-    assert!(delivery.reason.unwrap().starts_with("gave up after 16 attempts"));
+    assert!(
+        delivery
+            .reason
+            .unwrap()
+            .starts_with("gave up after 16 attempts")
+    );
     world.audit(&accepted).await;
 }
 
 #[tokio::test]
 async fn a_404_fails_at_once_with_its_reason() {
-    let world =
-        World::with(Receiver::scripted(|before, _| Answer::Status(if before == 0 { 200 } else { 404 })));
+    let world = World::with(Receiver::scripted(|before, _| {
+        Answer::Status(if before == 0 { 200 } else { 404 })
+    }));
     world.ready().await;
-    let accepted = world.push(attestation("1", vec![]).compact()).await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     world.pass(2 * HOUR).await;
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!((delivery.state, attempts.len()), (State::Failed, 1));
@@ -138,11 +172,18 @@ async fn a_404_fails_at_once_with_its_reason() {
 async fn copies_of_a_message_lead_to_one_send() {
     let world = World::new();
     world.ready().await;
-    let accepted = world.push(attestation("1", vec![]).compact()).await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     let records = world.memory.receive(Webhook::ID, 10);
     let copies = records.iter().cycle().take(5).enumerate();
-    let copies: Vec<Record> =
-        copies.map(|(index, record)| Record { id: format!("redriven-{index}"), ..record.clone() }).collect();
+    let copies: Vec<Record> = copies
+        .map(|(index, record)| Record {
+            id: format!("redriven-{index}"),
+            ..record.clone()
+        })
+        .collect();
     let until = world.memory.now().plus(HOUR);
     let back = deliver::batch::<Webhook>(&world.memory, &world.http, copies, until).await;
     assert!(back.is_empty());
@@ -157,12 +198,19 @@ async fn an_attempt_whose_function_ended_is_found_by_its_lease_and_made_again() 
         _ => Answer::Status(200),
     }));
     world.ready().await;
-    let accepted = world.push(attestation("1", vec![]).compact()).await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     let records = world.memory.receive(Webhook::ID, 10);
     let until = world.memory.now().plus(HOUR);
     let killed = deliver::batch::<Webhook>(&world.memory, &world.http, records, until);
     // Ends with the future: as a function that is killed between its request and its ledger write.
-    assert!(tokio::time::timeout(Duration::from_millis(500), killed).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(500), killed)
+            .await
+            .is_err()
+    );
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivering);
     let deadlines = schedule::Deadlines::of(true);
     let began = world.memory.now();
@@ -183,12 +231,54 @@ async fn what_was_accepted_is_sent_by_the_reconciler_when_the_queue_was_down() {
     let world = World::new();
     world.ready().await;
     world.memory.fail_sends.set(true);
-    let accepted = world.push(attestation("1", vec![]).compact()).await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     world.memory.fail_sends.set(false);
     assert_eq!(world.memory.queued(Webhook::ID), 0);
     world.pass(3 * MINUTE).await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
     world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_retry_that_the_reconciler_could_not_send_is_due_again_at_its_next_run() {
+    let world = World::with(Receiver::scripted(|before, _| {
+        Answer::Status(if (1..=5).contains(&before) { 503 } else { 200 })
+    }));
+    world.ready().await;
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
+    // Four retries on, the next one is due in half an hour: the reconciler's to send.
+    world.pass(15 * MINUTE).await;
+    assert_eq!(world.delivery(&accepted).await.0.attempt, 6);
+    world.memory.fail_sends.set(true);
+    world.pass(40 * MINUTE).await;
+    assert_eq!(world.delivery(&accepted).await.0.state, State::Pending);
+    world.memory.fail_sends.set(false);
+    world.pass(2 * MINUTE).await;
+    assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn an_attestation_is_new_again_after_its_time() {
+    let world = World::new();
+    world.ready().await;
+    let envelope = attestation("1", vec![]);
+    world.push(envelope.compact()).await.unwrap();
+    world.push(compose::bundle(&envelope)).await.unwrap();
+    world.deliver().await;
+    // The table has not removed the rows yet.
+    world.memory.advance(schedule::RETENTION + MINUTE);
+    let accepted = world.push(envelope.compact()).await.unwrap();
+    assert!(!accepted.repeated);
+    world.deliver().await;
+    assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
+    assert_eq!(world.receiver.deliveries().len(), 2);
 }
 
 #[tokio::test]
@@ -204,7 +294,9 @@ async fn two_hundred_attachments_are_all_delivered_wherever_accepting_is_cut_off
         world.memory.fail_writes_after.set(Some(failing));
         let cut_off = world.push(envelope.compact()).await;
         world.memory.fail_writes_after.set(None);
-        let row = intake::find(&world.memory, ORGANIZATION, &envelope.hash()).await.unwrap();
+        let row = intake::find(&world.memory, ORGANIZATION, &envelope.hash())
+            .await
+            .unwrap();
         let Some(row) = row else {
             assert_eq!(failing, 0, "nothing was accepted, and the sender knows");
             assert!(matches!(cut_off, Err(intake::Error::Unreachable(_))));
@@ -213,13 +305,23 @@ async fn two_hundred_attachments_are_all_delivered_wherever_accepting_is_cut_off
         // An attachment made since then is not in the snapshot.
         world.attach("hook").await;
         if row.acceptance == Acceptance::Accepting {
-            assert_eq!(world.memory.queued(Webhook::ID), 0, "nothing is sent before accepted");
+            assert_eq!(
+                world.memory.queued(Webhook::ID),
+                0,
+                "nothing is sent before accepted"
+            );
         }
         world.pass(5 * MINUTE).await;
-        let found = intake::find(&world.memory, ORGANIZATION, &envelope.hash()).await.unwrap();
+        let found = intake::find(&world.memory, ORGANIZATION, &envelope.hash())
+            .await
+            .unwrap();
         let attestation = found.unwrap();
         assert_eq!(attestation.acceptance, Acceptance::Accepted);
-        let accepted = intake::Accepted { attestation, repeated: false, missing: vec![] };
+        let accepted = intake::Accepted {
+            attestation,
+            repeated: false,
+            missing: vec![],
+        };
         assert_eq!(accepted.attestation.plan.len(), 200);
         let ids: BTreeSet<String> = world
             .receiver
@@ -228,7 +330,11 @@ async fn two_hundred_attachments_are_all_delivered_wherever_accepting_is_cut_off
             .map(|request| request.header("webhook-id").unwrap().to_owned())
             .collect();
         assert_eq!(ids.len(), 200);
-        assert_eq!(world.receiver.deliveries().len(), 200, "cut off after {failing} writes");
+        assert_eq!(
+            world.receiver.deliveries().len(),
+            200,
+            "cut off after {failing} writes"
+        );
         world.audit(&accepted).await;
     }
 }
@@ -237,20 +343,36 @@ async fn two_hundred_attachments_are_all_delivered_wherever_accepting_is_cut_off
 async fn a_delivery_waits_for_a_promised_material_and_then_takes_it_along() {
     let world = World::new();
     world.register("hook").await.unwrap();
-    world.attach_with("hook", json!({ "send_sbom": true })).await;
-    let accepted = world.push(attestation("1", vec![promised_sbom()]).compact()).await.unwrap();
+    world
+        .attach_with("hook", json!({ "send_sbom": true }))
+        .await;
+    let accepted = world
+        .push(attestation("1", vec![promised_sbom()]).compact())
+        .await
+        .unwrap();
     let digest = attestation::Digest::of(SBOM);
     assert_eq!(accepted.missing, [digest]);
     world.deliver().await;
     let (delivery, attempts) = world.delivery(&accepted).await;
-    assert_eq!((delivery.state, delivery.attempt, attempts.len()), (State::Pending, 1, 0));
+    assert_eq!(
+        (delivery.state, delivery.attempt, attempts.len()),
+        (State::Pending, 1, 0)
+    );
     assert_eq!(delivery.reason.unwrap(), format!("waiting for {digest}"));
-    world.memory.put_object(ORGANIZATION, &digest, Bytes::from_static(SBOM)).await.unwrap();
+    world
+        .memory
+        .put_object(ORGANIZATION, &digest, Bytes::from_static(SBOM))
+        .await
+        .unwrap();
     world.pass(2 * MINUTE).await;
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!((delivery.state, attempts.len()), (State::Delivered, 1));
-    let kinds: Vec<_> =
-        world.receiver.deliveries().iter().map(|request| request.json()["Kind"].clone()).collect();
+    let kinds: Vec<_> = world
+        .receiver
+        .deliveries()
+        .iter()
+        .map(|request| request.json()["Kind"].clone())
+        .collect();
     assert_eq!(kinds, ["ATTESTATION", "SBOM_CYCLONEDX_JSON"]);
 }
 
@@ -258,7 +380,10 @@ async fn a_delivery_waits_for_a_promised_material_and_then_takes_it_along() {
 async fn a_delivery_that_sends_no_sbom_waits_for_none() {
     let world = World::new();
     world.ready().await;
-    let accepted = world.push(attestation("1", vec![promised_sbom()]).compact()).await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![promised_sbom()]).compact())
+        .await
+        .unwrap();
     world.deliver().await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
 }
@@ -267,8 +392,13 @@ async fn a_delivery_that_sends_no_sbom_waits_for_none() {
 async fn a_material_that_never_comes_is_named_in_the_receipt_after_fifteen_minutes() {
     let world = World::new();
     world.register("hook").await.unwrap();
-    world.attach_with("hook", json!({ "send_sbom": true })).await;
-    let accepted = world.push(attestation("1", vec![promised_sbom()]).compact()).await.unwrap();
+    world
+        .attach_with("hook", json!({ "send_sbom": true }))
+        .await;
+    let accepted = world
+        .push(attestation("1", vec![promised_sbom()]).compact())
+        .await
+        .unwrap();
     world.pass(13 * MINUTE).await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Pending);
     world.pass(5 * MINUTE).await;
@@ -285,26 +415,50 @@ async fn a_retry_repeats_only_what_is_missing() {
         Answer::Status(if is_sbom && before < 3 { 503 } else { 200 })
     }));
     world.register("hook").await.unwrap();
-    world.attach_with("hook", json!({ "send_sbom": true })).await;
+    world
+        .attach_with("hook", json!({ "send_sbom": true }))
+        .await;
     let digest = attestation::Digest::of(SBOM);
-    world.memory.put_object(ORGANIZATION, &digest, Bytes::from_static(SBOM)).await.unwrap();
-    let accepted = world.push(attestation("1", vec![promised_sbom()]).compact()).await.unwrap();
+    world
+        .memory
+        .put_object(ORGANIZATION, &digest, Bytes::from_static(SBOM))
+        .await
+        .unwrap();
+    let accepted = world
+        .push(attestation("1", vec![promised_sbom()]).compact())
+        .await
+        .unwrap();
     world.pass(5 * MINUTE).await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
-    let kinds: Vec<_> =
-        world.receiver.deliveries().iter().map(|request| request.json()["Kind"].clone()).collect();
-    assert_eq!(kinds, ["ATTESTATION", "SBOM_CYCLONEDX_JSON", "SBOM_CYCLONEDX_JSON"]);
+    let kinds: Vec<_> = world
+        .receiver
+        .deliveries()
+        .iter()
+        .map(|request| request.json()["Kind"].clone())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["ATTESTATION", "SBOM_CYCLONEDX_JSON", "SBOM_CYCLONEDX_JSON"]
+    );
 }
 
 #[tokio::test]
 async fn a_delivery_whose_attachment_is_gone_is_cancelled_and_nothing_is_sent() {
     let world = World::new();
     let attachment = world.ready().await;
-    let accepted = world.push(attestation("1", vec![]).compact()).await.unwrap();
-    pipeline::attach::detach(&world.memory, ORGANIZATION, &attachment.id).await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
+    pipeline::attach::detach(&world.memory, ORGANIZATION, &attachment.id)
+        .await
+        .unwrap();
     world.deliver().await;
     let (delivery, attempts) = world.delivery(&accepted).await;
-    assert_eq!((delivery.state, attempts[0].ending), (State::Cancelled, Ending::Cancelled));
+    assert_eq!(
+        (delivery.state, attempts[0].ending),
+        (State::Cancelled, Ending::Cancelled)
+    );
     assert!(world.receiver.deliveries().is_empty());
     world.audit(&accepted).await;
 }
@@ -313,19 +467,36 @@ async fn a_delivery_whose_attachment_is_gone_is_cancelled_and_nothing_is_sent() 
 async fn a_message_that_cannot_be_read_is_parked_and_its_batch_goes_on() {
     let world = World::new();
     world.ready().await;
-    let accepted = world.push(attestation("1", vec![]).compact()).await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     let mut records = world.memory.receive(Webhook::ID, 10);
-    for (index, body) in ["not json", "{}", r#"{"v":9,"organization":"a","delivery":"b","attempt":1}"#]
-        .into_iter()
-        .enumerate()
+    for (index, body) in [
+        "not json",
+        "{}",
+        r#"{"v":9,"organization":"a","delivery":"b","attempt":1}"#,
+    ]
+    .into_iter()
+    .enumerate()
     {
-        records.insert(0, Record { id: format!("bad-{index}"), body: body.into() });
+        records.insert(
+            0,
+            Record {
+                id: format!("bad-{index}"),
+                body: body.into(),
+            },
+        );
     }
     let until = world.memory.now().plus(HOUR);
     let back = deliver::batch::<Webhook>(&world.memory, &world.http, records, until).await;
     assert!(back.is_empty(), "a poison message must not come back");
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
-    let parked = world.memory.list("parked/webhook", "", None, 10).await.unwrap();
+    let parked = world
+        .memory
+        .list("parked/webhook", "", None, 10)
+        .await
+        .unwrap();
     assert_eq!(parked.len(), 3);
 }
 
@@ -333,7 +504,10 @@ async fn a_message_that_cannot_be_read_is_parked_and_its_batch_goes_on() {
 async fn nothing_is_begun_without_time_for_a_whole_attempt() {
     let world = World::new();
     world.ready().await;
-    world.push(attestation("1", vec![]).compact()).await.unwrap();
+    world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     let records = world.memory.receive(Webhook::ID, 10);
     let until = world.memory.now().plus(Duration::from_secs(119));
     let back = deliver::batch::<Webhook>(&world.memory, &world.http, records.clone(), until).await;
@@ -345,28 +519,48 @@ async fn nothing_is_begun_without_time_for_a_whole_attempt() {
 async fn a_ledger_that_cannot_be_reached_gives_the_message_back() {
     let world = World::new();
     world.ready().await;
-    world.push(attestation("1", vec![]).compact()).await.unwrap();
+    world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     let records = world.memory.receive(Webhook::ID, 10);
     world.memory.fail_writes_after.set(Some(0));
     let until = world.memory.now().plus(HOUR);
     let back = deliver::batch::<Webhook>(&world.memory, &world.http, records, until).await;
     assert_eq!(back.len(), 1);
-    assert!(world.receiver.deliveries().is_empty(), "nothing is sent without a claim");
+    assert!(
+        world.receiver.deliveries().is_empty(),
+        "nothing is sent without a claim"
+    );
 }
 
 #[tokio::test]
 async fn a_dead_letter_whose_delivery_still_waits_for_it_is_a_crashed_attempt() {
     let world = World::new();
     world.ready().await;
-    let accepted = world.push(attestation("1", vec![]).compact()).await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     let letters = world.memory.receive(Webhook::ID, 10);
-    assert!(reconcile::dead_letters(&world.memory, letters.clone()).await.is_empty());
+    assert!(
+        reconcile::dead_letters(&world.memory, letters.clone())
+            .await
+            .is_empty()
+    );
     world.pass(MINUTE).await;
     let (delivery, attempts) = world.delivery(&accepted).await;
     let endings: Vec<_> = attempts.iter().map(|attempt| attempt.ending).collect();
-    assert_eq!((delivery.state, endings), (State::Delivered, vec![Ending::Crashed, Ending::Delivered]));
+    assert_eq!(
+        (delivery.state, endings),
+        (State::Delivered, vec![Ending::Crashed, Ending::Delivered])
+    );
     // The same letter again is stale.
-    assert!(reconcile::dead_letters(&world.memory, letters).await.is_empty());
+    assert!(
+        reconcile::dead_letters(&world.memory, letters)
+            .await
+            .is_empty()
+    );
     assert_eq!(world.delivery(&accepted).await.1.len(), 2);
 }
 
@@ -374,7 +568,16 @@ async fn a_dead_letter_whose_delivery_still_waits_for_it_is_a_crashed_attempt() 
 async fn a_registration_that_the_third_party_refuses_leaves_no_name_and_no_secret() {
     let world = World::with(Receiver::scripted(|_, _| Answer::Status(403)));
     let refused = world.register("hook").await;
-    assert!(matches!(refused, Err(register::Error::Refused { status: Some(403), .. })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(register::Error::Refused {
+                status: Some(403),
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
     assert_eq!(world.memory.secret_names(), Vec::<String>::new());
     assert_eq!(world.memory.rows(), []);
 }
@@ -383,7 +586,10 @@ async fn a_registration_that_the_third_party_refuses_leaves_no_name_and_no_secre
 async fn a_name_that_is_taken_sends_no_test_message() {
     let world = World::new();
     world.register("hook").await.unwrap();
-    assert!(matches!(world.register("hook").await, Err(register::Error::NameTaken(_))));
+    assert!(matches!(
+        world.register("hook").await,
+        Err(register::Error::NameTaken(_))
+    ));
     assert_eq!(world.receiver.received().len(), 1);
 }
 
@@ -394,7 +600,10 @@ async fn a_name_reserved_by_a_registration_that_was_cut_off_is_free_again_after_
     world.memory.fail_writes_after.set(Some(1));
     assert!(world.register("hook").await.is_err());
     world.memory.fail_writes_after.set(None);
-    assert!(matches!(world.register("hook").await, Err(register::Error::NameTaken(_))));
+    assert!(matches!(
+        world.register("hook").await,
+        Err(register::Error::NameTaken(_))
+    ));
     world.memory.advance(schedule::RESERVATION + MINUTE);
     world.register("hook").await.unwrap();
     assert_eq!(world.memory.secret_names().len(), 1);
@@ -405,8 +614,13 @@ async fn deleting_a_registration_takes_its_attachments_and_its_secret_and_frees_
     let world = World::new();
     world.ready().await;
     world.attach("hook").await;
-    let accepted = world.push(attestation("1", vec![]).compact()).await.unwrap();
-    let (_, count) = register::delete(&world.memory, ORGANIZATION, "hook").await.unwrap();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
+    let (_, count) = register::delete(&world.memory, ORGANIZATION, "hook")
+        .await
+        .unwrap();
     assert_eq!(count, 2);
     assert_eq!(world.memory.secret_names(), Vec::<String>::new());
     world.deliver().await;
@@ -418,7 +632,10 @@ async fn deleting_a_registration_takes_its_attachments_and_its_secret_and_frees_
 async fn no_secret_reaches_the_table_or_a_queue() {
     let world = World::new();
     world.ready().await;
-    world.push(attestation("1", vec![]).compact()).await.unwrap();
+    world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
     let before = world.memory.dump();
     world.deliver().await;
     let everything = before + &world.memory.dump();
@@ -472,10 +689,25 @@ async fn all_faults_of_the_inputs_are_said_at_once_and_name_their_fields() {
     });
     let (routes, function) = (api::registrations::ROUTES, api::registrations::function);
     let route = "POST /v1/registrations";
-    let answer = ask(&world.memory, Role::Admin, routes, function, route, &[], body).await;
+    let answer = ask(
+        &world.memory,
+        Role::Admin,
+        routes,
+        function,
+        route,
+        &[],
+        body,
+    )
+    .await;
     let faults = answer.body["faults"].as_array().unwrap();
-    let fields: BTreeSet<&str> = faults.iter().map(|fault| fault["field"].as_str().unwrap()).collect();
-    assert_eq!((answer.status, fields), (422, BTreeSet::from(["name", "ulr", "url"])));
+    let fields: BTreeSet<&str> = faults
+        .iter()
+        .map(|fault| fault["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (answer.status, fields),
+        (422, BTreeSet::from(["name", "ulr", "url"]))
+    );
     assert_eq!(answer.body["request_id"], "request-1");
 }
 
@@ -483,6 +715,8 @@ async fn all_faults_of_the_inputs_are_said_at_once_and_name_their_fields() {
 fn the_future_of_a_whole_delivery_needs_no_runtime_of_ours() {
     let world = World::new();
     // Memory never waits, so intake finishes at its first poll: nothing in the pipeline spawns or sleeps.
-    let accepted = world.push(attestation("1", vec![]).compact()).now_or_never();
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .now_or_never();
     assert!(accepted.is_some_and(|accepted| accepted.is_ok()));
 }

@@ -20,7 +20,10 @@ impl Received {
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        let found = self
+            .headers
+            .iter()
+            .find(|(own, _)| own.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -79,7 +82,9 @@ impl Receiver {
     /// What came that was no test of the hook.
     pub fn deliveries(&self) -> Vec<Received> {
         let received = self.received().into_iter();
-        received.filter(|request| request.json()["Kind"] != "TEST_WEBHOOK").collect()
+        received
+            .filter(|request| request.json()["Kind"] != "TEST_WEBHOOK")
+            .collect()
     }
 }
 
@@ -109,10 +114,17 @@ fn read(stream: &TcpStream) -> Option<Received> {
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
         headers.push((name.to_lowercase(), value.trim().to_owned()));
     }
-    let size = headers.iter().find(|(name, _)| name == "content-length")?.1.parse().ok()?;
+    let size = headers
+        .iter()
+        .find(|(name, _)| name == "content-length")?
+        .1
+        .parse()
+        .ok()?;
     let mut body = vec![0; size];
     reader.read_exact(&mut body).ok()?;
     Some(Received { headers, body })

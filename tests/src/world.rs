@@ -28,7 +28,9 @@ pub struct World {
 }
 
 pub fn http() -> Http {
-    Http::new(Guard { allow_loopback: true })
+    Http::new(Guard {
+        allow_loopback: true,
+    })
 }
 
 /// As the delivery functions answer: by the integration's own check.
@@ -56,7 +58,11 @@ impl World {
     }
 
     pub fn with(receiver: Receiver) -> Self {
-        Self { memory: memory(), http: http(), receiver }
+        Self {
+            memory: memory(),
+            http: http(),
+            receiver,
+        }
     }
 
     pub async fn register(&self, name: &str) -> Result<rows::Registration, register::Error> {
@@ -68,9 +74,15 @@ impl World {
         name: &str,
         url: &str,
     ) -> Result<rows::Registration, register::Error> {
-        let inputs = inputs(json!({ "url": url, "secret": "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" }));
+        let inputs =
+            inputs(json!({ "url": url, "secret": "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" }));
         let (integration, name) = (Webhook::ID.to_owned(), name.to_owned());
-        let wanted = register::Wanted { integration, name, description: String::new(), inputs };
+        let wanted = register::Wanted {
+            integration,
+            name,
+            description: String::new(),
+            inputs,
+        };
         register::register(&self.memory, ORGANIZATION, wanted).await
     }
 
@@ -85,7 +97,10 @@ impl World {
             inputs: inputs(options),
             wait_secs: None,
         };
-        attach::attach(&self.memory, ORGANIZATION, wanted).await.unwrap().0
+        attach::attach(&self.memory, ORGANIZATION, wanted)
+            .await
+            .unwrap()
+            .0
     }
 
     /// A registration with one attachment.
@@ -128,13 +143,18 @@ impl World {
 
     pub async fn delivery(&self, accepted: &Accepted) -> (Delivery, Vec<Attempt>) {
         let (id, _) = accepted.attestation.deliveries().next().unwrap();
-        pipeline::deliveries::describe(&self.memory, ORGANIZATION, &id).await.unwrap().unwrap()
+        pipeline::deliveries::describe(&self.memory, ORGANIZATION, &id)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     /// The conservation law holds.
     pub async fn audit(&self, accepted: &Accepted) {
         let hash = accepted.attestation.hash;
-        let violations = reconcile::audit(&self.memory, ORGANIZATION, &hash).await.unwrap();
+        let violations = reconcile::audit(&self.memory, ORGANIZATION, &hash)
+            .await
+            .unwrap();
         assert_eq!(violations, Vec::<String>::new());
     }
 }
@@ -162,15 +182,23 @@ pub fn attestation(run: &str, materials: Vec<Material>) -> attestation::Envelope
         materials,
         ..Predicate::default()
     };
-    compose::envelope(compose::statement(&predicate, &[]), "", |bytes| bytes[..32].to_vec())
+    compose::envelope(compose::statement(&predicate, &[]), "", |bytes| {
+        bytes[..32].to_vec()
+    })
 }
 
-pub const SBOM: &[u8] = br#"{"bomFormat":"CycloneDX","specVersion":"1.6","version":1,"components":[]}"#;
+pub const SBOM: &[u8] =
+    br#"{"bomFormat":"CycloneDX","specVersion":"1.6","version":1,"components":[]}"#;
 
 /// An SBOM that is promised, and has to be uploaded.
 pub fn promised_sbom() -> Material {
     let digest = attestation::Digest::of(SBOM);
-    Material::uploaded("sbom", MaterialType::SBOM_CYCLONEDX_JSON, "sbom.cdx.json", digest)
+    Material::uploaded(
+        "sbom",
+        MaterialType::SBOM_CYCLONEDX_JSON,
+        "sbom.cdx.json",
+        digest,
+    )
 }
 
 /// A request to an API function, as the gateway hands it over.
@@ -183,13 +211,18 @@ pub async fn ask(
     path: &[(&str, &str)],
     body: Value,
 ) -> Response {
-    let pairs = path.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let pairs = path
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let request = Request {
         route: route.into(),
         path: pairs.collect(),
         query: std::collections::BTreeMap::new(),
         body: body.to_string().into(),
-        caller: Some(Caller { organization: ORGANIZATION.into(), role }),
+        caller: Some(Caller {
+            organization: ORGANIZATION.into(),
+            role,
+        }),
         id: "request-1".into(),
     };
     pipeline::api::answer(routes, function, memory, &request).await

@@ -23,9 +23,7 @@ pub(crate) enum Command {
     )]
     List,
     /// Show what an integration needs to be registered and attached
-    #[command(
-        after_help = "Example:\n  chainloop integration available describe --name oci-registry"
-    )]
+    #[command(after_help = "Example:\n  chainloop integration available describe --name guac")]
     Describe(Describe),
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-
 use integrations::http::Guard;
 use integrations::{Http, Integration};
 use lambda_runtime::{LambdaEvent, service_fn};
@@ -38,7 +37,9 @@ macro_rules! run {
 
 /// Logs are JSON, one object a line, without colours; the runtime adds the time.
 fn log() {
-    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok());
+    let level = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -63,8 +64,7 @@ pub async fn api(
     let aws = Aws::from_env()?;
     run!(async |event: LambdaEvent<GatewayEvent>| {
         let request = event.payload.request();
-        let response =
-            Box::pin(pipeline::api::answer(routes, &function, &aws, &request)).await;
+        let response = Box::pin(pipeline::api::answer(routes, &function, &aws, &request)).await;
         Ok::<_, Failure>(gateway_answer(&response, &request.id))
     })
 }
@@ -104,9 +104,18 @@ pub async fn authorize(
     platform: &impl Platform,
     event: &AuthorizerEvent,
 ) -> Result<Value, Unreachable> {
-    let header = event.headers.get("authorization").map_or("", String::as_str);
-    let scheme = header.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
-    let text = if scheme.is_some() { header[7..].trim() } else { "" };
+    let header = event
+        .headers
+        .get("authorization")
+        .map_or("", String::as_str);
+    let scheme = header
+        .get(..7)
+        .filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+    let text = if scheme.is_some() {
+        header[7..].trim()
+    } else {
+        ""
+    };
     let token = tokens::find(platform, text).await?;
     Ok(match token {
         Some(token) => json!({
@@ -124,7 +133,9 @@ pub async fn reconciler() -> Result<(), Error> {
     run!(async |event: LambdaEvent<ReconcilerEvent>| {
         if let Some(records) = event.payload.records {
             let records = records.into_iter().map(SqsRecord::record).collect();
-            return Ok::<_, Failure>(partial_batch(Box::pin(reconcile::dead_letters(&aws, records)).await));
+            return Ok::<_, Failure>(partial_batch(
+                Box::pin(reconcile::dead_letters(&aws, records)).await,
+            ));
         }
         // What is begun must end before this invocation does.
         let until = event.context.deadline.saturating_sub(10_000);
@@ -176,13 +187,16 @@ impl GatewayEvent {
     /// which every route refuses.
     pub fn request(self) -> Request {
         let body = match self.body {
-            Some(body) if self.is_base64_encoded => {
-                base64_simd::STANDARD.decode_to_vec(body).unwrap_or_default()
-            }
+            Some(body) if self.is_base64_encoded => base64_simd::STANDARD
+                .decode_to_vec(body)
+                .unwrap_or_default(),
             Some(body) => body.into_bytes(),
             None => Vec::new(),
         };
-        let caller = self.request_context.authorizer.and_then(|authorizer| authorizer.lambda);
+        let caller = self
+            .request_context
+            .authorizer
+            .and_then(|authorizer| authorizer.lambda);
         Request {
             route: self.route_key,
             path: self.path_parameters.unwrap_or_default(),
@@ -198,8 +212,11 @@ impl GatewayEvent {
 }
 
 fn gateway_answer(response: &Response, request_id: &str) -> Value {
-    let kind =
-        if response.status < 400 { "application/json" } else { "application/problem+json" };
+    let kind = if response.status < 400 {
+        "application/json"
+    } else {
+        "application/problem+json"
+    };
     json!({
         "statusCode": response.status,
         "headers": { "content-type": kind, "x-request-id": request_id },
@@ -240,7 +257,10 @@ pub struct SqsRecord {
 
 impl SqsRecord {
     pub fn record(self) -> Record {
-        Record { id: self.message_id, body: self.body }
+        Record {
+            id: self.message_id,
+            body: self.body,
+        }
     }
 }
 
@@ -254,7 +274,9 @@ struct BatchItemFailure {
 /// as "all failed": so exactly the ids that came.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html>
 pub fn partial_batch(back: Vec<String>) -> Value {
-    let failures: Vec<BatchItemFailure> =
-        back.into_iter().map(|item_identifier| BatchItemFailure { item_identifier }).collect();
+    let failures: Vec<BatchItemFailure> = back
+        .into_iter()
+        .map(|item_identifier| BatchItemFailure { item_identifier })
+        .collect();
     json!({ "batchItemFailures": failures })
 }

@@ -28,7 +28,9 @@ pub struct Aws {
 impl Aws {
     /// From the environment alone: a function has everything there, and looking elsewhere costs start-up time.
     pub fn from_env() -> Result<Self, Error> {
-        Ok(Self::new(Settings::from_env(|name| std::env::var(name).ok())?))
+        Ok(Self::new(Settings::from_env(|name| {
+            std::env::var(name).ok()
+        })?))
     }
 
     pub fn new(settings: Settings) -> Self {
@@ -45,7 +47,8 @@ impl Aws {
     }
 
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
-        self.dynamodb.get_or_init(|| aws_sdk_dynamodb::Client::new(&self.config))
+        self.dynamodb
+            .get_or_init(|| aws_sdk_dynamodb::Client::new(&self.config))
     }
 
     fn s3(&self) -> &aws_sdk_s3::Client {
@@ -62,14 +65,17 @@ impl Aws {
     }
 
     fn sqs(&self) -> &aws_sdk_sqs::Client {
-        self.sqs.get_or_init(|| aws_sdk_sqs::Client::new(&self.config))
+        self.sqs
+            .get_or_init(|| aws_sdk_sqs::Client::new(&self.config))
     }
 
     fn secrets(&self) -> &aws_sdk_secretsmanager::Client {
-        self.secrets.get_or_init(|| aws_sdk_secretsmanager::Client::new(&self.config))
+        self.secrets
+            .get_or_init(|| aws_sdk_secretsmanager::Client::new(&self.config))
     }
 
     fn lambda(&self) -> &aws_sdk_lambda::Client {
-        self.lambda.get_or_init(|| aws_sdk_lambda::Client::new(&self.config))
+        self.lambda
+            .get_or_init(|| aws_sdk_lambda::Client::new(&self.config))
     }
 }

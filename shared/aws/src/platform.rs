@@ -9,6 +9,8 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 use pipeline::Timestamp;
 use pipeline::platform::{
@@ -21,6 +23,9 @@ use crate::table::unreachable;
 
 /// How long a presigned upload is good for.
 const UPLOAD: Duration = Duration::from_secs(15 * 60);
+
+/// How long a check is waited for: longer than it may take, shorter than the gateway waits.
+const INVOKE: Duration = Duration::from_secs(27);
 
 /// How often a put that met another put of the same bytes is tried over.
 const PUTS: u32 = 5;
@@ -88,7 +93,10 @@ impl Platform for Aws {
                 .send()
                 .await;
             let Err(error) = result else { return Ok(()) };
-            match error.raw_response().map(|response| response.status().as_u16()) {
+            match error
+                .raw_response()
+                .map(|response| response.status().as_u16())
+            {
                 // Those bytes are there already.
                 Some(412) => return Ok(()),
                 // Somebody is putting the same bytes just now.
@@ -99,7 +107,10 @@ impl Platform for Aws {
                 _ => return Err(unreachable("bucket", &error)),
             }
         }
-        Err(Unreachable { what: "bucket", why: "others were putting the same bytes".into() })
+        Err(Unreachable {
+            what: "bucket",
+            why: "others were putting the same bytes".into(),
+        })
     }
 
     async fn get_object(
@@ -116,8 +127,10 @@ impl Platform for Aws {
             Err(error) => return Err(unreachable("bucket", &error)),
         };
         let bytes = answer.body.collect().await;
-        let bytes =
-            bytes.map_err(|error| Unreachable { what: "bucket", why: error.to_string() })?;
+        let bytes = bytes.map_err(|error| Unreachable {
+            what: "bucket",
+            why: error.to_string(),
+        })?;
         Ok(Some(bytes.into_bytes()))
     }
 
@@ -128,7 +141,9 @@ impl Platform for Aws {
     ) -> Result<Option<u64>, Unreachable> {
         let request = self.s3().head_object().bucket(&self.settings.bucket);
         match request.key(object(organization, digest)).send().await {
-            Ok(answer) => Ok(answer.content_length.and_then(|size| u64::try_from(size).ok())),
+            Ok(answer) => Ok(answer
+                .content_length
+                .and_then(|size| u64::try_from(size).ok())),
             Err(error) if error.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(None),
             Err(error) => Err(unreachable("bucket", &error)),
         }
@@ -140,7 +155,10 @@ impl Platform for Aws {
         digest: &Digest,
         size_bytes: u64,
     ) -> Result<Upload, Unreachable> {
-        let bucket = |why: String| Unreachable { what: "bucket", why };
+        let bucket = |why: String| Unreachable {
+            what: "bucket",
+            why,
+        };
         let size = i64::try_from(size_bytes).map_err(|error| bucket(error.to_string()))?;
         let presigned = self
             .s3()
@@ -157,7 +175,11 @@ impl Platform for Aws {
             .headers()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        Ok(Upload { method: presigned.method().into(), url: presigned.uri().into(), headers })
+        Ok(Upload {
+            method: presigned.method().into(),
+            url: presigned.uri().into(),
+            headers,
+        })
     }
 
     async fn send(
@@ -184,7 +206,11 @@ impl Platform for Aws {
             .map_err(|error| unreachable("queue", &error))?;
         // An entry that is in neither list was not sent, as far as we know.
         let mut answers = vec![Err("it was not acknowledged".to_owned()); messages.len()];
-        let index = |id: &str| id.parse::<usize>().ok().filter(|index| *index < messages.len());
+        let index = |id: &str| {
+            id.parse::<usize>()
+                .ok()
+                .filter(|index| *index < messages.len())
+        };
         for sent in answer.successful() {
             if let Some(index) = index(sent.id()) {
                 answers[index] = Ok(());
@@ -222,14 +248,16 @@ impl Platform for Aws {
     }
 
     async fn get_secret(&self, name: &str) -> Result<Option<SecretValue>, Unreachable> {
-        let request = self.secrets().get_secret_value().secret_id(self.secret(name));
+        let request = self
+            .secrets()
+            .get_secret_value()
+            .secret_id(self.secret(name));
         match request.send().await {
             Ok(answer) => Ok(answer.secret_string.map(SecretValue::new)),
             // Gone, or going.
             Err(error)
                 if error.as_service_error().is_some_and(|error| {
-                    error.is_resource_not_found_exception()
-                        || error.is_invalid_request_exception()
+                    error.is_resource_not_found_exception() || error.is_invalid_request_exception()
                 }) =>
             {
                 Ok(None)
@@ -245,8 +273,7 @@ impl Platform for Aws {
             Ok(_) => Ok(()),
             Err(error)
                 if error.as_service_error().is_some_and(|error| {
-                    error.is_resource_not_found_exception()
-                        || error.is_invalid_request_exception()
+                    error.is_resource_not_found_exception() || error.is_invalid_request_exception()
                 }) =>
             {
                 Ok(())
@@ -256,13 +283,23 @@ impl Platform for Aws {
     }
 
     async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable> {
-        let failed = |why: String| Unreachable { what: "delivery function", why };
+        let failed = |why: String| Unreachable {
+            what: "delivery function",
+            why,
+        };
         let event = serde_json::to_vec(&event).expect("a value is JSON");
         let answer = self
             .lambda()
             .invoke()
             .function_name(format!("{}-deliver-{integration}", self.settings.stack))
             .payload(Blob::new(event))
+            .customize()
+            // Once: what it asks the third party must not be asked twice.
+            .config_override(
+                aws_sdk_lambda::Config::builder()
+                    .retry_config(RetryConfig::disabled())
+                    .timeout_config(TimeoutConfig::builder().operation_timeout(INVOKE).build()),
+            )
             .send()
             .await
             .map_err(|error| failed(error.code().unwrap_or("no answer").to_owned()))?;
@@ -279,7 +316,9 @@ impl Platform for Aws {
     }
 
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 

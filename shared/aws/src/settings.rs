@@ -45,7 +45,9 @@ pub struct Settings {
 impl Settings {
     pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let required = |name: &'static str| {
-            variable(name).filter(|value| !value.is_empty()).ok_or(Error::Missing(name))
+            variable(name)
+                .filter(|value| !value.is_empty())
+                .ok_or(Error::Missing(name))
         };
         Ok(Self {
             bucket: required("BUCKET")?,
@@ -61,7 +63,9 @@ impl Settings {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Error> {
         let required = |name: &'static str| {
-            variable(name).filter(|value| !value.is_empty()).ok_or(Error::Missing(name))
+            variable(name)
+                .filter(|value| !value.is_empty())
+                .ok_or(Error::Missing(name))
         };
         Ok(Self {
             table,
@@ -70,7 +74,9 @@ impl Settings {
             queue_url_prefix: String::new(),
             retention: variable("RETENTION_DAYS")
                 .and_then(|days| days.parse().ok())
-                .map_or(pipeline::schedule::RETENTION, |days: u64| Duration::from_secs(days * 86400)),
+                .map_or(pipeline::schedule::RETENTION, |days: u64| {
+                    Duration::from_secs(days * 86400)
+                }),
             endpoint: variable("AWS_ENDPOINT_URL").filter(|value| !value.is_empty()),
             region: required("AWS_REGION")?,
             access_key_id: required("AWS_ACCESS_KEY_ID")?,
@@ -93,7 +99,9 @@ impl Settings {
             .build()
             .expect("the roots are part of this binary");
         let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .tls_provider(tls::Provider::Rustls(
+                tls::rustls_provider::CryptoMode::Ring,
+            ))
             .tls_context(tls)
             .build_https();
         let timeouts = TimeoutConfig::builder()
@@ -122,14 +130,26 @@ mod tests {
 
     #[test]
     fn a_missing_variable_is_named() {
-        let error = Settings::from_env(|name| ["TABLE", "STACK"].contains(&name).then(|| "t".into())).err().unwrap();
-        assert_eq!(error.to_string(), "the environment variable BUCKET is not set");
+        let error =
+            Settings::from_env(|name| ["TABLE", "STACK"].contains(&name).then(|| "t".into()))
+                .err()
+                .unwrap();
+        assert_eq!(
+            error.to_string(),
+            "the environment variable BUCKET is not set"
+        );
     }
 
     #[test]
     fn the_roots_are_read() {
         let settings = Settings::from_env(|name| Some(name.to_lowercase())).unwrap();
         let _ = settings.sdk_config();
-        assert_eq!(ROOTS.windows(10).filter(|window| window == b"-----BEGIN").count(), 5);
+        assert_eq!(
+            ROOTS
+                .windows(10)
+                .filter(|window| window == b"-----BEGIN")
+                .count(),
+            5
+        );
     }
 }

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put,
     ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use futures_util::future::try_join_all;
+use pipeline::Platform;
 use pipeline::platform::{Etag, Expect, Item, Key, Range, Unreachable, Write, WriteError};
 
 use crate::Aws;
@@ -46,43 +48,71 @@ fn text(value: &str) -> AttributeValue {
 }
 
 fn key(key: &Key) -> Row {
-    HashMap::from([("pk".into(), text(&key.partition)), ("sk".into(), text(&key.sort))])
+    HashMap::from([
+        ("pk".into(), text(&key.partition)),
+        ("sk".into(), text(&key.sort)),
+    ])
 }
 
 fn row(item: Item) -> Result<Row, Unreachable> {
-    serde_dynamo::aws_sdk_dynamodb_1::to_item(item)
-        .map_err(|error| Unreachable { what: "table", why: error.to_string() })
+    serde_dynamo::aws_sdk_dynamodb_1::to_item(item).map_err(|error| Unreachable {
+        what: "table",
+        why: error.to_string(),
+    })
 }
 
 fn item(row: Row) -> Result<Item, Unreachable> {
-    serde_dynamo::aws_sdk_dynamodb_1::from_item(row)
-        .map_err(|error| Unreachable { what: "table", why: error.to_string() })
+    serde_dynamo::aws_sdk_dynamodb_1::from_item(row).map_err(|error| Unreachable {
+        what: "table",
+        why: error.to_string(),
+    })
 }
 
 /// A condition, and the values that it speaks of.
-fn condition(expect: &Expect) -> (&'static str, Option<Row>) {
+fn condition(expect: &Expect, now_secs: u64) -> (&'static str, Option<Row>) {
     match expect {
-        Expect::Absent => ("attribute_not_exists(pk)", None),
+        // TTL removes rows up to days after their time: such a row is as good as gone.
+        Expect::Absent => {
+            let now = AttributeValue::N(now_secs.to_string());
+            let values = HashMap::from([(":now".into(), now)]);
+            (
+                "attribute_not_exists(pk) OR expires_at < :now",
+                Some(values),
+            )
+        }
         Expect::Unchanged(etag) => unchanged(etag),
     }
 }
 
 fn unchanged(Etag(etag): &Etag) -> (&'static str, Option<Row>) {
-    ("etag = :etag", Some(HashMap::from([(":etag".into(), text(etag))])))
+    (
+        "etag = :etag",
+        Some(HashMap::from([(":etag".into(), text(etag))])),
+    )
 }
 
 /// Whether the row that refused the condition is the one that this very write put there: the write was
 /// done, its answer was lost, and the SDK tried again.
 fn is_own(write: &Write, found: Option<&Row>) -> bool {
-    let Write::Put { etag, .. } = write else { return false };
+    let Write::Put { etag, .. } = write else {
+        return false;
+    };
     found.and_then(|row| row.get("etag")?.as_s().ok()) == Some(&etag.0)
 }
 
 impl Aws {
     pub(crate) async fn get_row(&self, at: &Key) -> Result<Option<Item>, Unreachable> {
         let request = self.dynamodb().get_item().table_name(&self.settings.table);
-        let answer = request.set_key(Some(key(at))).consistent_read(true).send().await;
-        answer.map_err(|error| table(&error))?.item.map(item).transpose()
+        let answer = request
+            .set_key(Some(key(at)))
+            .consistent_read(true)
+            .send()
+            .await;
+        answer
+            .map_err(|error| table(&error))?
+            .item
+            .map(item)
+            .transpose()
     }
 
     pub(crate) async fn get_rows(&self, keys: &[Key]) -> Result<Vec<Item>, Unreachable> {
@@ -115,7 +145,11 @@ impl Aws {
                 items.push(item(row)?);
             }
             // What did not fit into 16 MB or into the capacity comes next.
-            let rest = answer.unprocessed_keys.unwrap_or_default().into_values().next();
+            let rest = answer
+                .unprocessed_keys
+                .unwrap_or_default()
+                .into_values()
+                .next();
             match rest {
                 Some(rest) if !rest.keys.is_empty() => wanted = rest.keys,
                 _ => return Ok(items),
@@ -212,7 +246,7 @@ impl Aws {
         let old = ReturnValuesOnConditionCheckFailure::AllOld;
         match write {
             Write::Put { item, expect, .. } => {
-                let (condition, values) = condition(expect);
+                let (condition, values) = condition(expect, self.now().secs());
                 let result = self
                     .dynamodb()
                     .put_item()
@@ -233,7 +267,11 @@ impl Aws {
                             }
                             _ => None,
                         };
-                        if is_own(write, found) { Ok(()) } else { Err(WriteError::Conflict) }
+                        if is_own(write, found) {
+                            Ok(())
+                        } else {
+                            Err(WriteError::Conflict)
+                        }
                     }
                     _ => Err(table(&error).into()),
                 }
@@ -247,12 +285,17 @@ impl Aws {
                     .set_key(Some(key(at)))
                     .condition_expression(condition)
                     .set_expression_attribute_values(values)
+                    .return_values_on_condition_check_failure(old)
                     .send()
                     .await;
                 let Err(error) = result else { return Ok(()) };
                 match error.as_service_error() {
-                    Some(refused) if refused.is_conditional_check_failed_exception() => {
-                        Err(WriteError::Conflict)
+                    // No row to be found: it is deleted, by us or by another.
+                    Some(DeleteItemError::ConditionalCheckFailedException(refused)) => {
+                        match &refused.item {
+                            None => Ok(()),
+                            Some(_) => Err(WriteError::Conflict),
+                        }
                     }
                     _ => Err(table(&error).into()),
                 }
@@ -262,12 +305,17 @@ impl Aws {
     }
 
     async fn transact(&self, writes: &[Write]) -> Result<(), WriteError> {
-        let actions: Vec<TransactWriteItem> =
-            writes.iter().map(|write| self.action(write)).collect::<Result<_, _>>()?;
+        let actions: Vec<TransactWriteItem> = writes
+            .iter()
+            .map(|write| self.action(write))
+            .collect::<Result<_, _>>()?;
         let mut pause = Duration::from_millis(20);
         for _ in 0..TRIES {
             let request = self.dynamodb().transact_write_items();
-            let result = request.set_transact_items(Some(actions.clone())).send().await;
+            let result = request
+                .set_transact_items(Some(actions.clone()))
+                .send()
+                .await;
             let Err(error) = result else { return Ok(()) };
             use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
             let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
@@ -283,8 +331,14 @@ impl Aws {
             let mut failed = failed.peekable();
             if failed.peek().is_some() {
                 // All of them or none: one row of ours is enough to know that it was done.
-                let own = failed.into_iter().any(|(write, reason)| is_own(write, reason.item()));
-                return if own { Ok(()) } else { Err(WriteError::Conflict) };
+                let own = failed
+                    .into_iter()
+                    .any(|(write, reason)| is_own(write, reason.item()));
+                return if own {
+                    Ok(())
+                } else {
+                    Err(WriteError::Conflict)
+                };
             }
             // Another transaction held a row, or the table was busy: nothing was decided.
             tokio::time::sleep(pause).await;
@@ -301,7 +355,7 @@ impl Aws {
         let proof = "table, key and condition are set";
         Ok(match write {
             Write::Put { item, expect, .. } => {
-                let (condition, values) = condition(expect);
+                let (condition, values) = condition(expect, self.now().secs());
                 let put = Put::builder()
                     .table_name(name)
                     .set_item(Some(row(item.clone())?))
@@ -347,7 +401,9 @@ mod tests {
             "progress": {"attestation": {"status": 200, "size_bytes": 4_033_582}},
             "plan": [{"attachment": "x"}, {"attachment": "y"}], "unsent": true, "empty": "",
         });
-        let serde_json::Value::Object(whole) = whole else { unreachable!() };
+        let serde_json::Value::Object(whole) = whole else {
+            unreachable!()
+        };
         let there = row(whole.clone()).unwrap();
         assert_eq!(there["attempt"], AttributeValue::N("3".into()));
         assert_eq!(item(there).unwrap(), whole);
@@ -357,12 +413,22 @@ mod tests {
     fn a_writer_whose_answer_was_lost_knows_its_own_write() {
         let etag = Etag("00ff".into());
         let at = Key::new("a", "b");
-        let put =
-            Write::Put { key: at.clone(), item: Item::new(), etag, expect: Expect::Absent };
+        let put = Write::Put {
+            key: at.clone(),
+            item: Item::new(),
+            etag,
+            expect: Expect::Absent,
+        };
         let found = |etag: &str| HashMap::from([("etag".to_owned(), text(etag))]);
         assert!(is_own(&put, Some(&found("00ff"))));
         assert!(!is_own(&put, Some(&found("ff00"))));
         assert!(!is_own(&put, None));
-        assert!(!is_own(&Write::Check { key: at, etag: Etag("00ff".into()) }, Some(&found("00ff"))));
+        assert!(!is_own(
+            &Write::Check {
+                key: at,
+                etag: Etag("00ff".into())
+            },
+            Some(&found("00ff"))
+        ));
     }
 }

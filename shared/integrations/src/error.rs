@@ -16,7 +16,7 @@ pub enum Kind {
     Unauthorized,
     /// The same request will be refused again.
     Permanent,
-    /// Permanent, and the registration itself is dead: it is paused.
+    /// Permanent, and the registration itself is dead: nothing sent through it will arrive.
     Dead,
 }
 

@@ -99,7 +99,11 @@ impl Integration for Webhook {
 
     /// Posts Chainloop's `TEST_WEBHOOK`, which receivers know to ignore: a webhook cannot be asked otherwise.
     fn materials(attachment: &Attachment) -> &'static [MaterialType] {
-        if attachment.send_sbom { Self::MATERIALS } else { &[] }
+        if attachment.send_sbom {
+            Self::MATERIALS
+        } else {
+            &[]
+        }
     }
 
     async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {

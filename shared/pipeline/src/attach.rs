@@ -23,7 +23,10 @@ pub struct Wanted {
 
 /// Reads how a workflow is named: an id, a name with its project, `project/name`, `project/*`, or `*`.
 pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault> {
-    let fault = |detail: &str| Fault { field: "workflow".into(), detail: detail.into() };
+    let fault = |detail: &str| Fault {
+        field: "workflow".into(),
+        detail: detail.into(),
+    };
     let project = project.filter(|project| !project.is_empty());
     if workflow.is_empty() || workflow.len() > 512 {
         return Err(fault("must be 1 to 512 characters long"));
@@ -41,9 +44,9 @@ pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault
         (Some(_), Some(_)) => Err(fault("names another project than `project` does")),
         (Some(_), None) => Err(fault("must have both a project and a name: project/name")),
         (None, Some(project)) => Ok(Selector(format!("{project}/{workflow}"))),
-        (None, None) => {
-            Err(fault("is a name without its project: give `project` too, or project/name"))
-        }
+        (None, None) => Err(fault(
+            "is a name without its project: give `project` too, or project/name",
+        )),
     }
 }
 
@@ -55,11 +58,17 @@ pub async fn attach(
 ) -> Result<(Attachment, Registration), Error> {
     let registration = register::find(platform, organization, &wanted.registration).await?;
     let integration = &registration.row.integration;
-    let description = integrations::find(integration)
-        .ok_or_else(|| Error::NoIntegration(integration.clone()))?;
+    let description =
+        integrations::find(integration).ok_or_else(|| Error::NoIntegration(integration.clone()))?;
     let mut faults = (description.check_attachment)(&wanted.inputs);
-    if wanted.wait_secs.is_some_and(|secs| secs > LONGEST_WAIT_SECS) {
-        faults.push(Fault { field: "wait_secs".into(), detail: "must be at most 86400".into() });
+    if wanted
+        .wait_secs
+        .is_some_and(|secs| secs > LONGEST_WAIT_SECS)
+    {
+        faults.push(Fault {
+            field: "wait_secs".into(),
+            detail: "must be at most 86400".into(),
+        });
     }
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
@@ -69,10 +78,17 @@ pub async fn attach(
         registration: registration.row.id.clone(),
         inputs: wanted.inputs.clone(),
     };
-    if let Verdict::Refused { text, status, answer } =
-        check::ask(platform, description.id, &check).await?
+    if let Verdict::Refused {
+        text,
+        status,
+        answer,
+    } = check::ask(platform, description.id, &check).await?
     {
-        return Err(Error::Refused { text, status, answer });
+        return Err(Error::Refused {
+            text,
+            status,
+            answer,
+        });
     }
     let attachment = Attachment {
         id: register::id(platform),
@@ -104,8 +120,10 @@ fn links(attachment: &Attachment) -> (Link, Link) {
         integration: attachment.integration.clone(),
         workflow: None,
     };
-    let of_workflow =
-        Link { workflow: Some(attachment.workflow.clone()), ..of_registration.clone() };
+    let of_workflow = Link {
+        workflow: Some(attachment.workflow.clone()),
+        ..of_registration.clone()
+    };
     (of_workflow, of_registration)
 }
 
@@ -121,7 +139,9 @@ pub async fn find(
         .filter(|stored| stored.row.deleted_at.is_none())
         .ok_or_else(missing)?;
     let key = Registration::at(organization, &attachment.row.registration);
-    let registration = rows::load::<Registration>(platform, &key).await?.ok_or_else(missing)?;
+    let registration = rows::load::<Registration>(platform, &key)
+        .await?
+        .ok_or_else(missing)?;
     Ok((attachment, registration.row))
 }
 
@@ -133,10 +153,16 @@ pub async fn of_workflow(
 ) -> Result<Vec<Attachment>, Unreachable> {
     let partition = Link::of_workflow(organization, selector);
     let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
-    let keys: Vec<_> =
-        links.iter().map(|link| Attachment::at(organization, &link.row.attachment)).collect();
+    let keys: Vec<_> = links
+        .iter()
+        .map(|link| Attachment::at(organization, &link.row.attachment))
+        .collect();
     let attachments = rows::load_many::<Attachment>(platform, &keys).await?;
-    Ok(attachments.into_iter().map(|stored| stored.row).filter(|row| row.deleted_at.is_none()).collect())
+    Ok(attachments
+        .into_iter()
+        .map(|stored| stored.row)
+        .filter(|row| row.deleted_at.is_none())
+        .collect())
 }
 
 /// Detaches; pending deliveries are cancelled when their time comes.

@@ -3,6 +3,9 @@
 //! Only it may speak to its third party, so the answer comes from the network place, with the role and
 //! through the guards with which delivery will run.
 
+use std::time::Duration;
+
+use futures_util::future::{self, Either};
 use integrations::{Answer, Error, Http, Integration};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,7 +20,11 @@ pub enum Check {
     /// A registration that is not kept yet, with its secret inputs.
     Registration { inputs: Map<String, Value> },
     /// An attachment that is not kept yet, of a registration that is.
-    Attachment { organization: String, registration: String, inputs: Map<String, Value> },
+    Attachment {
+        organization: String,
+        registration: String,
+        inputs: Map<String, Value>,
+    },
 }
 
 /// What the delivery function answers.
@@ -26,7 +33,11 @@ pub enum Check {
 pub enum Verdict {
     Works,
     /// It would not work; the text completes "failed to …".
-    Refused { text: String, status: Option<u16>, answer: Option<String> },
+    Refused {
+        text: String,
+        status: Option<u16>,
+        answer: Option<String>,
+    },
 }
 
 impl From<Error> for Verdict {
@@ -35,16 +46,44 @@ impl From<Error> for Verdict {
             Some(Answer { status, excerpt }) => (Some(status), Some(excerpt)),
             None => (None, None),
         };
-        Self::Refused { text: error.text, status, answer }
+        Self::Refused {
+            text: error.text,
+            status,
+            answer,
+        }
     }
 }
 
 fn refused(text: &str) -> Verdict {
-    Verdict::Refused { text: text.to_owned(), status: None, answer: None }
+    Verdict::Refused {
+        text: text.to_owned(),
+        status: None,
+        answer: None,
+    }
 }
+
+/// How long the third party has to answer: an operator is waiting behind a gateway that waits 30 s.
+pub const PATIENCE: Duration = Duration::from_secs(24);
 
 /// Answers a [`Check`] for one integration.
 pub async fn check<I: Integration>(
+    platform: &impl Platform,
+    http: &Http,
+    check: Check,
+) -> Result<Verdict, Unreachable> {
+    let asking = Box::pin(question::<I>(platform, http, check));
+    match future::select(asking, Box::pin(platform.sleep(PATIENCE))).await {
+        Either::Left((verdict, _)) => verdict,
+        Either::Right(((), _)) => {
+            let secs = PATIENCE.as_secs();
+            Ok(refused(&format!(
+                "get an answer of the third party within {secs} s"
+            )))
+        }
+    }
+}
+
+async fn question<I: Integration>(
     platform: &impl Platform,
     http: &Http,
     check: Check,
@@ -56,7 +95,11 @@ pub async fn check<I: Integration>(
             };
             I::register(http, &registration).await
         }
-        Check::Attachment { organization, registration, inputs } => {
+        Check::Attachment {
+            organization,
+            registration,
+            inputs,
+        } => {
             let key = Registration::at(&organization, &registration);
             let Some(row) = rows::load::<Registration>(platform, &key).await? else {
                 return Ok(refused("find the registration"));
@@ -90,8 +133,10 @@ pub async fn ask(
     integration: &str,
     check: &Check,
 ) -> Result<Verdict, Unreachable> {
-    let unreadable =
-        |error: serde_json::Error| Unreachable { what: "delivery function", why: error.to_string() };
+    let unreadable = |error: serde_json::Error| Unreachable {
+        what: "delivery function",
+        why: error.to_string(),
+    };
     let event = serde_json::json!({ "check": check });
     let answer = platform.invoke(integration, event).await?;
     serde_json::from_value(answer).map_err(unreadable)

@@ -27,7 +27,10 @@ impl Timestamp {
 
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// Zero when `earlier` is not earlier.
@@ -69,7 +72,9 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -79,9 +84,19 @@ mod tests {
 
     #[test]
     fn text_and_time_have_the_same_order() {
-        let moments = [0, 1, 999, 1000, 1_767_322_445_678, 1_767_322_445_679, 4_102_444_800_000];
-        let texts: Vec<String> =
-            moments.iter().map(|millis| Timestamp::from_millis(*millis).to_string()).collect();
+        let moments = [
+            0,
+            1,
+            999,
+            1000,
+            1_767_322_445_678,
+            1_767_322_445_679,
+            4_102_444_800_000,
+        ];
+        let texts: Vec<String> = moments
+            .iter()
+            .map(|millis| Timestamp::from_millis(*millis).to_string())
+            .collect();
         assert!(texts.is_sorted(), "{texts:?}");
         assert_eq!(texts[4], "2026-01-02T02:54:05.678Z");
         for (millis, text) in moments.iter().zip(&texts) {

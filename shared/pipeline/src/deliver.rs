@@ -11,6 +11,7 @@ use std::time::Duration;
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future::{self, Either, FutureExt, LocalBoxFuture as LocalFuture};
+use futures_util::lock::Mutex;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use integrations::{Error, Host, Http, Integration, Kind, Outcome};
 use serde_json::{Map, Value};
@@ -20,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::ledger::{self, Message, Settled};
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
 use crate::rows::{self, Attachment, Delivery, Parked, Registration, Stored};
-use crate::schedule::{Deadlines, PATIENCE};
+use crate::schedule::{Deadlines, HEAVY_BYTES, PATIENCE};
 
 /// A message as the queue hands it over.
 #[derive(Debug, Clone)]
@@ -46,10 +47,12 @@ pub async fn batch<I: Integration>(
     records: Vec<Record>,
     until: Timestamp,
 ) -> Vec<String> {
+    let heavy = &Mutex::new(());
     let mut running: FuturesUnordered<_> = records
         .into_iter()
         .map(|record| async move {
-            let outcome = AssertUnwindSafe(one::<I>(platform, http, &record, until)).catch_unwind().await;
+            let one = one::<I>(platform, http, heavy, &record, until);
+            let outcome = AssertUnwindSafe(one).catch_unwind().await;
             match outcome {
                 Ok(Ok(())) => None,
                 Ok(Err(give_back)) => {
@@ -74,6 +77,7 @@ pub async fn batch<I: Integration>(
 async fn one<I: Integration>(
     platform: &impl Platform,
     http: &Http,
+    heavy: &Mutex<()>,
     record: &Record,
     until: Timestamp,
 ) -> Result<(), GiveBack> {
@@ -95,7 +99,7 @@ async fn one<I: Integration>(
     let Some(claimed) = claim(platform, stored, message.attempt, deadlines.lease).await? else {
         return Ok(());
     };
-    attempt::<I, _>(platform, http, claimed, deadlines.attempt).await?;
+    attempt::<I, _>(platform, http, heavy, claimed, deadlines.attempt).await?;
     Ok(())
 }
 
@@ -113,7 +117,10 @@ async fn park<I: Integration>(
         body: record.body.chars().take(4096).collect(),
         created_at: platform.now(),
     };
-    match platform.write(vec![rows::put(platform, &parked, Expect::Absent).0]).await {
+    match platform
+        .write(vec![rows::put(platform, &parked, Expect::Absent).0])
+        .await
+    {
         Ok(()) | Err(WriteError::Conflict) => Ok(()),
         Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
     }
@@ -128,12 +135,20 @@ async fn claim(
 ) -> Result<Option<Stored<Delivery>>, Unreachable> {
     let owner = format!("{:016x}", platform.random());
     if let Err(reason) = ledger::claim(&mut stored.row, attempt, &owner, platform.now(), lease) {
-        info!(delivery.id = stored.row.id, attempt, ?reason, "Nothing to claim");
+        info!(
+            delivery.id = stored.row.id,
+            attempt,
+            ?reason,
+            "Nothing to claim"
+        );
         return Ok(None);
     }
     let (write, etag) = stored.update(platform);
     match platform.write(vec![write]).await {
-        Ok(()) => Ok(Some(Stored { row: stored.row, etag })),
+        Ok(()) => Ok(Some(Stored {
+            row: stored.row,
+            etag,
+        })),
         // Somebody else was first: the ledger and the reconciler own what follows.
         Err(WriteError::Conflict) => Ok(None),
         Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
@@ -143,10 +158,15 @@ async fn claim(
 async fn attempt<I: Integration, P: Platform>(
     platform: &P,
     http: &Http,
+    heavy: &Mutex<()>,
     claimed: Stored<Delivery>,
     deadline: Duration,
 ) -> Result<(), Unreachable> {
-    let desk = Desk { platform, delivery: RefCell::new(claimed) };
+    let desk = Desk {
+        platform,
+        heavy,
+        delivery: RefCell::new(claimed),
+    };
     let sending = AssertUnwindSafe(send::<I, P>(&desk, http)).catch_unwind();
     let result = match future::select(Box::pin(sending), Box::pin(platform.sleep(deadline))).await {
         Either::Left((Ok(result), _)) => result,
@@ -207,7 +227,10 @@ pub(crate) async fn settle(
         Ok(()) => {}
         Err(WriteError::Conflict) => {
             // The lease expired, and the reconciler took the delivery over.
-            warn!(delivery.id = delivery.id, "An attempt ended too late to be recorded");
+            warn!(
+                delivery.id = delivery.id,
+                "An attempt ended too late to be recorded"
+            );
             return Ok(());
         }
         Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
@@ -226,16 +249,20 @@ pub(crate) async fn settle(
     Ok(())
 }
 
-/// Sends the message for a delivery's next attempt. If that fails, its `wake_at` finds it.
-pub(crate) async fn resend(platform: &impl Platform, delivery: &Delivery, delay: Duration) {
+/// Sends the message for a delivery's next attempt. Whether it was sent: if not, its `wake_at` finds it.
+pub(crate) async fn resend(platform: &impl Platform, delivery: &Delivery, delay: Duration) -> bool {
     let message = Message::of(delivery).send_after(delay);
     let why = match platform.send(&delivery.integration, &[message]).await {
         Ok(answers) => answers.into_iter().find_map(Result::err),
         Err(unreachable) => Some(unreachable.to_string()),
     };
-    if let Some(why) = why {
-        warn!(delivery.id = delivery.id, why, "A message is left to the reconciler");
+    if let Some(why) = &why {
+        warn!(
+            delivery.id = delivery.id,
+            why, "A message is left to the reconciler"
+        );
     }
+    why.is_none()
 }
 
 /// What came of letting the integration send.
@@ -278,6 +305,8 @@ struct Prepared<I: Integration> {
     attestation: attestation::Attestation,
     materials: Vec<Material>,
     missing: Vec<Material>,
+    /// Of all materials.
+    size_bytes: u64,
 }
 
 async fn prepare<I: Integration, P: Platform>(desk: &Desk<'_, P>) -> Result<Prepared<I>, Sent> {
@@ -294,11 +323,15 @@ async fn prepare<I: Integration, P: Platform>(desk: &Desk<'_, P>) -> Result<Prep
         platform.get_object(organization, &delivery.received),
     )
     .await;
-    let Some(registration) = registration?.map(|stored| stored.row).filter(|row| row.deleted_at.is_none())
+    let Some(registration) = registration?
+        .map(|stored| stored.row)
+        .filter(|row| row.deleted_at.is_none())
     else {
         return Err(Sent::Gone("its registration was deleted"));
     };
-    let Some(attachment) = attachment?.map(|stored| stored.row).filter(|row| row.deleted_at.is_none())
+    let Some(attachment) = attachment?
+        .map(|stored| stored.row)
+        .filter(|row| row.deleted_at.is_none())
     else {
         return Err(Sent::Gone("its attachment was deleted"));
     };
@@ -314,7 +347,8 @@ async fn prepare<I: Integration, P: Platform>(desk: &Desk<'_, P>) -> Result<Prep
     let registration_inputs = inputs(registration.config.clone(), secret.as_ref())?;
     let attached = typed::<I::Attachment>(attachment.config, "attachment")?;
     let wanted = I::materials(&attached);
-    let (materials, missing) = available(platform, organization, &attestation, wanted).await?;
+    let (materials, missing, size_bytes) =
+        available(platform, organization, &attestation, wanted).await?;
     let patience = attachment.wait_secs.map_or(PATIENCE, Duration::from_secs);
     if let Some(absent) = missing.first()
         && platform.now() < delivery.created_at.plus(patience)
@@ -328,6 +362,7 @@ async fn prepare<I: Integration, P: Platform>(desk: &Desk<'_, P>) -> Result<Prep
         attestation,
         materials,
         missing,
+        size_bytes,
     })
 }
 
@@ -353,8 +388,11 @@ fn typed<T: serde::de::DeserializeOwned>(
     whose: &str,
 ) -> Result<T, Sent> {
     // The text of serde's error may quote a value, which may be secret: it goes nowhere.
-    serde_json::from_value(Value::Object(inputs))
-        .map_err(|_| damaged(&format!("read the {whose}'s inputs: they do not fit this version")))
+    serde_json::from_value(Value::Object(inputs)).map_err(|_| {
+        damaged(&format!(
+            "read the {whose}'s inputs: they do not fit this version"
+        ))
+    })
 }
 
 /// The subscribed materials, those that can be sent apart from those that were promised and are not there.
@@ -363,7 +401,7 @@ async fn available(
     organization: &str,
     attestation: &attestation::Attestation,
     subscribed: &[attestation::MaterialType],
-) -> Result<(Vec<Material>, Vec<Material>), Unreachable> {
+) -> Result<(Vec<Material>, Vec<Material>, u64), Unreachable> {
     let wanted: Vec<&Material> = attestation
         .materials()
         .iter()
@@ -371,21 +409,22 @@ async fn available(
         .collect();
     let there = future::try_join_all(wanted.iter().map(|material| async {
         match &material.digest {
-            _ if material.content.is_some() => Ok(true),
-            Some(digest) => Ok(platform.object_size(organization, digest).await?.is_some()),
-            None => Ok(false),
+            _ if material.content.is_some() => Ok(Some(0)),
+            Some(digest) => platform.object_size(organization, digest).await,
+            None => Ok(None),
         }
     }))
     .await?;
-    let (mut materials, mut missing) = (Vec::new(), Vec::new());
+    let (mut materials, mut missing, mut size_bytes) = (Vec::new(), Vec::new(), 0);
     for (material, there) in wanted.into_iter().zip(there) {
-        if there {
+        if let Some(size) = there {
+            size_bytes += size;
             materials.push(material.clone());
         } else if material.uploaded_to_cas {
             missing.push(material.clone());
         }
     }
-    Ok((materials, missing))
+    Ok((materials, missing, size_bytes))
 }
 
 async fn deliver<I: Integration, P: Platform>(
@@ -394,7 +433,11 @@ async fn deliver<I: Integration, P: Platform>(
     prepared: &Prepared<I>,
 ) -> Result<Outcome, Error> {
     if I::MATERIALS_ONLY && prepared.materials.is_empty() {
-        let reason = match prepared.missing.first().and_then(|material| material.digest) {
+        let reason = match prepared
+            .missing
+            .first()
+            .and_then(|material| material.digest)
+        {
             Some(digest) => format!("{digest} never came, and nothing else is sent"),
             None => "the attestation has no material of a type that is sent".to_owned(),
         };
@@ -411,12 +454,18 @@ async fn deliver<I: Integration, P: Platform>(
         missing: &prepared.missing,
         progress: &row.progress,
     };
+    // Ten large ones side by side would not fit into the function's memory.
+    let _alone = match prepared.size_bytes > HEAVY_BYTES {
+        true => Some(desk.heavy.lock().await),
+        false => None,
+    };
     I::deliver(http, desk, &delivery).await
 }
 
 /// What an integration works at: the materials, and the record of what is done.
 struct Desk<'a, P> {
     platform: &'a P,
+    heavy: &'a Mutex<()>,
     delivery: RefCell<Stored<Delivery>>,
 }
 
@@ -436,7 +485,9 @@ impl<P: Platform> Desk<'_, P> {
             .map_err(|unreachable| Error::retryable(unreachable.to_string()))?
             .ok_or_else(|| Error::retryable(format!("read {digest}: it is gone")))?;
         if Digest::of(&bytes) != digest {
-            return Err(Error::permanent(format!("read {digest}: the stored bytes are others")));
+            return Err(Error::permanent(format!(
+                "read {digest}: the stored bytes are others"
+            )));
         }
         Ok(bytes)
     }
@@ -451,9 +502,9 @@ impl<P: Platform> Desk<'_, P> {
                 *self.delivery.borrow_mut() = stored;
                 Ok(())
             }
-            Err(WriteError::Conflict) => {
-                Err(Error::retryable("keep a finished step: the lease is somebody else's"))
-            }
+            Err(WriteError::Conflict) => Err(Error::retryable(
+                "keep a finished step: the lease is somebody else's",
+            )),
             Err(WriteError::Unreachable(unreachable)) => {
                 Err(Error::retryable(unreachable.to_string()))
             }
@@ -474,4 +525,3 @@ impl<P: Platform> Host for Desk<'_, P> {
         self.platform.now().secs()
     }
 }
-

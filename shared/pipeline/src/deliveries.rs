@@ -39,7 +39,10 @@ pub async fn list(
             let Some(attestation) = intake::find(platform, organization, &digest).await? else {
                 return Ok((Vec::new(), None));
             };
-            attestation.deliveries().map(|(id, _)| Delivery::at(organization, &id)).collect()
+            attestation
+                .deliveries()
+                .map(|(id, _)| Delivery::at(organization, &id))
+                .collect()
         }
         Of::Registration(id) => {
             let hash = Delivery::registration_hash(organization, &id);
@@ -62,9 +65,16 @@ pub async fn list(
             pages.into_iter().flatten().collect()
         }
     };
-    let mut deliveries: Vec<Delivery> =
-        rows::load_many(platform, &keys).await?.into_iter().map(|stored| stored.row).collect();
-    deliveries.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| b.id.cmp(&a.id)));
+    let mut deliveries: Vec<Delivery> = rows::load_many(platform, &keys)
+        .await?
+        .into_iter()
+        .map(|stored| stored.row)
+        .collect();
+    deliveries.sort_by(|a, b| {
+        b.created_at
+            .cmp(&a.created_at)
+            .then_with(|| b.id.cmp(&a.id))
+    });
     if let Some(cursor) = cursor {
         deliveries.retain(|delivery| {
             (delivery.created_at, delivery.id.as_str()) < (cursor.created_at, cursor.id.as_str())
@@ -72,10 +82,10 @@ pub async fn list(
     }
     let more = deliveries.len() > limit;
     deliveries.truncate(limit);
-    let next = deliveries
-        .last()
-        .filter(|_| more)
-        .map(|last| Cursor { created_at: last.created_at, id: last.id.clone() });
+    let next = deliveries.last().filter(|_| more).map(|last| Cursor {
+        created_at: last.created_at,
+        id: last.id.clone(),
+    });
     // After the page is cut: a page may be short, but none is left out.
     deliveries.retain(|delivery| state.is_none_or(|state| delivery.state == state));
     Ok((deliveries, next))
@@ -102,8 +112,20 @@ async fn range(
         || Timestamp::from_millis(u64::MAX >> 20).to_string(),
         |cursor| cursor.created_at.to_string(),
     );
-    let limit = if cursor.is_some() { limit + MOMENT } else { limit + 1 };
-    platform.range(Range { index, hash, until: &until, newest_first: true, limit }).await
+    let limit = if cursor.is_some() {
+        limit + MOMENT
+    } else {
+        limit + 1
+    };
+    platform
+        .range(Range {
+            index,
+            hash,
+            until: &until,
+            newest_first: true,
+            limit,
+        })
+        .await
 }
 
 async fn registrations(
@@ -135,6 +157,9 @@ pub async fn describe(
     let attempts = rows::load_all::<Attempt>(platform, &partition, Attempt::PREFIX);
     let (delivery, attempts) = futures_util::future::try_join(delivery, attempts).await?;
     Ok(delivery.map(|stored| {
-        (stored.row, attempts.into_iter().map(|attempt| attempt.row).collect())
+        (
+            stored.row,
+            attempts.into_iter().map(|attempt| attempt.row).collect(),
+        )
     }))
 }

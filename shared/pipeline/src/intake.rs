@@ -100,17 +100,23 @@ pub async fn intake(
                 Ok(stored) => (stored, false),
                 // A hundred at once: one wrote it, this one reads it.
                 Err(WriteError::Conflict) => {
-                    let stored = rows::load(platform, &key).await?.ok_or_else(|| Unreachable {
-                        what: "table",
-                        why: "a row that exists could not be read".into(),
-                    })?;
+                    let stored = rows::load(platform, &key)
+                        .await?
+                        .ok_or_else(|| Unreachable {
+                            what: "table",
+                            why: "a row that exists could not be read".into(),
+                        })?;
                     (stored, true)
                 }
                 Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
             }
         }
     };
-    let stored = if repeated { join(platform, stored, &parsed.received).await? } else { stored };
+    let stored = if repeated {
+        join(platform, stored, &parsed.received).await?
+    } else {
+        stored
+    };
     let stored = written(platform, stored).await?;
     let attestation = stored.row.clone();
     // Whoever wrote it first sends it; if that one was cut off, the reconciler does.
@@ -118,7 +124,11 @@ pub async fn intake(
         // Accepted all the same: the outbox mark stands.
         warn!(error = %unreachable, "Messages left to the reconciler");
     }
-    Ok(Accepted { attestation, repeated, missing })
+    Ok(Accepted {
+        attestation,
+        repeated,
+        missing,
+    })
 }
 
 async fn try_join3<A, B, C>(
@@ -131,10 +141,7 @@ async fn try_join3<A, B, C>(
 }
 
 /// Which workflow an attestation belongs to: what it says itself, else what its sender says.
-fn workflow(
-    parsed: &attestation::Attestation,
-    said: Option<&Workflow>,
-) -> Result<Workflow, Error> {
+fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Result<Workflow, Error> {
     let says = parsed.predicate().map(|predicate| Workflow {
         id: predicate.metadata.workflow_id.clone(),
         project: predicate.metadata.project.clone(),
@@ -160,7 +167,10 @@ fn workflow(
                         format!("{}/{}", workflow.project, workflow.name)
                     }
                 };
-                Err(Error::WorkflowOther { says: name(&says), said: name(said) })
+                Err(Error::WorkflowOther {
+                    says: name(&says),
+                    said: name(said),
+                })
             }
         }
     }
@@ -173,10 +183,14 @@ async fn plan(
     workflow: &Workflow,
 ) -> Result<Vec<Planned>, Unreachable> {
     let selectors = Selector::of(workflow);
-    let partitions: Vec<String> =
-        selectors.iter().map(|selector| Link::of_workflow(organization, selector)).collect();
+    let partitions: Vec<String> = selectors
+        .iter()
+        .map(|selector| Link::of_workflow(organization, selector))
+        .collect();
     let found = try_join_all(
-        partitions.iter().map(|partition| rows::load_all::<Link>(platform, partition, Link::PREFIX)),
+        partitions
+            .iter()
+            .map(|partition| rows::load_all::<Link>(platform, partition, Link::PREFIX)),
     )
     .await?;
     let plan: BTreeMap<String, Planned> = found
@@ -210,7 +224,11 @@ async fn missing(
         Ok((*digest, platform.object_size(organization, digest).await?))
     }))
     .await?;
-    Ok(sizes.into_iter().filter(|(_, size)| size.is_none()).map(|(digest, _)| digest).collect())
+    Ok(sizes
+        .into_iter()
+        .filter(|(_, size)| size.is_none())
+        .map(|(digest, _)| digest)
+        .collect())
 }
 
 /// Writes the attestation's rows: everything in one transaction where that fits.
@@ -239,7 +257,10 @@ async fn accept(
         writes.extend(deliveries(platform, &attestation, now, |_| true));
     }
     platform.write(writes).await?;
-    Ok(Stored { row: attestation, etag })
+    Ok(Stored {
+        row: attestation,
+        etag,
+    })
 }
 
 fn deliveries(
@@ -273,12 +294,17 @@ async fn join(
             organization: stored.row.organization.clone(),
             received: *received,
             hash: stored.row.hash,
-            created_at: platform.now(),
+            created_at: stored.row.created_at,
         };
         let (row, etag) = stored.update(platform);
         let (pointer, _) = rows::put(platform, &pointer, Expect::Absent);
         match platform.write(vec![row, pointer]).await {
-            Ok(()) => return Ok(Stored { row: stored.row, etag }),
+            Ok(()) => {
+                return Ok(Stored {
+                    row: stored.row,
+                    etag,
+                });
+            }
             Err(WriteError::Conflict) => stored = reload(platform, &stored.row).await?,
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
         }
@@ -293,7 +319,10 @@ async fn reload(
     let key = Attestation::at(&attestation.organization, &attestation.hash);
     rows::load(platform, &key)
         .await?
-        .ok_or_else(|| Unreachable { what: "table", why: "the attestation's row is gone".into() })
+        .ok_or_else(|| Unreachable {
+            what: "table",
+            why: "the attestation's row is gone".into(),
+        })
 }
 
 /// Makes sure that every delivery of the plan is written, from the snapshot and not from today's
@@ -309,7 +338,9 @@ async fn written(
         let now = platform.now();
         let ids: Vec<String> = stored.row.deliveries().map(|(id, _)| id).collect();
         for chunk in ids.chunks(schedule::DELIVERIES_PER_TRANSACTION) {
-            let writes = deliveries(platform, &stored.row, now, |id| chunk.iter().any(|one| one == id));
+            let writes = deliveries(platform, &stored.row, now, |id| {
+                chunk.iter().any(|one| one == id)
+            });
             match platform.write(writes).await {
                 Ok(()) => {}
                 Err(WriteError::Conflict) => rest(platform, &stored.row, chunk, now).await?,
@@ -319,12 +350,20 @@ async fn written(
         stored.row.acceptance = Acceptance::Accepted;
         let (write, etag) = stored.update(platform);
         match platform.write(vec![write]).await {
-            Ok(()) => return Ok(Stored { row: stored.row, etag }),
+            Ok(()) => {
+                return Ok(Stored {
+                    row: stored.row,
+                    etag,
+                });
+            }
             Err(WriteError::Conflict) => stored = reload(platform, &stored.row).await?,
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
         }
     }
-    Err(Unreachable { what: "table", why: "the attestation's row would not hold still".into() })
+    Err(Unreachable {
+        what: "table",
+        why: "the attestation's row would not hold still".into(),
+    })
 }
 
 /// Writes what is missing of a chunk, one by one: somebody else is writing it too.
@@ -334,7 +373,9 @@ async fn rest(
     chunk: &[String],
     now: Timestamp,
 ) -> Result<(), Unreachable> {
-    for write in deliveries(platform, attestation, now, |id| chunk.iter().any(|one| one == id)) {
+    for write in deliveries(platform, attestation, now, |id| {
+        chunk.iter().any(|one| one == id)
+    }) {
         match platform.write(vec![write]).await {
             Ok(()) | Err(WriteError::Conflict) => {}
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
@@ -373,7 +414,10 @@ async fn send(
     };
     let mut queues: BTreeMap<&str, Vec<crate::platform::Message>> = BTreeMap::new();
     for (id, planned) in attestation.deliveries() {
-        if unclaimed.as_ref().is_some_and(|unclaimed| !unclaimed.contains(&id)) {
+        if unclaimed
+            .as_ref()
+            .is_some_and(|unclaimed| !unclaimed.contains(&id))
+        {
             continue;
         }
         let message = Message {
@@ -382,7 +426,10 @@ async fn send(
             delivery: id,
             attempt: 1,
         };
-        queues.entry(&planned.integration).or_default().push(message.send_after(Duration::ZERO));
+        queues
+            .entry(&planned.integration)
+            .or_default()
+            .push(message.send_after(Duration::ZERO));
     }
     let batches = queues
         .iter()
@@ -421,8 +468,10 @@ pub async fn find(
     organization: &str,
     digest: &Digest,
 ) -> Result<Option<Attestation>, Unreachable> {
-    let (hash, received) =
-        (Attestation::at(organization, digest), Received::at(organization, digest));
+    let (hash, received) = (
+        Attestation::at(organization, digest),
+        Received::at(organization, digest),
+    );
     let by_hash = rows::load::<Attestation>(platform, &hash);
     let by_bytes = rows::load::<Received>(platform, &received);
     match try_join(by_hash, by_bytes).await? {

@@ -49,7 +49,11 @@ impl Message {
     }
 
     pub fn send_after(&self, delay: Duration) -> crate::platform::Message {
-        crate::platform::Message { body: self.text(), group: self.organization.clone(), delay }
+        crate::platform::Message {
+            body: self.text(),
+            group: self.organization.clone(),
+            delay,
+        }
     }
 }
 
@@ -110,12 +114,17 @@ pub fn claim(
     if delivery.attempt != attempt {
         return Err(NotClaimed::Stale);
     }
-    if delivery.due_at > now {
+    // One that never waited is due at once, also to a clock that is behind the one that wrote it.
+    if delivery.due_at > now && delivery.due_at > delivery.created_at {
         return Err(NotClaimed::Early);
     }
     let until = now.plus(lease);
     delivery.state = State::Delivering;
-    delivery.lease = Some(Lease { owner: owner.to_owned(), started_at: now, until });
+    delivery.lease = Some(Lease {
+        owner: owner.to_owned(),
+        started_at: now,
+        until,
+    });
     delivery.wake_at = Some(until.plus(schedule::GRACE));
     delivery.updated_at = now;
     Ok(())
@@ -139,15 +148,21 @@ pub fn settle(
 ) -> Settled {
     let (ending, answer, detail, next) = match result {
         Ok(Outcome::ContinueAfter { delay, reason }) => {
-            return Settled { attempt: None, send_after: postpone(delivery, delay, reason, now) };
+            return Settled {
+                attempt: None,
+                send_after: postpone(delivery, delay, reason, now),
+            };
         }
         Ok(Outcome::Delivered(receipt)) => {
             delivery.receipt = Some(receipt);
             (Ending::Delivered, None, None, Next::Final(State::Delivered))
         }
-        Ok(Outcome::Skipped(reason)) => {
-            (Ending::Skipped, None, Some(reason), Next::Final(State::Skipped))
-        }
+        Ok(Outcome::Skipped(reason)) => (
+            Ending::Skipped,
+            None,
+            Some(reason),
+            Next::Final(State::Skipped),
+        ),
         Err(error) => {
             let (ending, next) = match error.kind {
                 Kind::Retryable { after } => (Ending::Retryable, Next::Retry(after)),
@@ -156,7 +171,12 @@ pub fn settle(
                     (Ending::Permanent, Next::Final(State::Failed))
                 }
             };
-            (ending, error.answer, Some(format!("failed to {}", error.text)), next)
+            (
+                ending,
+                error.answer,
+                Some(format!("failed to {}", error.text)),
+                next,
+            )
         }
     };
     let mut attempt = attempt(delivery, ending, detail, now);
@@ -165,7 +185,10 @@ pub fn settle(
         attempt.answer = Some(answer.excerpt);
     }
     let send_after = follow(delivery, next, attempt.detail.clone(), now, random);
-    Settled { attempt: Some(attempt), send_after }
+    Settled {
+        attempt: Some(attempt),
+        send_after,
+    }
 }
 
 /// Ends an attempt whose function ended in the midst of it, or whose message never led to a claim.
@@ -173,21 +196,36 @@ pub fn crash(delivery: &mut Delivery, now: Timestamp, random: u64) -> Settled {
     let detail = "the function ended before it could say how the attempt went".to_owned();
     let attempt = attempt(delivery, Ending::Crashed, Some(detail.clone()), now);
     let send_after = follow(delivery, Next::AtOnce, Some(detail), now, random);
-    Settled { attempt: Some(attempt), send_after }
+    Settled {
+        attempt: Some(attempt),
+        send_after,
+    }
 }
 
 /// Ends a delivery without sending, because what it was for is gone.
 pub fn cancel(delivery: &mut Delivery, reason: &str, now: Timestamp) -> Settled {
     let attempt = attempt(delivery, Ending::Cancelled, Some(reason.to_owned()), now);
-    follow(delivery, Next::Final(State::Cancelled), Some(reason.to_owned()), now, 0);
-    Settled { attempt: Some(attempt), send_after: None }
+    follow(
+        delivery,
+        Next::Final(State::Cancelled),
+        Some(reason.to_owned()),
+        now,
+        0,
+    );
+    Settled {
+        attempt: Some(attempt),
+        send_after: None,
+    }
 }
 
 /// Gives a claimed delivery back until a material comes.
 pub fn wait(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled {
     let delay = schedule::look_after(delivery.looks);
     delivery.looks += 1;
-    Settled { attempt: None, send_after: postpone(delivery, delay, reason, now) }
+    Settled {
+        attempt: None,
+        send_after: postpone(delivery, delay, reason, now),
+    }
 }
 
 enum Next {
@@ -196,12 +234,7 @@ enum Next {
     AtOnce,
 }
 
-fn attempt(
-    delivery: &Delivery,
-    ending: Ending,
-    detail: Option<String>,
-    now: Timestamp,
-) -> Attempt {
+fn attempt(delivery: &Delivery, ending: Ending, detail: Option<String>, now: Timestamp) -> Attempt {
     let (owner, started_at) = match &delivery.lease {
         Some(lease) => (lease.owner.clone(), lease.started_at),
         None => (String::new(), now),
@@ -217,6 +250,7 @@ fn attempt(
         detail,
         answer: None,
         owner,
+        created_at: delivery.created_at,
     }
 }
 
@@ -241,7 +275,10 @@ fn follow(
     };
     let Some(delay) = retry else {
         let reason = delivery.reason.take().unwrap_or_default();
-        delivery.reason = Some(format!("gave up after {} attempts: {reason}", delivery.attempt));
+        delivery.reason = Some(format!(
+            "gave up after {} attempts: {reason}",
+            delivery.attempt
+        ));
         delivery.state = State::Failed;
         delivery.wake_at = None;
         return None;
@@ -276,7 +313,11 @@ fn pend(delivery: &mut Delivery, delay: Duration, now: Timestamp) -> Option<Dura
     delivery.sends = 1;
     // Queues count whole seconds, and clocks differ: a message that comes early would be in vain.
     let secs = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-    Some(if delay.is_zero() { Duration::ZERO } else { Duration::from_secs(secs + 1) })
+    Some(if delay.is_zero() {
+        Duration::ZERO
+    } else {
+        Duration::from_secs(secs + 1)
+    })
 }
 
 /// What the reconciler does about a delivery whose time has come.

@@ -4,7 +4,10 @@
 //! AWS nor any integration by name. So the same code runs on Lambda, in tests and in simulation.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
-#![expect(async_fn_in_trait, reason = "always static dispatch on one thread; nothing needs Send")]
+#![expect(
+    async_fn_in_trait,
+    reason = "always static dispatch on one thread; nothing needs Send"
+)]
 
 pub mod api;
 pub mod attach;

@@ -75,12 +75,17 @@ impl Memory {
     pub fn receive(&self, integration: &str, most: usize) -> Vec<Record> {
         let now = self.now.get();
         let mut queues = self.queues.borrow_mut();
-        let Some(queue) = queues.get_mut(integration) else { return Vec::new() };
+        let Some(queue) = queues.get_mut(integration) else {
+            return Vec::new();
+        };
         let mut records = Vec::new();
         let mut rest = VecDeque::new();
         while let Some(message) = queue.pop_front() {
             if message.visible_at <= now && records.len() < most {
-                records.push(Record { id: message.id, body: message.body });
+                records.push(Record {
+                    id: message.id,
+                    body: message.body,
+                });
             } else {
                 rest.push_back(message);
             }
@@ -91,7 +96,10 @@ impl Memory {
 
     /// How many messages a queue holds, visible or not.
     pub fn queued(&self, integration: &str) -> usize {
-        self.queues.borrow().get(integration).map_or(0, VecDeque::len)
+        self.queues
+            .borrow()
+            .get(integration)
+            .map_or(0, VecDeque::len)
     }
 
     /// Every row, as text: what a search for a leaked secret looks through.
@@ -109,11 +117,25 @@ impl Memory {
         self.table.borrow().keys().cloned().collect()
     }
 
-    fn holds(table: &BTreeMap<Key, Item>, write: &Write) -> bool {
-        let etag = table.get(write.key()).map(|item| item["etag"].as_str().unwrap_or_default());
+    fn holds(&self, table: &BTreeMap<Key, Item>, write: &Write) -> bool {
+        let over = |item: &Item| {
+            item.get("expires_at")
+                .and_then(Value::as_u64)
+                .is_some_and(|at| at < self.now().secs())
+        };
+        let etag = table
+            .get(write.key())
+            .map(|item| item["etag"].as_str().unwrap_or_default());
         match write {
-            Write::Put { expect: Expect::Absent, .. } => etag.is_none(),
-            Write::Put { expect: Expect::Unchanged(expected), .. }
+            Write::Put {
+                expect: Expect::Absent,
+                key,
+                ..
+            } => etag.is_none() || table.get(key).is_some_and(over),
+            Write::Put {
+                expect: Expect::Unchanged(expected),
+                ..
+            }
             | Write::Delete { etag: expected, .. }
             | Write::Check { etag: expected, .. } => etag == Some(expected.0.as_str()),
         }
@@ -121,7 +143,10 @@ impl Memory {
 }
 
 fn down(what: &'static str) -> Unreachable {
-    Unreachable { what, why: "it was made to fail".into() }
+    Unreachable {
+        what,
+        why: "it was made to fail".into(),
+    }
 }
 
 impl Platform for Memory {
@@ -132,7 +157,10 @@ impl Platform for Memory {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, Unreachable> {
         let table = self.table.borrow();
         let keys: std::collections::BTreeSet<&Key> = keys.iter().collect();
-        Ok(keys.into_iter().filter_map(|key| table.get(key).cloned()).collect())
+        Ok(keys
+            .into_iter()
+            .filter_map(|key| table.get(key).cloned())
+            .collect())
     }
 
     async fn list(
@@ -166,7 +194,11 @@ impl Platform for Memory {
         if range.newest_first {
             found.reverse();
         }
-        Ok(found.into_iter().take(range.limit).map(|(_, key)| key).collect())
+        Ok(found
+            .into_iter()
+            .take(range.limit)
+            .map(|(_, key)| key)
+            .collect())
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
@@ -178,7 +210,7 @@ impl Platform for Memory {
             self.fail_writes_after.set(Some(left - 1));
         }
         let mut table = self.table.borrow_mut();
-        if !writes.iter().all(|write| Self::holds(&table, write)) {
+        if !writes.iter().all(|write| self.holds(&table, write)) {
             return Err(WriteError::Conflict);
         }
         for write in writes {
@@ -202,7 +234,10 @@ impl Platform for Memory {
         digest: &Digest,
         bytes: Bytes,
     ) -> Result<(), Unreachable> {
-        self.objects.borrow_mut().entry((organization.to_owned(), *digest)).or_insert(bytes);
+        self.objects
+            .borrow_mut()
+            .entry((organization.to_owned(), *digest))
+            .or_insert(bytes);
         Ok(())
     }
 
@@ -211,7 +246,11 @@ impl Platform for Memory {
         organization: &str,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
-        Ok(self.objects.borrow().get(&(organization.to_owned(), *digest)).cloned())
+        Ok(self
+            .objects
+            .borrow()
+            .get(&(organization.to_owned(), *digest))
+            .cloned())
     }
 
     async fn object_size(
@@ -250,13 +289,19 @@ impl Platform for Memory {
         for message in messages {
             let id = format!("{:016x}", self.random());
             let visible_at = self.now.get().plus(message.delay);
-            queue.push_back(Queued { id, body: message.body.clone(), visible_at });
+            queue.push_back(Queued {
+                id,
+                body: message.body.clone(),
+                visible_at,
+            });
         }
         Ok(messages.iter().map(|_| Ok(())).collect())
     }
 
     async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<(), Unreachable> {
-        self.secrets.borrow_mut().insert(name.to_owned(), value.clone());
+        self.secrets
+            .borrow_mut()
+            .insert(name.to_owned(), value.clone());
         Ok(())
     }
 
@@ -309,13 +354,24 @@ mod tests {
             let mut item = Item::new();
             item.insert("etag".into(), etag.into());
             let etag = crate::platform::Etag(etag.into());
-            vec![Write::Put { key: key.clone(), item, etag, expect }]
+            vec![Write::Put {
+                key: key.clone(),
+                item,
+                etag,
+                expect,
+            }]
         };
         let run = |writes| futures_util::FutureExt::now_or_never(memory.write(writes)).unwrap();
         assert!(run(put("1", Expect::Absent)).is_ok());
-        assert!(matches!(run(put("2", Expect::Absent)), Err(WriteError::Conflict)));
+        assert!(matches!(
+            run(put("2", Expect::Absent)),
+            Err(WriteError::Conflict)
+        ));
         let stale = crate::platform::Etag("0".into());
-        assert!(matches!(run(put("2", Expect::Unchanged(stale))), Err(WriteError::Conflict)));
+        assert!(matches!(
+            run(put("2", Expect::Unchanged(stale))),
+            Err(WriteError::Conflict)
+        ));
         let current = crate::platform::Etag("1".into());
         assert!(run(put("2", Expect::Unchanged(current))).is_ok());
     }

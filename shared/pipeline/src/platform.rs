@@ -25,7 +25,10 @@ pub struct Key {
 
 impl Key {
     pub fn new(partition: impl Into<String>, sort: impl Into<String>) -> Self {
-        Self { partition: partition.into(), sort: sort.into() }
+        Self {
+            partition: partition.into(),
+            sort: sort.into(),
+        }
     }
 }
 
@@ -37,6 +40,7 @@ pub struct Etag(pub String);
 /// What must hold for a write to happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect {
+    /// Not there, or there past its time (`expires_at`).
     Absent,
     Unchanged(Etag),
 }
@@ -44,10 +48,21 @@ pub enum Expect {
 /// One write of a transaction.
 #[derive(Debug, Clone)]
 pub enum Write {
-    Put { key: Key, item: Item, etag: Etag, expect: Expect },
-    Delete { key: Key, etag: Etag },
+    Put {
+        key: Key,
+        item: Item,
+        etag: Etag,
+        expect: Expect,
+    },
+    Delete {
+        key: Key,
+        etag: Etag,
+    },
     /// Writes nothing, and lets the others happen only while the row is unchanged.
-    Check { key: Key, etag: Etag },
+    Check {
+        key: Key,
+        etag: Etag,
+    },
 }
 
 impl Write {
@@ -87,7 +102,12 @@ pub enum Index {
 }
 
 impl Index {
-    pub const ALL: [Self; 4] = [Self::Due, Self::ByRegistration, Self::ByWorkflow, Self::Failed];
+    pub const ALL: [Self; 4] = [
+        Self::Due,
+        Self::ByRegistration,
+        Self::ByWorkflow,
+        Self::Failed,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {

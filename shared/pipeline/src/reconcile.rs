@@ -32,10 +32,7 @@ pub struct Report {
 }
 
 /// One run over what is due; stops beginning new work at `until`.
-pub async fn reconcile(
-    platform: &impl Platform,
-    until: Timestamp,
-) -> Result<Report, Unreachable> {
+pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Report, Unreachable> {
     let now = platform.now();
     let until_text = now.to_string();
     let shards: Vec<String> = (0..SHARDS).map(|shard| shard.to_string()).collect();
@@ -50,19 +47,35 @@ pub async fn reconcile(
     }))
     .await;
     let mut report = Report::default();
+    let mut shards = Vec::new();
     for keys in due {
-        for key in keys? {
-            if platform.now() >= until {
+        match keys {
+            Ok(keys) => shards.push(keys.into_iter()),
+            // One shard that does not answer must not keep the others waiting.
+            Err(unreachable) => {
+                warn!(error = %unreachable, "Left a shard for the next run");
                 report.left += 1;
-                continue;
             }
-            let result = match key.sort.as_str() {
-                "delivery" => Box::pin(wake(platform, &key, &mut report)).await,
-                _ => Box::pin(finish(platform, &key, &mut report)).await,
-            };
-            if let Err(unreachable) = result {
-                warn!(row = key.partition, error = %unreachable, "Left for the next run");
-                report.left += 1;
+        }
+    }
+    // One of each shard in turn, so that a long one does not starve the rest.
+    loop {
+        let keys: Vec<Key> = shards.iter_mut().filter_map(Iterator::next).collect();
+        if keys.is_empty() {
+            break;
+        }
+        if platform.now() >= until {
+            report.left += keys.len();
+            continue;
+        }
+        let done = join_all(keys.iter().map(|key| Box::pin(look(platform, key)))).await;
+        for (key, done) in keys.iter().zip(done) {
+            match done {
+                Ok(done) => report.add(done),
+                Err(unreachable) => {
+                    warn!(row = key.partition, error = %unreachable, "Left for the next run");
+                    report.left += 1;
+                }
             }
         }
     }
@@ -70,39 +83,80 @@ pub async fn reconcile(
     Ok(report)
 }
 
-async fn finish(
-    platform: &impl Platform,
-    key: &Key,
-    report: &mut Report,
-) -> Result<(), Unreachable> {
-    let Some(stored) = rows::load::<Attestation>(platform, key).await? else { return Ok(()) };
-    if stored.row.wake_at.is_none_or(|wake_at| wake_at > platform.now()) {
-        return Ok(());
+impl Report {
+    fn add(&mut self, done: Done) {
+        match done {
+            Done::Nothing => {}
+            Done::Sent => self.sent += 1,
+            Done::Crashed => self.crashed += 1,
+            Done::Finished => self.finished += 1,
+            Done::Left => self.left += 1,
+        }
     }
-    intake::finish(platform, stored).await?;
-    report.finished += 1;
-    Ok(())
 }
 
-async fn wake(platform: &impl Platform, key: &Key, report: &mut Report) -> Result<(), Unreachable> {
-    let Some(mut stored) = rows::load::<Delivery>(platform, key).await? else { return Ok(()) };
+/// What was done about one row.
+enum Done {
+    Nothing,
+    Sent,
+    Crashed,
+    Finished,
+    Left,
+}
+
+async fn look(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> {
+    match key.sort.as_str() {
+        "delivery" => wake(platform, key).await,
+        _ => finish(platform, key).await,
+    }
+}
+
+async fn finish(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> {
+    let Some(stored) = rows::load::<Attestation>(platform, key).await? else {
+        return Ok(Done::Nothing);
+    };
+    if stored
+        .row
+        .wake_at
+        .is_none_or(|wake_at| wake_at > platform.now())
+    {
+        return Ok(Done::Nothing);
+    }
+    intake::finish(platform, stored).await?;
+    Ok(Done::Finished)
+}
+
+async fn wake(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> {
+    let Some(mut stored) = rows::load::<Delivery>(platform, key).await? else {
+        return Ok(Done::Nothing);
+    };
     match ledger::wake(&mut stored.row, platform.now(), platform.random()) {
-        Woken::Asleep => {}
+        Woken::Asleep => Ok(Done::Nothing),
         Woken::Send => {
             // Sent first: a crash before the row is written sends twice, the other way round not at all.
-            resend(platform, &stored.row, std::time::Duration::ZERO).await;
+            if !resend(platform, &stored.row, std::time::Duration::ZERO).await {
+                // As it was, it is due again in the next run.
+                return Ok(Done::Left);
+            }
             match platform.write(vec![stored.update(platform).0]).await {
                 // In a conflict somebody claimed it meanwhile, which is what was wanted.
-                Ok(()) | Err(WriteError::Conflict) => report.sent += 1,
-                Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+                Ok(()) | Err(WriteError::Conflict) => Ok(Done::Sent),
+                Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
             }
         }
         Woken::Crashed(attempt, send_after) => {
-            settle(platform, &stored, Settled { attempt: Some(*attempt), send_after }).await?;
-            report.crashed += 1;
+            settle(
+                platform,
+                &stored,
+                Settled {
+                    attempt: Some(*attempt),
+                    send_after,
+                },
+            )
+            .await?;
+            Ok(Done::Crashed)
         }
     }
-    Ok(())
 }
 
 /// Takes dead letters: a message that was received too often without an end. If its delivery still waits for
@@ -123,19 +177,28 @@ async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), Un
     let message = match Message::parse(&record.body) {
         Ok(message) => message,
         Err(reason) => {
-            error!(message.id = record.id, reason, "Dropped a dead letter that cannot be read");
+            error!(
+                message.id = record.id,
+                reason, "Dropped a dead letter that cannot be read"
+            );
             return Ok(());
         }
     };
     let key = Delivery::at(&message.organization, &message.delivery);
-    let Some(mut stored) = rows::load::<Delivery>(platform, &key).await? else { return Ok(()) };
+    let Some(mut stored) = rows::load::<Delivery>(platform, &key).await? else {
+        return Ok(());
+    };
     let now = platform.now();
     if stored.row.attempt != message.attempt {
         return Ok(());
     }
     let waits = match stored.row.state {
         State::Pending => stored.row.due_at <= now,
-        State::Delivering => stored.row.lease.as_ref().is_none_or(|lease| lease.until <= now),
+        State::Delivering => stored
+            .row
+            .lease
+            .as_ref()
+            .is_none_or(|lease| lease.until <= now),
         _ => false,
     };
     if !waits {
@@ -159,7 +222,10 @@ pub async fn audit(
     };
     let attestation = stored.row;
     let ids: Vec<String> = attestation.deliveries().map(|(id, _)| id).collect();
-    let keys: Vec<Key> = ids.iter().map(|id| Delivery::at(organization, id)).collect();
+    let keys: Vec<Key> = ids
+        .iter()
+        .map(|id| Delivery::at(organization, id))
+        .collect();
     let deliveries: Vec<Stored<Delivery>> = rows::load_many(platform, &keys).await?;
     let mut violations = Vec::new();
     if attestation.acceptance == crate::rows::Acceptance::Accepted {
@@ -173,7 +239,9 @@ pub async fn audit(
     for Stored { row, .. } in &deliveries {
         match (row.state.is_final(), row.wake_at) {
             (true, None) => {}
-            (true, Some(_)) => violations.push(format!("delivery {}: final and to be woken", row.id)),
+            (true, Some(_)) => {
+                violations.push(format!("delivery {}: final and to be woken", row.id))
+            }
             (false, None) => violations.push(format!("delivery {}: open and never woken", row.id)),
             (false, Some(wake_at)) if wake_at.plus(OVERDUE) < now => {
                 violations.push(format!("delivery {}: overdue since {wake_at}", row.id));

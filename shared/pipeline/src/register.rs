@@ -21,7 +21,11 @@ pub enum Error {
     #[error("the name {0:?} is taken")]
     NameTaken(String),
     #[error("failed to {text}")]
-    Refused { text: String, status: Option<u16>, answer: Option<String> },
+    Refused {
+        text: String,
+        status: Option<u16>,
+        answer: Option<String>,
+    },
     #[error("there is no registration {0:?}")]
     NotFound(String),
     #[error("somebody else changed it at the same time; try again")]
@@ -62,7 +66,9 @@ pub(crate) fn id(platform: &impl Platform) -> String {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&platform.random().to_be_bytes());
     bytes[8..].copy_from_slice(&platform.random().to_be_bytes());
-    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string()
 }
 
 /// Registers: validates, reserves the name, asks the third party, keeps the secret, then the rest.
@@ -141,12 +147,25 @@ async fn complete(
     reserved: &Stored<Name>,
     wanted: Wanted,
 ) -> Result<Registration, Error> {
-    let check = Check::Registration { inputs: wanted.inputs };
+    let check = Check::Registration {
+        inputs: wanted.inputs,
+    };
     let verdict = check::ask(platform, description.id, &check).await?;
-    if let Verdict::Refused { text, status, answer } = verdict {
-        return Err(Error::Refused { text, status, answer });
+    if let Verdict::Refused {
+        text,
+        status,
+        answer,
+    } = verdict
+    {
+        return Err(Error::Refused {
+            text,
+            status,
+            answer,
+        });
     }
-    let Check::Registration { inputs } = check else { unreachable!("made above") };
+    let Check::Registration { inputs } = check else {
+        unreachable!("made above")
+    };
     let schema = (description.registration_schema)();
     let (config, secrets) = inputs::split(&schema, inputs);
     let name = &reserved.row;
@@ -166,12 +185,16 @@ async fn complete(
     };
     if !secrets.is_empty() {
         let text = serde_json::to_string(&secrets).expect("text keys and JSON values are JSON");
-        platform.put_secret(&secret, &SecretValue::new(text)).await?;
+        platform
+            .put_secret(&secret, &SecretValue::new(text))
+            .await?;
     }
     let mut live = reserved.clone();
     live.row.reserved_until = None;
-    let writes =
-        vec![rows::put(platform, &registration, Expect::Absent).0, live.update(platform).0];
+    let writes = vec![
+        rows::put(platform, &registration, Expect::Absent).0,
+        live.update(platform).0,
+    ];
     platform.write(writes).await?;
     Ok(registration)
 }
@@ -202,7 +225,9 @@ pub async fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<Registration>, Option<String>), Unreachable> {
-    let names = platform.list(&Name::partition(organization), "", after, limit).await?;
+    let names = platform
+        .list(&Name::partition(organization), "", after, limit)
+        .await?;
     let next = (names.len() == limit)
         .then(|| names.last()?.get("sk")?.as_str().map(str::to_owned))
         .flatten();
@@ -212,8 +237,11 @@ pub async fn list(
         .filter_map(|name| name.get("registration")?.as_str())
         .map(|id| Registration::at(organization, id))
         .collect();
-    let mut registrations: Vec<Registration> =
-        rows::load_many(platform, &keys).await?.into_iter().map(|stored| stored.row).collect();
+    let mut registrations: Vec<Registration> = rows::load_many(platform, &keys)
+        .await?
+        .into_iter()
+        .map(|stored| stored.row)
+        .collect();
     registrations.retain(|registration| registration.deleted_at.is_none());
     registrations.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((registrations, next))
@@ -227,11 +255,18 @@ pub async fn attachments(
 ) -> Result<Vec<Stored<Attachment>>, Unreachable> {
     let partition = Registration::partition(organization, registration);
     let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
-    let keys: Vec<_> =
-        links.iter().map(|link| Attachment::at(organization, &link.row.attachment)).collect();
+    let keys: Vec<_> = links
+        .iter()
+        .map(|link| Attachment::at(organization, &link.row.attachment))
+        .collect();
     let mut attachments = rows::load_many::<Attachment>(platform, &keys).await?;
     attachments.retain(|attachment| attachment.row.deleted_at.is_none());
-    attachments.sort_by(|a, b| a.row.created_at.cmp(&b.row.created_at).then(a.row.id.cmp(&b.row.id)));
+    attachments.sort_by(|a, b| {
+        a.row
+            .created_at
+            .cmp(&b.row.created_at)
+            .then(a.row.id.cmp(&b.row.id))
+    });
     Ok(attachments)
 }
 

@@ -38,11 +38,25 @@ pub struct Stored<R> {
     pub etag: Etag,
 }
 
-/// Reads a row that is missing or was written by a version that this one does not know as an error.
+/// Whether a row's time is over: the table removes such rows when it likes, so the clock judges.
+fn is_over(item: &Item, now: Timestamp) -> bool {
+    item.get("expires_at")
+        .and_then(Value::as_u64)
+        .is_some_and(|at| at < now.secs())
+}
+
+/// Reads a row that was written by a version that this one does not know as an error.
 fn parse<R: Row>(item: Item) -> Result<Stored<R>, Unreachable> {
-    let etag = Etag(item.get("etag").and_then(Value::as_str).unwrap_or_default().to_owned());
-    let row = serde_json::from_value(Value::Object(item))
-        .map_err(|error| Unreachable { what: "table", why: format!("unreadable row: {error}") })?;
+    let etag = Etag(
+        item.get("etag")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned(),
+    );
+    let row = serde_json::from_value(Value::Object(item)).map_err(|error| Unreachable {
+        what: "table",
+        why: format!("unreadable row: {error}"),
+    })?;
     Ok(Stored { row, etag })
 }
 
@@ -50,14 +64,23 @@ pub async fn load<R: Row>(
     platform: &impl Platform,
     key: &Key,
 ) -> Result<Option<Stored<R>>, Unreachable> {
-    platform.get(key).await?.map(parse).transpose()
+    let item = platform
+        .get(key)
+        .await?
+        .filter(|item| !is_over(item, platform.now()));
+    item.map(parse).transpose()
 }
 
 pub async fn load_many<R: Row>(
     platform: &impl Platform,
     keys: &[Key],
 ) -> Result<Vec<Stored<R>>, Unreachable> {
-    platform.get_many(keys).await?.into_iter().map(parse).collect()
+    let now = platform.now();
+    let items = platform.get_many(keys).await?.into_iter();
+    items
+        .filter(|item| !is_over(item, now))
+        .map(parse)
+        .collect()
 }
 
 /// All rows of a partition whose sort key begins so, however many there are.
@@ -70,11 +93,19 @@ pub async fn load_all<R: Row>(
     let mut rows = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let page = platform.list(partition, prefix, after.as_deref(), PAGE).await?;
+        let page = platform
+            .list(partition, prefix, after.as_deref(), PAGE)
+            .await?;
         let last = (page.len() == PAGE)
-            .then(|| page.last().and_then(|item| item["sk"].as_str().map(str::to_owned)))
+            .then(|| {
+                page.last()
+                    .and_then(|item| item["sk"].as_str().map(str::to_owned))
+            })
             .flatten();
-        for item in page {
+        for item in page
+            .into_iter()
+            .filter(|item| !is_over(item, platform.now()))
+        {
             rows.push(parse(item)?);
         }
         match last {
@@ -100,12 +131,23 @@ pub fn put<R: Row>(platform: &impl Platform, row: &R, expect: Expect) -> (Write,
         item.insert(range_name.into(), range.to_string().into());
     }
     if let Some(since) = row.kept_since() {
-        item.insert("expires_at".into(), since.plus(platform.retention()).secs().into());
+        item.insert(
+            "expires_at".into(),
+            since.plus(platform.retention()).secs().into(),
+        );
     }
     item.insert("pk".into(), key.partition.clone().into());
     item.insert("sk".into(), key.sort.clone().into());
     item.insert("etag".into(), etag.0.clone().into());
-    (Write::Put { key, item, etag: etag.clone(), expect }, etag)
+    (
+        Write::Put {
+            key,
+            item,
+            etag: etag.clone(),
+            expect,
+        },
+        etag,
+    )
 }
 
 impl<R: Row> Stored<R> {
@@ -115,11 +157,17 @@ impl<R: Row> Stored<R> {
     }
 
     pub fn delete(&self) -> Write {
-        Write::Delete { key: self.row.key(), etag: self.etag.clone() }
+        Write::Delete {
+            key: self.row.key(),
+            etag: self.etag.clone(),
+        }
     }
 
     pub fn check(&self) -> Write {
-        Write::Check { key: self.row.key(), etag: self.etag.clone() }
+        Write::Check {
+            key: self.row.key(),
+            etag: self.etag.clone(),
+        }
     }
 }
 
@@ -129,7 +177,10 @@ pub const SHARDS: u64 = 16;
 /// The shard of the due index in which something with this id stands.
 pub fn shard(id: &str) -> String {
     // The first hexadecimal digit of an id that is a digest or random: evenly spread.
-    let digit = id.chars().find_map(|letter| letter.to_digit(16)).unwrap_or_default();
+    let digit = id
+        .chars()
+        .find_map(|letter| letter.to_digit(16))
+        .unwrap_or_default();
     (u64::from(digit) % SHARDS).to_string()
 }
 
@@ -303,7 +354,8 @@ impl Selector {
     pub fn of(workflow: &Workflow) -> Vec<Self> {
         let mut selectors = Vec::new();
         if !workflow.id.is_empty() {
-            selectors.push(Self(workflow.id.clone()));
+            // As operators write them: ids are compared in lower case.
+            selectors.push(Self(workflow.id.to_ascii_lowercase()));
         }
         if !workflow.name.is_empty() {
             selectors.push(Self(format!("{}/{}", workflow.project, workflow.name)));
@@ -392,13 +444,19 @@ pub struct Attestation {
 
 impl Attestation {
     pub fn at(organization: &str, hash: &Digest) -> Key {
-        Key::new(format!("org/{organization}/attestation/{}", hash.hex()), "attestation")
+        Key::new(
+            format!("org/{organization}/attestation/{}", hash.hex()),
+            "attestation",
+        )
     }
 
     /// The ids of the deliveries of its plan, in the plan's order.
     pub fn deliveries(&self) -> impl Iterator<Item = (String, &Planned)> {
         self.plan.iter().map(|planned| {
-            (Delivery::id(&self.organization, &self.hash, &planned.attachment, 0), planned)
+            (
+                Delivery::id(&self.organization, &self.hash, &planned.attachment, 0),
+                planned,
+            )
         })
     }
 }
@@ -433,7 +491,10 @@ pub struct Received {
 
 impl Received {
     pub fn at(organization: &str, received: &Digest) -> Key {
-        Key::new(format!("org/{organization}/received/{}", received.hex()), "attestation")
+        Key::new(
+            format!("org/{organization}/received/{}", received.hex()),
+            "attestation",
+        )
     }
 }
 
@@ -515,10 +576,13 @@ pub struct Delivery {
 impl Delivery {
     /// A delivery's id follows from what it is, so that no repeat can make a second one.
     pub fn id(organization: &str, hash: &Digest, attachment: &str, generation: u32) -> String {
-        let digest = Digest::of(format!("{organization}\n{hash}\n{attachment}\n{generation}").as_bytes());
+        let digest =
+            Digest::of(format!("{organization}\n{hash}\n{attachment}\n{generation}").as_bytes());
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest.bytes()[..16]);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+        uuid::Builder::from_custom_bytes(bytes)
+            .into_uuid()
+            .to_string()
     }
 
     pub fn partition(organization: &str, id: &str) -> String {
@@ -531,7 +595,10 @@ impl Delivery {
 
     /// The hash key of the by-workflow index, for deliveries or for attestations.
     pub fn workflow_hash(organization: &str, workflow: &Workflow, what: &str) -> String {
-        format!("{organization}/{what}/{}/{}", workflow.project, workflow.name)
+        format!(
+            "{organization}/{what}/{}/{}",
+            workflow.project, workflow.name
+        )
     }
 
     pub fn registration_hash(organization: &str, registration: &str) -> String {
@@ -602,6 +669,8 @@ pub struct Attempt {
     pub answer: Option<String>,
     /// Who made it: the function's invocation.
     pub owner: String,
+    /// Of its delivery: both are forgotten together.
+    pub created_at: Timestamp,
 }
 
 impl Attempt {
@@ -615,7 +684,7 @@ impl Row for Attempt {
     }
 
     fn kept_since(&self) -> Option<Timestamp> {
-        Some(self.started_at)
+        Some(self.created_at)
     }
 }
 

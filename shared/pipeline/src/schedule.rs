@@ -58,6 +58,9 @@ pub const RETENTION: Duration = secs(180 * DAY);
 /// How long a name stays reserved by a registration that was cut off.
 pub const RESERVATION: Duration = secs(5 * MINUTE);
 
+/// Deliveries with more material than this are made one at a time in a function: 8 MB.
+pub const HEAVY_BYTES: u64 = 8_000_000;
+
 /// Deliveries written in one transaction, so that with the attestation's own rows it stays below 100.
 pub const DELIVERIES_PER_TRANSACTION: usize = 90;
 
@@ -92,14 +95,20 @@ impl Deadlines {
 pub fn retry_after(number: u32, floor: Option<Duration>, random: u64) -> Option<Duration> {
     let index = usize::try_from(number).ok()?.checked_sub(2)?;
     let base = (*RETRIES.get(index)?).max(floor.unwrap_or_default());
-    let tenth = u64::try_from(base.as_millis() / 10).unwrap_or(u64::MAX).max(1);
+    let tenth = u64::try_from(base.as_millis() / 10)
+        .unwrap_or(u64::MAX)
+        .max(1);
     Some(base + Duration::from_millis(random % tenth))
 }
 
 /// When to look again for a missing material, given how often we looked.
 pub fn look_after(looks: u32) -> Duration {
     let index = usize::try_from(looks).unwrap_or(usize::MAX);
-    let before = index.checked_sub(1).and_then(|before| LOOKS.get(before)).copied().unwrap_or_default();
+    let before = index
+        .checked_sub(1)
+        .and_then(|before| LOOKS.get(before))
+        .copied()
+        .unwrap_or_default();
     LOOKS.get(index).map_or(secs(MINUTE), |at| *at - before)
 }
 
@@ -126,7 +135,10 @@ mod tests {
             for random in [0, 1, 499, u64::MAX] {
                 let base = RETRIES[usize::try_from(number).unwrap() - 2];
                 let due = retry_after(number, None, random).unwrap();
-                assert!(due >= base && due <= base + base / 10, "{number} {random} {due:?}");
+                assert!(
+                    due >= base && due <= base + base / 10,
+                    "{number} {random} {due:?}"
+                );
             }
         }
     }

@@ -37,7 +37,9 @@ pub async fn create(
         created_at: platform.now(),
         revoked_at: None,
     };
-    platform.write(vec![rows::put(platform, &token, Expect::Absent).0]).await?;
+    platform
+        .write(vec![rows::put(platform, &token, Expect::Absent).0])
+        .await?;
     Ok(NewToken { text, id: token.id })
 }
 
@@ -47,13 +49,21 @@ pub async fn find(platform: &impl Platform, text: &str) -> Result<Option<Token>,
         return Ok(None);
     }
     let stored = rows::load::<Token>(platform, &Token::at(&hash(text))).await?;
-    Ok(stored.map(|stored| stored.row).filter(|token| token.revoked_at.is_none()))
+    Ok(stored
+        .map(|stored| stored.row)
+        .filter(|token| token.revoked_at.is_none()))
 }
 
 /// Makes sure that the organization exists. Whether it was made now.
 pub async fn organization(platform: &impl Platform, name: &str) -> Result<bool, Unreachable> {
-    let row = Organization { organization: name.to_owned(), created_at: platform.now() };
-    match platform.write(vec![rows::put(platform, &row, Expect::Absent).0]).await {
+    let row = Organization {
+        organization: name.to_owned(),
+        created_at: platform.now(),
+    };
+    match platform
+        .write(vec![rows::put(platform, &row, Expect::Absent).0])
+        .await
+    {
         Ok(()) => Ok(true),
         Err(WriteError::Conflict) => Ok(false),
         Err(WriteError::Unreachable(unreachable)) => Err(unreachable),

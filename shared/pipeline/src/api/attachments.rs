@@ -84,12 +84,18 @@ pub async fn function<P: Platform>(
         "GET /v1/attachments" => list(platform, organization, request).await,
         "GET /v1/attachments/{attachment}" => {
             let (stored, registration) = attach::find(platform, organization, id).await?;
-            Ok(Response::json(200, &Attachment::of(stored.row, registration)))
+            Ok(Response::json(
+                200,
+                &Attachment::of(stored.row, registration),
+            ))
         }
         "DELETE /v1/attachments/{attachment}" => {
             let (stored, registration) = attach::find(platform, organization, id).await?;
             attach::detach(platform, organization, id).await?;
-            Ok(Response::json(200, &Attachment::of(stored.row, registration)))
+            Ok(Response::json(
+                200,
+                &Attachment::of(stored.row, registration),
+            ))
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }
@@ -115,10 +121,14 @@ async fn list(
         }
         (None, Some(selector)) => {
             let rows = attach::of_workflow(platform, organization, selector).await?;
-            let registrations: BTreeMap<&str, ()> =
-                rows.iter().map(|row| (row.registration.as_str(), ())).collect();
+            let registrations: BTreeMap<&str, ()> = rows
+                .iter()
+                .map(|row| (row.registration.as_str(), ()))
+                .collect();
             let found = try_join_all(
-                registrations.keys().map(|id| register::find(platform, organization, id)),
+                registrations
+                    .keys()
+                    .map(|id| register::find(platform, organization, id)),
             )
             .await?;
             (found.into_iter().map(|stored| stored.row).collect(), None)
@@ -138,15 +148,20 @@ async fn list(
         .iter()
         .zip(attachments)
         .flat_map(|(registration, attachments)| {
-            attachments.into_iter().map(|stored| Attachment::of(stored.row, registration.clone()))
+            attachments
+                .into_iter()
+                .map(|stored| Attachment::of(stored.row, registration.clone()))
         })
         .filter(|attachment| {
-            selector.as_ref().is_none_or(|selector| selector.0 == attachment.workflow)
+            selector
+                .as_ref()
+                .is_none_or(|selector| selector.0 == attachment.workflow)
         })
         .filter(|attachment| match request.query("project") {
-            Some(project) if selector.is_none() => {
-                attachment.workflow.split_once('/').is_some_and(|(own, _)| own == project)
-            }
+            Some(project) if selector.is_none() => attachment
+                .workflow
+                .split_once('/')
+                .is_some_and(|(own, _)| own == project),
             _ => true,
         })
         .collect();

@@ -15,8 +15,8 @@ pub const ROUTES: &[Route] = &[
     route("PUT /v1/materials/{digest}", Action::Push),
 ];
 
-/// The largest material that can be uploaded: S3's own limit for one PUT, 5 GiB.
-pub const MATERIAL_MAX_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+/// The largest material that can be uploaded: 100 MiB, as in Chainloop's own store. A delivery holds it in memory.
+pub const MATERIAL_MAX_BYTES: u64 = 100 * 1024 * 1024;
 
 /// What `POST /v1/attestations` answers. Its body is the envelope or the bundle itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,7 +71,12 @@ pub async fn function<P: Platform>(
             if request.body.len() > attestation::MAX_BYTES {
                 let detail = "a body has at most 6 MiB: upload materials by themselves, with \
                               PUT /v1/materials/{digest}";
-                return Err(Problem::new(413, "too-large", "Larger than can be taken", detail));
+                return Err(Problem::new(
+                    413,
+                    "too-large",
+                    "Larger than can be taken",
+                    detail,
+                ));
             }
             let said = said(request)?;
             let received = Digest::of(&request.body);
@@ -88,12 +93,17 @@ pub async fn function<P: Platform>(
                 .map_err(|_| Problem::field("digest", "must be sha256:<64 hexadecimal digits>"))?;
             let NewMaterial { size_bytes } = request.json()?;
             if size_bytes > MATERIAL_MAX_BYTES {
-                return Err(Problem::field("size_bytes", "must be at most 5 GiB"));
+                return Err(Problem::field(
+                    "size_bytes",
+                    "must be at most 104857600 (100 MiB)",
+                ));
             }
             let material = match platform.object_size(organization, &digest).await? {
                 Some(_) => Material::Present,
                 None => Material::Needed {
-                    upload: platform.presign_put(organization, &digest, size_bytes).await?,
+                    upload: platform
+                        .presign_put(organization, &digest, size_bytes)
+                        .await?,
                 },
             };
             Ok(Response::json(200, &material))
@@ -104,7 +114,9 @@ pub async fn function<P: Platform>(
 
 /// What the sender says of the workflow.
 fn said(request: &Request) -> Result<Option<Workflow>, Problem> {
-    let Some(workflow) = request.query("workflow") else { return Ok(None) };
+    let Some(workflow) = request.query("workflow") else {
+        return Ok(None);
+    };
     let Selector(selector) = attach::selector(workflow, request.query("project"))
         .map_err(|fault| Problem::faults(vec![fault]))?;
     match selector.split_once('/') {
@@ -112,9 +124,18 @@ fn said(request: &Request) -> Result<Option<Workflow>, Problem> {
         None if selector == "*" => {}
         Some((project, name)) => {
             let (project, name) = (project.to_owned(), name.to_owned());
-            return Ok(Some(Workflow { project, name, ..Workflow::default() }));
+            return Ok(Some(Workflow {
+                project,
+                name,
+                ..Workflow::default()
+            }));
         }
-        None => return Ok(Some(Workflow { id: selector, ..Workflow::default() })),
+        None => {
+            return Ok(Some(Workflow {
+                id: selector,
+                ..Workflow::default()
+            }));
+        }
     }
     Err(Problem::field("workflow", "must be one workflow, not many"))
 }

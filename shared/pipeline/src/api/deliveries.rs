@@ -135,10 +135,17 @@ async fn list(
             let selector = attach::selector(workflow, request.query("project"))
                 .map_err(|fault| Problem::faults(vec![fault]))?;
             let (project, name) = selector.0.split_once('/').ok_or_else(|| {
-                Problem::field("workflow", "must be project/name here, or a name with `project`")
+                Problem::field(
+                    "workflow",
+                    "must be project/name here, or a name with `project`",
+                )
             })?;
             let (project, name) = (project.to_owned(), name.to_owned());
-            Of::Workflow(Workflow { id: String::new(), project, name })
+            Of::Workflow(Workflow {
+                id: String::new(),
+                project,
+                name,
+            })
         }
         _ => {
             let detail = "give one of attestation, registration and workflow";
@@ -164,5 +171,8 @@ async fn list(
 fn parse(cursor: &str) -> Result<Cursor, Problem> {
     let fault = || Problem::field("cursor", "must be the `next` of the page before");
     let (created_at, id) = cursor.split_once('_').ok_or_else(fault)?;
-    Ok(Cursor { created_at: created_at.parse().map_err(|_| fault())?, id: id.to_owned() })
+    Ok(Cursor {
+        created_at: created_at.parse().map_err(|_| fault())?,
+        id: id.to_owned(),
+    })
 }

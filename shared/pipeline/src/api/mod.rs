@@ -115,8 +115,12 @@ impl Problem {
     }
 
     fn faults(faults: Vec<Fault>) -> Self {
-        let problem =
-            Self::new(422, "invalid-inputs", "Some inputs are not right", "see the faults");
+        let problem = Self::new(
+            422,
+            "invalid-inputs",
+            "Some inputs are not right",
+            "see the faults",
+        );
         Self { faults, ..problem }
     }
 
@@ -125,7 +129,10 @@ impl Problem {
     }
 
     fn field(name: &str, detail: impl Into<String>) -> Self {
-        Self::faults(vec![Fault { field: name.into(), detail: detail.into() }])
+        Self::faults(vec![Fault {
+            field: name.into(),
+            detail: detail.into(),
+        }])
     }
 }
 
@@ -142,18 +149,29 @@ impl From<register::Error> for Problem {
         use register::Error;
         let text = error.to_string();
         match error {
-            Error::NoIntegration(_) => {
-                Self::new(404, "integration-unknown", "There is no such integration", text)
-            }
+            Error::NoIntegration(_) => Self::new(
+                404,
+                "integration-unknown",
+                "There is no such integration",
+                text,
+            ),
             Error::Faults(faults) => Self::faults(faults),
             Error::NameTaken(_) => Self::new(409, "name-taken", "The name is taken", text),
             Error::Refused { status, answer, .. } => {
                 let status = status.map(|status| format!("; it answered {status}"));
                 let answer = answer.filter(|answer| !answer.is_empty());
                 let answer = answer.map(|answer| format!(": {answer}"));
-                let detail =
-                    format!("{text}{}{}", status.unwrap_or_default(), answer.unwrap_or_default());
-                Self::new(422, "check-failed", "The third party would not have it", detail)
+                let detail = format!(
+                    "{text}{}{}",
+                    status.unwrap_or_default(),
+                    answer.unwrap_or_default()
+                );
+                Self::new(
+                    422,
+                    "check-failed",
+                    "The third party would not have it",
+                    detail,
+                )
             }
             Error::NotFound(_) => Self::not_found(text),
             Error::Conflict => Self::new(409, "conflict", "Changed at the same time", text),
@@ -179,12 +197,22 @@ pub async fn answer<P: Platform>(
 ) -> Response {
     let result = match (permit(routes, request), &request.caller) {
         (Ok(()), Some(caller)) => function(platform, caller, request).await,
-        (Ok(()), None) => Err(Problem::new(401, "unauthorized", "Who is asking?", "no token")),
+        (Ok(()), None) => Err(Problem::new(
+            401,
+            "unauthorized",
+            "Who is asking?",
+            "no token",
+        )),
         (Err(problem), _) => Err(problem),
     };
     result.unwrap_or_else(|mut problem| {
         problem.request_id.clone_from(&request.id);
-        warn!(route = request.route, status = problem.status, code = problem.code, "Refused");
+        warn!(
+            route = request.route,
+            status = problem.status,
+            code = problem.code,
+            "Refused"
+        );
         Response::json(problem.status, &problem)
     })
 }
@@ -194,11 +222,21 @@ fn permit(routes: &[Route], request: &Request) -> Result<(), Problem> {
         return Err(Problem::not_found(format!("no route {}", request.route)));
     };
     let Some(caller) = &request.caller else {
-        return Err(Problem::new(401, "unauthorized", "Who is asking?", "send a token"));
+        return Err(Problem::new(
+            401,
+            "unauthorized",
+            "Who is asking?",
+            "send a token",
+        ));
     };
     if !caller.role.may(route.action) {
         let detail = format!("a token with the role {:?} may not do this", caller.role);
-        return Err(Problem::new(403, "forbidden", "Not with this token", detail.to_lowercase()));
+        return Err(Problem::new(
+            403,
+            "forbidden",
+            "Not with this token",
+            detail.to_lowercase(),
+        ));
     }
     Ok(())
 }
@@ -209,14 +247,21 @@ impl Request {
     }
 
     fn query(&self, name: &str) -> Option<&str> {
-        self.query.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.query
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         serde_json::from_slice(&self.body).map_err(|error| {
             // Its position, not its text: that may quote a secret.
             let (line, column) = (error.line(), error.column());
-            let what = if error.is_data() { "does not have the fields that it should" } else { "is not JSON" };
+            let what = if error.is_data() {
+                "does not have the fields that it should"
+            } else {
+                "is not JSON"
+            };
             let detail = format!("the body {what} (line {line}, column {column})");
             Problem::new(400, "malformed-body", "The body could not be read", detail)
         })

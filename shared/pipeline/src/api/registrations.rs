@@ -36,7 +36,11 @@ impl From<&Description> for Integration {
             id: description.id.into(),
             version: description.version.into(),
             description: description.description.into(),
-            materials: description.materials.iter().map(ToString::to_string).collect(),
+            materials: description
+                .materials
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             registration_schema: (description.registration_schema)(),
             attachment_schema: (description.attachment_schema)(),
         }
@@ -112,8 +116,18 @@ pub async fn function<P: Platform>(
             Ok(Response::json(200, &Integration::from(description)))
         }
         "POST /v1/registrations" => {
-            let NewRegistration { integration, name, description, inputs } = request.json()?;
-            let wanted = register::Wanted { integration, name, description, inputs };
+            let NewRegistration {
+                integration,
+                name,
+                description,
+                inputs,
+            } = request.json()?;
+            let wanted = register::Wanted {
+                integration,
+                name,
+                description,
+                inputs,
+            };
             let registration = register::register(platform, organization, wanted).await?;
             Ok(Response::json(201, &Registration::from(registration)))
         }
@@ -129,7 +143,14 @@ pub async fn function<P: Platform>(
         }
         "DELETE /v1/registrations/{registration}" => {
             let (row, attachments) = register::delete(platform, organization, named).await?;
-            Ok(Response::json(200, &Deleted { id: row.id, name: row.name, attachments }))
+            Ok(Response::json(
+                200,
+                &Deleted {
+                    id: row.id,
+                    name: row.name,
+                    attachments,
+                },
+            ))
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }
