@@ -16,8 +16,8 @@ use serde_json::json;
 use crate::receiver::{Answer, Receiver};
 use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom};
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 #[tokio::test]
 async fn an_attestation_is_delivered_once_and_leaves_a_receipt() {
@@ -138,7 +138,7 @@ async fn a_third_party_that_stays_down_is_given_up_on_after_sixteen_attempts() {
         .push(attestation("1", vec![]).compact())
         .await
         .unwrap();
-    world.pass(Duration::from_secs(8 * 24 * 3600)).await;
+    world.pass(8 * 24 * HOUR).await;
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!(delivery.state, State::Failed);
     assert_eq!(attempts.len(), 16);
@@ -253,7 +253,7 @@ async fn a_retry_that_the_reconciler_could_not_send_is_due_again_at_its_next_run
         .await
         .unwrap();
     // Four retries on, the next one is due in half an hour: the reconciler's to send.
-    world.pass(15 * MINUTE).await;
+    world.pass(20 * MINUTE).await;
     assert_eq!(world.delivery(&accepted).await.0.attempt, 6);
     world.memory.fail_sends.set(true);
     world.pass(40 * MINUTE).await;

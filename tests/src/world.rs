@@ -120,14 +120,14 @@ impl World {
             if records.is_empty() {
                 return;
             }
-            let until = self.memory.now().plus(Duration::from_secs(900));
+            let until = self.memory.now().plus(Duration::from_mins(15));
             let back = deliver::batch::<Webhook>(&self.memory, &self.http, records, until).await;
             assert!(back.is_empty(), "{back:?}");
         }
     }
 
     pub async fn reconcile(&self) -> reconcile::Report {
-        let until = self.memory.now().plus(Duration::from_secs(60));
+        let until = self.memory.now().plus(Duration::from_mins(1));
         reconcile::reconcile(&self.memory, until).await.unwrap()
     }
 
@@ -135,7 +135,7 @@ impl World {
     pub async fn pass(&self, duration: Duration) {
         let end: Timestamp = self.memory.now().plus(duration);
         while self.memory.now() < end {
-            self.memory.advance(Duration::from_secs(60));
+            self.memory.advance(Duration::from_mins(1));
             self.reconcile().await;
             self.deliver().await;
         }

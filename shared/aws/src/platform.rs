@@ -6,8 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use attestation::Digest;
 use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -22,7 +25,7 @@ use crate::Aws;
 use crate::table::unreachable;
 
 /// How long a presigned upload is good for.
-const UPLOAD: Duration = Duration::from_secs(15 * 60);
+const UPLOAD: Duration = Duration::from_mins(15);
 
 /// How long a check is waited for: longer than it may take, shorter than the gateway waits.
 const INVOKE: Duration = Duration::from_secs(27);
@@ -121,7 +124,11 @@ impl Platform for Aws {
         let request = self.s3().get_object().bucket(&self.settings.bucket);
         let answer = match request.key(object(organization, digest)).send().await {
             Ok(answer) => answer,
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_no_such_key()) => {
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(GetObjectError::is_no_such_key) =>
+            {
                 return Ok(None);
             }
             Err(error) => return Err(unreachable("bucket", &error)),
@@ -144,7 +151,13 @@ impl Platform for Aws {
             Ok(answer) => Ok(answer
                 .content_length
                 .and_then(|size| u64::try_from(size).ok())),
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(None),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(HeadObjectError::is_not_found) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(unreachable("bucket", &error)),
         }
     }
@@ -233,7 +246,7 @@ impl Platform for Aws {
             Err(error)
                 if error
                     .as_service_error()
-                    .is_some_and(|error| error.is_resource_exists_exception()) =>
+                    .is_some_and(CreateSecretError::is_resource_exists_exception) =>
             {
                 let request = self.secrets().put_secret_value().secret_id(&name);
                 request

@@ -228,6 +228,7 @@ pub fn wait(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled 
     }
 }
 
+#[derive(Clone, Copy)]
 enum Next {
     Final(State),
     Retry(Option<Duration>),

@@ -328,7 +328,7 @@ impl Platform for Memory {
 
     /// Nobody waits here: an attempt ends by its own doing or not at all.
     async fn sleep(&self, _duration: Duration) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// xorshift64*: a seed's run repeats itself.

@@ -96,6 +96,7 @@ impl Report {
 }
 
 /// What was done about one row.
+#[derive(Clone, Copy)]
 enum Done {
     Nothing,
     Sent,
@@ -214,7 +215,7 @@ pub async fn audit(
     organization: &str,
     hash: &Digest,
 ) -> Result<Vec<String>, Unreachable> {
-    const OVERDUE: std::time::Duration = std::time::Duration::from_secs(600);
+    const OVERDUE: std::time::Duration = std::time::Duration::from_mins(10);
     let Some(stored) =
         rows::load::<Attestation>(platform, &Attestation::at(organization, hash)).await?
     else {
@@ -238,15 +239,14 @@ pub async fn audit(
     let now = platform.now();
     for Stored { row, .. } in &deliveries {
         match (row.state.is_final(), row.wake_at) {
-            (true, None) => {}
             (true, Some(_)) => {
-                violations.push(format!("delivery {}: final and to be woken", row.id))
+                violations.push(format!("delivery {}: final and to be woken", row.id));
             }
             (false, None) => violations.push(format!("delivery {}: open and never woken", row.id)),
             (false, Some(wake_at)) if wake_at.plus(OVERDUE) < now => {
                 violations.push(format!("delivery {}: overdue since {wake_at}", row.id));
             }
-            (false, Some(_)) => {}
+            (true, None) | (false, Some(_)) => {}
         }
     }
     Ok(violations)

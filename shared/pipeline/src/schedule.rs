@@ -109,7 +109,9 @@ pub fn look_after(looks: u32) -> Duration {
         .and_then(|before| LOOKS.get(before))
         .copied()
         .unwrap_or_default();
-    LOOKS.get(index).map_or(secs(MINUTE), |at| *at - before)
+    LOOKS
+        .get(index)
+        .map_or(secs(MINUTE), |at| at.saturating_sub(before))
 }
 
 /// When a message that was sent `sends` times and never claimed is sent again.

@@ -1,6 +1,6 @@
 //! What is attached to which workflow.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
@@ -120,18 +120,23 @@ async fn list(
             (vec![stored.row], None)
         }
         (None, Some(selector)) => {
-            let rows = attach::of_workflow(platform, organization, selector).await?;
-            let registrations: BTreeMap<&str, ()> = rows
+            let attached = attach::of_workflow(platform, organization, selector).await?;
+            let registrations: BTreeSet<&str> = attached
                 .iter()
-                .map(|row| (row.registration.as_str(), ()))
+                .map(|row| row.registration.as_str())
                 .collect();
-            let found = try_join_all(
-                registrations
-                    .keys()
-                    .map(|id| register::find(platform, organization, id)),
-            )
-            .await?;
-            (found.into_iter().map(|stored| stored.row).collect(), None)
+            let keys: Vec<_> = registrations
+                .into_iter()
+                .map(|id| rows::Registration::at(organization, id))
+                .collect();
+            let mut found: Vec<rows::Registration> = rows::load_many(platform, &keys)
+                .await?
+                .into_iter()
+                .map(|stored| stored.row)
+                .collect();
+            // One that is being deleted has no attachments any more.
+            found.retain(|registration| registration.deleted_at.is_none());
+            (found, None)
         }
         (None, None) => {
             let (limit, after) = (request.limit()?, request.query("cursor"));
