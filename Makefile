@@ -8,6 +8,8 @@ VENV      := infra/local/venv.sh
 LAMBDA    := PATH="$(CURDIR)/.venv/cargo-lambda/bin:$$PATH" cargo lambda build --output-format zip
 SAM       := SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam
 STACK     ?= chainloop
+# Of the template, for `make deploy`: PARAMETERS="RetentionDays=365 AlarmTopicArn=…"
+PARAMETERS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help local local-down tools functions cli test lint deploy clean
@@ -34,12 +36,14 @@ lint: tools ## Formatting, clippy, dependencies, the template
 	@infra/lint.sh
 
 deploy: ## To AWS, with its credentials in the environment: make deploy STACK=prod
+	@test -z "$$AWS_ENDPOINT_URL" || { echo "AWS_ENDPOINT_URL is set: this shell points at the local cloud"; exit 1; }
 	@$(VENV) sam
 	@$(VENV) cargo-lambda
 	rm -rf target/lambda
 	$(LAMBDA) --release --arm64 $(PACKAGES)
 	$(SAM) deploy --template-file infra/template.yaml --stack-name $(STACK) --resolve-s3 \
-	  --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset --no-confirm-changeset
+	  --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset --no-confirm-changeset \
+	  $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
 	cargo build --release --package chainloop
 	@infra/bootstrap.sh $(STACK)
 

@@ -4,16 +4,30 @@
 #   infra/bootstrap.sh STACK
 set -eu
 
-stack=$1
 root=$(cd "$(dirname "$0")/.." && pwd)
-output() {
-    "$root/.venv/sam/bin/python" -c '
-import sys, boto3
-outputs = boto3.client("cloudformation").describe_stacks(StackName=sys.argv[1])["Stacks"][0]["Outputs"]
-print(next(output["OutputValue"] for output in outputs if output["OutputKey"] == sys.argv[2]))
-' "$stack" "$1"
+# The stack's outputs, and the credentials that `sam deploy` found too, as variables: nothing of it is printed.
+settings=$("$root/.venv/sam/bin/python" - "$1" <<'END'
+import shlex
+import sys
+
+import boto3
+
+session = boto3.Session()
+stack = session.client("cloudformation").describe_stacks(StackName=sys.argv[1])["Stacks"][0]
+outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+credentials = session.get_credentials().get_frozen_credentials()
+variables = {
+    "CHAINLOOP_TABLE": outputs["TableName"],
+    "api": outputs["ApiUrl"],
+    "AWS_REGION": session.region_name,
+    "AWS_ACCESS_KEY_ID": credentials.access_key,
+    "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+    "AWS_SESSION_TOKEN": credentials.token or "",
 }
-CHAINLOOP_TABLE=$(output TableName)
-export CHAINLOOP_TABLE
+for name, value in variables.items():
+    print(f"export {name}={shlex.quote(value)}")
+END
+)
+eval "$settings"
 "$root/target/release/chainloop" bootstrap
-echo "export CHAINLOOP_URL=$(output ApiUrl)"
+echo "export CHAINLOOP_URL=$api"

@@ -176,19 +176,24 @@ fn narrow_rows(deliveries: &[Delivery]) -> Table {
 /// Deliveries with what the third party called what it got.
 pub(crate) fn receipts(deliveries: &[Delivery]) -> Table {
     let headers = ["ID", "STATE", "INTEGRATION", "RECEIPT", "REASON"];
-    let mut table = Table::new(&headers)
-        .whole(0)
-        .whole(1)
-        .at_least(3, 20)
-        .at_least(4, 16);
+    // All went well: nothing to give a reason for.
+    let reasons = deliveries.iter().any(|delivery| delivery.reason.is_some());
+    let headers = if reasons { &headers[..] } else { &headers[..4] };
+    let mut table = Table::new(headers).whole(0).whole(1).at_least(3, 20);
+    if reasons {
+        table = table.at_least(4, 16);
+    }
     for delivery in deliveries {
-        table.row(vec![
+        let mut cells = vec![
             cell(&delivery.id),
             state(delivery.state),
             cell(&delivery.integration),
             cell(receipt(delivery)),
-            cell(delivery.reason.as_deref().unwrap_or_default()),
-        ]);
+        ];
+        if reasons {
+            cells.push(cell(delivery.reason.as_deref().unwrap_or_default()));
+        }
+        table.row(cells);
     }
     table
 }
@@ -197,7 +202,7 @@ fn receipt(delivery: &Delivery) -> String {
     delivery
         .receipt
         .as_ref()
-        .map(|receipt| table::config(&[receipt]))
+        .map(table::tree)
         .unwrap_or_default()
 }
 

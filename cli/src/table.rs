@@ -201,6 +201,45 @@ pub(crate) fn config(maps: &[&Map<String, Value>]) -> String {
     lines.join("\n")
 }
 
+/// Nested values as indented lines, empty ones left out.
+pub(crate) fn tree(map: &Map<String, Value>) -> String {
+    fn is_leaf(value: &Value) -> bool {
+        !matches!(value, Value::Object(_) | Value::Array(_))
+    }
+    fn entries(map: &Map<String, Value>, indent: &str, lines: &mut Vec<String>) {
+        for (key, content) in map {
+            match content {
+                Value::Array(items) if items.is_empty() => {}
+                Value::Array(items) if items.iter().all(is_leaf) => {
+                    let items: Vec<_> = items.iter().map(value).collect();
+                    lines.push(format!("{indent}{key}: {}", items.join(", ")));
+                }
+                Value::Array(items) => {
+                    lines.push(format!("{indent}{key}:"));
+                    for item in items {
+                        let first = lines.len();
+                        match item {
+                            Value::Object(map) => entries(map, &format!("{indent}  "), lines),
+                            other => lines.push(format!("{indent}  {}", value(other))),
+                        }
+                        if let Some(line) = lines.get_mut(first) {
+                            line.replace_range(indent.len()..indent.len() + 2, "- ");
+                        }
+                    }
+                }
+                Value::Object(map) => {
+                    lines.push(format!("{indent}{key}:"));
+                    entries(map, &format!("{indent}  "), lines);
+                }
+                leaf => lines.push(format!("{indent}{key}: {}", value(leaf))),
+            }
+        }
+    }
+    let mut lines = Vec::new();
+    entries(map, "", &mut lines);
+    lines.join("\n")
+}
+
 /// A text as it is, everything else as JSON.
 pub(crate) fn value(value: &Value) -> Cow<'_, str> {
     match value {
@@ -214,6 +253,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_receipt_is_shown_as_indented_lines() {
+        let receipt = json!({
+            "bucket": "b", "missing": [], "names": ["x", "y"],
+            "objects": [{ "key": "k1", "size_bytes": 2 }, { "key": "k2", "size_bytes": 3 }],
+            "steps": { "attestation": { "status": 200 } },
+        });
+        let Value::Object(receipt) = receipt else {
+            unreachable!()
+        };
+        let lines = [
+            "bucket: b",
+            "names: x, y",
+            "objects:",
+            "- key: k1",
+            "  size_bytes: 2",
+            "- key: k2",
+            "  size_bytes: 3",
+            "steps:",
+            "  attestation:",
+            "    status: 200",
+        ];
+        assert_eq!(tree(&receipt), lines.join("\n"));
+    }
 
     /// The three console blocks of the documentation page: the contract.
     const LIST: &str = "
