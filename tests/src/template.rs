@@ -756,7 +756,7 @@ fn rows_and_bytes_are_kept_as_long_as_the_parameter_says_and_bytes_a_week_longer
         let bytes = &template.0["Mappings"]["Retention"][words(allowed)]["BytesDays"];
         assert_eq!(
             template.number(bytes),
-            template.number(allowed) + 7,
+            template.number(allowed) + pipeline::schedule::BYTES_LONGER.as_secs() / 86400,
             "Retention {allowed}"
         );
     }

@@ -7,9 +7,10 @@ use attestation::Digest;
 use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_s3::operation::get_object::GetObjectError;
-use aws_sdk_s3::operation::head_object::HeadObjectError;
+use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::MetadataDirective;
 use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use aws_smithy_types::retry::RetryConfig;
@@ -19,6 +20,7 @@ use pipeline::Timestamp;
 use pipeline::platform::{
     Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write, WriteError,
 };
+use pipeline::schedule::BYTES_LONGER;
 use serde_json::Value;
 
 use crate::Aws;
@@ -42,6 +44,26 @@ fn base64(digest: &Digest) -> String {
 }
 
 impl Aws {
+    /// What the bucket knows of an object, if it is there.
+    async fn head(&self, key: &str) -> Result<Option<HeadObjectOutput>, Unreachable> {
+        let request = self
+            .s3()
+            .head_object()
+            .bucket(&self.settings.bucket)
+            .key(key);
+        match request.send().await {
+            Ok(head) => Ok(Some(head)),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(HeadObjectError::is_not_found) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(unreachable("bucket", &error)),
+        }
+    }
+
     fn secret(&self, name: &str) -> String {
         format!("{}/{name}", self.settings.stack)
     }
@@ -101,7 +123,7 @@ impl Platform for Aws {
                 .map(|response| response.status().as_u16())
             {
                 // Those bytes are there already.
-                Some(412) => return Ok(()),
+                Some(412) => return self.keep_object(organization, digest).await.map(drop),
                 // Somebody is putting the same bytes just now.
                 Some(409) => {
                     tokio::time::sleep(pause).await;
@@ -141,25 +163,44 @@ impl Platform for Aws {
         Ok(Some(bytes.into_bytes()))
     }
 
+    async fn keep_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Unreachable> {
+        let key = object(organization, digest);
+        let Some(head) = self.head(&key).await? else {
+            return Ok(None);
+        };
+        let put_at = head.last_modified.and_then(|at| at.to_millis().ok());
+        let put_at = put_at
+            .and_then(|millis| u64::try_from(millis).ok())
+            .unwrap_or_default();
+        if self.now().since(Timestamp::from_millis(put_at)) > BYTES_LONGER {
+            // A copy onto itself is the bytes put down anew: the bucket counts from then.
+            self.s3()
+                .copy_object()
+                .bucket(&self.settings.bucket)
+                .key(&key)
+                .copy_source(format!("{}/{key}", self.settings.bucket))
+                .metadata_directive(MetadataDirective::Replace)
+                .content_type("application/octet-stream")
+                .send()
+                .await
+                .map_err(|error| unreachable("bucket", &error))?;
+        }
+        Ok(head
+            .content_length
+            .and_then(|size| u64::try_from(size).ok()))
+    }
+
     async fn object_size(
         &self,
         organization: &str,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
-        let request = self.s3().head_object().bucket(&self.settings.bucket);
-        match request.key(object(organization, digest)).send().await {
-            Ok(answer) => Ok(answer
-                .content_length
-                .and_then(|size| u64::try_from(size).ok())),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(HeadObjectError::is_not_found) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(unreachable("bucket", &error)),
-        }
+        let head = self.head(&object(organization, digest)).await?;
+        Ok(head.and_then(|head| u64::try_from(head.content_length?).ok()))
     }
 
     async fn presign_put(

@@ -221,7 +221,7 @@ async fn missing(
         .filter_map(|material| material.digest)
         .collect();
     let sizes = try_join_all(promised.iter().map(|digest| async move {
-        Ok((*digest, platform.object_size(organization, digest).await?))
+        Ok((*digest, platform.keep_object(organization, digest).await?))
     }))
     .await?;
     Ok(sizes

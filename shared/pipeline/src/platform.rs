@@ -196,7 +196,7 @@ pub trait Platform {
     /// All of these or none; at most 100.
     async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError>;
 
-    /// Puts bytes down under their digest, unless they are there.
+    /// Puts bytes down under their digest, unless they are there; kept as by [`keep_object`](Self::keep_object).
     async fn put_object(
         &self,
         organization: &str,
@@ -209,6 +209,13 @@ pub trait Platform {
         organization: &str,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable>;
+    /// Size in bytes, if it is there; and then it stays for a whole retention from now on, since the bucket
+    /// forgets bytes by when they were put down, and somebody builds on them again.
+    async fn keep_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Unreachable>;
     /// Size in bytes, if it is there.
     async fn object_size(
         &self,

@@ -55,6 +55,9 @@ pub const PATIENCE: Duration = secs(15 * MINUTE);
 /// How long rows and bytes are kept, unless the deployment says otherwise.
 pub const RETENTION: Duration = secs(180 * DAY);
 
+/// How much longer bytes are kept than rows: bytes younger than this outlive a row that is written now.
+pub const BYTES_LONGER: Duration = secs(7 * DAY);
+
 /// How long a name stays reserved by a registration that was cut off.
 pub const RESERVATION: Duration = secs(5 * MINUTE);
 

@@ -98,7 +98,7 @@ pub async fn function<P: Platform>(
                     "must be at most 104857600 (100 MiB)",
                 ));
             }
-            let material = match platform.object_size(organization, &digest).await? {
+            let material = match platform.keep_object(organization, &digest).await? {
                 Some(_) => Material::Present,
                 None => Material::Needed {
                     upload: platform
