@@ -1,0 +1,166 @@
+//! What is registered, and what is attached to which workflows.
+
+use integrations::Workflow;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Row;
+use crate::clock::Timestamp;
+use crate::platform::Key;
+
+/// A name of the organization's registrations: makes it unique, and lists them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Name {
+    pub organization: String,
+    pub name: String,
+    /// The registration's id.
+    pub registration: String,
+    pub integration: String,
+    /// Until then the name is reserved by a registration that is being made; then it is free again.
+    #[serde(default)]
+    pub reserved_until: Option<Timestamp>,
+}
+
+impl Name {
+    pub fn partition(organization: &str) -> String {
+        format!("org/{organization}/registrations")
+    }
+
+    pub fn at(organization: &str, name: &str) -> Key {
+        Key::new(Self::partition(organization), name)
+    }
+}
+
+impl Row for Name {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.name)
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Registration {
+    pub id: String,
+    pub organization: String,
+    pub name: String,
+    pub integration: String,
+    /// Of the integration, when it was registered.
+    pub version: String,
+    #[serde(default)]
+    pub description: String,
+    /// The inputs without the secret ones.
+    pub config: Map<String, Value>,
+    /// What may be shown of the secret ones.
+    pub label: Map<String, Value>,
+    /// Where the secret ones are; none when there are none.
+    #[serde(default)]
+    pub secret: Option<String>,
+    pub created_at: Timestamp,
+    /// Since then it is going away, and nothing is delivered through it.
+    #[serde(default)]
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Registration {
+    pub fn partition(organization: &str, id: &str) -> String {
+        format!("org/{organization}/registration/{id}")
+    }
+
+    pub fn at(organization: &str, id: &str) -> Key {
+        Key::new(Self::partition(organization, id), "registration")
+    }
+
+    /// `<stack>/` is put before it by the platform.
+    pub fn secret_name(organization: &str, integration: &str, id: &str) -> String {
+        format!("{integration}/{organization}/{id}")
+    }
+}
+
+impl Row for Registration {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.id)
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attachment {
+    pub id: String,
+    pub organization: String,
+    /// The registration's id.
+    pub registration: String,
+    pub integration: String,
+    pub workflow: Selector,
+    pub config: Map<String, Value>,
+    /// How long its deliveries wait for a missing material; the usual time when none.
+    #[serde(default)]
+    pub wait_secs: Option<u64>,
+    pub created_at: Timestamp,
+    #[serde(default)]
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Attachment {
+    pub fn at(organization: &str, id: &str) -> Key {
+        Key::new(format!("org/{organization}/attachment/{id}"), "attachment")
+    }
+}
+
+impl Row for Attachment {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.id)
+    }
+}
+
+/// Which workflows an attachment is for: an id, `project/name`, `project/*`, or `*`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Selector(pub String);
+
+impl Selector {
+    /// Those that fit a workflow, most particular first.
+    pub fn of(workflow: &Workflow) -> Vec<Self> {
+        let mut selectors = Vec::new();
+        if !workflow.id.is_empty() {
+            // As operators write them: ids are compared in lower case.
+            selectors.push(Self(workflow.id.to_ascii_lowercase()));
+        }
+        if !workflow.name.is_empty() {
+            selectors.push(Self(format!("{}/{}", workflow.project, workflow.name)));
+        }
+        if !workflow.project.is_empty() {
+            selectors.push(Self(format!("{}/*", workflow.project)));
+        }
+        selectors.push(Self("*".into()));
+        selectors
+    }
+}
+
+/// An attachment as found from its workflow (for intake) or from its registration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Link {
+    pub organization: String,
+    /// The attachment's id.
+    pub attachment: String,
+    pub registration: String,
+    pub integration: String,
+    /// Set in the workflow's partition, not in the registration's.
+    #[serde(default)]
+    pub workflow: Option<Selector>,
+}
+
+impl Link {
+    pub const PREFIX: &str = "attachment/";
+
+    pub fn of_workflow(organization: &str, selector: &Selector) -> String {
+        format!("org/{organization}/workflow/{}", selector.0)
+    }
+}
+
+impl Row for Link {
+    fn key(&self) -> Key {
+        let partition = match &self.workflow {
+            Some(selector) => Self::of_workflow(&self.organization, selector),
+            None => Registration::partition(&self.organization, &self.registration),
+        };
+        Key::new(partition, format!("{}{}", Self::PREFIX, self.attachment))
+    }
+}
