@@ -258,9 +258,10 @@ fn card(delivery: &Delivery) -> Table {
     if !receipt.is_empty() {
         row("RECEIPT", cell(receipt));
     }
-    if !delivery.progress.is_empty() {
+    // Once it is delivered, its receipt says the same.
+    if delivery.state != State::Delivered && !delivery.progress.is_empty() {
         let progress: Map<String, Value> = delivery.progress.clone().into_iter().collect();
-        row("PROGRESS", cell(table::config(&[&progress])));
+        row("PROGRESS", cell(table::tree(&progress)));
     }
     table
 }
