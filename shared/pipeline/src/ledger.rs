@@ -125,7 +125,7 @@ pub fn claim(
         started_at: now,
         until,
     });
-    delivery.wake_at = Some(until.plus(schedule::GRACE));
+    delivery.wake_at = Some(until.plus(schedule::LEASE_GRACE));
     delivery.updated_at = now;
     Ok(())
 }

@@ -40,8 +40,12 @@ pub const LONGEST_DELAY: Duration = secs(14 * MINUTE);
 /// How long an accepted attestation may stay unfinished before the reconciler looks.
 pub const UNFINISHED: Duration = secs(60);
 
-/// After its lease or its due time, a delivery is looked for this much later.
+/// After its due time, a delivery is looked for this much later.
 pub const GRACE: Duration = secs(60);
+
+/// After its lease, an attempt is looked for this much later. With the reconciler's minute, and the time that it
+/// takes, the next attempt is under way within lease + 2 min.
+pub const LEASE_GRACE: Duration = secs(45);
 
 /// A message that was sent and never claimed is sent again after this, doubled each time.
 pub const RESEND: Duration = secs(HOUR);
