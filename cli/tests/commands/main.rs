@@ -102,7 +102,7 @@ fn debug_shows_each_request_and_no_token() {
 
 #[test]
 fn bootstrap_without_credentials_says_where_they_come_from() {
-    let ran = run_with(&["bootstrap"], &[], "");
+    let ran = run_with(&["bootstrap", "--table", "t"], &[], "");
     assert_eq!(ran.code, 2);
     assert!(
         ran.stderr.contains("aws configure export-credentials"),
