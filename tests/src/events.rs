@@ -15,11 +15,13 @@ use bytes::Bytes;
 use integrations::webhook::Webhook;
 use integrations::{Integration, Workflow};
 use pipeline::api::{self, Request, Response};
-use pipeline::deliver::{self, Record};
+use pipeline::deliver::preview::{Previewed, preview};
+use pipeline::deliver::{self, Record, Tools};
 use pipeline::memory::Memory;
 use pipeline::platform::{Expect, SecretValue};
 use pipeline::rows::{self, Row};
-use pipeline::{Platform, Timestamp, check, ledger, reconcile};
+use pipeline::secrets::Secrets;
+use pipeline::{Platform, Timestamp, check, ledger, plans, reconcile};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -40,15 +42,25 @@ const OUTCOMES: &[(&str, &str)] = &[
         "422 invalid-inputs: workflow",
     ),
     ("attachments/delete.json", "200 shop/nightly"),
+    ("attachments/backfill.json", "202 backfill running"),
     ("attachments/describe.json", "200 shop/nightly"),
     ("attachments/list.json", "200 with 1"),
     ("attachments/list-of-workflow.json", "200 with 1"),
+    (
+        "attachments/preview.json",
+        "200 nothing: it was made to answer so",
+    ),
+    (
+        "attachments/preview-of-unknown-attestation.json",
+        "404 not-found",
+    ),
     ("attestations/push.json", "202, 1 delivery, 1 message"),
     (
         "attestations/push-base64.json",
         "202, 1 delivery, 1 message",
     ),
     ("attestations/push-unsigned.json", "422 bare-statement"),
+    ("attestations/test-registration.json", "202 1 message"),
     ("attestations/upload-material.json", "200 needed"),
     ("authorizer/bearer-token.json", "admin of acme"),
     ("authorizer/no-token.json", "refused"),
@@ -61,13 +73,26 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("deliver/check-attachment.json", "works"),
     ("deliver/check-registration.json", "works"),
     ("deliver/one-message.json", "delivered 1, pending 1"),
+    ("deliver/preview.json", "1 requests"),
     ("deliver/stale-message.json", "pending 1, pending 1"),
+    ("deliveries/audit.json", "202 audit running"),
+    ("deliveries/audit-log.json", "200 with 0"),
+    ("deliveries/cancel.json", "200 cancelled"),
+    ("deliveries/cancel-unknown-job.json", "404 not-found"),
     ("deliveries/describe.json", "200 pending"),
+    ("deliveries/describe-unknown-job.json", "404 not-found"),
     ("deliveries/describe-unknown.json", "404 not-found"),
     ("deliveries/list.json", "200 with 2"),
+    ("deliveries/list-jobs.json", "200 with 0"),
     ("deliveries/list-pending-of-workflow.json", "200 with 2"),
     (
         "deliveries/list-with-unknown-state.json",
+        "422 invalid-inputs: state",
+    ),
+    ("deliveries/redeliver.json", "202 1 message"),
+    ("deliveries/redeliver-all.json", "202 redeliver running"),
+    (
+        "deliveries/redeliver-all-pending.json",
         "422 invalid-inputs: state",
     ),
     (
@@ -102,6 +127,13 @@ const OUTCOMES: &[(&str, &str)] = &[
         "registrations/list-integrations.json",
         "200 with every integration",
     ),
+    ("registrations/pause.json", "200 hook"),
+    ("registrations/resume.json", "202 hook"),
+    ("registrations/rotate.json", "200 hook"),
+    (
+        "registrations/rotate-with-nothing.json",
+        "422 invalid-inputs: url",
+    ),
 ];
 
 const REGISTRATION: &str = "6f0c1f0e-0000-4000-8000-0000000000a1";
@@ -125,8 +157,14 @@ impl Stage {
         let memory = Memory::new(|_, event| {
             // What the API functions ask is what the delivery functions read.
             let event = serde_json::from_value(event).unwrap();
-            assert!(matches!(event, DeliveryEvent::Check(_)));
-            Box::pin(ready(Ok(json!(check::Verdict::Works))))
+            let answer = match event {
+                DeliveryEvent::Check(_) => json!(check::Verdict::Works),
+                DeliveryEvent::Preview(_) => {
+                    json!(Previewed::Nothing("it was made to answer so".into()))
+                }
+                DeliveryEvent::Records(_) => panic!("only a queue hands over records"),
+            };
+            Box::pin(ready(Ok(answer)))
         });
         let stage = Self {
             memory,
@@ -182,6 +220,8 @@ impl Stage {
             secret: Some(secret),
             created_at,
             deleted_at: None,
+            paused: None,
+            wake_at: None,
         })
         .await;
         let selector = rows::Selector("shop/nightly".into());
@@ -193,6 +233,7 @@ impl Stage {
             workflow: selector.clone(),
             config: Map::new(),
             wait_secs: None,
+            is_test: false,
             created_at,
             deleted_at: None,
         })
@@ -236,20 +277,25 @@ impl Stage {
             },
             run: "1".into(),
             predicate_type: "chainloop.dev/attestation/v0.2".into(),
-            acceptance: rows::Acceptance::Accepted,
-            unsent: false,
-            plan: vec![planned.clone()],
+            plans: 1,
+            planned_at: created_at,
             created_at,
-            wake_at: None,
         };
+        let why = rows::Why::Accepted;
+        let mut plan = plans::new(
+            &attestation,
+            0,
+            why,
+            None,
+            vec![planned.clone()],
+            created_at,
+        );
+        (plan.stage, plan.wake_at) = (rows::Stage::Closed, None);
+        self.put(&attestation).await;
+        self.put(&plan).await;
         for id in DELIVERIES {
-            self.put(&ledger::begin(
-                &attestation,
-                &planned,
-                id.into(),
-                created_at,
-            ))
-            .await;
+            self.put(&ledger::begin(&plan, &planned, id.into(), created_at))
+                .await;
         }
     }
 
@@ -286,6 +332,25 @@ impl Stage {
                         .unwrap();
                     json!(verdict).as_str().unwrap_or("refused").to_owned()
                 }
+                DeliveryEvent::Preview(asked) => {
+                    let check::Preview {
+                        organization,
+                        attachment,
+                        attestation,
+                    } = &asked;
+                    let secrets = Secrets::default();
+                    let previewed = preview::<Webhook>(
+                        &self.memory,
+                        &secrets,
+                        organization,
+                        attachment,
+                        attestation,
+                    );
+                    match previewed.await.unwrap() {
+                        Previewed::Requests(requests) => format!("{} requests", requests.len()),
+                        other => format!("{other:?}"),
+                    }
+                }
                 DeliveryEvent::Records(records) => {
                     let back = self.deliver(records, Duration::from_mins(15)).await;
                     self.ledger(&back).await
@@ -311,7 +376,7 @@ impl Stage {
     async fn deliver(&self, records: Vec<SqsRecord>, left: Duration) -> Vec<String> {
         let records: Vec<Record> = records.into_iter().map(SqsRecord::record).collect();
         let until = self.memory.now().plus(left);
-        deliver::batch::<Webhook>(&self.memory, &http(), records, until).await
+        deliver::batch::<Webhook>(&self.memory, &Tools::new(http()), records, until).await
     }
 
     /// The deliveries' states and attempts, and what else there is to see.
@@ -377,7 +442,22 @@ impl Stage {
                 let messages = self.memory.queued(Webhook::ID);
                 format!("{status}, {deliveries} delivery, {messages} message")
             }
-            (None, None, None) => format!("{status} {}", named.unwrap_or_default()),
+            (None, None, None) => {
+                let what = match (
+                    &body["kind"],
+                    &body["nothing"],
+                    &body["registration"]["name"],
+                ) {
+                    (Value::String(kind), ..) => format!("{kind} {}", named.unwrap_or_default()),
+                    (_, Value::String(reason), _) => format!("nothing: {reason}"),
+                    (.., Value::String(name)) if named.is_none() => name.clone(),
+                    _ if file.contains("test-registration") || file.contains("redeliver.") => {
+                        format!("{} message", self.memory.queued(Webhook::ID))
+                    }
+                    _ => named.unwrap_or_default().to_owned(),
+                };
+                format!("{status} {what}")
+            }
         }
     }
 

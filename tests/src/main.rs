@@ -7,6 +7,7 @@ mod contract;
 mod deployed;
 mod events;
 mod flow;
+mod operations;
 mod receiver;
 mod samples;
 mod template;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 #[derive(Debug, Clone)]
 pub struct Received {
+    pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -110,6 +111,7 @@ fn read(stream: &TcpStream) -> Option<Received> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
+    let path = line.split(' ').nth(1)?.to_owned();
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -127,5 +129,9 @@ fn read(stream: &TcpStream) -> Option<Received> {
         .ok()?;
     let mut body = vec![0; size];
     reader.read_exact(&mut body).ok()?;
-    Some(Received { headers, body })
+    Some(Received {
+        path,
+        headers,
+        body,
+    })
 }

@@ -10,10 +10,11 @@ use integrations::{Http, Integration};
 use pipeline::Platform;
 use pipeline::api::{Caller, Request, Response, Route};
 use pipeline::check::{self, Check};
+use pipeline::deliver::Tools;
 use pipeline::intake::Accepted;
 use pipeline::memory::Memory;
 use pipeline::rows::{self, Attempt, Delivery, Role};
-use pipeline::{Timestamp, attach, deliver, intake, reconcile, register};
+use pipeline::{Timestamp, attach, audit, deliver, intake, reconcile, register};
 use serde_json::{Map, Value, json};
 
 use crate::receiver::Receiver;
@@ -23,7 +24,7 @@ pub const WORKFLOW: &str = "shop/nightly";
 
 pub struct World {
     pub memory: Memory,
-    pub http: Http,
+    pub tools: Tools,
     pub receiver: Receiver,
 }
 
@@ -60,7 +61,7 @@ impl World {
     pub fn with(receiver: Receiver) -> Self {
         Self {
             memory: memory(),
-            http: http(),
+            tools: Tools::new(http()),
             receiver,
         }
     }
@@ -121,7 +122,7 @@ impl World {
                 return;
             }
             let until = self.memory.now().plus(Duration::from_mins(15));
-            let back = deliver::batch::<Webhook>(&self.memory, &self.http, records, until).await;
+            let back = deliver::batch::<Webhook>(&self.memory, &self.tools, records, until).await;
             assert!(back.is_empty(), "{back:?}");
         }
     }
@@ -142,7 +143,7 @@ impl World {
     }
 
     pub async fn delivery(&self, accepted: &Accepted) -> (Delivery, Vec<Attempt>) {
-        let (id, _) = accepted.attestation.deliveries().next().unwrap();
+        let (id, _) = accepted.plan.deliveries().next().unwrap();
         pipeline::deliveries::describe(&self.memory, ORGANIZATION, &id)
             .await
             .unwrap()
@@ -152,7 +153,7 @@ impl World {
     /// The conservation law holds.
     pub async fn audit(&self, accepted: &Accepted) {
         let hash = accepted.attestation.hash;
-        let violations = reconcile::audit(&self.memory, ORGANIZATION, &hash)
+        let violations = audit::attestation(&self.memory, ORGANIZATION, &hash)
             .await
             .unwrap();
         assert_eq!(violations, Vec::<String>::new());
@@ -222,6 +223,7 @@ pub async fn ask(
         caller: Some(Caller {
             organization: ORGANIZATION.into(),
             role,
+            name: "tests".into(),
         }),
         id: "request-1".into(),
     };

@@ -6,8 +6,9 @@ use integrations::http::Guard;
 use integrations::{Http, Integration};
 use lambda_runtime::{LambdaEvent, service_fn};
 use pipeline::api::{Caller, Problem, Request, Response, Route};
-use pipeline::check::{self, Check};
-use pipeline::deliver::{self, Record};
+use pipeline::check::{self, Check, Preview};
+use pipeline::deliver::preview::preview;
+use pipeline::deliver::{self, Record, Tools};
 use pipeline::platform::{Platform, Unreachable};
 use pipeline::rows::Role;
 use pipeline::{Timestamp, reconcile, tokens};
@@ -73,18 +74,35 @@ pub async fn api(
 pub async fn deliver<I: Integration>() -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
-    let http = http();
+    let tools = Tools::new(http());
     run!(async |event: LambdaEvent<DeliveryEvent>| {
         let until = Timestamp::from_millis(event.context.deadline);
         match event.payload {
             DeliveryEvent::Records(records) => {
                 let records = records.into_iter().map(SqsRecord::record).collect();
-                let back = Box::pin(deliver::batch::<I>(&aws, &http, records, until)).await;
+                let back = Box::pin(deliver::batch::<I>(&aws, &tools, records, until)).await;
                 Ok::<_, Failure>(partial_batch(back))
             }
             DeliveryEvent::Check(check) => {
-                let verdict = check::check::<I>(&aws, &http, check).await?;
+                let verdict = Box::pin(check::check::<I>(&aws, &tools.http, check)).await?;
                 Ok(serde_json::to_value(verdict)?)
+            }
+            DeliveryEvent::Preview(asked) => {
+                let Preview {
+                    organization,
+                    attachment,
+                    attestation,
+                } = &asked;
+                let secrets = &tools.secrets;
+                let previewed = Box::pin(preview::<I>(
+                    &aws,
+                    secrets,
+                    organization,
+                    attachment,
+                    attestation,
+                ))
+                .await?;
+                Ok(serde_json::to_value(previewed)?)
             }
         }
     })
@@ -97,6 +115,33 @@ pub async fn authorizer() -> Result<(), Error> {
     run!(async |event: LambdaEvent<AuthorizerEvent>| {
         Ok::<_, Failure>(authorize(&aws, &event.payload).await?)
     })
+}
+
+/// Says how the promise is kept, in CloudWatch's embedded metric format: one line of the log.
+/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+fn metrics(aws: &Aws, report: &reconcile::Report) {
+    let metric = |name: &str, unit: &str| json!({ "Name": name, "Unit": unit });
+    let line = json!({
+        "_aws": {
+            "Timestamp": aws.now().millis(),
+            "CloudWatchMetrics": [{
+                "Namespace": "ChainloopIntegrations",
+                "Dimensions": [["Stack"]],
+                "Metrics": [
+                    metric("Violations", "Count"),
+                    metric("OldestOverdue", "Seconds"),
+                    metric("Crashed", "Count"),
+                    metric("Left", "Count"),
+                ],
+            }],
+        },
+        "Stack": aws.stack(),
+        "Violations": report.violations,
+        "OldestOverdue": report.overdue_secs,
+        "Crashed": report.crashed,
+        "Left": report.left,
+    });
+    println!("{line}");
 }
 
 /// What the gateway is told of a token's bearer.
@@ -120,7 +165,11 @@ pub async fn authorize(
     Ok(match token {
         Some(token) => json!({
             "isAuthorized": true,
-            "context": { "organization": token.organization, "role": token.role },
+            "context": {
+                "organization": token.organization,
+                "role": token.role,
+                "name": token.name,
+            },
         }),
         None => json!({ "isAuthorized": false }),
     })
@@ -140,6 +189,7 @@ pub async fn reconciler() -> Result<(), Error> {
         // What is begun must end before this invocation does.
         let until = event.context.deadline.saturating_sub(10_000);
         let report = Box::pin(reconcile::reconcile(&aws, Timestamp::from_millis(until))).await?;
+        metrics(&aws, &report);
         Ok(serde_json::to_value(report)?)
     })
 }
@@ -180,6 +230,8 @@ struct Authorizer {
 struct AuthorizerContext {
     organization: String,
     role: Role,
+    #[serde(default)]
+    name: String,
 }
 
 impl GatewayEvent {
@@ -205,6 +257,7 @@ impl GatewayEvent {
             caller: caller.map(|context| Caller {
                 organization: context.organization,
                 role: context.role,
+                name: context.name,
             }),
             id: self.request_context.request_id,
         }
@@ -232,6 +285,8 @@ pub enum DeliveryEvent {
     Records(Vec<SqsRecord>),
     #[serde(rename = "check")]
     Check(Check),
+    #[serde(rename = "preview")]
+    Preview(Preview),
 }
 
 /// What wakes the reconciler: the schedule, whose event has no records, or dead letters.

@@ -46,6 +46,11 @@ impl Aws {
         }
     }
 
+    /// The name of the stack that it serves.
+    pub fn stack(&self) -> &str {
+        &self.settings.stack
+    }
+
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
         self.dynamodb
             .get_or_init(|| aws_sdk_dynamodb::Client::new(&self.config))

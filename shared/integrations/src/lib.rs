@@ -55,6 +55,12 @@ pub trait Integration: Sized + 'static {
         Self::MATERIALS
     }
 
+    /// The shortest time between two deliveries through a registration, over all functions; none when the third
+    /// party takes them as fast as they come.
+    fn interval(_registration: &Self::Registration) -> Option<Duration> {
+        None
+    }
+
     /// Asks the third party whether deliveries could work, leaving no trace there where it offers a way.
     async fn register(http: &Http, registration: &Self::Registration) -> Result<(), Error>;
 

@@ -6,6 +6,7 @@
 //! Standard Webhooks, whose `webhook-id` stays the same when a request is repeated.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use attestation::{Attestation, Digest, Material, MaterialType};
 use bytes::Bytes;
@@ -32,6 +33,10 @@ pub struct Registration {
     #[serde(default)]
     #[schemars(with = "Option<SecretText>", length(min = 24))]
     pub secret: Option<SigningSecret>,
+    /// Deliveries a second at most; as fast as they come when it is not given
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_per_second: Option<u32>,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -104,6 +109,11 @@ impl Integration for Webhook {
         } else {
             &[]
         }
+    }
+
+    fn interval(registration: &Registration) -> Option<Duration> {
+        let per_second = registration.max_per_second?;
+        Some(Duration::from_secs(1) / per_second.clamp(1, 100))
     }
 
     async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {

@@ -7,9 +7,13 @@ use crate::check::{self, Check, Verdict};
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
 use crate::register::{self, Error};
 use crate::rows::{self, Attachment, Link, Registration, Selector, Stored};
+use crate::schedule;
 
 /// The longest that a delivery may wait for a material: 24 hours.
 pub const LONGEST_WAIT_SECS: u64 = 24 * 60 * 60;
+
+/// Attachments that one workflow, or one `project/*` or `*`, can have: half of what a plan holds.
+pub const MOST: usize = schedule::PLAN_MOST / 2;
 
 /// What an operator asks for.
 #[derive(Debug)]
@@ -70,6 +74,18 @@ pub async fn attach(
             detail: "must be at most 86400".into(),
         });
     }
+    let partition = Link::of_workflow(organization, &wanted.workflow);
+    if platform
+        .list(&partition, Link::PREFIX, None, MOST)
+        .await?
+        .len()
+        >= MOST
+    {
+        faults.push(Fault {
+            field: "workflow".into(),
+            detail: format!("has {MOST} attachments, which is as many as it can have"),
+        });
+    }
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
@@ -98,6 +114,7 @@ pub async fn attach(
         workflow: wanted.workflow,
         config: wanted.inputs,
         wait_secs: wanted.wait_secs,
+        is_test: false,
         created_at: platform.now(),
         deleted_at: None,
     };

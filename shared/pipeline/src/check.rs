@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
+use attestation::Digest;
 use futures_util::future::{self, Either};
 use integrations::{Answer, Error, Http, Integration};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::deliver::preview::Previewed;
 use crate::platform::{Platform, Unreachable};
 use crate::rows::{self, Registration};
 
@@ -25,6 +27,16 @@ pub enum Check {
         registration: String,
         inputs: Map<String, Value>,
     },
+}
+
+/// Asks a delivery function what it would send.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preview {
+    pub organization: String,
+    pub attachment: String,
+    /// The envelope's hash.
+    pub attestation: Digest,
 }
 
 /// What the delivery function answers.
@@ -133,11 +145,31 @@ pub async fn ask(
     integration: &str,
     check: &Check,
 ) -> Result<Verdict, Unreachable> {
-    let unreadable = |error: serde_json::Error| Unreachable {
+    invoke(platform, integration, serde_json::json!({ "check": check })).await
+}
+
+/// Has an integration's delivery function answer a [`Preview`].
+pub async fn ask_preview(
+    platform: &impl Platform,
+    integration: &str,
+    preview: &Preview,
+) -> Result<Previewed, Unreachable> {
+    invoke(
+        platform,
+        integration,
+        serde_json::json!({ "preview": preview }),
+    )
+    .await
+}
+
+async fn invoke<T: serde::de::DeserializeOwned>(
+    platform: &impl Platform,
+    integration: &str,
+    event: Value,
+) -> Result<T, Unreachable> {
+    let answer = platform.invoke(integration, event).await?;
+    serde_json::from_value(answer).map_err(|error| Unreachable {
         what: "delivery function",
         why: error.to_string(),
-    };
-    let event = serde_json::json!({ "check": check });
-    let answer = platform.invoke(integration, event).await?;
-    serde_json::from_value(answer).map_err(unreadable)
+    })
 }

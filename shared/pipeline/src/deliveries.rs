@@ -9,7 +9,7 @@ use integrations::Workflow;
 use crate::clock::Timestamp;
 use crate::platform::{Index, Key, Platform, Range, Unreachable};
 use crate::rows::{self, Attempt, Delivery, State};
-use crate::{intake, register};
+use crate::{intake, plans, register};
 
 /// Which deliveries.
 #[derive(Debug, Clone)]
@@ -39,17 +39,16 @@ pub async fn list(
             let Some(attestation) = intake::find(platform, organization, &digest).await? else {
                 return Ok((Vec::new(), None));
             };
-            attestation
-                .deliveries()
-                .map(|(id, _)| Delivery::at(organization, &id))
-                .collect()
+            let plans = plans::of(platform, &attestation).await?;
+            let ids = plans.iter().flat_map(|plan| plan.row.deliveries());
+            ids.map(|(id, _)| Delivery::at(organization, &id)).collect()
         }
         Of::Registration(id) => {
             let hash = Delivery::registration_hash(organization, &id);
             range(platform, Index::ByRegistration, &hash, cursor, limit).await?
         }
         Of::Workflow(workflow) => {
-            let hash = Delivery::workflow_hash(organization, &workflow, "deliveries");
+            let hash = Delivery::workflow_hash(organization, &workflow);
             range(platform, Index::ByWorkflow, &hash, cursor, limit).await?
         }
         Of::Organization if state == Some(State::Failed) => {

@@ -2,30 +2,25 @@
 //!
 //! The same attestation again, or a hundred times at once, gives the same ids and sends nothing again:
 //! its identity is the envelope's hash, its deliveries' ids follow from it, and every row is written only
-//! if it is not there. What a crash cuts off, [`finish`] completes from what was written.
+//! if it is not there. What a crash cuts off, the reconciler completes from the plan that was written.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attestation::Digest;
 use bytes::Bytes;
-use futures_util::future::{join_all, try_join, try_join_all};
+use futures_util::future::{try_join, try_join_all};
 use integrations::Workflow;
 use tracing::warn;
 
-use crate::clock::Timestamp;
-use crate::ledger::{self, Message};
-use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
+use crate::plans;
+use crate::platform::{Expect, Platform, Unreachable, WriteError};
 use crate::rows::{
-    self, Acceptance, Attestation, Delivery, Link, Planned, Received, Selector, State, Stored,
+    self, Attestation, Link, Plan, Planned, Received, Row, Seen, Selector, Stored, Why,
 };
 use crate::schedule;
 
-/// Messages to a queue in one call.
-const BATCH: usize = 10;
-
 /// How often a write that met another is tried over.
-const CONFLICTS: usize = 5;
+pub(crate) const CONFLICTS: usize = 5;
 
 /// Why an attestation was not taken in. Nothing of it is kept, except for [`Error::Unreachable`], after
 /// which the sender does not know and posts again.
@@ -40,6 +35,11 @@ pub enum Error {
     WorkflowMissing,
     #[error("the attestation says it belongs to {says}, not to {said}")]
     WorkflowOther { says: String, said: String },
+    #[error(
+        "the workflow has {0} attachments, and an attestation goes to at most {most}",
+        most = schedule::PLAN_MOST
+    )]
+    TooManyAttachments(usize),
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
@@ -48,6 +48,8 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Accepted {
     pub attestation: Attestation,
+    /// As it was when the attestation was accepted first.
+    pub plan: Plan,
     /// It was there already.
     pub repeated: bool,
     /// Digests of materials that its deliveries will wait for.
@@ -63,72 +65,125 @@ pub async fn intake(
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let workflow = workflow(&parsed, said)?;
-    let key = Attestation::at(organization, &parsed.hash);
+    let planned = planned(platform, organization, &workflow);
+    take(
+        platform,
+        organization,
+        bytes,
+        parsed,
+        &workflow,
+        planned,
+        Why::Accepted,
+    )
+    .await
+}
 
+/// Takes in what was read already, for whom `planned` says.
+pub(crate) async fn take(
+    platform: &impl Platform,
+    organization: &str,
+    bytes: Bytes,
+    parsed: attestation::Attestation,
+    workflow: &Workflow,
+    planned: impl Future<Output = Result<Vec<Planned>, Unreachable>>,
+    why: Why,
+) -> Result<Accepted, Error> {
     let kept = platform.put_object(organization, &parsed.received, bytes.clone());
-    let known = rows::load::<Attestation>(platform, &key);
-    let (plan, ((), known), missing) = try_join3(
-        plan(platform, organization, &workflow),
-        try_join(kept, known),
+    let known = known(platform, organization, &parsed.hash);
+    let seen = seen(platform, organization, workflow);
+    let (planned, (((), ()), known), missing) = try_join3(
+        planned,
+        try_join(try_join(kept, seen), known),
         missing(platform, organization, &parsed),
     )
     .await?;
-
-    let (stored, repeated) = match known {
-        Some(stored) => (stored, true),
+    let received = parsed.received;
+    let (mut attestation, plan, repeated) = match known {
+        Some((attestation, plan)) => (attestation, plan, true),
         None => {
-            let now = platform.now();
-            let attestation = Attestation {
-                organization: organization.to_owned(),
-                hash: parsed.hash,
-                received: parsed.received,
-                size_bytes: bytes.len() as u64,
-                also: std::collections::BTreeSet::new(),
-                run: parsed
-                    .predicate()
-                    .map(|predicate| predicate.metadata.workflow_run_id.clone())
-                    .unwrap_or_default(),
+            if planned.len() > schedule::PLAN_MOST {
+                return Err(Error::TooManyAttachments(planned.len()));
+            }
+            match accept(
+                platform,
+                organization,
+                &bytes,
+                &parsed,
                 workflow,
-                predicate_type: parsed.statement.predicate_type.clone(),
-                acceptance: Acceptance::Accepting,
-                unsent: true,
-                plan,
-                created_at: now,
-                wake_at: Some(now.plus(schedule::UNFINISHED)),
-            };
-            match accept(platform, attestation).await {
-                Ok(stored) => (stored, false),
+                planned,
+                why,
+            )
+            .await
+            {
+                Ok((attestation, plan)) => (attestation, plan, false),
                 // A hundred at once: one wrote it, this one reads it.
                 Err(WriteError::Conflict) => {
-                    let stored = rows::load(platform, &key)
-                        .await?
-                        .ok_or_else(|| Unreachable {
-                            what: "table",
-                            why: "a row that exists could not be read".into(),
-                        })?;
-                    (stored, true)
+                    let known = self::known(platform, organization, &parsed.hash).await?;
+                    let (attestation, plan) = known.ok_or_else(|| Unreachable {
+                        what: "table",
+                        why: "a row that exists could not be read".into(),
+                    })?;
+                    (attestation, plan, true)
                 }
                 Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
             }
         }
     };
-    let stored = if repeated {
-        join(platform, stored, &parsed.received).await?
-    } else {
-        stored
+    if repeated {
+        attestation = join(platform, attestation, &received).await?;
+    }
+    let plan = plans::written(platform, plan).await?;
+    let accepted = Accepted {
+        attestation: attestation.row,
+        plan: plan.row.clone(),
+        repeated,
+        missing,
     };
-    let stored = written(platform, stored).await?;
-    let attestation = stored.row.clone();
     // Whoever wrote it first sends it; if that one was cut off, the reconciler does.
-    if !repeated && let Err(unreachable) = send(platform, stored, false).await {
+    if !repeated && let Err(unreachable) = plans::send(platform, plan, false).await {
         // Accepted all the same: the outbox mark stands.
         warn!(error = %unreachable, "Messages left to the reconciler");
     }
-    Ok(Accepted {
-        attestation,
-        repeated,
-        missing,
-    })
+    Ok(accepted)
+}
+
+/// An attestation and the plan of its acceptance: both were written in one transaction.
+async fn known(
+    platform: &impl Platform,
+    organization: &str,
+    hash: &Digest,
+) -> Result<Option<(Stored<Attestation>, Stored<Plan>)>, Unreachable> {
+    let (attestation_at, plan_at) = (
+        Attestation::at(organization, hash),
+        Plan::at(organization, hash, 0),
+    );
+    let attestation = rows::load::<Attestation>(platform, &attestation_at);
+    let plan = rows::load::<Plan>(platform, &plan_at);
+    let (attestation, plan) = try_join(attestation, plan).await?;
+    Ok(attestation.zip(plan))
+}
+
+/// Remembers that the workflow exists, before anything of it does: a backfill walks those that were seen.
+async fn seen(
+    platform: &impl Platform,
+    organization: &str,
+    workflow: &Workflow,
+) -> Result<(), Unreachable> {
+    let row = Seen {
+        organization: organization.to_owned(),
+        workflow: workflow.clone(),
+        first_seen_at: platform.now(),
+    };
+    if platform.get(&row.key()).await?.is_some() {
+        return Ok(());
+    }
+    match platform
+        .write(vec![rows::put(platform, &row, Expect::Absent).0])
+        .await
+    {
+        Ok(()) | Err(WriteError::Conflict) => Ok(()),
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+    }
 }
 
 async fn try_join3<A, B, C>(
@@ -177,7 +232,7 @@ fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Resul
 }
 
 /// The attachments that a workflow has now, each once, in the order of their ids.
-async fn plan(
+async fn planned(
     platform: &impl Platform,
     organization: &str,
     workflow: &Workflow,
@@ -193,7 +248,7 @@ async fn plan(
             .map(|partition| rows::load_all::<Link>(platform, partition, Link::PREFIX)),
     )
     .await?;
-    let plan: BTreeMap<String, Planned> = found
+    let planned: BTreeMap<String, Planned> = found
         .into_iter()
         .flatten()
         .map(|Stored { row, .. }| {
@@ -205,16 +260,16 @@ async fn plan(
             (row.attachment, planned)
         })
         .collect();
-    Ok(plan.into_values().collect())
+    Ok(planned.into_values().collect())
 }
 
-/// Digests of materials that were promised and are not there.
-async fn missing(
+/// Digests of materials that were promised and are not there; those that are stay for a whole retention.
+pub(crate) async fn missing(
     platform: &impl Platform,
     organization: &str,
     parsed: &attestation::Attestation,
 ) -> Result<Vec<Digest>, Unreachable> {
-    let promised: std::collections::BTreeSet<Digest> = parsed
+    let promised: BTreeSet<Digest> = parsed
         .materials()
         .iter()
         .filter(|material| material.uploaded_to_cas && material.content.is_none())
@@ -231,52 +286,50 @@ async fn missing(
         .collect())
 }
 
-/// Writes the attestation's rows: everything in one transaction where that fits.
+/// Writes the attestation and its plan, and the deliveries too where they fit into the same transaction.
 async fn accept(
     platform: &impl Platform,
-    mut attestation: Attestation,
-) -> Result<Stored<Attestation>, WriteError> {
-    let now = attestation.created_at;
-    let fits = attestation.plan.len() <= schedule::DELIVERIES_PER_TRANSACTION;
-    if fits {
-        attestation.acceptance = Acceptance::Accepted;
-        if attestation.plan.is_empty() {
-            attestation.unsent = false;
-            attestation.wake_at = None;
-        }
-    }
-    let (row, etag) = rows::put(platform, &attestation, Expect::Absent);
+    organization: &str,
+    bytes: &Bytes,
+    parsed: &attestation::Attestation,
+    workflow: &Workflow,
+    planned: Vec<Planned>,
+    why: Why,
+) -> Result<(Stored<Attestation>, Stored<Plan>), WriteError> {
+    let now = platform.now();
+    let run = parsed
+        .predicate()
+        .map(|predicate| predicate.metadata.workflow_run_id.clone());
+    let attestation = Attestation {
+        organization: organization.to_owned(),
+        hash: parsed.hash,
+        received: parsed.received,
+        size_bytes: bytes.len() as u64,
+        also: BTreeSet::new(),
+        run: run.unwrap_or_default(),
+        workflow: workflow.clone(),
+        predicate_type: parsed.statement.predicate_type.clone(),
+        plans: 1,
+        planned_at: now,
+        created_at: now,
+    };
     let received = Received {
         organization: attestation.organization.clone(),
         received: attestation.received,
         hash: attestation.hash,
         created_at: now,
     };
-    let mut writes = vec![row, rows::put(platform, &received, Expect::Absent).0];
-    if fits {
-        writes.extend(deliveries(platform, &attestation, now, |_| true));
-    }
-    platform.write(writes).await?;
-    Ok(Stored {
-        row: attestation,
-        etag,
-    })
-}
-
-fn deliveries(
-    platform: &impl Platform,
-    attestation: &Attestation,
-    now: Timestamp,
-    wanted: impl Fn(&str) -> bool,
-) -> Vec<Write> {
-    attestation
-        .deliveries()
-        .filter(|(id, _)| wanted(id))
-        .map(|(id, planned)| {
-            let delivery = ledger::begin(attestation, planned, id, now);
-            rows::put(platform, &delivery, Expect::Absent).0
-        })
-        .collect()
+    let plan = plans::new(&attestation, 0, why, None, planned, now);
+    let (row, etag) = rows::put(platform, &attestation, Expect::Absent);
+    let beside = vec![row, rows::put(platform, &received, Expect::Absent).0];
+    let plan = plans::write(platform, plan, beside).await?;
+    Ok((
+        Stored {
+            row: attestation,
+            etag,
+        },
+        plan,
+    ))
 }
 
 /// Adds other bytes with the same envelope to what is known of an attestation.
@@ -305,161 +358,23 @@ async fn join(
                     etag,
                 });
             }
-            Err(WriteError::Conflict) => stored = reload(platform, &stored.row).await?,
+            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
         }
     }
     Ok(stored)
 }
 
-async fn reload(
+/// The row as it is now, to try over what met another write.
+pub(crate) async fn reload<R: rows::Row>(
     platform: &impl Platform,
-    attestation: &Attestation,
-) -> Result<Stored<Attestation>, Unreachable> {
-    let key = Attestation::at(&attestation.organization, &attestation.hash);
-    rows::load(platform, &key)
-        .await?
-        .ok_or_else(|| Unreachable {
-            what: "table",
-            why: "the attestation's row is gone".into(),
-        })
-}
-
-/// Makes sure that every delivery of the plan is written, from the snapshot and not from today's
-/// attachments, and that the attestation says so.
-async fn written(
-    platform: &impl Platform,
-    mut stored: Stored<Attestation>,
-) -> Result<Stored<Attestation>, Unreachable> {
-    for _ in 0..CONFLICTS {
-        if stored.row.acceptance == Acceptance::Accepted {
-            return Ok(stored);
-        }
-        let now = platform.now();
-        let ids: Vec<String> = stored.row.deliveries().map(|(id, _)| id).collect();
-        for chunk in ids.chunks(schedule::DELIVERIES_PER_TRANSACTION) {
-            let writes = deliveries(platform, &stored.row, now, |id| {
-                chunk.iter().any(|one| one == id)
-            });
-            match platform.write(writes).await {
-                Ok(()) => {}
-                Err(WriteError::Conflict) => rest(platform, &stored.row, chunk, now).await?,
-                Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-            }
-        }
-        stored.row.acceptance = Acceptance::Accepted;
-        let (write, etag) = stored.update(platform);
-        match platform.write(vec![write]).await {
-            Ok(()) => {
-                return Ok(Stored {
-                    row: stored.row,
-                    etag,
-                });
-            }
-            Err(WriteError::Conflict) => stored = reload(platform, &stored.row).await?,
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-        }
-    }
-    Err(Unreachable {
+    stale: Stored<R>,
+) -> Result<Stored<R>, Unreachable> {
+    let row = rows::load(platform, &stale.row.key()).await?;
+    row.ok_or_else(|| Unreachable {
         what: "table",
-        why: "the attestation's row would not hold still".into(),
+        why: "a row is gone that was there".into(),
     })
-}
-
-/// Writes what is missing of a chunk, one by one: somebody else is writing it too.
-async fn rest(
-    platform: &impl Platform,
-    attestation: &Attestation,
-    chunk: &[String],
-    now: Timestamp,
-) -> Result<(), Unreachable> {
-    for write in deliveries(platform, attestation, now, |id| {
-        chunk.iter().any(|one| one == id)
-    }) {
-        match platform.write(vec![write]).await {
-            Ok(()) | Err(WriteError::Conflict) => {}
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-        }
-    }
-    Ok(())
-}
-
-/// Sends a message for every delivery and then takes the outbox mark away. With `look`, only for those
-/// that nobody has claimed yet.
-async fn send(
-    platform: &impl Platform,
-    mut stored: Stored<Attestation>,
-    look: bool,
-) -> Result<(), Unreachable> {
-    if !stored.row.unsent {
-        return Ok(());
-    }
-    let attestation = &stored.row;
-    let unclaimed: Option<std::collections::HashSet<String>> = if look {
-        let keys: Vec<_> = attestation
-            .deliveries()
-            .map(|(id, _)| Delivery::at(&attestation.organization, &id))
-            .collect();
-        let deliveries = rows::load_many::<Delivery>(platform, &keys).await?;
-        Some(
-            deliveries
-                .into_iter()
-                .map(|stored| stored.row)
-                .filter(|delivery| delivery.state == State::Pending && delivery.attempt == 1)
-                .map(|delivery| delivery.id)
-                .collect(),
-        )
-    } else {
-        None
-    };
-    let mut queues: BTreeMap<&str, Vec<crate::platform::Message>> = BTreeMap::new();
-    for (id, planned) in attestation.deliveries() {
-        if unclaimed
-            .as_ref()
-            .is_some_and(|unclaimed| !unclaimed.contains(&id))
-        {
-            continue;
-        }
-        let message = Message {
-            v: Message::VERSION,
-            organization: attestation.organization.clone(),
-            delivery: id,
-            attempt: 1,
-        };
-        queues
-            .entry(&planned.integration)
-            .or_default()
-            .push(message.send_after(Duration::ZERO));
-    }
-    let batches = queues
-        .iter()
-        .flat_map(|(queue, messages)| messages.chunks(BATCH).map(move |batch| (*queue, batch)));
-    let answers = join_all(batches.map(|(queue, batch)| platform.send(queue, batch))).await;
-    for answer in answers {
-        for entry in answer? {
-            entry.map_err(|why| Unreachable { what: "queue", why })?;
-        }
-    }
-    for _ in 0..CONFLICTS {
-        stored.row.unsent = false;
-        stored.row.wake_at = None;
-        let (write, _) = stored.update(platform);
-        match platform.write(vec![write]).await {
-            Ok(()) => return Ok(()),
-            Err(WriteError::Conflict) => stored = reload(platform, &stored.row).await?,
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-        }
-    }
-    Ok(())
-}
-
-/// Completes an attestation that was cut off: what is not written is written, what may not be sent is sent.
-pub async fn finish(
-    platform: &impl Platform,
-    stored: Stored<Attestation>,
-) -> Result<(), Unreachable> {
-    let stored = written(platform, stored).await?;
-    send(platform, stored, true).await
 }
 
 /// The attestation with this digest, of its envelope or of bytes as received.

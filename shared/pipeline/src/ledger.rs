@@ -9,7 +9,8 @@ use integrations::{Error, Kind, Outcome};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::rows::{Attempt, Attestation, Delivery, Ending, Lease, Planned, State};
+use crate::gate::Later;
+use crate::rows::{Attempt, Delivery, Ending, Lease, Plan, Planned, State};
 use crate::schedule;
 
 /// What a queue carries: ids, never a payload, never a secret.
@@ -59,20 +60,24 @@ impl Message {
 
 /// A delivery as it begins. Its message is sent by intake; should that be lost after the outbox mark is
 /// gone, `wake_at` finds it.
-pub fn begin(attestation: &Attestation, planned: &Planned, id: String, now: Timestamp) -> Delivery {
+pub fn begin(plan: &Plan, planned: &Planned, id: String, now: Timestamp) -> Delivery {
     Delivery {
         id,
-        organization: attestation.organization.clone(),
-        attestation: attestation.hash,
-        received: attestation.received,
+        organization: plan.organization.clone(),
+        attestation: plan.attestation,
+        received: plan.received,
         attachment: planned.attachment.clone(),
         registration: planned.registration.clone(),
         integration: planned.integration.clone(),
-        workflow: attestation.workflow.clone(),
-        generation: 0,
+        workflow: plan.workflow.clone(),
+        generation: plan.generation,
         state: State::Pending,
         attempt: 1,
-        due_at: attestation.created_at,
+        due_at: plan.created_at,
+        give_up_at: plan.created_at.plus(schedule::GIVE_UP),
+        held_at: None,
+        booked: false,
+        put_off: 0,
         wake_at: Some(now.plus(schedule::RESEND)),
         sends: 1,
         looks: 0,
@@ -80,7 +85,7 @@ pub fn begin(attestation: &Attestation, planned: &Planned, id: String, now: Time
         progress: std::collections::BTreeMap::new(),
         reason: None,
         receipt: None,
-        created_at: attestation.created_at,
+        created_at: plan.created_at,
         updated_at: now,
     }
 }
@@ -107,6 +112,7 @@ pub fn claim(
     lease: Duration,
 ) -> Result<(), NotClaimed> {
     match delivery.state {
+        State::Pending if delivery.held_at.is_some() => return Err(NotClaimed::Early),
         State::Pending => {}
         State::Delivering => return Err(NotClaimed::Held),
         _ => return Err(NotClaimed::Over),
@@ -150,7 +156,7 @@ pub fn settle(
         Ok(Outcome::ContinueAfter { delay, reason }) => {
             return Settled {
                 attempt: None,
-                send_after: postpone(delivery, delay, reason, now),
+                send_after: put_off(delivery, delay, reason, now),
             };
         }
         Ok(Outcome::Delivered(receipt)) => {
@@ -224,8 +230,86 @@ pub fn wait(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled 
     delivery.looks += 1;
     Settled {
         attempt: None,
-        send_after: postpone(delivery, delay, reason, now),
+        send_after: put_off(delivery, delay, reason, now),
     }
+}
+
+/// Gives a claimed delivery back because its destination is down or paced.
+pub fn later(delivery: &mut Delivery, later: Later, now: Timestamp, random: u64) -> Settled {
+    let (delay, reason) = match later {
+        // All that wait for it must not come back in the same moment.
+        Later::Down(until) => {
+            let usual = schedule::put_off(delivery.put_off, random);
+            let closed = until.since(now) + Duration::from_millis(random % 5_000);
+            (usual.max(closed), "its destination is down".to_owned())
+        }
+        Later::Turn(turn) => {
+            delivery.booked = true;
+            (turn.since(now), "waiting for its turn".to_owned())
+        }
+    };
+    delivery.put_off += 1;
+    Settled {
+        attempt: None,
+        send_after: put_off(delivery, delay, reason, now),
+    }
+}
+
+/// Holds a claimed delivery: its registration is paused, and its clock stands still.
+pub fn hold(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled {
+    delivery.lease = None;
+    delivery.updated_at = now;
+    delivery.reason = Some(reason);
+    delivery.state = State::Pending;
+    delivery.held_at = Some(now);
+    delivery.wake_at = Some(now.plus(schedule::PAUSE_LONGEST));
+    delivery.sends = 0;
+    Settled {
+        attempt: None,
+        send_after: None,
+    }
+}
+
+/// Lets a held delivery go on where it stood, in `delay`. None when it is not held.
+pub fn release(delivery: &mut Delivery, delay: Duration, now: Timestamp) -> Option<Settled> {
+    let held_at = delivery.held_at.take()?;
+    delivery.give_up_at = delivery.give_up_at.plus(now.since(held_at));
+    Some(Settled {
+        attempt: None,
+        send_after: put_off(delivery, delay, "its registration was resumed".into(), now),
+    })
+}
+
+/// Gives up on a delivery that was held for too long. None when it is not.
+pub fn held_too_long(delivery: &mut Delivery, now: Timestamp) -> Option<Settled> {
+    let held_at = delivery.held_at?;
+    if now < held_at.plus(schedule::PAUSE_LONGEST) {
+        return None;
+    }
+    delivery.held_at = None;
+    delivery.updated_at = now;
+    let days = schedule::PAUSE_LONGEST.as_secs() / 86_400;
+    fail(
+        delivery,
+        format!("paused too long: its registration was paused for {days} days"),
+    );
+    Some(Settled {
+        attempt: None,
+        send_after: None,
+    })
+}
+
+/// Makes a pending delivery due now. Whether it was pending.
+pub fn hasten(delivery: &mut Delivery, now: Timestamp) -> Option<Settled> {
+    if delivery.state != State::Pending || delivery.held_at.is_some() {
+        return None;
+    }
+    let reason = delivery.reason.clone();
+    delivery.booked = false;
+    Some(Settled {
+        attempt: None,
+        send_after: put_off(delivery, Duration::ZERO, reason.unwrap_or_default(), now),
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -274,22 +358,29 @@ fn follow(
         Next::Retry(floor) => schedule::retry_after(delivery.attempt + 1, floor, random),
         Next::AtOnce => (delivery.attempt < schedule::ATTEMPTS).then_some(Duration::ZERO),
     };
-    let Some(delay) = retry else {
+    delivery.put_off = 0;
+    delivery.booked = false;
+    let Some(delay) = retry.filter(|delay| now.plus(*delay) <= delivery.give_up_at) else {
         let reason = delivery.reason.take().unwrap_or_default();
-        delivery.reason = Some(format!(
-            "gave up after {} attempts: {reason}",
-            delivery.attempt
-        ));
-        delivery.state = State::Failed;
-        delivery.wake_at = None;
+        let attempts = delivery.attempt;
+        fail(
+            delivery,
+            format!("gave up after {attempts} attempts: {reason}"),
+        );
         return None;
     };
     delivery.attempt += 1;
     pend(delivery, delay, now)
 }
 
-/// Back to pending without costing an attempt.
-fn postpone(
+fn fail(delivery: &mut Delivery, reason: String) {
+    delivery.reason = Some(reason);
+    delivery.state = State::Failed;
+    delivery.wake_at = None;
+}
+
+/// Back to pending without costing an attempt, as long as there is time for one.
+fn put_off(
     delivery: &mut Delivery,
     delay: Duration,
     reason: String,
@@ -297,7 +388,12 @@ fn postpone(
 ) -> Option<Duration> {
     delivery.lease = None;
     delivery.updated_at = now;
-    delivery.reason = Some(reason);
+    if now.plus(delay) > delivery.give_up_at {
+        let days = schedule::GIVE_UP.as_secs() / 86_400;
+        fail(delivery, format!("gave up after {days} days: {reason}"));
+        return None;
+    }
+    delivery.reason = Some(reason).filter(|reason| !reason.is_empty());
     pend(delivery, delay, now)
 }
 
@@ -305,20 +401,22 @@ fn pend(delivery: &mut Delivery, delay: Duration, now: Timestamp) -> Option<Dura
     delivery.state = State::Pending;
     delivery.due_at = now.plus(delay);
     if delay > schedule::LONGEST_DELAY {
-        // Sent by the reconciler when it is due: nothing stays in flight for hours.
-        delivery.wake_at = Some(delivery.due_at);
+        // Sent by the reconciler shortly before it is due: nothing stays in flight for hours.
+        delivery.wake_at = Some(now.plus(delay.saturating_sub(schedule::GRACE)));
         delivery.sends = 0;
         return None;
     }
     delivery.wake_at = Some(delivery.due_at.plus(schedule::GRACE));
     delivery.sends = 1;
-    // Queues count whole seconds, and clocks differ: a message that comes early would be in vain.
-    let secs = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-    Some(if delay.is_zero() {
-        Duration::ZERO
-    } else {
-        Duration::from_secs(secs + 1)
-    })
+    Some(message_delay(delay))
+}
+
+/// Queues count whole seconds, and clocks differ: a message that comes early would be in vain.
+fn message_delay(delay: Duration) -> Duration {
+    if delay.is_zero() {
+        return Duration::ZERO;
+    }
+    Duration::from_secs(delay.as_secs() + u64::from(delay.subsec_nanos() > 0) + 1)
 }
 
 /// What the reconciler does about a delivery whose time has come.
@@ -326,13 +424,17 @@ fn pend(delivery: &mut Delivery, delay: Duration, now: Timestamp) -> Option<Dura
 pub enum Woken {
     /// Nothing: it is final, or its time has not come.
     Asleep,
-    /// Its message is sent (again) now.
-    Send,
+    /// Its message is sent (again), with this delay.
+    Send(Duration),
     /// Its attempt crashed.
     Crashed(Box<Attempt>, Option<Duration>),
 }
 
 pub fn wake(delivery: &mut Delivery, now: Timestamp, random: u64) -> Woken {
+    if delivery.held_at.is_some() {
+        // Whatever was held belongs to its pause.
+        return Woken::Asleep;
+    }
     if delivery.wake_at.is_none_or(|wake_at| wake_at > now) {
         return Woken::Asleep;
     }
@@ -343,8 +445,10 @@ pub fn wake(delivery: &mut Delivery, now: Timestamp, random: u64) -> Woken {
             None => Woken::Asleep,
         };
     }
+    let delay = delivery.due_at.since(now);
     delivery.sends += 1;
-    delivery.wake_at = Some(now.plus(schedule::resend_after(delivery.sends)));
+    let again = schedule::resend_after(delivery.sends);
+    delivery.wake_at = Some(now.plus(delay + again));
     delivery.updated_at = now;
-    Woken::Send
+    Woken::Send(message_delay(delay))
 }

@@ -11,18 +11,25 @@
 
 pub mod api;
 pub mod attach;
+pub mod audit;
 pub mod check;
 pub mod clock;
 pub mod deliver;
 pub mod deliveries;
+pub mod gate;
 pub mod intake;
+pub mod jobs;
 pub mod ledger;
 pub mod memory;
+pub mod operations;
+pub mod pauses;
+pub mod plans;
 pub mod platform;
 pub mod reconcile;
 pub mod register;
 pub mod rows;
 pub mod schedule;
+pub mod secrets;
 pub mod tokens;
 
 pub use clock::Timestamp;

@@ -3,17 +3,16 @@
 //! Reads the due index, which may lag: every row is read again before anything is done, and written on
 //! the condition that it has not changed. So it is safe to run twice at once.
 
-use attestation::Digest;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tracing::{error, info, warn};
 
 use crate::clock::Timestamp;
 use crate::deliver::{Record, resend, settle};
-use crate::intake;
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
-use crate::rows::{self, Attestation, Delivery, SHARDS, State, Stored};
+use crate::rows::{self, Delivery, Job, Name, Plan, Registration, SHARDS, State};
+use crate::{audit, jobs, pauses, plans, register};
 
 /// Rows of one shard looked at in one run; more wait for the next minute.
 const PAGE: usize = 200;
@@ -25,8 +24,14 @@ pub struct Report {
     pub sent: usize,
     /// Attempts recorded as crashed.
     pub crashed: usize,
-    /// Attestations completed.
-    pub finished: usize,
+    /// Plans completed, looked at or closed.
+    pub plans: usize,
+    /// Other rows that something was done about: jobs, pauses, what was cut off.
+    pub others: usize,
+    /// What breaks the conservation law.
+    pub violations: usize,
+    /// How long ago the oldest of what is due was to be looked at, after this run.
+    pub overdue_secs: u64,
     /// Rows that were left for the next run because something could not be reached.
     pub left: usize,
 }
@@ -68,7 +73,7 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
             report.left += keys.len();
             continue;
         }
-        let done = join_all(keys.iter().map(|key| Box::pin(look(platform, key)))).await;
+        let done = join_all(keys.iter().map(|key| Box::pin(look(platform, key, until)))).await;
         for (key, done) in keys.iter().zip(done) {
             match done {
                 Ok(done) => report.add(done),
@@ -79,6 +84,7 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
             }
         }
     }
+    report.overdue_secs = audit::oldest_overdue(platform).await?.as_secs();
     info!(?report, "Reconciled");
     Ok(report)
 }
@@ -89,7 +95,11 @@ impl Report {
             Done::Nothing => {}
             Done::Sent => self.sent += 1,
             Done::Crashed => self.crashed += 1,
-            Done::Finished => self.finished += 1,
+            Done::Plan(violations) => {
+                self.plans += 1;
+                self.violations += violations;
+            }
+            Done::Other => self.others += 1,
             Done::Left => self.left += 1,
         }
     }
@@ -101,30 +111,54 @@ enum Done {
     Nothing,
     Sent,
     Crashed,
-    Finished,
+    /// With so many violations.
+    Plan(usize),
+    Other,
     Left,
 }
 
-async fn look(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> {
-    match key.sort.as_str() {
+/// A row by what its key says it is.
+async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<Done, Unreachable> {
+    let now = platform.now();
+    let kind = key.sort.split('/').next().unwrap_or_default();
+    match kind {
         "delivery" => wake(platform, key).await,
-        _ => finish(platform, key).await,
+        "plan" => {
+            let stored = rows::load::<Plan>(platform, key).await?;
+            match stored.filter(|stored| stored.row.wake_at.is_some_and(|at| at <= now)) {
+                Some(stored) => Ok(Done::Plan(plans::go_on(platform, stored).await?.len())),
+                None => Ok(Done::Nothing),
+            }
+        }
+        "job" => {
+            let stored = rows::load::<Job>(platform, key).await?;
+            match stored.filter(|stored| stored.row.wake_at.is_some_and(|at| at <= now)) {
+                Some(stored) => jobs::work(platform, stored, until)
+                    .await
+                    .map(|()| Done::Other),
+                None => Ok(Done::Nothing),
+            }
+        }
+        "registration" => {
+            let stored = rows::load::<Registration>(platform, key).await?;
+            match stored.filter(|stored| stored.row.wake_at.is_some_and(|at| at <= now)) {
+                Some(stored) if stored.row.deleted_at.is_some() => {
+                    register::finish(platform, &stored.row)
+                        .await
+                        .map(|()| Done::Other)
+                }
+                Some(stored) => pauses::look(platform, stored).await.map(|()| Done::Other),
+                None => Ok(Done::Nothing),
+            }
+        }
+        // A reservation is the only other row that is ever due.
+        _ => match rows::load::<Name>(platform, key).await? {
+            Some(stored) => register::abandon(platform, stored)
+                .await
+                .map(|()| Done::Other),
+            None => Ok(Done::Nothing),
+        },
     }
-}
-
-async fn finish(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> {
-    let Some(stored) = rows::load::<Attestation>(platform, key).await? else {
-        return Ok(Done::Nothing);
-    };
-    if stored
-        .row
-        .wake_at
-        .is_none_or(|wake_at| wake_at > platform.now())
-    {
-        return Ok(Done::Nothing);
-    }
-    intake::finish(platform, stored).await?;
-    Ok(Done::Finished)
 }
 
 async fn wake(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> {
@@ -133,9 +167,9 @@ async fn wake(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> 
     };
     match ledger::wake(&mut stored.row, platform.now(), platform.random()) {
         Woken::Asleep => Ok(Done::Nothing),
-        Woken::Send => {
+        Woken::Send(delay) => {
             // Sent first: a crash before the row is written sends twice, the other way round not at all.
-            if !resend(platform, &stored.row, std::time::Duration::ZERO).await {
+            if !resend(platform, &stored.row, delay).await {
                 // As it was, it is due again in the next run.
                 return Ok(Done::Left);
             }
@@ -207,47 +241,4 @@ async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), Un
     }
     let settled = ledger::crash(&mut stored.row, now, platform.random());
     settle(platform, &stored, settled).await
-}
-
-/// What the conservation law finds wrong with an attestation's plan; empty when it holds.
-pub async fn audit(
-    platform: &impl Platform,
-    organization: &str,
-    hash: &Digest,
-) -> Result<Vec<String>, Unreachable> {
-    const OVERDUE: std::time::Duration = std::time::Duration::from_mins(10);
-    let Some(stored) =
-        rows::load::<Attestation>(platform, &Attestation::at(organization, hash)).await?
-    else {
-        return Ok(vec![format!("{hash}: no such attestation")]);
-    };
-    let attestation = stored.row;
-    let ids: Vec<String> = attestation.deliveries().map(|(id, _)| id).collect();
-    let keys: Vec<Key> = ids
-        .iter()
-        .map(|id| Delivery::at(organization, id))
-        .collect();
-    let deliveries: Vec<Stored<Delivery>> = rows::load_many(platform, &keys).await?;
-    let mut violations = Vec::new();
-    if attestation.acceptance == crate::rows::Acceptance::Accepted {
-        for id in &ids {
-            if !deliveries.iter().any(|delivery| delivery.row.id == *id) {
-                violations.push(format!("delivery {id}: planned and not there"));
-            }
-        }
-    }
-    let now = platform.now();
-    for Stored { row, .. } in &deliveries {
-        match (row.state.is_final(), row.wake_at) {
-            (true, Some(_)) => {
-                violations.push(format!("delivery {}: final and to be woken", row.id));
-            }
-            (false, None) => violations.push(format!("delivery {}: open and never woken", row.id)),
-            (false, Some(wake_at)) if wake_at.plus(OVERDUE) < now => {
-                violations.push(format!("delivery {}: overdue since {wake_at}", row.id));
-            }
-            (true, None) | (false, Some(_)) => {}
-        }
-    }
-    Ok(violations)
 }

@@ -182,6 +182,8 @@ async fn complete(
         secret: (!secrets.is_empty()).then(|| secret.clone()),
         created_at: platform.now(),
         deleted_at: None,
+        paused: None,
+        wake_at: None,
     };
     if !secrets.is_empty() {
         let text = serde_json::to_string(&secrets).expect("text keys and JSON values are JSON");
@@ -290,7 +292,10 @@ pub async fn delete(
     // First of all nothing new goes through it.
     let mut gone = stored;
     if gone.row.deleted_at.is_none() {
-        gone.row.deleted_at = Some(platform.now());
+        let now = platform.now();
+        gone.row.deleted_at = Some(now);
+        // Should this be cut off, the reconciler ends it.
+        gone.row.wake_at = Some(now.plus(schedule::UNFINISHED));
         let (write, etag) = gone.update(platform);
         platform.write(vec![write]).await?;
         gone.etag = etag;
@@ -304,6 +309,117 @@ pub async fn delete(
         platform.delete_secret(secret).await?;
     }
     // The name last: as long as it is there, asking again finds what is left to do.
-    platform.write(vec![name.delete()]).await?;
+    gone.row.wake_at = None;
+    platform
+        .write(vec![name.delete(), gone.update(platform).0])
+        .await?;
     Ok((gone.row, count))
+}
+
+/// Ends a deletion that was cut off.
+pub(crate) async fn finish(
+    platform: &impl Platform,
+    registration: &Registration,
+) -> Result<(), Unreachable> {
+    match delete(platform, &registration.organization, &registration.id).await {
+        Ok(_) | Err(Error::NotFound(_) | Error::Conflict) => Ok(()),
+        Err(Error::Unreachable(unreachable)) => Err(unreachable),
+        Err(other) => Err(Unreachable {
+            what: "table",
+            why: other.to_string(),
+        }),
+    }
+}
+
+/// Removes what a registration that was cut off left behind: its reservation, and its secret.
+pub(crate) async fn abandon(
+    platform: &impl Platform,
+    stored: Stored<Name>,
+) -> Result<(), Unreachable> {
+    let Name {
+        organization,
+        integration,
+        registration,
+        reserved_until,
+        ..
+    } = &stored.row;
+    if reserved_until.is_none_or(|until| until >= platform.now()) {
+        return Ok(());
+    }
+    let secret = Registration::secret_name(organization, integration, registration);
+    platform.delete_secret(&secret).await?;
+    match platform.write(vec![stored.delete()]).await {
+        Ok(()) | Err(WriteError::Conflict) => Ok(()),
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+    }
+}
+
+/// Replaces the secret inputs, all of them, after the third party has accepted the new ones. In-flight deliveries
+/// go on: one that is answered 401 reads the secret again. The old ones are not read here: nothing but a delivery
+/// function may.
+pub async fn rotate(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+    secrets: Map<String, Value>,
+) -> Result<Registration, Error> {
+    let mut stored = find(platform, organization, name_or_id).await?;
+    let row = &stored.row;
+    let description = integrations::find(&row.integration)
+        .ok_or_else(|| Error::NoIntegration(row.integration.clone()))?;
+    let schema = (description.registration_schema)();
+    let (plain, secrets) = inputs::split(&schema, secrets);
+    let fault = |field: &String, detail: &str| Fault {
+        field: field.clone(),
+        detail: detail.into(),
+    };
+    let not_secret = plain
+        .keys()
+        .map(|field| fault(field, "is not a secret input"));
+    let left_out = row
+        .label
+        .keys()
+        .filter(|field| !secrets.contains_key(*field))
+        .map(|field| {
+            fault(
+                field,
+                "is missing: a rotation replaces all secret inputs together",
+            )
+        });
+    let mut faults: Vec<Fault> = not_secret.chain(left_out).collect();
+    let mut whole = row.config.clone();
+    whole.extend(secrets.clone());
+    if faults.is_empty() {
+        faults.extend((description.check_registration)(&whole));
+    }
+    if faults.is_empty() && secrets.is_empty() {
+        faults.push(fault(
+            &"inputs".to_owned(),
+            "must have the registration's secret inputs",
+        ));
+    }
+    if !faults.is_empty() {
+        return Err(Error::Faults(faults));
+    }
+    let check = Check::Registration { inputs: whole };
+    if let Verdict::Refused {
+        text,
+        status,
+        answer,
+    } = check::ask(platform, description.id, &check).await?
+    {
+        return Err(Error::Refused {
+            text,
+            status,
+            answer,
+        });
+    }
+    let name = Registration::secret_name(organization, &row.integration, &row.id);
+    let text = serde_json::to_string(&secrets).expect("text keys and JSON values are JSON");
+    stored.row.label = inputs::label(&schema, &secrets);
+    stored.row.secret = Some(name.clone());
+    // The row first: it fails when somebody else changes it, and a label alone does no harm.
+    platform.write(vec![stored.update(platform).0]).await?;
+    platform.put_secret(&name, &SecretValue::new(text)).await?;
+    Ok(stored.row)
 }

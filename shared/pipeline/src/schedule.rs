@@ -34,6 +34,43 @@ pub const RETRIES: [Duration; 15] = [
 #[expect(clippy::cast_possible_truncation, reason = "fifteen retries")]
 pub const ATTEMPTS: u32 = RETRIES.len() as u32 + 1;
 
+/// No attempt begins later than this after the delivery was made; the time that it was held does not count.
+pub const GIVE_UP: Duration = secs(7 * DAY);
+
+/// How long a pause lasts at most; then what it holds has failed.
+pub const PAUSE_LONGEST: Duration = secs(30 * DAY);
+
+/// When every attempt of a registration has failed for so long, it is paused.
+pub const FAILING: Duration = secs(DAY);
+
+/// Failures in a row after which a destination counts as down.
+pub const DOWN_AFTER: u32 = 5;
+
+/// How long a destination that is down is left alone, by how often that did not help; then one delivery tries.
+pub const PROBES: [Duration; 5] = [
+    secs(15 * SECOND),
+    secs(30 * SECOND),
+    secs(MINUTE),
+    secs(2 * MINUTE),
+    secs(5 * MINUTE),
+];
+
+/// A delivery waits so long for its turn at a paced destination; a later turn becomes its due time.
+pub const TURN: Duration = secs(2);
+
+/// Deliveries of a resumed registration that are sent in a second, unless the operator says otherwise.
+pub const DRAIN_PER_SECOND: u32 = 10;
+
+/// When an accepted plan is looked at to be closed: then, and after each look that finds it open twice as long,
+/// at most a day.
+pub const CLOSE: Duration = secs(10 * MINUTE);
+
+/// What is not final and was to be looked at so long ago breaks the promise.
+pub const OVERDUE: Duration = secs(10 * MINUTE);
+
+/// Attachments that one attestation is fanned out to at most; a plan is one item of the table.
+pub const PLAN_MOST: usize = 2_000;
+
 /// A retry due within this time is a delayed message; a later one is sent by the reconciler.
 pub const LONGEST_DELAY: Duration = secs(14 * MINUTE);
 
@@ -121,6 +158,26 @@ pub fn look_after(looks: u32) -> Duration {
         .map_or(secs(MINUTE), |at| at.saturating_sub(before))
 }
 
+/// When a plan that was looked at `looks` times and is still open is looked at again.
+pub fn close_after(looks: u32) -> Duration {
+    CLOSE
+        .saturating_mul(2u32.saturating_pow(looks.min(10)))
+        .min(secs(DAY))
+}
+
+/// How long a delivery that was put off `times` times, and never tried, is put off when nobody knows better: as
+/// long as a failed attempt would be, at most an hour, since its turn may come at any time.
+pub fn put_off(times: u32, random: u64) -> Duration {
+    let number = times.saturating_add(2).min(7);
+    retry_after(number, None, random).unwrap_or(secs(HOUR))
+}
+
+/// How long a destination is left alone that failed `failures` times in a row.
+pub fn probe_after(failures: u32) -> Duration {
+    let index = usize::try_from(failures.saturating_sub(DOWN_AFTER)).unwrap_or(usize::MAX);
+    PROBES[index.min(PROBES.len() - 1)]
+}
+
 /// When a message that was sent `sends` times and never claimed is sent again.
 pub fn resend_after(sends: u32) -> Duration {
     RESEND.saturating_mul(2u32.saturating_pow(sends.saturating_sub(1).min(7)))
@@ -134,7 +191,7 @@ mod tests {
     fn sixteen_attempts_fit_into_seven_days() {
         let total: Duration = RETRIES.iter().sum();
         assert_eq!(ATTEMPTS, 16);
-        assert!(total < secs(7 * DAY), "{total:?}");
+        assert!(total + total / 10 < GIVE_UP, "{total:?} and its jitter");
         assert_eq!(retry_after(ATTEMPTS + 1, None, 0), None);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use attestation::Digest;
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,14 +11,55 @@ use super::registrations::Registration;
 use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
-use crate::{attach, register, rows};
+use crate::rows::Work;
+use crate::{attach, check, deliver, intake, jobs, register, rows};
 
 pub const ROUTES: &[Route] = &[
     route("POST /v1/attachments", Action::Configure),
     route("GET /v1/attachments", Action::Read),
     route("GET /v1/attachments/{attachment}", Action::Read),
     route("DELETE /v1/attachments/{attachment}", Action::Configure),
+    route("POST /v1/attachments/{attachment}/preview", Action::Read),
+    route(
+        "POST /v1/attachments/{attachment}/backfill",
+        Action::Operate,
+    ),
 ];
+
+/// What `POST …/preview` takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPreview {
+    /// By either of its digests.
+    pub attestation: Digest,
+}
+
+/// What `POST …/preview` answers: what a delivery of the attestation would send.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Previewed {
+    pub requests: Vec<integrations::Preview>,
+    /// Why nothing would be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing: Option<String>,
+}
+
+/// What `POST …/backfill` takes: which past attestations are delivered to the attachment.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backfill {
+    /// Accepted at this time or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Accepted at this time or earlier; now when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// 1 to 50; 10 when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u32>,
+    /// Only counts.
+    #[serde(default)]
+    pub dry_run: bool,
+}
 
 /// What `POST /v1/attachments` takes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -97,8 +139,58 @@ pub async fn function<P: Platform>(
                 &Attachment::of(stored.row, registration),
             ))
         }
+        "POST /v1/attachments/{attachment}/preview" => {
+            let NewPreview { attestation } = request.json()?;
+            preview(platform, organization, id, &attestation).await
+        }
+        "POST /v1/attachments/{attachment}/backfill" => {
+            let asked: Backfill = request.json_or_default()?;
+            let (stored, _) = attach::find(platform, organization, id).await?;
+            let work = Work::Backfill {
+                attachment: stored.row.id,
+                since: asked.since,
+                until: asked.until.unwrap_or_else(|| platform.now()),
+            };
+            let rate = super::jobs::per_second(asked.per_second)?;
+            let mut job = jobs::new(platform, organization, work, rate, &caller.name);
+            job.dry_run = asked.dry_run;
+            super::jobs::begin(platform, caller, job, "attachment.backfill", id).await
+        }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }
+}
+
+async fn preview(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+    digest: &Digest,
+) -> Result<Response, Problem> {
+    let (stored, _) = attach::find(platform, organization, id).await?;
+    let found = intake::find(platform, organization, digest).await?;
+    let attestation = found
+        .ok_or_else(|| Problem::not_found(format!("there is no attestation {digest}")))?
+        .hash;
+    let asked = check::Preview {
+        organization: organization.to_owned(),
+        attachment: stored.row.id,
+        attestation,
+    };
+    let previewed = match check::ask_preview(platform, &stored.row.integration, &asked).await? {
+        deliver::preview::Previewed::Requests(requests) => Previewed {
+            requests,
+            nothing: None,
+        },
+        deliver::preview::Previewed::Nothing(reason) => Previewed {
+            requests: Vec::new(),
+            nothing: Some(reason),
+        },
+        deliver::preview::Previewed::Refused(reason) => {
+            let title = "It could not be delivered";
+            return Err(Problem::new(422, "not-deliverable", title, reason));
+        }
+    };
+    Ok(Response::json(200, &previewed))
 }
 
 /// Pages run over registrations, in the order of their names: a page holds all attachments of some.

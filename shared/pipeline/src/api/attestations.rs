@@ -3,17 +3,39 @@
 use attestation::Digest;
 use integrations::Workflow;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{Action, Caller, Problem, Request, Response, Route, route};
 use crate::intake::{self, Error};
 use crate::platform::{Platform, Upload};
 use crate::rows::Selector;
-use crate::{attach, rows};
+use crate::{attach, operations, register, rows};
 
 pub const ROUTES: &[Route] = &[
     route("POST /v1/attestations", Action::Push),
     route("PUT /v1/materials/{digest}", Action::Push),
+    // Here because it is an intake, of an attestation of our own.
+    route(
+        "POST /v1/registrations/{registration}/test",
+        Action::Operate,
+    ),
 ];
+
+/// What `POST /v1/registrations/{registration}/test` takes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTest {
+    /// Of an attachment.
+    #[serde(default)]
+    pub inputs: Map<String, Value>,
+}
+
+/// What it answers: the delivery to look at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Tested {
+    pub attestation: Digest,
+    pub delivery: String,
+}
 
 /// The largest material that can be uploaded: 100 MiB, as in Chainloop's own store. A delivery holds it in memory.
 pub const MATERIAL_MAX_BYTES: u64 = 100 * 1024 * 1024;
@@ -108,6 +130,18 @@ pub async fn function<P: Platform>(
             };
             Ok(Response::json(200, &material))
         }
+        "POST /v1/registrations/{registration}/test" => {
+            let NewTest { inputs } = request.json_or_default()?;
+            let named = request.parameter("registration");
+            let stored = register::find(platform, organization, named).await?;
+            let accepted = operations::test(platform, &stored.row, inputs).await?;
+            let delivery = accepted.plan.deliveries().next().map(|(id, _)| id);
+            let tested = Tested {
+                attestation: accepted.attestation.hash,
+                delivery: delivery.unwrap_or_default(),
+            };
+            Ok(Response::json(202, &tested))
+        }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }
 }
@@ -148,7 +182,7 @@ fn view(accepted: intake::Accepted, received: Digest) -> Accepted {
         repeated: accepted.repeated,
         workflow: workflow.clone(),
         deliveries: accepted
-            .attestation
+            .plan
             .deliveries()
             .map(|(id, planned)| Planned {
                 id,
@@ -172,6 +206,9 @@ fn problem(error: Error) -> Problem {
         }
         Error::WorkflowOther { .. } => {
             Problem::new(422, "workflow-other", "It is from another workflow", text)
+        }
+        Error::TooManyAttachments(_) => {
+            Problem::new(422, "too-many-attachments", "It would go to too many", text)
         }
         Error::Unreachable(unreachable) => unreachable.into(),
     }

@@ -12,12 +12,27 @@ use crate::clock::Timestamp;
 use crate::deliveries::{self, Cursor, Of};
 use crate::platform::Platform;
 use crate::rows::{self, Ending, State};
-use crate::{attach, register};
+use crate::{operations, register};
 
 pub const ROUTES: &[Route] = &[
     route("GET /v1/deliveries", Action::Read),
     route("GET /v1/deliveries/{delivery}", Action::Read),
+    route("POST /v1/deliveries/{delivery}/redeliver", Action::Operate),
+    route("POST /v1/deliveries/{delivery}/cancel", Action::Operate),
+    route("POST /v1/redeliveries", Action::Operate),
+    route("POST /v1/audits", Action::Operate),
+    route("GET /v1/jobs", Action::Read),
+    route("GET /v1/jobs/{job}", Action::Read),
+    route("POST /v1/jobs/{job}/cancel", Action::Operate),
+    route("GET /v1/audit-log", Action::Read),
 ];
+
+/// What `POST /v1/deliveries/{delivery}/redeliver` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Redelivered {
+    /// The delivery that is under way: a new one, or the same when it was still waiting.
+    pub id: String,
+}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Delivery {
@@ -32,6 +47,12 @@ pub struct Delivery {
     pub attachment: String,
     pub attestation: Digest,
     pub workflow: Workflow,
+    /// 0 for the delivery that the acceptance planned; later ones are redeliveries and backfills.
+    #[serde(default)]
+    pub generation: u32,
+    /// Since when it is held because its registration is paused.
+    #[serde(default)]
+    pub held_at: Option<Timestamp>,
     /// When the next attempt is due; none when there is none.
     pub due_at: Option<Timestamp>,
     /// What the third party called what it got.
@@ -60,7 +81,9 @@ pub struct Attempt {
 impl From<rows::Delivery> for Delivery {
     fn from(row: rows::Delivery) -> Self {
         Self {
-            due_at: (row.state == State::Pending).then_some(row.due_at),
+            due_at: (row.state == State::Pending && row.held_at.is_none()).then_some(row.due_at),
+            generation: row.generation,
+            held_at: row.held_at,
             id: row.id,
             state: row.state,
             attempt: row.attempt,
@@ -110,7 +133,24 @@ pub async fn function<P: Platform>(
             delivery.attempts = attempts.into_iter().map(Attempt::from).collect();
             Ok(Response::json(200, &delivery))
         }
-        other => Err(Problem::not_found(format!("no route {other}"))),
+        "POST /v1/deliveries/{delivery}/redeliver" => {
+            let id = request.parameter("delivery");
+            let stored = operations::find(platform, organization, id).await?;
+            let again = operations::redeliver(platform, &stored.row, None).await?;
+            let again = again.unwrap_or_else(|| id.to_owned());
+            let (by, detail) = (&caller.name, format!("as {again}"));
+            let action = "delivery.redeliver";
+            operations::record(platform, organization, by, action, id, detail).await?;
+            Ok(Response::json(202, &Redelivered { id: again }))
+        }
+        "POST /v1/deliveries/{delivery}/cancel" => {
+            let id = request.parameter("delivery");
+            let row = operations::cancel(platform, organization, id, &caller.name).await?;
+            let (by, action) = (&caller.name, "delivery.cancel");
+            operations::record(platform, organization, by, action, id, String::new()).await?;
+            Ok(Response::json(200, &Delivery::from(row)))
+        }
+        _ => super::jobs::function(platform, caller, request).await,
     }
 }
 
@@ -132,20 +172,7 @@ async fn list(
             Of::Registration(register::find(platform, organization, named).await?.row.id)
         }
         (None, None, Some(workflow)) => {
-            let selector = attach::selector(workflow, request.query("project"))
-                .map_err(|fault| Problem::faults(vec![fault]))?;
-            let (project, name) = selector.0.split_once('/').ok_or_else(|| {
-                Problem::field(
-                    "workflow",
-                    "must be project/name here, or a name with `project`",
-                )
-            })?;
-            let (project, name) = (project.to_owned(), name.to_owned());
-            Of::Workflow(Workflow {
-                id: String::new(),
-                project,
-                name,
-            })
+            Of::Workflow(super::jobs::named(workflow, request.query("project"))?)
         }
         _ => {
             let detail = "give one of attestation, registration and workflow";

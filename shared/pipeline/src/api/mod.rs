@@ -6,6 +6,7 @@
 pub mod attachments;
 pub mod attestations;
 pub mod deliveries;
+pub mod jobs;
 pub mod registrations;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{error, warn};
 
-use crate::platform::{Platform, Unreachable};
+use crate::operations;
+use crate::platform::{Platform, Unreachable, WriteError};
 use crate::register;
 use crate::rows::Role;
 
@@ -41,6 +43,8 @@ pub struct Request {
 pub struct Caller {
     pub organization: String,
     pub role: Role,
+    /// The name of the token.
+    pub name: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +66,8 @@ pub enum Action {
     Read,
     /// Registrations, attachments.
     Configure,
+    /// Deliveries and jobs: again, cancelled, paused, resumed.
+    Operate,
     /// Attestations and materials.
     Push,
 }
@@ -141,6 +147,32 @@ impl From<Unreachable> for Problem {
         error!(error = %unreachable, "The platform could not be reached");
         let detail = format!("the {} could not be reached; try again", unreachable.what);
         Self::new(503, "unreachable", "Not possible just now", detail)
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        let text = error.to_string();
+        match error {
+            WriteError::Conflict => Self::new(409, "conflict", "Changed at the same time", text),
+            WriteError::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
+impl From<operations::Error> for Problem {
+    fn from(error: operations::Error) -> Self {
+        use operations::Error;
+        let text = error.to_string();
+        match error {
+            Error::NotFound(_) => Self::not_found(text),
+            Error::UnderWay => Self::new(409, "under-way", "It is under way", text),
+            Error::Over(_) => Self::new(409, "over", "It is over", text),
+            Error::Held => Self::new(409, "paused", "It is held", text),
+            Error::Gone(_) => Self::new(409, "gone", "There is nothing to deliver through", text),
+            Error::Conflict => Self::new(409, "conflict", "Changed at the same time", text),
+            Error::Unreachable(unreachable) => unreachable.into(),
+        }
     }
 }
 
@@ -265,6 +297,14 @@ impl Request {
             let detail = format!("the body {what} (line {line}, column {column})");
             Problem::new(400, "malformed-body", "The body could not be read", detail)
         })
+    }
+
+    /// The body, or what stands for it when there is none.
+    fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
+        if self.body.is_empty() {
+            return Ok(T::default());
+        }
+        self.json()
     }
 
     /// How many items a page may have: 1 to 100, 50 unless told.

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
-use crate::{register, rows};
+use crate::rows::Pause;
+use crate::{operations, pauses, register, rows};
 
 pub const ROUTES: &[Route] = &[
     route("GET /v1/integrations", Action::Read),
@@ -16,6 +17,18 @@ pub const ROUTES: &[Route] = &[
     route("GET /v1/registrations", Action::Read),
     route("GET /v1/registrations/{registration}", Action::Read),
     route("DELETE /v1/registrations/{registration}", Action::Configure),
+    route(
+        "POST /v1/registrations/{registration}/pause",
+        Action::Operate,
+    ),
+    route(
+        "POST /v1/registrations/{registration}/resume",
+        Action::Operate,
+    ),
+    route(
+        "POST /v1/registrations/{registration}/rotate",
+        Action::Configure,
+    ),
 ];
 
 /// An integration that can be registered.
@@ -70,7 +83,44 @@ pub struct Registration {
     pub config: Map<String, Value>,
     /// Masked labels of the secret inputs.
     pub secrets: Map<String, Value>,
+    /// Nothing is sent through it while it is paused; what comes is held.
+    #[serde(default)]
+    pub paused: Option<Pause>,
     pub created_at: Timestamp,
+}
+
+/// What `POST …/pause` takes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPause {
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// What `POST …/resume` takes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// How many of the held deliveries are sent in a second, 1 to 50; 10 when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u32>,
+}
+
+/// What `POST …/resume` answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Resumed {
+    pub registration: Registration,
+    /// What drains it; none when it was not paused.
+    pub job: Option<String>,
+}
+
+/// What `POST …/rotate` takes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSecrets {
+    /// All secret inputs that the registration has.
+    #[serde(default)]
+    pub inputs: Map<String, Value>,
 }
 
 impl From<rows::Registration> for Registration {
@@ -83,6 +133,7 @@ impl From<rows::Registration> for Registration {
             description: row.description,
             config: row.config,
             secrets: row.label,
+            paused: row.paused,
             created_at: row.created_at,
         }
     }
@@ -151,6 +202,45 @@ pub async fn function<P: Platform>(
                     attachments,
                 },
             ))
+        }
+        "POST /v1/registrations/{registration}/pause" => {
+            let NewPause { reason } = request.json_or_default()?;
+            let reason = match reason.trim() {
+                "" => "by an operator",
+                reason if reason.len() > 512 => {
+                    return Err(Problem::field(
+                        "reason",
+                        "must be at most 512 characters long",
+                    ));
+                }
+                reason => reason,
+            };
+            let by = &caller.name;
+            let row = pauses::pause(platform, organization, named, reason, Some(by)).await?;
+            let (action, detail) = ("registration.pause", reason.to_owned());
+            operations::record(platform, organization, by, action, &row.id, detail).await?;
+            Ok(Response::json(200, &Registration::from(row)))
+        }
+        "POST /v1/registrations/{registration}/resume" => {
+            let Resume { per_second } = request.json_or_default()?;
+            let rate = super::jobs::per_second(per_second)?;
+            let by = &caller.name;
+            let (row, job) = pauses::resume(platform, organization, named, rate, by).await?;
+            let action = "registration.resume";
+            operations::record(platform, organization, by, action, &row.id, String::new()).await?;
+            let resumed = Resumed {
+                registration: row.into(),
+                job: job.map(|job| job.id),
+            };
+            Ok(Response::json(202, &resumed))
+        }
+        "POST /v1/registrations/{registration}/rotate" => {
+            let NewSecrets { inputs } = request.json()?;
+            let names: Vec<String> = inputs.keys().cloned().collect();
+            let row = register::rotate(platform, organization, named, inputs).await?;
+            let (by, action, detail) = (&caller.name, "registration.rotate", names.join(", "));
+            operations::record(platform, organization, by, action, &row.id, detail).await?;
+            Ok(Response::json(200, &Registration::from(row)))
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }

@@ -1,18 +1,23 @@
 //! One attempt: what an integration needs is read and checked, and then it sends.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future::{self, LocalBoxFuture as LocalFuture};
 use futures_util::lock::Mutex;
-use integrations::{Error, Host, Http, Integration, Kind, Outcome};
+use integrations::{Error, Host, Http, Integration, Kind, Outcome, Workflow};
 use serde_json::{Map, Value};
 
-use crate::platform::{Platform, Unreachable, WriteError};
-use crate::rows::{self, Attachment, Delivery, Registration, Stored};
+use super::Tools;
+use crate::gate::{self, Later, Pass};
+use crate::intake::CONFLICTS;
+use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
+use crate::rows::{self, Attachment, Delivery, Gate, Registration, Stored};
 use crate::schedule::{HEAVY_BYTES, PATIENCE};
+use crate::secrets::Secrets;
 
 /// What came of letting the integration send.
 pub(super) enum Sent {
@@ -21,6 +26,10 @@ pub(super) enum Sent {
     Gone(&'static str),
     /// A material is not there yet.
     Waits(String),
+    /// Its registration is paused; it is held as long as that row stays so.
+    Held(Box<Stored<Registration>>),
+    /// The destination is down or paced.
+    Later(Later),
     Unreachable(Unreachable),
 }
 
@@ -30,25 +39,59 @@ impl From<Unreachable> for Sent {
     }
 }
 
-pub(super) async fn send<I: Integration, P: Platform>(desk: &Desk<'_, P>, http: &Http) -> Sent {
-    match prepare::<I, P>(desk).await {
-        Ok(prepared) => {
-            let first = deliver::<I, P>(desk, http, &prepared).await;
-            if !matches!(&first, Err(error) if error.kind == Kind::Unauthorized) {
-                return Sent::Answered(first);
-            }
-            // The secret may have been rotated since it was read: once more, with what it is now.
-            match prepare::<I, P>(desk).await {
-                Ok(prepared) => Sent::Answered(deliver::<I, P>(desk, http, &prepared).await),
-                Err(sent) => sent,
-            }
-        }
+pub(super) async fn send<I: Integration, P: Platform>(desk: &Desk<'_, P>, tools: &Tools) -> Sent {
+    match try_send::<I, P>(desk, tools).await {
+        Ok(result) => Sent::Answered(result),
         Err(sent) => sent,
     }
 }
 
+async fn try_send<I: Integration, P: Platform>(
+    desk: &Desk<'_, P>,
+    tools: &Tools,
+) -> Result<Result<Outcome, Error>, Sent> {
+    let prepared = prepare::<I, P>(desk, &tools.secrets, false).await?;
+    pass::<I, P>(desk, &prepared).await?;
+    let first = deliver::<I, P>(desk, &tools.http, &prepared).await;
+    if !matches!(&first, Err(error) if error.kind == Kind::Unauthorized) {
+        return Ok(first);
+    }
+    // The secret may have been rotated since it was read: once more, with what it is now.
+    let prepared = prepare::<I, P>(desk, &tools.secrets, true).await?;
+    Ok(deliver::<I, P>(desk, &tools.http, &prepared).await)
+}
+
+/// Waits for its turn at the destination, or says when to come again.
+async fn pass<I: Integration, P: Platform>(
+    desk: &Desk<'_, P>,
+    prepared: &Prepared<I>,
+) -> Result<(), Sent> {
+    let interval = I::interval(&prepared.registration);
+    let booked = desk.delivery.borrow().row.booked;
+    for _ in 0..CONFLICTS {
+        let before = desk.gate.borrow().clone();
+        let mut gate = before.row.clone();
+        let now = desk.platform.now();
+        let pass = gate::enter(&mut gate, interval, booked, now);
+        if gate != before.row && !desk.write_gate(gate).await? {
+            continue;
+        }
+        return match pass {
+            Pass::Now => Ok(()),
+            Pass::Wait(wait) => {
+                desk.platform.sleep(wait).await;
+                Ok(())
+            }
+            Pass::Later(later) => Err(Sent::Later(later)),
+        };
+    }
+    // Many want to go through at once: later, each at another time.
+    let soon = Duration::from_millis(1_000 + desk.platform.random() % 4_000);
+    Err(Sent::Later(Later::Turn(desk.platform.now().plus(soon))))
+}
+
 /// What an integration is given, read and checked.
-struct Prepared<I: Integration> {
+pub(super) struct Prepared<I: Integration> {
     registration: I::Registration,
     attachment: I::Attachment,
     attestation: attestation::Attestation,
@@ -58,24 +101,114 @@ struct Prepared<I: Integration> {
     size_bytes: u64,
 }
 
-async fn prepare<I: Integration, P: Platform>(desk: &Desk<'_, P>) -> Result<Prepared<I>, Sent> {
+impl<I: Integration> Prepared<I> {
+    /// Why there is nothing to send, if so.
+    pub(super) fn nothing(&self) -> Option<String> {
+        if !I::MATERIALS_ONLY || !self.materials.is_empty() {
+            return None;
+        }
+        let absent = self.missing.first().and_then(|material| material.digest);
+        Some(match absent {
+            Some(digest) => format!("{digest} never came, and nothing else is sent"),
+            None => "the attestation has no material of a type that is sent".to_owned(),
+        })
+    }
+
+    pub(super) fn delivery<'a>(
+        &'a self,
+        id: &'a str,
+        workflow: &'a Workflow,
+        progress: &'a BTreeMap<String, Value>,
+    ) -> integrations::Delivery<'a, I> {
+        integrations::Delivery {
+            id,
+            registration: &self.registration,
+            attachment: &self.attachment,
+            attestation: &self.attestation,
+            workflow,
+            materials: &self.materials,
+            missing: &self.missing,
+            progress,
+        }
+    }
+}
+
+async fn prepare<I: Integration, P: Platform>(
+    desk: &Desk<'_, P>,
+    secrets: &Secrets,
+    fresh: bool,
+) -> Result<Prepared<I>, Sent> {
     let delivery = desk.delivery.borrow().row.clone();
-    let platform = desk.platform;
-    let organization = delivery.organization.as_str();
-    let registration_at = Registration::at(organization, &delivery.registration);
-    let attachment_at = Attachment::at(organization, &delivery.attachment);
-    let secret = Registration::secret_name(organization, I::ID, &delivery.registration);
+    let loading = Box::pin(load::<I>(
+        desk.platform,
+        secrets,
+        fresh,
+        Subject::of(&delivery),
+    ));
+    let (loaded, gate) = future::join(loading, desk.read_gate()).await;
+    let Loaded {
+        registration,
+        attachment,
+        prepared,
+    } = loaded?;
+    if registration.row.paused.is_some() {
+        return Err(Sent::Held(Box::new(registration)));
+    }
+    gate?;
+    let patience = attachment.wait_secs.map_or(PATIENCE, Duration::from_secs);
+    if let Some(absent) = prepared.missing.first()
+        && desk.platform.now() < delivery.created_at.plus(patience)
+        && let Some(digest) = absent.digest
+    {
+        return Err(Sent::Waits(format!("waiting for {digest}")));
+    }
+    Ok(prepared)
+}
+
+/// What is to be sent where.
+pub(super) struct Subject<'a> {
+    pub(super) organization: &'a str,
+    pub(super) registration: &'a str,
+    pub(super) attachment: &'a str,
+    /// The digest of the bytes.
+    pub(super) received: Digest,
+}
+
+impl<'a> Subject<'a> {
+    fn of(delivery: &'a Delivery) -> Self {
+        Self {
+            organization: &delivery.organization,
+            registration: &delivery.registration,
+            attachment: &delivery.attachment,
+            received: delivery.received,
+        }
+    }
+}
+
+pub(super) struct Loaded<I: Integration> {
+    registration: Stored<Registration>,
+    attachment: Attachment,
+    pub(super) prepared: Prepared<I>,
+}
+
+pub(super) async fn load<I: Integration>(
+    platform: &impl Platform,
+    secrets: &Secrets,
+    fresh: bool,
+    subject: Subject<'_>,
+) -> Result<Loaded<I>, Sent> {
+    let organization = subject.organization;
+    let registration_at = Registration::at(organization, subject.registration);
+    let attachment_at = Attachment::at(organization, subject.attachment);
+    let secret = Registration::secret_name(organization, I::ID, subject.registration);
     let (registration, attachment, secret, bytes) = future::join4(
         rows::load::<Registration>(platform, &registration_at),
         rows::load::<Attachment>(platform, &attachment_at),
-        platform.get_secret(&secret),
-        platform.get_object(organization, &delivery.received),
+        secrets.get(platform, &secret, fresh),
+        platform.get_object(organization, &subject.received),
     )
     .await;
-    let Some(registration) = registration?
-        .map(|stored| stored.row)
-        .filter(|row| row.deleted_at.is_none())
-    else {
+    let Some(registration) = registration?.filter(|stored| stored.row.deleted_at.is_none()) else {
         return Err(Sent::Gone("its registration was deleted"));
     };
     let Some(attachment) = attachment?
@@ -85,33 +218,31 @@ async fn prepare<I: Integration, P: Platform>(desk: &Desk<'_, P>) -> Result<Prep
         return Err(Sent::Gone("its attachment was deleted"));
     };
     let bytes = bytes?
-        .filter(|bytes| Digest::of(bytes) == delivery.received)
+        .filter(|bytes| Digest::of(bytes) == subject.received)
         .ok_or_else(|| damaged("read the attestation's bytes: they are not what was stored"))?;
     let attestation = attestation::Attestation::parse(&bytes)
         .map_err(|error| damaged(&format!("read the attestation again: {error}")))?;
-    let secret = match &registration.secret {
+    let secret = match &registration.row.secret {
         None => None,
         Some(_) => Some(secret?.ok_or_else(|| damaged("find the registration's credentials"))?),
     };
-    let registration_inputs = inputs(registration.config.clone(), secret.as_ref())?;
-    let attached = typed::<I::Attachment>(attachment.config, "attachment")?;
+    let registration_inputs = inputs(registration.row.config.clone(), secret.as_ref())?;
+    let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
     let wanted = I::materials(&attached);
     let (materials, missing, size_bytes) =
         available(platform, organization, &attestation, wanted).await?;
-    let patience = attachment.wait_secs.map_or(PATIENCE, Duration::from_secs);
-    if let Some(absent) = missing.first()
-        && platform.now() < delivery.created_at.plus(patience)
-        && let Some(digest) = absent.digest
-    {
-        return Err(Sent::Waits(format!("waiting for {digest}")));
-    }
-    Ok(Prepared {
+    let prepared = Prepared {
         registration: typed::<I::Registration>(registration_inputs, "registration")?,
         attachment: attached,
         attestation,
         materials,
         missing,
         size_bytes,
+    };
+    Ok(Loaded {
+        registration,
+        attachment,
+        prepared,
     })
 }
 
@@ -181,34 +312,45 @@ async fn deliver<I: Integration, P: Platform>(
     http: &Http,
     prepared: &Prepared<I>,
 ) -> Result<Outcome, Error> {
-    if I::MATERIALS_ONLY && prepared.materials.is_empty() {
-        let reason = match prepared
-            .missing
-            .first()
-            .and_then(|material| material.digest)
-        {
-            Some(digest) => format!("{digest} never came, and nothing else is sent"),
-            None => "the attestation has no material of a type that is sent".to_owned(),
-        };
+    if let Some(reason) = prepared.nothing() {
         return Ok(Outcome::Skipped(reason));
     }
     let row = desk.delivery.borrow().row.clone();
-    let delivery = integrations::Delivery::<I> {
-        id: &row.id,
-        registration: &prepared.registration,
-        attachment: &prepared.attachment,
-        attestation: &prepared.attestation,
-        workflow: &row.workflow,
-        materials: &prepared.materials,
-        missing: &prepared.missing,
-        progress: &row.progress,
-    };
-    // Ten large ones side by side would not fit into the function's memory.
-    let _alone = match prepared.size_bytes > HEAVY_BYTES {
-        true => Some(desk.heavy.lock().await),
-        false => None,
-    };
+    let delivery = prepared.delivery(&row.id, &row.workflow, &row.progress);
+    // Ten large ones side by side would not fit into the function's memory. Waiting here would eat up the
+    // attempt's time.
+    let alone = (prepared.size_bytes > HEAVY_BYTES).then(|| desk.heavy.try_lock());
+    if let Some(None) = alone {
+        let delay = Duration::from_millis(5_000 + desk.platform.random() % 10_000);
+        let reason = "another large delivery was under way".to_owned();
+        return Ok(Outcome::ContinueAfter { delay, reason });
+    }
     I::deliver(http, desk, &delivery).await
+}
+
+/// A material's bytes, inline or stored, checked against its digest.
+pub(super) async fn content(
+    platform: &impl Platform,
+    organization: &str,
+    material: &Material,
+) -> Result<Bytes, Error> {
+    if let Some(content) = &material.content {
+        return Ok(Bytes::from(content.clone()));
+    }
+    let digest = material
+        .digest
+        .ok_or_else(|| Error::permanent(format!("read {}: it has no digest", material.name)))?;
+    let bytes = platform
+        .get_object(organization, &digest)
+        .await
+        .map_err(|unreachable| Error::retryable(unreachable.to_string()))?
+        .ok_or_else(|| Error::retryable(format!("read {digest}: it is gone")))?;
+    if Digest::of(&bytes) != digest {
+        return Err(Error::permanent(format!(
+            "read {digest}: the stored bytes are others"
+        )));
+    }
+    Ok(bytes)
 }
 
 /// What an integration works at: the materials, and the record of what is done.
@@ -217,29 +359,87 @@ pub(super) struct Desk<'a, P> {
     /// Held by whoever has much to send.
     pub(super) heavy: &'a Mutex<()>,
     pub(super) delivery: RefCell<Stored<Delivery>>,
+    /// With no etag while nothing was ever wrong with the destination.
+    pub(super) gate: RefCell<Known<Gate>>,
+    /// Something of ours failed, which says nothing of the destination.
+    pub(super) ours: Cell<bool>,
 }
 
-impl<P: Platform> Desk<'_, P> {
+/// A row that may not be there yet.
+#[derive(Clone)]
+pub(super) struct Known<R> {
+    pub(super) row: R,
+    pub(super) etag: Option<Etag>,
+}
+
+impl<'a, P: Platform> Desk<'a, P> {
+    pub(super) fn new(platform: &'a P, heavy: &'a Mutex<()>, claimed: Stored<Delivery>) -> Self {
+        let Delivery {
+            organization,
+            registration,
+            ..
+        } = &claimed.row;
+        let gate = Known {
+            row: Gate::new(organization, registration),
+            etag: None,
+        };
+        Self {
+            platform,
+            heavy,
+            gate: RefCell::new(gate),
+            delivery: RefCell::new(claimed),
+            ours: Cell::new(false),
+        }
+    }
+
+    async fn read_gate(&self) -> Result<(), Unreachable> {
+        let Gate {
+            organization,
+            registration,
+            ..
+        } = self.gate.borrow().row.clone();
+        let key = Gate::at(&organization, &registration);
+        let stored = rows::load::<Gate>(self.platform, &key).await?;
+        *self.gate.borrow_mut() = match stored {
+            Some(Stored { row, etag }) => Known {
+                row,
+                etag: Some(etag),
+            },
+            None => Known {
+                row: Gate::new(&organization, &registration),
+                etag: None,
+            },
+        };
+        Ok(())
+    }
+
+    /// Whether it was written; otherwise it has been read again.
+    pub(super) async fn write_gate(&self, row: Gate) -> Result<bool, Unreachable> {
+        let expect = match self.gate.borrow().etag.clone() {
+            Some(etag) => Expect::Unchanged(etag),
+            None => Expect::Absent,
+        };
+        let (write, etag) = rows::put(self.platform, &row, expect);
+        match self.platform.write(vec![write]).await {
+            Ok(()) => {
+                *self.gate.borrow_mut() = Known {
+                    row,
+                    etag: Some(etag),
+                };
+                Ok(true)
+            }
+            Err(WriteError::Conflict) => {
+                self.read_gate().await?;
+                Ok(false)
+            }
+            Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+        }
+    }
+
     async fn read(&self, material: &Material) -> Result<Bytes, Error> {
-        if let Some(content) = &material.content {
-            return Ok(Bytes::from(content.clone()));
-        }
-        let digest = material
-            .digest
-            .ok_or_else(|| Error::permanent(format!("read {}: it has no digest", material.name)))?;
         let organization = self.delivery.borrow().row.organization.clone();
-        let bytes = self
-            .platform
-            .get_object(&organization, &digest)
-            .await
-            .map_err(|unreachable| Error::retryable(unreachable.to_string()))?
-            .ok_or_else(|| Error::retryable(format!("read {digest}: it is gone")))?;
-        if Digest::of(&bytes) != digest {
-            return Err(Error::permanent(format!(
-                "read {digest}: the stored bytes are others"
-            )));
-        }
-        Ok(bytes)
+        let bytes = content(self.platform, &organization, material).await;
+        bytes.inspect_err(|_| self.ours.set(true))
     }
 
     async fn keep(&self, step: &str, receipt: Value) -> Result<(), Error> {
@@ -252,13 +452,16 @@ impl<P: Platform> Desk<'_, P> {
                 *self.delivery.borrow_mut() = stored;
                 Ok(())
             }
-            Err(WriteError::Conflict) => Err(Error::retryable(
-                "keep a finished step: the lease is somebody else's",
-            )),
-            Err(WriteError::Unreachable(unreachable)) => {
-                Err(Error::retryable(unreachable.to_string()))
+            Err(WriteError::Conflict) => {
+                Err(self.failed("keep a finished step: the lease is somebody else's"))
             }
+            Err(WriteError::Unreachable(unreachable)) => Err(self.failed(unreachable.to_string())),
         }
+    }
+
+    fn failed(&self, text: impl Into<String>) -> Error {
+        self.ours.set(true);
+        Error::retryable(text)
     }
 }
 

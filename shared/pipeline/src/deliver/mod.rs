@@ -5,23 +5,42 @@
 //! could not be reached, or no time was left to begin.
 
 mod desk;
+pub mod preview;
 
-use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::future::{self, Either, FutureExt};
 use futures_util::lock::Mutex;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use integrations::{Error, Http, Integration, Kind};
+use integrations::{Error, Http, Integration, Kind, Outcome};
 use tracing::{error, info, warn};
 
 use self::desk::{Desk, Sent, send};
 use crate::clock::Timestamp;
+use crate::gate::{self, Later};
 use crate::ledger::{self, Message, Settled};
+use crate::pauses;
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
-use crate::rows::{self, Delivery, Parked, Stored};
-use crate::schedule::Deadlines;
+use crate::rows::{self, Delivery, Parked, Registration, Stored};
+use crate::schedule::{self, Deadlines};
+use crate::secrets::Secrets;
+
+/// What a delivery function has from its start to its end.
+#[derive(Debug)]
+pub struct Tools {
+    pub http: Http,
+    pub secrets: Secrets,
+}
+
+impl Tools {
+    pub fn new(http: Http) -> Self {
+        Self {
+            http,
+            secrets: Secrets::default(),
+        }
+    }
+}
 
 /// A message as the queue hands it over.
 #[derive(Debug, Clone)]
@@ -43,7 +62,7 @@ enum GiveBack {
 /// queue must hand over again.
 pub async fn batch<I: Integration>(
     platform: &impl Platform,
-    http: &Http,
+    tools: &Tools,
     records: Vec<Record>,
     until: Timestamp,
 ) -> Vec<String> {
@@ -51,7 +70,7 @@ pub async fn batch<I: Integration>(
     let mut running: FuturesUnordered<_> = records
         .into_iter()
         .map(|record| async move {
-            let one = one::<I>(platform, http, heavy, &record, until);
+            let one = one::<I>(platform, tools, heavy, &record, until);
             let outcome = AssertUnwindSafe(one).catch_unwind().await;
             match outcome {
                 Ok(Ok(())) => None,
@@ -76,7 +95,7 @@ pub async fn batch<I: Integration>(
 
 async fn one<I: Integration>(
     platform: &impl Platform,
-    http: &Http,
+    tools: &Tools,
     heavy: &Mutex<()>,
     record: &Record,
     until: Timestamp,
@@ -96,11 +115,22 @@ async fn one<I: Integration>(
     if stored.row.integration != I::ID {
         return Ok(park::<I>(platform, record, "it belongs to another integration".into()).await?);
     }
-    let Some(claimed) = claim(platform, stored, message.attempt, deadlines.lease).await? else {
+    let Some(mut claimed) = claim(platform, stored, message.attempt, deadlines.lease).await? else {
         return Ok(());
     };
-    attempt::<I, _>(platform, http, heavy, claimed, deadlines.attempt).await?;
-    Ok(())
+    if platform.now() > claimed.row.give_up_at {
+        let late = Later::Turn(platform.now());
+        let settled = ledger::later(&mut claimed.row, late, platform.now(), platform.random());
+        return Ok(settle(platform, &claimed, settled).await?);
+    }
+    Ok(Box::pin(attempt::<I, _>(
+        platform,
+        tools,
+        heavy,
+        claimed,
+        deadlines.attempt,
+    ))
+    .await?)
 }
 
 /// Keeps a message that nobody could ever deliver, so that it can be looked at.
@@ -157,21 +187,19 @@ async fn claim(
 
 async fn attempt<I: Integration, P: Platform>(
     platform: &P,
-    http: &Http,
+    tools: &Tools,
     heavy: &Mutex<()>,
     claimed: Stored<Delivery>,
     deadline: Duration,
 ) -> Result<(), Unreachable> {
-    let desk = Desk {
-        platform,
-        heavy,
-        delivery: RefCell::new(claimed),
-    };
-    let sending = AssertUnwindSafe(send::<I, P>(&desk, http)).catch_unwind();
-    let result = match future::select(Box::pin(sending), Box::pin(platform.sleep(deadline))).await {
-        Either::Left((Ok(result), _)) => result,
+    let desk = Desk::new(platform, heavy, claimed);
+    let sending = AssertUnwindSafe(send::<I, P>(&desk, tools)).catch_unwind();
+    let sending = future::select(Box::pin(sending), Box::pin(platform.sleep(deadline)));
+    let sent = match sending.await {
+        Either::Left((Ok(sent), _)) => sent,
         Either::Left((Err(_panic), _)) => {
             error!("An integration panicked");
+            desk.ours.set(true);
             Sent::Answered(Err(Error::retryable("finish: the integration panicked")))
         }
         Either::Right(((), _)) => Sent::Answered(Err(Error::new(
@@ -179,25 +207,132 @@ async fn attempt<I: Integration, P: Platform>(
             format!("finish within {} s", deadline.as_secs()),
         ))),
     };
-    let mut stored = desk.delivery.into_inner();
-    let now = platform.now();
-    let settled = match result {
+    let mut stored = desk.delivery.borrow().clone();
+    let (now, random) = (platform.now(), platform.random());
+    let row = &mut stored.row;
+    let settled = match sent {
         Sent::Answered(result) => {
             if let Err(error) = &result {
                 let source = error.source.as_ref().map(|source| chain(source.as_ref()));
-                warn!(delivery.id = stored.row.id, integration = I::ID, %error, source, "Not delivered");
+                warn!(delivery.id = row.id, integration = I::ID, %error, source, "Not delivered");
             }
-            ledger::settle(&mut stored.row, result, now, platform.random())
+            let seen = Seen::of(&result);
+            let settled = ledger::settle(row, result, now, random);
+            settle(platform, &stored, settled).await?;
+            // The ledger first: should this be lost, the next attempt sees it too.
+            if !desk.ours.get() {
+                remember(&desk, seen).await?;
+            }
+            return Ok(());
         }
-        Sent::Gone(reason) => ledger::cancel(&mut stored.row, reason, now),
-        Sent::Waits(reason) => ledger::wait(&mut stored.row, reason, now),
+        Sent::Held(registration) => return hold(platform, stored, *registration).await,
+        Sent::Gone(reason) => ledger::cancel(row, reason, now),
+        Sent::Waits(reason) => ledger::wait(row, reason, now),
+        Sent::Later(later) => ledger::later(row, later, now, random),
         // The claim stands; should this go on, its lease expires and the attempt counts as crashed.
         Sent::Unreachable(unreachable) => {
             let why = Error::retryable(unreachable.to_string());
-            ledger::settle(&mut stored.row, Err(why), now, platform.random())
+            ledger::settle(row, Err(why), now, random)
         }
     };
     settle(platform, &stored, settled).await
+}
+
+/// What an attempt says of its destination.
+#[derive(Debug, Clone, Copy)]
+enum Seen {
+    Nothing,
+    Accepted,
+    /// It could not take anything just now, and may have said for how long.
+    Down(Option<Duration>),
+    Refused,
+    Dead,
+}
+
+impl Seen {
+    fn of(result: &Result<Outcome, Error>) -> Self {
+        match result {
+            Ok(Outcome::Delivered(_)) => Self::Accepted,
+            Ok(Outcome::Skipped(_) | Outcome::ContinueAfter { .. }) => Self::Nothing,
+            Err(error) => match error.kind {
+                Kind::Retryable { after } => Self::Down(after),
+                Kind::Unanswered => Self::Down(None),
+                Kind::Unauthorized | Kind::Permanent => Self::Refused,
+                Kind::Dead => Self::Dead,
+            },
+        }
+    }
+}
+
+/// Keeps what an attempt says of its destination, and pauses a registration that is dead or has failed for a day.
+async fn remember<P: Platform>(desk: &Desk<'_, P>, seen: Seen) -> Result<(), Unreachable> {
+    let now = desk.platform.now();
+    let before = desk.gate.borrow().row.clone();
+    let mut gate = before.clone();
+    let has_failed_too_long = match seen {
+        Seen::Nothing => false,
+        Seen::Accepted => {
+            gate::succeeded(&mut gate);
+            false
+        }
+        Seen::Down(after) => gate::failed(&mut gate, true, after, now),
+        Seen::Refused => gate::failed(&mut gate, false, None, now),
+        Seen::Dead => true,
+    };
+    if gate != before {
+        // In a conflict somebody else has just said how it is.
+        desk.write_gate(gate).await?;
+    }
+    if has_failed_too_long {
+        let reason = match seen {
+            Seen::Dead => "the third party says that it is gone".to_owned(),
+            _ => {
+                let hours = schedule::FAILING.as_secs() / 3_600;
+                format!("every attempt failed for {hours} hours")
+            }
+        };
+        let Delivery {
+            organization,
+            registration,
+            ..
+        } = desk.delivery.borrow().row.clone();
+        pauses::fail(desk.platform, &organization, &registration, reason).await?;
+    }
+    Ok(())
+}
+
+/// Holds a delivery while its registration is paused, and not if that has just been resumed: whoever drains
+/// it would not find this one.
+async fn hold(
+    platform: &impl Platform,
+    claimed: Stored<Delivery>,
+    registration: Stored<Registration>,
+) -> Result<(), Unreachable> {
+    let now = platform.now();
+    let why = registration
+        .row
+        .paused
+        .as_ref()
+        .map(|pause| pause.reason.as_str());
+    let mut held = claimed.clone();
+    let reason = format!("its registration is paused: {}", why.unwrap_or_default());
+    ledger::hold(&mut held.row, reason, now);
+    match platform
+        .write(vec![held.update(platform).0, registration.check()])
+        .await
+    {
+        Ok(()) => {
+            info!(delivery.id = held.row.id, "Held");
+            Ok(())
+        }
+        Err(WriteError::Conflict) => {
+            let mut again = claimed;
+            let soon = Later::Turn(now.plus(Duration::from_secs(5)));
+            let settled = ledger::later(&mut again.row, soon, now, platform.random());
+            settle(platform, &again, settled).await
+        }
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+    }
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {

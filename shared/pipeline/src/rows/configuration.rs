@@ -1,12 +1,14 @@
 //! What is registered, and what is attached to which workflows.
 
+use std::time::Duration;
+
 use integrations::Workflow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Row;
+use super::{Row, shard};
 use crate::clock::Timestamp;
-use crate::platform::Key;
+use crate::platform::{Index, Key};
 
 /// A name of the organization's registrations: makes it unique, and lists them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub struct Name {
     #[serde(default)]
     pub reserved_until: Option<Timestamp>,
 }
+
+/// How much longer a reservation is left alone than it holds, so that whoever made it can complete it.
+const ABANDONED: Duration = Duration::from_mins(1);
 
 impl Name {
     pub fn partition(organization: &str) -> String {
@@ -35,6 +40,24 @@ impl Row for Name {
     fn key(&self) -> Key {
         Self::at(&self.organization, &self.name)
     }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        // What a cut-off registration leaves behind is removed.
+        let due = self
+            .reserved_until
+            .map(|until| (Index::Due, shard(&self.registration), until.plus(ABANDONED)));
+        due.into_iter().collect()
+    }
+}
+
+/// Nothing is sent through a registration while it is paused; what comes is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    pub since: Timestamp,
+    pub reason: String,
+    /// The name of the token that asked for it; none when it was paused because it failed.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,6 +81,12 @@ pub struct Registration {
     /// Since then it is going away, and nothing is delivered through it.
     #[serde(default)]
     pub deleted_at: Option<Timestamp>,
+    #[serde(default)]
+    pub paused: Option<Pause>,
+    /// When the reconciler must look at it: to end a deletion that was cut off, or because what it holds has
+    /// been held for too long.
+    #[serde(default)]
+    pub wake_at: Option<Timestamp>,
 }
 
 impl Registration {
@@ -79,6 +108,13 @@ impl Row for Registration {
     fn key(&self) -> Key {
         Self::at(&self.organization, &self.id)
     }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        let due = self
+            .wake_at
+            .map(|wake_at| (Index::Due, shard(&self.id), wake_at));
+        due.into_iter().collect()
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -93,6 +129,9 @@ pub struct Attachment {
     /// How long its deliveries wait for a missing material; the usual time when none.
     #[serde(default)]
     pub wait_secs: Option<u64>,
+    /// Made for one test delivery: attached to no workflow, and forgotten with it.
+    #[serde(default)]
+    pub is_test: bool,
     pub created_at: Timestamp,
     #[serde(default)]
     pub deleted_at: Option<Timestamp>,
@@ -108,6 +147,10 @@ impl Row for Attachment {
     fn key(&self) -> Key {
         Self::at(&self.organization, &self.id)
     }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        self.is_test.then_some(self.created_at)
+    }
 }
 
 /// Which workflows an attachment is for: an id, `project/name`, `project/*`, or `*`.
@@ -116,6 +159,11 @@ impl Row for Attachment {
 pub struct Selector(pub String);
 
 impl Selector {
+    /// Whether an attachment with this selector is for that workflow.
+    pub fn is_for(&self, workflow: &Workflow) -> bool {
+        Self::of(workflow).contains(self)
+    }
+
     /// Those that fit a workflow, most particular first.
     pub fn of(workflow: &Workflow) -> Vec<Self> {
         let mut selectors = Vec::new();

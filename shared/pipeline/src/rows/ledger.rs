@@ -11,7 +11,7 @@ use super::{Row, shard};
 use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
 
-/// One attachment that an attestation was fanned out to when it was accepted.
+/// One attachment that an attestation is fanned out to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
     pub attachment: String,
@@ -19,15 +19,7 @@ pub struct Planned {
     pub integration: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Acceptance {
-    /// Its deliveries are being written; nothing has been sent.
-    Accepting,
-    Accepted,
-}
-
-/// An attestation, with the plan of whom it goes to.
+/// An attestation: what was accepted. Whom it goes to is in its plans.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attestation {
     pub organization: String,
@@ -43,31 +35,28 @@ pub struct Attestation {
     #[serde(default)]
     pub run: String,
     pub predicate_type: String,
-    pub acceptance: Acceptance,
-    /// The outbox mark: not all messages are known to be sent.
-    pub unsent: bool,
-    pub plan: Vec<Planned>,
+    /// How many plans it has; the next one's generation.
+    pub plans: u32,
+    /// When its latest plan was made: it outlives all of them.
+    pub planned_at: Timestamp,
     pub created_at: Timestamp,
-    #[serde(default)]
-    pub wake_at: Option<Timestamp>,
 }
 
 impl Attestation {
-    pub fn at(organization: &str, hash: &Digest) -> Key {
-        Key::new(
-            format!("org/{organization}/attestation/{}", hash.hex()),
-            "attestation",
-        )
+    pub fn partition(organization: &str, hash: &Digest) -> String {
+        format!("org/{organization}/attestation/{}", hash.hex())
     }
 
-    /// The ids of the deliveries of its plan, in the plan's order.
-    pub fn deliveries(&self) -> impl Iterator<Item = (String, &Planned)> {
-        self.plan.iter().map(|planned| {
-            (
-                Delivery::id(&self.organization, &self.hash, &planned.attachment, 0),
-                planned,
-            )
-        })
+    pub fn at(organization: &str, hash: &Digest) -> Key {
+        Key::new(Self::partition(organization, hash), "attestation")
+    }
+
+    /// The hash key of the by-workflow index.
+    pub fn workflow_hash(organization: &str, workflow: &Workflow) -> String {
+        format!(
+            "{organization}/attestations/{}/{}",
+            workflow.project, workflow.name
+        )
     }
 }
 
@@ -77,16 +66,100 @@ impl Row for Attestation {
     }
 
     fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
-        let workflow = Delivery::workflow_hash(&self.organization, &self.workflow, "attestations");
-        let mut indexes = vec![(Index::ByWorkflow, workflow, self.created_at)];
-        if let Some(wake_at) = self.wake_at {
-            indexes.push((Index::Due, shard(&self.hash.hex()), wake_at));
-        }
-        indexes
+        let workflow = Self::workflow_hash(&self.organization, &self.workflow);
+        vec![(Index::ByWorkflow, workflow, self.created_at)]
     }
 
     fn kept_since(&self) -> Option<Timestamp> {
-        self.wake_at.is_none().then_some(self.created_at)
+        Some(self.planned_at)
+    }
+}
+
+/// How far a plan is. Nothing of it is sent before it is `Accepted`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Its deliveries are being written.
+    Accepting,
+    /// The outbox mark: not all of its messages are known to be sent.
+    Accepted,
+    /// Its deliveries are under way.
+    Sent,
+    /// Every one of its deliveries was found, and is final.
+    Closed,
+}
+
+/// Why there is a further plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Why {
+    Accepted,
+    Redelivered,
+    Backfilled,
+    Tested,
+}
+
+/// Whom an attestation is fanned out to: once when it was accepted, and again for each redelivery or backfill.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    pub organization: String,
+    /// The attestation's hash.
+    pub attestation: Digest,
+    /// 0 for the plan of the acceptance.
+    pub generation: u32,
+    pub why: Why,
+    /// The job that made it.
+    #[serde(default)]
+    pub job: Option<String>,
+    /// The digest of the bytes to deliver.
+    pub received: Digest,
+    pub workflow: Workflow,
+    pub stage: Stage,
+    pub planned: Vec<Planned>,
+    /// How often its deliveries were looked at without all being final.
+    pub looks: u32,
+    pub created_at: Timestamp,
+    #[serde(default)]
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    pub const PREFIX: &str = "plan/";
+
+    pub fn at(organization: &str, attestation: &Digest, generation: u32) -> Key {
+        let partition = Attestation::partition(organization, attestation);
+        Key::new(partition, format!("{}{generation:06}", Self::PREFIX))
+    }
+
+    /// The ids of its deliveries, in the plan's order.
+    pub fn deliveries(&self) -> impl Iterator<Item = (String, &Planned)> {
+        self.planned.iter().map(|planned| {
+            let attachment = &planned.attachment;
+            let id = Delivery::id(
+                &self.organization,
+                &self.attestation,
+                attachment,
+                self.generation,
+            );
+            (id, planned)
+        })
+    }
+}
+
+impl Row for Plan {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.attestation, self.generation)
+    }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        let due = self
+            .wake_at
+            .map(|wake_at| (Index::Due, shard(&self.attestation.hex()), wake_at));
+        due.into_iter().collect()
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        (self.stage == Stage::Closed).then_some(self.created_at)
     }
 }
 
@@ -161,6 +234,17 @@ pub struct Delivery {
     /// The attempt that is next, or running; the last one when final.
     pub attempt: u32,
     pub due_at: Timestamp,
+    /// No attempt begins later: the clock of the 7 days. It stands still while the delivery is held.
+    pub give_up_at: Timestamp,
+    /// Since when it is held because its registration is paused.
+    #[serde(default)]
+    pub held_at: Option<Timestamp>,
+    /// It has a place in the queue of a paced destination.
+    #[serde(default)]
+    pub booked: bool,
+    /// How often it was put off without an attempt since the last one.
+    #[serde(default)]
+    pub put_off: u32,
     /// When the reconciler must look at it, if nothing else has happened. None when final.
     #[serde(default)]
     pub wake_at: Option<Timestamp>,
@@ -203,12 +287,18 @@ impl Delivery {
         Key::new(Self::partition(organization, id), "delivery")
     }
 
-    /// The hash key of the by-workflow index, for deliveries or for attestations.
-    pub fn workflow_hash(organization: &str, workflow: &Workflow, what: &str) -> String {
+    /// The hash key of the by-workflow index.
+    pub fn workflow_hash(organization: &str, workflow: &Workflow) -> String {
         format!(
-            "{organization}/{what}/{}/{}",
+            "{organization}/deliveries/{}/{}",
             workflow.project, workflow.name
         )
+    }
+
+    /// The hash key of the due index for what a paused registration holds: out of the shards that are walked
+    /// every minute, and together, so that a drain finds all of it.
+    pub fn held_hash(organization: &str, registration: &str) -> String {
+        format!("held/{organization}/{registration}")
     }
 
     pub fn registration_hash(organization: &str, registration: &str) -> String {
@@ -223,7 +313,7 @@ impl Row for Delivery {
 
     fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
         let registration = Self::registration_hash(&self.organization, &self.registration);
-        let workflow = Self::workflow_hash(&self.organization, &self.workflow, "deliveries");
+        let workflow = Self::workflow_hash(&self.organization, &self.workflow);
         let mut indexes = vec![
             (Index::ByRegistration, registration, self.created_at),
             (Index::ByWorkflow, workflow, self.created_at),
@@ -232,7 +322,11 @@ impl Row for Delivery {
             indexes.push((Index::Failed, self.organization.clone(), self.created_at));
         }
         if let Some(wake_at) = self.wake_at {
-            indexes.push((Index::Due, shard(&self.id), wake_at));
+            let hash = match self.held_at {
+                Some(_) => Self::held_hash(&self.organization, &self.registration),
+                None => shard(&self.id),
+            };
+            indexes.push((Index::Due, hash, wake_at));
         }
         indexes
     }

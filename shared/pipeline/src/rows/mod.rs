@@ -7,6 +7,7 @@
 
 mod configuration;
 mod ledger;
+mod operations;
 mod organization;
 
 use serde::Serialize;
@@ -16,10 +17,12 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::platform::{Etag, Expect, Index, Item, Key, Platform, Unreachable, Write};
 
-pub use configuration::{Attachment, Link, Name, Registration, Selector};
+pub use configuration::{Attachment, Link, Name, Pause, Registration, Selector};
 pub use ledger::{
-    Acceptance, Attempt, Attestation, Delivery, Ending, Lease, Parked, Planned, Received, State,
+    Attempt, Attestation, Delivery, Ending, Lease, Parked, Plan, Planned, Received, Stage, State,
+    Why,
 };
+pub use operations::{Entry, Filter, Gate, Job, Place, Seen, Stand, Work};
 pub use organization::{Organization, Role, Token};
 
 /// Something with a place in the table.

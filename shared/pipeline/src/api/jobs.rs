@@ -1,0 +1,251 @@
+//! Work that takes longer than a request, and the record of what operators did.
+
+use integrations::Workflow;
+use serde::{Deserialize, Serialize};
+
+use super::{Caller, Page, Problem, Request, Response};
+use crate::clock::Timestamp;
+use crate::platform::Platform;
+use crate::rows::{self, Filter, Stand, State, Work};
+use crate::{attach, jobs, operations, register, schedule};
+
+/// Deliveries a second of a job, at most.
+pub const FASTEST: u32 = 50;
+
+/// What `POST /v1/redeliveries` takes: which deliveries are delivered again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redeliveries {
+    /// A registration's name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<String>,
+    /// A name with `project`, or `project/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// A final state; `failed` when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Made at this time or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Made at this time or earlier; now when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// 1 to 50; 10 when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u32>,
+    /// Only counts.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A job and how far it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    pub id: String,
+    #[serde(flatten)]
+    pub work: Work,
+    pub dry_run: bool,
+    pub per_second: u32,
+    pub state: Stand,
+    /// How many were looked at.
+    pub seen: u64,
+    /// How many matched and were worked on; of an audit, how many attestations are as they should be.
+    pub done: u64,
+    /// How many matched and needed nothing; of an audit, how many attestations are not as they should be.
+    pub skipped: u64,
+    /// What an audit found, the first hundred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub violations: Vec<String>,
+    pub reason: Option<String>,
+    pub created_by: String,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl From<rows::Job> for Job {
+    fn from(row: rows::Job) -> Self {
+        Self {
+            id: row.id,
+            work: row.work,
+            dry_run: row.dry_run,
+            per_second: row.per_second,
+            state: row.stand,
+            seen: row.seen,
+            done: row.done,
+            skipped: row.skipped,
+            violations: row.violations,
+            reason: row.reason,
+            created_by: row.created_by,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// Something that an operator did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Entry {
+    pub id: String,
+    pub action: String,
+    pub subject: String,
+    pub detail: String,
+    pub by: String,
+    pub created_at: Timestamp,
+}
+
+impl From<rows::Entry> for Entry {
+    fn from(row: rows::Entry) -> Self {
+        Self {
+            id: row.id,
+            action: row.action,
+            subject: row.subject,
+            detail: row.detail,
+            by: row.by,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// A rate as it was asked for.
+pub(super) fn per_second(asked: Option<u32>) -> Result<u32, Problem> {
+    match asked {
+        None => Ok(schedule::DRAIN_PER_SECOND),
+        Some(rate @ 1..=FASTEST) => Ok(rate),
+        Some(_) => {
+            let detail = format!("must be a number from 1 to {FASTEST}");
+            Err(Problem::field("per_second", detail))
+        }
+    }
+}
+
+/// Keeps a new job, and what it is for in the audit log; the reconciler works on it within a minute.
+pub(super) async fn begin(
+    platform: &impl Platform,
+    caller: &Caller,
+    job: rows::Job,
+    action: &str,
+    subject: &str,
+) -> Result<Response, Problem> {
+    platform.write(vec![jobs::put(platform, &job)]).await?;
+    if !job.dry_run {
+        let detail = format!("job {}", job.id);
+        let organization = &caller.organization;
+        operations::record(
+            platform,
+            organization,
+            &caller.name,
+            action,
+            subject,
+            detail,
+        )
+        .await?;
+    }
+    Ok(Response::json(202, &Job::from(job)))
+}
+
+pub async fn function<P: Platform>(
+    platform: &P,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let organization = &caller.organization;
+    let id = request.parameter("job");
+    let missing = || Problem::not_found(format!("there is no job {id:?}"));
+    match request.route.as_str() {
+        "POST /v1/redeliveries" => redeliver(platform, caller, request).await,
+        "POST /v1/audits" => {
+            let job = jobs::new(platform, organization, Work::Audit, 1, &caller.name);
+            begin(platform, caller, job, "audit", "everything").await
+        }
+        "GET /v1/jobs" => {
+            let limit = request.limit()?;
+            let after = request.query("cursor");
+            let mut rows = jobs::list(platform, organization).await?;
+            rows.retain(|job| after.is_none_or(|after| job.id.as_str() < after));
+            let next = (rows.len() > limit).then(|| rows[limit - 1].id.clone());
+            rows.truncate(limit);
+            let items = rows.into_iter().map(Job::from).collect();
+            Ok(Response::json(200, &Page::<Job> { items, next }))
+        }
+        "GET /v1/jobs/{job}" => {
+            let stored = jobs::find(platform, organization, id).await?;
+            let stored = stored.ok_or_else(missing)?;
+            Ok(Response::json(200, &Job::from(stored.row)))
+        }
+        "POST /v1/jobs/{job}/cancel" => {
+            let job = jobs::cancel(platform, organization, id).await?;
+            let job = job.ok_or_else(missing)?;
+            let by = &caller.name;
+            operations::record(platform, organization, by, "job.cancel", id, String::new()).await?;
+            Ok(Response::json(200, &Job::from(job)))
+        }
+        "GET /v1/audit-log" => {
+            let day = match request.query("day") {
+                None => platform.now(),
+                Some(day) => format!("{day}T00:00:00Z")
+                    .parse()
+                    .map_err(|_| Problem::field("day", "must be a day of UTC, as 2026-01-31"))?,
+            };
+            let entries = operations::entries(platform, organization, day).await?;
+            let items = entries.into_iter().map(Entry::from).collect();
+            Ok(Response::json(200, &Page::<Entry> { items, next: None }))
+        }
+        other => Err(Problem::not_found(format!("no route {other}"))),
+    }
+}
+
+async fn redeliver(
+    platform: &impl Platform,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let organization = &caller.organization;
+    let asked: Redeliveries = request.json()?;
+    let state = asked.state.unwrap_or(State::Failed);
+    if !state.is_final() {
+        let detail = "must be failed, cancelled, skipped or delivered: others are under way";
+        return Err(Problem::field("state", detail));
+    }
+    let registration = match &asked.registration {
+        Some(named) => Some(register::find(platform, organization, named).await?.row.id),
+        None => None,
+    };
+    let workflow = match &asked.workflow {
+        Some(workflow) => Some(named(workflow, asked.project.as_deref())?),
+        None => None,
+    };
+    let until = asked.until.unwrap_or_else(|| platform.now());
+    let filter = Filter {
+        registration,
+        workflow,
+        state,
+        since: asked.since,
+        until,
+    };
+    let subject = serde_json::to_string(&filter).expect("text keys and values");
+    let rate = per_second(asked.per_second)?;
+    let work = Work::Redeliver { filter };
+    let mut job = jobs::new(platform, organization, work, rate, &caller.name);
+    job.dry_run = asked.dry_run;
+    begin(platform, caller, job, "delivery.redeliver-all", &subject).await
+}
+
+/// One workflow by its name.
+pub(super) fn named(workflow: &str, project: Option<&str>) -> Result<Workflow, Problem> {
+    let selector =
+        attach::selector(workflow, project).map_err(|fault| Problem::faults(vec![fault]))?;
+    let detail = "must be project/name here, or a name with `project`";
+    let (project, name) = selector
+        .0
+        .split_once('/')
+        .filter(|(_, name)| *name != "*")
+        .ok_or_else(|| Problem::field("workflow", detail))?;
+    Ok(Workflow {
+        id: String::new(),
+        project: project.to_owned(),
+        name: name.to_owned(),
+    })
+}

@@ -1,0 +1,94 @@
+//! Shows what would be sent: the bytes that a delivery would send, by the code that would send them.
+
+use std::collections::BTreeMap;
+
+use attestation::{Digest, Material};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture as LocalFuture;
+use integrations::{Error, Host, Integration, Preview};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::desk::{Sent, Subject, content, load};
+use crate::platform::{Platform, Unreachable};
+use crate::rows::{self, Attachment, Attestation, Delivery};
+use crate::secrets::Secrets;
+
+/// What a delivery function answers when it is asked for a preview.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Previewed {
+    /// The requests, in their order.
+    Requests(Vec<Preview>),
+    /// It would be skipped.
+    Nothing(String),
+    /// It could not be delivered; the text says why.
+    Refused(String),
+}
+
+/// What would be sent of an attestation to an attachment. Materials that are not there yet are left out.
+pub async fn preview<I: Integration>(
+    platform: &impl Platform,
+    secrets: &Secrets,
+    organization: &str,
+    attachment: &str,
+    hash: &Digest,
+) -> Result<Previewed, Unreachable> {
+    let refused = |text: &str| Ok(Previewed::Refused(text.to_owned()));
+    let key = Attestation::at(organization, hash);
+    let Some(attestation) = rows::load::<Attestation>(platform, &key).await? else {
+        return refused("there is no such attestation");
+    };
+    let key = Attachment::at(organization, attachment);
+    let Some(row) = rows::load::<Attachment>(platform, &key).await? else {
+        return refused("there is no such attachment");
+    };
+    let subject = Subject {
+        organization,
+        registration: &row.row.registration,
+        attachment,
+        received: attestation.row.received,
+    };
+    let prepared = match load::<I>(platform, secrets, false, subject).await {
+        Ok(loaded) => loaded.prepared,
+        Err(Sent::Gone(reason)) => return refused(reason),
+        Err(Sent::Unreachable(unreachable)) => return Err(unreachable),
+        Err(Sent::Answered(Err(error))) => return refused(&error.text),
+        Err(_) => return refused("it cannot be delivered just now"),
+    };
+    if let Some(reason) = prepared.nothing() {
+        return Ok(Previewed::Nothing(reason));
+    }
+    let id = Delivery::id(organization, hash, attachment, 0);
+    let progress = BTreeMap::new();
+    let delivery = prepared.delivery(&id, &attestation.row.workflow, &progress);
+    let reader = Reader {
+        platform,
+        organization,
+    };
+    Ok(match I::preview(&reader, &delivery).await {
+        Ok(requests) if requests.is_empty() => Previewed::Nothing("nothing is sent".to_owned()),
+        Ok(requests) => Previewed::Requests(requests),
+        Err(error) => Previewed::Refused(format!("failed to {}", error.text)),
+    })
+}
+
+/// Reads, and keeps nothing.
+struct Reader<'a, P> {
+    platform: &'a P,
+    organization: &'a str,
+}
+
+impl<P: Platform> Host for Reader<'_, P> {
+    fn content<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<Bytes, Error>> {
+        Box::pin(content(self.platform, self.organization, material))
+    }
+
+    fn record<'a>(&'a self, _: &'a str, _: Value) -> LocalFuture<'a, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn unix_secs(&self) -> u64 {
+        self.platform.now().secs()
+    }
+}

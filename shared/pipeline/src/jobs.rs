@@ -1,0 +1,451 @@
+//! Work that takes longer than a request: redelivery of all that match, backfill, drains, the audit.
+//!
+//! A job is a row, worked off by the reconciler page by page. Whatever a page does can be done twice without harm,
+//! so a page that was cut off is simply done again.
+
+use std::time::Duration;
+
+use attestation::Digest;
+use tracing::{info, warn};
+
+use crate::clock::Timestamp;
+use crate::deliveries::{self, Cursor, Of};
+use crate::platform::{Expect, Index, Platform, Range, Unreachable, Write, WriteError};
+use crate::rows::{
+    self, Attachment, Attestation, Delivery, Filter, Job, Place, Plan, Planned, Seen, Stand,
+    Stored, Why, Work,
+};
+use crate::{audit, operations, pauses, plans};
+
+/// Attestations or deliveries that one page looks at.
+const PAGE: usize = 100;
+
+/// Pages in one run of the reconciler.
+const PAGES: usize = 20;
+
+/// What an audit names at most.
+const VIOLATIONS: usize = 100;
+
+/// How long a drain looks for what an index that lags has not shown yet.
+const LAG: Duration = Duration::from_mins(3);
+
+/// A job as it begins.
+pub fn new(
+    platform: &impl Platform,
+    organization: &str,
+    work: Work,
+    per_second: u32,
+    by: &str,
+) -> Job {
+    let now = platform.now();
+    Job {
+        organization: organization.to_owned(),
+        id: id(platform, now),
+        work,
+        dry_run: false,
+        per_second: per_second.max(1),
+        stand: Stand::Running,
+        place: None,
+        seen: 0,
+        done: 0,
+        skipped: 0,
+        violations: Vec::new(),
+        reason: None,
+        created_by: by.to_owned(),
+        created_at: now,
+        updated_at: now,
+        wake_at: Some(now),
+    }
+}
+
+/// An id whose order is that of time: UUID version 7.
+pub(crate) fn id(platform: &impl Platform, now: Timestamp) -> String {
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&platform.random().to_be_bytes());
+    random[8..].copy_from_slice(&platform.random().to_be_bytes()[..2]);
+    uuid::Builder::from_unix_timestamp_millis(now.millis(), &random)
+        .into_uuid()
+        .to_string()
+}
+
+pub(crate) fn put(platform: &impl Platform, job: &Job) -> Write {
+    rows::put(platform, job, Expect::Absent).0
+}
+
+pub async fn find(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+) -> Result<Option<Stored<Job>>, Unreachable> {
+    rows::load(platform, &Job::at(organization, id)).await
+}
+
+/// All jobs that are remembered, newest first.
+pub async fn list(platform: &impl Platform, organization: &str) -> Result<Vec<Job>, Unreachable> {
+    let jobs = rows::load_all::<Job>(platform, &Job::partition(organization), "job/").await?;
+    Ok(jobs.into_iter().rev().map(|stored| stored.row).collect())
+}
+
+/// Ends a job where it is; what it has done stays done. None when there is no such job.
+pub async fn cancel(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+) -> Result<Option<Job>, WriteError> {
+    let Some(mut stored) = find(platform, organization, id).await? else {
+        return Ok(None);
+    };
+    if stored.row.stand == Stand::Running {
+        end(&mut stored.row, Stand::Cancelled, platform.now());
+        platform.write(vec![stored.update(platform).0]).await?;
+    }
+    Ok(Some(stored.row))
+}
+
+fn end(job: &mut Job, stand: Stand, now: Timestamp) {
+    job.stand = stand;
+    job.wake_at = None;
+    job.updated_at = now;
+}
+
+/// Works on a job until `until` or until its rate says that it is enough for now.
+pub(crate) async fn work(
+    platform: &impl Platform,
+    mut stored: Stored<Job>,
+    until: Timestamp,
+) -> Result<(), Unreachable> {
+    // Sending so many in a second, a run has done enough for the minute until the next one.
+    let most = u64::from(stored.row.per_second) * 60;
+    let mut sent = 0;
+    for _ in 0..PAGES {
+        if stored.row.stand != Stand::Running || platform.now() >= until {
+            return Ok(());
+        }
+        let mut job = stored.row.clone();
+        let before = job.done;
+        let more = page(platform, &mut job, most - sent).await?;
+        let now = platform.now();
+        sent += job.done - before;
+        job.updated_at = now;
+        let is_enough = !matches!(job.work, Work::Audit) && !job.dry_run && sent >= most;
+        if job.stand == Stand::Running && !more {
+            end(&mut job, Stand::Done, now);
+            info!(job.id = job.id, job.done, job.skipped, "A job is done");
+        } else if let Work::Drain { .. } = job.work {
+            job.wake_at = job.wake_at.map(|_| now.plus(Duration::from_mins(1)));
+        } else {
+            job.wake_at = job.wake_at.map(|_| now);
+        }
+        stored.row = job;
+        let (write, etag) = stored.update(platform);
+        match platform.write(vec![write]).await {
+            Ok(()) => stored.etag = etag,
+            // Somebody else works on it, or cancelled it.
+            Err(WriteError::Conflict) => return Ok(()),
+            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+        }
+        if is_enough || matches!(stored.row.work, Work::Drain { .. }) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// One page. Whether there is more to do.
+async fn page(platform: &impl Platform, job: &mut Job, most: u64) -> Result<bool, Unreachable> {
+    match job.work.clone() {
+        Work::Redeliver { filter } => redeliver(platform, job, &filter, most).await,
+        Work::Backfill {
+            attachment,
+            since,
+            until,
+        } => backfill(platform, job, &attachment, since, until, most).await,
+        Work::Drain { registration } => drain(platform, job, &registration).await,
+        Work::Audit => law(platform, job).await,
+    }
+}
+
+async fn redeliver(
+    platform: &impl Platform,
+    job: &mut Job,
+    filter: &Filter,
+    most: u64,
+) -> Result<bool, Unreachable> {
+    let of = match (&filter.registration, &filter.workflow) {
+        (Some(id), _) => Of::Registration(id.clone()),
+        (None, Some(workflow)) => Of::Workflow(workflow.clone()),
+        (None, None) => Of::Organization,
+    };
+    let cursor = match &job.place {
+        Some(place) => Cursor {
+            created_at: place.created_at,
+            id: place.id.clone(),
+        },
+        // Behind everything of that moment.
+        None => Cursor {
+            created_at: filter.until.plus(Duration::from_millis(1)),
+            id: String::new(),
+        },
+    };
+    let organization = job.organization.clone();
+    let state = Some(filter.state);
+    let (page, next) =
+        deliveries::list(platform, &organization, of, state, Some(&cursor), PAGE).await?;
+    let mut left = if job.dry_run { u64::MAX } else { most };
+    for delivery in page {
+        if filter
+            .since
+            .is_some_and(|since| delivery.created_at < since)
+        {
+            return Ok(false);
+        }
+        let is_meant = filter.workflow.as_ref().is_none_or(|workflow| {
+            workflow.project == delivery.workflow.project && workflow.name == delivery.workflow.name
+        });
+        let place = Place {
+            workflow: 0,
+            created_at: delivery.created_at,
+            id: delivery.id.clone(),
+        };
+        if is_meant {
+            if left == 0 {
+                return Ok(true);
+            }
+            let made = job.dry_run || again(platform, job, &delivery).await?;
+            if made {
+                job.done += 1;
+                left -= 1;
+            } else {
+                job.skipped += 1;
+            }
+        }
+        job.seen += 1;
+        job.place = Some(place);
+    }
+    if let Some(next) = &next {
+        job.place = Some(Place {
+            workflow: 0,
+            created_at: next.created_at,
+            id: next.id.clone(),
+        });
+    }
+    Ok(next.is_some())
+}
+
+/// Delivers one again for a job, unless that job has done so.
+async fn again(
+    platform: &impl Platform,
+    job: &Job,
+    delivery: &Delivery,
+) -> Result<bool, Unreachable> {
+    match operations::redeliver(platform, delivery, Some(&job.id)).await {
+        Ok(made) => Ok(made.is_some()),
+        Err(operations::Error::Unreachable(unreachable)) => Err(unreachable),
+        Err(refused) => {
+            warn!(delivery.id = delivery.id, error = %refused, "Not delivered again");
+            Ok(false)
+        }
+    }
+}
+
+/// A page of an organization's attestations, those of one workflow after those of another, newest first; none
+/// when there are no more. Moves the job's place on.
+async fn attestations(
+    platform: &impl Platform,
+    job: &mut Job,
+    wanted: impl Fn(&Seen) -> bool,
+    until: Timestamp,
+) -> Result<Option<Vec<Stored<Attestation>>>, Unreachable> {
+    let partition = Seen::partition(&job.organization);
+    let seen = rows::load_all::<Seen>(platform, &partition, Seen::PREFIX).await?;
+    // Several ids may have one name; the index knows names.
+    let names: std::collections::BTreeSet<(String, String)> = seen
+        .into_iter()
+        .filter(|stored| wanted(&stored.row))
+        .map(|Stored { row, .. }| (row.workflow.project, row.workflow.name))
+        .collect();
+    let place = job.place.clone().unwrap_or(Place {
+        workflow: 0,
+        created_at: until,
+        id: String::new(),
+    });
+    let Some((project, name)) = names.into_iter().nth(place.workflow) else {
+        return Ok(None);
+    };
+    let workflow = integrations::Workflow {
+        id: String::new(),
+        project,
+        name,
+    };
+    let hash = Attestation::workflow_hash(&job.organization, &workflow);
+    let begins = place.id.is_empty();
+    let limit = PAGE + usize::from(!begins);
+    let keys = platform
+        .range(Range {
+            index: Index::ByWorkflow,
+            hash: &hash,
+            until: &place.created_at.to_string(),
+            newest_first: true,
+            limit,
+        })
+        .await?;
+    let is_last = keys.len() < limit;
+    let mut found = rows::load_many::<Attestation>(platform, &keys).await?;
+    found.sort_by_key(|stored| std::cmp::Reverse(order(&stored.row)));
+    if !begins {
+        // Entries of one moment are not in the index's order: what the page before ended with comes first again.
+        found.retain(|stored| order(&stored.row) < (place.created_at, place.id.clone()));
+    }
+    job.place = Some(match found.last() {
+        Some(last) if !is_last => Place {
+            workflow: place.workflow,
+            created_at: last.row.created_at,
+            id: last.row.hash.hex(),
+        },
+        _ => Place {
+            workflow: place.workflow + 1,
+            created_at: until,
+            id: String::new(),
+        },
+    });
+    Ok(Some(found))
+}
+
+fn order(attestation: &Attestation) -> (Timestamp, String) {
+    (attestation.created_at, attestation.hash.hex())
+}
+
+async fn backfill(
+    platform: &impl Platform,
+    job: &mut Job,
+    attachment: &str,
+    since: Option<Timestamp>,
+    until: Timestamp,
+    most: u64,
+) -> Result<bool, Unreachable> {
+    let organization = job.organization.clone();
+    let key = Attachment::at(&organization, attachment);
+    let stored = rows::load::<Attachment>(platform, &key).await?;
+    let Some(attachment) = stored
+        .map(|stored| stored.row)
+        .filter(|attachment| attachment.deleted_at.is_none())
+    else {
+        job.reason = Some("its attachment was deleted".to_owned());
+        end(job, Stand::Failed, platform.now());
+        return Ok(false);
+    };
+    let before = job.place.clone();
+    let mut done = before.clone();
+    let selector = attachment.workflow.clone();
+    let wanted = |seen: &Seen| {
+        selector.is_for(&seen.workflow) && seen.workflow.project != operations::TEST_PROJECT
+    };
+    let Some(page) = attestations(platform, job, wanted, until).await? else {
+        return Ok(false);
+    };
+    let planned = Planned {
+        attachment: attachment.id.clone(),
+        registration: attachment.registration.clone(),
+        integration: attachment.integration.clone(),
+    };
+    let mut left = if job.dry_run { u64::MAX } else { most };
+    for stored in page {
+        let row = &stored.row;
+        if since.is_some_and(|since| row.created_at < since) {
+            // Those that follow in this workflow are older still.
+            let workflow = before.as_ref().map_or(0, |place| place.workflow) + 1;
+            job.place = Some(Place {
+                workflow,
+                created_at: until,
+                id: String::new(),
+            });
+            return Ok(true);
+        }
+        if left == 0 {
+            job.place = done;
+            return Ok(true);
+        }
+        job.seen += 1;
+        done = Some(Place {
+            workflow: before.as_ref().map_or(0, |place| place.workflow),
+            created_at: row.created_at,
+            id: row.hash.hex(),
+        });
+        if !selector.is_for(&row.workflow) {
+            continue;
+        }
+        let has = |plan: &Plan| {
+            plan.planned
+                .iter()
+                .any(|one| one.attachment == planned.attachment)
+        };
+        let made = if job.dry_run {
+            !plans::of(platform, row)
+                .await?
+                .iter()
+                .any(|plan| has(&plan.row))
+        } else {
+            operations::keep(platform, row).await?;
+            let (why, id) = (Why::Backfilled, Some(job.id.as_str()));
+            plans::add(platform, stored, why, id, vec![planned.clone()], has)
+                .await?
+                .is_some()
+        };
+        if made {
+            job.done += 1;
+            left -= 1;
+        } else {
+            job.skipped += 1;
+        }
+    }
+    Ok(true)
+}
+
+async fn drain(
+    platform: &impl Platform,
+    job: &mut Job,
+    registration: &str,
+) -> Result<bool, Unreachable> {
+    let key = rows::Registration::at(&job.organization, registration);
+    let row = rows::load::<rows::Registration>(platform, &key).await?;
+    if row.is_some_and(|stored| stored.row.paused.is_some()) {
+        job.reason = Some("its registration was paused again".to_owned());
+        end(job, Stand::Cancelled, platform.now());
+        return Ok(false);
+    }
+    let count = pauses::drain(platform, &job.organization, registration, job.per_second).await?;
+    let now = platform.now();
+    let count = u64::try_from(count).unwrap_or_default();
+    job.seen += count;
+    job.done += count;
+    if count > 0 {
+        job.place = Some(Place {
+            workflow: 0,
+            created_at: now,
+            id: String::new(),
+        });
+    }
+    // Nothing was there for a while: nothing will come any more.
+    let last = job
+        .place
+        .as_ref()
+        .map_or(job.created_at, |place| place.created_at);
+    Ok(count > 0 || now.since(last) < LAG)
+}
+
+async fn law(platform: &impl Platform, job: &mut Job) -> Result<bool, Unreachable> {
+    let until = job.created_at;
+    let Some(page) = attestations(platform, job, |_| true, until).await? else {
+        return Ok(false);
+    };
+    for Stored { row, .. } in page {
+        let hash: &Digest = &row.hash;
+        let found = audit::attestation(platform, &row.organization, hash).await?;
+        job.seen += 1;
+        job.done += u64::from(found.is_empty());
+        let room = VIOLATIONS.saturating_sub(job.violations.len());
+        job.skipped += u64::from(!found.is_empty());
+        job.violations.extend(found.into_iter().take(room));
+    }
+    Ok(true)
+}

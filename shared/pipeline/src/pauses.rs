@@ -1,0 +1,187 @@
+//! Pauses a registration and resumes it: nothing is sent through it meanwhile, nothing is lost, and the clock
+//! of what it holds stands still.
+
+use std::time::Duration;
+
+use tracing::{error, info};
+
+use crate::deliver::settle;
+use crate::intake::{CONFLICTS, reload};
+use crate::jobs;
+use crate::ledger;
+use crate::platform::{Index, Platform, Range, Unreachable, WriteError};
+use crate::register::{self, Error};
+use crate::rows::{self, Delivery, Job, Pause, Registration, Stored, Work};
+use crate::schedule;
+
+/// Held deliveries that are looked at in one go.
+const PAGE: usize = 100;
+
+/// Pauses a registration. One that is paused already stays as it is.
+pub async fn pause(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+    reason: &str,
+    by: Option<&str>,
+) -> Result<Registration, Error> {
+    let mut stored = register::find(platform, organization, name_or_id).await?;
+    for _ in 0..CONFLICTS {
+        if stored.row.paused.is_some() {
+            return Ok(stored.row);
+        }
+        let now = platform.now();
+        stored.row.paused = Some(Pause {
+            since: now,
+            reason: reason.to_owned(),
+            by: by.map(str::to_owned),
+        });
+        stored.row.wake_at = Some(now.plus(schedule::PAUSE_LONGEST));
+        match platform.write(vec![stored.update(platform).0]).await {
+            Ok(()) => return Ok(stored.row),
+            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
+            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
+        }
+    }
+    Err(Error::Conflict)
+}
+
+/// Pauses a registration because nothing gets through it. The operator is told by the log and its alarm.
+pub(crate) async fn fail(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+    reason: String,
+) -> Result<(), Unreachable> {
+    match pause(platform, organization, registration, &reason, None).await {
+        Ok(row) if row.paused.as_ref().is_some_and(|pause| pause.by.is_none()) => {
+            error!(
+                registration.id = row.id,
+                registration.name = row.name,
+                reason,
+                "Paused"
+            );
+            Ok(())
+        }
+        // Somebody paused, changed or deleted it meanwhile.
+        Ok(_) | Err(Error::NotFound(_) | Error::Conflict) => Ok(()),
+        Err(Error::Unreachable(unreachable)) => Err(unreachable),
+        Err(other) => Err(Unreachable {
+            what: "table",
+            why: other.to_string(),
+        }),
+    }
+}
+
+/// Resumes a registration and drains what it held, so many in a second. None when it was not paused.
+pub async fn resume(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+    per_second: u32,
+    by: &str,
+) -> Result<(Registration, Option<Job>), Error> {
+    let mut stored = register::find(platform, organization, name_or_id).await?;
+    if stored.row.paused.is_none() {
+        return Ok((stored.row, None));
+    }
+    stored.row.paused = None;
+    stored.row.wake_at = None;
+    let work = Work::Drain {
+        registration: stored.row.id.clone(),
+    };
+    let job = jobs::new(platform, organization, work, per_second, by);
+    let mut writes = vec![stored.update(platform).0, jobs::put(platform, &job)];
+    // A new beginning: it must not be paused again for what was before.
+    let gate = rows::Gate::at(organization, &stored.row.id);
+    if let Some(gate) = rows::load::<rows::Gate>(platform, &gate).await? {
+        writes.push(gate.delete());
+    }
+    platform.write(writes).await?;
+    Ok((stored.row, Some(job)))
+}
+
+/// The deliveries that a registration holds, those first that were held first; `until` is when they would be given
+/// up on.
+async fn held(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+    until: crate::Timestamp,
+    limit: usize,
+) -> Result<Vec<Stored<Delivery>>, Unreachable> {
+    let hash = Delivery::held_hash(organization, registration);
+    let keys = platform
+        .range(Range {
+            index: Index::Due,
+            hash: &hash,
+            until: &until.to_string(),
+            newest_first: false,
+            limit,
+        })
+        .await?;
+    let mut held = rows::load_many::<Delivery>(platform, &keys).await?;
+    held.sort_by_key(|stored| stored.row.held_at);
+    Ok(held)
+}
+
+/// Lets a page of held deliveries go, spread over a minute. Answers with how many were there.
+pub(crate) async fn drain(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+    per_second: u32,
+) -> Result<usize, Unreachable> {
+    let ever = platform.now().plus(schedule::PAUSE_LONGEST * 2);
+    let limit = usize::try_from(per_second.max(1))
+        .unwrap_or(1)
+        .saturating_mul(60)
+        .min(3_000);
+    let held = held(platform, organization, registration, ever, limit).await?;
+    let count = held.len();
+    for (index, mut stored) in held.into_iter().enumerate() {
+        let millis =
+            u64::try_from(index).unwrap_or_default() * 1_000 / u64::from(per_second.max(1));
+        let now = platform.now();
+        if let Some(settled) = ledger::release(&mut stored.row, Duration::from_millis(millis), now)
+        {
+            settle(platform, &stored, settled).await?;
+        }
+    }
+    info!(
+        registration.id = registration,
+        count, "Let go what was held"
+    );
+    Ok(count)
+}
+
+/// Gives up on what a paused registration has held for too long, and says when to look again. None when it is
+/// not paused any more.
+pub(crate) async fn look(
+    platform: &impl Platform,
+    mut stored: Stored<Registration>,
+) -> Result<(), Unreachable> {
+    let Registration {
+        organization, id, ..
+    } = stored.row.clone();
+    let now = platform.now();
+    let held = held(platform, &organization, &id, now, PAGE).await?;
+    let is_more = held.len() == PAGE;
+    for mut stored in held {
+        if let Some(settled) = ledger::held_too_long(&mut stored.row, now) {
+            settle(platform, &stored, settled).await?;
+        }
+    }
+    stored.row.wake_at = stored.row.paused.as_ref().map(|_| {
+        // As long as it stays paused, more comes of age every day.
+        now.plus(if is_more {
+            Duration::from_secs(30)
+        } else {
+            Duration::from_hours(1)
+        })
+    });
+    match platform.write(vec![stored.update(platform).0]).await {
+        Ok(()) | Err(WriteError::Conflict) => Ok(()),
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+    }
+}

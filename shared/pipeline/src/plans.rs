@@ -1,0 +1,312 @@
+//! A plan's way: written with all its deliveries, accepted, sent, and closed once every one of them is final.
+//!
+//! Whatever cuts it off, its row says how far it came and when to look at it, and [`go_on`] takes it from there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tracing::error;
+
+use crate::clock::Timestamp;
+use crate::intake::{CONFLICTS, reload};
+use crate::ledger::{self, Message};
+use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
+use crate::rows::{self, Attestation, Delivery, Plan, Planned, Stage, State, Stored, Why};
+use crate::{audit, schedule};
+
+/// Messages to a queue in one call.
+const BATCH: usize = 10;
+
+/// A plan as it begins.
+pub fn new(
+    attestation: &Attestation,
+    generation: u32,
+    why: Why,
+    job: Option<String>,
+    planned: Vec<Planned>,
+    now: Timestamp,
+) -> Plan {
+    Plan {
+        organization: attestation.organization.clone(),
+        attestation: attestation.hash,
+        generation,
+        why,
+        job,
+        received: attestation.received,
+        workflow: attestation.workflow.clone(),
+        stage: Stage::Accepting,
+        planned,
+        looks: 0,
+        created_at: now,
+        wake_at: Some(now.plus(schedule::UNFINISHED)),
+    }
+}
+
+/// Writes a new plan in one transaction with what stands `beside` it, and with its deliveries where they fit in.
+pub(crate) async fn write(
+    platform: &impl Platform,
+    mut plan: Plan,
+    beside: Vec<Write>,
+) -> Result<Stored<Plan>, WriteError> {
+    let fits = plan.planned.len() <= schedule::DELIVERIES_PER_TRANSACTION;
+    if plan.planned.is_empty() {
+        plan.stage = Stage::Closed;
+        plan.wake_at = None;
+    } else if fits {
+        plan.stage = Stage::Accepted;
+    }
+    let mut writes = beside;
+    let (row, etag) = rows::put(platform, &plan, Expect::Absent);
+    writes.push(row);
+    if fits {
+        let now = plan.created_at;
+        writes.extend(deliveries(platform, plan.deliveries(), &plan, now));
+    }
+    platform.write(writes).await?;
+    Ok(Stored { row: plan, etag })
+}
+
+fn deliveries<'a>(
+    platform: &impl Platform,
+    wanted: impl Iterator<Item = (String, &'a Planned)>,
+    plan: &Plan,
+    now: Timestamp,
+) -> Vec<Write> {
+    wanted
+        .map(|(id, planned)| {
+            let delivery = ledger::begin(plan, planned, id, now);
+            rows::put(platform, &delivery, Expect::Absent).0
+        })
+        .collect()
+}
+
+/// Makes sure that every delivery of the plan is written, from the plan and not from today's attachments, and
+/// that the plan says so.
+pub(crate) async fn written(
+    platform: &impl Platform,
+    mut stored: Stored<Plan>,
+) -> Result<Stored<Plan>, Unreachable> {
+    for _ in 0..CONFLICTS {
+        if stored.row.stage != Stage::Accepting {
+            return Ok(stored);
+        }
+        let now = platform.now();
+        let planned: Vec<(String, &Planned)> = stored.row.deliveries().collect();
+        for chunk in planned.chunks(schedule::DELIVERIES_PER_TRANSACTION) {
+            let writes = deliveries(platform, chunk.iter().cloned(), &stored.row, now);
+            match platform.write(writes).await {
+                Ok(()) => {}
+                Err(WriteError::Conflict) => rest(platform, &stored.row, chunk, now).await?,
+                Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+            }
+        }
+        stored.row.stage = Stage::Accepted;
+        let (write, etag) = stored.update(platform);
+        match platform.write(vec![write]).await {
+            Ok(()) => {
+                let row = stored.row;
+                return Ok(Stored { row, etag });
+            }
+            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
+            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+        }
+    }
+    Err(Unreachable {
+        what: "table",
+        why: "the plan's row would not hold still".into(),
+    })
+}
+
+/// Writes what is missing of a chunk, one by one: somebody else is writing it too.
+async fn rest(
+    platform: &impl Platform,
+    plan: &Plan,
+    chunk: &[(String, &Planned)],
+    now: Timestamp,
+) -> Result<(), Unreachable> {
+    for write in deliveries(platform, chunk.iter().cloned(), plan, now) {
+        match platform.write(vec![write]).await {
+            Ok(()) | Err(WriteError::Conflict) => {}
+            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+        }
+    }
+    Ok(())
+}
+
+/// Sends a message for every delivery and then takes the outbox mark away. With `look`, only for those
+/// that nobody has claimed yet.
+pub(crate) async fn send(
+    platform: &impl Platform,
+    mut stored: Stored<Plan>,
+    look: bool,
+) -> Result<(), Unreachable> {
+    if stored.row.stage != Stage::Accepted {
+        return Ok(());
+    }
+    let unclaimed = match look {
+        true => Some(unclaimed(platform, &stored.row).await?),
+        false => None,
+    };
+    let plan = &stored.row;
+    let mut queues: BTreeMap<&str, Vec<crate::platform::Message>> = BTreeMap::new();
+    for (id, planned) in plan.deliveries() {
+        if unclaimed
+            .as_ref()
+            .is_some_and(|unclaimed| !unclaimed.contains(&id))
+        {
+            continue;
+        }
+        let message = Message {
+            v: Message::VERSION,
+            organization: plan.organization.clone(),
+            delivery: id,
+            attempt: 1,
+        };
+        let queue = queues.entry(&planned.integration).or_default();
+        queue.push(message.send_after(Duration::ZERO));
+    }
+    let batches = queues
+        .iter()
+        .flat_map(|(queue, messages)| messages.chunks(BATCH).map(move |batch| (*queue, batch)));
+    let answers = join_all(batches.map(|(queue, batch)| platform.send(queue, batch))).await;
+    for answer in answers {
+        for entry in answer? {
+            entry.map_err(|why| Unreachable { what: "queue", why })?;
+        }
+    }
+    for _ in 0..CONFLICTS {
+        if stored.row.stage != Stage::Accepted {
+            return Ok(());
+        }
+        stored.row.stage = Stage::Sent;
+        stored.row.wake_at = Some(platform.now().plus(schedule::close_after(0)));
+        match platform.write(vec![stored.update(platform).0]).await {
+            Ok(()) => return Ok(()),
+            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
+            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+        }
+    }
+    Ok(())
+}
+
+async fn unclaimed(platform: &impl Platform, plan: &Plan) -> Result<HashSet<String>, Unreachable> {
+    let deliveries = load(platform, plan).await?.into_iter();
+    let unclaimed =
+        deliveries.filter(|delivery| delivery.state == State::Pending && delivery.attempt == 1);
+    Ok(unclaimed.map(|delivery| delivery.id).collect())
+}
+
+/// The deliveries of a plan that are there.
+pub(crate) async fn load(
+    platform: &impl Platform,
+    plan: &Plan,
+) -> Result<Vec<Delivery>, Unreachable> {
+    let keys: Vec<_> = plan
+        .deliveries()
+        .map(|(id, _)| Delivery::at(&plan.organization, &id))
+        .collect();
+    let deliveries = rows::load_many::<Delivery>(platform, &keys).await?;
+    Ok(deliveries.into_iter().map(|stored| stored.row).collect())
+}
+
+/// All plans of an attestation, first to last.
+pub async fn of(
+    platform: &impl Platform,
+    attestation: &Attestation,
+) -> Result<Vec<Stored<Plan>>, Unreachable> {
+    let partition = Attestation::partition(&attestation.organization, &attestation.hash);
+    rows::load_all(platform, &partition, Plan::PREFIX).await
+}
+
+/// Adds a plan to an attestation that was accepted before, unless `already` says of its plans that there is
+/// one for this. The attestation's row is what two of these at once meet at.
+pub(crate) async fn add(
+    platform: &impl Platform,
+    mut stored: Stored<Attestation>,
+    why: Why,
+    job: Option<&str>,
+    planned: Vec<Planned>,
+    already: impl Fn(&Plan) -> bool,
+) -> Result<Option<Plan>, Unreachable> {
+    for _ in 0..CONFLICTS {
+        let plans = of(platform, &stored.row).await?;
+        if plans.iter().any(|plan| already(&plan.row)) {
+            return Ok(None);
+        }
+        let (generation, now) = (stored.row.plans, platform.now());
+        stored.row.plans += 1;
+        stored.row.planned_at = now;
+        let job = job.map(str::to_owned);
+        let plan = new(
+            &stored.row,
+            generation,
+            why.clone(),
+            job,
+            planned.clone(),
+            now,
+        );
+        match write(platform, plan, vec![stored.update(platform).0]).await {
+            Ok(plan) => {
+                let plan = written(platform, plan).await?;
+                let row = plan.row.clone();
+                if let Err(unreachable) = send(platform, plan, false).await {
+                    tracing::warn!(error = %unreachable, "Messages left to the reconciler");
+                }
+                return Ok(Some(row));
+            }
+            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
+            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+        }
+    }
+    Err(Unreachable {
+        what: "table",
+        why: "the attestation's row would not hold still".into(),
+    })
+}
+
+/// Takes a plan whose time has come one step on. Answers with what breaks the conservation law.
+pub(crate) async fn go_on(
+    platform: &impl Platform,
+    stored: Stored<Plan>,
+) -> Result<Vec<String>, Unreachable> {
+    match stored.row.stage {
+        Stage::Accepting | Stage::Accepted => {
+            let stored = written(platform, stored).await?;
+            send(platform, stored, true).await?;
+            Ok(Vec::new())
+        }
+        Stage::Sent => close(platform, stored).await,
+        Stage::Closed => Ok(Vec::new()),
+    }
+}
+
+/// Closes a plan whose deliveries are all there and final; otherwise it is looked at again later.
+async fn close(
+    platform: &impl Platform,
+    mut stored: Stored<Plan>,
+) -> Result<Vec<String>, Unreachable> {
+    let now = platform.now();
+    let deliveries = load(platform, &stored.row).await?;
+    let violations = audit::plan(&stored.row, &deliveries, now);
+    for violation in &violations {
+        error!(
+            attestation.hash = %stored.row.attestation,
+            violation,
+            "The conservation law is broken"
+        );
+    }
+    let is_over = deliveries.iter().all(|delivery| delivery.state.is_final());
+    if is_over && violations.is_empty() {
+        stored.row.stage = Stage::Closed;
+        stored.row.wake_at = None;
+    } else {
+        stored.row.looks += 1;
+        stored.row.wake_at = Some(now.plus(schedule::close_after(stored.row.looks)));
+    }
+    match platform.write(vec![stored.update(platform).0]).await {
+        // In a conflict somebody else looked at it too.
+        Ok(()) | Err(WriteError::Conflict) => Ok(violations),
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+    }
+}

@@ -1,0 +1,235 @@
+//! What operators set going, what they did, and what holds for a destination.
+
+use attestation::Digest;
+use integrations::Workflow;
+use serde::{Deserialize, Serialize};
+
+use super::{Row, State, shard};
+use crate::clock::Timestamp;
+use crate::platform::{Index, Key};
+
+/// What all functions know of a destination. See [`gate`](crate::gate).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    pub organization: String,
+    /// The registration's id.
+    pub registration: String,
+    /// Failures in a row that say that it is down.
+    pub failures: u32,
+    #[serde(default)]
+    pub closed_until: Option<Timestamp>,
+    /// Since when not one attempt was accepted.
+    #[serde(default)]
+    pub failing_since: Option<Timestamp>,
+    /// When the next send may begin, where it is paced.
+    pub next_at: Timestamp,
+    /// When the last one in the queue has its turn.
+    pub booked_until: Timestamp,
+}
+
+impl Gate {
+    pub fn new(organization: &str, registration: &str) -> Self {
+        Self {
+            organization: organization.to_owned(),
+            registration: registration.to_owned(),
+            failures: 0,
+            closed_until: None,
+            failing_since: None,
+            next_at: Timestamp::from_millis(0),
+            booked_until: Timestamp::from_millis(0),
+        }
+    }
+
+    pub fn at(organization: &str, registration: &str) -> Key {
+        Key::new(format!("org/{organization}/gate/{registration}"), "gate")
+    }
+}
+
+impl Row for Gate {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.registration)
+    }
+}
+
+/// Which deliveries an operator means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// A registration's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Workflow>,
+    pub state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Those made later are not meant.
+    pub until: Timestamp,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Work {
+    /// Delivers again all that match.
+    Redeliver { filter: Filter },
+    /// Delivers past attestations to an attachment that was made later.
+    Backfill {
+        attachment: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Timestamp>,
+        until: Timestamp,
+    },
+    /// Lets go what a registration held while it was paused.
+    Drain { registration: String },
+    /// Looks for what breaks the conservation law.
+    Audit,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stand {
+    Running,
+    Done,
+    Cancelled,
+    Failed,
+}
+
+/// Where the next page begins: behind this, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Of the workflows that are walked.
+    #[serde(default)]
+    pub workflow: usize,
+    pub created_at: Timestamp,
+    pub id: String,
+}
+
+/// Work that takes longer than a request, done by the reconciler in pages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    pub organization: String,
+    /// Later ones have later ids.
+    pub id: String,
+    #[serde(flatten)]
+    pub work: Work,
+    /// Counts, and does nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Deliveries in a second, at most.
+    pub per_second: u32,
+    pub stand: Stand,
+    #[serde(default)]
+    pub place: Option<Place>,
+    /// How many were looked at.
+    pub seen: u64,
+    /// How many matched and were worked on, or would have been.
+    pub done: u64,
+    /// How many matched and needed nothing.
+    pub skipped: u64,
+    /// What an audit found, the first hundred.
+    #[serde(default)]
+    pub violations: Vec<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The name of the token that asked for it.
+    pub created_by: String,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    #[serde(default)]
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Job {
+    pub fn partition(organization: &str) -> String {
+        format!("org/{organization}/jobs")
+    }
+
+    pub fn at(organization: &str, id: &str) -> Key {
+        Key::new(Self::partition(organization), format!("job/{id}"))
+    }
+}
+
+impl Row for Job {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.id)
+    }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        // The end of an id is random, its beginning a time.
+        let spread: String = self.id.chars().rev().collect();
+        let due = self
+            .wake_at
+            .map(|wake_at| (Index::Due, shard(&spread), wake_at));
+        due.into_iter().collect()
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        (self.stand != Stand::Running).then_some(self.updated_at)
+    }
+}
+
+/// Something that an operator did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Entry {
+    pub organization: String,
+    /// Later ones have later ids.
+    pub id: String,
+    /// `delivery.redeliver`, `registration.pause` …
+    pub action: String,
+    /// What it was done to.
+    pub subject: String,
+    #[serde(default)]
+    pub detail: String,
+    /// The name of the token that did it.
+    pub by: String,
+    pub created_at: Timestamp,
+}
+
+impl Entry {
+    /// One partition a day.
+    pub fn partition(organization: &str, day: Timestamp) -> String {
+        format!("org/{organization}/audit/{}", &day.to_string()[..10])
+    }
+}
+
+impl Row for Entry {
+    fn key(&self) -> Key {
+        Key::new(
+            Self::partition(&self.organization, self.created_at),
+            format!("entry/{}", self.id),
+        )
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
+    }
+}
+
+/// A workflow that an attestation came from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Seen {
+    pub organization: String,
+    pub workflow: Workflow,
+    pub first_seen_at: Timestamp,
+}
+
+impl Seen {
+    pub const PREFIX: &str = "seen/";
+
+    pub fn partition(organization: &str) -> String {
+        format!("org/{organization}/workflows")
+    }
+}
+
+impl Row for Seen {
+    fn key(&self) -> Key {
+        let Workflow { id, project, name } = &self.workflow;
+        // Names come from outside, and may be long.
+        let digest = Digest::of(format!("{project}\n{name}\n{id}").as_bytes());
+        Key::new(
+            Self::partition(&self.organization),
+            format!("{}{}", Self::PREFIX, digest.hex()),
+        )
+    }
+}

@@ -1,0 +1,518 @@
+//! What operators do, over memory: pause, resume, deliver again, backfill, preview, cancel, rotate.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use integrations::Integration;
+use integrations::webhook::Webhook;
+use pipeline::deliver::preview::{Previewed, preview};
+use pipeline::jobs;
+use pipeline::operations;
+use pipeline::rows::{self, Delivery, Filter, Job, Registration, Stand, State, Work};
+use pipeline::{Platform, attach, audit, deliveries, intake, pauses, register, schedule};
+use serde_json::json;
+
+use crate::receiver::{Answer, Receiver};
+use crate::world::{ORGANIZATION, World, attestation, inputs};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// A world whose receiver answers what the returned number says.
+fn answering(status: u16) -> (World, Arc<AtomicU16>) {
+    let answer = Arc::new(AtomicU16::new(status));
+    let script = Arc::clone(&answer);
+    let world = World::with(Receiver::scripted(move |_, _| {
+        Answer::Status(script.load(Ordering::Relaxed))
+    }));
+    (world, answer)
+}
+
+async fn push(world: &World, run: &str) -> intake::Accepted {
+    world
+        .push(attestation(run, vec![]).compact())
+        .await
+        .unwrap()
+}
+
+async fn registration(world: &World) -> Registration {
+    register::find(&world.memory, ORGANIZATION, "hook")
+        .await
+        .unwrap()
+        .row
+}
+
+async fn begin(world: &World, work: Work) -> Job {
+    let mut job = jobs::new(&world.memory, ORGANIZATION, work, 10, "tests");
+    job.wake_at = Some(world.memory.now());
+    let (write, _) = rows::put(&world.memory, &job, pipeline::platform::Expect::Absent);
+    world.memory.write(vec![write]).await.unwrap();
+    job
+}
+
+async fn job(world: &World, id: &str) -> Job {
+    jobs::find(&world.memory, ORGANIZATION, id)
+        .await
+        .unwrap()
+        .unwrap()
+        .row
+}
+
+/// Every delivery of an attestation, oldest plan first.
+async fn all(world: &World, accepted: &intake::Accepted) -> Vec<Delivery> {
+    let of = deliveries::Of::Attestation(accepted.attestation.hash);
+    let (mut found, _) = deliveries::list(&world.memory, ORGANIZATION, of, None, None, 100)
+        .await
+        .unwrap();
+    found.sort_by_key(|delivery| delivery.generation);
+    found
+}
+
+#[tokio::test]
+async fn what_comes_while_a_registration_is_paused_is_held_and_its_clock_stands_still() {
+    let world = World::new();
+    world.ready().await;
+    pauses::pause(
+        &world.memory,
+        ORGANIZATION,
+        "hook",
+        "maintenance",
+        Some("tests"),
+    )
+    .await
+    .unwrap();
+    let accepted = push(&world, "1").await;
+    world.pass(10 * DAY).await;
+    let (held, attempts) = world.delivery(&accepted).await;
+    assert_eq!((held.state, attempts.len()), (State::Pending, 0));
+    assert!(held.held_at.is_some());
+    assert_eq!(
+        held.reason.as_deref(),
+        Some("its registration is paused: maintenance")
+    );
+    assert_eq!(world.receiver.deliveries().len(), 0);
+    world.audit(&accepted).await;
+
+    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+        .await
+        .unwrap();
+    world.pass(10 * MINUTE).await;
+    let (delivery, _) = world.delivery(&accepted).await;
+    assert_eq!(delivery.state, State::Delivered);
+    assert!(delivery.give_up_at > held.give_up_at.plus(9 * DAY));
+    let drain = job(&world, &drain.unwrap().id).await;
+    assert_eq!((drain.stand, drain.done), (Stand::Done, 1));
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_drain_sends_no_more_in_a_second_than_it_was_told() {
+    let world = World::new();
+    world.register("hook").await.unwrap();
+    for _ in 0..90 {
+        world.attach("hook").await;
+    }
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some("tests"))
+        .await
+        .unwrap();
+    push(&world, "1").await;
+    world.deliver().await;
+    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, "tests")
+        .await
+        .unwrap();
+    let mut arrived = Vec::new();
+    for _ in 0..200 {
+        world.memory.advance(Duration::from_secs(1));
+        world.reconcile().await;
+        world.deliver().await;
+        arrived.push(world.receiver.deliveries().len());
+    }
+    assert_eq!(arrived.last(), Some(&90));
+    let most = arrived.windows(11).map(|part| part[10] - part[0]).max();
+    assert!(
+        most.is_some_and(|most| most <= 12),
+        "{most:?} in ten seconds"
+    );
+}
+
+#[tokio::test]
+async fn a_pause_of_more_than_thirty_days_gives_up_on_what_it_holds() {
+    let world = World::new();
+    world.ready().await;
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some("tests"))
+        .await
+        .unwrap();
+    let accepted = push(&world, "1").await;
+    world.pass(schedule::PAUSE_LONGEST + 2 * HOUR).await;
+    let (delivery, _) = world.delivery(&accepted).await;
+    assert_eq!(delivery.state, State::Failed);
+    assert!(delivery.reason.unwrap().starts_with("paused too long"));
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_registration_that_fails_for_a_day_is_paused_and_one_that_is_gone_at_once() {
+    for (status, expected) in [(503, "every attempt failed for 24 hours"), (410, "gone")] {
+        let (world, answer) = answering(200);
+        world.ready().await;
+        answer.store(status, Ordering::Relaxed);
+        let accepted = push(&world, "1").await;
+        world.pass(DAY + 12 * HOUR).await;
+        let paused = registration(&world).await.paused.unwrap();
+        assert!(
+            paused.by.is_none() && paused.reason.contains(expected),
+            "{paused:?}"
+        );
+        world.audit(&accepted).await;
+        answer.store(200, Ordering::Relaxed);
+        pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+            .await
+            .unwrap();
+        world.pass(DAY).await;
+        let (delivery, _) = world.delivery(&accepted).await;
+        let is_dead = status == 410;
+        let expected = if is_dead {
+            State::Failed
+        } else {
+            State::Delivered
+        };
+        assert_eq!(delivery.state, expected);
+        assert!(registration(&world).await.paused.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_is_left_alone() {
+    let (world, answer) = answering(200);
+    world.register("hook").await.unwrap();
+    for _ in 0..90 {
+        world.attach("hook").await;
+    }
+    answer.store(503, Ordering::Relaxed);
+    let accepted = push(&world, "1").await;
+    world.pass(HOUR).await;
+    let sent = world.receiver.deliveries().len();
+    // By the schedule alone it would be 90 × 5.
+    assert!(
+        sent < 120,
+        "{sent} requests in an hour to a destination that is down"
+    );
+    answer.store(200, Ordering::Relaxed);
+    world.pass(3 * HOUR).await;
+    let states: Vec<State> = all(&world, &accepted)
+        .await
+        .iter()
+        .map(|row| row.state)
+        .collect();
+    assert_eq!(states, vec![State::Delivered; 90]);
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_failed_delivery_is_delivered_again_in_a_plan_of_its_own() {
+    let (world, answer) = answering(200);
+    world.ready().await;
+    answer.store(404, Ordering::Relaxed);
+    let accepted = push(&world, "1").await;
+    world.deliver().await;
+    answer.store(200, Ordering::Relaxed);
+    let failed = all(&world, &accepted).await.remove(0);
+    assert_eq!(failed.state, State::Failed);
+    let again = operations::redeliver(&world.memory, &failed, None)
+        .await
+        .unwrap();
+    world.deliver().await;
+    let both = all(&world, &accepted).await;
+    let states: Vec<_> = both.iter().map(|row| (row.generation, row.state)).collect();
+    assert_eq!(states, [(0, State::Failed), (1, State::Delivered)]);
+    assert_eq!(again.as_deref(), Some(both[1].id.as_str()));
+    world.pass(15 * MINUTE).await;
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_waiting_delivery_is_due_at_once_when_it_is_delivered_again() {
+    let (world, answer) = answering(200);
+    world.ready().await;
+    answer.store(503, Ordering::Relaxed);
+    let accepted = push(&world, "1").await;
+    world.pass(3 * HOUR).await;
+    answer.store(200, Ordering::Relaxed);
+    let waiting = all(&world, &accepted).await.remove(0);
+    assert_eq!(waiting.state, State::Pending);
+    operations::redeliver(&world.memory, &waiting, None)
+        .await
+        .unwrap();
+    world.deliver().await;
+    let rows = all(&world, &accepted).await;
+    assert_eq!((rows.len(), rows[0].state), (1, State::Delivered));
+}
+
+#[tokio::test]
+async fn all_that_match_are_delivered_again_once_and_counted_before() {
+    let (world, answer) = answering(200);
+    world.ready().await;
+    answer.store(404, Ordering::Relaxed);
+    let mut accepted = Vec::new();
+    for run in 0..30 {
+        accepted.push(push(&world, &run.to_string()).await);
+        world
+            .memory
+            .advance(Duration::from_millis(u64::from(run % 3 == 0)));
+    }
+    world.deliver().await;
+    answer.store(200, Ordering::Relaxed);
+    let filter = |world: &World| Filter {
+        registration: None,
+        workflow: None,
+        state: State::Failed,
+        since: None,
+        until: world.memory.now(),
+    };
+    let mut counted = jobs::new(
+        &world.memory,
+        ORGANIZATION,
+        Work::Redeliver {
+            filter: filter(&world),
+        },
+        10,
+        "tests",
+    );
+    counted.dry_run = true;
+    let (write, _) = rows::put(&world.memory, &counted, pipeline::platform::Expect::Absent);
+    world.memory.write(vec![write]).await.unwrap();
+    world.reconcile().await;
+    world.deliver().await;
+    let counted = job(&world, &counted.id).await;
+    assert_eq!((counted.stand, counted.done), (Stand::Done, 30));
+    let before = world.receiver.deliveries().len();
+
+    for expected in [30, 0] {
+        let work = Work::Redeliver {
+            filter: filter(&world),
+        };
+        let begun = begin(&world, work).await;
+        world.pass(5 * MINUTE).await;
+        let done = job(&world, &begun.id).await;
+        assert_eq!((done.stand, done.done), (Stand::Done, expected));
+    }
+    assert_eq!(world.receiver.deliveries().len(), before + 30);
+    world.pass(15 * MINUTE).await;
+    for accepted in accepted {
+        world.audit(&accepted).await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_attachment_is_given_what_came_before_it_and_nothing_twice() {
+    let world = World::new();
+    world.ready().await;
+    let mut accepted = Vec::new();
+    for run in 0..250 {
+        // Many of one moment, as in a migration.
+        world
+            .memory
+            .advance(Duration::from_millis(u64::from(run % 60 == 0)));
+        accepted.push(push(&world, &run.to_string()).await);
+    }
+    world.deliver().await;
+    let attachment = world.attach("hook").await;
+    // One more since then: it goes to both.
+    world.memory.advance(MINUTE);
+    accepted.push(push(&world, "since").await);
+    world.deliver().await;
+    assert_eq!(world.receiver.deliveries().len(), 252);
+    for expected in [250, 0] {
+        let work = Work::Backfill {
+            attachment: attachment.id.clone(),
+            since: None,
+            until: world.memory.now(),
+        };
+        let begun = begin(&world, work).await;
+        world.pass(10 * MINUTE).await;
+        let done = job(&world, &begun.id).await;
+        assert_eq!(
+            (done.stand, done.done, done.seen),
+            (Stand::Done, expected, 251)
+        );
+    }
+    assert_eq!(world.receiver.deliveries().len(), 252 + 250);
+    world.pass(15 * MINUTE).await;
+    for accepted in accepted {
+        world.audit(&accepted).await;
+    }
+}
+
+#[tokio::test]
+async fn a_preview_has_the_very_bytes_that_are_sent() {
+    let world = World::new();
+    let attachment = world.ready().await;
+    let accepted = push(&world, "1").await;
+    let previewed = preview::<Webhook>(
+        &world.memory,
+        &world.tools.secrets,
+        ORGANIZATION,
+        &attachment.id,
+        &accepted.attestation.hash,
+    )
+    .await
+    .unwrap();
+    assert!(world.receiver.deliveries().is_empty(), "nothing is sent");
+    let Previewed::Requests(requests) = previewed else {
+        panic!("{previewed:?}");
+    };
+    world.deliver().await;
+    let sent = world.receiver.deliveries();
+    assert_eq!((requests.len(), sent.len()), (1, 1));
+    assert_eq!(requests[0].digest, attestation::Digest::of(&sent[0].body));
+    assert_eq!(
+        requests[0].headers.get("webhook-id").map(String::as_str),
+        sent[0].header("webhook-id")
+    );
+    let text = serde_json::to_string(&requests).unwrap();
+    assert!(!text.contains("s3cret-path"), "{text}");
+}
+
+#[tokio::test]
+async fn a_cancelled_delivery_is_not_sent() {
+    let (world, answer) = answering(200);
+    world.ready().await;
+    answer.store(503, Ordering::Relaxed);
+    let accepted = push(&world, "1").await;
+    world.deliver().await;
+    answer.store(200, Ordering::Relaxed);
+    let id = all(&world, &accepted).await.remove(0).id;
+    let cancelled = operations::cancel(&world.memory, ORGANIZATION, &id, "tests")
+        .await
+        .unwrap();
+    assert_eq!(cancelled.reason.as_deref(), Some("cancelled by tests"));
+    world.pass(HOUR).await;
+    assert_eq!(all(&world, &accepted).await[0].state, State::Cancelled);
+    assert_eq!(world.receiver.deliveries().len(), 1);
+    let again = operations::cancel(&world.memory, ORGANIZATION, &id, "tests").await;
+    assert!(matches!(again, Err(operations::Error::Over("cancelled"))));
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
+    let world = World::new();
+    world.register("hook").await.unwrap();
+    let hook = registration(&world).await;
+    let accepted = operations::test(&world.memory, &hook, inputs(json!({})))
+        .await
+        .unwrap();
+    assert_eq!(world.memory.queued(Webhook::ID), 1);
+    world.deliver().await;
+    assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
+    let attached = register::attachments(&world.memory, ORGANIZATION, &hook.id)
+        .await
+        .unwrap();
+    assert!(attached.is_empty(), "it is attached to nothing");
+    let refused = operations::test(&world.memory, &hook, inputs(json!({ "no": 1 }))).await;
+    assert!(matches!(refused, Err(register::Error::Faults(_))));
+    world.pass(15 * MINUTE).await;
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one() {
+    // Takes requests at the address that it was rotated to, and answers 401 at the old one from then on.
+    let is_rotated = Arc::new(AtomicU16::new(0));
+    let script = Arc::clone(&is_rotated);
+    let world = World::with(Receiver::scripted(move |_, request| {
+        let is_old = !request.path.ends_with("/new-s3cret");
+        let refused = is_old && script.load(Ordering::Relaxed) == 1;
+        Answer::Status(if refused { 401 } else { 200 })
+    }));
+    world.ready().await;
+    push(&world, "1").await;
+    world.deliver().await;
+    let url = format!("{}/new-s3cret", world.receiver.url());
+    let secret = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
+    let lacking = register::rotate(
+        &world.memory,
+        ORGANIZATION,
+        "hook",
+        inputs(json!({ "url": url })),
+    )
+    .await;
+    assert!(
+        matches!(lacking, Err(register::Error::Faults(_))),
+        "all of them or none"
+    );
+    is_rotated.store(1, Ordering::Relaxed);
+    let whole = inputs(json!({ "url": url, "secret": secret }));
+    register::rotate(&world.memory, ORGANIZATION, "hook", whole)
+        .await
+        .unwrap();
+    let accepted = push(&world, "2").await;
+    world.deliver().await;
+    let (delivery, attempts) = world.delivery(&accepted).await;
+    assert_eq!((delivery.state, attempts.len()), (State::Delivered, 1));
+}
+
+#[tokio::test]
+async fn an_audit_walks_everything_and_names_what_is_missing() {
+    let world = World::new();
+    world.ready().await;
+    let accepted = push(&world, "1").await;
+    push(&world, "2").await;
+    world.deliver().await;
+    world.pass(15 * MINUTE).await;
+    let begun = begin(&world, Work::Audit).await;
+    world.pass(2 * MINUTE).await;
+    let clean = job(&world, &begun.id).await;
+    assert_eq!((clean.stand, clean.seen, clean.done), (Stand::Done, 2, 2));
+    // A row that is lost, by whatever means.
+    let (id, _) = accepted.plan.deliveries().next().unwrap();
+    let key = Delivery::at(ORGANIZATION, &id);
+    let stored = rows::load::<Delivery>(&world.memory, &key)
+        .await
+        .unwrap()
+        .unwrap();
+    world.memory.write(vec![stored.delete()]).await.unwrap();
+    let begun = begin(&world, Work::Audit).await;
+    world.pass(2 * MINUTE).await;
+    let found = job(&world, &begun.id).await;
+    assert_eq!(
+        found.violations,
+        [format!("delivery {id}: planned and not there")]
+    );
+    let hash = accepted.attestation.hash;
+    let violations = audit::attestation(&world.memory, ORGANIZATION, &hash)
+        .await
+        .unwrap();
+    assert_eq!(violations, found.violations);
+}
+
+#[tokio::test]
+async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
+    let world = World::new();
+    world.memory.fail_writes_after.set(Some(1));
+    assert!(world.register("cut-off").await.is_err());
+    world.memory.fail_writes_after.set(None);
+    world.pass(10 * MINUTE).await;
+    assert_eq!(world.memory.secret_names(), Vec::<String>::new());
+    let name = rows::Name::at(ORGANIZATION, "cut-off");
+    assert!(
+        !world.memory.rows().contains(&name),
+        "the name is free again"
+    );
+
+    world.ready().await;
+    world.memory.fail_writes_after.set(Some(1));
+    assert!(
+        register::delete(&world.memory, ORGANIZATION, "hook")
+            .await
+            .is_err()
+    );
+    world.memory.fail_writes_after.set(None);
+    world.pass(5 * MINUTE).await;
+    assert_eq!(world.memory.secret_names(), Vec::<String>::new());
+    let selector = rows::Selector(crate::world::WORKFLOW.into());
+    let attached = attach::of_workflow(&world.memory, ORGANIZATION, &selector);
+    assert!(attached.await.unwrap().is_empty());
+}
