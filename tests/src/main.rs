@@ -8,6 +8,7 @@ mod deployed;
 mod events;
 mod flow;
 mod operations;
+mod platforms;
 mod receiver;
 mod samples;
 mod template;

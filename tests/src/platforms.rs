@@ -1,0 +1,326 @@
+//! What every platform must do alike: one suite over memory, and over the local cloud.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use attestation::Digest;
+use aws::{Aws, Settings};
+use bytes::Bytes;
+use pipeline::Platform;
+use pipeline::memory::Memory;
+use pipeline::platform::{
+    Etag, Expect, Index, Item, Key, Message, Range, SecretValue, Write, WriteError,
+};
+use serde_json::{Value, json};
+
+/// A partition of this run's own.
+fn partition(platform: &impl Platform) -> String {
+    format!("contract/{:016x}", platform.random())
+}
+
+fn item(key: &Key, etag: &str, fields: Value) -> Item {
+    let Value::Object(mut item) = fields else {
+        panic!("fields are an object")
+    };
+    item.insert("pk".into(), key.partition.clone().into());
+    item.insert("sk".into(), key.sort.clone().into());
+    item.insert("etag".into(), etag.into());
+    item
+}
+
+fn put(key: &Key, etag: &str, fields: Value, expect: Expect) -> Write {
+    Write::Put {
+        key: key.clone(),
+        item: item(key, etag, fields),
+        etag: Etag(etag.into()),
+        expect,
+    }
+}
+
+fn unchanged(etag: &str) -> Expect {
+    Expect::Unchanged(Etag(etag.into()))
+}
+
+async fn field(platform: &impl Platform, key: &Key, name: &str) -> Option<Value> {
+    platform.get(key).await.unwrap()?.get(name).cloned()
+}
+
+fn conflicts(result: &Result<(), WriteError>) -> bool {
+    matches!(result, Err(WriteError::Conflict))
+}
+
+async fn rows_are_written_on_conditions(platform: &impl Platform) {
+    let own = partition(platform);
+    let (a, b) = (Key::new(&own, "a"), Key::new(&own, "b"));
+    let write = async |writes| platform.write(writes).await;
+    write(vec![put(&a, "1", json!({ "n": 1 }), Expect::Absent)])
+        .await
+        .unwrap();
+    assert!(conflicts(
+        &write(vec![put(&a, "2", json!({ "n": 2 }), Expect::Absent)]).await
+    ));
+    assert!(conflicts(
+        &write(vec![put(&a, "2", json!({ "n": 2 }), unchanged("0"))]).await
+    ));
+    // All of a transaction or nothing.
+    let both = vec![
+        put(&b, "1", json!({ "n": 1 }), Expect::Absent),
+        put(&a, "2", json!({ "n": 2 }), unchanged("0")),
+    ];
+    assert!(conflicts(&write(both).await));
+    assert_eq!(platform.get(&b).await.unwrap(), None);
+    let both = vec![
+        put(&b, "1", json!({ "n": 1 }), Expect::Absent),
+        put(&a, "2", json!({ "n": 2 }), unchanged("1")),
+    ];
+    write(both).await.unwrap();
+    assert_eq!(field(platform, &a, "n").await, Some(json!(2)));
+    // A check writes nothing, and holds the others back.
+    let check = |etag: &str| Write::Check {
+        key: a.clone(),
+        etag: Etag(etag.into()),
+    };
+    let stale = vec![check("1"), put(&b, "2", json!({ "n": 2 }), unchanged("1"))];
+    assert!(conflicts(&write(stale).await));
+    let current = vec![check("2"), put(&b, "2", json!({ "n": 2 }), unchanged("1"))];
+    write(current).await.unwrap();
+    assert_eq!(field(platform, &b, "n").await, Some(json!(2)));
+    // The same write again, after its answer was lost, is the writer's own.
+    write(vec![put(&b, "3", json!({ "n": 3 }), unchanged("2"))])
+        .await
+        .unwrap();
+    assert!(conflicts(
+        &write(vec![put(&b, "4", json!({ "n": 4 }), unchanged("2"))]).await
+    ));
+    let delete = |etag: &str| Write::Delete {
+        key: a.clone(),
+        etag: Etag(etag.into()),
+    };
+    assert!(conflicts(&write(vec![delete("1")]).await));
+    write(vec![delete("2")]).await.unwrap();
+    assert_eq!(platform.get(&a).await.unwrap(), None);
+}
+
+async fn a_row_past_its_time_counts_as_absent(platform: &impl Platform) {
+    let key = Key::new(partition(platform), "old");
+    let (past, future) = (platform.now().secs() - 60, platform.now().secs() + 600);
+    let old = put(&key, "1", json!({ "expires_at": past }), Expect::Absent);
+    platform.write(vec![old]).await.unwrap();
+    let new = put(&key, "2", json!({ "expires_at": future }), Expect::Absent);
+    platform.write(vec![new]).await.unwrap();
+    let again = put(&key, "3", json!({}), Expect::Absent);
+    assert!(conflicts(&platform.write(vec![again]).await));
+}
+
+async fn rows_are_read_alone_together_and_in_order(platform: &impl Platform) {
+    let own = partition(platform);
+    let keys: Vec<Key> = (0..120)
+        .map(|number| Key::new(&own, format!("row/{number:03}")))
+        .collect();
+    for chunk in keys.chunks(60) {
+        let writes = chunk.iter().map(|key| {
+            put(
+                key,
+                "1",
+                json!({ "nested": { "list": [1, "two", null, true] } }),
+                Expect::Absent,
+            )
+        });
+        platform.write(writes.collect()).await.unwrap();
+    }
+    let other = Key::new(&own, "other/1");
+    platform
+        .write(vec![put(&other, "1", json!({}), Expect::Absent)])
+        .await
+        .unwrap();
+    let mut asked = keys.clone();
+    asked.push(Key::new(&own, "row/none"));
+    let found = platform.get_many(&asked).await.unwrap();
+    let found: BTreeSet<&str> = found
+        .iter()
+        .filter_map(|item| item["sk"].as_str())
+        .collect();
+    assert_eq!(found.len(), 120);
+    let nested = field(platform, &keys[0], "nested").await;
+    assert_eq!(nested, Some(json!({ "list": [1, "two", null, true] })));
+    let sorts = |items: Vec<Item>| -> Vec<String> {
+        items
+            .iter()
+            .map(|item| item["sk"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let page = sorts(platform.list(&own, "row/", None, 50).await.unwrap());
+    assert_eq!(
+        (page.len(), page[0].as_str(), page[49].as_str()),
+        (50, "row/000", "row/049")
+    );
+    let rest = sorts(
+        platform
+            .list(&own, "row/", Some("row/049"), 500)
+            .await
+            .unwrap(),
+    );
+    assert_eq!((rest.len(), rest[0].as_str()), (70, "row/050"));
+    assert!(
+        platform
+            .list(&own, "none/", None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+async fn an_index_holds_the_rows_that_have_its_attributes(platform: &impl Platform) {
+    let own = partition(platform);
+    for (number, at) in ["2026-01-01", "2026-01-03", "2026-01-02"]
+        .iter()
+        .enumerate()
+    {
+        let key = Key::new(&own, number.to_string());
+        let fields = json!({ "due_shard": own, "wake_at": at });
+        platform
+            .write(vec![put(&key, "1", fields, Expect::Absent)])
+            .await
+            .unwrap();
+    }
+    let without = Key::new(&own, "without");
+    let fields = json!({ "wake_at": "2026-01-01" });
+    platform
+        .write(vec![put(&without, "1", fields, Expect::Absent)])
+        .await
+        .unwrap();
+    let range = async |until: &str, newest_first, limit| -> Vec<String> {
+        let range = Range {
+            index: Index::Due,
+            hash: &own,
+            until,
+            newest_first,
+            limit,
+        };
+        let keys = platform.range(range).await.unwrap().into_iter();
+        keys.map(|key| key.sort).collect()
+    };
+    assert_eq!(range("2026-01-09", false, 10).await, ["0", "2", "1"]);
+    assert_eq!(range("2026-01-09", true, 2).await, ["1", "2"]);
+    assert_eq!(
+        range("2026-01-02", false, 10).await,
+        ["0", "2"],
+        "up to and including"
+    );
+    // A row that loses the attribute leaves the index.
+    let gone = Key::new(&own, "0");
+    platform
+        .write(vec![put(&gone, "2", json!({}), unchanged("1"))])
+        .await
+        .unwrap();
+    assert_eq!(range("2026-01-09", false, 10).await, ["2", "1"]);
+}
+
+async fn bytes_are_kept_by_their_digest(platform: &impl Platform) {
+    let organization = format!("contract-{:x}", platform.random());
+    let bytes = Bytes::from(format!("bytes of {organization}"));
+    let digest = Digest::of(&bytes);
+    assert_eq!(
+        platform.get_object(&organization, &digest).await.unwrap(),
+        None
+    );
+    assert_eq!(
+        platform.keep_object(&organization, &digest).await.unwrap(),
+        None
+    );
+    for _ in 0..2 {
+        platform
+            .put_object(&organization, &digest, bytes.clone())
+            .await
+            .unwrap();
+    }
+    let size = Some(bytes.len() as u64);
+    assert_eq!(
+        platform.object_size(&organization, &digest).await.unwrap(),
+        size
+    );
+    assert_eq!(
+        platform.keep_object(&organization, &digest).await.unwrap(),
+        size
+    );
+    assert_eq!(
+        platform.get_object(&organization, &digest).await.unwrap(),
+        Some(bytes)
+    );
+    let other = platform.get_object("another", &digest).await.unwrap();
+    assert_eq!(other, None, "another organization has no such bytes");
+    let upload = platform
+        .presign_put(&organization, &digest, 7)
+        .await
+        .unwrap();
+    assert_eq!(upload.method, "PUT");
+    assert!(upload.url.contains(&digest.hex()));
+}
+
+async fn secrets_are_replaced_and_deleted(platform: &impl Platform) {
+    let name = format!("contract/{:x}", platform.random());
+    assert_eq!(platform.get_secret(&name).await.unwrap(), None);
+    for value in ["first", "second"] {
+        platform
+            .put_secret(&name, &SecretValue::new(value.into()))
+            .await
+            .unwrap();
+        let found = platform.get_secret(&name).await.unwrap().unwrap();
+        assert_eq!(found.expose(), value);
+    }
+    for _ in 0..2 {
+        platform.delete_secret(&name).await.unwrap();
+        assert_eq!(platform.get_secret(&name).await.unwrap(), None);
+    }
+}
+
+async fn messages_are_answered_one_by_one(platform: &impl Platform) {
+    let message = |number: u32| Message {
+        body: format!("message {number} of the contract suite: parked, as it must be"),
+        group: "contract".into(),
+        delay: Duration::from_secs(u64::from(number) * 90),
+    };
+    let messages: Vec<Message> = (0..10).map(message).collect();
+    let answers = platform.send("guac", &messages).await.unwrap();
+    assert_eq!(answers, vec![Ok(()); 10]);
+}
+
+async fn suite(platform: &impl Platform) {
+    rows_are_written_on_conditions(platform).await;
+    a_row_past_its_time_counts_as_absent(platform).await;
+    rows_are_read_alone_together_and_in_order(platform).await;
+    an_index_holds_the_rows_that_have_its_attributes(platform).await;
+    bytes_are_kept_by_their_digest(platform).await;
+    secrets_are_replaced_and_deleted(platform).await;
+    messages_are_answered_one_by_one(platform).await;
+    let numbers: BTreeSet<u64> = (0..100).map(|_| platform.random()).collect();
+    assert_eq!(numbers.len(), 100);
+    let before = platform.now();
+    assert!(platform.now() >= before);
+}
+
+#[tokio::test]
+async fn memory_is_a_platform() {
+    suite(&Memory::default()).await;
+}
+
+/// Named so that it runs with those that need the deployed stack.
+#[tokio::test]
+async fn the_deployed_cloud_is_a_platform() {
+    let given = |name: &str| {
+        std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`"))
+    };
+    let endpoint = given("AWS_ENDPOINT_URL");
+    let settings = Settings::from_env(|name| {
+        Some(match name {
+            "TABLE" => given("CHAINLOOP_TABLE"),
+            "BUCKET" => given("CHAINLOOP_BUCKET"),
+            "STACK" => given("CHAINLOOP_STACK"),
+            "QUEUE_URL_PREFIX" => {
+                format!("{endpoint}/000000000000/{}-", given("CHAINLOOP_STACK"))
+            }
+            other => return std::env::var(other).ok(),
+        })
+    });
+    suite(&Aws::new(settings.unwrap())).await;
+}
