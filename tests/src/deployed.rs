@@ -573,6 +573,58 @@ fn a_delivery_whose_function_is_killed_is_made_all_the_same() {
 }
 
 #[test]
+fn a_paced_destination_gets_one_delivery_a_second_from_all_processes_together() {
+    const ATTACHMENTS: usize = 20;
+    let receiver = Receiver::start();
+    let mut case = Case::new("paced");
+    let url = format!("url={}", receiver.url());
+    let add = [
+        "integration",
+        "registered",
+        "add",
+        "webhook",
+        "--name",
+        "paced",
+    ];
+    ask(&[&add[..], &["--opt", &url, "--opt", "max_per_second=1"]].concat());
+    for _ in 0..ATTACHMENTS {
+        case.attach(&[]);
+    }
+    let attestation = case.attestation();
+    let sbom = format!("sbom={}", case.directory.join("sbom.cdx.json").display());
+    let pushed = ask(&[
+        "attestation",
+        "push",
+        &attestation,
+        "--material",
+        &sbom,
+        "--wait",
+    ]);
+    assert_eq!(states(&pushed), vec!["delivered"; ATTACHMENTS]);
+    // Twenty messages at once are two batches, each in a process of its own.
+    let function = format!("{}-deliver-webhook", given("CHAINLOOP_STACK"));
+    assert!(
+        processes(&function).len() >= 2,
+        "one process alone shows nothing"
+    );
+    let arrived: Vec<Instant> = receiver.deliveries().iter().map(|one| one.at).collect();
+    assert_eq!(arrived.len(), ATTACHMENTS, "each once");
+    let gaps = arrived.windows(2).map(|pair| pair[1] - pair[0]);
+    let shortest = gaps.min().unwrap();
+    // Slots are a second apart; what a process does between its slot and its request varies by milliseconds.
+    assert!(
+        shortest > Duration::from_millis(700),
+        "two within {shortest:?}"
+    );
+    let whole = arrived[ATTACHMENTS - 1] - arrived[0];
+    assert!(
+        whole >= Duration::from_millis(18_500),
+        "{ATTACHMENTS} within {whole:?}"
+    );
+    eprintln!("{ATTACHMENTS} deliveries in {whole:?}, the shortest gap {shortest:?}");
+}
+
+#[test]
 fn other_in_toto_statements_are_accepted_when_their_workflow_is_named() {
     let receiver = Receiver::start();
     let case = Case::new("slsa");
