@@ -9,6 +9,7 @@ mod events;
 mod flow;
 mod operations;
 mod platforms;
+mod promise;
 mod receiver;
 mod samples;
 mod template;
