@@ -271,7 +271,13 @@ fn follow(
             delivery.wake_at = None;
             return None;
         }
-        Next::Retry(floor) => schedule::retry_after(delivery.attempt + 1, floor, random),
+        Next::Retry(floor) => {
+            // Third parties that ask for a pause again and again make no delivery live longer.
+            let left = delivery.created_at.plus(schedule::LIFE).since(now);
+            let floor = floor.map(|floor| floor.min(left));
+            let next = schedule::retry_after(delivery.attempt + 1, floor, random);
+            next.filter(|_| !left.is_zero())
+        }
         Next::AtOnce => (delivery.attempt < schedule::ATTEMPTS).then_some(Duration::ZERO),
     };
     let Some(delay) = retry else {

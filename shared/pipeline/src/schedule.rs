@@ -34,6 +34,9 @@ pub const RETRIES: [Duration; 15] = [
 #[expect(clippy::cast_possible_truncation, reason = "fifteen retries")]
 pub const ATTEMPTS: u32 = RETRIES.len() as u32 + 1;
 
+/// An attempt that fails later than this after acceptance is the last.
+pub const LIFE: Duration = secs(7 * DAY);
+
 /// A retry due within this time is a delayed message; a later one is sent by the reconciler.
 pub const LONGEST_DELAY: Duration = secs(14 * MINUTE);
 
@@ -134,7 +137,7 @@ mod tests {
     fn sixteen_attempts_fit_into_seven_days() {
         let total: Duration = RETRIES.iter().sum();
         assert_eq!(ATTEMPTS, 16);
-        assert!(total < secs(7 * DAY), "{total:?}");
+        assert!(total < LIFE, "{total:?}");
         assert_eq!(retry_after(ATTEMPTS + 1, None, 0), None);
     }
 
