@@ -40,6 +40,7 @@ faults! {
     Skew "a clock is off",
     Crash "a function crashes",
     Timeout "a function runs out of time",
+    Poison "a message cannot be read",
     DeadLetter "a message becomes a dead letter",
     TwoReconcilers "two reconcilers run at once",
     PostedAgain "a client posts again",

@@ -63,7 +63,11 @@ impl Default for Simulator {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
             // A delivery function survives a panic, and its law is broken all the same.
-            std::panic::set_hook(Box::new(|info| PANIC.set(Some(info.to_string()))));
+            let others = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| match party::Here::is_some() {
+                true => PANIC.set(Some(info.to_string())),
+                false => others(info),
+            }));
         });
         let guard = Guard {
             allow_loopback: false,

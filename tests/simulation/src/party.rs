@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::executor::Task;
 use crate::fault::Fault;
 use crate::world::World;
-use crate::{MINUTE, SECOND};
+use crate::{HOUR, MINUTE, SECOND};
 
 thread_local! {
     /// The world that this thread runs just now: an integration is given nothing by which it could find it.
@@ -28,6 +28,11 @@ impl Here {
     pub fn is(world: &Rc<World>) -> Self {
         WORLD.set(Some(world.clone()));
         Self
+    }
+
+    /// Whether this thread runs a world.
+    pub fn is_some() -> bool {
+        WORLD.with_borrow(Option::is_some)
     }
 }
 
@@ -215,13 +220,17 @@ fn refusal(world: &World, delivery: &str) -> Option<Error> {
     let strikes = |fault| world.strikes(fault, 4, &[delivery]);
     let kind = if world.laws.borrow().is_down(world.now(), delivery) {
         world.happened(Fault::PartyDown, &[delivery]);
-        Kind::Retryable { after: None }
+        // The longest pause that an integration passes on.
+        let week = 7 * 24 * HOUR;
+        let asks = world.random.below(6) == 0;
+        let after = asks.then(|| Duration::from_millis(world.random.below(week)));
+        Kind::Retryable { after }
     } else if strikes(Fault::PartyBusy) {
         Kind::Retryable { after: None }
     } else if strikes(Fault::PartyLimits) {
         let millis = match world.random.below(20) {
-            0 => world.random.between(SECOND, 3 * 24 * 60 * MINUTE),
-            1..4 => world.random.between(SECOND, 60 * MINUTE),
+            0 => world.random.between(SECOND, 3 * 24 * HOUR),
+            1..4 => world.random.between(SECOND, HOUR),
             _ => world.random.between(0, 60 * SECOND),
         };
         let after = Some(Duration::from_millis(millis));

@@ -172,10 +172,7 @@ impl Queues {
             if index < 2
                 && let Ok(message) = Message::parse(&letter.body)
             {
-                world
-                    .laws
-                    .borrow_mut()
-                    .acknowledged(world.now(), task, &message);
+                world.laws.borrow_mut().acknowledged(task, &message);
             }
         }
         let mut queues = self.0.borrow_mut();

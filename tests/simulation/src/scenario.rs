@@ -49,14 +49,14 @@ pub fn run(world: &Rc<World>) {
 fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
     let random = &world.random;
     let mut parcels = Vec::new();
-    let organizations = random.pick(&[1, 1, 1, 2, 2, 3]);
+    let organizations = random.pick(&[1, 1, 1, 1, 1, 2, 2, 3]);
     for number in 0..organizations {
         let organization = format!("o{number}");
         let registrations = registrations(world, &organization);
-        let many = number == 0 && random.below(400) == 0;
+        let many = number == 0 && random.below(1000) == 0;
         let attachments = match many {
             true => random.between(91, 200),
-            false => random.between(0, 5),
+            false => random.pick(&[0, 1, 1, 1, 2, 2, 3, 5]),
         };
         for _ in 0..attachments {
             let registration = &registrations
@@ -66,10 +66,10 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
         for registration in registrations {
             changes(world, registration);
         }
-        let noisy = number == 0 && !many && random.below(40) == 0;
+        let noisy = number == 0 && !many && random.below(100) == 0;
         let posts = match noisy {
             true => random.between(8, 20),
-            false => random.between(1, 6) / organizations.min(2),
+            false => random.pick(&[1, 1, 1, 2, 2, 3, 6]) / organizations,
         };
         for post in 0..posts.max(1) {
             let parcel = Rc::new(parcel(
@@ -80,6 +80,12 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
             posts_of(world, &parcel);
             parcels.push(parcel);
         }
+    }
+    if world.faults.is_on(Fault::Poison) {
+        world.at(moment(world), |world| {
+            world.happened(Fault::Poison, &[]);
+            world.queues.send(world, Notes::ID, "{}", 0);
+        });
     }
     if world.faults.is_on(Fault::IndexStale) {
         let lag = Duration::from_millis(random.between(SECOND, 90 * SECOND));

@@ -7,9 +7,11 @@ use super::Laws;
 use crate::HOUR;
 use crate::world::{World, ready};
 
-/// Retries take 7 days at most, after an outage and a wait for materials of a day at most.
-const SLACK: u64 = 24 * HOUR;
+/// Retries take 7 days.
 const LONGEST: u64 = 7 * 24 * HOUR;
+
+/// A retry may just have been put off by a day when they are over.
+const SLACK: u64 = 28 * HOUR;
 
 impl Laws {
     /// Nothing happens any more.
@@ -27,18 +29,10 @@ impl Laws {
                 continue;
             };
             let disturbed = world.faults.over_at.saturating_sub(row.created_at.millis());
-            let down = self
-                .down_until
-                .get(&row.registration)
-                .copied()
-                .unwrap_or_default();
             let latest = row.created_at.millis() + LONGEST + SLACK + disturbed;
             if final_at > latest {
                 let at = Timestamp::from_millis(final_at);
-                let detail = format!(
-                    "{id} at {at}, accepted {} (down until {down})",
-                    row.created_at
-                );
+                let detail = format!("{id} at {at}, accepted {}", row.created_at);
                 broken.push(("every delivery ends within 7 days", detail));
             }
             if row.state == State::Delivered && tracked.sends.is_empty() {

@@ -186,7 +186,7 @@ impl Laws {
     }
 
     /// A message is taken from its queue for good.
-    pub fn acknowledged(&mut self, now: u64, task: Task, message: &Message) {
+    pub fn acknowledged(&mut self, task: Task, message: &Message) {
         let law = "a message is acknowledged only when the ledger has what follows";
         let Some((notes, tracked)) = self
             .tasks
@@ -213,7 +213,7 @@ impl Laws {
             .claims
             .iter()
             .any(|(name, owner)| name == id && Some(owner) == lease);
-        let due = row.due_at.millis() + 2 * SKEW < now || row.due_at == row.created_at;
+        let due = row.due_at.millis() + 2 * SKEW < notes.begun_at || row.due_at == row.created_at;
         let broken = match last {
             None => Some("and its row was not looked at"),
             Some(Last::Failed) => Some("though the ledger could not be reached"),

@@ -66,7 +66,8 @@ impl Laws {
     fn attestation(&mut self, world: &World, task: Task, row: &Attestation) {
         let name = row.hash.hex();
         let now = world.now();
-        let begun_at = self.tasks.get(&task).map_or(now, |notes| notes.begun_at);
+        // A write that comes late was planned by an invocation that is gone.
+        let begun_at = self.tasks.get(&task).map(|notes| notes.begun_at);
         let taken = self.attestations.entry(name.clone()).or_default();
         taken.faults |= world.faults.lasting(now);
         let is_new = !taken.is_written;
@@ -91,7 +92,10 @@ impl Laws {
             format!("function {task} writes attestation {name} {acceptance:?} unsent={unsent}")
         });
         if is_new {
-            return self.snapshot(row, begun_at);
+            if let Some(begun_at) = begun_at {
+                self.snapshot(row, begun_at);
+            }
+            return;
         }
         if changed {
             self.breaks("the plan is the snapshot of the first acceptance", &*name);
@@ -279,7 +283,8 @@ impl Laws {
                 );
                 let is_permanent = |item: &Item| item["ending"] == "permanent";
                 let permanent = world.memory.look(&key, is_permanent).unwrap_or_default();
-                if !permanent && row.attempt < schedule::ATTEMPTS {
+                let is_old = row.updated_at >= row.created_at.plus(schedule::LIFE);
+                if !permanent && !is_old && row.attempt < schedule::ATTEMPTS {
                     self.breaks("only a permanent answer or a spent budget fails", id);
                 }
             }
