@@ -366,22 +366,38 @@ async fn written(
     })
 }
 
-/// Writes what is missing of a chunk, one by one: somebody else is writing it too.
+/// Writes what is missing of a chunk, of which some is there: it was cut off, or somebody else is at it too.
 async fn rest(
     platform: &impl Platform,
     attestation: &Attestation,
     chunk: &[String],
     now: Timestamp,
 ) -> Result<(), Unreachable> {
-    for write in deliveries(platform, attestation, now, |id| {
-        chunk.iter().any(|one| one == id)
-    }) {
-        match platform.write(vec![write]).await {
-            Ok(()) | Err(WriteError::Conflict) => {}
+    let keys: Vec<_> = chunk
+        .iter()
+        .map(|id| Delivery::at(&attestation.organization, id))
+        .collect();
+    for _ in 0..CONFLICTS {
+        let there: std::collections::HashSet<String> = rows::load_many::<Delivery>(platform, &keys)
+            .await?
+            .into_iter()
+            .map(|stored| stored.row.id)
+            .collect();
+        let missing = |id: &str| chunk.iter().any(|one| one == id) && !there.contains(id);
+        let writes = deliveries(platform, attestation, now, missing);
+        if writes.is_empty() {
+            return Ok(());
+        }
+        match platform.write(writes).await {
+            Ok(()) => return Ok(()),
+            Err(WriteError::Conflict) => {}
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
         }
     }
-    Ok(())
+    Err(Unreachable {
+        what: "table",
+        why: "the deliveries' rows would not hold still".into(),
+    })
 }
 
 /// Sends a message for every delivery and then takes the outbox mark away. With `look`, only for those

@@ -13,7 +13,7 @@ use crate::deliver::{Record, resend, settle};
 use crate::intake;
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
-use crate::rows::{self, Attestation, Delivery, SHARDS, State, Stored};
+use crate::rows::{self, Acceptance, Attestation, Delivery, SHARDS, State, Stored};
 
 /// Rows of one shard looked at in one run; more wait for the next minute.
 const PAGE: usize = 200;
@@ -133,6 +133,7 @@ async fn wake(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> 
     };
     match ledger::wake(&mut stored.row, platform.now(), platform.random()) {
         Woken::Asleep => Ok(Done::Nothing),
+        Woken::Send if !is_accepted(platform, &stored.row).await? => Ok(Done::Left),
         Woken::Send => {
             // Sent first: a crash before the row is written sends twice, the other way round not at all.
             if !resend(platform, &stored.row, std::time::Duration::ZERO).await {
@@ -158,6 +159,17 @@ async fn wake(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> 
             Ok(Done::Crashed)
         }
     }
+}
+
+/// Whether the plan of a delivery that nobody tried yet is written whole. One that is being written for an
+/// hour is finished, and sent, for the sake of its attestation, which is due as well.
+async fn is_accepted(platform: &impl Platform, delivery: &Delivery) -> Result<bool, Unreachable> {
+    if delivery.attempt > 1 {
+        return Ok(true);
+    }
+    let key = Attestation::at(&delivery.organization, &delivery.attestation);
+    let attestation = rows::load::<Attestation>(platform, &key).await?;
+    Ok(attestation.is_none_or(|stored| stored.row.acceptance == Acceptance::Accepted))
 }
 
 /// Takes dead letters: a message that was received too often without an end. If its delivery still waits for
@@ -229,7 +241,7 @@ pub async fn audit(
         .collect();
     let deliveries: Vec<Stored<Delivery>> = rows::load_many(platform, &keys).await?;
     let mut violations = Vec::new();
-    if attestation.acceptance == crate::rows::Acceptance::Accepted {
+    if attestation.acceptance == Acceptance::Accepted {
         for id in &ids {
             if !deliveries.iter().any(|delivery| delivery.row.id == *id) {
                 violations.push(format!("delivery {id}: planned and not there"));
