@@ -1,4 +1,7 @@
-//! A platform in memory, for tests: time stands still unless it is moved, and nothing is lost or late.
+//! A platform in memory, for tests: time stands still unless it is moved, and nothing is lost or late, but
+//! for indexes when they are told to be.
+
+mod indexes;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -10,6 +13,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 
+use self::indexes::Indexes;
 use crate::clock::Timestamp;
 use crate::deliver::Record;
 use crate::platform::{
@@ -31,6 +35,9 @@ pub struct Memory {
     now: Cell<Timestamp>,
     random: Cell<u64>,
     table: RefCell<BTreeMap<Key, Item>>,
+    indexes: RefCell<Indexes>,
+    /// How much later than the table its indexes show what was written.
+    pub lag: Cell<Duration>,
     objects: RefCell<BTreeMap<(String, Digest), Bytes>>,
     queues: RefCell<BTreeMap<String, VecDeque<Queued>>>,
     secrets: RefCell<BTreeMap<String, SecretValue>>,
@@ -57,6 +64,8 @@ impl Memory {
             now: Cell::new(Timestamp::from_millis(1_767_322_445_000)),
             random: Cell::new(0x9e37_79b9_7f4a_7c15),
             table: RefCell::default(),
+            indexes: RefCell::default(),
+            lag: Cell::default(),
             objects: RefCell::default(),
             queues: RefCell::default(),
             secrets: RefCell::default(),
@@ -115,6 +124,11 @@ impl Memory {
 
     pub fn rows(&self) -> Vec<Key> {
         self.table.borrow().keys().cloned().collect()
+    }
+
+    /// Looks at a row without taking a copy of it.
+    pub fn look<T>(&self, key: &Key, at: impl FnOnce(&Item) -> T) -> Option<T> {
+        self.table.borrow().get(key).map(at)
     }
 
     fn holds(&self, table: &BTreeMap<Key, Item>, write: &Write) -> bool {
@@ -181,24 +195,7 @@ impl Platform for Memory {
     }
 
     async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
-        let (hash, sort) = range.index.attributes();
-        let text = |item: &Item, name: &str| item.get(name)?.as_str().map(str::to_owned);
-        let table = self.table.borrow();
-        let mut found: Vec<(String, Key)> = table
-            .iter()
-            .filter(|(_, item)| text(item, hash).as_deref() == Some(range.hash))
-            .filter_map(|(key, item)| Some((text(item, sort)?, key.clone())))
-            .filter(|(at, _)| at.as_str() <= range.until)
-            .collect();
-        found.sort();
-        if range.newest_first {
-            found.reverse();
-        }
-        Ok(found
-            .into_iter()
-            .take(range.limit)
-            .map(|(_, key)| key)
-            .collect())
+        Ok(self.indexes.borrow_mut().range(self.now.get(), &range))
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
@@ -213,13 +210,17 @@ impl Platform for Memory {
         if !writes.iter().all(|write| self.holds(&table, write)) {
             return Err(WriteError::Conflict);
         }
+        let mut indexes = self.indexes.borrow_mut();
+        let visible_at = self.now.get().plus(self.lag.get());
         for write in writes {
             self.writes.set(self.writes.get() + 1);
             match write {
                 Write::Put { key, item, .. } => {
+                    indexes.write(visible_at, &key, table.get(&key), Some(&item));
                     table.insert(key, item);
                 }
                 Write::Delete { key, .. } => {
+                    indexes.write(visible_at, &key, table.get(&key), None);
                     table.remove(&key);
                 }
                 Write::Check { .. } => {}

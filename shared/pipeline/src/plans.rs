@@ -118,20 +118,38 @@ pub(crate) async fn written(
     })
 }
 
-/// Writes what is missing of a chunk, one by one: somebody else is writing it too.
+/// Writes what is missing of a chunk, of which some is there: it was cut off, or somebody else is at it too.
 async fn rest(
     platform: &impl Platform,
     plan: &Plan,
     chunk: &[(String, &Planned)],
     now: Timestamp,
 ) -> Result<(), Unreachable> {
-    for write in deliveries(platform, chunk.iter().cloned(), plan, now) {
-        match platform.write(vec![write]).await {
-            Ok(()) | Err(WriteError::Conflict) => {}
+    let keys: Vec<_> = chunk
+        .iter()
+        .map(|(id, _)| Delivery::at(&plan.organization, id))
+        .collect();
+    for _ in 0..CONFLICTS {
+        let there: HashSet<String> = rows::load_many::<Delivery>(platform, &keys)
+            .await?
+            .into_iter()
+            .map(|stored| stored.row.id)
+            .collect();
+        let missing = chunk.iter().filter(|(id, _)| !there.contains(id)).cloned();
+        let writes = deliveries(platform, missing, plan, now);
+        if writes.is_empty() {
+            return Ok(());
+        }
+        match platform.write(writes).await {
+            Ok(()) => return Ok(()),
+            Err(WriteError::Conflict) => {}
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
         }
     }
-    Ok(())
+    Err(Unreachable {
+        what: "table",
+        why: "the deliveries' rows would not hold still".into(),
+    })
 }
 
 /// Sends a message for every delivery and then takes the outbox mark away. With `look`, only for those

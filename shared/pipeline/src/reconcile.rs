@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::deliver::{Record, resend, settle};
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
-use crate::rows::{self, Delivery, Job, Name, Plan, Registration, SHARDS, State};
+use crate::rows::{self, Delivery, Job, Name, Plan, Registration, SHARDS, Stage, State};
 use crate::{audit, jobs, pauses, plans, register};
 
 /// Rows of one shard looked at in one run; more wait for the next minute.
@@ -167,6 +167,7 @@ async fn wake(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> 
     };
     match ledger::wake(&mut stored.row, platform.now(), platform.random()) {
         Woken::Asleep => Ok(Done::Nothing),
+        Woken::Send(_) if !is_accepted(platform, &stored.row).await? => Ok(Done::Left),
         Woken::Send(delay) => {
             // Sent first: a crash before the row is written sends twice, the other way round not at all.
             if !resend(platform, &stored.row, delay).await {
@@ -192,6 +193,21 @@ async fn wake(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> 
             Ok(Done::Crashed)
         }
     }
+}
+
+/// Whether the plan of a delivery that nobody tried yet is written whole. One that is being written for an
+/// hour is finished, and sent, for the sake of its plan, which is due as well.
+async fn is_accepted(platform: &impl Platform, delivery: &Delivery) -> Result<bool, Unreachable> {
+    if delivery.attempt > 1 {
+        return Ok(true);
+    }
+    let key = Plan::at(
+        &delivery.organization,
+        &delivery.attestation,
+        delivery.generation,
+    );
+    let plan = rows::load::<Plan>(platform, &key).await?;
+    Ok(plan.is_none_or(|stored| stored.row.stage != Stage::Accepting))
 }
 
 /// Takes dead letters: a message that was received too often without an end. If its delivery still waits for

@@ -1,0 +1,92 @@
+//! The table's sparse indexes, which show a write a while after it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde_json::Value;
+
+use crate::clock::Timestamp;
+use crate::platform::{Index, Item, Key, Range};
+
+#[derive(Default)]
+pub(super) struct Indexes {
+    entries: BTreeMap<Index, BTreeMap<String, BTreeSet<(String, Key)>>>,
+    /// What was written and does not show yet, in the order of the writes.
+    arriving: VecDeque<(Timestamp, Change)>,
+}
+
+struct Change {
+    index: Index,
+    hash: String,
+    entry: (String, Key),
+    is_there: bool,
+}
+
+impl Indexes {
+    /// A row became another, or came, or went.
+    pub(super) fn write(
+        &mut self,
+        visible_at: Timestamp,
+        key: &Key,
+        old: Option<&Item>,
+        new: Option<&Item>,
+    ) {
+        for index in Index::ALL {
+            let old = old.and_then(|item| place(index, item));
+            let new = new.and_then(|item| place(index, item));
+            if old == new {
+                continue;
+            }
+            for (place, is_there) in [(old, false), (new, true)] {
+                let Some((hash, sort)) = place else { continue };
+                let change = Change {
+                    index,
+                    hash: hash.to_owned(),
+                    entry: (sort.to_owned(), key.clone()),
+                    is_there,
+                };
+                self.arriving.push_back((visible_at, change));
+            }
+        }
+    }
+
+    pub(super) fn range(&mut self, now: Timestamp, range: &Range<'_>) -> Vec<Key> {
+        while let Some((_, change)) = self.arriving.pop_front_if(|(at, _)| *at <= now) {
+            self.apply(change);
+        }
+        let hashes = self.entries.get(&range.index);
+        let Some(entries) = hashes.and_then(|hashes| hashes.get(range.hash)) else {
+            return Vec::new();
+        };
+        let until = entries
+            .iter()
+            .take_while(|(sort, _)| sort.as_str() <= range.until);
+        match range.newest_first {
+            false => until
+                .take(range.limit)
+                .map(|(_, key)| key.clone())
+                .collect(),
+            true => {
+                let mut keys: Vec<Key> = until.map(|(_, key)| key.clone()).collect();
+                keys.reverse();
+                keys.truncate(range.limit);
+                keys
+            }
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        let hashes = self.entries.entry(change.index).or_default();
+        let entries = hashes.entry(change.hash).or_default();
+        match change.is_there {
+            true => entries.insert(change.entry),
+            false => entries.remove(&change.entry),
+        };
+    }
+}
+
+/// Where a row stands in an index: hash and range key.
+fn place(index: Index, item: &Item) -> Option<(&str, &str)> {
+    let (hash, sort) = index.attributes();
+    let text = |name: &str| item.get(name).and_then(Value::as_str);
+    Some((text(hash)?, text(sort)?))
+}

@@ -1,0 +1,75 @@
+//! Laws about the end of a run.
+
+use pipeline::rows::State;
+use pipeline::{Timestamp, audit};
+
+use super::Laws;
+use crate::HOUR;
+use crate::world::{World, ready};
+
+/// Retries take 7 days.
+const LONGEST: u64 = 7 * 24 * HOUR;
+
+/// A retry may just have been put off by a day when they are over.
+const SLACK: u64 = 28 * HOUR;
+
+impl Laws {
+    /// Nothing happens any more.
+    pub fn all_is_done(&mut self, world: &World) {
+        let mut broken = Vec::new();
+        for (name, taken) in self.taken() {
+            if !taken.is_accepted || taken.wake_at.is_some() {
+                broken.push(("every plan is closed", name.clone()));
+            }
+        }
+        for (id, tracked) in &self.deliveries {
+            let row = &tracked.row;
+            let Some(final_at) = tracked.final_at else {
+                broken.push(("every delivery ends", id.clone()));
+                continue;
+            };
+            let disturbed = world.faults.over_at.saturating_sub(row.created_at.millis());
+            let latest = row.created_at.millis() + LONGEST + SLACK + disturbed;
+            if final_at > latest {
+                let at = Timestamp::from_millis(final_at);
+                let detail = format!("{id} at {at}, accepted {}", row.created_at);
+                broken.push(("every delivery ends within 7 days", detail));
+            }
+            if row.state == State::Delivered && tracked.sends.is_empty() {
+                broken.push(("what is delivered was received", id.clone()));
+            }
+        }
+        let planned: usize = self.taken().map(|(_, taken)| taken.plan.len()).sum();
+        if planned != self.deliveries.len() {
+            let there = self.deliveries.len();
+            broken.push((
+                "as many deliveries as planned",
+                format!("{planned} planned, {there} there"),
+            ));
+        }
+        for (name, taken) in self.taken() {
+            if taken.ids.is_none() && !name.contains('.') {
+                broken.push(("every client gets its 202", name.clone()));
+            }
+        }
+        for (law, detail) in broken {
+            self.breaks(law, detail);
+        }
+    }
+}
+
+/// The pipeline's own audit agrees.
+pub fn audit(world: &World, organization: &str, hash: &attestation::Digest) {
+    let audit = ready(audit::attestation(&world.memory, organization, hash));
+    match audit {
+        Ok(found) if found.is_empty() => {}
+        Ok(found) => world
+            .laws
+            .borrow_mut()
+            .breaks("the audit finds nothing", found.join("; ")),
+        Err(unreachable) => world
+            .laws
+            .borrow_mut()
+            .breaks("the audit finds nothing", unreachable.to_string()),
+    }
+}

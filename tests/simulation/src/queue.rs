@@ -1,0 +1,253 @@
+//! Queues as SQS has them: handed over at least once, in any order, back after a while when nobody says
+//! that they are done, and dead after five times.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use integrations::Integration;
+use pipeline::deliver::{self, Record, Tools};
+use pipeline::ledger::Message;
+use pipeline::schedule::Deadlines;
+use pipeline::{Timestamp, reconcile};
+
+use crate::SECOND;
+use crate::executor::Task;
+use crate::fault::Fault;
+use crate::party::{Boms, Notes};
+use crate::random::Random;
+use crate::world::World;
+
+/// After so many times a message is dead.
+const RECEIVES: u32 = 5;
+
+const NAMES: [&str; 4] = ["notes", "boms", "dead notes", "dead boms"];
+
+/// When a letter is visible, and its id.
+type Place = (u64, u64);
+
+#[derive(Debug, Clone)]
+struct Letter {
+    body: String,
+    received: u32,
+}
+
+#[derive(Default)]
+struct Queue {
+    letters: BTreeMap<Place, Letter>,
+    running: usize,
+    most: usize,
+    poll_at: u64,
+}
+
+pub struct Queues(RefCell<[Queue; 4]>);
+
+impl Queues {
+    pub fn new(random: &Random) -> Self {
+        Self(RefCell::new(std::array::from_fn(|index| Queue {
+            most: if index < 2 {
+                random.pick(&[1, 2, 4, 10])
+            } else {
+                2
+            },
+            poll_at: u64::MAX,
+            ..Queue::default()
+        })))
+    }
+
+    pub fn send(&self, world: &World, integration: &str, body: &str, after: u64) {
+        let queue = usize::from(integration == Boms::ID);
+        let letter = Letter {
+            body: body.to_owned(),
+            received: 0,
+        };
+        self.put(world, queue, world.now() + after, letter);
+    }
+
+    fn put(&self, world: &World, queue: usize, at: u64, letter: Letter) {
+        let place = (at, world.random.next());
+        self.0.borrow_mut()[queue].letters.insert(place, letter);
+        self.poll_at(world, queue, at);
+    }
+
+    fn poll_at(&self, world: &World, queue: usize, at: u64) {
+        let at = at.max(world.now());
+        let poll_at = &mut self.0.borrow_mut()[queue].poll_at;
+        if at < *poll_at {
+            *poll_at = at;
+            world.at(at, move |world| world.queues.poll(world, queue, at));
+        }
+    }
+
+    fn poll(&self, world: &Rc<World>, index: usize, at: u64) {
+        let now = world.now();
+        let mut queues = self.0.borrow_mut();
+        let queue = &mut queues[index];
+        if queue.poll_at != at {
+            return;
+        }
+        queue.poll_at = u64::MAX;
+        if queue.running >= queue.most {
+            return;
+        }
+        drop(queues);
+        if let Some(until) = world.faults.until(now, Fault::QueueStopped) {
+            return self.poll_at(world, index, until);
+        }
+        let (batch, dead) = self.receive(world, index);
+        for letter in dead {
+            let about = Message::parse(&letter.body).map(|message| message.delivery);
+            world.happened(Fault::DeadLetter, about.as_deref().ok().as_slice());
+            self.put(
+                world,
+                index + 2,
+                now,
+                Letter {
+                    received: 0,
+                    ..letter
+                },
+            );
+        }
+        if !batch.is_empty() {
+            self.0.borrow_mut()[index].running += 1;
+            start(world, index, batch);
+        }
+        let queues = self.0.borrow();
+        let next = queues[index].letters.keys().next().map(|(at, _)| *at);
+        let is_free = queues[index].running < queues[index].most;
+        drop(queues);
+        if let Some(next) = next.filter(|_| is_free) {
+            self.poll_at(world, index, next.max(now + 5));
+        }
+    }
+
+    /// Takes what is visible, at most ten, hides it for a while, and sets the dead ones apart.
+    fn receive(&self, world: &World, index: usize) -> (Vec<(Place, Letter)>, Vec<Letter>) {
+        let now = world.now();
+        let queue = &mut self.0.borrow_mut()[index];
+        let most = world.random.between(1, 10);
+        let (mut batch, mut dead) = (Vec::new(), Vec::new());
+        while (batch.len() as u64) < most {
+            let Some(entry) = queue
+                .letters
+                .first_entry()
+                .filter(|entry| entry.key().0 <= now)
+            else {
+                break;
+            };
+            let ((_, id), mut letter) = entry.remove_entry();
+            if index < 2 && letter.received >= RECEIVES {
+                dead.push(letter);
+                continue;
+            }
+            letter.received += 1;
+            let place = (now + visibility(index), id);
+            queue.letters.insert(place, letter.clone());
+            batch.push((place, letter));
+        }
+        (batch, dead)
+    }
+
+    /// Ends a batch: what is given back comes again, all of it if the function ended without an answer.
+    fn settle(
+        &self,
+        world: &World,
+        index: usize,
+        task: Task,
+        batch: &[(Place, Letter)],
+        back: Option<&[String]>,
+    ) {
+        let mut soon = Vec::new();
+        for (place, letter) in batch {
+            let Some(back) = back else { continue };
+            if back.contains(&place.1.to_string()) {
+                if world.random.below(2) == 0 {
+                    self.0.borrow_mut()[index].letters.remove(place);
+                    soon.push(letter.clone());
+                }
+                continue;
+            }
+            self.0.borrow_mut()[index].letters.remove(place);
+            if index < 2
+                && let Ok(message) = Message::parse(&letter.body)
+            {
+                world.laws.borrow_mut().acknowledged(task, &message);
+            }
+        }
+        let mut queues = self.0.borrow_mut();
+        queues[index].running -= 1;
+        let next = queues[index].letters.keys().next().map(|(at, _)| *at);
+        drop(queues);
+        for letter in soon {
+            self.put(
+                world,
+                index,
+                world.now() + world.random.between(1, SECOND),
+                letter,
+            );
+        }
+        if let Some(next) = next {
+            self.poll_at(world, index, next);
+        }
+    }
+}
+
+fn deadlines(index: usize) -> Deadlines {
+    Deadlines::of(index % 2 == 1)
+}
+
+fn visibility(index: usize) -> u64 {
+    match index {
+        0 | 1 => deadlines(index).visibility.as_secs() * SECOND,
+        _ => 360 * SECOND,
+    }
+}
+
+fn start(world: &Rc<World>, index: usize, batch: Vec<(Place, Letter)>) {
+    let records: Vec<Record> = batch
+        .iter()
+        .map(|((_, id), letter)| Record {
+            id: id.to_string(),
+            body: letter.body.clone(),
+        })
+        .collect();
+    let notes = batch
+        .iter()
+        .filter_map(|(_, letter)| Message::parse(&letter.body).ok())
+        .map(|message| (message.delivery, message.attempt))
+        .collect();
+    let timeout = match index {
+        0 | 1 => deadlines(index).function,
+        _ => Duration::from_mins(1),
+    };
+    let until = world.timestamp().plus(timeout);
+    let ended = move |world: &Rc<World>, task: Task, back: Option<Vec<String>>| {
+        world
+            .queues
+            .settle(world, index, task, &batch, back.as_deref());
+    };
+    match index {
+        0 => deliver_with::<Notes>(world, index, timeout, notes, records, until, ended),
+        1 => deliver_with::<Boms>(world, index, timeout, notes, records, until, ended),
+        _ => {
+            let body = |function| async move { reconcile::dead_letters(&function, records).await };
+            world.invoke(NAMES[index], timeout, notes, body, ended);
+        }
+    }
+}
+
+fn deliver_with<I: Integration>(
+    world: &Rc<World>,
+    index: usize,
+    timeout: Duration,
+    notes: Vec<(String, u32)>,
+    records: Vec<Record>,
+    until: Timestamp,
+    ended: impl FnOnce(&Rc<World>, Task, Option<Vec<String>>) + 'static,
+) {
+    let tools = Tools::new(world.http.clone());
+    let body =
+        |function| async move { deliver::batch::<I>(&function, &tools, records, until).await };
+    world.invoke(NAMES[index], timeout, notes, body, ended);
+}
