@@ -32,7 +32,7 @@ trap end EXIT
 each() {
     cargo test --target "$target" --profile local --package attestation --package integrations "$@"
     cargo test --target "$target" --profile local --package chainloop "$@"
-    cargo test --target "$target" --profile local --package pipeline --package aws --package tests "$@"
+    cargo test --target "$target" --profile local --package pipeline --package aws --package tests --package simulation "$@"
 }
 
 stage "build the functions"

@@ -1,5 +1,7 @@
 #!/bin/sh
-# Plants one bug after another into a copy of the pipeline: the simulation must find each of them.
+# Plants one bug after another into a copy of the pipeline: the simulation must find each of them. Some
+# were thought up, and some were found by it: those stand here for the seeds that found them, since a seed
+# is another run as soon as anything changes.
 #
 #   tests/simulation/plants.sh [name...]
 set -eu

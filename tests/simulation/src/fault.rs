@@ -115,10 +115,11 @@ impl Faults {
         }
         for fault in Fault::LASTING {
             if faults.is_on(fault) {
-                let from = random.between(start, over_at);
-                let length = match fault {
-                    Fault::QueueStopped => random.between(10 * MINUTE, 45 * MINUTE),
-                    _ => random.between(30 * SECOND, 20 * MINUTE),
+                let begins = random.between(start, over_at);
+                let (from, length) = match fault {
+                    Fault::IndexStale => (start, over_at - start),
+                    Fault::QueueStopped => (begins, random.between(10 * MINUTE, 45 * MINUTE)),
+                    _ => (begins, random.between(30 * SECOND, 20 * MINUTE)),
                 };
                 let until = (from + length).min(over_at);
                 faults.windows.borrow_mut().push((from, until, fault));

@@ -247,6 +247,9 @@ impl Platform for Function {
     }
 
     async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
+        if self.world.faults.lasts(self.world.now(), Fault::IndexStale) {
+            self.world.happened(Fault::IndexStale, &[]);
+        }
         self.read("table", Fault::TableDown, None, |memory| {
             ready(memory.range(range))
         })

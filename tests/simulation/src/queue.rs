@@ -93,6 +93,7 @@ impl Queues {
         }
         drop(queues);
         if let Some(until) = world.faults.until(now, Fault::QueueStopped) {
+            world.happened(Fault::QueueStopped, &[]);
             return self.poll_at(world, index, until);
         }
         let (batch, dead) = self.receive(world, index);

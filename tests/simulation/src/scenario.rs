@@ -53,7 +53,7 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
     for number in 0..organizations {
         let organization = format!("o{number}");
         let registrations = registrations(world, &organization);
-        let many = number == 0 && random.below(1000) == 0;
+        let many = number == 0 && random.below(many_of(world)) == 0;
         let attachments = match many {
             true => random.between(91, 200),
             false => random.pick(&[0, 1, 1, 1, 2, 2, 3, 5]),
@@ -95,6 +95,16 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
         });
     }
     parcels
+}
+
+/// One in so many has a plan of more than one transaction: they take long, and writes that fail are what
+/// makes them worth it.
+fn many_of(world: &World) -> u64 {
+    let fails = [Fault::WriteRefused, Fault::WriteAmbiguous, Fault::Crash];
+    match fails.iter().any(|fault| world.faults.is_on(*fault)) {
+        true => 250,
+        false => 2_000,
+    }
 }
 
 fn write(world: &Rc<World>, writes: Vec<Write>) {

@@ -1,6 +1,7 @@
 use super::*;
 
-/// Seeds that once broke a law, each with what it was.
+/// Seeds that once broke a law, each with what it was. What matters of them is planted too, since a seed is
+/// another run as soon as scenarios change.
 const REGRESSIONS: &[(u64, &str)] = &[(
     100,
     "a third party asked for a pause again and again, and a delivery lived for nine days",

@@ -150,6 +150,11 @@ impl Laws {
             if let Some(tracked) = self.deliveries.get_mut(*name) {
                 tracked.faults |= fault.bit();
                 tracked.excuses += 1;
+                // An attestation of which one message was not sent has all of them sent again.
+                let attestation = tracked.row.attestation.hex();
+                if let Some(taken) = self.attestations.get_mut(&attestation) {
+                    taken.excuses += 1;
+                }
             } else if let Some(taken) = self.attestations.get_mut(*name) {
                 taken.faults |= fault.bit();
                 taken.excuses += 1;
