@@ -1,0 +1,65 @@
+"""Why a request came again: each repeat has to have its own reason."""
+
+import collections
+from dataclasses import dataclass, field
+
+from traffic.arrivals import Arrival, Kill
+
+# An answer that was sent so shortly before a kill may not have reached the ledger.
+RECORDING_SECS = 2.0
+REFUSALS = {"busy", "down"}
+SILENCES = {"hang", "reset", "reset-early"}
+
+
+@dataclass
+class Repeats:
+    """Requests that came again, by what became of the one before."""
+
+    # Refused by a status: nobody had taken it.
+    refused: int = 0
+    # Sent, and hung or reset by the third party: nobody knows.
+    unanswered: int = 0
+    # Its process was killed before the ledger knew.
+    killed: int = 0
+    unexplained: list[str] = field(default_factory=list)
+    # From the kill to the repeat.
+    recovered_secs: list[float] = field(default_factory=list)
+
+
+class Kills:
+    def __init__(self, kills: list[Kill]):
+        self.by_pid: dict[int, list[float]] = collections.defaultdict(list)
+        for kill in kills:
+            self.by_pid[kill.pid].append(kill.at)
+
+    def of(self, arrival: Arrival) -> float | None:
+        """When the process that had sent this was killed with the send still in flight."""
+        if arrival.pid is None:
+            return None
+        until = float("inf") if arrival.ended_at is None else arrival.ended_at + RECORDING_SECS
+        return next((at for at in self.by_pid[arrival.pid] if arrival.at <= at <= until), None)
+
+
+def in_flight(arrivals: list[Arrival], kills: Kills) -> int:
+    """Sends that were under way when their process was killed: each may lead to one copy."""
+    return sum(kills.of(arrival) is not None for arrival in arrivals)
+
+
+def repeats(by_message: dict[str, list[Arrival]], kills: Kills) -> Repeats:
+    found = Repeats()
+    for message, arrivals in by_message.items():
+        for before, after in zip(arrivals, arrivals[1:]):
+            killed_at = kills.of(before)
+            if before.end in REFUSALS:
+                found.refused += 1
+            elif killed_at is not None:
+                found.killed += 1
+                found.recovered_secs.append(after.at - killed_at)
+            elif before.end in SILENCES:
+                found.unanswered += 1
+            else:
+                found.unexplained.append(
+                    f"{message} at {before.path}: ended with {before.end!r} and came again after "
+                    f"{after.at - before.at:.1f} s, from process {before.pid} and then {after.pid}"
+                )
+    return found
