@@ -40,7 +40,7 @@ from traffic.stack import Stack
 
 ORGANIZATION = "kill"
 QUEUE = "webhook"
-RATE, BURST = 2.8, 14
+RATE, BURST = 2.8, 7
 SEED = 20
 # Third parties, and what they do with which share of their requests.
 PARTIES = {
@@ -52,7 +52,7 @@ PARTIES = {
     "steady": [],
 }
 GONE = "gone"
-MOST_KILLS, KILL_GAP_SECS = 160, 1.7
+MOST_KILLS, KILL_GAP_SECS = 160, 0.3
 LEAST_KILLS = 100
 IDENTICAL = 100
 BACKLOG, BACKLOG_RATE = 100, 8.0
@@ -221,8 +221,9 @@ class KillRun:
         note("  came again after a hang or a reset (sent, no answer)", repeats.unanswered)
         note("  came again after a kill", repeats.killed, f"≤ {flying} sends in flight at kills", repeats.killed <= flying)
         note("  came again without a reason", len(repeats.unexplained), "0", not repeats.unexplained)
-        if repeats.recovered_secs:
-            times = repeats.recovered_secs
+        unknown = self.not_crashed(repeats, promised)
+        note("  of these, no crash in the ledger", len(unknown), "0", not unknown)
+        if times := list(repeats.recovered_secs.values()):
             note("from a kill to the next attempt, s", f"p50 {percentile(times, 50):.0f}, longest {max(times):.0f}")
         waited = self.waited(everything, taken)
         note("from the 202 to delivered, s", ", ".join(f"p{of} {percentile(waited, of):.1f}" for of in (50, 95, 99, 100)))
@@ -231,8 +232,15 @@ class KillRun:
         note("audit", f"{len(said.violations)} violations", said.used, not said.violations)
         self.details = {
             "open": open_ones, "delivered and not taken": untrue, "final for another reason": wrong,
-            "without a reason": repeats.unexplained, "audit": said.violations,
+            "without a reason": repeats.unexplained, "no crash in the ledger": unknown,
+            "audit": said.violations, "slowest to be sent again after a kill": slowest(repeats),
         }  # fmt: skip
+
+    def not_crashed(self, repeats: verdict.Repeats, promised: dict[str, tuple[str, ...]]) -> list[str]:
+        """Deliveries that came again after a kill of which the ledger knows nothing."""
+        again = [id for id, messages in promised.items() if any(one in repeats.recovered_secs for one in messages)]
+        attempts = {id: self.api.call("GET", f"/deliveries/{id}")["attempts"] for id in again}
+        return [id for id, list in attempts.items() if all(attempt["ending"] != "crashed" for attempt in list)]
 
     def waited(self, everything: list[Accepted], taken: set[str]) -> list[float]:
         of = self.receiver.of
@@ -255,11 +263,15 @@ class KillRun:
         )
 
 
+def slowest(repeats: verdict.Repeats) -> list[str]:
+    longest = sorted(repeats.recovered_secs.items(), key=lambda one: -one[1])[:5]
+    return [f"{message}: {secs:.0f} s" for message, secs in longest]
+
+
 def plan(stack: Stack, until: float) -> dict:
     paths = {
         path: [{"do": do, "share": share, "until": until} for do, share in rules] for path, rules in PARTIES.items()
     }
-    # The registration's check comes first, and without a delivery's id.
     paths[GONE] = [{"do": "gone", "share": 1.0, "until": until + 86_400}]
     return {
         "seed": SEED,
@@ -283,7 +295,7 @@ def main() -> None:
     say(f"seed {SEED}; killing for {run.chaos_secs:.0f} s, then waiting for at most {TAIL_SECS} s")
     try:
         run.run()
-        log = None if run.findings.hold else stack.keep_log()
+        logs = None if run.findings.hold else stack.keep_logs()
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
@@ -293,8 +305,8 @@ def main() -> None:
     for name, details in run.details.items():
         for detail in details[:20]:
             print(f"{name}: {detail}")
-    if log:
-        print(f"the cloud's log is in {log}")
+    if logs:
+        print(f"the logs are in {logs}")
     if arguments.json:
         results = {what.strip(): {"found": found, "holds": holds} for what, found, _, holds in run.findings.lines}
         arguments.json.write_text(json.dumps({**results, "details": run.details}, indent=2) + "\n")

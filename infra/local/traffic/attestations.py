@@ -16,12 +16,13 @@ class Sbom:
     @classmethod
     def of(cls, size_bytes: int, seed: int = 0) -> "Sbom":
         draw = random.Random(seed)
-        components = []
-        size = 100
-        while size < size_bytes:
+        name = f"{draw.getrandbits(64):016x}"
+        component = {"type": "library", "name": name, "version": "1.0.0", "purl": f"pkg:cargo/{name}@1.0.0"}
+        one = len(json.dumps(component, separators=(",", ":"))) + 1
+        components = [component]
+        for _ in range(size_bytes // one):
             name = f"{draw.getrandbits(64):016x}"
-            components.append({"type": "library", "name": name, "version": "1.0.0", "purl": f"pkg:cargo/{name}@1.0.0"})
-            size += 98
+            components.append({**component, "name": name, "purl": f"pkg:cargo/{name}@1.0.0"})
         document = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": components}
         return cls(json.dumps(document, separators=(",", ":")).encode())
 

@@ -46,10 +46,13 @@ class Stack:
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def keep_log(self) -> Path:
-        """The cloud's log, out of the directory that goes: for whoever looks into a run that failed."""
-        kept = self.directory.with_suffix(".log")
-        shutil.copyfile(self.cloud.log_file, kept)
+    def keep_logs(self) -> Path:
+        """Out of the directory that goes: for whoever looks into a run that failed."""
+        kept = self.directory.with_name(f"{self.directory.name}-failed")
+        kept.mkdir(exist_ok=True)
+        for log in (self.cloud.log_file, self.directory / "receiver.lines"):
+            if log.exists():
+                shutil.copy(log, kept)
         return kept
 
     def script(self, python: str | Path, name: str, *options: str) -> None:
@@ -73,7 +76,7 @@ class Stack:
     def emulator(self) -> int:
         pid = self.cloud.pid()
         if pid is None:
-            sys.exit(f"the local cloud has ended, see {self.keep_log()}")
+            sys.exit(f"the local cloud has ended, see {self.keep_logs()}")
         return pid
 
     def aws(self, service: str, method: str, path: str, body: dict | None = None, target: str = "") -> dict:

@@ -1,12 +1,13 @@
 """Why a request came again: each repeat has to have its own reason."""
 
-import collections
 from dataclasses import dataclass, field
 
 from traffic.arrivals import Arrival, Kill
 
 # An answer that was sent so shortly before a kill may not have reached the ledger.
 RECORDING_SECS = 2.0
+# What a process had written before it was killed is read a moment after.
+READING_SECS = 1.0
 REFUSALS = {"busy", "down"}
 SILENCES = {"hang", "reset", "reset-early"}
 
@@ -22,22 +23,24 @@ class Repeats:
     # Its process was killed before the ledger knew.
     killed: int = 0
     unexplained: list[str] = field(default_factory=list)
-    # From the kill to the repeat.
-    recovered_secs: list[float] = field(default_factory=list)
+    # Of those killed, by message: from the kill to the repeat.
+    recovered_secs: dict[str, float] = field(default_factory=dict)
 
 
 class Kills:
     def __init__(self, kills: list[Kill]):
-        self.by_pid: dict[int, list[float]] = collections.defaultdict(list)
-        for kill in kills:
-            self.by_pid[kill.pid].append(kill.at)
+        self.kills = sorted(kills, key=lambda kill: kill.at)
 
     def of(self, arrival: Arrival) -> float | None:
         """When the process that had sent this was killed with the send still in flight."""
+        begin, end = arrival.at - READING_SECS, (arrival.ended_at or arrival.at) + RECORDING_SECS
         if arrival.pid is None:
-            return None
-        until = float("inf") if arrival.ended_at is None else arrival.ended_at + RECORDING_SECS
-        return next((at for at in self.by_pid[arrival.pid] if arrival.at <= at <= until), None)
+            # Dead already when its connection was taken: nobody was behind it any more.
+            end = arrival.at
+        for kill in self.kills:
+            if begin <= kill.at <= end and arrival.pid in (kill.pid, None):
+                return kill.at
+        return None
 
 
 def in_flight(arrivals: list[Arrival], kills: Kills) -> int:
@@ -54,7 +57,7 @@ def repeats(by_message: dict[str, list[Arrival]], kills: Kills) -> Repeats:
                 found.refused += 1
             elif killed_at is not None:
                 found.killed += 1
-                found.recovered_secs.append(after.at - killed_at)
+                found.recovered_secs[message] = after.at - killed_at
             elif before.end in SILENCES:
                 found.unanswered += 1
             else:
