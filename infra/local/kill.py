@@ -6,16 +6,16 @@
 On a cloud of its own, attestations are posted in bursts, each to three webhooks. The third parties hang, reset,
 refuse, drip and answer a gigabyte, and kill the very process that sends to them, before they answer or right after,
 so between the request and the ledger. The functions that accept and that reconcile are killed while they work, and
-in the middle the emulator is stopped and started. Then the same attestation is posted a hundred times at once, and a
-queue stands still for some minutes. When everything is final the receiver's count is held against the ledger:
+in the middle the emulator is stopped and started. Then the same attestation is posted a hundred times at once, and at
+last a queue stands still for some minutes. When everything is final the receiver's count is held against the ledger:
 
 - nothing lost: what was accepted is final, and what the ledger calls delivered was taken by its receiver
 - each request that came twice has its reason: the one before was refused, or got no answer, or was in flight when its
   process was killed; so duplicates are at most the sends in flight at kills
 - a queue that stood still bred no messages: at most two for each delivery
 
-The tail takes a while: what a killed process had received and not yet claimed shows up again after the queue's
-visibility timeout, 13 minutes.
+The tail takes some minutes: a killed attempt is found by its lease, 160 s, and what a killed process had received and
+not yet claimed shows up again after the queue's visibility timeout, 13 minutes.
 """
 
 import argparse
@@ -58,6 +58,7 @@ IDENTICAL = 100
 BACKLOG, BACKLOG_RATE = 100, 8.0
 # Lease, visibility, and a first retry or two; what is open after that is stuck.
 TAIL_SECS = 960
+BACKLOG_SECS = 240
 
 
 @dataclass
@@ -83,22 +84,18 @@ class KillRun:
         self.findings = Findings()
 
     def run(self) -> None:
-        self.stack.up()
         self.api = Api(self.stack.api, self.stack.token(ORGANIZATION))
-        # Until everything is registered nobody is killed.
-        until = time.monotonic() + self.chaos_secs + 15
-        self.receiver = Receiver(self.stack.directory, plan(self.stack, until))
-        self.receiver.start()
-        try:
+        # A few seconds for what comes before the first post.
+        until = time.monotonic() + self.chaos_secs + 5
+        with Receiver(self.stack.directory, plan(self.stack, until)) as self.receiver:
             self.attach()
             self.chaos(until)
-            identical = self.identical()
+            everything = self.posted.accepted + self.identical()
+            self.wait(everything, TAIL_SECS)
+            # Only now, so that what the kills left behind has not waited for it.
             backlog = self.backlog()
-            everything = self.posted.accepted + identical + backlog
-            said = self.wait(everything)
-            self.judge(everything, backlog, said)
-        finally:
-            self.receiver.stop()
+            everything += backlog
+            self.judge(everything, backlog, self.wait(everything, BACKLOG_SECS))
 
     def attach(self) -> None:
         for path in (*PARTIES, GONE):
@@ -140,7 +137,6 @@ class KillRun:
         for killer in killers:
             killer.end()
         self.receiver.look()
-        self.calm_at = time.monotonic()
         posts, reconcilers = (len(killer.kills) for killer in killers)
         kills = len(self.receiver.kills)
         self.findings.note("attestations accepted", len(self.posted.accepted), f"{len(jobs)}", not self.posted.refused)
@@ -174,13 +170,12 @@ class KillRun:
         while (left := resume - time.monotonic()) > 0:
             say(f"the queue stands still for {left:.0f} s more: {self.stack.messages(QUEUE)}")
             time.sleep(min(30.0, left))
-        self.depth = self.stack.messages(QUEUE)
         self.stack.switch(QUEUE, on=True)
         say("the queue goes on")
         return posted.accepted
 
-    def wait(self, everything: list[Accepted]) -> Audit:
-        until = self.calm_at + TAIL_SECS + 60 * self.arguments.stopped_minutes
+    def wait(self, everything: list[Accepted], secs: float) -> Audit:
+        until = time.monotonic() + secs
         last = 0.0
 
         def progress(left: int) -> None:
@@ -207,7 +202,9 @@ class KillRun:
         ]
         gone = sum(len(came) for came in self.receiver.by_message.values() if came[0].path == GONE)
         failed = [row for row in rows.values() if row["state"] in ("failed", "skipped", "cancelled")]
-        wrong = [f"{row['id']}: {row['state']}, {row['reason']}" for row in failed if "410" not in (row["reason"] or "")]
+        wrong = [
+            f"{row['id']}: {row['state']}, {row['reason']}" for row in failed if "410" not in (row["reason"] or "")
+        ]
         lost = len(open_ones) + len(untrue) + len(wrong)
         note("lost", lost, "0", lost == 0)
         note("failed, since the third party said it is gone", len(failed) - len(wrong), str(gone))
@@ -219,14 +216,15 @@ class KillRun:
         note("requests at the third parties", len(arrivals))
         note("  came again after a refusal (429, 503)", repeats.refused)
         note("  came again after a hang or a reset (sent, no answer)", repeats.unanswered)
-        note("  came again after a kill", repeats.killed, f"≤ {flying} sends in flight at kills", repeats.killed <= flying)
+        note("  came again after a kill", repeats.killed, f"≤ {flying} in flight at kills", repeats.killed <= flying)
         note("  came again without a reason", len(repeats.unexplained), "0", not repeats.unexplained)
         unknown = self.not_crashed(repeats, promised)
         note("  of these, no crash in the ledger", len(unknown), "0", not unknown)
         if times := list(repeats.recovered_secs.values()):
             note("from a kill to the next attempt, s", f"p50 {percentile(times, 50):.0f}, longest {max(times):.0f}")
         waited = self.waited(everything, taken)
-        note("from the 202 to delivered, s", ", ".join(f"p{of} {percentile(waited, of):.1f}" for of in (50, 95, 99, 100)))
+        times = (f"p{of} {percentile(waited, of):.1f}" for of in (50, 95, 99, 100))
+        note("from the 202 to delivered, s", ", ".join(times))
         if backlog:
             self.judge_backlog({id for one in backlog for id in one.deliveries})
         note("audit", f"{len(said.violations)} violations", said.used, not said.violations)
@@ -258,9 +256,8 @@ class KillRun:
         got = sum(1 for line in lines if (found := named.search(line)) and found[1] in ids)
         minutes = self.arguments.stopped_minutes
         found = f"{got} messages for {len(ids)} deliveries"
-        self.findings.note(
-            f"a queue that stood still for {minutes:g} min", found, f"≤ {2 * len(ids)}", len(ids) <= got <= 2 * len(ids)
-        )
+        holds = len(ids) <= got <= 2 * len(ids)
+        self.findings.note(f"a queue that stood still for {minutes:g} min", found, f"≤ {2 * len(ids)}", holds)
 
 
 def slowest(repeats: verdict.Repeats) -> list[str]:
@@ -286,27 +283,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The kill run.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".local/kill")
     parser.add_argument("--attestations", type=int, default=720, help="each goes to three webhooks")
-    parser.add_argument("--stopped-minutes", type=float, default=3, help="how long the queue stands still; 0: not at all")
+    parser.add_argument("--stopped-minutes", type=float, default=3, help="how long the queue stands still, or 0")
     parser.add_argument("--json", type=Path, help="where to write the results for machines")
     arguments = parser.parse_args()
-    # Not ephemeral: it is stopped in the middle, and has to keep what it has.
-    stack = Stack(arguments.directory, ephemeral=False)
-    run = KillRun(stack, arguments)
-    say(f"seed {SEED}; killing for {run.chaos_secs:.0f} s, then waiting for at most {TAIL_SECS} s")
     try:
-        run.run()
-        logs = None if run.findings.hold else stack.keep_logs()
+        # Not ephemeral: it is stopped in the middle, and has to keep what it has.
+        with Stack(arguments.directory, ephemeral=False) as stack:
+            run = KillRun(stack, arguments)
+            say(f"seed {SEED}; killing for {run.chaos_secs:.0f} s, then waiting for at most {TAIL_SECS} s")
+            run.run()
+            if not run.findings.hold:
+                say(f"the logs are in {stack.keep_logs()}")
     except KeyboardInterrupt:
         sys.exit(130)
-    finally:
-        stack.down()
     lines = [[what, found, wanted, "ok" if holds else "WRONG"] for what, found, wanted, holds in run.findings.lines]
     print(table(["kill run", "found", "wanted", ""], lines))
     for name, details in run.details.items():
         for detail in details[:20]:
             print(f"{name}: {detail}")
-    if logs:
-        print(f"the logs are in {logs}")
     if arguments.json:
         results = {what.strip(): {"found": found, "holds": holds} for what, found, _, holds in run.findings.lines}
         arguments.json.write_text(json.dumps({**results, "details": run.details}, indent=2) + "\n")

@@ -232,11 +232,11 @@ def as_json(outcome: Outcome) -> dict:
 
 def report(outcomes: list[Outcome]) -> None:
     print(table(HEAD, [line(outcome) for outcome in outcomes]))
-    print("\nSeconds. `202 in` is the median that a post took; p50, p95 and p99 are from the 202 to the first attempt's")
-    print("arrival; `per s` counts deliveries from the first post to the last arrival.")
+    print("\nSeconds. `202 in` is the median that a post took; p50, p95 and p99 are from the 202 to the first")
+    print("attempt's arrival; `per s` counts deliveries from the first post to the last arrival.")
     print(f"Audit: {outcomes[0].audit.used}.")
     if any(outcome.load.name == "the flood" for outcome in outcomes):
-        print("The emulator has no fair queues: beside the flood the quiet one waits its turn here, where AWS prefers it.")
+        print("The emulator has no fair queues: beside the flood the quiet one waits its turn here; AWS prefers it.")
     for outcome in outcomes:
         if outcome.posted.behind_secs > 1:
             print(f"{outcome.load.name}: posts were up to {outcome.posted.behind_secs:.1f} s behind their rate.")
@@ -261,21 +261,15 @@ def main() -> None:
     wanted = custom(arguments) if arguments.attachments else scenarios()
     if arguments.only:
         wanted = [loads for loads in wanted if any(arguments.only in load.name for load in loads)]
-    stack = Stack(arguments.directory, ephemeral=True)
-    receiver = None
+    say("a fresh cloud")
     try:
-        say("a fresh cloud")
-        stack.up()
-        receiver = Receiver(stack.directory, no_plan())
-        receiver.start()
-        run = Run(stack, receiver)
-        outcomes = [outcome for loads in wanted for outcome in run.run(loads)]
+        with Stack(arguments.directory, ephemeral=True) as stack, Receiver(stack.directory, no_plan()) as receiver:
+            run = Run(stack, receiver)
+            outcomes = [outcome for loads in wanted for outcome in run.run(loads)]
+            if any(outcome.failed for outcome in outcomes):
+                say(f"the logs are in {stack.keep_logs()}")
     except KeyboardInterrupt:
         sys.exit(130)
-    finally:
-        if receiver:
-            receiver.stop()
-        stack.down()
     if arguments.json:
         arguments.json.write_text(json.dumps([as_json(outcome) for outcome in outcomes], indent=2) + "\n")
     report(outcomes)

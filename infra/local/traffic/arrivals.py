@@ -47,6 +47,13 @@ class Receiver:
     by_message: dict[str, list[Arrival]] = field(default_factory=dict)
     kills: list[Kill] = field(default_factory=list)
 
+    def __enter__(self) -> "Receiver":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def start(self) -> None:
         plan, self.log = self.directory / "receiver.plan", self.directory / "receiver.lines"
         plan.write_text(json.dumps(self.plan))

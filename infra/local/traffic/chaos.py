@@ -15,7 +15,7 @@ LOOK_SECS = 0.02
 PAUSED_SECS = 1.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Killer(threading.Thread):
     """Kills a function's process at moments at which it works, until it is told to end."""
 
@@ -31,8 +31,6 @@ class Killer(threading.Thread):
     def __post_init__(self) -> None:
         super().__init__(daemon=True)
         self.ended = threading.Event()
-
-    __hash__ = threading.Thread.__hash__
 
     def run(self) -> None:
         draw = random.Random(self.seed)

@@ -35,8 +35,6 @@ DRIP_SECS = 0.25
 DRIP_BYTES = 200
 HUGE_BYTES = 1_000_000_000
 RETRY_AFTER_SECS = 5
-# From a retry's point of view these are no answers, although the request may have been read as a whole.
-UNANSWERED = {"hang", "reset", "reset-early", "kill", "gone away"}
 
 
 @dataclass
@@ -134,9 +132,8 @@ async def answer(do: str, writer: asyncio.StreamWriter) -> bool:
         case "ok" | "kill-late":
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         case "busy":
-            writer.write(
-                f"HTTP/1.1 429 Too Many Requests\r\nretry-after: {RETRY_AFTER_SECS}\r\ncontent-length: 0\r\n\r\n".encode()
-            )
+            after = f"retry-after: {RETRY_AFTER_SECS}\r\n".encode()
+            writer.write(b"HTTP/1.1 429 Too Many Requests\r\n" + after + b"content-length: 0\r\n\r\n")
         case "down":
             writer.write(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n")
         case "gone":

@@ -4,13 +4,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 from cloud import ROOT, Cloud
+from traffic.report import say
 
 # What the emulator takes as the root user's signature: it looks at the access key only.
 ROOT_USER = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=0"
@@ -23,6 +24,21 @@ class Stack:
         self.cloud = Cloud(self.directory)
         self.ephemeral = ephemeral
         self.tokens: dict[str, str] = {}
+
+    def __enter__(self) -> "Stack":
+        # Asked to end, it takes down what it has brought up.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        try:
+            self.up()
+        except BaseException:
+            self.down()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind and issubclass(kind, Exception):
+            say(f"the logs are in {self.keep_logs()}")
+        self.down()
 
     def up(self) -> None:
         # Nothing of an earlier run that was cut off.
@@ -105,8 +121,3 @@ class Stack:
 
     def log(self) -> str:
         return self.cloud.log_file.read_text(errors="replace")
-
-
-def wait(secs: float, until: float) -> None:
-    """Sleeps, but not beyond a moment."""
-    time.sleep(max(0.0, min(secs, until - time.monotonic())))

@@ -32,7 +32,9 @@ class Kills:
         self.kills = sorted(kills, key=lambda kill: kill.at)
 
     def of(self, arrival: Arrival) -> float | None:
-        """When the process that had sent this was killed with the send still in flight."""
+        """When the process that had sent this was killed with the send, or what came of it, still in flight."""
+        if arrival.end in REFUSALS | SILENCES:
+            return None
         begin, end = arrival.at - READING_SECS, (arrival.ended_at or arrival.at) + RECORDING_SECS
         if arrival.pid is None:
             # Dead already when its connection was taken: nobody was behind it any more.
@@ -52,14 +54,13 @@ def repeats(by_message: dict[str, list[Arrival]], kills: Kills) -> Repeats:
     found = Repeats()
     for message, arrivals in by_message.items():
         for before, after in zip(arrivals, arrivals[1:]):
-            killed_at = kills.of(before)
             if before.end in REFUSALS:
                 found.refused += 1
-            elif killed_at is not None:
-                found.killed += 1
-                found.recovered_secs[message] = after.at - killed_at
             elif before.end in SILENCES:
                 found.unanswered += 1
+            elif (killed_at := kills.of(before)) is not None:
+                found.killed += 1
+                found.recovered_secs[message] = after.at - killed_at
             else:
                 found.unexplained.append(
                     f"{message} at {before.path}: ended with {before.end!r} and came again after "
