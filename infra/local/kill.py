@@ -146,7 +146,7 @@ class KillRun:
         self.findings.note("delivery functions killed", kills, f"≥ {LEAST_KILLS}", enough)
         self.findings.note("functions that accept killed", posts)
         self.findings.note("reconcilers killed", reconcilers)
-        self.findings.note("the emulator stopped and started", 1, f"with {len(self.restarts)} functions running")
+        self.findings.note("the emulator stopped and started", f"once, with {len(self.restarts)} functions running")
 
     def identical(self) -> list[Accepted]:
         body = envelope("kill/run", "the same, a hundred times")
@@ -193,7 +193,7 @@ class KillRun:
         promised = {id: messages for one in everything for id, messages in one.deliveries.items()}
         rows = {id: row for id, row in said.rows.items() if id in promised}
         states = collections.Counter(row["state"] for row in rows.values())
-        note("deliveries", len(promised), ", ".join(f"{count} {state}" for state, count in states.items()))
+        note("deliveries", f"{len(promised)}: " + ", ".join(f"{count} {state}" for state, count in states.items()))
 
         taken = {message for message, came in self.receiver.by_message.items() if any(one.answered for one in came)}
         open_ones = [id for id in promised if id not in rows or rows[id]["state"] in ("pending", "delivering")]
@@ -227,7 +227,8 @@ class KillRun:
         note("from the 202 to delivered, s", ", ".join(times))
         if backlog:
             self.judge_backlog({id for one in backlog for id in one.deliveries})
-        note("audit", f"{len(said.violations)} violations", said.used, not said.violations)
+        note("violations at the audit", len(said.violations), "0", not said.violations)
+        self.audited_by = said.used
         self.details = {
             "open": open_ones, "delivered and not taken": untrue, "final for another reason": wrong,
             "without a reason": repeats.unexplained, "no crash in the ledger": unknown,
@@ -298,6 +299,8 @@ def main() -> None:
         sys.exit(130)
     lines = [[what, found, wanted, "ok" if holds else "WRONG"] for what, found, wanted, holds in run.findings.lines]
     print(table(["kill run", "found", "wanted", ""], lines))
+    print(f"\nAudit: {run.audited_by}.")
+    print(f"In flight: not answered yet, or answered less than {verdict.RECORDING_SECS:g} s before the kill.")
     for name, details in run.details.items():
         for detail in details[:20]:
             print(f"{name}: {detail}")
