@@ -54,6 +54,7 @@ PARTIES = {
 GONE = "gone"
 MOST_KILLS, KILL_GAP_SECS = 160, 0.3
 LEAST_KILLS = 100
+ATTESTATIONS = 720
 IDENTICAL = 100
 BACKLOG, BACKLOG_RATE = 100, 8.0
 # Lease, visibility, and a first retry or two; what is open after that is stuck.
@@ -142,8 +143,9 @@ class KillRun:
         self.findings.note("attestations accepted", len(self.posted.accepted), f"{len(jobs)}", not self.posted.refused)
         errors = ", ".join(f"{count} × {kind}" for kind, count in self.posted.errors.most_common()) or "none"
         self.findings.note("posts that got no 202 and were repeated", errors)
-        enough = kills >= LEAST_KILLS or self.arguments.attestations < 700
-        self.findings.note("delivery functions killed", kills, f"≥ {LEAST_KILLS}", enough)
+        # A shorter run than the default one kills as many as it comes to.
+        least = LEAST_KILLS if self.arguments.attestations >= ATTESTATIONS else 1
+        self.findings.note("delivery functions killed", kills, f"≥ {least}", kills >= least)
         self.findings.note("functions that accept killed", posts)
         self.findings.note("reconcilers killed", reconcilers)
         self.findings.note("the emulator stopped and started", f"once, with {len(self.restarts)} functions running")
@@ -283,7 +285,7 @@ def plan(stack: Stack, until: float) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The kill run.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".local/kill")
-    parser.add_argument("--attestations", type=int, default=720, help="each goes to three webhooks")
+    parser.add_argument("--attestations", type=int, default=ATTESTATIONS, help="each goes to three webhooks")
     parser.add_argument("--stopped-minutes", type=float, default=3, help="how long the queue stands still, or 0")
     parser.add_argument("--json", type=Path, help="where to write the results for machines")
     arguments = parser.parse_args()
