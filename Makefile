@@ -10,9 +10,12 @@ SAM       := SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam
 STACK     ?= chainloop
 # Of the template, for `make deploy`: PARAMETERS="RetentionDays=365 AlarmTopicArn=…"
 PARAMETERS ?=
+# Of infra/local/load.py and kill.py: `make load LOAD="--attachments 10 --rate 5 --count 200"`
+LOAD ?=
+KILL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local local-down tools functions cli test lint deploy clean
+.PHONY: help local local-down tools functions cli test load kill-run lint deploy clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -31,6 +34,12 @@ local-down: ## Stop it; `make local` continues with what was there
 
 test: tools ## Everything, from unit to deployed
 	@infra/test.sh
+
+load: tools functions cli ## Put load on a stack of its own: what arrives, and how fast
+	@infra/local/load.py $(LOAD)
+
+kill-run: tools functions cli ## Deliver while everything that delivers is killed: nothing is lost
+	@infra/local/kill.py $(KILL)
 
 lint: tools ## Formatting, clippy, dependencies, the template
 	@infra/lint.sh

@@ -1,0 +1,1 @@
+"""Traffic for a stack on the local cloud: what `make load` and `make kill-run` share."""
