@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::check::{self, Check, Verdict};
 use crate::platform::{Expect, Platform, SecretValue, Unreachable, WriteError};
-use crate::rows::{self, Attachment, Link, Name, Registration, Stored};
-use crate::schedule;
+use crate::rows::{self, Attachment, Link, Name, Registration, Stored, Work};
+use crate::{jobs, schedule};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -310,9 +310,18 @@ pub async fn delete(
     }
     // The name last: as long as it is there, asking again finds what is left to do.
     gone.row.wake_at = None;
-    platform
-        .write(vec![name.delete(), gone.update(platform).0])
-        .await?;
+    let was_paused = gone.row.paused.take().is_some();
+    let mut writes = vec![name.delete(), gone.update(platform).0];
+    if was_paused {
+        // What it held is let go, to be cancelled.
+        let work = Work::Drain {
+            registration: id.clone(),
+        };
+        let rate = schedule::DRAIN_PER_SECOND;
+        let job = jobs::new(platform, organization, work, rate, "deletion");
+        writes.push(jobs::put(platform, &job));
+    }
+    platform.write(writes).await?;
     Ok((gone.row, count))
 }
 

@@ -82,7 +82,7 @@ pub const GRACE: Duration = secs(60);
 
 /// After its lease, an attempt is looked for this much later. With the reconciler's minute, and the time that it
 /// takes, the next attempt is under way within lease + 2 min.
-pub const LEASE_GRACE: Duration = secs(45);
+pub const LEASE_GRACE: Duration = secs(15);
 
 /// A message that was sent and never claimed is sent again after this, doubled each time.
 pub const RESEND: Duration = secs(HOUR);

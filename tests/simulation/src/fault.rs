@@ -61,6 +61,13 @@ faults! {
     Panic "an integration panics",
     Skips "an integration skips",
     Continues "an integration continues later",
+    Paused "a registration is paused",
+    Resumed "a registration is resumed",
+    Held "a delivery is held",
+    DeliveredAgain "a delivery is delivered again",
+    Cancelled "a delivery is cancelled",
+    JobBegun "a job is begun",
+    PlannedAgain "a further plan is written",
 }
 
 impl Fault {

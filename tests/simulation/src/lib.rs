@@ -13,6 +13,7 @@ mod executor;
 mod fault;
 mod function;
 mod laws;
+mod operators;
 mod party;
 mod queue;
 mod random;

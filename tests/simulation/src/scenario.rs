@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::executor::Executor;
 use crate::fault::Fault;
 use crate::laws::{self, RECONCILER};
+use crate::operators;
 use crate::party::{self, Boms, Notes};
 use crate::world::{World, ready};
 use crate::{HOUR, MINUTE, SECOND};
@@ -23,7 +24,7 @@ const NOBODY: usize = usize::MAX;
 
 /// As the template has them.
 const INTAKE: Duration = Duration::from_secs(29);
-const OPERATION: Duration = Duration::from_secs(29);
+pub const OPERATION: Duration = Duration::from_secs(29);
 const RECONCILE: Duration = Duration::from_mins(1);
 
 /// An attestation that a client has, and wants to be rid of.
@@ -36,7 +37,7 @@ struct Parcel {
 
 pub fn run(world: &Rc<World>) {
     let parcels = set_up(world);
-    let end = world.start + 40 * 24 * HOUR;
+    let end = world.start + 90 * 24 * HOUR;
     while world.laws.borrow().broken.is_none() && world.now() < end && Executor::step(world) {}
     if world.laws.borrow().broken.is_none() {
         world.laws.borrow_mut().all_is_done(world);
@@ -64,6 +65,7 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
             attach(world, registration);
         }
         for registration in registrations {
+            operators::watch(world, &registration);
             changes(world, registration);
         }
         let noisy = number == 0 && !many && random.below(100) == 0;
@@ -221,7 +223,7 @@ fn attach(world: &Rc<World>, registration: &Registration) {
 }
 
 /// A moment at which something may happen: most often soon.
-fn moment(world: &World) -> u64 {
+pub fn moment(world: &World) -> u64 {
     let most = world.faults.over_at - world.start;
     match world.random.below(4) {
         0 => world.start + world.random.below(most),

@@ -7,11 +7,11 @@ use super::Laws;
 use crate::HOUR;
 use crate::world::{World, ready};
 
-/// Retries take 7 days.
-const LONGEST: u64 = 7 * 24 * HOUR;
+/// The last attempt may begin just before they are over, crash, and be found by its lease.
+const SLACK: u64 = 2 * HOUR;
 
-/// A retry may just have been put off by a day when they are over.
-const SLACK: u64 = 28 * HOUR;
+/// A pause of 30 days.
+const PAUSED: u64 = 30 * 24 * HOUR;
 
 impl Laws {
     /// Nothing happens any more.
@@ -29,7 +29,14 @@ impl Laws {
                 continue;
             };
             let disturbed = world.faults.over_at.saturating_sub(row.created_at.millis());
-            let latest = row.created_at.millis() + LONGEST + SLACK + disturbed;
+            let reason = row.reason.as_deref().unwrap_or_default();
+            let paused = if reason.starts_with("paused too long") {
+                PAUSED
+            } else {
+                0
+            };
+            // What it was held for does not count.
+            let latest = row.give_up_at.millis() + SLACK + disturbed + paused;
             if final_at > latest {
                 let at = Timestamp::from_millis(final_at);
                 let detail = format!("{id} at {at}, accepted {}", row.created_at);

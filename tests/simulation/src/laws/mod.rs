@@ -44,6 +44,10 @@ pub struct Laws {
     tasks: BTreeMap<Task, Notes>,
     /// Open rows by when they must be looked at.
     due: BTreeSet<(u64, String)>,
+    /// When rows of other kinds must be looked at.
+    others: BTreeMap<Key, u64>,
+    /// Since when registrations are paused.
+    paused: BTreeMap<String, u64>,
     /// How many requests each attachment makes.
     pub steps: BTreeMap<String, u32>,
     /// Until when each registration's third party is down.
@@ -110,7 +114,11 @@ pub const RECONCILER: &str = "reconciler";
 
 impl Laws {
     pub fn is_notable(key: &Key) -> bool {
-        name_of(key).is_some() || key.partition.contains("/workflow/")
+        name_of(key).is_some()
+            || key.partition.contains("/workflow/")
+            || key.partition.ends_with("/jobs")
+            || key.partition.ends_with("/registrations")
+            || key.sort == "registration"
     }
 
     pub fn breaks(&mut self, law: &'static str, detail: impl Into<String>) {
@@ -226,6 +234,7 @@ impl Laws {
             Some(Last::Done) if is_own => Some("and its attempt was not recorded"),
             Some(Last::Done)
                 if row.state == pipeline::rows::State::Pending
+                    && row.held_at.is_none()
                     && row.attempt == message.attempt
                     && due
                     && tracked.written_at < notes.begun_at =>
@@ -324,6 +333,12 @@ impl Laws {
             .iter()
             .filter(|(_, tracked)| !tracked.row.state.is_final() && through(&tracked.row));
         open.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Deliveries as they are now.
+    pub fn rows(&self, wanted: impl Fn(&Delivery) -> bool) -> Vec<&Delivery> {
+        let rows = self.deliveries.values().map(|tracked| &tracked.row);
+        rows.filter(|row| wanted(row)).collect()
     }
 
     /// Whether a delivery's third party is down.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{Laws, SKEW, Taken, Tracked};
 use crate::coverage::Reached;
 use crate::executor::Task;
+use crate::fault::Fault;
 use crate::world::World;
 
 /// The delivery or plan that a key belongs to. The plan of the acceptance is named by the attestation's hash.
@@ -54,7 +55,34 @@ impl Laws {
                     None => self.breaks("plans are there and readable", &*key.partition),
                 }
             }
-            _ => self.link(world, key),
+            _ if key.partition.contains("/workflow/") => self.link(world, key),
+            _ => self.other(world, key),
+        }
+    }
+
+    /// A job, a reservation, or a registration.
+    fn other(&mut self, world: &World, key: &Key) {
+        let text = |item: &Item, name: &str| item.get(name)?.as_str()?.parse().ok();
+        let wake_at = world.memory.look(key, |item| text(item, "wake_at"));
+        let wake_at = wake_at.flatten().map(Timestamp::millis);
+        let old = match wake_at {
+            Some(at) => self.others.insert(key.clone(), at),
+            None => self.others.remove(key),
+        };
+        self.wakes(&format!("{}/{}", key.partition, key.sort), old, wake_at);
+        if key.sort == "registration" {
+            let is_paused = world.memory.look(key, |item| item.contains_key("paused"));
+            let id = key
+                .partition
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            if is_paused == Some(true) {
+                self.paused.entry(id).or_insert(world.now());
+            } else {
+                self.paused.remove(&id);
+            }
         }
     }
 
@@ -86,6 +114,10 @@ impl Laws {
         taken.is_written = true;
         let old_stage = taken.stage.replace(row.stage);
         taken.is_accepted = row.stage != Stage::Accepting;
+        if is_new && row.generation > 0 {
+            self.coverage.happened(Fault::PlannedAgain);
+            taken.faults |= Fault::PlannedAgain.bit();
+        }
         let reached = match taken.is_accepted {
             true => Reached::Accepted,
             false => Reached::Accepting,
@@ -221,8 +253,16 @@ impl Laws {
         }
         let faults = tracked.faults;
         self.coverage.reached(faults, Reached::of(row.state));
-        let millis = |delivery: &Delivery| delivery.wake_at.map(Timestamp::millis);
+        // What is held belongs to its pause.
+        let millis = |delivery: &Delivery| {
+            let wake_at = delivery.wake_at.filter(|_| delivery.held_at.is_none());
+            wake_at.map(Timestamp::millis)
+        };
         self.wakes(&id, old.as_ref().and_then(millis), millis(row));
+        if row.held_at.is_some() {
+            world.log(|| format!("    ! {}", Fault::Held.name()));
+            self.coverage.happened(Fault::Held);
+        }
         if row.state.is_final() == row.wake_at.is_some() {
             self.breaks(
                 "open rows are looked at again, and final ones are not",
@@ -287,7 +327,8 @@ impl Laws {
             State::Cancelled => {
                 let attachment = is_gone(Attachment::at(&row.organization, &row.attachment));
                 let registration = is_gone(Registration::at(&row.organization, &row.registration));
-                if !attachment && !registration {
+                let by_hand = row.reason.as_deref() == Some("cancelled by operator");
+                if !attachment && !registration && !by_hand {
                     self.breaks("only what is gone is cancelled", id);
                 }
             }
@@ -309,7 +350,8 @@ impl Laws {
                 let permanent = world.memory.look(&key, is_permanent).unwrap_or_default();
                 // The next attempt would come too late.
                 let reason = row.reason.as_deref().unwrap_or_default();
-                let is_over = reason.starts_with("gave up after ");
+                let is_over =
+                    reason.starts_with("gave up after ") || reason.starts_with("paused too long");
                 if !permanent && !is_over && row.attempt < schedule::ATTEMPTS {
                     self.breaks("only a permanent answer or a spent budget fails", id);
                 }

@@ -2,6 +2,9 @@
 
 use pipeline::rows::State;
 
+/// An attempt that was under way when its registration was paused goes on; so do its clock and its latencies.
+const ATTEMPT: u64 = 4 * MINUTE;
+
 use super::{Laws, Send};
 use crate::MINUTE;
 use crate::executor::Task;
@@ -61,11 +64,15 @@ impl Laws {
         let is_repeated = tracked.row.progress.contains_key(&step.to_string());
         let until = tracked.row.lease.as_ref().map(|lease| lease.until.millis());
         let is_over = until.is_some_and(|until| until + super::SKEW < now);
+        let paused = self.paused.get(&tracked.row.registration);
+        let is_paused = paused.is_some_and(|since| since + ATTEMPT < now);
         let detail = format!("delivery {delivery}, step {step}, by function {task}");
         if is_second {
             self.breaks("a delivery is not sent twice at the same time", detail);
         } else if !is_own || is_over {
             self.breaks("whoever sends holds the lease", detail);
+        } else if is_paused {
+            self.breaks("nothing is sent through what is paused", detail);
         } else if is_repeated {
             self.breaks("a finished step is not repeated", detail);
         }
