@@ -1,9 +1,8 @@
 //! Ctrl-C while something is followed that goes on by itself: the command then says so before it ends.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -34,26 +33,29 @@ impl Signal {
     }
 }
 
-/// Listens until it is dropped.
-pub(crate) struct Listening;
+/// Listens until it is dropped. What cannot be listened to ends the command, which does no harm.
+pub(crate) struct Listening(Option<&'static Signal>);
 
 impl Listening {
     pub(crate) fn begin() -> Self {
-        // What cannot be listened to ends the command, which does no harm.
-        if let Ok(signal) = &*SIGNAL {
+        let signal = SIGNAL.as_ref().ok();
+        if let Some(signal) = signal {
             signal.idle.store(false, Ordering::Relaxed);
         }
-        Self
+        Self(signal)
     }
 
     /// Sleeps; whether it was interrupted.
     pub(crate) fn sleep(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if matches!(&*SIGNAL, Ok(signal) if signal.heard.load(Ordering::Relaxed)) {
+            if self
+                .0
+                .is_some_and(|signal| signal.heard.load(Ordering::Relaxed))
+            {
                 return true;
             }
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
@@ -64,7 +66,7 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        if let Ok(signal) = &*SIGNAL {
+        if let Some(signal) = self.0 {
             signal.idle.store(true, Ordering::Relaxed);
         }
     }

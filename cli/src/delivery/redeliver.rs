@@ -106,7 +106,7 @@ impl Redeliver {
                 let timeout = self.wait.then(|| Duration::from_secs(self.timeout));
                 one(global, &id, timeout)
             }
-            None => all(global, self.filter, &self.pace).map(|()| ExitCode::SUCCESS),
+            None => all(global, &self.filter, &self.pace).map(|()| ExitCode::SUCCESS),
         }
     }
 }
@@ -133,7 +133,7 @@ fn one(global: &Global, id: &str, timeout: Option<Duration>) -> anyhow::Result<E
     Ok(wait::exit_code(global, deliveries))
 }
 
-fn all(global: &Global, filter: Filter, pace: &Pace) -> anyhow::Result<()> {
+fn all(global: &Global, filter: &Filter, pace: &Pace) -> anyhow::Result<()> {
     job::ordered(filter.since, filter.until)?;
     if let (Some(workflow), None) = (&filter.workflow, &filter.project)
         && !workflow.contains('/')

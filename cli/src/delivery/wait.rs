@@ -40,14 +40,17 @@ pub(crate) fn until_final(
 }
 
 fn message(delivery: &Delivery) -> String {
-    let mut text = format!("{}, attempt {}", card::standing(delivery), delivery.attempt);
-    if let Some(due_at) = delivery.due_at.filter(|due_at| *due_at > time::now()) {
-        text += &format!(" {}", time::relative(due_at, time::now()));
-    }
-    if let Some(reason) = &delivery.reason {
-        text += &format!(": {reason}");
-    }
-    text
+    let now = time::now();
+    let due_at = delivery.due_at.filter(|due_at| *due_at > now);
+    let due = due_at.map(|due_at| format!(" {}", time::relative(due_at, now)));
+    let reason = delivery.reason.as_ref().map(|reason| format!(": {reason}"));
+    format!(
+        "{}, attempt {}{}{}",
+        card::standing(delivery),
+        delivery.attempt,
+        due.unwrap_or_default(),
+        reason.unwrap_or_default()
+    )
 }
 
 /// 0 when all went well, 3 when one did not, 4 when that is not known yet.

@@ -88,19 +88,19 @@ fn body(request: &integrations::Preview, full: bool) -> String {
         Ok(json @ (Value::Object(_) | Value::Array(_))) => format!("{json:#}"),
         _ => request.body.clone(),
     };
-    let lines: Vec<&str> = text.lines().collect();
-    let shown = if full {
-        lines.len()
+    let mut lines: Vec<&str> = text.lines().collect();
+    let cut = if full {
+        0
     } else {
-        lines.len().min(LINES)
+        lines.len().saturating_sub(LINES)
     };
-    let mut shown_text = lines[..shown].join("\n");
-    if shown < lines.len() {
-        let more = lines.len() - shown;
-        shown_text += &format!("\n… {more} more lines: add --full");
+    lines.truncate(lines.len() - cut);
+    let more = format!("… {cut} more lines: add --full");
+    if cut > 0 {
+        lines.push(&more);
     }
     if u64::try_from(request.body.len()).is_ok_and(|len| len < request.size_bytes) {
-        shown_text += "\n… the body goes on: only its beginning can be shown";
+        lines.push("… the body goes on: only its beginning can be shown");
     }
-    shown_text
+    lines.join("\n")
 }
