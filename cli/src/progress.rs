@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::arguments::Global;
 
@@ -13,6 +13,9 @@ pub(crate) fn line(global: &Global) -> ProgressBar {
     } else {
         ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
     };
+    // The library's own is a bar, which has no end here and leaves the message out.
+    let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("a fixed template");
+    line.set_style(style);
     line.enable_steady_tick(Duration::from_millis(100));
     line
 }
