@@ -86,6 +86,9 @@ impl Follow {
                 }
             }
             if self.until_final && seen.open().next().is_none() {
+                if seen.deliveries.is_empty() {
+                    global.info("there is nothing under way");
+                }
                 let followed: Vec<Delivery> = seen.deliveries.into_values().collect();
                 return Ok(wait::exit_code(global, &followed));
             }

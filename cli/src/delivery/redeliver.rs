@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use pipeline::Timestamp;
 use pipeline::api::deliveries::Redelivered;
 use pipeline::api::jobs::Redeliveries;
@@ -73,8 +74,8 @@ struct Filter {
     /// The workflow's project, where the workflow is given by its name
     #[arg(long, requires = "workflow")]
     project: Option<String>,
-    /// Only those in this state: failed, cancelled, skipped or delivered
-    #[arg(long, default_value = "failed", value_parser = state)]
+    /// Only those in this state
+    #[arg(long, default_value = "failed", value_parser = state())]
     state: State,
     /// Only those made since: a time, or how long ago, as 30m, 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = time::moment)]
@@ -84,11 +85,10 @@ struct Filter {
     until: Option<Timestamp>,
 }
 
-fn state(text: &str) -> Result<State, &'static str> {
-    serde_json::from_value(text.into())
-        .ok()
-        .filter(|state: &State| state.is_final())
-        .ok_or("must be failed, cancelled, skipped or delivered")
+/// The final states, named so that a shell can complete them.
+fn state() -> impl TypedValueParser<Value = State> {
+    PossibleValuesParser::new(["failed", "cancelled", "skipped", "delivered"])
+        .try_map(|state| serde_json::from_value::<State>(state.into()))
 }
 
 const PLAN: Plan = Plan {

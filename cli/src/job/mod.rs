@@ -11,7 +11,7 @@ use pipeline::rows::{Stand, Work};
 use serde_json::{Map, Value};
 
 pub(crate) use self::follow::follow;
-pub(crate) use self::run::{Pace, Plan, leave, ordered, run, tell};
+pub(crate) use self::run::{Pace, Plan, leave, ordered, run, tell, verdict};
 use crate::arguments::Global;
 use crate::client::{Call, Client};
 use crate::delivery::word;

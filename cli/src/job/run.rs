@@ -90,7 +90,7 @@ pub(crate) fn leave(global: &Global, job: &Job) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells how a job ended. One that did not do what it was for is an error.
+/// Tells how a job ended.
 pub(crate) fn tell(global: &Global, job: &Job) -> anyhow::Result<()> {
     if global.output == Format::Json {
         output::json(job)?;
@@ -102,6 +102,11 @@ pub(crate) fn tell(global: &Global, job: &Job) -> anyhow::Result<()> {
             output::line(&outcome(job))?;
         }
     }
+    verdict(job)
+}
+
+/// Whether a job did what it was for.
+pub(crate) fn verdict(job: &Job) -> anyhow::Result<()> {
     let reason = job.reason.as_deref().map(|reason| format!(": {reason}"));
     let reason = reason.unwrap_or_default();
     let (id, so_far) = (&job.id, outcome(job));

@@ -201,7 +201,7 @@ fn what_cannot_be_redelivered_is_refused_before_it_is_asked() {
     for (line, text) in [
         (
             &["--all", "--state", "pending"][..],
-            "must be failed, cancelled",
+            "possible values: failed, cancelled, skipped, delivered",
         ),
         (
             &["--all", "--since", "yesterday"],

@@ -154,6 +154,9 @@ fn resuming_follows_what_was_held_or_leaves_it_to_itself() {
     assert_eq!(api.asked()[0].json(), json!({ "per_second": 20 }));
     let ran = api.run(&registered(&["resume", "one", "--no-wait", "-q"]));
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "j-1\n"));
+    let ran = api.run(&registered(&["resume", "one", "-o", "json"]));
+    assert_eq!(ran.json()["registration"]["name"], "one");
+    assert_eq!(ran.json()["job"]["done"], 1);
     let ran = api.run(&registered(&["resume", "other"]));
     assert_eq!(
         (ran.code, ran.stderr.as_str()),

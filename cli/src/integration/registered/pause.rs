@@ -79,19 +79,28 @@ impl Resume {
                 client::json(&wanted)?,
             ))
             .with_context(|| format!("failed to resume {name:?}"))?;
-        let Some(id) = &resumed.job else {
-            global.info(&format!("{name:?} was not paused"));
-            if global.output == Format::Json {
-                let registration = View::from(&resumed.registration);
-                output::json(&json!({ "registration": registration, "job": null }))?;
-            }
-            return Ok(());
+        let mut drain = match &resumed.job {
+            Some(id) => Some(job::get(&client, id)?),
+            None => None,
         };
-        global.info(&format!("{name:?} is resumed"));
-        let drain = job::get(&client, id)?;
-        if self.no_wait {
-            return job::leave(global, &drain);
+        match &drain {
+            Some(_) => global.info(&format!("{name:?} is resumed")),
+            None => global.info(&format!("{name:?} was not paused")),
         }
-        job::tell(global, &job::follow(global, &client, drain, None)?)
+        if !self.no_wait
+            && let Some(begun) = drain
+        {
+            drain = Some(job::follow(global, &client, begun, None)?);
+        }
+        if global.output == Format::Json {
+            let registration = View::from(&resumed.registration);
+            output::json(&json!({ "registration": registration, "job": drain }))?;
+            return drain.as_ref().map_or(Ok(()), job::verdict);
+        }
+        match drain {
+            None => Ok(()),
+            Some(drain) if self.no_wait => job::leave(global, &drain),
+            Some(drain) => job::tell(global, &drain),
+        }
     }
 }
