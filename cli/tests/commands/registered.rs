@@ -97,14 +97,10 @@ fn what_is_paused_is_told_below_the_list_and_in_the_description() {
     let ran = api("").run(&registered(&["list"]));
     let (table, note) = ran.stdout.trim_end().rsplit_once('\n').unwrap();
     assert!(!table.contains("paused"), "{table}");
-    assert!(note.starts_with("\"one\" is paused since "), "{note}");
+    assert!(note.starts_with("\"one\" is paused for "), "{note}");
     assert!(note.ends_with(": the registry moves (by ci)"), "{note}");
     let ran = api("").run(&registered(&["describe", "one"]));
-    assert!(
-        ran.stdout.contains("│ PAUSED      │ since"),
-        "{}",
-        ran.stdout
-    );
+    assert!(ran.stdout.contains("│ PAUSED      │ for"), "{}", ran.stdout);
     let ran = api("").run(&registered(&["describe", "--name", "one", "-o", "json"]));
     assert_eq!(ran.json()["paused"]["by"], "ci");
     let ran = api("").run(&registered(&["list", "-o", "json"]));
@@ -122,7 +118,7 @@ fn pausing_sends_the_reason() {
     ]));
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
     assert!(
-        ran.stderr.starts_with("INF \"one\" is paused since "),
+        ran.stderr.starts_with("INF \"one\" is paused for "),
         "{}",
         ran.stderr
     );

@@ -189,17 +189,18 @@ fn paused(registration: &Registration) -> Option<String> {
     Some(format!("{name:?} is paused {}", why(pause)))
 }
 
-/// Since when, why, and by whom.
+/// For how long, why, and by whom.
 fn why(pause: &Pause) -> String {
     let by = match &pause.by {
         Some(by) => format!(" (by {by})"),
         None => " (by itself, because it failed)".to_owned(),
     };
-    let since = match time::relative(pause.since, time::now()) {
-        now if now == "now" => now,
-        ago => format!("since {ago}"),
+    let since = time::relative(pause.since, time::now());
+    let since = match since.strip_suffix(" ago") {
+        Some(long) => format!("for {long}"),
+        None => since,
     };
-    format!("{}: {}{by}", since.replace(" ago", ""), pause.reason)
+    format!("{since}: {}{by}", pause.reason)
 }
 
 fn card(registration: &Registration) -> Table {
