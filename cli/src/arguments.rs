@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::{self, Format};
-use crate::{attestation, bootstrap, delivery, integration};
+use crate::{attestation, audit_log, bootstrap, delivery, integration, job};
 
 /// Send your attestations on to the tools that work with them
 #[derive(Debug, Parser)]
@@ -54,7 +54,7 @@ pub(crate) struct Global {
         visible_alias = "control-plane"
     )]
     pub url: Option<String>,
-    /// Do not ask before something is deleted
+    /// Do not ask before something is deleted, cancelled or sent again
     #[arg(short, long, global = true)]
     pub yes: bool,
     /// Show each request
@@ -76,6 +76,12 @@ enum Command {
     /// What became of each attestation at each attachment
     #[command(subcommand)]
     Delivery(delivery::Command),
+    /// What is worked on for longer: redeliveries, backfills, drains, audits
+    #[command(subcommand)]
+    Job(job::Command),
+    /// What operators did
+    #[command(subcommand)]
+    Audit(audit_log::Command),
     /// Make the first organization and its token (needs AWS credentials)
     Bootstrap(bootstrap::Bootstrap),
     /// The version of this command
@@ -91,9 +97,11 @@ impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let global = &self.global;
         match self.command {
-            Command::Integration(command) => command.run(global)?,
+            Command::Integration(command) => return command.run(global),
             Command::Attestation(command) => return command.run(global),
-            Command::Delivery(command) => command.run(global)?,
+            Command::Delivery(command) => return command.run(global),
+            Command::Job(command) => command.run(global)?,
+            Command::Audit(command) => command.run(global)?,
             Command::Bootstrap(bootstrap) => bootstrap.run(global)?,
             Command::Version => version(global)?,
             Command::Completion { shell } => {

@@ -448,6 +448,9 @@ fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
         (401, _) => token,
         (403, _) => "Use a token with a role that may.",
         (409, "name-taken") => "Take another name, or delete the other with `registered delete`.",
+        (409, "paused") => "Resume it with `chainloop integration registered resume`.",
+        // Later it is the same.
+        (409, "over" | "gone") => "",
         (409 | 429 | 500.., _) => "Try again in a while.",
         _ => "",
     };

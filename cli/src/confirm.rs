@@ -1,29 +1,57 @@
-//! Asks before something is deleted.
+//! Asks before something is done that cannot be taken back.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use crate::arguments::Global;
 use crate::failure::Failure;
 
-/// Asks, unless `--yes` said so. `what` is only worked out when it is needed.
+/// What is asked about.
+pub(crate) struct Deed {
+    /// Completes "nobody can be asked whether to …".
+    pub what: &'static str,
+    /// What is told to whom does not want it.
+    pub refused: &'static str,
+}
+
+const DELETION: Deed = Deed {
+    what: "delete it",
+    refused: "nothing was deleted",
+};
+
+/// Asks, unless `--yes` said so. `question` is only worked out when it is needed.
 pub(crate) fn deletion(
     global: &Global,
-    what: impl FnOnce() -> anyhow::Result<String>,
+    question: impl FnOnce() -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    deed(global, &DELETION, question)
+}
+
+/// As [`deletion`], for other deeds.
+pub(crate) fn deed(
+    global: &Global,
+    deed: &Deed,
+    question: impl FnOnce() -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {
     if global.yes {
         return Ok(());
     }
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        let failure = Failure::usage("nobody can be asked whether to delete it");
-        return Err(failure.advice("Add -y if you are sure.").into());
-    }
+    somebody(deed)?;
     let mut stderr = io::stderr().lock();
-    write!(stderr, "{} [y/N] ", crate::output::plain(&what()?))?;
+    write!(stderr, "{} [y/N] ", crate::output::plain(&question()?))?;
     stderr.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Failure::new("nothing was deleted").into()),
+        _ => Err(Failure::new(deed.refused).into()),
     }
+}
+
+/// Whether somebody is there to be asked.
+pub(crate) fn somebody(deed: &Deed) -> anyhow::Result<()> {
+    if io::stdin().is_terminal() && io::stderr().is_terminal() {
+        return Ok(());
+    }
+    let failure = Failure::usage(format!("nobody can be asked whether to {}", deed.what));
+    Err(failure.advice("Add -y if you are sure.").into())
 }

@@ -29,6 +29,14 @@ impl Failure {
         }
     }
 
+    /// Somebody ended the command.
+    pub(crate) fn interrupted(text: impl Into<String>) -> Self {
+        Self {
+            exit: Some(crate::interrupt::EXIT),
+            ..Self::new(text)
+        }
+    }
+
     /// The command was given what it cannot be given.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self {

@@ -1,18 +1,22 @@
 //! The `chainloop` command: registers integrations, attaches them to workflows, pushes attestations,
-//! and shows what became of each delivery.
+//! shows what became of each delivery, and does something about it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod arguments;
 mod attestation;
+mod audit_log;
 mod bootstrap;
 mod client;
 mod confirm;
 mod delivery;
 mod failure;
 mod integration;
+mod interrupt;
+mod job;
 mod options;
 mod output;
+mod progress;
 mod table;
 mod time;
 

@@ -70,14 +70,22 @@ pub(crate) fn read(
     schema: &Value,
     given: &[String],
 ) -> anyhow::Result<Map<String, Value>> {
-    let fields = inputs::fields(schema);
+    read_fields(global, &inputs::fields(schema), given)
+}
+
+/// As [`read`], where not all that a schema has can be given.
+pub(crate) fn read_fields(
+    global: &Global,
+    fields: &[Field],
+    given: &[String],
+) -> anyhow::Result<Map<String, Value>> {
     let variable = |name: &str| std::env::var(name).ok();
     let mut stdin = std::io::stdin().lock();
     let surroundings = Surroundings {
         stdin: &mut stdin,
         variable: &variable,
     };
-    match parse(&fields, given, surroundings) {
+    match parse(fields, given, surroundings) {
         Ok(Given { inputs, exposed }) => {
             for name in exposed {
                 global.warn(&format!(
@@ -89,7 +97,7 @@ pub(crate) fn read(
         }
         Err(failure) => {
             if !fields.is_empty() {
-                eprintln!("{}", table::inputs("Available options", &fields));
+                eprintln!("{}", table::inputs("Available options", fields));
             }
             Err(failure.into())
         }

@@ -1,6 +1,9 @@
 //! Moments as people read them.
 
+use std::time::Duration;
+
 use jiff::tz::TimeZone;
+use jiff::{Span, SpanRelativeTo};
 use pipeline::Timestamp;
 
 /// As in Chainloop's tables, RFC 822 in the local time zone: `02 Jan 26 03:04 UTC`.
@@ -23,6 +26,28 @@ fn format(moment: Timestamp, zone: TimeZone, format: &str) -> String {
 pub(crate) fn now() -> Timestamp {
     let millis = jiff::Timestamp::now().as_millisecond();
     Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+/// A moment as it is typed: RFC 3339, or how long ago.
+pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(moment) = text.parse() {
+        return Ok(moment);
+    }
+    let ago = span(text)
+        .map_err(|_| "must be a time as 2026-01-31T12:00:00Z, or how long ago: 30m, 2h, 7d")?;
+    let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+    Ok(Timestamp::from_millis(now().millis().saturating_sub(ago)))
+}
+
+/// A duration as it is typed: `500ms`, `2s`, `30m`, `7d`.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    let fault = || "must be a duration as 2s, 30m, 2h or 7d".to_owned();
+    let span: Span = text.parse().map_err(|_| fault())?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    duration
+        .ok()
+        .and_then(|duration| duration.try_into().ok())
+        .ok_or_else(fault)
 }
 
 /// How far off a moment is, in its largest unit: `3 minutes ago`, `in 2 hours`.
@@ -80,6 +105,27 @@ mod tests {
         assert_eq!(at(-119), "1 minute ago");
         assert_eq!(at(7_300), "in 2 hours");
         assert_eq!(at(-86_400 * 3), "3 days ago");
+    }
+
+    #[test]
+    fn a_moment_is_typed_as_a_time_or_as_how_long_ago() {
+        assert_eq!(
+            moment("2026-01-02T03:04:05Z").unwrap().to_string(),
+            "2026-01-02T03:04:05.000Z"
+        );
+        for (text, secs) in [
+            ("30m", 1_800),
+            ("2h", 7_200),
+            ("1h30m", 5_400),
+            ("7d", 604_800),
+        ] {
+            let ago = now().since(moment(text).unwrap()).as_secs();
+            assert!((secs..secs + 5).contains(&ago), "{text}: {ago}");
+        }
+        for text in ["", "2", "yesterday", "2 years", "-2h", "2026-01-02"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
+        assert_eq!(span("500ms"), Ok(Duration::from_millis(500)));
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Push {
             Duration::from_secs(self.timeout),
         )?;
         show(global, &accepted, Some(&deliveries))?;
-        Ok(wait::exit_code(global, &deliveries))
+        Ok(delivery::wait::exit_code(global, &deliveries))
     }
 }
 

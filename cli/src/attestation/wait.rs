@@ -1,18 +1,16 @@
 //! Waits for the deliveries of an attestation.
 
 use std::collections::BTreeSet;
-use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use pipeline::api::attestations::Accepted;
 use pipeline::api::deliveries::Delivery;
-use pipeline::rows::State;
 
 use crate::arguments::Global;
 use crate::client::Client;
+use crate::progress;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -37,12 +35,7 @@ pub(crate) fn until_final(
     let digest = accepted.attestation.to_string();
     let until = Instant::now() + timeout;
     let mut pause = FIRST_PAUSE;
-    let spinner = if global.quiet {
-        ProgressBar::hidden()
-    } else {
-        ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
-    };
-    spinner.enable_steady_tick(Duration::from_millis(100));
+    let spinner = progress::line(global);
     loop {
         let query = [("attestation", Some(digest.as_str()))];
         let (mut deliveries, _): (Vec<Delivery>, _) = client
@@ -65,28 +58,4 @@ pub(crate) fn until_final(
         sleep(pause.min(left));
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
-}
-
-/// 0 when all went well, 3 when one did not, 4 when that is not known yet.
-pub(crate) fn exit_code(global: &Global, deliveries: &[Delivery]) -> ExitCode {
-    let count = |is: fn(State) -> bool| {
-        deliveries
-            .iter()
-            .filter(|delivery| is(delivery.state))
-            .count()
-    };
-    let lost = count(|state| matches!(state, State::Failed | State::Cancelled));
-    let open = count(|state| !state.is_final());
-    if lost > 0 {
-        global.warn(&format!("{lost} of {} deliveries failed", deliveries.len()));
-        return ExitCode::from(3);
-    }
-    if open > 0 {
-        global.warn(&format!(
-            "{open} of {} deliveries are not final yet",
-            deliveries.len()
-        ));
-        return ExitCode::from(4);
-    }
-    ExitCode::SUCCESS
 }

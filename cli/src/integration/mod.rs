@@ -4,6 +4,8 @@ mod attached;
 mod available;
 mod registered;
 
+use std::process::ExitCode;
+
 use clap::Subcommand;
 
 use crate::arguments::Global;
@@ -25,11 +27,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Available(command) => command.run(global),
+            Self::Available(command) => command.run(global).map(|()| ExitCode::SUCCESS),
             Self::Registered(command) => command.run(global),
-            Self::Attached(command) => command.run(global),
+            Self::Attached(command) => command.run(global).map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod attached;
 mod configuration;
+mod deliveries;
+mod jobs;
 mod push;
+mod registered;
 
 use api::{Api, run_with};
 

@@ -1,5 +1,8 @@
 //! `integration attached`: registrations tied to workflows.
 
+mod backfill;
+mod preview;
+
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use pipeline::Timestamp;
@@ -28,6 +31,12 @@ pub(crate) enum Command {
         after_help = "Example:\n  chainloop integration attached list --project shop"
     )]
     List(List),
+    /// Show what would be sent of an attestation, without sending it
+    #[command(after_help = preview::HELP)]
+    Preview(preview::Preview),
+    /// Deliver past attestations of the workflow to an attachment that was made later
+    #[command(after_help = backfill::HELP)]
+    Backfill(backfill::Backfill),
     /// Detach a registered integration from a workflow
     #[command(
         visible_alias = "detach",
@@ -75,6 +84,8 @@ impl Command {
         match self {
             Self::Add(add) => add.run(global),
             Self::List(list) => list.run(global),
+            Self::Preview(preview) => preview.run(global),
+            Self::Backfill(backfill) => backfill.run(global),
             Self::Delete { id } => delete(global, &id),
         }
     }

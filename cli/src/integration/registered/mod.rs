@@ -1,10 +1,18 @@
 //! `integration registered`: instances of integrations in the organization.
 
+mod pause;
+mod rotate;
+mod test;
+
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use comfy_table::Color;
 use pipeline::Timestamp;
 use pipeline::api::attachments::Attachment;
 use pipeline::api::registrations::{Deleted, NewRegistration, Registration};
+use pipeline::rows::Pause;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -12,7 +20,7 @@ use super::{EVERYTHING, available};
 use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::output::{self, Format};
-use crate::table::{self, Table, cell};
+use crate::table::{self, Table, cell, paint};
 use crate::{confirm, options, time};
 
 #[derive(Debug, Subcommand)]
@@ -29,6 +37,21 @@ pub(crate) enum Command {
         after_help = "Example:\n  chainloop integration registered list"
     )]
     List,
+    /// Show a registration
+    #[command(after_help = "Example:\n  chainloop integration registered describe prod-images")]
+    Describe(Named),
+    /// Hold what is to be sent through a registration, until it is resumed
+    #[command(after_help = pause::PAUSE_HELP)]
+    Pause(pause::Pause),
+    /// Send again through a registration, beginning with what it held
+    #[command(after_help = pause::RESUME_HELP)]
+    Resume(pause::Resume),
+    /// Send a test attestation through a registration, by the way of every delivery
+    #[command(after_help = test::HELP.to_owned() + options::HELP + test::EXAMPLE)]
+    Test(test::Test),
+    /// Replace the secrets of a registration
+    #[command(after_help = rotate::HELP.to_owned() + options::HELP + rotate::EXAMPLE)]
+    Rotate(rotate::Rotate),
     /// Delete a registration, with everything that is attached through it
     #[command(
         after_help = "Example:\n  chainloop integration registered delete --name prod-images"
@@ -55,13 +78,40 @@ pub(crate) struct Add {
     options: Vec<String>,
 }
 
+/// A registration, in whichever way it is named.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The registration's name or id
+    #[arg(
+        value_name = "NAME",
+        required_unless_present = "by_name",
+        conflicts_with = "by_name"
+    )]
+    name: Option<String>,
+    /// The registration's name or id
+    #[arg(long = "name", id = "by_name", value_name = "NAME")]
+    by_name: Option<String>,
+}
+
+impl Named {
+    fn given(self) -> String {
+        self.name.or(self.by_name).unwrap_or_default()
+    }
+}
+
 impl Command {
-    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Add(add) => add.run(global),
-            Self::List => list(global),
-            Self::Delete { name } => delete(global, &name),
+            Self::Add(add) => add.run(global)?,
+            Self::List => list(global)?,
+            Self::Describe(named) => describe(global, &named.given())?,
+            Self::Pause(pause) => pause.run(global)?,
+            Self::Resume(resume) => resume.run(global)?,
+            Self::Test(test) => return test.run(global),
+            Self::Rotate(rotate) => rotate.run(global)?,
+            Self::Delete { name } => delete(global, &name)?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -108,7 +158,66 @@ fn list(global: &Global) -> anyhow::Result<()> {
             output::line(&rows(&registrations).to_string())?;
         }
     }
+    if global.output == Format::Table {
+        // Below the table, whose columns are the documentation's.
+        for note in registrations.iter().filter_map(paused) {
+            output::line(&output::plain(&note))?;
+        }
+    }
     Ok(())
+}
+
+fn describe(global: &Global, name: &str) -> anyhow::Result<()> {
+    let registration: Registration = Client::new(global)?
+        .call(&Call::get(&["registrations", name]))
+        .with_context(|| format!("failed to show the registration {name:?}"))?;
+    show(global, &registration)
+}
+
+fn show(global: &Global, registration: &Registration) -> anyhow::Result<()> {
+    match global.output {
+        Format::Json => output::json(&View::from(registration))?,
+        Format::Table => output::line(&card(registration).to_string())?,
+    }
+    Ok(())
+}
+
+/// What is told of a registration that is paused.
+fn paused(registration: &Registration) -> Option<String> {
+    let name = &registration.name;
+    let pause = registration.paused.as_ref()?;
+    Some(format!("{name:?} is paused {}", why(pause)))
+}
+
+/// For how long, why, and by whom.
+fn why(pause: &Pause) -> String {
+    let by = match &pause.by {
+        Some(by) => format!(" (by {by})"),
+        None => " (by itself, because it failed)".to_owned(),
+    };
+    let since = time::relative(pause.since, time::now());
+    let since = match since.strip_suffix(" ago") {
+        Some(long) => format!("for {long}"),
+        None => since,
+    };
+    format!("{since}: {}{by}", pause.reason)
+}
+
+fn card(registration: &Registration) -> Table {
+    let mut table = Table::titled("Registration", &[]);
+    let mut row = |name: &str, content| table.row(vec![cell(name), content]);
+    row("ID", cell(&registration.id));
+    row("NAME", cell(&registration.name));
+    row("DESCRIPTION", cell(&registration.description));
+    let (kind, version) = (&registration.integration, &registration.version);
+    row("KIND", cell(format!("{kind} {version}")));
+    let config = table::config(&[&registration.secrets, &registration.config]);
+    row("CONFIG", cell(config));
+    if let Some(pause) = &registration.paused {
+        row("PAUSED", paint(cell(why(pause)), Color::Yellow));
+    }
+    row("CREATED AT", cell(time::exact(registration.created_at)));
+    table
 }
 
 fn delete(global: &Global, name: &str) -> anyhow::Result<()> {
@@ -169,7 +278,7 @@ fn rows(registrations: &[Registration]) -> Table {
     table
 }
 
-/// With Chainloop's keys; `version` and `secrets` are ours.
+/// With Chainloop's keys; `version`, `secrets` and `paused` are ours.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct View<'a> {
@@ -182,6 +291,8 @@ pub(crate) struct View<'a> {
     version: &'a str,
     /// Masked.
     secrets: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused: Option<&'a Pause>,
 }
 
 impl<'a> From<&'a Registration> for View<'a> {
@@ -195,6 +306,7 @@ impl<'a> From<&'a Registration> for View<'a> {
             config: Some(&registration.config).filter(|config| !config.is_empty()),
             version: &registration.version,
             secrets: &registration.secrets,
+            paused: registration.paused.as_ref(),
         }
     }
 }

@@ -1,0 +1,29 @@
+//! `delivery audit`: whether every delivery of every attestation is accounted for.
+
+use anyhow::Context as _;
+use clap::Args;
+use pipeline::api::jobs::Job;
+
+use crate::arguments::Global;
+use crate::client::{Call, Client};
+use crate::job;
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// Print the job's id and leave it to itself
+    #[arg(long)]
+    no_wait: bool,
+}
+
+impl Audit {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let client = Client::new(global)?;
+        let job: Job = client
+            .call(&Call::post(&["audits"], Vec::new()))
+            .context("failed to begin an audit")?;
+        if self.no_wait {
+            return job::leave(global, &job);
+        }
+        job::tell(global, &job::follow(global, &client, job, None)?)
+    }
+}

@@ -1,0 +1,161 @@
+//! Deliveries in tables: what each cell says, and the card of a single one.
+
+use comfy_table::{Cell, Color};
+use pipeline::api::deliveries::{Attempt, Delivery};
+use pipeline::rows::State;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::table::{self, Table, cell, paint};
+use crate::time;
+
+/// Deliveries with what the third party called what it got.
+pub(crate) fn receipts(deliveries: &[Delivery]) -> Table {
+    let headers = ["ID", "STATE", "INTEGRATION", "RECEIPT", "REASON"];
+    // All went well: nothing to give a reason for.
+    let reasons = deliveries.iter().any(|delivery| delivery.reason.is_some());
+    let headers = if reasons { &headers[..] } else { &headers[..4] };
+    let mut table = Table::new(headers).whole(0).whole(1).at_least(3, 20);
+    if reasons {
+        table = table.at_least(4, 16);
+    }
+    for delivery in deliveries {
+        let mut cells = vec![
+            cell(&delivery.id),
+            state(delivery),
+            cell(&delivery.integration),
+            cell(receipt(delivery)),
+        ];
+        if reasons {
+            cells.push(cell(delivery.reason.as_deref().unwrap_or_default()));
+        }
+        table.row(cells);
+    }
+    table
+}
+
+pub(super) fn receipt(delivery: &Delivery) -> String {
+    delivery
+        .receipt
+        .as_ref()
+        .map(table::tree)
+        .unwrap_or_default()
+}
+
+pub(super) fn workflow(delivery: &Delivery) -> String {
+    let workflow = &delivery.workflow;
+    match (workflow.project.as_str(), workflow.name.as_str()) {
+        (_, "") => workflow.id.clone(),
+        ("", name) => name.to_owned(),
+        (project, name) => format!("{project}/{name}"),
+    }
+}
+
+/// What waits because its registration is paused is told apart from what waits for its time.
+pub(super) fn state(delivery: &Delivery) -> Cell {
+    let colour = match delivery.state {
+        State::Delivered => Color::Green,
+        State::Failed => Color::Red,
+        State::Pending | State::Delivering => Color::Yellow,
+        State::Skipped | State::Cancelled => Color::Grey,
+    };
+    paint(cell(standing(delivery)), colour)
+}
+
+pub(super) fn standing(delivery: &Delivery) -> String {
+    let held = delivery.held_at.map(|_| " (held)").unwrap_or_default();
+    word(&delivery.state) + held
+}
+
+/// The attempt, and whether the delivery is the first of its attestation to its attachment.
+pub(super) fn attempt(delivery: &Delivery) -> String {
+    let again = match delivery.generation {
+        0 => "",
+        _ => " (redelivery)",
+    };
+    format!("{}{again}", delivery.attempt)
+}
+
+/// A state or an ending as the API spells it.
+pub(crate) fn word(state: &impl Serialize) -> String {
+    match serde_json::to_value(state) {
+        Ok(Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+pub(super) fn card(delivery: &Delivery) -> Table {
+    let now = time::now();
+    let moment = |moment| format!("{} ({})", time::exact(moment), time::relative(moment, now));
+    let mut table = Table::titled("Delivery", &[]);
+    let mut row = |name: &str, content: Cell| table.row(vec![cell(name), content]);
+    row("ID", cell(&delivery.id));
+    row("STATE", state(delivery));
+    if let Some(reason) = &delivery.reason {
+        row("REASON", cell(reason));
+    }
+    row("INTEGRATION", cell(&delivery.integration));
+    row("WORKFLOW", cell(workflow(delivery)));
+    row("ATTESTATION", cell(delivery.attestation.to_string()));
+    row("REGISTRATION", cell(&delivery.registration));
+    row("ATTACHMENT", cell(&delivery.attachment));
+    row("ATTEMPT", cell(delivery.attempt.to_string()));
+    if delivery.generation > 0 {
+        let generation = delivery.generation;
+        row(
+            "GENERATION",
+            cell(format!("{generation}: a redelivery or a backfill")),
+        );
+    }
+    if let Some(held_at) = delivery.held_at {
+        let held = format!("{}: its registration is paused", moment(held_at));
+        row("HELD SINCE", cell(held));
+    }
+    if let Some(due_at) = delivery.due_at {
+        row("DUE AT", cell(moment(due_at)));
+    }
+    row("CREATED AT", cell(moment(delivery.created_at)));
+    row("UPDATED AT", cell(moment(delivery.updated_at)));
+    let receipt = receipt(delivery);
+    if !receipt.is_empty() {
+        row("RECEIPT", cell(receipt));
+    }
+    // Once it is delivered, its receipt says the same.
+    if delivery.state != State::Delivered && !delivery.progress.is_empty() {
+        let progress: Map<String, Value> = delivery.progress.clone().into_iter().collect();
+        row("PROGRESS", cell(table::tree(&progress)));
+    }
+    table
+}
+
+pub(crate) fn attempts(attempts: &[Attempt]) -> Table {
+    let headers = [
+        "NUMBER",
+        "ENDING",
+        "STARTED AT",
+        "DURATION",
+        "STATUS",
+        "DETAIL",
+        "ANSWER",
+    ];
+    let mut table = Table::titled("Attempts", &headers)
+        .at_least(5, 16)
+        .at_least(6, 16);
+    for attempt in attempts {
+        table.row(vec![
+            cell(attempt.number.to_string()),
+            cell(word(&attempt.ending)),
+            cell(time::exact(attempt.started_at)),
+            cell(time::duration(attempt.duration_ms)),
+            cell(
+                attempt
+                    .status
+                    .map(|status| status.to_string())
+                    .unwrap_or_default(),
+            ),
+            cell(attempt.detail.as_deref().unwrap_or_default()),
+            cell(attempt.answer.as_deref().unwrap_or_default()),
+        ]);
+    }
+    table
+}

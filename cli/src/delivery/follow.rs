@@ -1,0 +1,156 @@
+//! `delivery follow`: a line whenever a delivery changes or a new one is there, by asking again and again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use clap::Args;
+use pipeline::api::deliveries::Delivery;
+use pipeline::rows::State;
+
+use super::list::Which;
+use super::{View, card, get, wait};
+use crate::arguments::Global;
+use crate::client::Client;
+use crate::output::{self, Format};
+use crate::time;
+
+pub(super) const HELP: &str = "\
+It begins with the deliveries that are under way, of an attestation with all; Ctrl-C ends it. With -o json, each \
+line is a delivery.
+
+With --until-final, exit codes are: 0 all are delivered, or rightly skipped · 3 one failed or was cancelled.
+
+Examples:
+  chainloop delivery follow --registration prod-images
+  chainloop delivery follow --attestation sha256:… --until-final";
+
+/// The newest that are looked at each time.
+const NEWEST: usize = 100;
+/// When more than that came in between.
+const BURST: usize = 1_000;
+const SHORTEST: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+pub(crate) struct Follow {
+    #[command(flatten)]
+    which: Which,
+    /// How long to wait before asking again
+    #[arg(long, default_value = "2s", value_parser = time::span)]
+    interval: Duration,
+    /// End when all that are shown are final
+    #[arg(long)]
+    until_final: bool,
+}
+
+/// Deliveries as they were seen last.
+#[derive(Default)]
+struct Seen {
+    deliveries: BTreeMap<String, Delivery>,
+    /// Final before anybody looked, and told of by nobody.
+    old: BTreeSet<String>,
+}
+
+impl Seen {
+    /// Whether it is new, or other than it was.
+    fn is_news(&mut self, delivery: &Delivery) -> bool {
+        let what = |delivery: &Delivery| (delivery.state, delivery.attempt, delivery.held_at);
+        let before = self
+            .deliveries
+            .insert(delivery.id.clone(), delivery.clone());
+        before.is_none_or(|before| what(&before) != what(delivery))
+    }
+
+    fn knows(&self, id: &str) -> bool {
+        self.old.contains(id) || self.deliveries.contains_key(id)
+    }
+
+    fn open(&self) -> impl Iterator<Item = &Delivery> {
+        self.deliveries
+            .values()
+            .filter(|delivery| !delivery.state.is_final())
+    }
+}
+
+impl Follow {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        let client = Client::new(global)?;
+        let interval = self.interval.max(SHORTEST);
+        let mut seen = Seen::default();
+        let mut is_first = true;
+        loop {
+            for delivery in self.look(&client, &mut seen, is_first)? {
+                if seen.is_news(&delivery) {
+                    tell(global, &delivery)?;
+                }
+            }
+            if self.until_final && seen.open().next().is_none() {
+                if seen.deliveries.is_empty() {
+                    global.info("there is nothing under way");
+                }
+                let followed: Vec<Delivery> = seen.deliveries.into_values().collect();
+                return Ok(wait::exit_code(global, &followed));
+            }
+            is_first = false;
+            sleep(interval);
+        }
+    }
+
+    /// The newest and those that are still open, the oldest first.
+    fn look(
+        &self,
+        client: &Client,
+        seen: &mut Seen,
+        is_first: bool,
+    ) -> anyhow::Result<Vec<Delivery>> {
+        let (mut found, more) = self.which.list(client, None, NEWEST)?;
+        if is_first && self.which.attestation.is_none() {
+            let (open, over): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|one| !one.state.is_final());
+            seen.old.extend(over.into_iter().map(|one| one.id));
+            found = open;
+        } else if !is_first && more && !found.iter().any(|one| seen.knows(&one.id)) {
+            found = self.which.list(client, None, BURST)?.0;
+        }
+        found.retain(|one| !seen.old.contains(&one.id));
+        let listed: BTreeSet<&str> = found.iter().map(|one| one.id.as_str()).collect();
+        let hidden: Vec<String> = seen
+            .open()
+            .filter(|open| !listed.contains(open.id.as_str()))
+            .map(|open| open.id.clone())
+            .collect();
+        for id in hidden {
+            found.push(get(client, &id)?);
+        }
+        found.sort_by_key(|one| one.created_at);
+        Ok(found)
+    }
+}
+
+fn tell(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
+    if global.output == Format::Json {
+        // One line each, for what reads it line by line.
+        output::line(&serde_json::to_string(&View::from(delivery))?)?;
+        return Ok(());
+    }
+    output::line(&output::plain(&line(delivery)))?;
+    Ok(())
+}
+
+fn line(delivery: &Delivery) -> String {
+    let Delivery {
+        id, integration, ..
+    } = delivery;
+    let (at, state, workflow) = (
+        time::exact(delivery.updated_at),
+        card::standing(delivery),
+        card::workflow(delivery),
+    );
+    let reason = match (delivery.state, &delivery.reason) {
+        (State::Delivered, _) | (_, None) => String::new(),
+        (_, Some(reason)) => format!(": {reason}"),
+    };
+    let attempt = card::attempt(delivery);
+    format!("{at}  {id}  {state:<10}  {integration}  {workflow}  attempt {attempt}{reason}")
+}

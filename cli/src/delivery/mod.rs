@@ -1,0 +1,131 @@
+//! `chainloop delivery`: what became of each attestation at each attachment, and what to do about it.
+
+mod audit;
+mod card;
+mod follow;
+mod list;
+mod redeliver;
+mod view;
+pub(crate) mod wait;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use pipeline::api::deliveries::Delivery;
+
+pub(crate) use self::card::{attempts, receipts, word};
+pub(crate) use self::view::View;
+use crate::arguments::Global;
+use crate::client::{Call, Client};
+use crate::confirm::{self, Deed};
+use crate::output::{self, Format};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List deliveries, the newest first
+    #[command(
+        visible_alias = "ls",
+        after_help = "Example:\n  chainloop delivery list --integration prod-images --state failed"
+    )]
+    List(list::List),
+    /// Show a delivery with its attempts and its receipt
+    #[command(after_help = "Example:\n  chainloop delivery describe \
+                            6f0c1f0e-0000-8000-8000-000000000001")]
+    Describe(Id),
+    /// Print a line whenever a delivery changes
+    #[command(after_help = follow::HELP)]
+    Follow(follow::Follow),
+    /// Deliver again: one delivery, or all that match
+    #[command(after_help = redeliver::HELP)]
+    Redeliver(redeliver::Redeliver),
+    /// Cancel a delivery that waits
+    #[command(after_help = "Example:\n  chainloop delivery cancel \
+                            6f0c1f0e-0000-8000-8000-000000000001")]
+    Cancel(Id),
+    /// Check that every delivery of every attestation is accounted for
+    #[command(after_help = "\
+Exit codes: 0 all is accounted for · 1 something is not, and is named
+
+Example:
+  chainloop delivery audit")]
+    Audit(audit::Audit),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Id {
+    /// The delivery's id
+    #[arg(required_unless_present = "by_id", conflicts_with = "by_id")]
+    id: Option<String>,
+    /// The delivery's id
+    #[arg(long = "id", id = "by_id", value_name = "ID")]
+    by_id: Option<String>,
+}
+
+impl Command {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        let done = |()| ExitCode::SUCCESS;
+        match self {
+            Self::List(list) => list.run(global).map(done),
+            Self::Describe(id) => describe(global, &id.given()).map(done),
+            Self::Follow(follow) => follow.run(global),
+            Self::Redeliver(redeliver) => redeliver.run(global),
+            Self::Cancel(id) => cancel(global, &id.given()).map(done),
+            Self::Audit(audit) => audit.run(global).map(done),
+        }
+    }
+}
+
+impl Id {
+    fn given(self) -> String {
+        self.id.or(self.by_id).unwrap_or_default()
+    }
+}
+
+fn describe(global: &Global, id: &str) -> anyhow::Result<()> {
+    let delivery = get(&Client::new(global)?, id)?;
+    show(global, &delivery)
+}
+
+/// A delivery with its attempts.
+pub(crate) fn get(client: &Client, id: &str) -> anyhow::Result<Delivery> {
+    client
+        .call(&Call::get(&["deliveries", id]))
+        .with_context(|| format!("failed to show the delivery {id:?}"))
+}
+
+fn show(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
+    if global.output == Format::Json {
+        output::json(&View::from(delivery))?;
+        return Ok(());
+    }
+    output::line(&card::card(delivery).to_string())?;
+    if !delivery.attempts.is_empty() {
+        output::line(&attempts(&delivery.attempts).to_string())?;
+    }
+    Ok(())
+}
+
+const CANCEL: Deed = Deed {
+    what: "cancel it",
+    refused: "nothing was cancelled",
+};
+
+fn cancel(global: &Global, id: &str) -> anyhow::Result<()> {
+    let client = Client::new(global)?;
+    confirm::deed(global, &CANCEL, || {
+        let found = get(&client, id)?;
+        let (integration, workflow) = (&found.integration, card::workflow(&found));
+        Ok(format!(
+            "Cancel the delivery {id} of {workflow} to {integration}?"
+        ))
+    })?;
+    let cancelled: Delivery = client
+        .call(&Call::post(&["deliveries", id, "cancel"], Vec::new()))
+        .with_context(|| format!("failed to cancel the delivery {id:?}"))?;
+    global.info(&format!("the delivery {id} is cancelled"));
+    if global.output == Format::Json {
+        output::json(&View::from(&cancelled))?;
+    }
+    Ok(())
+}

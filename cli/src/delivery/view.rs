@@ -1,0 +1,83 @@
+//! Deliveries as JSON.
+
+use std::collections::BTreeMap;
+
+use pipeline::Timestamp;
+use pipeline::api::deliveries::{Attempt, Delivery};
+use pipeline::rows::{Ending, State};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// As the API tells it, with keys spelled as the other commands spell theirs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct View<'a> {
+    id: &'a str,
+    state: State,
+    attempt: u32,
+    reason: Option<&'a str>,
+    integration: &'a str,
+    registration: &'a str,
+    attachment: &'a str,
+    attestation: String,
+    workflow: &'a integrations::Workflow,
+    generation: u32,
+    held_at: Option<Timestamp>,
+    due_at: Option<Timestamp>,
+    receipt: Option<&'a Map<String, Value>>,
+    progress: &'a BTreeMap<String, Value>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<AttemptView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AttemptView<'a> {
+    number: u32,
+    ending: Ending,
+    started_at: Timestamp,
+    duration_ms: u64,
+    status: Option<u16>,
+    detail: Option<&'a str>,
+    answer: Option<&'a str>,
+}
+
+impl<'a> From<&'a Delivery> for View<'a> {
+    fn from(delivery: &'a Delivery) -> Self {
+        Self {
+            id: &delivery.id,
+            state: delivery.state,
+            attempt: delivery.attempt,
+            reason: delivery.reason.as_deref(),
+            integration: &delivery.integration,
+            registration: &delivery.registration,
+            attachment: &delivery.attachment,
+            attestation: delivery.attestation.to_string(),
+            workflow: &delivery.workflow,
+            generation: delivery.generation,
+            held_at: delivery.held_at,
+            due_at: delivery.due_at,
+            receipt: delivery.receipt.as_ref(),
+            progress: &delivery.progress,
+            created_at: delivery.created_at,
+            updated_at: delivery.updated_at,
+            attempts: delivery.attempts.iter().map(AttemptView::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Attempt> for AttemptView<'a> {
+    fn from(attempt: &'a Attempt) -> Self {
+        Self {
+            number: attempt.number,
+            ending: attempt.ending,
+            started_at: attempt.started_at,
+            duration_ms: attempt.duration_ms,
+            status: attempt.status,
+            detail: attempt.detail.as_deref(),
+            answer: attempt.answer.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `attached backfill`: past attestations for an attachment that was made later.
+
+use anyhow::Context as _;
+use clap::Args;
+use pipeline::Timestamp;
+use pipeline::api::attachments;
+use pipeline::rows::Work;
+
+use crate::arguments::Global;
+use crate::client::{Call, Client, json};
+use crate::confirm::Deed;
+use crate::job::{self, Pace, Plan};
+use crate::time;
+
+pub(super) const HELP: &str = "\
+What it has already is not delivered again. The attestations are counted first, and you are asked; -y does it \
+at once.
+
+Example:
+  chainloop integration attached backfill --id 6f0c1f0e-0000-4000-8000-000000000001 --since 7d";
+
+const PLAN: Plan = Plan {
+    deed: Deed {
+        what: "deliver them",
+        refused: "nothing was delivered",
+    },
+    question: "Deliver them?",
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Backfill {
+    /// The attachment's id
+    #[arg(long)]
+    id: String,
+    /// Only those accepted since: a time, or how long ago, as 30m, 2h or 7d
+    #[arg(long, value_name = "TIME", value_parser = time::moment)]
+    since: Option<Timestamp>,
+    /// Only those accepted until then; now unless said
+    #[arg(long, value_name = "TIME", value_parser = time::moment)]
+    until: Option<Timestamp>,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+impl Backfill {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        job::ordered(self.since, self.until)?;
+        let client = Client::new(global)?;
+        job::run(global, &client, &self.pace, &PLAN, |dry_run, counted| {
+            // Those that were counted, and none that came while somebody thought about it.
+            let until = match counted.map(|job| &job.work) {
+                Some(Work::Backfill { until, .. }) => Some(*until),
+                _ => self.until,
+            };
+            let asked = attachments::Backfill {
+                since: self.since,
+                until,
+                per_second: self.pace.rate,
+                dry_run,
+            };
+            let path = ["attachments", &self.id, "backfill"];
+            client
+                .call(&Call::post(&path, json(&asked)?))
+                .with_context(|| format!("failed to begin the backfill of {:?}", self.id))
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! `attached preview`: what a delivery would send, without sending it.
+
+use anyhow::Context as _;
+use attestation::Digest;
+use clap::Args;
+use pipeline::api::attachments::{NewPreview, Previewed};
+use serde_json::Value;
+
+use crate::arguments::Global;
+use crate::client::{Call, Client, json};
+use crate::output::{self, Format};
+use crate::table::{Table, cell};
+
+pub(super) const HELP: &str = "\
+Secrets are left out of what is shown.
+
+Example:
+  chainloop integration attached preview --id 6f0c1f0e-0000-4000-8000-000000000001 --attestation sha256:…";
+
+/// Lines of a body that are shown unless all of it is asked for.
+const LINES: usize = 40;
+
+#[derive(Debug, Args)]
+pub(crate) struct Preview {
+    /// The attachment's id
+    #[arg(long)]
+    id: String,
+    /// The attestation, by its digest
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    attestation: Digest,
+    /// Show bodies from their beginning to their end
+    #[arg(long)]
+    full: bool,
+}
+
+fn digest(text: &str) -> Result<Digest, &'static str> {
+    text.parse()
+        .map_err(|_| "must be sha256:<64 hexadecimal digits>")
+}
+
+impl Preview {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let new = NewPreview {
+            attestation: self.attestation,
+        };
+        let previewed: Previewed = Client::new(global)?
+            .call(&Call::post(
+                &["attachments", &self.id, "preview"],
+                json(&new)?,
+            ))
+            .with_context(|| format!("failed to preview {} at {:?}", self.attestation, self.id))?;
+        if global.output == Format::Json {
+            output::json(&previewed)?;
+            return Ok(());
+        }
+        if previewed.requests.is_empty() {
+            let why = previewed.nothing.map(|why| format!(": {why}"));
+            let text = format!("nothing would be sent{}", why.unwrap_or_default());
+            output::line(&output::plain(&text))?;
+        }
+        for request in &previewed.requests {
+            output::line(&card(request).to_string())?;
+            output::line(&output::plain(&body(request, self.full)))?;
+        }
+        Ok(())
+    }
+}
+
+fn card(request: &integrations::Preview) -> Table {
+    let headers: Vec<String> = request
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    let mut table = Table::titled("Request", &[]);
+    let mut row = |name: &str, content: &str| table.row(vec![cell(name), cell(content)]);
+    row("METHOD", &request.method);
+    row("TARGET", &request.target);
+    row("HEADERS", &headers.join("\n"));
+    row("SIZE", &format!("{} bytes", request.size_bytes));
+    row("DIGEST", &request.digest.to_string());
+    table
+}
+
+/// JSON as it is read, everything else as it is; its beginning only, unless all is wanted.
+fn body(request: &integrations::Preview, full: bool) -> String {
+    let text = match serde_json::from_str::<Value>(&request.body) {
+        Ok(json @ (Value::Object(_) | Value::Array(_))) => format!("{json:#}"),
+        _ => request.body.clone(),
+    };
+    let mut lines: Vec<&str> = text.lines().collect();
+    let cut = if full {
+        0
+    } else {
+        lines.len().saturating_sub(LINES)
+    };
+    lines.truncate(lines.len() - cut);
+    let more = format!("… {cut} more lines: add --full");
+    if cut > 0 {
+        lines.push(&more);
+    }
+    if u64::try_from(request.body.len()).is_ok_and(|len| len < request.size_bytes) {
+        lines.push("… the body goes on: only its beginning can be shown");
+    }
+    lines.join("\n")
+}

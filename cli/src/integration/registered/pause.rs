@@ -1,0 +1,106 @@
+//! `registered pause` and `resume`: nothing is sent through a registration meanwhile, and nothing is lost.
+
+use anyhow::Context as _;
+use clap::Args;
+use pipeline::api::registrations::{NewPause, Registration, Resumed};
+use serde_json::json;
+
+use super::{Named, View, why};
+use crate::arguments::Global;
+use crate::client::{self, Call, Client};
+use crate::job;
+use crate::output::{self, Format};
+
+pub(super) const PAUSE_HELP: &str = "\
+What is accepted meanwhile is held, and its time to be delivered does not run.
+
+Example:
+  chainloop integration registered pause prod-images --reason 'the registry moves'";
+
+pub(super) const RESUME_HELP: &str = "\
+What was held is sent little by little, which a job does and this command follows.
+
+Example:
+  chainloop integration registered resume prod-images --rate 20";
+
+#[derive(Debug, Args)]
+pub(crate) struct Pause {
+    #[command(flatten)]
+    named: Named,
+    /// Why, for whoever looks at it
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    #[command(flatten)]
+    named: Named,
+    /// How many of the held deliveries are sent in a second at most; 10 unless said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
+    rate: Option<u32>,
+    /// Print the job's id and leave it to itself
+    #[arg(long)]
+    no_wait: bool,
+}
+
+impl Pause {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let name = self.named.given();
+        let new = NewPause {
+            reason: self.reason,
+        };
+        let registration: Registration = Client::new(global)?
+            .call(&Call::post(
+                &["registrations", &name, "pause"],
+                client::json(&new)?,
+            ))
+            .with_context(|| format!("failed to pause {name:?}"))?;
+        if let Some(pause) = &registration.paused {
+            global.info(&format!("{name:?} is paused {}", why(pause)));
+        }
+        if global.output == Format::Json {
+            output::json(&View::from(&registration))?;
+        }
+        Ok(())
+    }
+}
+
+impl Resume {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let name = self.named.given();
+        let client = Client::new(global)?;
+        let wanted = pipeline::api::registrations::Resume {
+            per_second: self.rate,
+        };
+        let resumed: Resumed = client
+            .call(&Call::post(
+                &["registrations", &name, "resume"],
+                client::json(&wanted)?,
+            ))
+            .with_context(|| format!("failed to resume {name:?}"))?;
+        let mut drain = match &resumed.job {
+            Some(id) => Some(job::get(&client, id)?),
+            None => None,
+        };
+        match &drain {
+            Some(_) => global.info(&format!("{name:?} is resumed")),
+            None => global.info(&format!("{name:?} was not paused")),
+        }
+        if !self.no_wait
+            && let Some(begun) = drain
+        {
+            drain = Some(job::follow(global, &client, begun, None)?);
+        }
+        if global.output == Format::Json {
+            let registration = View::from(&resumed.registration);
+            output::json(&json!({ "registration": registration, "job": drain }))?;
+            return drain.as_ref().map_or(Ok(()), job::verdict);
+        }
+        match drain {
+            None => Ok(()),
+            Some(drain) if self.no_wait => job::leave(global, &drain),
+            Some(drain) => job::tell(global, &drain),
+        }
+    }
+}

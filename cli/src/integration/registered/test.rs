@@ -1,0 +1,97 @@
+//! `registered test`: a test attestation through a registration, by the way of every delivery.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use pipeline::api::attestations::{NewTest, Tested};
+use pipeline::api::deliveries::Delivery;
+use pipeline::api::registrations::Registration;
+use pipeline::rows::State;
+
+use super::{Named, available};
+use crate::arguments::Global;
+use crate::client::{Call, Client, json};
+use crate::delivery::{self, wait};
+use crate::options;
+use crate::output::{self, Format};
+
+pub(super) const HELP: &str = "\
+The third party gets an attestation that says of itself that it is a test.
+
+Exit codes: 0 it is delivered, or rightly skipped · 1 it failed · 4 after --timeout it is not final.
+
+";
+
+pub(super) const EXAMPLE: &str = "
+
+Example:
+  chainloop integration registered test prod-images --opt prefix=custom-prefix";
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    #[command(flatten)]
+    named: Named,
+    /// An input of an attachment, as `integration available describe` shows them; can be repeated
+    #[arg(long = "opt", value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    options: Vec<String>,
+    /// How long to wait
+    #[arg(long, value_name = "SECS", default_value = "120")]
+    timeout: u64,
+}
+
+impl Test {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        let name = self.named.given();
+        let client = Client::new(global)?;
+        let context = || format!("failed to test {name:?}");
+        let registration: Registration = client
+            .call(&Call::get(&["registrations", &name]))
+            .with_context(context)?;
+        let integration = available::get(&client, &registration.integration)?;
+        let inputs = options::read(global, &integration.attachment_schema, &self.options)?;
+        let path = ["registrations", &registration.id, "test"];
+        let tested: Tested = client
+            .call(&Call::post(&path, json(&NewTest { inputs })?))
+            .with_context(context)?;
+        let id = &tested.delivery;
+        global.info(&format!("the test's delivery is {id}"));
+        let timeout = Duration::from_secs(self.timeout);
+        let delivery = wait::until_final(global, &client, id, timeout)?;
+        show(global, &delivery)?;
+        Ok(end(global, &name, &delivery))
+    }
+}
+
+fn show(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
+    if global.output == Format::Json {
+        output::json(&delivery::View::from(delivery))?;
+        return Ok(());
+    }
+    output::line(&delivery::receipts(std::slice::from_ref(delivery)).to_string())?;
+    // Of what went well, the receipt says enough.
+    if delivery.state != State::Delivered && !delivery.attempts.is_empty() {
+        output::line(&delivery::attempts(&delivery.attempts).to_string())?;
+    }
+    Ok(())
+}
+
+fn end(global: &Global, name: &str, delivery: &Delivery) -> ExitCode {
+    let id = &delivery.id;
+    match delivery.state {
+        State::Delivered | State::Skipped => ExitCode::SUCCESS,
+        State::Failed | State::Cancelled => {
+            global.warn(&format!("the test of {name:?} failed"));
+            ExitCode::FAILURE
+        }
+        State::Pending | State::Delivering => {
+            let why = match delivery.held_at {
+                Some(_) => format!("is held, because {name:?} is paused: resume it first"),
+                None => format!("is not final yet: `chainloop delivery describe {id}` shows it"),
+            };
+            global.warn(&format!("the test's delivery {why}"));
+            ExitCode::from(4)
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Follows a job to its end, by asking for it again and again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use pipeline::api::jobs::Job;
+use pipeline::rows::{Stand, Work};
+
+use super::get;
+use crate::arguments::Global;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::interrupt::Listening;
+use crate::progress;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// When the reconciler should have taken it up twice.
+const LATE: Duration = Duration::from_secs(150);
+
+/// The job once it is over. `of` is how much there is to do, where that is known.
+pub(crate) fn follow(
+    global: &Global,
+    client: &Client,
+    mut job: Job,
+    of: Option<u64>,
+) -> anyhow::Result<Job> {
+    let started = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    let listening = Listening::begin();
+    let line = progress::line(global);
+    if job.state == Stand::Running && line.is_hidden() {
+        let id = &job.id;
+        global.info(&format!(
+            "the job {id} has begun; the reconciler takes it up within a minute"
+        ));
+    }
+    while job.state == Stand::Running {
+        line.set_message(message(&job, of, started.elapsed()));
+        if listening.sleep(pause) {
+            line.finish_and_clear();
+            let failure = Failure::interrupted(format!("interrupted; the job {} goes on", job.id));
+            return Err(failure.advice(advice(&job)).into());
+        }
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        job = get(client, &job.id)
+            .with_context(|| format!("failed to follow the job {}, which goes on", job.id))?;
+    }
+    line.finish_and_clear();
+    Ok(job)
+}
+
+/// What can be done about a job that goes on.
+pub(super) fn advice(job: &Job) -> String {
+    let id = &job.id;
+    format!(
+        "`chainloop job describe {id}` shows how far it is, `chainloop job cancel {id}` ends it."
+    )
+}
+
+fn message(job: &Job, of: Option<u64>, waited: Duration) -> String {
+    let Job {
+        done,
+        skipped,
+        seen,
+        ..
+    } = job;
+    let is_new = *seen == 0 && job.updated_at == job.created_at;
+    if is_new && waited > LATE {
+        return "still waiting for the reconciler, which looks once a minute: does it run?".into();
+    }
+    if is_new {
+        return "waiting for the reconciler, up to a minute".into();
+    }
+    let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
+    match job.work {
+        Work::Audit => format!("{seen} attestations looked at"),
+        Work::Redeliver { .. } if job.dry_run => {
+            format!("{seen} deliveries looked at, {done} match")
+        }
+        Work::Backfill { .. } if job.dry_run => {
+            format!("{seen} attestations looked at, {done} to deliver")
+        }
+        Work::Redeliver { .. } => format!("{done}{of} redelivered, {skipped} needed nothing"),
+        Work::Backfill { .. } => format!("{done}{of} sent, {skipped} needed nothing"),
+        Work::Drain { .. } => {
+            format!("{done} sent; it looks for late ones for three minutes after the last")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(job: serde_json::Value, of: Option<u64>, secs: u64) -> String {
+        let mut whole = json!({
+            "id": "j-1", "dry_run": false, "per_second": 10, "state": "running", "reason": null,
+            "seen": 0, "done": 0, "skipped": 0, "created_by": "ci",
+            "created_at": "2026-01-02T03:04:05.678Z", "updated_at": "2026-01-02T03:04:05.678Z",
+        });
+        let (all, more) = (whole.as_object_mut().unwrap(), job);
+        all.extend(more.as_object().unwrap().clone());
+        let job: Job = serde_json::from_value(whole).unwrap();
+        message(&job, of, Duration::from_secs(secs))
+    }
+
+    #[test]
+    fn until_the_reconciler_comes_that_is_what_is_waited_for() {
+        let new = json!({ "kind": "audit" });
+        assert_eq!(
+            said(new.clone(), None, 59),
+            "waiting for the reconciler, up to a minute"
+        );
+        assert!(said(new, None, 200).ends_with("does it run?"));
+    }
+
+    #[test]
+    fn what_is_done_is_told_of_what_there_is() {
+        let filter = json!({ "state": "failed", "until": "2026-01-02T03:04:05.678Z" });
+        let job =
+            json!({ "kind": "redeliver", "filter": filter, "seen": 9, "done": 5, "skipped": 1 });
+        assert_eq!(
+            said(job, Some(12), 5),
+            "5 of 12 redelivered, 1 needed nothing"
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! `chainloop job`: what the reconciler works on for longer than a request, and how far it is.
+
+mod follow;
+mod run;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use comfy_table::{Cell, Color};
+use pipeline::api::jobs::Job;
+use pipeline::rows::{Stand, Work};
+use serde_json::{Map, Value};
+
+pub(crate) use self::follow::follow;
+pub(crate) use self::run::{Pace, Plan, leave, ordered, run, tell, verdict};
+use crate::arguments::Global;
+use crate::client::{Call, Client};
+use crate::delivery::word;
+use crate::output::{self, Format};
+use crate::table::{self, Table, cell, paint};
+use crate::time;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List jobs, the newest first
+    #[command(
+        visible_alias = "ls",
+        after_help = "Example:\n  chainloop job list --limit 10"
+    )]
+    List {
+        /// How many at most
+        #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Show a job and how far it is
+    #[command(
+        after_help = "Example:\n  chainloop job describe 0198c0de-0000-7000-8000-000000000001"
+    )]
+    Describe(Id),
+    /// End a job where it is; what it has done stays done
+    #[command(after_help = "Example:\n  chainloop job cancel 0198c0de-0000-7000-8000-000000000001")]
+    Cancel(Id),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Id {
+    /// The job's id
+    id: String,
+}
+
+impl Command {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let client = Client::new(global)?;
+        match self {
+            Self::List { limit } => list(global, &client, limit),
+            Self::Describe(Id { id }) => show(global, &get(&client, &id)?),
+            Self::Cancel(Id { id }) => cancel(global, &client, &id),
+        }
+    }
+}
+
+/// How far a job is.
+pub(crate) fn get(client: &Client, id: &str) -> anyhow::Result<Job> {
+    client
+        .call(&Call::get(&["jobs", id]))
+        .with_context(|| format!("failed to show the job {id:?}"))
+}
+
+fn list(global: &Global, client: &Client, limit: u32) -> anyhow::Result<()> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (jobs, more): (Vec<Job>, _) = client
+        .list(&["jobs"], &[], limit)
+        .context("failed to list the jobs")?;
+    match global.output {
+        Format::Json => output::json(&jobs)?,
+        Format::Table if jobs.is_empty() => output::line("there are no jobs")?,
+        Format::Table => output::line(&rows(&jobs).to_string())?,
+    }
+    if more {
+        global.info("there are more: raise --limit");
+    }
+    Ok(())
+}
+
+fn show(global: &Global, job: &Job) -> anyhow::Result<()> {
+    match global.output {
+        Format::Json => output::json(job)?,
+        Format::Table => output::line(&card(job).to_string())?,
+    }
+    Ok(())
+}
+
+fn cancel(global: &Global, client: &Client, id: &str) -> anyhow::Result<()> {
+    let job: Job = client
+        .call(&Call::post(&["jobs", id, "cancel"], Vec::new()))
+        .with_context(|| format!("failed to cancel the job {id:?}"))?;
+    match job.state {
+        Stand::Cancelled => global.info(&format!("the job {id} is cancelled")),
+        over => global.info(&format!("the job {id} was {} already", word(&over))),
+    }
+    if global.output == Format::Json {
+        output::json(&job)?;
+    }
+    Ok(())
+}
+
+fn rows(jobs: &[Job]) -> Table {
+    let headers = [
+        "ID", "KIND", "STATE", "DONE", "SKIPPED", "SEEN", "BY", "CREATED",
+    ];
+    let mut table = Table::new(&headers).whole(0).whole(2);
+    let now = time::now();
+    for job in jobs {
+        table.row(vec![
+            cell(&job.id),
+            cell(kind(job)),
+            state(job),
+            cell(job.done.to_string()),
+            cell(job.skipped.to_string()),
+            cell(job.seen.to_string()),
+            cell(&job.created_by),
+            cell(time::relative(job.created_at, now)),
+        ]);
+    }
+    table
+}
+
+fn kind(job: &Job) -> String {
+    let kind = match job.work {
+        Work::Redeliver { .. } => "redeliver",
+        Work::Backfill { .. } => "backfill",
+        Work::Drain { .. } => "drain",
+        Work::Audit => "audit",
+    };
+    let dry_run = if job.dry_run { " (dry run)" } else { "" };
+    format!("{kind}{dry_run}")
+}
+
+fn state(job: &Job) -> Cell {
+    let colour = match job.state {
+        Stand::Done => Color::Green,
+        Stand::Failed => Color::Red,
+        Stand::Running => Color::Yellow,
+        Stand::Cancelled => Color::Grey,
+    };
+    paint(cell(word(&job.state)), colour)
+}
+
+fn card(job: &Job) -> Table {
+    let now = time::now();
+    let moment = |moment| format!("{} ({})", time::exact(moment), time::relative(moment, now));
+    let mut table = Table::titled("Job", &[]);
+    let mut row = |name: &str, content: Cell| table.row(vec![cell(name), content]);
+    row("ID", cell(&job.id));
+    row("KIND", cell(kind(job)));
+    row("STATE", state(job));
+    if let Some(reason) = &job.reason {
+        row("REASON", cell(reason));
+    }
+    let asked = asked(&job.work);
+    if !asked.is_empty() {
+        row("OF", cell(table::tree(&asked)));
+    }
+    if !matches!(job.work, Work::Audit) {
+        row("PER SECOND", cell(job.per_second.to_string()));
+    }
+    row("DONE", cell(job.done.to_string()));
+    row("SKIPPED", cell(job.skipped.to_string()));
+    row("SEEN", cell(job.seen.to_string()));
+    if !job.violations.is_empty() {
+        row("VIOLATIONS", cell(job.violations.join("\n")));
+    }
+    row("BY", cell(&job.created_by));
+    row("CREATED AT", cell(moment(job.created_at)));
+    row("UPDATED AT", cell(moment(job.updated_at)));
+    table
+}
+
+/// What it was asked to work on, as the API tells it.
+fn asked(work: &Work) -> Map<String, Value> {
+    let Ok(Value::Object(mut asked)) = serde_json::to_value(work) else {
+        return Map::new();
+    };
+    asked.remove("kind");
+    match asked.remove("filter") {
+        Some(Value::Object(filter)) => filter,
+        _ => asked,
+    }
+}

@@ -1,0 +1,178 @@
+//! Begins a job as its operator wants it: counted first, asked about, and followed to its end.
+
+use clap::Args;
+use pipeline::Timestamp;
+use pipeline::api::jobs::Job;
+use pipeline::rows::{Stand, Work};
+
+use super::follow::{advice, follow};
+use crate::arguments::Global;
+use crate::client::Client;
+use crate::confirm::{self, Deed};
+use crate::failure::Failure;
+use crate::output::{self, Format};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "How it is done")]
+pub(crate) struct Pace {
+    /// How many a second at most; 10 unless said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub rate: Option<u32>,
+    /// Only count them
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the job's id and leave it to itself
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// What is asked before a job begins.
+pub(crate) struct Plan {
+    pub deed: Deed,
+    pub question: &'static str,
+}
+
+/// Whether what lies between can be anything.
+pub(crate) fn ordered(since: Option<Timestamp>, until: Option<Timestamp>) -> anyhow::Result<()> {
+    match (since, until) {
+        (Some(since), Some(until)) if since > until => {
+            Err(Failure::usage("--since is later than --until").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs a job. `begin` is told whether it only counts, and what was counted before.
+pub(crate) fn run(
+    global: &Global,
+    client: &Client,
+    pace: &Pace,
+    plan: &Plan,
+    begin: impl Fn(bool, Option<&Job>) -> anyhow::Result<Job>,
+) -> anyhow::Result<()> {
+    if pace.dry_run || global.yes {
+        let job = begin(pace.dry_run, None)?;
+        return end(global, client, pace, job, None);
+    }
+    // Before it is counted for nothing.
+    confirm::somebody(&plan.deed)?;
+    let counted = follow(global, client, begin(true, None)?, None)?;
+    if counted.state != Stand::Done || counted.done == 0 {
+        return tell(global, &counted);
+    }
+    confirm::deed(global, &plan.deed, || {
+        Ok(format!("{}. {}", outcome(&counted), plan.question))
+    })?;
+    let job = begin(false, Some(&counted))?;
+    end(global, client, pace, job, Some(counted.done))
+}
+
+fn end(
+    global: &Global,
+    client: &Client,
+    pace: &Pace,
+    job: Job,
+    of: Option<u64>,
+) -> anyhow::Result<()> {
+    match pace.no_wait {
+        true => leave(global, &job),
+        false => tell(global, &follow(global, client, job, of)?),
+    }
+}
+
+/// Leaves a job to itself.
+pub(crate) fn leave(global: &Global, job: &Job) -> anyhow::Result<()> {
+    match global.output {
+        Format::Json => output::json(job)?,
+        Format::Table => output::line(&job.id)?,
+    }
+    global.info(&advice(job));
+    Ok(())
+}
+
+/// Tells how a job ended.
+pub(crate) fn tell(global: &Global, job: &Job) -> anyhow::Result<()> {
+    if global.output == Format::Json {
+        output::json(job)?;
+    } else {
+        for violation in &job.violations {
+            output::line(&output::plain(violation))?;
+        }
+        if job.state == Stand::Done && job.violations.is_empty() {
+            output::line(&outcome(job))?;
+        }
+    }
+    verdict(job)
+}
+
+/// Whether a job did what it was for.
+pub(crate) fn verdict(job: &Job) -> anyhow::Result<()> {
+    let reason = job.reason.as_deref().map(|reason| format!(": {reason}"));
+    let reason = reason.unwrap_or_default();
+    let (id, so_far) = (&job.id, outcome(job));
+    match job.state {
+        Stand::Failed => {
+            let failure = Failure::new(format!("the job {id} failed{reason}"));
+            Err(failure.advice(format!("Until then: {so_far}.")).into())
+        }
+        Stand::Cancelled => {
+            let failure = Failure::new(format!("the job {id} was cancelled{reason}"));
+            Err(failure.advice(format!("Until then: {so_far}.")).into())
+        }
+        Stand::Running | Stand::Done if matches!(job.work, Work::Audit) && job.skipped > 0 => {
+            let Job { skipped, seen, .. } = job;
+            let failure = Failure::new(format!(
+                "{skipped} of {seen} attestations have deliveries that are not accounted for"
+            ));
+            let advice = match job.violations.len() {
+                shown @ 100.. => format!("Only the first {shown} findings are listed."),
+                _ => "`chainloop delivery describe ID` shows what is there of a delivery.".into(),
+            };
+            Err(failure.advice(advice).into())
+        }
+        Stand::Running | Stand::Done => Ok(()),
+    }
+}
+
+/// What a job did, or would do.
+fn outcome(job: &Job) -> String {
+    let Job { done, skipped, .. } = job;
+    let counted = |count: u64, noun: &str| match (count, noun) {
+        (1, noun) => format!("1 {noun}"),
+        (_, "delivery") => format!("{count} deliveries"),
+        (_, "held delivery") => format!("{count} held deliveries"),
+        _ => format!("{count} {noun}s"),
+    };
+    let needed = match (*skipped, job.dry_run) {
+        (0, _) => String::new(),
+        (skipped, true) => format!(", {skipped} would need nothing"),
+        (skipped, false) => format!(", {skipped} needed nothing"),
+    };
+    match (&job.work, job.dry_run) {
+        (Work::Redeliver { .. }, true) => {
+            format!(
+                "{} would be redelivered{needed}",
+                counted(*done, "delivery")
+            )
+        }
+        (Work::Redeliver { .. }, false) => {
+            format!("{} redelivered{needed}", counted(*done, "delivery"))
+        }
+        (Work::Backfill { .. }, true) => {
+            format!(
+                "{} would be delivered{needed}",
+                counted(*done, "attestation")
+            )
+        }
+        (Work::Backfill { .. }, false) => {
+            format!("{} on the way{needed}", counted(*done, "attestation"))
+        }
+        (Work::Drain { .. }, _) => {
+            format!("{} on the way", counted(*done, "held delivery"))
+        }
+        (Work::Audit, _) => {
+            let attestations = counted(job.seen, "attestation");
+            format!("{attestations}, every delivery accounted for")
+        }
+    }
+}
