@@ -102,7 +102,7 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("reconciler/dead-letter-stale.json", "pending 1, pending 1"),
     (
         "reconciler/dead-letter-unreadable.json",
-        "pending 1, pending 1",
+        "pending 1, pending 1; 1 parked",
     ),
     (
         "reconciler/every-minute.json",
@@ -394,11 +394,11 @@ impl Stage {
             ));
         }
         let mut text = states.join(", ");
-        let parked = self
-            .memory
-            .list(&format!("parked/{}", Webhook::ID), "", None, 10)
-            .await
-            .unwrap();
+        let mut parked = Vec::new();
+        for place in [Webhook::ID, "dead-letters"] {
+            let found = self.memory.list(&format!("parked/{place}"), "", None, 10);
+            parked.extend(found.await.unwrap());
+        }
         for (count, what) in [
             (parked.len(), "parked"),
             (self.memory.queued(Webhook::ID), "queued"),

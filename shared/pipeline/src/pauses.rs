@@ -17,6 +17,11 @@ use crate::schedule;
 /// Held deliveries that are looked at in one go.
 const PAGE: usize = 100;
 
+const DAY: Duration = Duration::from_hours(24);
+
+/// An index that lags shows for a moment what is gone.
+const SOON: Duration = Duration::from_secs(30);
+
 /// Pauses a registration. One that is paused already stays as it is.
 pub async fn pause(
     platform: &impl Platform,
@@ -155,8 +160,7 @@ pub(crate) async fn drain(
     Ok(count)
 }
 
-/// Gives up on what a paused registration has held for too long, and says when to look again. None when it is
-/// not paused any more.
+/// Gives up on what a paused registration has held for too long, and says when to look again.
 pub(crate) async fn look(
     platform: &impl Platform,
     mut stored: Stored<Registration>,
@@ -165,21 +169,17 @@ pub(crate) async fn look(
         organization, id, ..
     } = stored.row.clone();
     let now = platform.now();
-    let held = held(platform, &organization, &id, now, PAGE).await?;
-    let is_more = held.len() == PAGE;
-    for mut stored in held {
+    for mut stored in held(platform, &organization, &id, now, PAGE).await? {
         if let Some(settled) = ledger::held_too_long(&mut stored.row, now) {
             settle(platform, &stored, settled).await?;
         }
     }
-    stored.row.wake_at = stored.row.paused.as_ref().map(|_| {
-        // As long as it stays paused, more comes of age every day.
-        now.plus(if is_more {
-            Duration::from_secs(30)
-        } else {
-            Duration::from_hours(1)
-        })
-    });
+    // What is held from now on comes of age in thirty days, and what the index has not shown yet not before that.
+    let ever = now.plus(schedule::PAUSE_LONGEST * 2);
+    let next = held(platform, &organization, &id, ever, 1).await?;
+    let next = next.first().and_then(|stored| stored.row.wake_at);
+    let next = next.unwrap_or(now.plus(DAY)).max(now.plus(SOON));
+    stored.row.wake_at = stored.row.paused.as_ref().map(|_| next);
     match platform.write(vec![stored.update(platform).0]).await {
         Ok(()) | Err(WriteError::Conflict) => Ok(()),
         Err(WriteError::Unreachable(unreachable)) => Err(unreachable),

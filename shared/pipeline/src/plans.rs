@@ -198,6 +198,7 @@ pub(crate) async fn send(
             return Ok(());
         }
         stored.row.stage = Stage::Sent;
+        stored.row.looks = 0;
         stored.row.wake_at = Some(platform.now().plus(schedule::close_after(0)));
         match platform.write(vec![stored.update(platform).0]).await {
             Ok(()) => return Ok(()),
@@ -291,11 +292,33 @@ pub(crate) async fn go_on(
     match stored.row.stage {
         Stage::Accepting | Stage::Accepted => {
             let stored = written(platform, stored).await?;
-            send(platform, stored, true).await?;
+            // Looked at again later and later: one queue that cannot be reached must not fill the others.
+            if let Some(stored) = put_off(platform, stored).await? {
+                send(platform, stored, true).await?;
+            }
             Ok(Vec::new())
         }
         Stage::Sent => close(platform, stored).await,
         Stage::Closed => Ok(Vec::new()),
+    }
+}
+
+/// Says when an accepted plan is looked at again, should it not be sent now. None when somebody else is at it.
+async fn put_off(
+    platform: &impl Platform,
+    mut stored: Stored<Plan>,
+) -> Result<Option<Stored<Plan>>, Unreachable> {
+    stored.row.looks += 1;
+    let wait = schedule::UNFINISHED.saturating_mul(1 << stored.row.looks.min(6));
+    stored.row.wake_at = Some(platform.now().plus(wait.min(schedule::RESEND)));
+    let (write, etag) = stored.update(platform);
+    match platform.write(vec![write]).await {
+        Ok(()) => Ok(Some(Stored {
+            row: stored.row,
+            etag,
+        })),
+        Err(WriteError::Conflict) => Ok(None),
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
     }
 }
 

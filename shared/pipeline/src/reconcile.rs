@@ -5,10 +5,10 @@
 
 use futures_util::future::join_all;
 use serde::Serialize;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::clock::Timestamp;
-use crate::deliver::{Record, resend, settle};
+use crate::deliver::{Record, park, resend, settle};
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
 use crate::rows::{self, Delivery, Job, Name, Plan, Registration, SHARDS, Stage, State};
@@ -16,6 +16,9 @@ use crate::{audit, jobs, pauses, plans, register};
 
 /// Rows of one shard looked at in one run; more wait for the next minute.
 const PAGE: usize = 200;
+
+/// Where dead letters are parked that nobody can read: they do not say whose they are.
+const UNREADABLE: &str = "dead-letters";
 
 /// What one run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -52,10 +55,14 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
     }))
     .await;
     let mut report = Report::default();
+    let mut is_all = true;
     let mut shards = Vec::new();
     for keys in due {
         match keys {
-            Ok(keys) => shards.push(keys.into_iter()),
+            Ok(keys) => {
+                is_all &= keys.len() < PAGE;
+                shards.push(keys.into_iter());
+            }
             // One shard that does not answer must not keep the others waiting.
             Err(unreachable) => {
                 warn!(error = %unreachable, "Left a shard for the next run");
@@ -84,7 +91,9 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
             }
         }
     }
-    report.overdue_secs = audit::oldest_overdue(platform).await?.as_secs();
+    if report.left > 0 || !is_all {
+        report.overdue_secs = audit::oldest_overdue(platform).await?.as_secs();
+    }
     info!(?report, "Reconciled");
     Ok(report)
 }
@@ -227,13 +236,7 @@ pub async fn dead_letters(platform: &impl Platform, records: Vec<Record>) -> Vec
 async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), Unreachable> {
     let message = match Message::parse(&record.body) {
         Ok(message) => message,
-        Err(reason) => {
-            error!(
-                message.id = record.id,
-                reason, "Dropped a dead letter that cannot be read"
-            );
-            return Ok(());
-        }
+        Err(reason) => return park(platform, UNREADABLE, record, reason).await,
     };
     let key = Delivery::at(&message.organization, &message.delivery);
     let Some(mut stored) = rows::load::<Delivery>(platform, &key).await? else {

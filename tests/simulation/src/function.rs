@@ -117,7 +117,7 @@ impl Function {
         key: Option<&Key>,
         effect: impl FnOnce(&Memory) -> Result<T, Unreachable>,
     ) -> Result<T, Unreachable> {
-        self.step().await;
+        // Read at once and heard of later: what matters about a read is how old it may be.
         let about = key.and_then(name_of);
         let about = about.as_deref();
         let result = match self.fails(what, down, Fault::ReadFails, about.as_slice()) {
@@ -132,7 +132,7 @@ impl Function {
             };
             self.world.laws.borrow_mut().heard(self.task, about, last);
         }
-        self.answered().await;
+        self.step().await;
         result
     }
 

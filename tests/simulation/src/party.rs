@@ -48,6 +48,9 @@ pub struct Registration {
     #[serde(default)]
     #[expect(dead_code, reason = "only that it arrives matters")]
     token: Option<String>,
+    /// The third party is paced.
+    #[serde(default)]
+    pub interval_millis: Option<u64>,
 }
 
 /// How an attachment is delivered.
@@ -71,6 +74,10 @@ macro_rules! integration {
             const MATERIALS: &'static [MaterialType] = $materials;
             type Registration = Registration;
             type Attachment = Attachment;
+
+            fn interval(registration: &Registration) -> Option<Duration> {
+                registration.interval_millis.map(Duration::from_millis)
+            }
 
             async fn register(_: &Http, _: &Registration) -> Result<(), Error> {
                 Ok(())

@@ -139,6 +139,10 @@ fn registrations(world: &Rc<World>, organization: &str) -> Vec<Registration> {
             integration: integration.to_owned(),
             reserved_until: None,
         };
+        let mut config = Map::new();
+        if random.below(8) == 0 {
+            config.insert("interval_millis".into(), random.between(100, 5_000).into());
+        }
         let registration = Registration {
             id,
             organization: organization.to_owned(),
@@ -146,7 +150,7 @@ fn registrations(world: &Rc<World>, organization: &str) -> Vec<Registration> {
             integration: integration.to_owned(),
             version: "1".into(),
             description: String::new(),
-            config: Map::new(),
+            config,
             label: Map::new(),
             secret: has_secret.then_some(secret),
             created_at: world.timestamp(),

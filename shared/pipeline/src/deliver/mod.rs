@@ -102,7 +102,7 @@ async fn one<I: Integration>(
 ) -> Result<(), GiveBack> {
     let message = match Message::parse(&record.body) {
         Ok(message) => message,
-        Err(reason) => return Ok(park::<I>(platform, record, reason).await?),
+        Err(reason) => return Ok(park(platform, I::ID, record, reason).await?),
     };
     let deadlines = Deadlines::of(!I::MATERIALS.is_empty());
     if until.since(platform.now()) < deadlines.attempt {
@@ -110,10 +110,16 @@ async fn one<I: Integration>(
     }
     let key = Delivery::at(&message.organization, &message.delivery);
     let Some(stored) = rows::load::<Delivery>(platform, &key).await? else {
-        return Ok(park::<I>(platform, record, "no such delivery".into()).await?);
+        return Ok(park(platform, I::ID, record, "no such delivery".into()).await?);
     };
     if stored.row.integration != I::ID {
-        return Ok(park::<I>(platform, record, "it belongs to another integration".into()).await?);
+        return Ok(park(
+            platform,
+            I::ID,
+            record,
+            "it belongs to another integration".into(),
+        )
+        .await?);
     }
     let Some(mut claimed) = claim(platform, stored, message.attempt, deadlines.lease).await? else {
         return Ok(());
@@ -134,14 +140,15 @@ async fn one<I: Integration>(
 }
 
 /// Keeps a message that nobody could ever deliver, so that it can be looked at.
-async fn park<I: Integration>(
+pub(crate) async fn park(
     platform: &impl Platform,
+    integration: &str,
     record: &Record,
     reason: String,
 ) -> Result<(), Unreachable> {
     error!(message.id = record.id, reason, "Parked a message");
     let parked = Parked {
-        integration: I::ID.to_owned(),
+        integration: integration.to_owned(),
         message: record.id.clone(),
         reason,
         body: record.body.chars().take(4096).collect(),
