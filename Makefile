@@ -8,6 +8,7 @@ VENV      := infra/local/venv.sh
 LAMBDA    := PATH="$(CURDIR)/.venv/cargo-lambda/bin:$$PATH" cargo lambda build --output-format zip
 SAM       := SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam
 STACK     ?= chainloop
+SEEDS     ?= 1000000
 # Of the template, for `make deploy`: PARAMETERS="RetentionDays=365 AlarmTopicArn=…"
 PARAMETERS ?=
 # Of infra/local/load.py and kill.py: `make load LOAD="--attachments 10 --rate 5 --count 200"`
@@ -15,7 +16,7 @@ LOAD ?=
 KILL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local local-down tools functions cli test load kill-run lint deploy clean
+.PHONY: help local local-down tools functions cli test simulate plants load kill-run lint deploy clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -34,6 +35,12 @@ local-down: ## Stop it; `make local` continues with what was there
 
 test: tools ## Everything, from unit to deployed
 	@infra/test.sh
+
+simulate: ## The pipeline where everything goes wrong: make simulate SEEDS=1000000
+	@cargo run --quiet --target $(TARGET) --profile local --package simulation -- --seeds $(SEEDS)
+
+plants: ## Bugs planted into the pipeline, each of which the simulation must find
+	@tests/simulation/plants.sh
 
 load: tools functions cli ## Put load on a stack of its own: what arrives, and how fast
 	@infra/local/load.py $(LOAD)

@@ -54,3 +54,6 @@ infra/local/bootstrap.sh "$directory"
 export CHAINLOOP="$PWD/target/bin/chainloop"
 stage "test"
 each
+stage "audit"
+# Whatever the tests did, every delivery is accounted for.
+"$CHAINLOOP" delivery audit

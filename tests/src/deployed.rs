@@ -625,6 +625,138 @@ fn a_paced_destination_gets_one_delivery_a_second_from_all_processes_together() 
 }
 
 #[test]
+fn what_failed_is_delivered_again_and_a_new_attachment_gets_what_came_before() {
+    // The check and two deliveries that are refused; everything from then on is taken.
+    let receiver = Receiver::scripted(|before, _| match before {
+        1 | 2 => Answer::Status(404),
+        _ => Answer::Status(200),
+    });
+    let mut case = Case::new("again");
+    case.register_webhook(&receiver);
+    case.attach(&[]);
+    for _ in 0..2 {
+        let attestation = case.attestation();
+        let sbom = format!("sbom={}", case.directory.join("sbom.cdx.json").display());
+        let words = [
+            "attestation",
+            "push",
+            &attestation,
+            "--material",
+            &sbom,
+            "--wait",
+        ];
+        let _busy = BUSY.read();
+        let output = chainloop(&[&words[..], &["-o", "json"]].concat());
+        let pushed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(states(&pushed), ["failed"]);
+    }
+    let counted = ask(&[
+        "delivery",
+        "redeliver",
+        "--all",
+        "--registration",
+        "again",
+        "--dry-run",
+    ]);
+    assert_eq!(counted["done"], 2, "{counted}");
+    assert_eq!(receiver.deliveries().len(), 2, "a dry run sends nothing");
+    let done = ask(&["delivery", "redeliver", "--all", "--registration", "again"]);
+    assert_eq!(
+        (&done["done"], &done["state"]),
+        (&json!(2), &json!("done")),
+        "{done}"
+    );
+    let attached = case.attach(&[]);
+    let attached = attached
+        .as_array()
+        .map_or(attached.clone(), |list| list[0].clone());
+    let id = attached["id"].as_str().unwrap();
+    let done = ask(&["integration", "attached", "backfill", "--id", id]);
+    assert_eq!(done["done"], 2, "{done}");
+    let since = Instant::now();
+    while receiver.deliveries().len() < 6 {
+        assert!(since.elapsed() < Duration::from_secs(30), "not delivered");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let again = ask(&["delivery", "redeliver", "--all", "--registration", "again"]);
+    assert_eq!(
+        again["done"], 0,
+        "nothing is delivered a third time: {again}"
+    );
+}
+
+#[test]
+fn what_is_held_by_a_pause_goes_on_when_it_is_resumed() {
+    let receiver = Receiver::start();
+    let mut case = Case::new("paused");
+    case.register_webhook(&receiver);
+    case.attach(&[]);
+    let paused = ask(&[
+        "integration",
+        "registered",
+        "pause",
+        "paused",
+        "--reason",
+        "tests",
+    ]);
+    assert_eq!(paused["paused"]["reason"], "tests", "{paused}");
+    let attestation = case.attestation();
+    let sbom = format!("sbom={}", case.directory.join("sbom.cdx.json").display());
+    let pushed = ask(&["attestation", "push", &attestation, "--material", &sbom]);
+    let id = pushed["deliveries"][0]["id"].as_str().unwrap().to_owned();
+    let describe = || ask(&["delivery", "describe", "--id", &id]);
+    let since = Instant::now();
+    while describe()["heldAt"].is_null() {
+        assert!(
+            since.elapsed() < Duration::from_secs(30),
+            "not held: {}",
+            describe()
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    ask(&["integration", "registered", "resume", "paused", "--no-wait"]);
+    let since = Instant::now();
+    while describe()["state"] != "delivered" {
+        // The drain begins with the reconciler's next minute.
+        assert!(
+            since.elapsed() < Duration::from_secs(120),
+            "not drained: {}",
+            describe()
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(receiver.deliveries().len(), 1);
+    let tested = ask(&["integration", "registered", "test", "paused"]);
+    assert_eq!(tested["state"], "delivered", "{tested}");
+}
+
+/// After everything that the other tests did here: whoever is last finds nothing missing.
+#[test]
+fn an_audit_of_the_deployed_stack_finds_every_delivery() {
+    let receiver = Receiver::start();
+    let mut case = Case::new("audited");
+    case.register_webhook(&receiver);
+    case.attach(&[]);
+    let attestation = case.attestation();
+    let sbom = format!("sbom={}", case.directory.join("sbom.cdx.json").display());
+    ask(&[
+        "attestation",
+        "push",
+        &attestation,
+        "--material",
+        &sbom,
+        "--wait",
+    ]);
+    let audit = ask(&["delivery", "audit"]);
+    assert_eq!(audit["state"], "done", "{audit}");
+    assert!(
+        audit["seen"].as_u64().is_some_and(|seen| seen >= 1),
+        "{audit}"
+    );
+    assert_eq!(audit["done"], audit["seen"], "{audit}");
+}
+
+#[test]
 fn other_in_toto_statements_are_accepted_when_their_workflow_is_named() {
     let receiver = Receiver::start();
     let case = Case::new("slsa");

@@ -75,7 +75,7 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("deliver/one-message.json", "delivered 1, pending 1"),
     ("deliver/preview.json", "1 requests"),
     ("deliver/stale-message.json", "pending 1, pending 1"),
-    ("deliveries/audit.json", "202 audit running"),
+    ("deliveries/audit.json", "202 audit done"),
     ("deliveries/audit-log.json", "200 with 0"),
     ("deliveries/cancel.json", "200 cancelled"),
     ("deliveries/cancel-unknown-job.json", "404 not-found"),
@@ -90,7 +90,7 @@ const OUTCOMES: &[(&str, &str)] = &[
         "422 invalid-inputs: state",
     ),
     ("deliveries/redeliver.json", "202 1 message"),
-    ("deliveries/redeliver-all.json", "202 redeliver running"),
+    ("deliveries/redeliver-all.json", "202 redeliver done"),
     (
         "deliveries/redeliver-all-pending.json",
         "422 invalid-inputs: state",
@@ -396,8 +396,9 @@ impl Stage {
         let mut text = states.join(", ");
         let mut parked = Vec::new();
         for place in [Webhook::ID, "dead-letters"] {
-            let found = self.memory.list(&format!("parked/{place}"), "", None, 10);
-            parked.extend(found.await.unwrap());
+            let partition = format!("parked/{place}");
+            let found = self.memory.list(&partition, "", None, 10).await;
+            parked.extend(found.unwrap());
         }
         for (count, what) in [
             (parked.len(), "parked"),

@@ -34,7 +34,7 @@ pub fn watch(world: &Rc<World>, registration: &Registration) {
         let registration = registration.clone();
         let after = random.below(DAY);
         world.at(world.start + after, move |world| {
-            look(world, registration, WATCHED)
+            look(world, registration, WATCHED);
         });
     }
 }

@@ -20,6 +20,9 @@ Example:
 /// Lines of a body that are shown unless all of it is asked for.
 const LINES: usize = 40;
 
+/// Characters of a line that are shown.
+const WIDTH: usize = 160;
+
 #[derive(Debug, Args)]
 pub(crate) struct Preview {
     /// The attachment's id
@@ -88,19 +91,31 @@ fn body(request: &integrations::Preview, full: bool) -> String {
         Ok(json @ (Value::Object(_) | Value::Array(_))) => format!("{json:#}"),
         _ => request.body.clone(),
     };
-    let mut lines: Vec<&str> = text.lines().collect();
+    let mut lines: Vec<String> = text.lines().map(|line| line_of(line, full)).collect();
     let cut = if full {
         0
     } else {
         lines.len().saturating_sub(LINES)
     };
     lines.truncate(lines.len() - cut);
-    let more = format!("… {cut} more lines: add --full");
     if cut > 0 {
-        lines.push(&more);
+        lines.push(format!("… {cut} more lines: add --full"));
     }
     if u64::try_from(request.body.len()).is_ok_and(|len| len < request.size_bytes) {
-        lines.push("… the body goes on: only its beginning can be shown");
+        lines.push("… the body goes on: only its beginning can be shown".to_owned());
     }
     lines.join("\n")
+}
+
+/// A line as it fits on a screen: base64 has no end.
+fn line_of(line: &str, full: bool) -> String {
+    let length = line.chars().count();
+    if full || length <= WIDTH {
+        return line.to_owned();
+    }
+    let beginning: String = line.chars().take(WIDTH).collect();
+    format!(
+        "{beginning} … {} more characters: add --full",
+        length - WIDTH
+    )
 }

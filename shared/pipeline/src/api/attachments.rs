@@ -154,7 +154,7 @@ pub async fn function<P: Platform>(
             let rate = super::jobs::per_second(asked.per_second)?;
             let mut job = jobs::new(platform, organization, work, rate, &caller.name);
             job.dry_run = asked.dry_run;
-            super::jobs::begin(platform, caller, job, "attachment.backfill", id).await
+            super::jobs::begin(platform, caller, job, "attachment.backfill", id, None).await
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }

@@ -1,7 +1,10 @@
 //! Work that takes longer than a request, and the record of what operators did.
 
+use std::time::Duration;
+
 use integrations::Workflow;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{Caller, Page, Problem, Request, Response};
 use crate::clock::Timestamp;
@@ -121,18 +124,23 @@ pub(super) fn per_second(asked: Option<u32>) -> Result<u32, Problem> {
     }
 }
 
-/// Keeps a new job, and what it is for in the audit log; the reconciler works on it within a minute.
+/// How long the request itself works on a new job: small ones are done with their first answer.
+const AT_ONCE: Duration = Duration::from_secs(4);
+
+/// Keeps a new job, and what it is for in the audit log; what is not done at once the reconciler takes up within
+/// a minute.
 pub(super) async fn begin(
     platform: &impl Platform,
     caller: &Caller,
     job: rows::Job,
     action: &str,
     subject: &str,
+    at_once: Option<Duration>,
 ) -> Result<Response, Problem> {
     platform.write(vec![jobs::put(platform, &job)]).await?;
+    let organization = &caller.organization;
     if !job.dry_run {
         let detail = format!("job {}", job.id);
-        let organization = &caller.organization;
         operations::record(
             platform,
             organization,
@@ -142,6 +150,18 @@ pub(super) async fn begin(
             detail,
         )
         .await?;
+    }
+    let mut job = job;
+    if let (Some(most), Some(stored)) =
+        (at_once, jobs::find(platform, organization, &job.id).await?)
+    {
+        let until = platform.now().plus(most);
+        if let Err(unreachable) = jobs::work(platform, stored, until).await {
+            warn!(job.id = job.id, error = %unreachable, "A job is left to the reconciler");
+        }
+        if let Some(stored) = jobs::find(platform, organization, &job.id).await? {
+            job = stored.row;
+        }
     }
     Ok(Response::json(202, &Job::from(job)))
 }
@@ -158,7 +178,7 @@ pub async fn function<P: Platform>(
         "POST /v1/redeliveries" => redeliver(platform, caller, request).await,
         "POST /v1/audits" => {
             let job = jobs::new(platform, organization, Work::Audit, 1, &caller.name);
-            begin(platform, caller, job, "audit", "everything").await
+            begin(platform, caller, job, "audit", "everything", Some(AT_ONCE)).await
         }
         "GET /v1/jobs" => {
             let limit = request.limit()?;
@@ -230,7 +250,8 @@ async fn redeliver(
     let work = Work::Redeliver { filter };
     let mut job = jobs::new(platform, organization, work, rate, &caller.name);
     job.dry_run = asked.dry_run;
-    begin(platform, caller, job, "delivery.redeliver-all", &subject).await
+    let action = "delivery.redeliver-all";
+    begin(platform, caller, job, action, &subject, Some(AT_ONCE)).await
 }
 
 /// One workflow by its name.
