@@ -97,6 +97,15 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// Nothing goes wrong.
+    pub fn none() -> Self {
+        Self {
+            chances: std::array::from_fn(|_| Cell::new(0)),
+            windows: RefCell::default(),
+            over_at: 0,
+        }
+    }
+
     pub fn of(random: &Random, start: u64) -> Self {
         let over_at = start
             + match random.below(10) {

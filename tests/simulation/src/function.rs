@@ -191,9 +191,13 @@ impl Function {
                 true => world.random.between(SECOND, 30 * MINUTE),
                 false => world.random.between(5, 60),
             };
-            world
-                .queues
-                .send(world, integration, &message.body, delay + late);
+            world.queues.send(
+                world,
+                integration,
+                &message.body,
+                &message.group,
+                delay + late,
+            );
         }
         Ok(())
     }

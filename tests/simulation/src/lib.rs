@@ -13,6 +13,7 @@ mod executor;
 mod fault;
 mod function;
 mod laws;
+mod neighbours;
 mod operators;
 mod party;
 mod queue;
@@ -32,6 +33,7 @@ use integrations::http::Guard;
 
 pub use crate::coverage::Coverage;
 pub use crate::laws::Violation;
+pub use crate::neighbours::first_attempts;
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;

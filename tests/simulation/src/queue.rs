@@ -1,7 +1,7 @@
 //! Queues as SQS has them: handed over at least once, in any order, back after a while when nobody says
 //! that they are done, and dead after five times.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,6 +30,8 @@ type Place = (u64, u64);
 #[derive(Debug, Clone)]
 struct Letter {
     body: String,
+    /// The organization that it belongs to.
+    group: Rc<str>,
     received: u32,
 }
 
@@ -39,13 +41,19 @@ struct Queue {
     running: usize,
     most: usize,
     poll_at: u64,
+    /// Of each group, how many messages are with a function just now.
+    in_flight: BTreeMap<Rc<str>, usize>,
 }
 
-pub struct Queues(RefCell<[Queue; 4]>);
+pub struct Queues {
+    queues: RefCell<[Queue; 4]>,
+    /// Groups that have fewer messages in flight go first, as on AWS; otherwise whoever came first.
+    pub is_fair: Cell<bool>,
+}
 
 impl Queues {
     pub fn new(random: &Random) -> Self {
-        Self(RefCell::new(std::array::from_fn(|index| Queue {
+        let queues = std::array::from_fn(|index| Queue {
             most: if index < 2 {
                 random.pick(&[1, 2, 4, 10])
             } else {
@@ -53,13 +61,18 @@ impl Queues {
             },
             poll_at: u64::MAX,
             ..Queue::default()
-        })))
+        });
+        Self {
+            queues: RefCell::new(queues),
+            is_fair: Cell::new(random.below(8) == 0),
+        }
     }
 
-    pub fn send(&self, world: &World, integration: &str, body: &str, after: u64) {
+    pub fn send(&self, world: &World, integration: &str, body: &str, group: &str, after: u64) {
         let queue = usize::from(integration == Boms::ID);
         let letter = Letter {
             body: body.to_owned(),
+            group: group.into(),
             received: 0,
         };
         self.put(world, queue, world.now() + after, letter);
@@ -67,13 +80,15 @@ impl Queues {
 
     fn put(&self, world: &World, queue: usize, at: u64, letter: Letter) {
         let place = (at, world.random.next());
-        self.0.borrow_mut()[queue].letters.insert(place, letter);
+        self.queues.borrow_mut()[queue]
+            .letters
+            .insert(place, letter);
         self.poll_at(world, queue, at);
     }
 
     fn poll_at(&self, world: &World, queue: usize, at: u64) {
         let at = at.max(world.now());
-        let poll_at = &mut self.0.borrow_mut()[queue].poll_at;
+        let poll_at = &mut self.queues.borrow_mut()[queue].poll_at;
         if at < *poll_at {
             *poll_at = at;
             world.at(at, move |world| world.queues.poll(world, queue, at));
@@ -82,7 +97,7 @@ impl Queues {
 
     fn poll(&self, world: &Rc<World>, index: usize, at: u64) {
         let now = world.now();
-        let mut queues = self.0.borrow_mut();
+        let mut queues = self.queues.borrow_mut();
         let queue = &mut queues[index];
         if queue.poll_at != at {
             return;
@@ -111,10 +126,10 @@ impl Queues {
             );
         }
         if !batch.is_empty() {
-            self.0.borrow_mut()[index].running += 1;
+            self.queues.borrow_mut()[index].running += 1;
             start(world, index, batch);
         }
-        let queues = self.0.borrow();
+        let queues = self.queues.borrow();
         let next = queues[index].letters.keys().next().map(|(at, _)| *at);
         let is_free = queues[index].running < queues[index].most;
         drop(queues);
@@ -123,26 +138,45 @@ impl Queues {
         }
     }
 
+    /// Functions that a queue may have at once.
+    pub fn set_most(&self, most: usize) {
+        for queue in self.queues.borrow_mut().iter_mut() {
+            queue.most = most;
+        }
+    }
+
     /// Takes what is visible, at most ten, hides it for a while, and sets the dead ones apart.
     fn receive(&self, world: &World, index: usize) -> (Vec<(Place, Letter)>, Vec<Letter>) {
         let now = world.now();
-        let queue = &mut self.0.borrow_mut()[index];
+        let queue = &mut self.queues.borrow_mut()[index];
         let most = world.random.between(1, 10);
         let (mut batch, mut dead) = (Vec::new(), Vec::new());
         while (batch.len() as u64) < most {
-            let Some(entry) = queue
-                .letters
-                .first_entry()
-                .filter(|entry| entry.key().0 <= now)
-            else {
+            let visible = queue.letters.iter().take_while(|((at, _), _)| *at <= now);
+            let place = match self.is_fair.get() {
+                true => visible.min_by_key(|(place, letter)| {
+                    (
+                        queue
+                            .in_flight
+                            .get(&letter.group)
+                            .copied()
+                            .unwrap_or_default(),
+                        **place,
+                    )
+                }),
+                false => visible.into_iter().next(),
+            };
+            let Some(place) = place.map(|(place, _)| *place) else {
                 break;
             };
-            let ((_, id), mut letter) = entry.remove_entry();
+            let mut letter = queue.letters.remove(&place).expect("just found");
+            let id = place.1;
             if index < 2 && letter.received >= RECEIVES {
                 dead.push(letter);
                 continue;
             }
             letter.received += 1;
+            *queue.in_flight.entry(letter.group.clone()).or_default() += 1;
             let place = (now + visibility(index), id);
             queue.letters.insert(place, letter.clone());
             batch.push((place, letter));
@@ -161,22 +195,28 @@ impl Queues {
     ) {
         let mut soon = Vec::new();
         for (place, letter) in batch {
+            if let Some(count) = self.queues.borrow_mut()[index]
+                .in_flight
+                .get_mut(&letter.group)
+            {
+                *count -= 1;
+            }
             let Some(back) = back else { continue };
             if back.contains(&place.1.to_string()) {
                 if world.random.below(2) == 0 {
-                    self.0.borrow_mut()[index].letters.remove(place);
+                    self.queues.borrow_mut()[index].letters.remove(place);
                     soon.push(letter.clone());
                 }
                 continue;
             }
-            self.0.borrow_mut()[index].letters.remove(place);
+            self.queues.borrow_mut()[index].letters.remove(place);
             if index < 2
                 && let Ok(message) = Message::parse(&letter.body)
             {
                 world.laws.borrow_mut().acknowledged(task, &message);
             }
         }
-        let mut queues = self.0.borrow_mut();
+        let mut queues = self.queues.borrow_mut();
         queues[index].running -= 1;
         let next = queues[index].letters.keys().next().map(|(at, _)| *at);
         drop(queues);

@@ -28,9 +28,9 @@ pub const OPERATION: Duration = Duration::from_secs(29);
 const RECONCILE: Duration = Duration::from_mins(1);
 
 /// An attestation that a client has, and wants to be rid of.
-struct Parcel {
+pub struct Parcel {
     organization: String,
-    hash: Digest,
+    pub hash: Digest,
     envelope: Bytes,
     bundle: Bytes,
 }
@@ -86,7 +86,7 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
     if world.faults.is_on(Fault::Poison) {
         world.at(moment(world), |world| {
             world.happened(Fault::Poison, &[]);
-            world.queues.send(world, Notes::ID, "{}", 0);
+            world.queues.send(world, Notes::ID, "{}", "", 0);
         });
     }
     if world.faults.is_on(Fault::IndexStale) {
@@ -125,45 +125,12 @@ fn registrations(world: &Rc<World>, organization: &str) -> Vec<Registration> {
     let mut registrations = Vec::new();
     for number in 0..count {
         let integration = random.pick(&[Notes::ID, Notes::ID, Boms::ID]);
-        let id = id(world);
-        let secret = Registration::secret_name(organization, integration, &id);
-        let has_secret = random.below(2) == 0;
-        if has_secret {
-            let value = SecretValue::new(r#"{"token":"t"}"#.into());
-            ready(world.memory.put_secret(&secret, &value)).expect("memory is there");
-        }
-        let name = Name {
-            organization: organization.to_owned(),
-            name: format!("r{number}"),
-            registration: id.clone(),
-            integration: integration.to_owned(),
-            reserved_until: None,
-        };
         let mut config = Map::new();
         if random.below(8) == 0 {
             config.insert("interval_millis".into(), random.between(100, 5_000).into());
         }
-        let registration = Registration {
-            id,
-            organization: organization.to_owned(),
-            name: name.name.clone(),
-            integration: integration.to_owned(),
-            version: "1".into(),
-            description: String::new(),
-            config,
-            label: Map::new(),
-            secret: has_secret.then_some(secret),
-            created_at: world.timestamp(),
-            deleted_at: None,
-            paused: None,
-            wake_at: None,
-        };
-        let memory = &world.memory;
-        let writes = vec![
-            rows::put(memory, &name, Expect::Absent).0,
-            rows::put(memory, &registration, Expect::Absent).0,
-        ];
-        write(world, writes);
+        let name = format!("r{number}");
+        let registration = register(world, organization, &name, integration, config);
         if world.faults.is_on(Fault::PartyDown) && random.below(2) == 0 {
             let longest = random.pick(&[HOUR, 24 * HOUR, 9 * 24 * HOUR]);
             let until = world.start + random.between(MINUTE, longest);
@@ -175,7 +142,52 @@ fn registrations(world: &Rc<World>, organization: &str) -> Vec<Registration> {
     registrations
 }
 
-fn attach(world: &Rc<World>, registration: &Registration) {
+pub fn register(
+    world: &Rc<World>,
+    organization: &str,
+    name: &str,
+    integration: &str,
+    config: Map<String, Value>,
+) -> Registration {
+    let id = id(world);
+    let secret = Registration::secret_name(organization, integration, &id);
+    let has_secret = world.random.below(2) == 0;
+    if has_secret {
+        let value = SecretValue::new(r#"{"token":"t"}"#.into());
+        ready(world.memory.put_secret(&secret, &value)).expect("memory is there");
+    }
+    let name = Name {
+        organization: organization.to_owned(),
+        name: name.to_owned(),
+        registration: id.clone(),
+        integration: integration.to_owned(),
+        reserved_until: None,
+    };
+    let registration = Registration {
+        id,
+        organization: organization.to_owned(),
+        name: name.name.clone(),
+        integration: integration.to_owned(),
+        version: "1".into(),
+        description: String::new(),
+        config,
+        label: Map::new(),
+        secret: has_secret.then_some(secret),
+        created_at: world.timestamp(),
+        deleted_at: None,
+        paused: None,
+        wake_at: None,
+    };
+    let memory = &world.memory;
+    let writes = vec![
+        rows::put(memory, &name, Expect::Absent).0,
+        rows::put(memory, &registration, Expect::Absent).0,
+    ];
+    write(world, writes);
+    registration
+}
+
+pub fn attach(world: &Rc<World>, registration: &Registration) {
     let random = &world.random;
     let steps = u32::try_from(random.between(1, 3)).expect("few");
     let config = party::Attachment {
@@ -309,7 +321,7 @@ fn touch(world: &World, fault: Fault, names: &[String]) {
     world.happened(fault, &names);
 }
 
-fn parcel(world: &Rc<World>, organization: &str, run: &str) -> Parcel {
+pub fn parcel(world: &Rc<World>, organization: &str, run: &str) -> Parcel {
     let random = &world.random;
     let mut materials = Vec::new();
     let mut uploads = Vec::new();
@@ -390,7 +402,7 @@ fn posts_of(world: &Rc<World>, parcel: &Rc<Parcel>) {
 }
 
 /// A client that does not give up before it has its 202.
-fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
+pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
     let (organization, bytes) = (
         parcel.organization.clone(),
         match world.random.below(8) {

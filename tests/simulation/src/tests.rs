@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 /// Seeds that once broke a law, each with what it was. What matters of them is planted too, since a seed is
@@ -44,4 +46,27 @@ fn the_same_seed_does_the_same_again_and_another_something_else() {
         assert!(first.log.is_empty() && !again.log.is_empty());
         assert_ne!(first.hash, simulator.run(seed + 20, false).hash);
     }
+}
+
+#[test]
+fn a_noisy_organization_does_not_delay_a_quiet_one() {
+    let longest = |noise, is_fair| {
+        let http = Http::new(Guard {
+            allow_loopback: false,
+        });
+        let waited = first_attempts(http, noise, is_fair);
+        assert_eq!(waited.len(), 10);
+        waited.into_iter().max().unwrap()
+    };
+    let (alone, beside) = (longest(1, true), longest(500, true));
+    let unfair = longest(500, false);
+    println!("alone {alone:?}, beside 500 others {beside:?}; without groups {unfair:?}");
+    assert!(
+        beside < Duration::from_secs(2),
+        "{beside:?}, alone {alone:?}"
+    );
+    assert!(
+        unfair > 2 * beside,
+        "{unfair:?}: the flood is none, and this shows nothing"
+    );
 }

@@ -42,11 +42,17 @@ pub fn ready<T>(future: impl Future<Output = T>) -> T {
 
 impl World {
     pub fn new(seed: u64, http: Http, traced: bool) -> Rc<Self> {
+        let random = Random::new(seed);
+        let start = Memory::default().now().millis();
+        let faults = Faults::of(&random, start);
+        Self::with(seed, random, faults, http, traced)
+    }
+
+    pub fn with(seed: u64, random: Random, faults: Faults, http: Http, traced: bool) -> Rc<Self> {
         let memory = Memory::default();
         let start = memory.now().millis();
-        let random = Random::new(seed);
         Rc::new(Self {
-            faults: Faults::of(&random, start),
+            faults,
             executor: Executor::starting_at(start),
             queues: Queues::new(&random),
             laws: RefCell::default(),
