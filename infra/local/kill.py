@@ -92,11 +92,21 @@ class KillRun:
             self.attach()
             self.chaos(until)
             everything = self.posted.accepted + self.identical()
+            self.resume(until)
             self.wait(everything, TAIL_SECS)
             # Only now, so that what the kills left behind has not waited for it.
             backlog = self.backlog()
             everything += backlog
             self.judge(everything, backlog, self.wait(everything, BACKLOG_SECS))
+
+    def resume(self, until: float) -> None:
+        """As an operator would when third parties are back: what was paused, by itself, goes on."""
+        time.sleep(max(0.0, until - time.monotonic()))
+        self.paused = 0
+        for registration in self.api.pages("/registrations"):
+            if registration["paused"]:
+                self.paused += 1
+                self.api.post(f"/registrations/{registration['id']}/resume", {"per_second": 50})
 
     def attach(self) -> None:
         for path in (*PARTIES, GONE):
@@ -109,7 +119,7 @@ class KillRun:
 
     def chaos(self, until: float) -> None:
         jobs = [self.job("kill/run", f"run {n}") for n in range(self.arguments.attestations)]
-        # A few to somebody who wants nothing any more: these fail, and are final.
+        # A few to somebody who says that it is gone: the first fails, and the others are held.
         jobs[20:20] = [self.job("kill/gone", f"gone {n}") for n in range(10)]
         gate = threading.Event()
         gate.set()
@@ -202,14 +212,16 @@ class KillRun:
         untrue = [
             id for id, row in rows.items() if row["state"] == "delivered" and not set(promised[id]) <= taken
         ]
-        gone = sum(len(came) for came in self.receiver.by_message.values() if came[0].path == GONE)
+        gone = sum(any(one.end == "gone" for one in came) for came in self.receiver.by_message.values())
         failed = [row for row in rows.values() if row["state"] in ("failed", "skipped", "cancelled")]
         wrong = [
             f"{row['id']}: {row['state']}, {row['reason']}" for row in failed if "410" not in (row["reason"] or "")
         ]
         lost = len(open_ones) + len(untrue) + len(wrong)
         note("lost", lost, "0", lost == 0)
-        note("failed, since the third party said it is gone", len(failed) - len(wrong), str(gone))
+        refused = len(failed) - len(wrong)
+        note("failed, since the third party said it is gone", refused, str(gone), refused == gone)
+        note("registrations paused by that, and resumed", self.paused, "≥ 1", self.paused >= 1)
 
         kills = verdict.Kills(self.receiver.kills + self.restarts)
         arrivals = [one for came in self.receiver.by_message.values() for one in came]
@@ -272,7 +284,7 @@ def plan(stack: Stack, until: float) -> dict:
     paths = {
         path: [{"do": do, "share": share, "until": until} for do, share in rules] for path, rules in PARTIES.items()
     }
-    paths[GONE] = [{"do": "gone", "share": 1.0, "until": until + 86_400}]
+    paths[GONE] = [{"do": "gone", "share": 1.0, "until": until}]
     return {
         "seed": SEED,
         "cloud": str(stack.directory),

@@ -165,11 +165,12 @@ pub fn close_after(looks: u32) -> Duration {
         .min(secs(DAY))
 }
 
-/// How long a delivery that was put off `times` times, and never tried, is put off when nobody knows better: as
-/// long as a failed attempt would be, at most an hour, since its turn may come at any time.
+/// How long a delivery that was put off `times` times, and never tried, is put off: as long as a failed attempt
+/// would be, at most five minutes and a little, since its destination may be back at any time.
 pub fn put_off(times: u32, random: u64) -> Duration {
-    let number = times.saturating_add(2).min(7);
-    retry_after(number, None, random).unwrap_or(secs(HOUR))
+    let usual = retry_after(times.saturating_add(2).min(ATTEMPTS), None, random);
+    let longest = PROBES[PROBES.len() - 1] + Duration::from_millis(random % 30_000);
+    usual.unwrap_or(longest).min(longest)
 }
 
 /// How long a destination is left alone that failed `failures` times in a row.

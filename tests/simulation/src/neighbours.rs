@@ -32,13 +32,13 @@ pub fn first_attempts(http: Http, noise: u64, is_fair: bool) -> Vec<Duration> {
     for number in 0..noise {
         let parcel = Rc::new(parcel(&world, "noisy", &format!("noisy-{number}")));
         world.at(world.start + number * SECOND / noise, move |world| {
-            post(world, parcel)
+            post(world, parcel);
         });
     }
     for number in 0..QUIET {
         let parcel = Rc::new(parcel(&world, "quiet", &format!("quiet-{number}")));
         world.at(world.start + number * SECOND / 2, move |world| {
-            post(world, parcel)
+            post(world, parcel);
         });
     }
     while world.now() < world.start + 5 * MINUTE && Executor::step(&world) {}
