@@ -250,7 +250,7 @@ async fn what_was_accepted_is_sent_by_the_reconciler_when_the_queue_was_down() {
 }
 
 #[tokio::test]
-async fn a_retry_that_the_reconciler_could_not_send_is_due_again_at_its_next_run() {
+async fn a_retry_that_the_reconciler_could_not_send_is_sent_minutes_after_the_queue_is_back() {
     let world = World::with(Receiver::scripted(|before, _| {
         Answer::Status(if (1..=5).contains(&before) { 503 } else { 200 })
     }));
@@ -266,7 +266,7 @@ async fn a_retry_that_the_reconciler_could_not_send_is_due_again_at_its_next_run
     world.pass(40 * MINUTE).await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Pending);
     world.memory.fail_sends.set(false);
-    world.pass(2 * MINUTE).await;
+    world.pass(6 * MINUTE).await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
     world.audit(&accepted).await;
 }

@@ -489,6 +489,84 @@ async fn an_audit_walks_everything_and_names_what_is_missing() {
 }
 
 #[tokio::test]
+async fn an_audit_of_many_attestations_of_one_moment_sees_each_once() {
+    let world = World::new();
+    world.ready().await;
+    for run in 0..350 {
+        world
+            .memory
+            .advance(Duration::from_millis(u64::from(run == 40)));
+        push(&world, &run.to_string()).await;
+    }
+    world.deliver().await;
+    world.pass(15 * MINUTE).await;
+    let begun = begin(&world, Work::Audit).await;
+    world.pass(2 * MINUTE).await;
+    let clean = job(&world, &begun.id).await;
+    assert_eq!(
+        (clean.stand, clean.seen, clean.done),
+        (Stand::Done, 350, 350)
+    );
+}
+
+#[tokio::test]
+async fn a_drain_goes_on_when_somebody_cancels_it() {
+    let world = World::new();
+    world.ready().await;
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some("tests"))
+        .await
+        .unwrap();
+    let accepted = push(&world, "1").await;
+    world.deliver().await;
+    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+        .await
+        .unwrap();
+    let id = drain.unwrap().id;
+    let cancelled = jobs::cancel(&world.memory, ORGANIZATION, &id)
+        .await
+        .unwrap();
+    assert_eq!(cancelled.unwrap().stand, Stand::Running);
+    world.pass(10 * MINUTE).await;
+    assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
+}
+
+#[tokio::test]
+async fn a_held_delivery_that_was_cancelled_stays_so() {
+    let world = World::new();
+    world.ready().await;
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some("tests"))
+        .await
+        .unwrap();
+    let accepted = push(&world, "1").await;
+    world.deliver().await;
+    let id = all(&world, &accepted).await.remove(0).id;
+    operations::cancel(&world.memory, ORGANIZATION, &id, "tests")
+        .await
+        .unwrap();
+    pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+        .await
+        .unwrap();
+    world.pass(10 * MINUTE).await;
+    assert_eq!(all(&world, &accepted).await[0].state, State::Cancelled);
+    assert!(world.receiver.deliveries().is_empty());
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_third_party_that_asks_for_a_week_gets_it_and_nobody_else_waits_so_long() {
+    let world = World::with(Receiver::scripted(|before, _| match before {
+        1 => Answer::StatusAfter(429, 7 * 24 * 3600 - 3600),
+        _ => Answer::Status(200),
+    }));
+    world.ready().await;
+    push(&world, "1").await;
+    world.deliver().await;
+    let second = push(&world, "2").await;
+    world.pass(3 * HOUR).await;
+    assert_eq!(world.delivery(&second).await.0.state, State::Delivered);
+}
+
+#[tokio::test]
 async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
     let world = World::new();
     world.memory.fail_writes_after.set(Some(1));

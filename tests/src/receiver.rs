@@ -40,6 +40,8 @@ impl Received {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     Status(u16),
+    /// With a `Retry-After` in seconds.
+    StatusAfter(u16, u64),
     /// Not at all, for so long.
     Silence(Duration),
 }
@@ -100,6 +102,12 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<Received>>, script: &Script) {
     let mut stream = stream;
     match script(before, &request) {
         Answer::Silence(duration) => thread::sleep(duration),
+        Answer::StatusAfter(status, secs) => {
+            let answer = format!(
+                "HTTP/1.1 {status} x\r\nretry-after: {secs}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(answer.as_bytes());
+        }
         Answer::Status(status) => {
             let answer =
                 format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");

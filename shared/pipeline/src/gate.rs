@@ -25,6 +25,8 @@ pub enum Later {
     Down(Timestamp),
     /// It has a place in the queue.
     Turn(Timestamp),
+    /// It has none, and asks again then.
+    Again(Timestamp),
 }
 
 /// Lets a delivery through, or says when. `booked` is whether it has a place in the queue already; `interval`
@@ -53,15 +55,13 @@ pub fn enter(gate: &mut Gate, interval: Option<Duration>, booked: bool, now: Tim
             Pass::Wait(wait)
         };
     }
-    let turn = if booked {
-        // Late ones met: each looks again when those before it are through.
-        next.plus(interval)
-    } else {
-        gate.booked_until = gate.booked_until.max(next).plus(interval);
-        gate.booked_until
-    };
-    Pass::Later(Later::Turn(turn))
+    // Also for one that came late and met others: to the end of the queue, or all of those would meet again.
+    gate.booked_until = gate.booked_until.max(next).plus(interval);
+    Pass::Later(Later::Turn(gate.booked_until))
 }
+
+/// A destination is left alone no longer than this, whatever it asks for.
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// An attempt was accepted: whatever was wrong is over.
 pub fn succeeded(gate: &mut Gate) {
@@ -78,7 +78,8 @@ pub fn failed(gate: &mut Gate, down: bool, after: Option<Duration>, now: Timesta
         gate.failures = gate.failures.saturating_add(1);
         let probe =
             (gate.failures >= schedule::DOWN_AFTER).then(|| schedule::probe_after(gate.failures));
-        if let Some(closed) = probe.max(after) {
+        // Whoever was answered so waits as long as it was told; the others try within the hour.
+        if let Some(closed) = probe.max(after.map(|after| after.min(LONGEST))) {
             gate.closed_until = gate.closed_until.max(Some(now.plus(closed)));
         }
     } else {
@@ -170,7 +171,7 @@ mod tests {
                 Pass::Now => sends.push(now),
                 Pass::Wait(wait) => sends.push(now.plus(wait)),
                 Pass::Later(Later::Turn(at)) => waiting.push((at, true)),
-                Pass::Later(Later::Down(_)) => unreachable!("nothing failed"),
+                Pass::Later(_) => unreachable!("nothing failed"),
             }
         }
         sends.sort_unstable();

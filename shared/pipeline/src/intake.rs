@@ -13,9 +13,9 @@ use integrations::Workflow;
 use tracing::warn;
 
 use crate::plans;
-use crate::platform::{Expect, Platform, Unreachable, WriteError};
+use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
 use crate::rows::{
-    self, Attestation, Link, Plan, Planned, Received, Row, Seen, Selector, Stored, Why,
+    self, Attestation, Link, Plan, Planned, Received, Row, Seen, Selector, Stage, Stored, Why,
 };
 use crate::schedule;
 
@@ -160,7 +160,17 @@ async fn known(
     let attestation = rows::load::<Attestation>(platform, &attestation_at);
     let plan = rows::load::<Plan>(platform, &plan_at);
     let (attestation, plan) = try_join(attestation, plan).await?;
-    Ok(attestation.zip(plan))
+    Ok(attestation.map(|attestation| {
+        // A redelivery lets the attestation live longer than the plan of its acceptance.
+        let plan = plan.unwrap_or_else(|| {
+            let at = attestation.row.created_at;
+            let mut row = plans::new(&attestation.row, 0, Why::Accepted, None, Vec::new(), at);
+            (row.stage, row.wake_at) = (Stage::Closed, None);
+            let etag = Etag(String::new());
+            Stored { row, etag }
+        });
+        (attestation, plan)
+    }))
 }
 
 /// Remembers that the workflow exists, before anything of it does: a backfill walks those that were seen.

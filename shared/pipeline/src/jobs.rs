@@ -86,7 +86,7 @@ pub async fn list(platform: &impl Platform, organization: &str) -> Result<Vec<Jo
     Ok(jobs.into_iter().rev().map(|stored| stored.row).collect())
 }
 
-/// Ends a job where it is; what it has done stays done. None when there is no such job.
+/// Ends a job where it is; what it has done stays done. A drain goes on. None when there is no such job.
 pub async fn cancel(
     platform: &impl Platform,
     organization: &str,
@@ -95,7 +95,9 @@ pub async fn cancel(
     let Some(mut stored) = find(platform, organization, id).await? else {
         return Ok(None);
     };
-    if stored.row.stand == Stand::Running {
+    // What a drain has not let go would be held for ever: whoever wants that pauses the registration.
+    let is_drain = matches!(stored.row.work, Work::Drain { .. });
+    if stored.row.stand == Stand::Running && !is_drain {
         end(&mut stored.row, Stand::Cancelled, platform.now());
         platform.write(vec![stored.update(platform).0]).await?;
     }
@@ -123,7 +125,7 @@ pub(crate) async fn work(
         }
         let mut job = stored.row.clone();
         let before = job.done;
-        let more = page(platform, &mut job, most - sent).await?;
+        let more = page(platform, &mut job, most.saturating_sub(sent), until).await?;
         let now = platform.now();
         sent += job.done - before;
         job.updated_at = now;
@@ -152,15 +154,23 @@ pub(crate) async fn work(
 }
 
 /// One page. Whether there is more to do.
-async fn page(platform: &impl Platform, job: &mut Job, most: u64) -> Result<bool, Unreachable> {
+async fn page(
+    platform: &impl Platform,
+    job: &mut Job,
+    most: u64,
+    until: Timestamp,
+) -> Result<bool, Unreachable> {
     match job.work.clone() {
-        Work::Redeliver { filter } => redeliver(platform, job, &filter, most).await,
+        Work::Redeliver { filter } => redeliver(platform, job, &filter, most, until).await,
         Work::Backfill {
             attachment,
             since,
-            until,
-        } => backfill(platform, job, &attachment, since, until, most).await,
-        Work::Drain { registration } => drain(platform, job, &registration).await,
+            until: newest,
+        } => {
+            let range = (since, newest);
+            backfill(platform, job, &attachment, range, most, until).await
+        }
+        Work::Drain { registration } => drain(platform, job, &registration, until).await,
         Work::Audit => law(platform, job).await,
     }
 }
@@ -170,6 +180,7 @@ async fn redeliver(
     job: &mut Job,
     filter: &Filter,
     most: u64,
+    until: Timestamp,
 ) -> Result<bool, Unreachable> {
     let of = match (&filter.registration, &filter.workflow) {
         (Some(id), _) => Of::Registration(id.clone()),
@@ -208,7 +219,7 @@ async fn redeliver(
             id: delivery.id.clone(),
         };
         if is_meant {
-            if left == 0 {
+            if left == 0 || platform.now() >= until {
                 return Ok(true);
             }
             let made = job.dry_run || again(platform, job, &delivery).await?;
@@ -278,36 +289,46 @@ async fn attestations(
         name,
     };
     let hash = Attestation::workflow_hash(&job.organization, &workflow);
-    let begins = place.id.is_empty();
-    let limit = PAGE + usize::from(!begins);
-    let keys = platform
-        .range(Range {
-            index: Index::ByWorkflow,
-            hash: &hash,
-            until: &place.created_at.to_string(),
-            newest_first: true,
-            limit,
-        })
-        .await?;
-    let is_last = keys.len() < limit;
-    let mut found = rows::load_many::<Attestation>(platform, &keys).await?;
+    let mut limit = PAGE;
+    let (mut found, is_last) = loop {
+        let keys = platform
+            .range(Range {
+                index: Index::ByWorkflow,
+                hash: &hash,
+                until: &place.created_at.to_string(),
+                newest_first: true,
+                limit,
+            })
+            .await?;
+        let found = rows::load_many::<Attestation>(platform, &keys).await?;
+        let moments = found.iter().map(|stored| stored.row.created_at);
+        let is_one_moment = moments.clone().min() == moments.max();
+        if keys.len() < limit || !is_one_moment {
+            break (found, keys.len() < limit);
+        }
+        limit *= 4;
+    };
     found.sort_by_key(|stored| std::cmp::Reverse(order(&stored.row)));
-    if !begins {
-        // Entries of one moment are not in the index's order: what the page before ended with comes first again.
-        found.retain(|stored| order(&stored.row) < (place.created_at, place.id.clone()));
-    }
-    job.place = Some(match found.last() {
-        Some(last) if !is_last => Place {
+    let oldest = found.last().map(|stored| stored.row.created_at);
+    if let Some(oldest) = oldest.filter(|_| !is_last) {
+        // Entries of one moment have no order in the index: no page ends inside a moment.
+        found.retain(|stored| stored.row.created_at > oldest);
+        job.place = Some(Place {
             workflow: place.workflow,
-            created_at: last.row.created_at,
-            id: last.row.hash.hex(),
-        },
-        _ => Place {
+            created_at: oldest,
+            id: String::new(),
+        });
+    } else {
+        job.place = Some(Place {
             workflow: place.workflow + 1,
             created_at: until,
             id: String::new(),
-        },
-    });
+        });
+    }
+    if !place.id.is_empty() {
+        // Of the moment that the page before was cut off in.
+        found.retain(|stored| order(&stored.row) < (place.created_at, place.id.clone()));
+    }
     Ok(Some(found))
 }
 
@@ -319,9 +340,9 @@ async fn backfill(
     platform: &impl Platform,
     job: &mut Job,
     attachment: &str,
-    since: Option<Timestamp>,
-    until: Timestamp,
+    (since, newest): (Option<Timestamp>, Timestamp),
     most: u64,
+    until: Timestamp,
 ) -> Result<bool, Unreachable> {
     let organization = job.organization.clone();
     let key = Attachment::at(&organization, attachment);
@@ -340,7 +361,7 @@ async fn backfill(
     let wanted = |seen: &Seen| {
         selector.is_for(&seen.workflow) && seen.workflow.project != operations::TEST_PROJECT
     };
-    let Some(page) = attestations(platform, job, wanted, until).await? else {
+    let Some(page) = attestations(platform, job, wanted, newest).await? else {
         return Ok(false);
     };
     let planned = Planned {
@@ -356,12 +377,12 @@ async fn backfill(
             let workflow = before.as_ref().map_or(0, |place| place.workflow) + 1;
             job.place = Some(Place {
                 workflow,
-                created_at: until,
+                created_at: newest,
                 id: String::new(),
             });
             return Ok(true);
         }
-        if left == 0 {
+        if left == 0 || platform.now() >= until {
             job.place = done;
             return Ok(true);
         }
@@ -405,6 +426,7 @@ async fn drain(
     platform: &impl Platform,
     job: &mut Job,
     registration: &str,
+    until: Timestamp,
 ) -> Result<bool, Unreachable> {
     let key = rows::Registration::at(&job.organization, registration);
     let row = rows::load::<rows::Registration>(platform, &key).await?;
@@ -413,7 +435,14 @@ async fn drain(
         end(job, Stand::Cancelled, platform.now());
         return Ok(false);
     }
-    let count = pauses::drain(platform, &job.organization, registration, job.per_second).await?;
+    let count = pauses::drain(
+        platform,
+        &job.organization,
+        registration,
+        job.per_second,
+        until,
+    )
+    .await?;
     let now = platform.now();
     let count = u64::try_from(count).unwrap_or_default();
     job.seen += count;

@@ -241,12 +241,21 @@ pub fn later(delivery: &mut Delivery, later: Later, now: Timestamp, random: u64)
         Later::Down(until) => {
             let usual = schedule::put_off(delivery.put_off, random);
             let closed = until.since(now) + Duration::from_millis(random % 5_000);
-            (usual.max(closed), "its destination is down".to_owned())
+            let delay = usual.max(closed);
+            // As long as there is time left, it is spent on one more try.
+            let left = delivery.give_up_at.since(now);
+            let delay = if left.is_zero() {
+                delay
+            } else {
+                delay.min(left)
+            };
+            (delay, "its destination is down".to_owned())
         }
         Later::Turn(turn) => {
             delivery.booked = true;
             (turn.since(now), "waiting for its turn".to_owned())
         }
+        Later::Again(at) => (at.since(now), "waiting for its turn".to_owned()),
     };
     delivery.put_off += 1;
     Settled {
@@ -262,6 +271,7 @@ pub fn hold(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled 
     delivery.reason = Some(reason);
     delivery.state = State::Pending;
     delivery.held_at = Some(now);
+    delivery.booked = false;
     delivery.wake_at = Some(now.plus(schedule::PAUSE_LONGEST));
     delivery.sends = 0;
     Settled {
@@ -272,6 +282,9 @@ pub fn hold(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled 
 
 /// Lets a held delivery go on where it stood, in `delay`. None when it is not held.
 pub fn release(delivery: &mut Delivery, delay: Duration, now: Timestamp) -> Option<Settled> {
+    if delivery.state != State::Pending {
+        return None;
+    }
     let held_at = delivery.held_at.take()?;
     delivery.give_up_at = delivery.give_up_at.plus(now.since(held_at));
     Some(Settled {
@@ -282,7 +295,9 @@ pub fn release(delivery: &mut Delivery, delay: Duration, now: Timestamp) -> Opti
 
 /// Gives up on a delivery that was held for too long. None when it is not.
 pub fn held_too_long(delivery: &mut Delivery, now: Timestamp) -> Option<Settled> {
-    let held_at = delivery.held_at?;
+    let held_at = delivery
+        .held_at
+        .filter(|_| delivery.state == State::Pending)?;
     if now < held_at.plus(schedule::PAUSE_LONGEST) {
         return None;
     }
@@ -347,6 +362,7 @@ fn follow(
     random: u64,
 ) -> Option<Duration> {
     delivery.lease = None;
+    delivery.held_at = None;
     delivery.updated_at = now;
     delivery.reason = reason;
     let retry = match next {
@@ -426,6 +442,8 @@ pub enum Woken {
     Asleep,
     /// Its message is sent (again), with this delay.
     Send(Duration),
+    /// Its time is over, and nobody ever came for it.
+    Over,
     /// Its attempt crashed.
     Crashed(Box<Attempt>, Option<Duration>),
 }
@@ -444,6 +462,14 @@ pub fn wake(delivery: &mut Delivery, now: Timestamp, random: u64) -> Woken {
             Some(attempt) => Woken::Crashed(Box::new(attempt), settled.send_after),
             None => Woken::Asleep,
         };
+    }
+    if now > delivery.give_up_at {
+        let reason = delivery
+            .reason
+            .take()
+            .unwrap_or_else(|| "nobody came for it".into());
+        put_off(delivery, Duration::ZERO, reason, now);
+        return Woken::Over;
     }
     let delay = delivery.due_at.since(now);
     delivery.sends += 1;

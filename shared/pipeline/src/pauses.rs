@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use tracing::{error, info};
 
 use crate::deliver::settle;
@@ -16,6 +17,9 @@ use crate::schedule;
 
 /// Held deliveries that are looked at in one go.
 const PAGE: usize = 100;
+
+/// Held deliveries that are let go side by side.
+const AT_ONCE: usize = 16;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -41,7 +45,8 @@ pub async fn pause(
             reason: reason.to_owned(),
             by: by.map(str::to_owned),
         });
-        stored.row.wake_at = Some(now.plus(schedule::PAUSE_LONGEST));
+        // A look says when the first of what it holds comes of age, also of what an earlier pause held.
+        stored.row.wake_at = Some(now.plus(SOON));
         match platform.write(vec![stored.update(platform).0]).await {
             Ok(()) => return Ok(stored.row),
             Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
@@ -88,7 +93,11 @@ pub async fn resume(
 ) -> Result<(Registration, Option<Job>), Error> {
     let mut stored = register::find(platform, organization, name_or_id).await?;
     if stored.row.paused.is_none() {
-        return Ok((stored.row, None));
+        let ever = platform.now().plus(schedule::PAUSE_LONGEST * 2);
+        let id = stored.row.id.clone();
+        if held(platform, organization, &id, ever, 1).await?.is_empty() {
+            return Ok((stored.row, None));
+        }
     }
     stored.row.paused = None;
     stored.row.wake_at = None;
@@ -136,6 +145,7 @@ pub(crate) async fn drain(
     organization: &str,
     registration: &str,
     per_second: u32,
+    until: crate::Timestamp,
 ) -> Result<usize, Unreachable> {
     let ever = platform.now().plus(schedule::PAUSE_LONGEST * 2);
     let limit = usize::try_from(per_second.max(1))
@@ -144,14 +154,25 @@ pub(crate) async fn drain(
         .min(3_000);
     let held = held(platform, organization, registration, ever, limit).await?;
     let count = held.len();
-    for (index, mut stored) in held.into_iter().enumerate() {
-        let millis =
-            u64::try_from(index).unwrap_or_default() * 1_000 / u64::from(per_second.max(1));
-        let now = platform.now();
-        if let Some(settled) = ledger::release(&mut stored.row, Duration::from_millis(millis), now)
-        {
-            settle(platform, &stored, settled).await?;
-        }
+    let releases = held
+        .into_iter()
+        .enumerate()
+        .map(|(index, mut stored)| async move {
+            let now = platform.now();
+            if now >= until {
+                return Ok(());
+            }
+            let index = u64::try_from(index).unwrap_or_default();
+            let delay = Duration::from_millis(index * 1_000 / u64::from(per_second.max(1)));
+            match ledger::release(&mut stored.row, delay, now) {
+                Some(settled) => settle(platform, &stored, settled).await,
+                None => Ok(()),
+            }
+        });
+    // Side by side: a minute is short for three thousand.
+    let mut running = stream::iter(releases).buffer_unordered(AT_ONCE);
+    while let Some(released) = running.next().await {
+        released?;
     }
     info!(
         registration.id = registration,
@@ -169,16 +190,23 @@ pub(crate) async fn look(
         organization, id, ..
     } = stored.row.clone();
     let now = platform.now();
-    for mut stored in held(platform, &organization, &id, now, PAGE).await? {
+    let due = held(platform, &organization, &id, now, PAGE).await?;
+    let is_full = due.len() == PAGE;
+    for mut stored in due {
         if let Some(settled) = ledger::held_too_long(&mut stored.row, now) {
             settle(platform, &stored, settled).await?;
         }
     }
     // What is held from now on comes of age in thirty days, and what the index has not shown yet not before that.
     let ever = now.plus(schedule::PAUSE_LONGEST * 2);
-    let next = held(platform, &organization, &id, ever, 1).await?;
-    let next = next.first().and_then(|stored| stored.row.wake_at);
-    let next = next.unwrap_or(now.plus(DAY)).max(now.plus(SOON));
+    let first = held(platform, &organization, &id, ever, 1).await?;
+    let next = match first.first().map(|stored| &stored.row) {
+        Some(row) if row.held_at.is_some() && !is_full => row.wake_at.unwrap_or(now),
+        // More is due, or the index shows what is gone.
+        Some(_) => now,
+        None => now.plus(DAY),
+    };
+    let next = next.min(now.plus(DAY)).max(now.plus(SOON));
     stored.row.wake_at = stored.row.paused.as_ref().map(|_| next);
     match platform.write(vec![stored.update(platform).0]).await {
         Ok(()) | Err(WriteError::Conflict) => Ok(()),

@@ -310,7 +310,7 @@ async fn put_off(
 ) -> Result<Option<Stored<Plan>>, Unreachable> {
     stored.row.looks += 1;
     let wait = schedule::UNFINISHED.saturating_mul(1 << stored.row.looks.min(6));
-    stored.row.wake_at = Some(platform.now().plus(wait.min(schedule::RESEND)));
+    stored.row.wake_at = Some(platform.now().plus(wait.min(schedule::UNSENT)));
     let (write, etag) = stored.update(platform);
     match platform.write(vec![write]).await {
         Ok(()) => Ok(Some(Stored {

@@ -12,13 +12,16 @@ use crate::deliver::{Record, park, resend, settle};
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
 use crate::rows::{self, Delivery, Job, Name, Plan, Registration, SHARDS, Stage, State};
-use crate::{audit, jobs, pauses, plans, register};
+use crate::{audit, jobs, pauses, plans, register, schedule};
 
 /// Rows of one shard looked at in one run; more wait for the next minute.
 const PAGE: usize = 200;
 
 /// Where dead letters are parked that nobody can read: they do not say whose they are.
 const UNREADABLE: &str = "dead-letters";
+
+/// What the sort key of a job begins with.
+const JOB: &str = "job/";
 
 /// What one run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -70,26 +73,19 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
             }
         }
     }
+    // Jobs last, with the time that is left: an hour of redelivery must not hold up what is due.
+    let mut jobs = Vec::new();
     // One of each shard in turn, so that a long one does not starve the rest.
     loop {
-        let keys: Vec<Key> = shards.iter_mut().filter_map(Iterator::next).collect();
+        let mut keys: Vec<Key> = shards.iter_mut().filter_map(Iterator::next).collect();
         if keys.is_empty() {
             break;
         }
-        if platform.now() >= until {
-            report.left += keys.len();
-            continue;
-        }
-        let done = join_all(keys.iter().map(|key| Box::pin(look(platform, key, until)))).await;
-        for (key, done) in keys.iter().zip(done) {
-            match done {
-                Ok(done) => report.add(done),
-                Err(unreachable) => {
-                    warn!(row = key.partition, error = %unreachable, "Left for the next run");
-                    report.left += 1;
-                }
-            }
-        }
+        jobs.extend(keys.extract_if(.., |key| key.sort.starts_with(JOB)));
+        report.look(platform, &keys, until).await;
+    }
+    for key in jobs {
+        report.look(platform, &[key], until).await;
     }
     if report.left > 0 || !is_all {
         report.overdue_secs = audit::oldest_overdue(platform).await?.as_secs();
@@ -99,6 +95,24 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
 }
 
 impl Report {
+    /// Looks at rows side by side.
+    async fn look(&mut self, platform: &impl Platform, keys: &[Key], until: Timestamp) {
+        if platform.now() >= until {
+            self.left += keys.len();
+            return;
+        }
+        let done = join_all(keys.iter().map(|key| Box::pin(look(platform, key, until)))).await;
+        for (key, done) in keys.iter().zip(done) {
+            match done {
+                Ok(done) => self.add(done),
+                Err(unreachable) => {
+                    warn!(row = key.partition, error = %unreachable, "Left for the next run");
+                    self.left += 1;
+                }
+            }
+        }
+    }
+
     fn add(&mut self, done: Done) {
         match done {
             Done::Nothing => {}
@@ -180,14 +194,27 @@ async fn wake(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> 
         Woken::Send(delay) => {
             // Sent first: a crash before the row is written sends twice, the other way round not at all.
             if !resend(platform, &stored.row, delay).await {
-                // As it was, it is due again in the next run.
-                return Ok(Done::Left);
+                // Later and later: a queue that is gone must not fill the pages of all others.
+                let wait = schedule::UNFINISHED.saturating_mul(1 << stored.row.sends.min(6));
+                stored.row.wake_at = Some(platform.now().plus(wait.min(schedule::UNSENT)));
+                return match platform.write(vec![stored.update(platform).0]).await {
+                    Ok(()) | Err(WriteError::Conflict) => Ok(Done::Left),
+                    Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+                };
             }
             match platform.write(vec![stored.update(platform).0]).await {
                 // In a conflict somebody claimed it meanwhile, which is what was wanted.
                 Ok(()) | Err(WriteError::Conflict) => Ok(Done::Sent),
                 Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
             }
+        }
+        Woken::Over => {
+            let settled = Settled {
+                attempt: None,
+                send_after: None,
+            };
+            settle(platform, &stored, settled).await?;
+            Ok(Done::Other)
         }
         Woken::Crashed(attempt, send_after) => {
             settle(
@@ -244,6 +271,10 @@ async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), Un
     };
     let now = platform.now();
     if stored.row.attempt != message.attempt {
+        return Ok(());
+    }
+    // What is held belongs to its pause.
+    if stored.row.held_at.is_some() {
         return Ok(());
     }
     let waits = match stored.row.state {

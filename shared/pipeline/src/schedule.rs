@@ -77,6 +77,9 @@ pub const LONGEST_DELAY: Duration = secs(14 * MINUTE);
 /// How long an accepted attestation may stay unfinished before the reconciler looks.
 pub const UNFINISHED: Duration = secs(60);
 
+/// A message that the queue would not take is tried again this much later at most.
+pub const UNSENT: Duration = secs(5 * MINUTE);
+
 /// After its due time, a delivery is looked for this much later.
 pub const GRACE: Duration = secs(60);
 

@@ -198,6 +198,10 @@ pub async fn function<P: Platform>(
         "POST /v1/jobs/{job}/cancel" => {
             let job = jobs::cancel(platform, organization, id).await?;
             let job = job.ok_or_else(missing)?;
+            if job.stand == Stand::Running {
+                let detail = "a drain cannot be cancelled: pause its registration instead";
+                return Err(Problem::new(409, "drain", "It has to go on", detail));
+            }
             let by = &caller.name;
             operations::record(platform, organization, by, "job.cancel", id, String::new()).await?;
             Ok(Response::json(200, &Job::from(job)))

@@ -87,7 +87,7 @@ async fn pass<I: Integration, P: Platform>(
     }
     // Many want to go through at once: later, each at another time.
     let soon = Duration::from_millis(1_000 + desk.platform.random() % 4_000);
-    Err(Sent::Later(Later::Turn(desk.platform.now().plus(soon))))
+    Err(Sent::Later(Later::Again(desk.platform.now().plus(soon))))
 }
 
 /// What an integration is given, read and checked.
@@ -150,7 +150,7 @@ async fn prepare<I: Integration, P: Platform>(
         registration,
         attachment,
         prepared,
-    } = loaded?;
+    } = loaded.inspect_err(|_| desk.ours.set(true))?;
     if registration.row.paused.is_some() {
         return Err(Sent::Held(Box::new(registration)));
     }

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use self::desk::{Desk, Sent, send};
 use crate::clock::Timestamp;
 use crate::gate::{self, Later};
+use crate::intake::CONFLICTS;
 use crate::ledger::{self, Message, Settled};
 use crate::pauses;
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
@@ -125,7 +126,7 @@ async fn one<I: Integration>(
         return Ok(());
     };
     if platform.now() > claimed.row.give_up_at {
-        let late = Later::Turn(platform.now());
+        let late = Later::Again(platform.now());
         let settled = ledger::later(&mut claimed.row, late, platform.now(), platform.random());
         return Ok(settle(platform, &claimed, settled).await?);
     }
@@ -246,7 +247,7 @@ async fn attempt<I: Integration, P: Platform>(
 }
 
 /// What an attempt says of its destination.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Nothing,
     Accepted,
@@ -274,21 +275,20 @@ impl Seen {
 /// Keeps what an attempt says of its destination, and pauses a registration that is dead or has failed for a day.
 async fn remember<P: Platform>(desk: &Desk<'_, P>, seen: Seen) -> Result<(), Unreachable> {
     let now = desk.platform.now();
-    let before = desk.gate.borrow().row.clone();
-    let mut gate = before.clone();
-    let has_failed_too_long = match seen {
-        Seen::Nothing => false,
-        Seen::Accepted => {
-            gate::succeeded(&mut gate);
-            false
+    let mut has_failed_too_long = seen == Seen::Dead;
+    for _ in 0..CONFLICTS {
+        let before = desk.gate.borrow().row.clone();
+        let mut gate = before.clone();
+        match seen {
+            Seen::Nothing | Seen::Dead => {}
+            Seen::Accepted => gate::succeeded(&mut gate),
+            Seen::Down(after) => has_failed_too_long = gate::failed(&mut gate, true, after, now),
+            Seen::Refused => has_failed_too_long = gate::failed(&mut gate, false, None, now),
         }
-        Seen::Down(after) => gate::failed(&mut gate, true, after, now),
-        Seen::Refused => gate::failed(&mut gate, false, None, now),
-        Seen::Dead => true,
-    };
-    if gate != before {
-        // In a conflict somebody else has just said how it is.
-        desk.write_gate(gate).await?;
+        // In a conflict it has been read again: what somebody else saw since then counts as well.
+        if gate == before || desk.write_gate(gate).await? {
+            break;
+        }
     }
     if has_failed_too_long {
         let reason = match seen {
@@ -334,7 +334,7 @@ async fn hold(
         }
         Err(WriteError::Conflict) => {
             let mut again = claimed;
-            let soon = Later::Turn(now.plus(Duration::from_secs(5)));
+            let soon = Later::Again(now.plus(Duration::from_secs(5)));
             let settled = ledger::later(&mut again.row, soon, now, platform.random());
             settle(platform, &again, settled).await
         }
