@@ -171,7 +171,7 @@ async fn page(
             backfill(platform, job, &attachment, range, most, until).await
         }
         Work::Drain { registration } => drain(platform, job, &registration, until).await,
-        Work::Audit => law(platform, job).await,
+        Work::Audit => law(platform, job, until).await,
     }
 }
 
@@ -462,14 +462,29 @@ async fn drain(
     Ok(count > 0 || now.since(last) < LAG)
 }
 
-async fn law(platform: &impl Platform, job: &mut Job) -> Result<bool, Unreachable> {
-    let until = job.created_at;
-    let Some(page) = attestations(platform, job, |_| true, until).await? else {
+async fn law(
+    platform: &impl Platform,
+    job: &mut Job,
+    until: Timestamp,
+) -> Result<bool, Unreachable> {
+    let newest = job.created_at;
+    let before = job.place.clone();
+    let Some(page) = attestations(platform, job, |_| true, newest).await? else {
         return Ok(false);
     };
+    let mut done = before.clone();
     for Stored { row, .. } in page {
+        if platform.now() >= until {
+            job.place = done;
+            return Ok(true);
+        }
         let hash: &Digest = &row.hash;
         let found = audit::attestation(platform, &row.organization, hash).await?;
+        done = Some(Place {
+            workflow: before.as_ref().map_or(0, |place| place.workflow),
+            created_at: row.created_at,
+            id: row.hash.hex(),
+        });
         job.seen += 1;
         job.done += u64::from(found.is_empty());
         let room = VIOLATIONS.saturating_sub(job.violations.len());

@@ -474,7 +474,9 @@ pub fn wake(delivery: &mut Delivery, now: Timestamp, random: u64) -> Woken {
     let delay = delivery.due_at.since(now);
     delivery.sends += 1;
     let again = schedule::resend_after(delivery.sends);
-    delivery.wake_at = Some(now.plus(delay + again));
+    // Its time must not pass unseen.
+    let over = delivery.give_up_at.plus(schedule::GRACE);
+    delivery.wake_at = Some(now.plus(delay + again).min(over));
     delivery.updated_at = now;
     Woken::Send(message_delay(delay))
 }

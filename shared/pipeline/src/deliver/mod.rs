@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use self::desk::{Desk, Sent, send};
 use crate::clock::Timestamp;
 use crate::gate::{self, Later};
-use crate::intake::CONFLICTS;
+use crate::intake::{CONFLICTS, reload};
 use crate::ledger::{self, Message, Settled};
 use crate::pauses;
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
@@ -164,7 +164,8 @@ pub(crate) async fn park(
     }
 }
 
-/// Takes the delivery for one attempt, or says that there is nothing to do.
+/// Takes the delivery for one attempt, or says that there is nothing to do. In a conflict it is asked again: a
+/// reconciler that has just sent this very message writes the row, too.
 async fn claim(
     platform: &impl Platform,
     mut stored: Stored<Delivery>,
@@ -172,25 +173,28 @@ async fn claim(
     lease: Duration,
 ) -> Result<Option<Stored<Delivery>>, Unreachable> {
     let owner = format!("{:016x}", platform.random());
-    if let Err(reason) = ledger::claim(&mut stored.row, attempt, &owner, platform.now(), lease) {
-        info!(
-            delivery.id = stored.row.id,
-            attempt,
-            ?reason,
-            "Nothing to claim"
-        );
-        return Ok(None);
+    for _ in 0..CONFLICTS {
+        if let Err(reason) = ledger::claim(&mut stored.row, attempt, &owner, platform.now(), lease)
+        {
+            info!(
+                delivery.id = stored.row.id,
+                attempt,
+                ?reason,
+                "Nothing to claim"
+            );
+            return Ok(None);
+        }
+        let (write, etag) = stored.update(platform);
+        match platform.write(vec![write]).await {
+            Ok(()) => {
+                let row = stored.row;
+                return Ok(Some(Stored { row, etag }));
+            }
+            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
+            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+        }
     }
-    let (write, etag) = stored.update(platform);
-    match platform.write(vec![write]).await {
-        Ok(()) => Ok(Some(Stored {
-            row: stored.row,
-            etag,
-        })),
-        // Somebody else was first: the ledger and the reconciler own what follows.
-        Err(WriteError::Conflict) => Ok(None),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    Ok(None)
 }
 
 async fn attempt<I: Integration, P: Platform>(
