@@ -247,6 +247,29 @@ async fn bytes_are_kept_by_their_digest(platform: &impl Platform) {
         platform.get_object(&organization, &digest).await.unwrap(),
         Some(bytes)
     );
+    let all = format!("bytes of {organization}");
+    for (offset, length, expected) in [
+        (0, 5, &all[..5]),
+        (6, 2, &all[6..8]),
+        (6, 500, &all[6..]),
+        (500, 5, ""),
+        (3, 0, ""),
+    ] {
+        let part = platform
+            .read_object(&organization, &digest, offset, length)
+            .await
+            .unwrap();
+        assert_eq!(
+            part.as_deref(),
+            Some(expected.as_bytes()),
+            "{offset} {length}"
+        );
+    }
+    let nothing = platform
+        .read_object("another", &digest, 0, 5)
+        .await
+        .unwrap();
+    assert_eq!(nothing, None);
     let other = platform.get_object("another", &digest).await.unwrap();
     assert_eq!(other, None, "another organization has no such bytes");
     let upload = platform

@@ -64,6 +64,35 @@ impl Aws {
         }
     }
 
+    async fn object(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>, Unreachable> {
+        let request = self.s3().get_object().bucket(&self.settings.bucket);
+        let answer = match request.key(key).set_range(range).send().await {
+            Ok(answer) => answer,
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(GetObjectError::is_no_such_key) =>
+            {
+                return Ok(None);
+            }
+            // A range behind the end.
+            Err(error)
+                if error
+                    .raw_response()
+                    .is_some_and(|response| response.status().as_u16() == 416) =>
+            {
+                return Ok(Some(Bytes::new()));
+            }
+            Err(error) => return Err(unreachable("bucket", &error)),
+        };
+        let bytes = answer.body.collect().await;
+        let bytes = bytes.map_err(|error| Unreachable {
+            what: "bucket",
+            why: error.to_string(),
+        })?;
+        Ok(Some(bytes.into_bytes()))
+    }
+
     fn secret(&self, name: &str) -> String {
         format!("{}/{name}", self.settings.stack)
     }
@@ -143,24 +172,22 @@ impl Platform for Aws {
         organization: &str,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
-        let request = self.s3().get_object().bucket(&self.settings.bucket);
-        let answer = match request.key(object(organization, digest)).send().await {
-            Ok(answer) => answer,
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(GetObjectError::is_no_such_key) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(unreachable("bucket", &error)),
+        self.object(&object(organization, digest), None).await
+    }
+
+    async fn read_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<Bytes>, Unreachable> {
+        let Some(last) = length.checked_sub(1).map(|length| offset + length) else {
+            return Ok(Some(Bytes::new()));
         };
-        let bytes = answer.body.collect().await;
-        let bytes = bytes.map_err(|error| Unreachable {
-            what: "bucket",
-            why: error.to_string(),
-        })?;
-        Ok(Some(bytes.into_bytes()))
+        let range = format!("bytes={offset}-{last}");
+        self.object(&object(organization, digest), Some(range))
+            .await
     }
 
     async fn keep_object(

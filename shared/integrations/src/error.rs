@@ -35,6 +35,8 @@ pub struct Error {
     /// Completes "failed to …", names the thing, holds no secret.
     pub text: String,
     pub answer: Option<Answer>,
+    /// It concerns every registration of the integration. See [`for_all`](Self::for_all).
+    pub is_for_all: bool,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -45,6 +47,7 @@ impl Error {
             kind,
             text: text.into(),
             answer: None,
+            is_for_all: false,
             source: None,
         }
     }
@@ -60,6 +63,14 @@ impl Error {
     #[must_use]
     pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// The third party refuses all of us, not this registration: everybody stays away for the time that a
+    /// [`Kind::Retryable`] names. Heeded where [`SHARES_LIMITS`](crate::Integration::SHARES_LIMITS).
+    #[must_use]
+    pub fn for_all(mut self) -> Self {
+        self.is_for_all = true;
         self
     }
 

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::http::Guard;
-use crate::{Delivery, Error, Host, Http, Integration, Workflow};
+use crate::{Delivery, Error, Host, Http, Integration, Locked, Workflow};
 
 pub(crate) const CDX: &str = r#"{"bomFormat":"CycloneDX","specVersion":"1.6"}"#;
 pub(crate) const SPDX: &str = r#"{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","documentNamespace":"https://example.org/s"}"#;
@@ -39,6 +39,14 @@ pub(crate) struct Stage {
     pub(crate) missing: Vec<Material>,
     pub(crate) progress: BTreeMap<String, Value>,
     recorded: RefCell<Vec<(String, Value)>>,
+    /// What [`Host::lock`] was asked for, by name.
+    pub(crate) locks: RefCell<BTreeMap<String, Lock>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Lock {
+    pub(crate) is_taken: bool,
+    pub(crate) note: Value,
 }
 
 impl Stage {
@@ -68,6 +76,7 @@ impl Stage {
             missing: Vec::new(),
             progress: BTreeMap::new(),
             recorded: RefCell::default(),
+            locks: RefCell::default(),
         }
     }
 
@@ -97,6 +106,44 @@ impl Host for Stage {
     fn content<'a>(&'a self, material: &'a Material) -> LocalBoxFuture<'a, Result<Bytes, Error>> {
         let content = material.content.clone().unwrap();
         std::future::ready(Ok(content.into())).boxed_local()
+    }
+
+    fn size_bytes<'a>(&'a self, material: &'a Material) -> LocalBoxFuture<'a, Result<u64, Error>> {
+        let size_bytes = material.content.as_ref().unwrap().len() as u64;
+        std::future::ready(Ok(size_bytes)).boxed_local()
+    }
+
+    fn read<'a>(
+        &'a self,
+        material: &'a Material,
+        offset: u64,
+        length: u64,
+    ) -> LocalBoxFuture<'a, Result<Bytes, Error>> {
+        let content = material.content.as_ref().unwrap();
+        let place = |at: u64| usize::try_from(at).unwrap().min(content.len());
+        let part = content[place(offset)..place(offset + length)].to_vec();
+        std::future::ready(Ok(part.into())).boxed_local()
+    }
+
+    fn lock<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<Locked, Error>> {
+        let mut locks = self.locks.borrow_mut();
+        let lock = locks.entry(name.to_owned()).or_default();
+        let locked = if lock.is_taken {
+            Locked::Theirs
+        } else {
+            lock.is_taken = true;
+            Locked::Ours(lock.note.clone())
+        };
+        std::future::ready(Ok(locked)).boxed_local()
+    }
+
+    fn unlock<'a>(&'a self, name: &'a str, note: Value) -> LocalBoxFuture<'a, Result<(), Error>> {
+        let lock = Lock {
+            is_taken: false,
+            note,
+        };
+        self.locks.borrow_mut().insert(name.to_owned(), lock);
+        std::future::ready(Ok(())).boxed_local()
     }
 
     fn record<'a>(

@@ -11,7 +11,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -19,15 +19,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use attestation::Digest;
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
 use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body::{Frame, SizeHint};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
-use url::{Host, Url};
+use url::Url;
 
-use crate::Preview;
 use crate::error::{Answer, Error, Kind};
+use crate::{Content, Host, Preview};
 
 /// Sent as `User-Agent`: some third parties (Discord) refuse requests without one.
 pub const USER_AGENT: &str = concat!("chainloop-integrations/", env!("CARGO_PKG_VERSION"));
@@ -100,19 +102,19 @@ impl fmt::Display for Refused {
 
 impl StdError for Refused {}
 
-fn literal(host: &Host<&str>) -> Option<IpAddr> {
+fn literal(host: &url::Host<&str>) -> Option<IpAddr> {
     match host {
-        Host::Ipv4(address) => Some((*address).into()),
-        Host::Ipv6(address) => Some((*address).into()),
-        Host::Domain(_) => None,
+        url::Host::Ipv4(address) => Some((*address).into()),
+        url::Host::Ipv6(address) => Some((*address).into()),
+        url::Host::Domain(_) => None,
     }
 }
 
-fn is_local(host: &Host<&str>) -> bool {
+fn is_local(host: &url::Host<&str>) -> bool {
     match host {
-        Host::Domain(name) => is_local_name(name),
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
+        url::Host::Domain(name) => is_local_name(name),
+        url::Host::Ipv4(address) => address.is_loopback(),
+        url::Host::Ipv6(address) => address.is_loopback(),
     }
 }
 
@@ -217,8 +219,8 @@ const LIMITS: Limits = Limits {
 impl Limits {
     /// A body gets one second more for each MiB, and no request more than 100 s: it has to end within
     /// the attempt that it belongs to.
-    fn request(&self, size_bytes: usize) -> Duration {
-        let upload = Duration::from_secs((size_bytes >> 20) as u64);
+    fn request(&self, size_bytes: u64) -> Duration {
+        let upload = Duration::from_secs(size_bytes >> 20);
         (self.request + upload).min(Duration::from_secs(100))
     }
 }
@@ -313,6 +315,56 @@ impl Http {
     /// scheme and host of the URL and nothing else of it.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response, Error> {
         let (parts, body) = request.into_parts();
+        let size_bytes = body.len() as u64;
+        let handed_over = Arc::new(AtomicBool::new(body.is_empty()));
+        let body = reqwest::Body::wrap(Tracked {
+            rest: body,
+            handed_over: Arc::clone(&handed_over),
+        });
+        self.execute(parts, body, size_bytes, &handed_over).await
+    }
+
+    /// As [`send`](Self::send), with a body that is read while it is sent and never whole in memory.
+    pub async fn stream(
+        &self,
+        host: &dyn Host,
+        request: Request<Content<'_>>,
+    ) -> Result<Response, Error> {
+        let (parts, content) = request.into_parts();
+        let size_bytes = content.size_bytes();
+        let handed_over = Arc::new(AtomicBool::new(size_bytes == 0));
+        let (sender, chunks) = mpsc::channel(1);
+        let body = reqwest::Body::wrap(Streamed {
+            chunks,
+            rest: size_bytes,
+            handed_over: Arc::clone(&handed_over),
+        });
+        let reading = pin!(async {
+            let mut reader = content.read(host);
+            while let Some(chunk) = reader.next().await? {
+                if sender.send(chunk).await.is_err() {
+                    // An answer came before the end, or the connection broke: the request knows.
+                    break;
+                }
+            }
+            Ok::<_, Error>(())
+        });
+        let executing = pin!(self.execute(parts, body, size_bytes, &handed_over));
+        match select(executing, reading).await {
+            Either::Left((result, _)) => result,
+            Either::Right((Ok(()), executing)) => executing.await,
+            // Given up before its end, so that it cannot have arrived as a whole.
+            Either::Right((Err(error), _)) => Err(error),
+        }
+    }
+
+    async fn execute(
+        &self,
+        parts: http::request::Parts,
+        body: reqwest::Body,
+        size_bytes: u64,
+        handed_over: &AtomicBool,
+    ) -> Result<Response, Error> {
         let url = Url::parse(&parts.uri.to_string())
             .map_err(|_| Error::permanent("send a request: its URL is not absolute"))?;
         let place = origin(&url);
@@ -320,15 +372,10 @@ impl Http {
             return Err(refuse(&place, refused));
         }
 
-        let within = self.limits.request(body.len());
-        let handed_over = Arc::new(AtomicBool::new(body.is_empty()));
-        let body = Tracked {
-            rest: body,
-            handed_over: Arc::clone(&handed_over),
-        };
+        let within = self.limits.request(size_bytes);
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
-        *outgoing.body_mut() = Some(reqwest::Body::wrap(body));
+        *outgoing.body_mut() = Some(body);
 
         let response = match timeout(within, self.client.execute(outgoing)).await {
             Ok(Ok(response)) => response,
@@ -414,6 +461,47 @@ impl http_body::Body for Tracked {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+/// A body that comes through a channel, and knows as [`Tracked`] does when its last byte was handed over.
+struct Streamed {
+    chunks: mpsc::Receiver<Bytes>,
+    rest: u64,
+    handed_over: Arc<AtomicBool>,
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.rest == 0 {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(chunk) = self.chunks.poll_recv(context) else {
+            return Poll::Pending;
+        };
+        let Some(chunk) = chunk else {
+            // Whoever reads gave up. An end here would look like a whole body to a careless server.
+            return Poll::Ready(Some(Err(std::io::ErrorKind::UnexpectedEof.into())));
+        };
+        self.rest = self.rest.saturating_sub(chunk.len() as u64);
+        if self.rest == 0 {
+            self.handed_over.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest)
     }
 }
 

@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod content;
 mod error;
 #[cfg(test)]
 mod fixture;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value};
 
+pub use content::{CHUNK_BYTES, Content, Encoding};
 pub use error::{Answer, Error, Kind};
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
@@ -44,6 +46,11 @@ pub trait Integration: Sized + 'static {
     const MATERIALS: &'static [MaterialType];
     /// Without any material there is nothing to deliver.
     const MATERIALS_ONLY: bool = false;
+    /// The third party works on after it has accepted, and [`follow`](Self::follow) asks how that went.
+    const FOLLOWS: bool = false;
+    /// The third party limits all of our organizations together, as it does who shares an address:
+    /// [`Error::for_all`] holds them all back.
+    const SHARES_LIMITS: bool = false;
 
     /// What an operator fills in once per organization.
     type Registration: Inputs;
@@ -77,6 +84,17 @@ pub trait Integration: Sized + 'static {
         host: &dyn Host,
         delivery: &Delivery<'_, Self>,
     ) -> Result<Outcome, Error>;
+
+    /// Asks what became of something that the third party accepted, by the receipt of its delivery.
+    ///
+    /// Only where [`FOLLOWS`](Self::FOLLOWS). The delivery stays delivered, whatever the answer is.
+    async fn follow(
+        _http: &Http,
+        _registration: &Self::Registration,
+        _receipt: &Map<String, Value>,
+    ) -> Result<Followed, Error> {
+        Ok(Followed::Over(Map::new()))
+    }
 
     /// What [`deliver`](Self::deliver) would send, secrets masked; nothing is sent.
     async fn preview(host: &dyn Host, delivery: &Delivery<'_, Self>)
@@ -112,8 +130,26 @@ pub struct Workflow {
 
 /// What an integration may ask of whoever runs it.
 pub trait Host {
-    /// A material's bytes, inline or stored, checked against its digest.
+    /// A material's bytes, inline or stored, checked against its digest. Large ones are sent by [`Content`].
     fn content<'a>(&'a self, material: &'a Material) -> LocalBoxFuture<'a, Result<Bytes, Error>>;
+
+    /// How many bytes a material has.
+    fn size_bytes<'a>(&'a self, material: &'a Material) -> LocalBoxFuture<'a, Result<u64, Error>>;
+
+    /// `length` of a material's bytes from `offset` on, fewer at its end. Not checked: see [`Content`].
+    fn read<'a>(
+        &'a self,
+        material: &'a Material,
+        offset: u64,
+        length: u64,
+    ) -> LocalBoxFuture<'a, Result<Bytes, Error>>;
+
+    /// Takes what is called `name` at this registration for this attempt alone, over all functions, with the note
+    /// that the last one left there (null when nobody did). It is let go of at the attempt's end at the latest.
+    fn lock<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<Locked, Error>>;
+
+    /// Lets go of what was taken, and leaves a note of at most 1 KB for the next.
+    fn unlock<'a>(&'a self, name: &'a str, note: Value) -> LocalBoxFuture<'a, Result<(), Error>>;
 
     /// Keeps a finished step, under the lease, before the next one begins.
     fn record<'a>(&'a self, step: &'a str, receipt: Value)
@@ -121,6 +157,24 @@ pub trait Host {
 
     /// Seconds since 1970, for signatures that carry a time.
     fn unix_secs(&self) -> u64;
+}
+
+/// Whether something was taken by [`Host::lock`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Locked {
+    /// With the note that the last one left.
+    Ours(Value),
+    /// Another delivery has it: [`Outcome::busy`].
+    Theirs,
+}
+
+/// What became of something after it was accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Followed {
+    /// Still under way; it is asked again.
+    UnderWay,
+    /// Over, with what is to be added to the receipt.
+    Over(Map<String, Value>),
 }
 
 /// How a delivery went, when nothing is wrong. Everything else is an [`Error`] with a [`Kind`].
@@ -132,6 +186,16 @@ pub enum Outcome {
     Skipped(String),
     /// Not yet, for a reason that costs no attempt.
     ContinueAfter { delay: Duration, reason: String },
+}
+
+impl Outcome {
+    /// Another delivery is at the same place just now.
+    pub fn busy(place: &str) -> Self {
+        Self::ContinueAfter {
+            delay: Duration::from_secs(3),
+            reason: format!("another delivery is under way to {place}"),
+        }
+    }
 }
 
 /// A request as it would be sent.

@@ -254,6 +254,21 @@ impl Platform for Memory {
             .cloned())
     }
 
+    async fn read_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<Bytes>, Unreachable> {
+        let bytes = self.get_object(organization, digest).await?;
+        let place = |at: u64, all: usize| usize::try_from(at).map_or(all, |at| at.min(all));
+        Ok(bytes.map(|bytes| {
+            let (start, end) = (offset, offset.saturating_add(length));
+            bytes.slice(place(start, bytes.len())..place(end, bytes.len()))
+        }))
+    }
+
     /// Bytes are kept for ever here.
     async fn keep_object(
         &self,

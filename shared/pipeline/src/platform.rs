@@ -209,6 +209,14 @@ pub trait Platform {
         organization: &str,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable>;
+    /// `length` bytes from `offset` on, fewer at the end. What is checked is for whoever uses them.
+    async fn read_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<Bytes>, Unreachable>;
     /// Size in bytes, if it is there; and then it stays for a whole retention from now on, since the bucket
     /// forgets bytes by when they were put down, and somebody builds on them again.
     async fn keep_object(

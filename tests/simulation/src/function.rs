@@ -307,6 +307,19 @@ impl Platform for Function {
         .await
     }
 
+    async fn read_object(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<Bytes>, Unreachable> {
+        self.read("bucket", Fault::BucketDown, None, |memory| {
+            ready(memory.read_object(organization, digest, offset, length))
+        })
+        .await
+    }
+
     async fn keep_object(
         &self,
         organization: &str,

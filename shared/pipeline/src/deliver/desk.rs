@@ -8,14 +8,14 @@ use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future::{self, LocalBoxFuture as LocalFuture};
 use futures_util::lock::Mutex;
-use integrations::{Error, Host, Http, Integration, Kind, Outcome, Workflow};
+use integrations::{Error, Host, Http, Integration, Kind, Locked, Outcome, Workflow};
 use serde_json::{Map, Value};
 
 use super::Tools;
 use crate::gate::{self, Later, Pass};
 use crate::intake::CONFLICTS;
 use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
-use crate::rows::{self, Attachment, Delivery, Gate, Registration, Stored};
+use crate::rows::{self, Attachment, Delivery, Gate, Lock, Registration, Stored};
 use crate::schedule::{HEAVY_BYTES, PATIENCE};
 use crate::secrets::Secrets;
 
@@ -337,20 +337,65 @@ pub(super) async fn content(
     if let Some(content) = &material.content {
         return Ok(Bytes::from(content.clone()));
     }
-    let digest = material
-        .digest
-        .ok_or_else(|| Error::permanent(format!("read {}: it has no digest", material.name)))?;
+    let digest = digest(material)?;
     let bytes = platform
         .get_object(organization, &digest)
         .await
         .map_err(|unreachable| Error::retryable(unreachable.to_string()))?
-        .ok_or_else(|| Error::retryable(format!("read {digest}: it is gone")))?;
+        .ok_or_else(|| gone(&digest))?;
     if Digest::of(&bytes) != digest {
         return Err(Error::permanent(format!(
             "read {digest}: the stored bytes are others"
         )));
     }
     Ok(bytes)
+}
+
+/// How many bytes a material has, inline or stored.
+pub(super) async fn size_bytes(
+    platform: &impl Platform,
+    organization: &str,
+    material: &Material,
+) -> Result<u64, Error> {
+    if let Some(content) = &material.content {
+        return Ok(content.len() as u64);
+    }
+    let digest = digest(material)?;
+    platform
+        .object_size(organization, &digest)
+        .await
+        .map_err(|unreachable| Error::retryable(unreachable.to_string()))?
+        .ok_or_else(|| gone(&digest))
+}
+
+/// A part of a material's bytes, inline or stored, as they are.
+pub(super) async fn read(
+    platform: &impl Platform,
+    organization: &str,
+    material: &Material,
+    offset: u64,
+    length: u64,
+) -> Result<Bytes, Error> {
+    if let Some(content) = &material.content {
+        let place = |at: u64| usize::try_from(at).map_or(content.len(), |at| at.min(content.len()));
+        let part = &content[place(offset)..place(offset.saturating_add(length))];
+        return Ok(Bytes::copy_from_slice(part));
+    }
+    let digest = digest(material)?;
+    platform
+        .read_object(organization, &digest, offset, length)
+        .await
+        .map_err(|unreachable| Error::retryable(unreachable.to_string()))?
+        .ok_or_else(|| gone(&digest))
+}
+
+fn digest(material: &Material) -> Result<Digest, Error> {
+    let no_digest = || Error::permanent(format!("read {}: it has no digest", material.name));
+    material.digest.ok_or_else(no_digest)
+}
+
+fn gone(digest: &Digest) -> Error {
+    Error::retryable(format!("read {digest}: it is gone"))
 }
 
 /// What an integration works at: the materials, and the record of what is done.
@@ -361,6 +406,8 @@ pub(super) struct Desk<'a, P> {
     pub(super) delivery: RefCell<Stored<Delivery>>,
     /// With no etag while nothing was ever wrong with the destination.
     pub(super) gate: RefCell<Known<Gate>>,
+    /// Places that this attempt has taken and not let go of.
+    locks: RefCell<Vec<Stored<Lock>>>,
     /// Something of ours failed, which says nothing of the destination.
     pub(super) ours: Cell<bool>,
 }
@@ -388,6 +435,7 @@ impl<'a, P: Platform> Desk<'a, P> {
             heavy,
             gate: RefCell::new(gate),
             delivery: RefCell::new(claimed),
+            locks: RefCell::default(),
             ours: Cell::new(false),
         }
     }
@@ -436,10 +484,91 @@ impl<'a, P: Platform> Desk<'a, P> {
         }
     }
 
-    async fn read(&self, material: &Material) -> Result<Bytes, Error> {
-        let organization = self.delivery.borrow().row.organization.clone();
-        let bytes = content(self.platform, &organization, material).await;
-        bytes.inspect_err(|_| self.ours.set(true))
+    fn organization(&self) -> String {
+        self.delivery.borrow().row.organization.clone()
+    }
+
+    /// What fails here says nothing of the destination.
+    async fn own<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        future.await.inspect_err(|_| self.ours.set(true))
+    }
+
+    async fn take(&self, name: &str) -> Result<Locked, Error> {
+        let (organization, registration, owner, until) = {
+            let Delivery {
+                organization,
+                registration,
+                lease,
+                ..
+            } = &self.delivery.borrow().row;
+            let lease = lease.as_ref().expect("an attempt has a lease");
+            let owner = lease.owner.clone();
+            (
+                organization.clone(),
+                registration.clone(),
+                owner,
+                lease.until,
+            )
+        };
+        let unreachable = |unreachable: Unreachable| Error::retryable(unreachable.to_string());
+        let key = Lock::at(&organization, &registration, name);
+        let stored = rows::load::<Lock>(self.platform, &key)
+            .await
+            .map_err(unreachable)?;
+        let now = self.platform.now();
+        let (note, expect) = match stored {
+            Some(Stored { row, .. }) if row.owner.is_some() && row.until > now => {
+                return Ok(Locked::Theirs);
+            }
+            Some(Stored { row, etag }) => (row.note, Expect::Unchanged(etag)),
+            None => (Value::Null, Expect::Absent),
+        };
+        let row = Lock {
+            organization,
+            registration,
+            name: name.to_owned(),
+            owner: Some(owner),
+            until,
+            note: note.clone(),
+            updated_at: now,
+        };
+        let (write, etag) = rows::put(self.platform, &row, expect);
+        match self.platform.write(vec![write]).await {
+            Ok(()) => {
+                self.locks.borrow_mut().push(Stored { row, etag });
+                Ok(Locked::Ours(note))
+            }
+            Err(WriteError::Conflict) => Ok(Locked::Theirs),
+            Err(WriteError::Unreachable(error)) => Err(unreachable(error)),
+        }
+    }
+
+    async fn let_go(&self, mut lock: Stored<Lock>) -> Result<(), Error> {
+        lock.row.owner = None;
+        lock.row.updated_at = self.platform.now();
+        match self
+            .platform
+            .write(vec![lock.update(self.platform).0])
+            .await
+        {
+            Ok(()) => Ok(()),
+            Err(WriteError::Conflict) => Err(Error::retryable(
+                "let go of a place: somebody else took it meanwhile",
+            )),
+            Err(WriteError::Unreachable(unreachable)) => {
+                Err(Error::retryable(unreachable.to_string()))
+            }
+        }
+    }
+
+    /// Lets go of all that the attempt still has. What cannot be written is free when the lease ends.
+    pub(super) async fn let_go_of_all(&self) {
+        let locks = std::mem::take(&mut *self.locks.borrow_mut());
+        for lock in locks {
+            if let Err(error) = self.let_go(lock).await {
+                tracing::warn!(%error, "A place stays taken until the lease ends");
+            }
+        }
     }
 
     async fn keep(&self, step: &str, receipt: Value) -> Result<(), Error> {
@@ -467,7 +596,49 @@ impl<'a, P: Platform> Desk<'a, P> {
 
 impl<P: Platform> Host for Desk<'_, P> {
     fn content<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<Bytes, Error>> {
-        Box::pin(self.read(material))
+        Box::pin(
+            self.own(async move { content(self.platform, &self.organization(), material).await }),
+        )
+    }
+
+    fn size_bytes<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<u64, Error>> {
+        Box::pin(
+            self.own(
+                async move { size_bytes(self.platform, &self.organization(), material).await },
+            ),
+        )
+    }
+
+    fn read<'a>(
+        &'a self,
+        material: &'a Material,
+        offset: u64,
+        length: u64,
+    ) -> LocalFuture<'a, Result<Bytes, Error>> {
+        Box::pin(self.own(async move {
+            read(
+                self.platform,
+                &self.organization(),
+                material,
+                offset,
+                length,
+            )
+            .await
+        }))
+    }
+
+    fn lock<'a>(&'a self, name: &'a str) -> LocalFuture<'a, Result<Locked, Error>> {
+        Box::pin(self.own(self.take(name)))
+    }
+
+    fn unlock<'a>(&'a self, name: &'a str, note: Value) -> LocalFuture<'a, Result<(), Error>> {
+        let mut locks = self.locks.borrow_mut();
+        let Some(index) = locks.iter().position(|lock| lock.row.name == name) else {
+            return Box::pin(std::future::ready(Ok(())));
+        };
+        let mut lock = locks.swap_remove(index);
+        lock.row.note = note;
+        Box::pin(self.own(self.let_go(lock)))
     }
 
     fn record<'a>(&'a self, step: &'a str, receipt: Value) -> LocalFuture<'a, Result<(), Error>> {

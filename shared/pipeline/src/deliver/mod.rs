@@ -219,6 +219,7 @@ async fn attempt<I: Integration, P: Platform>(
             format!("finish within {} s", deadline.as_secs()),
         ))),
     };
+    desk.let_go_of_all().await;
     let mut stored = desk.delivery.borrow().clone();
     let (now, random) = (platform.now(), platform.random());
     let row = &mut stored.row;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture as LocalFuture;
-use integrations::{Error, Host, Integration, Preview};
+use integrations::{Error, Host, Integration, Locked, Preview};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::desk::{Sent, Subject, content, load};
+use super::desk::{self, Sent, Subject, content, load};
 use crate::platform::{Platform, Unreachable};
 use crate::rows::{self, Attachment, Attestation, Delivery};
 use crate::secrets::Secrets;
@@ -82,6 +82,33 @@ struct Reader<'a, P> {
 impl<P: Platform> Host for Reader<'_, P> {
     fn content<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<Bytes, Error>> {
         Box::pin(content(self.platform, self.organization, material))
+    }
+
+    fn size_bytes<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<u64, Error>> {
+        Box::pin(desk::size_bytes(self.platform, self.organization, material))
+    }
+
+    fn read<'a>(
+        &'a self,
+        material: &'a Material,
+        offset: u64,
+        length: u64,
+    ) -> LocalFuture<'a, Result<Bytes, Error>> {
+        Box::pin(desk::read(
+            self.platform,
+            self.organization,
+            material,
+            offset,
+            length,
+        ))
+    }
+
+    fn lock<'a>(&'a self, _: &'a str) -> LocalFuture<'a, Result<Locked, Error>> {
+        Box::pin(std::future::ready(Ok(Locked::Ours(Value::Null))))
+    }
+
+    fn unlock<'a>(&'a self, _: &'a str, _: Value) -> LocalFuture<'a, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn record<'a>(&'a self, _: &'a str, _: Value) -> LocalFuture<'a, Result<(), Error>> {

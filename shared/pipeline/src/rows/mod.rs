@@ -22,7 +22,7 @@ pub use ledger::{
     Attempt, Attestation, Delivery, Ending, Lease, Parked, Plan, Planned, Received, Stage, State,
     Why,
 };
-pub use operations::{Entry, Filter, Gate, Job, Place, Seen, Stand, Work};
+pub use operations::{Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
 pub use organization::{Organization, Role, Token};
 
 /// Something with a place in the table.

@@ -3,6 +3,7 @@
 use attestation::Digest;
 use integrations::Workflow;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Row, State, shard};
 use crate::clock::Timestamp;
@@ -48,6 +49,45 @@ impl Gate {
 impl Row for Gate {
     fn key(&self) -> Key {
         Self::at(&self.organization, &self.registration)
+    }
+}
+
+/// A place at a third party where one delivery is at work at a time, and what the last one left there: a project
+/// whose imports must be in order, an index that everybody writes whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    pub organization: String,
+    /// The registration's id.
+    pub registration: String,
+    /// As the integration calls the place.
+    pub name: String,
+    /// The attempt that has it.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// When it is free in any case: the end of that attempt's lease.
+    pub until: Timestamp,
+    #[serde(default)]
+    pub note: Value,
+    pub updated_at: Timestamp,
+}
+
+impl Lock {
+    pub fn at(organization: &str, registration: &str, name: &str) -> Key {
+        let digest = Digest::of(name.as_bytes()).hex();
+        Key::new(
+            format!("org/{organization}/gate/{registration}"),
+            format!("lock/{}", &digest[..32]),
+        )
+    }
+}
+
+impl Row for Lock {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.registration, &self.name)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.updated_at)
     }
 }
 

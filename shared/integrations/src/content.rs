@@ -1,0 +1,310 @@
+//! A request's body in parts, some of which are materials: sent while it is read, a mebibyte at a time, so that
+//! a material of a hundred megabytes takes no more memory than a small one.
+
+use attestation::{Digest, Material};
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+
+use crate::{Error, Host};
+
+/// How much of a material is read at once: three quarters of a mebibyte, which base64 makes a whole one.
+pub const CHUNK_BYTES: u64 = 768 * 1024;
+
+/// How a material stands in a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// Byte for byte.
+    Plain,
+    /// Standard base64 with padding, without line breaks.
+    Base64,
+}
+
+#[derive(Debug)]
+enum Part<'a> {
+    Bytes(Bytes),
+    Material {
+        material: &'a Material,
+        size_bytes: u64,
+        encoding: Encoding,
+    },
+}
+
+/// A body whose length is known before its first byte is read.
+#[derive(Debug, Default)]
+pub struct Content<'a> {
+    parts: Vec<Part<'a>>,
+}
+
+impl<'a> Content<'a> {
+    #[must_use]
+    pub fn bytes(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.parts.push(Part::Bytes(bytes.into()));
+        self
+    }
+
+    /// Asks for the material's size, and reads nothing of it yet.
+    pub async fn material(
+        mut self,
+        host: &dyn Host,
+        material: &'a Material,
+        encoding: Encoding,
+    ) -> Result<Self, Error> {
+        let size_bytes = host.size_bytes(material).await?;
+        self.parts.push(Part::Material {
+            material,
+            size_bytes,
+            encoding,
+        });
+        Ok(self)
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.parts.iter().map(Part::size_bytes).sum()
+    }
+
+    /// Of the whole body. Reads all of it.
+    pub async fn digest(&self, host: &dyn Host) -> Result<Digest, Error> {
+        let mut hash = Sha256::new();
+        self.each(host, |bytes| hash.update(bytes)).await?;
+        Ok(Digest::from(<[u8; 32]>::from(hash.finalize())))
+    }
+
+    /// Calls `take` with all of its bytes, in order.
+    pub async fn each(&self, host: &dyn Host, mut take: impl FnMut(&Bytes)) -> Result<(), Error> {
+        let mut reader = self.read(host);
+        while let Some(bytes) = reader.next().await? {
+            take(&bytes);
+        }
+        Ok(())
+    }
+
+    /// At most `most` bytes of its beginning. Reads no more than it needs.
+    pub async fn beginning(&self, host: &dyn Host, most: usize) -> Result<Bytes, Error> {
+        let mut beginning = BytesMut::new();
+        let mut reader = self.read(host);
+        while beginning.len() < most
+            && let Some(bytes) = reader.next().await?
+        {
+            beginning.extend_from_slice(&bytes);
+        }
+        beginning.truncate(most);
+        Ok(beginning.freeze())
+    }
+
+    pub(crate) fn read<'b>(&'b self, host: &'b dyn Host) -> Reader<'b> {
+        Reader {
+            host,
+            parts: self.parts.iter(),
+            current: None,
+        }
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Content<'_> {
+    fn from(bytes: T) -> Self {
+        Self::default().bytes(bytes)
+    }
+}
+
+impl Part<'_> {
+    fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Material {
+                size_bytes,
+                encoding: Encoding::Plain,
+                ..
+            } => *size_bytes,
+            Self::Material { size_bytes, .. } => size_bytes.div_ceil(3) * 4,
+        }
+    }
+}
+
+/// Reads a body once, from its beginning to its end.
+pub(crate) struct Reader<'a> {
+    host: &'a dyn Host,
+    parts: std::slice::Iter<'a, Part<'a>>,
+    current: Option<Open<'a>>,
+}
+
+/// A material that is being read.
+struct Open<'a> {
+    material: &'a Material,
+    size_bytes: u64,
+    encoding: Encoding,
+    offset: u64,
+    hash: Sha256,
+}
+
+impl Reader<'_> {
+    /// The next bytes, never none of them; nothing at the end. The last ones of a material come only after all of
+    /// them were checked against its digest, so that bytes which are not the right ones never arrive as a whole.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if let Some(open) = &mut self.current {
+                if open.offset < open.size_bytes {
+                    return open.next(self.host).await.map(Some);
+                }
+                self.current = None;
+            }
+            match self.parts.next() {
+                None => return Ok(None),
+                Some(Part::Bytes(bytes)) if bytes.is_empty() => {}
+                Some(Part::Bytes(bytes)) => return Ok(Some(bytes.clone())),
+                Some(Part::Material {
+                    material,
+                    size_bytes,
+                    encoding,
+                }) => {
+                    self.current = Some(Open {
+                        material,
+                        size_bytes: *size_bytes,
+                        encoding: *encoding,
+                        offset: 0,
+                        hash: Sha256::new(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Open<'_> {
+    async fn next(&mut self, host: &dyn Host) -> Result<Bytes, Error> {
+        let length = CHUNK_BYTES.min(self.size_bytes - self.offset);
+        let bytes = host.read(self.material, self.offset, length).await?;
+        if bytes.len() as u64 != length {
+            return Err(self.others());
+        }
+        self.offset += length;
+        self.hash.update(&bytes);
+        let is_last = self.offset == self.size_bytes;
+        if is_last && let Some(digest) = self.material.digest {
+            let read = Digest::from(<[u8; 32]>::from(self.hash.clone().finalize()));
+            if read != digest {
+                return Err(self.others());
+            }
+        }
+        Ok(match self.encoding {
+            Encoding::Plain => bytes,
+            Encoding::Base64 => base64_simd::STANDARD.encode_to_string(&bytes).into(),
+        })
+    }
+
+    fn others(&self) -> Error {
+        let name = match self.material.digest {
+            Some(digest) => digest.to_string(),
+            None => self.material.name.clone(),
+        };
+        Error::permanent(format!("read {name}: the stored bytes are others"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use attestation::MaterialType;
+
+    use super::*;
+    use crate::Kind;
+    use crate::fixture::{self, Party, Stage};
+
+    /// Two and a half chunks.
+    fn large() -> Material {
+        let size = CHUNK_BYTES as usize * 5 / 2 + 1;
+        let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        Material::inline("large", MaterialType::SBOM_SPDX_JSON, "l.json", bytes)
+    }
+
+    async fn content<'a>(host: &Stage, material: &'a Material, encoding: Encoding) -> Content<'a> {
+        Content::from("[")
+            .material(host, material, encoding)
+            .await
+            .unwrap()
+            .bytes("]")
+    }
+
+    async fn all(host: &Stage, content: &Content<'_>) -> Vec<u8> {
+        let mut all = Vec::new();
+        content
+            .each(host, |bytes| all.extend_from_slice(bytes))
+            .await
+            .unwrap();
+        all
+    }
+
+    #[tokio::test]
+    async fn parts_come_in_order_and_as_long_as_was_said() {
+        let (host, material) = (Stage::new(), large());
+        let bytes = material.content.clone().unwrap();
+        for (encoding, middle) in [
+            (Encoding::Plain, bytes.clone()),
+            (
+                Encoding::Base64,
+                base64_simd::STANDARD.encode_to_string(&bytes).into_bytes(),
+            ),
+        ] {
+            let content = content(&host, &material, encoding).await;
+            let whole = [b"[".as_slice(), &middle, b"]"].concat();
+            assert_eq!(content.size_bytes(), whole.len() as u64);
+            assert!(all(&host, &content).await == whole);
+            assert_eq!(content.digest(&host).await.unwrap(), Digest::of(&whole));
+            assert_eq!(content.beginning(&host, 10).await.unwrap(), whole[..10]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_sent_while_it_is_read() {
+        let (host, material) = (Stage::new(), large());
+        let party = Party::start(&[fixture::OK]);
+        let content = content(&host, &material, Encoding::Base64).await;
+        let expected = all(&host, &content).await;
+        let request = http::Request::post(&party.origin).body(content).unwrap();
+        let response = fixture::http().stream(&host, request).await.unwrap();
+        assert_eq!(response.status, 200);
+        let received = &party.received()[0];
+        assert_eq!(
+            received.headers["content-length"],
+            expected.len().to_string()
+        );
+        assert!(received.body == expected);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_not_those_of_the_digest_never_arrive_whole() {
+        let host = Stage::new();
+        let mut material = large();
+        *material.content.as_mut().unwrap().last_mut().unwrap() ^= 1;
+        let party = Party::start(&[fixture::OK]);
+        let content = content(&host, &material, Encoding::Plain).await;
+        let request = http::Request::post(&party.origin).body(content).unwrap();
+        let error = fixture::http().stream(&host, request).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Permanent);
+        assert!(
+            error.text.ends_with("the stored bytes are others"),
+            "{error}"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(party.received().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_before_the_end_is_an_answer() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut some = [0; 1000];
+            let _ = stream.read(&mut some).await.unwrap();
+            let answer = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            // Reads on, as a polite server does, so that the answer is not lost in a reset.
+            while stream.read(&mut some).await.is_ok_and(|n| n > 0) {}
+        });
+        let (host, material) = (Stage::new(), large());
+        let content = content(&host, &material, Encoding::Plain).await;
+        let request = http::Request::post(origin).body(content).unwrap();
+        let response = fixture::http().stream(&host, request).await.unwrap();
+        assert_eq!(response.status, 413);
+    }
+}
