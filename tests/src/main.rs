@@ -7,6 +7,7 @@ mod contract;
 mod deployed;
 mod events;
 mod flow;
+mod following;
 mod operations;
 mod platforms;
 mod promise;

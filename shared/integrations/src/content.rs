@@ -210,8 +210,8 @@ mod tests {
 
     /// Two and a half chunks.
     fn large() -> Material {
-        let size = CHUNK_BYTES as usize * 5 / 2 + 1;
-        let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        let size = CHUNK_BYTES * 5 / 2 + 1;
+        let bytes = (0..size).map(|n| n.to_le_bytes()[0]).collect();
         Material::inline("large", MaterialType::SBOM_SPDX_JSON, "l.json", bytes)
     }
 

@@ -61,7 +61,7 @@ pub fn enter(gate: &mut Gate, interval: Option<Duration>, booked: bool, now: Tim
 }
 
 /// A destination is left alone no longer than this, whatever it asks for.
-const LONGEST: Duration = Duration::from_hours(1);
+pub(crate) const LONGEST: Duration = Duration::from_hours(1);
 
 /// An attempt was accepted: whatever was wrong is over.
 pub fn succeeded(gate: &mut Gate) {

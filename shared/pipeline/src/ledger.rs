@@ -22,6 +22,9 @@ pub struct Message {
     pub organization: String,
     pub delivery: String,
     pub attempt: u32,
+    /// Not to deliver, but to ask what became of what was delivered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
 }
 
 impl Message {
@@ -33,6 +36,7 @@ impl Message {
             organization: delivery.organization.clone(),
             delivery: delivery.id.clone(),
             attempt: delivery.attempt,
+            follow: false,
         }
     }
 

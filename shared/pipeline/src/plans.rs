@@ -180,6 +180,7 @@ pub(crate) async fn send(
             organization: plan.organization.clone(),
             delivery: id,
             attempt: 1,
+            follow: false,
         };
         let queue = queues.entry(&planned.integration).or_default();
         queue.push(message.send_after(Duration::ZERO));

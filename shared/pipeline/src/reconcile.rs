@@ -8,7 +8,7 @@ use serde::Serialize;
 use tracing::{info, warn};
 
 use crate::clock::Timestamp;
-use crate::deliver::{Record, park, resend, settle};
+use crate::deliver::{Record, followup, park, resend, settle};
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
 use crate::rows::{self, Delivery, Job, Name, Plan, Registration, SHARDS, Stage, State};
@@ -146,6 +146,10 @@ async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<D
     let kind = key.sort.split('/').next().unwrap_or_default();
     match kind {
         "delivery" => wake(platform, key).await,
+        "followup" => match followup::wake(platform, key).await? {
+            true => Ok(Done::Other),
+            false => Ok(Done::Nothing),
+        },
         "plan" => {
             let stored = rows::load::<Plan>(platform, key).await?;
             match stored.filter(|stored| stored.row.wake_at.is_some_and(|at| at <= now)) {

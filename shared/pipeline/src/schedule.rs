@@ -111,6 +111,12 @@ pub const HEAVY_BYTES: u64 = 8_000_000;
 /// Deliveries written in one transaction, so that with the attestation's own rows it stays below 100.
 pub const DELIVERIES_PER_TRANSACTION: usize = 90;
 
+/// When what was accepted is asked for again, by how often it was; then every half minute.
+pub const FOLLOWS: [Duration; 5] = [secs(1), secs(2), secs(4), secs(8), secs(16)];
+
+/// What is not over after this time is left, its completion unknown.
+pub const FOLLOW_LONGEST: Duration = secs(10 * MINUTE);
+
 /// Numbers that must hold together between code and template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
@@ -159,6 +165,12 @@ pub fn look_after(looks: u32) -> Duration {
     LOOKS
         .get(index)
         .map_or(secs(MINUTE), |at| at.saturating_sub(before))
+}
+
+/// When something that was accepted, and asked for so often, is asked for again.
+pub fn follow_after(looks: u32) -> Duration {
+    let index = usize::try_from(looks).unwrap_or(usize::MAX);
+    FOLLOWS.get(index).copied().unwrap_or(secs(30))
 }
 
 /// When a plan that was looked at `looks` times and is still open is looked at again.

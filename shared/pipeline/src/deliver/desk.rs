@@ -12,10 +12,11 @@ use integrations::{Error, Host, Http, Integration, Kind, Locked, Outcome, Workfl
 use serde_json::{Map, Value};
 
 use super::Tools;
+use crate::clock::Timestamp;
 use crate::gate::{self, Later, Pass};
 use crate::intake::CONFLICTS;
 use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
-use crate::rows::{self, Attachment, Delivery, Gate, Lock, Registration, Stored};
+use crate::rows::{self, Attachment, Delivery, Gate, Lock, Registration, Row, Stored};
 use crate::schedule::{HEAVY_BYTES, PATIENCE};
 use crate::secrets::Secrets;
 
@@ -66,6 +67,9 @@ async fn pass<I: Integration, P: Platform>(
     desk: &Desk<'_, P>,
     prepared: &Prepared<I>,
 ) -> Result<(), Sent> {
+    if let Some(until) = desk.shut_for_all::<I>().await? {
+        return Err(Sent::Later(Later::Down(until)));
+    }
     let interval = I::interval(&prepared.registration);
     let booked = desk.delivery.borrow().row.booked;
     for _ in 0..CONFLICTS {
@@ -198,19 +202,14 @@ pub(super) async fn load<I: Integration>(
     subject: Subject<'_>,
 ) -> Result<Loaded<I>, Sent> {
     let organization = subject.organization;
-    let registration_at = Registration::at(organization, subject.registration);
     let attachment_at = Attachment::at(organization, subject.attachment);
-    let secret = Registration::secret_name(organization, I::ID, subject.registration);
-    let (registration, attachment, secret, bytes) = future::join4(
-        rows::load::<Registration>(platform, &registration_at),
+    let (registration, attachment, bytes) = future::join3(
+        registration::<I>(platform, secrets, organization, subject.registration, fresh),
         rows::load::<Attachment>(platform, &attachment_at),
-        secrets.get(platform, &secret, fresh),
         platform.get_object(organization, &subject.received),
     )
     .await;
-    let Some(registration) = registration?.filter(|stored| stored.row.deleted_at.is_none()) else {
-        return Err(Sent::Gone("its registration was deleted"));
-    };
+    let (registration, registration_inputs) = registration?;
     let Some(attachment) = attachment?
         .map(|stored| stored.row)
         .filter(|row| row.deleted_at.is_none())
@@ -222,17 +221,12 @@ pub(super) async fn load<I: Integration>(
         .ok_or_else(|| damaged("read the attestation's bytes: they are not what was stored"))?;
     let attestation = attestation::Attestation::parse(&bytes)
         .map_err(|error| damaged(&format!("read the attestation again: {error}")))?;
-    let secret = match &registration.row.secret {
-        None => None,
-        Some(_) => Some(secret?.ok_or_else(|| damaged("find the registration's credentials"))?),
-    };
-    let registration_inputs = inputs(registration.row.config.clone(), secret.as_ref())?;
     let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
     let wanted = I::materials(&attached);
     let (materials, missing, size_bytes) =
         available(platform, organization, &attestation, wanted).await?;
     let prepared = Prepared {
-        registration: typed::<I::Registration>(registration_inputs, "registration")?,
+        registration: registration_inputs,
         attachment: attached,
         attestation,
         materials,
@@ -244,6 +238,32 @@ pub(super) async fn load<I: Integration>(
         attachment,
         prepared,
     })
+}
+
+/// A registration that is live, and its inputs, whole again.
+pub(super) async fn registration<I: Integration>(
+    platform: &impl Platform,
+    secrets: &Secrets,
+    organization: &str,
+    id: &str,
+    fresh: bool,
+) -> Result<(Stored<Registration>, I::Registration), Sent> {
+    let key = Registration::at(organization, id);
+    let secret = Registration::secret_name(organization, I::ID, id);
+    let (registration, secret) = future::join(
+        rows::load::<Registration>(platform, &key),
+        secrets.get(platform, &secret, fresh),
+    )
+    .await;
+    let Some(registration) = registration?.filter(|stored| stored.row.deleted_at.is_none()) else {
+        return Err(Sent::Gone("its registration was deleted"));
+    };
+    let secret = match &registration.row.secret {
+        None => None,
+        Some(_) => Some(secret?.ok_or_else(|| damaged("find the registration's credentials"))?),
+    };
+    let inputs = inputs(registration.row.config.clone(), secret.as_ref())?;
+    Ok((registration, typed(inputs, "registration")?))
 }
 
 fn damaged(text: &str) -> Sent {
@@ -438,6 +458,41 @@ impl<'a, P: Platform> Desk<'a, P> {
             locks: RefCell::default(),
             ours: Cell::new(false),
         }
+    }
+
+    /// Until when the third party takes nothing from any of us, where it limits us together.
+    async fn shut_for_all<I: Integration>(&self) -> Result<Option<Timestamp>, Unreachable> {
+        if !I::SHARES_LIMITS {
+            return Ok(None);
+        }
+        let key = Gate::of_all(I::ID).key();
+        let gate = rows::load::<Gate>(self.platform, &key).await?;
+        let until = gate.and_then(|stored| stored.row.closed_until);
+        Ok(until.filter(|until| *until > self.platform.now()))
+    }
+
+    /// Keeps everybody away for so long.
+    pub(super) async fn close_for_all(&self, after: Duration) -> Result<(), Unreachable> {
+        let gate = Gate::of_all(&self.delivery.borrow().row.integration);
+        for _ in 0..CONFLICTS {
+            let stored = rows::load::<Gate>(self.platform, &gate.key()).await?;
+            let (mut row, expect) = match stored {
+                Some(Stored { row, etag }) => (row, Expect::Unchanged(etag)),
+                None => (gate.clone(), Expect::Absent),
+            };
+            let until = self.platform.now().plus(after.min(gate::LONGEST));
+            if row.closed_until >= Some(until) {
+                return Ok(());
+            }
+            row.closed_until = Some(until);
+            let (write, _) = rows::put(self.platform, &row, expect);
+            match self.platform.write(vec![write]).await {
+                Ok(()) => return Ok(()),
+                Err(WriteError::Conflict) => {}
+                Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+            }
+        }
+        Ok(())
     }
 
     async fn read_gate(&self) -> Result<(), Unreachable> {

@@ -5,6 +5,7 @@
 //! could not be reached, or no time was left to begin.
 
 mod desk;
+pub(crate) mod followup;
 pub mod preview;
 
 use std::panic::AssertUnwindSafe;
@@ -23,7 +24,7 @@ use crate::intake::{CONFLICTS, reload};
 use crate::ledger::{self, Message, Settled};
 use crate::pauses;
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
-use crate::rows::{self, Delivery, Parked, Registration, Stored};
+use crate::rows::{self, Delivery, Followup, Parked, Registration, State, Stored};
 use crate::schedule::{self, Deadlines};
 use crate::secrets::Secrets;
 
@@ -108,6 +109,9 @@ async fn one<I: Integration>(
     let deadlines = Deadlines::of(!I::MATERIALS.is_empty());
     if until.since(platform.now()) < deadlines.attempt {
         return Err(GiveBack::NoTime);
+    }
+    if message.follow {
+        return Ok(Box::pin(followup::ask::<I>(platform, tools, &message)).await?);
     }
     let key = Delivery::at(&message.organization, &message.delivery);
     let Some(stored) = rows::load::<Delivery>(platform, &key).await? else {
@@ -231,7 +235,9 @@ async fn attempt<I: Integration, P: Platform>(
             }
             let seen = Seen::of(&result);
             let settled = ledger::settle(row, result, now, random);
-            settle(platform, &stored, settled).await?;
+            let followup =
+                (I::FOLLOWS && row.state == State::Delivered).then(|| followup::begin(row, now));
+            settle_and_follow(platform, &stored, settled, followup).await?;
             // The ledger first: should this be lost, the next attempt sees it too.
             if !desk.ours.get() {
                 remember(&desk, seen).await?;
@@ -258,6 +264,8 @@ enum Seen {
     Accepted,
     /// It could not take anything just now, and may have said for how long.
     Down(Option<Duration>),
+    /// It takes nothing from any of us for so long.
+    DownForAll(Duration),
     Refused,
     Dead,
 }
@@ -268,6 +276,9 @@ impl Seen {
             Ok(Outcome::Delivered(_)) => Self::Accepted,
             Ok(Outcome::Skipped(_) | Outcome::ContinueAfter { .. }) => Self::Nothing,
             Err(error) => match error.kind {
+                Kind::Retryable { after } if error.is_for_all => {
+                    Self::DownForAll(after.unwrap_or(schedule::PROBES[0]))
+                }
                 Kind::Retryable { after } => Self::Down(after),
                 Kind::Unanswered => Self::Down(None),
                 Kind::Unauthorized | Kind::Permanent => Self::Refused,
@@ -280,12 +291,15 @@ impl Seen {
 /// Keeps what an attempt says of its destination, and pauses a registration that is dead or has failed for a day.
 async fn remember<P: Platform>(desk: &Desk<'_, P>, seen: Seen) -> Result<(), Unreachable> {
     let now = desk.platform.now();
+    if let Seen::DownForAll(after) = seen {
+        return desk.close_for_all(after).await;
+    }
     let mut has_failed_too_long = seen == Seen::Dead;
     for _ in 0..CONFLICTS {
         let before = desk.gate.borrow().row.clone();
         let mut gate = before.clone();
         match seen {
-            Seen::Nothing | Seen::Dead => {}
+            Seen::Nothing | Seen::Dead | Seen::DownForAll(_) => {}
             Seen::Accepted => gate::succeeded(&mut gate),
             Seen::Down(after) => has_failed_too_long = gate::failed(&mut gate, true, after, now),
             Seen::Refused => has_failed_too_long = gate::failed(&mut gate, false, None, now),
@@ -364,11 +378,23 @@ pub(crate) async fn settle(
     stored: &Stored<Delivery>,
     settled: Settled,
 ) -> Result<(), Unreachable> {
+    settle_and_follow(platform, stored, settled, None).await
+}
+
+async fn settle_and_follow(
+    platform: &impl Platform,
+    stored: &Stored<Delivery>,
+    settled: Settled,
+    followup: Option<Followup>,
+) -> Result<(), Unreachable> {
     let delivery = &stored.row;
     let (write, _) = stored.update(platform);
     let mut writes = vec![write];
     if let Some(attempt) = &settled.attempt {
         writes.push(rows::put(platform, attempt, Expect::Absent).0);
+    }
+    if let Some(followup) = &followup {
+        writes.push(rows::put(platform, followup, Expect::Absent).0);
     }
     match platform.write(writes).await {
         Ok(()) => {}
@@ -393,19 +419,34 @@ pub(crate) async fn settle(
     if let Some(delay) = settled.send_after {
         resend(platform, delivery, delay).await;
     }
+    if let Some(followup) = &followup {
+        followup::send(platform, followup).await;
+    }
     Ok(())
 }
 
 /// Sends the message for a delivery's next attempt. Whether it was sent: if not, its `wake_at` finds it.
 pub(crate) async fn resend(platform: &impl Platform, delivery: &Delivery, delay: Duration) -> bool {
-    let message = Message::of(delivery).send_after(delay);
-    let why = match platform.send(&delivery.integration, &[message]).await {
+    let message = Message::of(delivery);
+    resend_message(platform, &delivery.integration, &message, delay).await
+}
+
+async fn resend_message(
+    platform: &impl Platform,
+    integration: &str,
+    message: &Message,
+    delay: Duration,
+) -> bool {
+    let why = match platform
+        .send(integration, &[message.send_after(delay)])
+        .await
+    {
         Ok(answers) => answers.into_iter().find_map(Result::err),
         Err(unreachable) => Some(unreachable.to_string()),
     };
     if let Some(why) = &why {
         warn!(
-            delivery.id = delivery.id,
+            delivery.id = message.delivery,
             why, "A message is left to the reconciler"
         );
     }

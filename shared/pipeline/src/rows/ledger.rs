@@ -336,6 +336,37 @@ impl Row for Delivery {
     }
 }
 
+/// Something that a third party accepted and works on: its delivery is delivered, and its receipt is to be
+/// completed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Followup {
+    pub organization: String,
+    pub delivery: String,
+    pub integration: String,
+    /// How often it was asked for.
+    pub looks: u32,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// When the reconciler asks, if nothing else has happened.
+    pub wake_at: Timestamp,
+}
+
+impl Followup {
+    pub fn at(organization: &str, delivery: &str) -> Key {
+        Key::new(Delivery::partition(organization, delivery), "followup")
+    }
+}
+
+impl Row for Followup {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.delivery)
+    }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        vec![(Index::Due, shard(&self.delivery), self.wake_at)]
+    }
+}
+
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -19,8 +19,8 @@ use crate::platform::{Etag, Expect, Index, Item, Key, Platform, Unreachable, Wri
 
 pub use configuration::{Attachment, Link, Name, Pause, Registration, Selector};
 pub use ledger::{
-    Attempt, Attestation, Delivery, Ending, Lease, Parked, Plan, Planned, Received, Stage, State,
-    Why,
+    Attempt, Attestation, Delivery, Ending, Followup, Lease, Parked, Plan, Planned, Received,
+    Stage, State, Why,
 };
 pub use operations::{Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
 pub use organization::{Organization, Role, Token};

@@ -44,6 +44,12 @@ impl Gate {
     pub fn at(organization: &str, registration: &str) -> Key {
         Key::new(format!("org/{organization}/gate/{registration}"), "gate")
     }
+
+    /// The gate of all registrations of an integration, where the third party limits all of us together. No
+    /// organization is called so.
+    pub fn of_all(integration: &str) -> Self {
+        Self::new("*", integration)
+    }
 }
 
 impl Row for Gate {

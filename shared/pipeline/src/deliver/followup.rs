@@ -1,0 +1,199 @@
+//! Asks what became of something after a third party accepted it: Dependency-Track imports an SBOM when it has
+//! time. The delivery is delivered and stays so; what is found out completes its receipt.
+//!
+//! A row says that somebody has to ask, and when at the latest; messages make it sooner. A lost message costs a
+//! minute, and after ten of them nobody asks any more.
+
+use std::time::Duration;
+
+use futures_util::future::{self, Either};
+use integrations::{Error, Followed, Http, Integration, Kind};
+use serde_json::{Map, Value, json};
+use tracing::{info, warn};
+
+use super::desk::{self, Sent};
+use super::{Tools, resend_message};
+use crate::clock::Timestamp;
+use crate::ledger::Message;
+use crate::platform::{Key, Platform, Unreachable, WriteError};
+use crate::rows::{self, Delivery, Followup, Stored};
+use crate::schedule;
+
+/// What the receipt says of how it went on.
+const COMPLETION: &str = "completion";
+const REASON: &str = "completion_reason";
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The row for a delivery that was just accepted, whose first message is sent in this moment.
+pub(super) fn begin(delivery: &Delivery, now: Timestamp) -> Followup {
+    Followup {
+        organization: delivery.organization.clone(),
+        delivery: delivery.id.clone(),
+        integration: delivery.integration.clone(),
+        looks: 0,
+        started_at: now,
+        wake_at: now.plus(schedule::follow_after(0) + schedule::GRACE),
+    }
+}
+
+/// Sends the message by which a delivery function asks.
+pub(super) async fn send(platform: &impl Platform, followup: &Followup) {
+    let message = Message {
+        v: Message::VERSION,
+        organization: followup.organization.clone(),
+        delivery: followup.delivery.clone(),
+        attempt: 0,
+        follow: true,
+    };
+    let delay = schedule::follow_after(followup.looks);
+    resend_message(platform, &followup.integration, &message, delay).await;
+}
+
+/// Asks once, in a delivery function.
+pub(super) async fn ask<I: Integration>(
+    platform: &impl Platform,
+    tools: &Tools,
+    message: &Message,
+) -> Result<(), Unreachable> {
+    let (organization, id) = (&message.organization, &message.delivery);
+    let Some(followup) = load(platform, organization, id).await? else {
+        return Ok(());
+    };
+    let Some(delivery) = rows::load::<Delivery>(platform, &Delivery::at(organization, id)).await?
+    else {
+        return forget(platform, &followup).await;
+    };
+    let registration = &delivery.row.registration;
+    let registration =
+        match desk::registration::<I>(platform, &tools.secrets, organization, registration, false)
+            .await
+        {
+            Ok((_, registration)) => registration,
+            Err(Sent::Unreachable(unreachable)) => return Err(unreachable),
+            Err(_) => {
+                let receipt = unknown("its registration is gone");
+                return end(platform, followup, delivery, receipt).await;
+            }
+        };
+    let empty = Map::new();
+    let receipt = delivery.row.receipt.as_ref().unwrap_or(&empty);
+    match followed::<I>(platform, &tools.http, &registration, receipt).await {
+        Ok(Followed::Over(receipt)) => end(platform, followup, delivery, receipt).await,
+        Ok(Followed::UnderWay) => again(platform, followup, delivery, None).await,
+        Err(error) => {
+            warn!(delivery.id = id, integration = I::ID, %error, "Could not follow up");
+            match error.kind {
+                Kind::Retryable { .. } | Kind::Unanswered | Kind::Unauthorized => {
+                    again(platform, followup, delivery, Some(error.text)).await
+                }
+                Kind::Permanent | Kind::Dead => {
+                    end(platform, followup, delivery, unknown(&error.text)).await
+                }
+            }
+        }
+    }
+}
+
+async fn followed<I: Integration>(
+    platform: &impl Platform,
+    http: &Http,
+    registration: &I::Registration,
+    receipt: &Map<String, Value>,
+) -> Result<Followed, Error> {
+    let asking = Box::pin(I::follow(http, registration, receipt));
+    match future::select(asking, Box::pin(platform.sleep(PATIENCE))).await {
+        Either::Left((followed, _)) => followed,
+        Either::Right(((), _)) => Err(Error::retryable(format!(
+            "get an answer within {} s",
+            PATIENCE.as_secs()
+        ))),
+    }
+}
+
+/// What the reconciler does about one whose time has come: a message was lost, or it takes long.
+pub(crate) async fn wake(platform: &impl Platform, key: &Key) -> Result<bool, Unreachable> {
+    let Some(followup) = rows::load::<Followup>(platform, key).await? else {
+        return Ok(false);
+    };
+    if followup.row.wake_at > platform.now() {
+        return Ok(false);
+    }
+    let key = Delivery::at(&followup.row.organization, &followup.row.delivery);
+    match rows::load::<Delivery>(platform, &key).await? {
+        Some(delivery) => again(platform, followup, delivery, None).await?,
+        None => forget(platform, &followup).await?,
+    }
+    Ok(true)
+}
+
+/// Asks later, unless it has taken too long already.
+async fn again(
+    platform: &impl Platform,
+    mut followup: Stored<Followup>,
+    delivery: Stored<Delivery>,
+    why: Option<String>,
+) -> Result<(), Unreachable> {
+    let now = platform.now();
+    if now.since(followup.row.started_at) >= schedule::FOLLOW_LONGEST {
+        let minutes = schedule::FOLLOW_LONGEST.as_secs() / 60;
+        let why = why.unwrap_or_else(|| format!("still under way after {minutes} minutes"));
+        return end(platform, followup, delivery, unknown(&why)).await;
+    }
+    followup.row.looks += 1;
+    let delay = schedule::follow_after(followup.row.looks);
+    followup.row.wake_at = now.plus(delay + schedule::GRACE);
+    if written(platform, vec![followup.update(platform).0]).await? {
+        send(platform, &followup.row).await;
+    }
+    Ok(())
+}
+
+fn unknown(why: &str) -> Map<String, Value> {
+    Map::from_iter([
+        (COMPLETION.to_owned(), json!("unknown")),
+        (REASON.to_owned(), json!(why)),
+    ])
+}
+
+/// Completes the receipt, and asks no more.
+async fn end(
+    platform: &impl Platform,
+    followup: Stored<Followup>,
+    mut delivery: Stored<Delivery>,
+    receipt: Map<String, Value>,
+) -> Result<(), Unreachable> {
+    let row = &mut delivery.row;
+    row.receipt.get_or_insert_default().extend(receipt);
+    row.updated_at = platform.now();
+    let writes = vec![delivery.update(platform).0, followup.delete()];
+    // In a conflict somebody else asked as well, and the row that is still there says who goes on.
+    if written(platform, writes).await? {
+        info!(delivery.id = delivery.row.id, "Followed up");
+    }
+    Ok(())
+}
+
+async fn forget(platform: &impl Platform, followup: &Stored<Followup>) -> Result<(), Unreachable> {
+    written(platform, vec![followup.delete()]).await.map(drop)
+}
+
+async fn written(
+    platform: &impl Platform,
+    writes: Vec<crate::platform::Write>,
+) -> Result<bool, Unreachable> {
+    match platform.write(writes).await {
+        Ok(()) => Ok(true),
+        Err(WriteError::Conflict) => Ok(false),
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+    }
+}
+
+async fn load(
+    platform: &impl Platform,
+    organization: &str,
+    delivery: &str,
+) -> Result<Option<Stored<Followup>>, Unreachable> {
+    rows::load::<Followup>(platform, &Followup::at(organization, delivery)).await
+}
