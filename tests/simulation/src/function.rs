@@ -369,7 +369,7 @@ impl Platform for Function {
         let result = match self.fails("queue", Fault::QueueDown, Fault::SendFails, &about) {
             Some(failure) => Err(failure),
             None => {
-                for message in &parsed {
+                for message in parsed.iter().filter(|message| !message.follow) {
                     let (delivery, attempt) = (message.delivery.as_str(), message.attempt);
                     world.log(|| format!("function {} sends {delivery} {attempt}", self.task));
                     let now = world.now();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use attestation::MaterialType;
-use integrations::{Error, Host, Http, Integration, Kind, Outcome, Preview};
+use integrations::{Error, Followed, Host, Http, Integration, Kind, Outcome, Preview};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -64,7 +64,7 @@ pub struct Attachment {
 }
 
 macro_rules! integration {
-    ($name:ident $id:literal $materials:expr) => {
+    ($name:ident $id:literal $materials:expr, follows: $follows:literal) => {
         pub struct $name;
 
         impl Integration for $name {
@@ -72,6 +72,7 @@ macro_rules! integration {
             const VERSION: &'static str = "1";
             const DESCRIPTION: &'static str = "Goes to a simulated third party.";
             const MATERIALS: &'static [MaterialType] = $materials;
+            const FOLLOWS: bool = $follows;
             type Registration = Registration;
             type Attachment = Attachment;
 
@@ -95,6 +96,14 @@ macro_rules! integration {
                 deliver(host, delivery.id, delivery.attachment, delivery.progress).await
             }
 
+            async fn follow(
+                _: &Http,
+                _: &Registration,
+                _: &Map<String, Value>,
+            ) -> Result<Followed, Error> {
+                follow().await
+            }
+
             async fn preview(
                 _: &dyn Host,
                 _: &integrations::Delivery<'_, Self>,
@@ -105,8 +114,27 @@ macro_rules! integration {
     };
 }
 
-integration!(Notes "notes" &[]);
-integration!(Boms "boms" &[MaterialType::SBOM_CYCLONEDX_JSON]);
+integration!(Notes "notes" &[], follows: false);
+integration!(Boms "boms" &[MaterialType::SBOM_CYCLONEDX_JSON], follows: true);
+
+/// The third party works on for a while, and may not say how it went.
+async fn follow() -> Result<Followed, Error> {
+    let world = WORLD.with_borrow(|world| world.clone().expect("a world is running"));
+    let random = &world.random;
+    world
+        .executor
+        .sleep(random, random.between(1, 20 * SECOND))
+        .await;
+    match random.below(8) {
+        0 => Err(Error::retryable("ask: answered 503")),
+        1 => Err(Error::permanent("ask: answered 404")),
+        2..4 => Ok(Followed::UnderWay),
+        _ => Ok(Followed::Over(Map::from_iter([(
+            "completion".to_owned(),
+            json!("processed"),
+        )]))),
+    }
+}
 
 async fn deliver(
     host: &dyn Host,

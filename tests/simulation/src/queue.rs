@@ -212,6 +212,7 @@ impl Queues {
             self.queues.borrow_mut()[index].letters.remove(place);
             if index < 2
                 && let Ok(message) = Message::parse(&letter.body)
+                && !message.follow
             {
                 world.laws.borrow_mut().acknowledged(task, &message);
             }
@@ -256,6 +257,7 @@ fn start(world: &Rc<World>, index: usize, batch: Vec<(Place, Letter)>) {
     let notes = batch
         .iter()
         .filter_map(|(_, letter)| Message::parse(&letter.body).ok())
+        .filter(|message| !message.follow)
         .map(|message| (message.delivery, message.attempt))
         .collect();
     let timeout = match index {

@@ -1,10 +1,12 @@
 //! Laws about the end of a run.
 
+use integrations::Integration;
 use pipeline::rows::State;
 use pipeline::{Timestamp, audit};
 
 use super::Laws;
 use crate::HOUR;
+use crate::party::Boms;
 use crate::world::{World, ready};
 
 /// The last attempt may begin just before they are over, crash, and be found by its lease.
@@ -41,6 +43,12 @@ impl Laws {
                 let at = Timestamp::from_millis(final_at);
                 let detail = format!("{id} at {at}, accepted {}", row.created_at);
                 broken.push(("every delivery ends within 7 days", detail));
+            }
+            let receipt = row.receipt.as_ref();
+            let is_complete = receipt.is_some_and(|receipt| receipt.contains_key("completion"));
+            let followed = row.integration == Boms::ID && row.state == State::Delivered;
+            if is_complete != followed {
+                broken.push(("what was accepted is followed to its end", id.clone()));
             }
             if row.state == State::Delivered && tracked.sends.is_empty() {
                 broken.push(("what is delivered was received", id.clone()));

@@ -119,6 +119,7 @@ impl Laws {
             || key.partition.ends_with("/jobs")
             || key.partition.ends_with("/registrations")
             || key.sort == "registration"
+            || key.sort == "followup"
     }
 
     pub fn breaks(&mut self, law: &'static str, detail: impl Into<String>) {
