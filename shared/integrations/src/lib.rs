@@ -8,11 +8,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod error;
+pub mod facts;
 #[cfg(test)]
 mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+mod text;
 pub mod webhook;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value};
 
 pub use error::{Answer, Error, Kind};
+pub use facts::facts;
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
 
