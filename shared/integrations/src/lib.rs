@@ -9,6 +9,7 @@
 
 mod error;
 pub mod facts;
+pub mod filter;
 #[cfg(test)]
 mod fixture;
 pub mod guac;
@@ -27,6 +28,7 @@ use serde_json::{Map, Value};
 
 pub use error::{Answer, Error, Kind};
 pub use facts::facts;
+pub use filter::Filter;
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
 
