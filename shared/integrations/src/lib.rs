@@ -67,6 +67,12 @@ pub trait Integration: Sized + 'static {
         Self::MATERIALS
     }
 
+    /// Which attestations and materials this attachment wants. What does not fit is left out before anything is
+    /// sent or waited for, and a delivery of which nothing is left is skipped with the reason.
+    fn filter(_attachment: &Self::Attachment) -> Option<&Filter> {
+        None
+    }
+
     /// The shortest time between two deliveries through a registration, over all functions; none when the third
     /// party takes them as fast as they come.
     fn interval(_registration: &Self::Registration) -> Option<Duration> {

@@ -103,11 +103,16 @@ pub(super) struct Prepared<I: Integration> {
     missing: Vec<Material>,
     /// Of all materials.
     size_bytes: u64,
+    /// Why the attachment's filter leaves nothing to send.
+    unwanted: Option<String>,
 }
 
 impl<I: Integration> Prepared<I> {
     /// Why there is nothing to send, if so.
     pub(super) fn nothing(&self) -> Option<String> {
+        if self.unwanted.is_some() {
+            return self.unwanted.clone();
+        }
         if !I::MATERIALS_ONLY || !self.materials.is_empty() {
             return None;
         }
@@ -174,6 +179,7 @@ pub(super) struct Subject<'a> {
     pub(super) organization: &'a str,
     pub(super) registration: &'a str,
     pub(super) attachment: &'a str,
+    pub(super) workflow: &'a Workflow,
     /// The digest of the bytes.
     pub(super) received: Digest,
 }
@@ -184,6 +190,7 @@ impl<'a> Subject<'a> {
             organization: &delivery.organization,
             registration: &delivery.registration,
             attachment: &delivery.attachment,
+            workflow: &delivery.workflow,
             received: delivery.received,
         }
     }
@@ -222,9 +229,8 @@ pub(super) async fn load<I: Integration>(
     let attestation = attestation::Attestation::parse(&bytes)
         .map_err(|error| damaged(&format!("read the attestation again: {error}")))?;
     let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
-    let wanted = I::materials(&attached);
-    let (materials, missing, size_bytes) =
-        available(platform, organization, &attestation, wanted).await?;
+    let (wanted, unwanted) = wanted::<I>(&attestation, subject.workflow, &attached);
+    let (materials, missing, size_bytes) = available(platform, organization, wanted).await?;
     let prepared = Prepared {
         registration: registration_inputs,
         attachment: attached,
@@ -232,6 +238,7 @@ pub(super) async fn load<I: Integration>(
         materials,
         missing,
         size_bytes,
+        unwanted,
     };
     Ok(Loaded {
         registration,
@@ -295,18 +302,43 @@ fn typed<T: serde::de::DeserializeOwned>(
     })
 }
 
-/// The subscribed materials, those that can be sent apart from those that were promised and are not there.
+/// The subscribed materials that the attachment's filter admits, and why nothing at all is wanted, if so: neither
+/// the attestation fits the filter nor any material of it.
+fn wanted<'a, I: Integration>(
+    attestation: &'a attestation::Attestation,
+    workflow: &Workflow,
+    attachment: &I::Attachment,
+) -> (Vec<&'a Material>, Option<String>) {
+    let types = I::materials(attachment);
+    let materials = attestation.materials().iter();
+    let subscribed = materials.filter(|material| types.contains(&material.kind));
+    let Some(filter) = I::filter(attachment) else {
+        return (subscribed.collect(), None);
+    };
+    let mut wanted = Vec::new();
+    let mut why = None;
+    for material in subscribed {
+        match filter.admits(attestation, workflow, Some(material)) {
+            Ok(()) => wanted.push(material),
+            Err(reason) => why = why.or(Some(format!("{}: {reason}", material.name))),
+        }
+    }
+    if !wanted.is_empty() {
+        return (wanted, None);
+    }
+    match filter.admits(attestation, workflow, None) {
+        Err(reason) => (wanted, Some(reason)),
+        // Of what sends materials alone, the attestation by itself is nothing to send.
+        Ok(()) => (wanted, why.filter(|_| I::MATERIALS_ONLY)),
+    }
+}
+
+/// Those that can be sent, apart from those that were promised and are not there.
 async fn available(
     platform: &impl Platform,
     organization: &str,
-    attestation: &attestation::Attestation,
-    subscribed: &[attestation::MaterialType],
+    wanted: Vec<&Material>,
 ) -> Result<(Vec<Material>, Vec<Material>, u64), Unreachable> {
-    let wanted: Vec<&Material> = attestation
-        .materials()
-        .iter()
-        .filter(|material| subscribed.contains(&material.kind))
-        .collect();
     let there = future::try_join_all(wanted.iter().map(|material| async {
         match &material.digest {
             _ if material.content.is_some() => Ok(Some(0)),

@@ -47,6 +47,7 @@ pub async fn preview<I: Integration>(
         organization,
         registration: &row.row.registration,
         attachment,
+        workflow: &attestation.row.workflow,
         received: attestation.row.received,
     };
     let prepared = match load::<I>(platform, secrets, false, subject).await {
