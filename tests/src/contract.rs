@@ -1,5 +1,5 @@
 //! What every integration keeps to, over the list of all of them: one that is half added is told here what
-//! it lacks. What the crates may know of each other is held here, too, and the pages in `docs/` are written.
+//! it lacks. What the crates may know of each other is held here, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -150,7 +150,7 @@ fn schemas_are_flat_and_every_input_is_described() {
 const CANARY: &str = "canary-3f1c9a7e-of-a-secret-input";
 
 /// A value that fits: the field's own example, else one made from its type and name.
-fn sample(schema: &Value, field: &Field) -> Value {
+pub fn sample(schema: &Value, field: &Field) -> Value {
     let property = &schema["properties"][&field.name];
     if let Some(example) = property["examples"].get(0) {
         return example.clone();
@@ -173,8 +173,11 @@ fn sample(schema: &Value, field: &Field) -> Value {
     }
 }
 
-/// Inputs for every field.
+/// Inputs for every field; where some exclude each other, those of the struct's own example.
 fn samples(schema: &Value) -> Map<String, Value> {
+    if let Some(Value::Object(example)) = schema["examples"].get(0) {
+        return example.clone();
+    }
     let fields = inputs::fields(schema);
     fields
         .iter()
@@ -684,277 +687,6 @@ fn the_pipeline_has_no_clock_no_randomness_and_no_tasks_of_its_own() {
                 }
             }
         }
-    }
-}
-
-// --- the pages ----------------------------------------------------------------------------------------
-
-#[test]
-fn the_pages_are_those_of_the_schemas() {
-    let mut stale = Vec::new();
-    let mut pages = vec![("docs/integrations.md".to_owned(), overview())];
-    for one in integrations::ALL {
-        pages.push((format!("docs/integrations/{}.md", one.id), page(one)));
-    }
-    for (file, text) in &pages {
-        let path = root().join(file);
-        if std::env::var_os("REFRESH").is_some() {
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-        }
-        if fs::read_to_string(&path).unwrap_or_default() != *text {
-            stale.push(file.as_str());
-        }
-    }
-    assert!(
-        stale.is_empty(),
-        "{}: not what the schemas say; REFRESH=1 cargo test -p tests writes them anew (look at the \
-         difference before committing it)",
-        stale.join(", ")
-    );
-    for path in files(&root().join("docs/integrations"), &["md"]) {
-        let file = path.strip_prefix(root()).unwrap().to_str().unwrap();
-        assert!(
-            pages.iter().any(|(own, _)| own == file),
-            "delete {file}: there is no such integration"
-        );
-    }
-}
-
-const WRITTEN: &str =
-    "<!-- Written by tests/src/contract.rs from the schemas: REFRESH=1 cargo test -p tests -->\n";
-
-fn overview() -> String {
-    let mut text = format!(
-        "{WRITTEN}# Integrations\n\nWhat attestations can be delivered to.\n\n\
-         | integration | version | registration inputs | attachment inputs | material types | description |\n\
-         |---|---|---|---|---|---|\n"
-    );
-    for one in integrations::ALL {
-        let inputs = |schema: Value| {
-            let fields = inputs::fields(&schema);
-            let names = fields.iter().map(|field| {
-                if field.required {
-                    format!("**{}**", field.name)
-                } else {
-                    field.name.clone()
-                }
-            });
-            or_dash(names.collect::<Vec<_>>().join(", "))
-        };
-        let (id, version, description) = (one.id, one.version, cell(one.description));
-        let (registration, attachment) = (
-            inputs((one.registration_schema)()),
-            inputs((one.attachment_schema)()),
-        );
-        let materials = materials(one);
-        writeln!(
-            text,
-            "| [{id}](integrations/{id}.md) | {version} | {registration} | {attachment} | {materials} | {description} |"
-        )
-        .unwrap();
-    }
-    text + "\nInputs in bold are required.\n"
-}
-
-fn page(one: &Description) -> String {
-    let mut text = format!(
-        "{WRITTEN}# {}\n\n{}. Version {}.\n",
-        one.id, one.description, one.version
-    );
-    let module =
-        fs::read_to_string(root().join(format!("shared/integrations/src/{}.rs", snake(one.id))))
-            .unwrap();
-    let comment = module.lines().map_while(|line| line.strip_prefix("//!"));
-    let comment: Vec<&str> = comment
-        .map(|line| line.strip_prefix(' ').unwrap_or(line))
-        .collect();
-    assert!(
-        !comment.is_empty(),
-        "{}: begin its module with what it does for people",
-        one.id
-    );
-    write!(text, "\n{}\n", comment.join("\n")).unwrap();
-    for (title, when, schema) in [
-        (
-            "Registration",
-            "Given once, when it is registered.",
-            (one.registration_schema)(),
-        ),
-        (
-            "Attachment",
-            "Given for each workflow that it is attached to.",
-            (one.attachment_schema)(),
-        ),
-    ] {
-        write!(
-            text,
-            "\n## {title} inputs\n\n{}",
-            table(when, &inputs::fields(&schema))
-        )
-        .unwrap();
-    }
-    let sent = match (one.materials.is_empty(), one.materials_only) {
-        (true, _) => "None: it is told of the attestation alone.".to_owned(),
-        (false, false) => format!(
-            "Sent along when the attestation has them: {}.",
-            materials(one)
-        ),
-        (false, true) => {
-            format!(
-                "{}. An attestation without any of these is skipped.",
-                materials(one)
-            )
-        }
-    };
-    write!(
-        text,
-        "\n## Material types\n\n{sent}\n\n## Example\n\n{}",
-        example(one)
-    )
-    .unwrap();
-    text
-}
-
-fn table(when: &str, fields: &[Field]) -> String {
-    if fields.is_empty() {
-        return "There is nothing to fill in.\n".to_owned();
-    }
-    let mut text = format!(
-        "{when}\n\n| input | type | required | default | choices | description |\n|---|---|---|---|---|---|\n"
-    );
-    for field in fields {
-        let format = field.format.as_ref().filter(|format| *format != "password");
-        let kind = format.map_or(field.kind.clone(), |format| {
-            format!("{} ({format})", field.kind)
-        });
-        let kind = if field.secret {
-            format!("{kind}, secret")
-        } else {
-            kind
-        };
-        let required = if field.required { "yes" } else { "no" };
-        let default = field
-            .default
-            .as_ref()
-            .map(|default| format!("`{}`", plain(default)));
-        let choices: Vec<String> = field
-            .choices
-            .iter()
-            .map(|choice| format!("`{choice}`"))
-            .collect();
-        writeln!(
-            text,
-            "| {} | {kind} | {required} | {} | {} | {} |",
-            field.name,
-            or_dash(default.unwrap_or_default()),
-            or_dash(choices.join(", ")),
-            cell(&field.description)
-        )
-        .unwrap();
-    }
-    if fields.iter().any(|field| field.secret) {
-        text.push_str("\nA secret input is kept in Secrets Manager alone and never shown again.\n");
-    }
-    text
-}
-
-/// The three commands, as they are typed.
-fn example(one: &Description) -> String {
-    let schema = (one.registration_schema)();
-    let required: Vec<Field> = inputs::fields(&schema)
-        .into_iter()
-        .filter(|field| field.required)
-        .collect();
-    let mut lines = vec![format!(
-        "chainloop integration registered add {0} --name my-{0}",
-        one.id
-    )];
-    lines.extend(required.iter().map(|field| {
-        if field.secret {
-            format!("--opt {0}=@{0}.txt", field.name)
-        } else {
-            option(field, &sample(&schema, field))
-        }
-    }));
-    let register = lines.join(" \\\n  ");
-    let schema = (one.attachment_schema)();
-    let fields = inputs::fields(&schema);
-    let mut attach = format!(
-        "chainloop integration attached add --workflow shop/nightly --integration my-{}",
-        one.id
-    );
-    for field in fields.iter().filter(|field| field.required) {
-        write!(attach, " \\\n  {}", option(field, &sample(&schema, field))).unwrap();
-    }
-    let push = if one.materials.is_empty() {
-        ""
-    } else {
-        " --material sbom=sbom.cdx.json"
-    };
-    let mut text = format!(
-        "```sh\n{register}\n{attach}\nchainloop attestation push attestation.json{push} --wait\n```\n"
-    );
-    if let Some(secret) = required.iter().find(|field| field.secret) {
-        write!(
-            text,
-            "\n`@{0}.txt` reads the value from that file, so that a secret stays out of the shell's history.\n",
-            secret.name
-        )
-        .unwrap();
-    }
-    if let Some((field, other)) = fields.iter().find_map(|field| Some((field, other(field)?))) {
-        write!(
-            text,
-            "\nWhat has a default is changed by its name, as in `{}`.\n",
-            option(field, &other)
-        )
-        .unwrap();
-    }
-    text
-}
-
-/// A value worth showing that is not the default: something turned on, or another choice.
-fn other(field: &Field) -> Option<Value> {
-    let default = field.default.as_ref()?;
-    match default {
-        Value::Bool(false) => Some(json!(true)),
-        _ => field
-            .choices
-            .iter()
-            .find(|choice| *default != **choice)
-            .map(|choice| json!(choice)),
-    }
-}
-
-fn option(field: &Field, value: &Value) -> String {
-    format!("--opt {}={}", field.name, plain(value))
-}
-
-fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn materials(one: &Description) -> String {
-    let names: Vec<&str> = one
-        .materials
-        .iter()
-        .map(attestation::MaterialType::as_str)
-        .collect();
-    or_dash(names.join(", "))
-}
-
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
-}
-
-fn or_dash(text: String) -> String {
-    if text.is_empty() {
-        "–".to_owned()
-    } else {
-        text
     }
 }
 

@@ -9,6 +9,7 @@ mod events;
 mod flow;
 mod following;
 mod operations;
+mod pages;
 mod platforms;
 mod promise;
 mod receiver;

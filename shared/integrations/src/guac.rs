@@ -5,6 +5,23 @@
 //! the bytes' digest: a repeat finds its object already there. Each object is one single PUT under a key
 //! without a letter that would need escaping, since GUAC listens for `ObjectCreated:Put` alone and takes keys
 //! as they are written in the event.
+//!
+//! # Receipt
+//!
+//! The bucket, and of each object its key, digest and size, and whether it was created or there already; what was
+//! left out, with the reason.
+//!
+//! # Limits
+//!
+//! An object is one single PUT, of at most 5 GiB; GUAC itself takes 100 MiB unless told otherwise.
+//!
+//! # Failures
+//!
+//! - AccessDenied, SignatureDoesNotMatch, InvalidAccessKeyId: the key may not write there, or is not the right one.
+//!   Mend it with `registered rotate`.
+//! - NoSuchBucket: the bucket is not there, or its name is wrong.
+//! - another region: the bucket lies elsewhere, and the answer says where; register it with that `region`.
+//! - SlowDown, InternalError, ConditionalRequestConflict: tried again.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -4,6 +4,21 @@
 //! The bodies are those of Chainloop's own `webhook` integration, so that a receiver written for it needs no
 //! change. What Chainloop lacks is beside them: with a signing secret each request carries the headers of
 //! Standard Webhooks, whose `webhook-id` stays the same when a request is repeated.
+//!
+//! # Receipt
+//!
+//! For each request the status that was answered and the digest of the body.
+//!
+//! # Limits
+//!
+//! None known of every receiver: `max_per_second` paces one that wants it, and each request has 10 s and a second
+//! more for each MiB.
+//!
+//! # Failures
+//!
+//! - 401: the secret is read again once, in case it was rotated; a second 401 fails. Mend it with `registered rotate`.
+//! - 410: the receiver says that it is gone: the registration is paused.
+//! - any other 4xx, and any redirect: fails; what was answered is kept with the attempt.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
