@@ -15,6 +15,7 @@ mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+pub mod template;
 mod text;
 pub mod webhook;
 
@@ -31,6 +32,7 @@ pub use facts::facts;
 pub use filter::Filter;
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
+pub use template::Template;
 
 /// A kind of third party that attestations can be delivered to.
 ///
