@@ -411,12 +411,13 @@ fn verdict(policy: &Policy) -> String {
     };
     match policy.status() {
         PolicyStatus::NotApplicable => "No policy was evaluated".to_owned(),
-        PolicyStatus::Passed => format!("Passed: no violations in {evaluations}"),
         PolicyStatus::Skipped => format!("Passed: {} of {evaluations} skipped", policy.skipped),
         PolicyStatus::Warning => format!("Warning: {violations}"),
         PolicyStatus::Blocked => format!("Blocked: {violations}"),
         PolicyStatus::Bypassed if policy.has_violations => format!("Let through: {violations}"),
-        PolicyStatus::Bypassed => format!("Passed: no violations in {evaluations}"),
+        PolicyStatus::Passed | PolicyStatus::Bypassed => {
+            format!("Passed: no violations in {evaluations}")
+        }
     }
 }
 
@@ -444,18 +445,18 @@ mod tests {
         emails: true,
     };
 
-    fn summary(statement: &str, detail: &Detail) -> Summary {
+    fn summary(statement: &str, detail: Detail) -> Summary {
         let stage = Stage::of(statement);
-        Summary::of(&stage.attestation, &stage.workflow, detail)
+        Summary::of(&stage.attestation, &stage.workflow, &detail)
     }
 
-    fn text(statement: &str, detail: &Detail) -> String {
+    fn text(statement: &str, detail: Detail) -> String {
         summary(statement, detail).text(1 << 20)
     }
 
     #[test]
     fn a_summary_says_this() {
-        let summary = summary(STATEMENT, &Detail::default());
+        let summary = summary(STATEMENT, Detail::default());
         compare("summary.txt", &summary.text(usize::MAX));
         compare(
             "summary.json",
@@ -526,7 +527,7 @@ mod tests {
 
     #[test]
     fn only_whole_lines_are_cut_and_the_footer_stays() {
-        let summary = summary(STATEMENT, &Detail::default());
+        let summary = summary(STATEMENT, Detail::default());
         let whole = summary.text(usize::MAX);
         let body: Vec<&str> = whole
             .strip_suffix(&summary.footer())
@@ -558,7 +559,7 @@ mod tests {
         let statement = STATEMENT
             .replace("aGVsbG8=", &long)
             .replace("\"Linux\"", "\"<dev@example.org>\"");
-        let (little, all) = (text(&statement, &Detail::default()), text(&statement, &ALL));
+        let (little, all) = (text(&statement, Detail::default()), text(&statement, ALL));
         assert!(
             little.contains("word…\n") || little.contains("wor…\n") || little.contains("word …\n"),
             "{little}"
@@ -605,7 +606,7 @@ mod tests {
                 "Let through: 1 violation in 3 policy evaluations",
             ),
         ] {
-            assert_eq!(summary(&predicate(policy), &ALL).verdict, verdict);
+            assert_eq!(summary(&predicate(policy), ALL).verdict, verdict);
         }
     }
 
@@ -613,7 +614,7 @@ mod tests {
     fn a_link_is_a_web_page_or_none() {
         let url = |url: &str| {
             let statement = STATEMENT.replace("https://ci.example.org/runs/77", url);
-            summary(&statement, &Detail::default())
+            summary(&statement, Detail::default())
                 .links
                 .pop()
                 .map(|link| link.url)
