@@ -16,6 +16,8 @@ mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+pub mod summary;
+pub mod template;
 mod text;
 pub mod webhook;
 
@@ -33,6 +35,8 @@ pub use facts::facts;
 pub use filter::Filter;
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
+pub use summary::{Detail, Summary};
+pub use template::Template;
 
 /// A kind of third party that attestations can be delivered to.
 ///
