@@ -32,6 +32,9 @@ pub(crate) struct Craft {
     /// A material; can be repeated
     #[arg(long = "material", value_name = "NAME=TYPE:FILE")]
     materials: Vec<Wanted>,
+    /// An annotation of the attestation; can be repeated
+    #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = annotation)]
+    annotations: Vec<(String, String)>,
     /// Put files into the attestation instead of leaving them to be uploaded
     #[arg(long)]
     inline: bool,
@@ -73,6 +76,13 @@ impl FromStr for Wanted {
     }
 }
 
+fn annotation(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("the expected format is KEY=VALUE"),
+    }
+}
+
 impl Craft {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         let random = SystemRandom::new();
@@ -96,6 +106,7 @@ impl Craft {
             builder_id: concat!("chainloop.dev/cli/", env!("CARGO_PKG_VERSION")).to_owned(),
             build_type: "chainloop.dev/workflowrun/v0.1".to_owned(),
             runner_type: "RUNNER_TYPE_UNSPECIFIED".to_owned(),
+            annotations: self.annotations.into_iter().collect(),
             materials,
             ..Predicate::default()
         };

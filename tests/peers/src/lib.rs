@@ -7,9 +7,11 @@
 #![allow(clippy::unwrap_used, reason = "all of this is for tests")]
 
 mod double;
+mod operator;
 mod process;
 mod stage;
 
 pub use double::{Double, Received};
+pub use operator::{Operator, SBOM};
 pub use process::{Process, free_port, tool};
 pub use stage::{Stage, http};
