@@ -365,7 +365,7 @@ fn unknown(name: &str, fields: &[Field]) -> String {
 }
 
 /// The number of letters to insert, delete or replace (Levenshtein), letter case aside.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.to_lowercase().chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, letter) in a.to_lowercase().chars().enumerate() {

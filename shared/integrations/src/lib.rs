@@ -9,11 +9,14 @@
 
 mod content;
 mod error;
+pub mod facts;
+pub mod filter;
 #[cfg(test)]
 mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+mod text;
 pub mod webhook;
 
 use std::collections::BTreeMap;
@@ -26,6 +29,8 @@ use serde_json::{Map, Value};
 
 pub use content::{CHUNK_BYTES, Content, Encoding};
 pub use error::{Answer, Error, Kind};
+pub use facts::facts;
+pub use filter::Filter;
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
 
