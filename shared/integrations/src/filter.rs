@@ -229,10 +229,7 @@ impl Key {
 
 fn unknown(what: &str, given: &str, names: &[&str]) -> String {
     let given = text::line(given, SHOWN, true);
-    let nearest = names
-        .iter()
-        .min_by_key(|name| inputs::distance(&given, name))
-        .map_or("", |nearest| nearest);
+    let nearest = inputs::nearest(&given, names);
     let names = names.join(", ");
     format!("{what}; did you mean {nearest:?}? There is {names}")
 }

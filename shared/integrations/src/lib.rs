@@ -16,6 +16,7 @@ mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+pub mod template;
 mod text;
 pub mod webhook;
 
@@ -33,6 +34,7 @@ pub use facts::facts;
 pub use filter::Filter;
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
+pub use template::Template;
 
 /// A kind of third party that attestations can be delivered to.
 ///
