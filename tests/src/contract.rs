@@ -173,13 +173,37 @@ fn sample(schema: &Value, field: &Field) -> Value {
     }
 }
 
-/// Inputs for every field.
+/// Inputs for every field that can stand beside the others.
 fn samples(schema: &Value) -> Map<String, Value> {
     let fields = inputs::fields(schema);
-    fields
+    let mut samples: Map<String, Value> = fields
         .iter()
         .map(|field| (field.name.clone(), sample(schema, field)))
-        .collect()
+        .collect();
+    // Of alternatives, the first is shown.
+    let others = schema["oneOf"].as_array().into_iter().flatten().skip(1);
+    let excluded = names(&schema["not"]["required"]).skip(1);
+    for name in others
+        .flat_map(|other| names(&other["required"]))
+        .chain(excluded)
+    {
+        samples.remove(name);
+    }
+    let dependent = schema["dependentRequired"].as_object();
+    let dependent: Vec<_> = dependent.into_iter().flatten().collect();
+    while let Some((name, _)) = dependent.iter().find(|(name, needed)| {
+        samples.contains_key(*name) && names(needed).any(|one| !samples.contains_key(one))
+    }) {
+        samples.remove(*name);
+    }
+    samples
+}
+
+fn names(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 /// Samples that the integration itself accepts.
@@ -435,7 +459,7 @@ fn an_id_occurs_nowhere_but_in_its_module_its_function_and_its_block() {
                             && blocks
                                 .get(one.id)
                                 .is_some_and(|block| block.lines.contains(&number))
-                        || !names(line, one.id)
+                        || !is_named(line, one.id)
                     {
                         continue;
                     }
@@ -466,7 +490,7 @@ fn an_id_occurs_nowhere_but_in_its_module_its_function_and_its_block() {
 }
 
 /// Whether a line has the id, in any of the ways in which it is written.
-fn names(line: &str, id: &str) -> bool {
+fn is_named(line: &str, id: &str) -> bool {
     let camel = camel(id);
     // `GuacQueue` has the name of `guac`, `Guacamole` has not.
     let begins = line.match_indices(&camel).any(|(at, _)| {
@@ -498,7 +522,7 @@ fn a_name_is_found_in_every_spelling_and_not_within_another() {
         "SlackWebhookQueue:",
         "SlackWebhook",
     ] {
-        assert!(names(line, "slack-webhook"), "{line}");
+        assert!(is_named(line, "slack-webhook"), "{line}");
     }
     for line in [
         "\"slack-webhook\"",
@@ -507,7 +531,7 @@ fn a_name_is_found_in_every_spelling_and_not_within_another() {
         "Webhooks:",
         "SlackWebhookQueue:",
     ] {
-        assert!(!names(line, "webhook"), "{line}");
+        assert!(!is_named(line, "webhook"), "{line}");
     }
 }
 
@@ -884,7 +908,9 @@ fn example(one: &Description) -> String {
         "chainloop integration attached add --workflow shop/nightly --integration my-{}",
         one.id
     );
-    for field in fields.iter().filter(|field| field.required) {
+    let first: Vec<&str> = names(&schema["oneOf"][0]["required"]).collect();
+    let needed = |field: &&Field| field.required || first.contains(&field.name.as_str());
+    for field in fields.iter().filter(needed) {
         write!(attach, " \\\n  {}", option(field, &sample(&schema, field))).unwrap();
     }
     let push = if one.materials.is_empty() {
