@@ -66,21 +66,21 @@ pub struct Attachment {
 #[derive(Debug, Clone)]
 pub enum Project {
     Id(Uuid),
-    Named {
-        name: Template,
-        version: Option<Template>,
-        parent: Option<Parent>,
-    },
+    Named(Box<Named>, Option<Parent>),
 }
 
 /// Below which project a new one is created.
 #[derive(Debug, Clone)]
 pub enum Parent {
     Id(Uuid),
-    Named {
-        name: Template,
-        version: Option<Template>,
-    },
+    Named(Box<Named>),
+}
+
+/// How a project is called, which each attestation may say anew.
+#[derive(Debug, Clone)]
+pub struct Named {
+    pub name: Template,
+    pub version: Option<Template>,
 }
 
 /// What is filled in per workflow, as it comes.
@@ -126,7 +126,11 @@ struct Given {
     is_latest: bool,
     /// Only attestations and materials that fit, as in environment=prod,material.type=SBOM_CYCLONEDX_JSON
     #[serde(default)]
-    #[schemars(with = "Option<String>", length(min = 1, max = 1024))]
+    #[schemars(
+        with = "Option<String>",
+        length(min = 1, max = 1024),
+        example = "environment=prod"
+    )]
     filter: Option<Filter>,
 }
 
@@ -144,7 +148,7 @@ impl TryFrom<Given> for Attachment {
                 );
             }
             (Some(ProjectId(id)), None, None) => Some(Parent::Id(id)),
-            (None, Some(name), version) => Some(Parent::Named { name, version }),
+            (None, Some(name), version) => Some(Parent::Named(Box::new(Named { name, version }))),
             (None, None, None) => None,
         };
         let project = match (given.project_id, given.project_name) {
@@ -154,11 +158,10 @@ impl TryFrom<Given> for Attachment {
             (None, None) => {
                 return Err("project id or name must be provided: projectID or projectName");
             }
-            (None, Some(name)) => Project::Named {
-                name,
-                version: given.project_version,
-                parent,
-            },
+            (None, Some(name)) => {
+                let version = given.project_version;
+                Project::Named(Box::new(Named { name, version }), parent)
+            }
             (Some(ProjectId(id)), None) => match (parent, given.project_version) {
                 (None, None) => Project::Id(id),
                 (Some(Parent::Id(_)), _) => {
@@ -166,7 +169,7 @@ impl TryFrom<Given> for Attachment {
                         "property 'projectName' is required, if 'parentID' property exists",
                     );
                 }
-                (Some(Parent::Named { .. }), _) => {
+                (Some(Parent::Named(_)), _) => {
                     return Err(
                         "property 'projectName' is required, if 'parentName' property exists",
                     );
@@ -285,19 +288,16 @@ impl Integration for DependencyTrack {
         registration: &Registration,
         attachment: &Attachment,
     ) -> Result<(), Error> {
-        let Project::Named {
-            name,
-            version,
-            parent,
-        } = &attachment.project
-        else {
-            return api::must_exist(http, registration, "project", &attachment.project.place())
-                .await;
+        let (named, parent) = match &attachment.project {
+            Project::Id(id) => {
+                return api::must_exist(http, registration, "project", &Place::Id(*id)).await;
+            }
+            Project::Named(named, parent) => (named, parent),
         };
         if !registration.allow_auto_create {
             let none = "auto creation of projects is not supported in this integration: \
                         it needs a registration with allowAutoCreate=true";
-            let Some(place) = Place::literal(name, version.as_ref()) else {
+            let Some(place) = Place::literal(named) else {
                 return Err(Error::permanent(format!(
                     "make sure that the project is there: its name follows from each attestation, and {none}"
                 )));
@@ -310,7 +310,7 @@ impl Integration for DependencyTrack {
         }
         let parent = match parent {
             Some(Parent::Id(id)) => Some(Place::Id(*id)),
-            Some(Parent::Named { name, version }) => Place::literal(name, version.as_ref()),
+            Some(Parent::Named(named)) => Place::literal(named),
             None => None,
         };
         match parent {
@@ -385,19 +385,6 @@ impl Integration for DependencyTrack {
     }
 }
 
-impl Project {
-    /// Of one that is known by its id.
-    fn place(&self) -> Place {
-        match self {
-            Self::Id(id) => Place::Id(*id),
-            Self::Named { name, version, .. } => Place::Named {
-                name: name.to_string(),
-                version: version.as_ref().map(ToString::to_string),
-            },
-        }
-    }
-}
-
 /// A project, with all gaps in its name filled.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
@@ -412,46 +399,41 @@ enum Place {
 const NAME_BYTES: usize = 255;
 
 impl Place {
-    /// Where neither has a gap.
-    fn literal(name: &Template, version: Option<&Template>) -> Option<Self> {
+    /// Of what every attestation calls alike.
+    fn literal(named: &Named) -> Option<Self> {
         let literal = |template: &Template| {
             let text = template.to_string();
-            (!text.contains("{{") && !text.contains("{%") && !text.contains("{#"))
-                .then(|| text.trim().to_owned())
+            let has_gaps = ["{{", "{%", "{#"].iter().any(|tag| text.contains(tag));
+            (!has_gaps).then(|| text.trim().to_owned())
         };
         Some(Self::Named {
-            name: literal(name)?,
-            version: match version {
+            name: literal(&named.name)?,
+            version: match &named.version {
                 Some(version) => Some(literal(version)?),
                 None => None,
             },
         })
     }
 
-    /// The error is what an operator is told.
-    fn fill(
-        name: &Template,
-        version: Option<&Template>,
-        fields: [&str; 2],
-        facts: &Value,
-    ) -> Result<Self, String> {
+    /// `fields` are the names of the two inputs. The error is what an operator is told.
+    fn fill(named: &Named, fields: [&str; 2], facts: &Value) -> Result<Self, String> {
         let fill = |template: &Template, field| {
             let text = template.render(facts, NAME_BYTES);
             let text = text.map_err(|reason| format!("{field}: {reason}"))?;
-            // Dependency-Track drops the spaces around, and refuses what is between lines.
+            // Dependency-Track drops the spaces around, and refuses line ends.
             let text = text.trim().replace(char::is_control, " ");
             match text.is_empty() {
                 true => Err(format!("{field}: the text is empty")),
                 false => Ok(text),
             }
         };
-        let [name_field, version_field] = fields;
-        let version = version
-            .map(|version| fill(version, version_field))
-            .transpose()?;
+        let [name, version] = fields;
         Ok(Self::Named {
-            name: fill(name, name_field)?,
-            version,
+            name: fill(&named.name, name)?,
+            version: match &named.version {
+                Some(template) => Some(fill(template, version)?),
+                None => None,
+            },
         })
     }
 }
@@ -535,23 +517,17 @@ fn target(
     delivery: &Delivery<'_, DependencyTrack>,
     material: &Material,
 ) -> Result<(Place, Option<Place>), String> {
-    let (name, version, parent) = match &delivery.attachment.project {
+    let (named, parent) = match &delivery.attachment.project {
         Project::Id(id) => return Ok((Place::Id(*id), None)),
-        Project::Named {
-            name,
-            version,
-            parent,
-        } => (name, version, parent),
+        Project::Named(named, parent) => (named, parent),
     };
     let facts = facts(delivery.attestation, delivery.workflow, Some(material));
-    let fields = ["projectName", "projectVersion"];
-    let place = Place::fill(name, version.as_ref(), fields, &facts)?;
+    let place = Place::fill(named, ["projectName", "projectVersion"], &facts)?;
     let parent = match parent {
         None => None,
         Some(Parent::Id(id)) => Some(Place::Id(*id)),
-        Some(Parent::Named { name, version }) => {
-            let fields = ["parentName", "parentVersion"];
-            Some(Place::fill(name, version.as_ref(), fields, &facts)?)
+        Some(Parent::Named(named)) => {
+            Some(Place::fill(named, ["parentName", "parentVersion"], &facts)?)
         }
     };
     Ok((place, parent))

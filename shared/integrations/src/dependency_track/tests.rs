@@ -9,10 +9,10 @@ const TOKEN: &str = "0f9b8e7d-1c2b-4a39-8d7e-6f5a4b3c2d1e";
 const AGAIN: Kind = Kind::Retryable { after: None };
 
 fn registration(origin: &str) -> Registration {
-    registration_of(origin, json!({}))
+    registration_of(origin, &json!({}))
 }
 
-fn registration_of(origin: &str, more: Value) -> Registration {
+fn registration_of(origin: &str, more: &Value) -> Registration {
     let mut inputs = json!({ "instanceURI": format!("{origin}/dt/"), "apiKey": KEY });
     inputs
         .as_object_mut()
@@ -227,7 +227,7 @@ fn full() -> Attachment {
 #[tokio::test]
 async fn an_sbom_is_posted_as_a_form_with_all_that_was_filled_in() {
     let party = Party::start(&[&accepted()]);
-    let registration = registration_of(&party.origin, json!({ "allowAutoCreate": true }));
+    let registration = registration_of(&party.origin, &json!({ "allowAutoCreate": true }));
     let outcome = deliver(&stage(&["sbom"]), &registration, &full())
         .await
         .unwrap();
@@ -292,7 +292,7 @@ async fn only_what_was_filled_in_is_sent_and_nothing_is_created_unasked() {
         ),
     ] {
         let party = Party::start(&[&accepted()]);
-        let registration = registration_of(&party.origin, json!({ "allowAutoCreate": create }));
+        let registration = registration_of(&party.origin, &json!({ "allowAutoCreate": create }));
         deliver(&stage(&["sbom"]), &registration, &attachment(inputs))
             .await
             .unwrap();
@@ -759,7 +759,7 @@ fn team(permissions: &[&str]) -> String {
 
 async fn register(create: bool, answers: &[&str]) -> (Result<(), Error>, Vec<fixture::Received>) {
     let party = Party::start(answers);
-    let registration = registration_of(&party.origin, json!({ "allowAutoCreate": create }));
+    let registration = registration_of(&party.origin, &json!({ "allowAutoCreate": create }));
     let result = DependencyTrack::register(&fixture::http(), &registration).await;
     (result, party.received())
 }
@@ -874,7 +874,7 @@ async fn what_is_not_dependency_track_never_gets_the_key() {
 
 async fn attach(create: bool, inputs: Value, answers: &[&str]) -> (Result<(), Error>, Vec<String>) {
     let party = Party::start(answers);
-    let registration = registration_of(&party.origin, json!({ "allowAutoCreate": create }));
+    let registration = registration_of(&party.origin, &json!({ "allowAutoCreate": create }));
     let result =
         DependencyTrack::attach(&fixture::http(), &registration, &attachment(inputs)).await;
     let targets = party.received().into_iter();
