@@ -39,7 +39,7 @@ pub struct DependencyTrack;
 pub struct Registration {
     /// URL of Dependency-Track's API server; where it has a path, `/api` is asked for below that
     #[serde(rename = "instanceURI")]
-    #[schemars(with = "String", url)]
+    #[schemars(with = "String", url, example = "https://dtrack.example.org")]
     pub instance_uri: Instance,
     /// API key of a team that may upload SBOMs (`BOM_UPLOAD`)
     #[serde(rename = "apiKey")]
@@ -103,6 +103,7 @@ struct Given {
     project_id: Option<ProjectId>,
     /// Name of the project, in which `{{ material.annotations.component }}` and other facts of the attestation can stand; either this or `projectID` is needed
     #[serde(rename = "projectName", default)]
+    #[schemars(example = &"shop")]
     project_name: Option<Template>,
     /// Version of the project that `projectName` names, as in `{{ workflow.version }}`
     #[serde(rename = "projectVersion", default)]
