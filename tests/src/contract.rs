@@ -173,16 +173,40 @@ pub fn sample(schema: &Value, field: &Field) -> Value {
     }
 }
 
-/// Inputs for every field; where some exclude each other, those of the struct's own example.
+/// Those of the struct's own example, or else inputs for every field that can stand beside the others.
 fn samples(schema: &Value) -> Map<String, Value> {
     if let Some(Value::Object(example)) = schema["examples"].get(0) {
         return example.clone();
     }
     let fields = inputs::fields(schema);
-    fields
+    let mut samples: Map<String, Value> = fields
         .iter()
         .map(|field| (field.name.clone(), sample(schema, field)))
-        .collect()
+        .collect();
+    // Of alternatives, the first is shown.
+    let others = schema["oneOf"].as_array().into_iter().flatten().skip(1);
+    let excluded = names(&schema["not"]["required"]).skip(1);
+    for name in others
+        .flat_map(|other| names(&other["required"]))
+        .chain(excluded)
+    {
+        samples.remove(name);
+    }
+    let dependent = schema["dependentRequired"].as_object();
+    let dependent: Vec<_> = dependent.into_iter().flatten().collect();
+    while let Some((name, _)) = dependent.iter().find(|(name, needed)| {
+        samples.contains_key(*name) && names(needed).any(|one| !samples.contains_key(one))
+    }) {
+        samples.remove(*name);
+    }
+    samples
+}
+
+pub fn names(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 /// Samples that the integration itself accepts.
@@ -438,7 +462,7 @@ fn an_id_occurs_nowhere_but_in_its_module_its_function_and_its_block() {
                             && blocks
                                 .get(one.id)
                                 .is_some_and(|block| block.lines.contains(&number))
-                        || !names(line, one.id)
+                        || !is_named(line, one.id)
                     {
                         continue;
                     }
@@ -469,7 +493,7 @@ fn an_id_occurs_nowhere_but_in_its_module_its_function_and_its_block() {
 }
 
 /// Whether a line has the id, in any of the ways in which it is written.
-fn names(line: &str, id: &str) -> bool {
+fn is_named(line: &str, id: &str) -> bool {
     let camel = camel(id);
     // `GuacQueue` has the name of `guac`, `Guacamole` has not.
     let begins = line.match_indices(&camel).any(|(at, _)| {
@@ -501,7 +525,7 @@ fn a_name_is_found_in_every_spelling_and_not_within_another() {
         "SlackWebhookQueue:",
         "SlackWebhook",
     ] {
-        assert!(names(line, "slack-webhook"), "{line}");
+        assert!(is_named(line, "slack-webhook"), "{line}");
     }
     for line in [
         "\"slack-webhook\"",
@@ -510,7 +534,7 @@ fn a_name_is_found_in_every_spelling_and_not_within_another() {
         "Webhooks:",
         "SlackWebhookQueue:",
     ] {
-        assert!(!names(line, "webhook"), "{line}");
+        assert!(!is_named(line, "webhook"), "{line}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use integrations::{Description, Field, inputs};
 use serde_json::{Value, json};
 
-use crate::contract::{files, root, sample, snake};
+use crate::contract::{files, names, root, sample, snake};
 
 #[test]
 fn the_pages_are_those_of_the_schemas() {
@@ -316,11 +316,18 @@ fn example(one: &Description) -> String {
     text
 }
 
-/// The inputs that an example shows: those that are required, and those of the struct's own example.
+/// The inputs that an example shows: those that are required, the first of alternatives, and those of the struct's
+/// own example.
 fn shown(schema: &Value) -> Vec<Field> {
-    let fields = inputs::fields(schema).into_iter();
-    fields
-        .filter(|field| field.required || example_of(schema, field).is_some())
+    let first: Vec<&str> = names(&schema["oneOf"][0]["required"]).collect();
+    let is_shown = |field: &Field| {
+        field.required
+            || first.contains(&field.name.as_str())
+            || example_of(schema, field).is_some()
+    };
+    inputs::fields(schema)
+        .into_iter()
+        .filter(is_shown)
         .collect()
 }
 

@@ -205,8 +205,8 @@ mod tests {
     use attestation::MaterialType;
 
     use super::*;
-    use crate::Kind;
     use crate::fixture::{self, Party, Stage};
+    use crate::{Kind, Preview};
 
     /// Two and a half chunks.
     fn large() -> Material {
@@ -267,6 +267,27 @@ mod tests {
             expected.len().to_string()
         );
         assert!(received.body == expected);
+    }
+
+    #[tokio::test]
+    async fn a_preview_is_of_the_whole_body_and_shows_its_beginning() {
+        let (host, material) = (Stage::new(), large());
+        let body = content(&host, &material, Encoding::Base64).await;
+        let whole = all(&host, &body).await;
+        let request = http::Request::post("https://example.org/")
+            .header("x-key", "canary")
+            .header("x-plain", "shown")
+            .body(body)
+            .unwrap();
+        let masked = [http::HeaderName::from_static("x-key")];
+        let preview = Preview::of_content(&host, &request, "there".to_owned(), &masked)
+            .await
+            .unwrap();
+        let whole_request = request.map(|_| Bytes::from(whole));
+        let expected = Preview::of(&whole_request, "there".to_owned(), &masked);
+        assert_eq!(preview, expected);
+        assert_eq!(preview.body.len(), 64 * 1024);
+        assert_eq!(preview.headers["x-key"], "…");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Which attestations, or which of their materials, an attachment sends: conditions that an operator writes
 //! as `environment=prod, workflow.branch=release/*`.
 //!
-//! Whatever Chainloop's Dependency-Track integration takes as a filter means the same here.
+//! Whatever Chainloop takes as a filter means the same here.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -8,6 +8,7 @@
 //! A request that came back with any status is `Ok`: [`classify`] says what that status means, and an
 //! integration refines it where its vendor deviates.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,6 +25,7 @@ use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body::{Frame, SizeHint};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
@@ -509,25 +511,54 @@ impl Preview {
     /// `request` as it would be sent, with `target` in place of its URL and `…` for the headers that are
     /// not to be shown.
     pub(crate) fn of(request: &Request<Bytes>, target: String, masked: &[HeaderName]) -> Self {
-        let shown = |(name, value): (&HeaderName, &HeaderValue)| {
-            let text = if masked.contains(name) {
-                "…".into()
-            } else {
-                String::from_utf8_lossy(value.as_bytes())
-            };
-            (name.to_string(), text.into_owned())
-        };
         let body = request.body();
-        let text = String::from_utf8_lossy(&body[..body.len().min(ANSWER_BYTES)]).into_owned();
         Self {
             method: request.method().to_string(),
             target,
-            headers: request.headers().iter().map(shown).collect(),
+            headers: shown(request.headers(), masked),
             digest: Digest::of(body),
             size_bytes: body.len() as u64,
-            body: text,
+            body: String::from_utf8_lossy(&body[..body.len().min(ANSWER_BYTES)]).into_owned(),
         }
     }
+
+    /// As [`of`](Self::of), of a request for [`Http::stream`]: its body is read once, and never whole in memory.
+    pub(crate) async fn of_content(
+        host: &dyn Host,
+        request: &Request<Content<'_>>,
+        target: String,
+        masked: &[HeaderName],
+    ) -> Result<Self, Error> {
+        let content = request.body();
+        let mut hash = Sha256::new();
+        let mut beginning = BytesMut::new();
+        let take = |bytes: &Bytes| {
+            hash.update(bytes);
+            let room = ANSWER_BYTES - beginning.len();
+            beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        };
+        content.each(host, take).await?;
+        Ok(Self {
+            method: request.method().to_string(),
+            target,
+            headers: shown(request.headers(), masked),
+            digest: Digest::from(<[u8; 32]>::from(hash.finalize())),
+            size_bytes: content.size_bytes(),
+            body: String::from_utf8_lossy(&beginning).into_owned(),
+        })
+    }
+}
+
+fn shown(headers: &HeaderMap, masked: &[HeaderName]) -> BTreeMap<String, String> {
+    let shown = |(name, value): (&HeaderName, &HeaderValue)| {
+        let text = if masked.contains(name) {
+            "…".into()
+        } else {
+            String::from_utf8_lossy(value.as_bytes())
+        };
+        (name.to_string(), text.into_owned())
+    };
+    headers.iter().map(shown).collect()
 }
 
 /// Scheme, host and port: all of a URL that may be shown.

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod content;
+pub mod dependency_track;
 mod error;
 pub mod facts;
 pub mod filter;
@@ -265,7 +266,11 @@ impl Description {
 #[macro_export]
 macro_rules! for_all_integrations {
     ($with:ident) => {
-        $with! { $crate::guac::Guac, $crate::webhook::Webhook }
+        $with! {
+            $crate::dependency_track::DependencyTrack,
+            $crate::guac::Guac,
+            $crate::webhook::Webhook
+        }
     };
 }
 

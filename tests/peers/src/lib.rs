@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is for tests")]
 
+pub mod dependency_track;
 mod double;
 mod operator;
 mod process;
