@@ -110,7 +110,8 @@ fn literal(host: &url::Host<&str>) -> Option<IpAddr> {
     }
 }
 
-fn is_local(host: &url::Host<&str>) -> bool {
+/// Whether it names this machine.
+pub(crate) fn is_local(host: &url::Host<&str>) -> bool {
     match host {
         url::Host::Domain(name) => is_local_name(name),
         url::Host::Ipv4(address) => address.is_loopback(),

@@ -14,6 +14,8 @@ mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+mod repeat;
+pub mod slack_webhook;
 pub mod webhook;
 
 use std::collections::BTreeMap;
@@ -250,7 +252,7 @@ impl Description {
 #[macro_export]
 macro_rules! for_all_integrations {
     ($with:ident) => {
-        $with! { $crate::guac::Guac, $crate::webhook::Webhook }
+        $with! { $crate::guac::Guac, $crate::slack_webhook::SlackWebhook, $crate::webhook::Webhook }
     };
 }
 
