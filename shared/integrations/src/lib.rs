@@ -9,6 +9,8 @@
 
 mod content;
 mod error;
+pub mod facts;
+pub mod filter;
 #[cfg(test)]
 mod fixture;
 pub mod guac;
@@ -16,6 +18,8 @@ pub mod http;
 pub mod inputs;
 mod repeat;
 pub mod slack_webhook;
+pub mod template;
+mod text;
 pub mod webhook;
 
 use std::collections::BTreeMap;
@@ -28,8 +32,11 @@ use serde_json::{Map, Value};
 
 pub use content::{CHUNK_BYTES, Content, Encoding};
 pub use error::{Answer, Error, Kind};
+pub use facts::facts;
+pub use filter::Filter;
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
+pub use template::Template;
 
 /// A kind of third party that attestations can be delivered to.
 ///
