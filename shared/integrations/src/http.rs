@@ -41,7 +41,7 @@ pub const ANSWER_BYTES: usize = 64 * 1024;
 pub const EXCERPT_BYTES: usize = 2 * 1024;
 
 /// A third party that asks for a longer pause than this gets this one: no delivery lives longer.
-const LONGEST_PAUSE: Duration = Duration::from_hours(7 * 24);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_hours(7 * 24);
 
 /// Where HTTPS is served to the public. Anything else is more often somebody's admin port.
 const PORTS: [u16; 2] = [443, 8443];

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod content;
+pub mod discord_webhook;
 mod error;
 pub mod facts;
 pub mod filter;
@@ -259,7 +260,7 @@ impl Description {
 #[macro_export]
 macro_rules! for_all_integrations {
     ($with:ident) => {
-        $with! { $crate::guac::Guac, $crate::slack_webhook::SlackWebhook, $crate::webhook::Webhook }
+        $with! { $crate::discord_webhook::DiscordWebhook, $crate::guac::Guac, $crate::slack_webhook::SlackWebhook, $crate::webhook::Webhook }
     };
 }
 

@@ -1,63 +1,90 @@
 //! The message as Slack's blocks, within what Slack takes, and with no mention and no link but our own.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
-use crate::inputs;
-
-/// What stands in a message, all of it as it came from strangers.
-pub(super) struct Content<'a> {
-    pub(super) title: &'a str,
-    pub(super) verdict: &'a str,
-    /// Names and values, of which the first ten are shown.
-    pub(super) facts: &'a [(String, String)],
-    /// May have fences, as in Markdown.
-    pub(super) text: &'a str,
-    /// Where the run can be looked at.
-    pub(super) link: &'a str,
-}
+use crate::summary::Row;
+use crate::{Summary, inputs, text};
 
 // Slack counts letters without saying which: these are UTF-16's, of which there are never fewer, of escaped text.
 // All blocks together end up below 13,000: from about 13,200 on it refuses what keeps each single limit.
 const TITLE: usize = 150;
 const VERDICT: usize = 500;
 const FACTS: usize = 10;
-const NAME: usize = 50;
+const LABEL: usize = 50;
 const VALUE: usize = 200;
 const SECTIONS: usize = 3;
 const SECTION: usize = 3_000;
 const LINK: usize = 500;
+const COMMAND: usize = 200;
 /// Shown where blocks are not, as in a notification.
 const TEXT: usize = 500;
 
-pub(super) fn message(content: &Content<'_>) -> Value {
-    let title = first(content.title, TITLE, plain);
-    let verdict = first(content.verdict, VERDICT, escape);
-    let mut blocks = vec![
-        json!({ "type": "header", "text": { "type": "plain_text", "text": title, "emoji": false } }),
-        json!({ "type": "section", "text": markup(&verdict) }),
-    ];
-    let fact = |(name, value): &(String, String)| {
-        let (name, value) = (first(name, NAME, escape), first(value, VALUE, escape));
-        markup(&format!("*{name}*\n{value}"))
-    };
-    let facts: Vec<Value> = content.facts.iter().take(FACTS).map(fact).collect();
-    if !facts.is_empty() {
-        blocks.push(json!({ "type": "section", "fields": facts }));
+/// The summary, or what an operator's template made in place of it.
+pub(super) fn message(summary: &Summary, text: Option<&str>) -> Value {
+    let title = first(&summary.title, TITLE, plain);
+    let header = json!({ "type": "plain_text", "text": title, "emoji": false });
+    let mut blocks = vec![json!({ "type": "header", "text": header })];
+    if text.is_none() {
+        let verdict = format!("*{}*", first(&summary.verdict, VERDICT, escape));
+        let fact = |Row { label, value }: &Row| {
+            let (label, value) = (first(label, LABEL, escape), first(value, VALUE, escape));
+            markup(&format!("*{label}*\n{value}"))
+        };
+        let facts: Vec<Value> = summary.facts.iter().take(FACTS).map(fact).collect();
+        blocks.push(json!({ "type": "section", "text": markup(&verdict), "fields": facts }));
     }
-    for text in sections(content.text) {
+    for text in sections(&text.map_or_else(|| details(summary), str::to_owned)) {
         blocks.push(json!({ "type": "section", "text": markup(&text) }));
     }
-    // A button would do, had Slack not to ask our app what is to happen when it is pressed. We have no app.
-    if let Some(link) = link(content.link) {
-        blocks.push(json!({ "type": "context", "elements": [markup(&link)] }));
-    }
-    let text = format!("{}: {}", content.title, content.verdict);
+    // A button would do, did Slack not ask our app what is to happen when it is pressed. We have no app.
+    let link = summary.links.first().and_then(|link| self::link(&link.url));
+    let command = format!("`{}`", first(&summary.command, COMMAND, escape));
+    let context: Vec<Value> = link.iter().chain([&command]).map(|text| markup(text)).collect();
+    blocks.push(json!({ "type": "context", "elements": context }));
+
+    let text = format!("{}: {}", summary.title, summary.verdict);
     json!({
         "text": first(&text, TEXT, escape),
         "blocks": blocks,
         "unfurl_links": false,
         "unfurl_media": false,
     })
+}
+
+/// What is not among the facts, in lists. A template's fences are an operator's; here nobody opens one.
+fn details(summary: &Summary) -> String {
+    let mut text = String::new();
+    // Backwards: what policies found is the last to be cut.
+    let sections = summary.sections.iter().rev();
+    for section in sections.filter(|section| !section.title.starts_with("Workflow")) {
+        list(&mut text, section.title, &section.rows);
+    }
+    for (at, material) in summary.materials.iter().enumerate() {
+        if at == 0 {
+            text.push_str("*Materials*\n");
+        }
+        let values: Vec<&str> = material.rows.iter().map(|row| row.value.as_str()).collect();
+        let _ = writeln!(text, "• {}", values.join(" · "));
+        for Row { label, value } in &material.annotations {
+            let _ = writeln!(text, "    {label}: {value}");
+        }
+    }
+    if summary.materials_left_out > 0 {
+        let _ = writeln!(text, "… and {} more", summary.materials_left_out);
+    }
+    list(&mut text, "Environment Variables", &summary.variables);
+    text.replace('`', "'")
+}
+
+fn list(text: &mut String, title: &str, rows: &[Row]) {
+    if !rows.is_empty() {
+        let _ = writeln!(text, "*{title}*");
+    }
+    for Row { label, value } in rows {
+        let _ = writeln!(text, "• {label}: {value}");
+    }
 }
 
 /// `verbatim`: Slack makes no link and no mention of what only looks like one.
@@ -92,7 +119,7 @@ fn width(text: &str) -> usize {
 fn first(text: &str, most: usize, escape: fn(char) -> Option<&'static str>) -> String {
     let mut kept = String::new();
     let mut used = 0;
-    for letter in text.trim().chars() {
+    for letter in text::visible(text).trim().chars() {
         let letter = if letter.is_control() { ' ' } else { letter };
         let mut own = [0; 4];
         let shown = escape(letter).unwrap_or(letter.encode_utf8(&mut own));
@@ -204,4 +231,164 @@ fn link(url: &str) -> Option<String> {
         .collect();
     let link = format!("<{address}|Open the run at {host}>");
     (width(&link) <= LINK).then_some(link)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Detail;
+    use crate::fixture::Stage;
+
+    fn summary() -> Summary {
+        let stage = Stage::new();
+        Summary::of(&stage.attestation, &stage.workflow, &Detail::default())
+    }
+
+    /// A summary that says this wherever strangers are quoted.
+    fn saying(text: &str) -> Summary {
+        let mut summary = summary();
+        let row = Row { label: text.to_owned(), value: text.to_owned() };
+        summary.title = text.to_owned();
+        summary.verdict = text.to_owned();
+        summary.facts = vec![row.clone(); 12];
+        for section in &mut summary.sections {
+            section.rows = vec![row.clone(); 3];
+        }
+        for material in &mut summary.materials {
+            material.rows = vec![row.clone(); 3];
+            material.annotations = vec![row.clone()];
+        }
+        summary
+    }
+
+    fn texts(message: &Value) -> Vec<&Value> {
+        match message {
+            Value::Array(all) => all.iter().flat_map(texts).collect(),
+            Value::Object(object) if object.get("text").is_some_and(Value::is_string) => {
+                let rest = object.values().flat_map(texts);
+                std::iter::once(message).chain(rest).collect()
+            }
+            Value::Object(object) => object.values().flat_map(texts).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Fails unless Slack would take the message, and bring nothing in it alive but the link to the run.
+    fn check(message: &Value) {
+        let width = |text: &Value| text["text"].as_str().unwrap().encode_utf16().count();
+        let blocks = message["blocks"].as_array().unwrap();
+        assert!(blocks.len() <= 50);
+        let mut over_all = 0;
+        for block in blocks {
+            match block["type"].as_str().unwrap() {
+                "header" => assert!(width(&block["text"]) <= 150),
+                "section" => assert!(width(&block["text"]) <= 3_000),
+                _ => assert!(block["elements"].as_array().unwrap().len() <= 10),
+            }
+            for text in block["fields"].as_array().into_iter().flatten() {
+                assert!(width(text) <= 2_000);
+            }
+            over_all += texts(block).into_iter().map(width).sum::<usize>();
+        }
+        assert!(over_all <= 13_000, "{over_all}");
+        assert!(width(message) < 4_000);
+        for object in texts(message) {
+            let text = object["text"].as_str().unwrap();
+            assert!(!text.trim().is_empty());
+            assert!(!text.chars().any(text::is_invisible), "{text:?}");
+            let lived = text.matches('<').count();
+            let ours = text.starts_with("<https://ci.example.org/");
+            assert_eq!(lived, usize::from(ours), "{text}");
+            if object["type"] == "mrkdwn" {
+                assert_eq!(object["verbatim"], true);
+                assert_eq!(text.matches(FENCE).count() % 2, 0, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_mention_or_a_link_is_text() {
+        let message = message(&saying("<!channel> <@U1> <https://evil.example|x> & @here"), None);
+        check(&message);
+        let title = &message["blocks"][0]["text"]["text"];
+        assert_eq!(*title, "‹!channel› ‹@U1› ‹https://evil.example|x› & @here");
+        let verdict = message["blocks"][1]["text"]["text"].as_str().unwrap();
+        let expected = "*&lt;!channel&gt; &lt;@U1&gt; &lt;https://evil.example|x&gt; &amp; @here*";
+        assert_eq!(verdict, expected);
+    }
+
+    #[test]
+    fn a_template_is_shown_in_place_of_the_summary() {
+        let message = message(&summary(), Some("*shop* & co\n```\n<!here>\n```"));
+        check(&message);
+        let blocks = message["blocks"].as_array().unwrap();
+        assert_eq!(blocks.len(), 3);
+        assert_eq!(blocks[1]["text"]["text"], "*shop* &amp; co\n```\n&lt;!here&gt;\n```");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_lines_and_says_so() {
+        let line = "a line of forty letters & forty in all\n";
+        let sections = sections(&line.repeat(1_000));
+        assert_eq!(sections.len(), SECTIONS);
+        let shown: usize = sections.iter().map(|text| text.matches("a line").count()).sum();
+        let left = (1_000 - shown) * line.chars().count() - 1;
+        let note = format!("in all\n_… and {left} characters more, which do not fit_");
+        assert!(sections[2].ends_with(&note), "{}", sections[2]);
+        for section in &sections {
+            assert!(section.starts_with("a line") && width(section) <= SECTION);
+        }
+    }
+
+    #[test]
+    fn a_fence_that_is_cut_through_is_closed_and_opened_again() {
+        let text = format!("```\n{}```\nafter", "0123456789\n".repeat(400));
+        let sections = sections(&text);
+        assert_eq!(sections.len(), 2);
+        assert!(sections[0].starts_with("```\n0123") && sections[0].ends_with("6789\n```"));
+        assert!(sections[1].starts_with("```\n0123") && sections[1].ends_with("```\nafter"));
+        let open = super::sections("```\nnever closed");
+        assert_eq!(open, ["```\nnever closed\n```"]);
+    }
+
+    #[test]
+    fn one_line_without_an_end_is_cut_between_letters() {
+        let sections = sections(&"🦀<".repeat(10_000));
+        assert_eq!(sections.len(), SECTIONS);
+        for section in &sections {
+            assert!(width(section) <= SECTION && width(section) > SECTION - 1_200);
+        }
+    }
+
+    #[test]
+    fn a_text_without_letters_is_no_text() {
+        check(&message(&saying("\u{202e}\u{200b}\n"), Some(" \n ")));
+        check(&message(&saying(""), Some("")));
+    }
+
+    #[test]
+    fn the_link_shows_its_host_and_ends_where_it_should() {
+        let shown = link("https://ci.example.org/a|b?c=<d>&e=f#>|x").unwrap();
+        let expected = "<https://ci.example.org/a%7Cb?c=%3Cd%3E&amp;e=f#%3E%7Cx|Open the run at ci.example.org>";
+        assert_eq!(shown, expected);
+        assert_eq!(link("javascript:alert(1)"), None);
+        assert_eq!(link(&format!("https://ci.example.org/{}", "a".repeat(500))), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_brings_anything_alive(
+            parts in prop::collection::vec(prop_oneof![
+                Just("<!channel>".to_owned()), Just("<@U1>".to_owned()), Just("<https://e.example|x>".to_owned()),
+                Just("@everyone".to_owned()), Just("```".to_owned()), Just("`".to_owned()), Just("\n".to_owned()),
+                Just("\u{202e}".to_owned()), Just("&lt;".to_owned()), Just("🦀".repeat(700)), ".{0,40}",
+            ], 0..40),
+        ) {
+            let text = parts.concat();
+            check(&message(&saying(&text), None));
+            check(&message(&saying(&text), Some(&text)));
+        }
+    }
 }

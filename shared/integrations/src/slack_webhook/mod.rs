@@ -19,7 +19,8 @@ use serde_json::{Map, Value, json};
 
 use crate::http::Response;
 use crate::{
-    Delivery, Error, Host, Http, Integration, Kind, Outcome, Preview, SecretUrl, inputs, repeat,
+    Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview, SecretUrl,
+    Summary, Template, facts, inputs, repeat,
 };
 
 #[derive(Debug)]
@@ -77,7 +78,26 @@ const NOT_A_WEBHOOK: &str =
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Attachment {}
+pub struct Attachment {
+    /// Only attestations that fit, as in `environment=prod, workflow.branch=release/*`
+    #[serde(default)]
+    #[schemars(
+        with = "Option<String>",
+        length(min = 1, max = 1024),
+        example = &"environment=prod"
+    )]
+    pub filter: Option<Filter>,
+    /// Text of the message in place of the summary, as in `{{ workflow.name }}: {{ policy.status }}`
+    #[serde(default)]
+    #[schemars(with = "Option<Template>")]
+    pub template: Option<Template>,
+    /// Whether to show texts in full, and files that travel in the attestation
+    #[serde(default)]
+    pub inline_content: bool,
+    /// Whether to show mail addresses of people, which are masked otherwise
+    #[serde(default)]
+    pub emails: bool,
+}
 
 impl Integration for SlackWebhook {
     const ID: &'static str = "slack-webhook";
@@ -141,16 +161,24 @@ fn request(registration: &Registration, message: &Value) -> Result<Request<Bytes
         .map_err(|error| Error::permanent("build the request to Slack").source(error))
 }
 fn message(delivery: &Delivery<'_, SlackWebhook>) -> Result<Value, Error> {
-    let workflow = delivery.workflow;
-    let title = format!("{}/{}", workflow.project, workflow.name);
-    Ok(message::message(&message::Content {
-        title: &title,
-        verdict: "passed",
-        facts: &[],
-        text: "",
-        link: "",
-    }))
+    let (attestation, workflow) = (delivery.attestation, delivery.workflow);
+    let attachment = delivery.attachment;
+    let detail = Detail {
+        inline_content: attachment.inline_content,
+        emails: attachment.emails,
+    };
+    let summary = Summary::of(attestation, workflow, &detail);
+    let Some(template) = &attachment.template else {
+        return Ok(message::message(&summary, None));
+    };
+    let text = template
+        .render(&facts(attestation, workflow, None), TEMPLATE_BYTES)
+        .map_err(|why| Error::permanent(format!("fill the attachment's template: {why}")))?;
+    Ok(message::message(&summary, Some(&text)))
 }
+
+/// More than Slack shows, so that a text a little too long is cut and one far too long is told of.
+const TEMPLATE_BYTES: usize = 32 * 1024;
 
 /// What Slack says in place of `ok`, and what to do about it. What is not here goes by its status.
 const ANSWERS: &[(&str, Kind, &str)] = &[
