@@ -19,6 +19,7 @@ pub mod http;
 pub mod inputs;
 mod repeat;
 pub mod slack_webhook;
+pub mod summary;
 pub mod template;
 mod text;
 pub mod webhook;
@@ -37,6 +38,7 @@ pub use facts::facts;
 pub use filter::Filter;
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
+pub use summary::{Detail, Summary};
 pub use template::Template;
 
 /// A kind of third party that attestations can be delivered to.

@@ -29,7 +29,10 @@ pub(super) fn message(summary: &Summary, text: Option<&str>, username: Option<&s
         embed["fields"] = summary.facts.iter().take(FACTS).map(fact).collect();
     }
     // Behind the title, with its host in sight: whoever built chose it.
-    let link = summary.links.first().and_then(|link| inputs::web_url(&link.url).ok());
+    let link = summary
+        .links
+        .first()
+        .and_then(|link| inputs::web_url(&link.url).ok());
     if let Some(url) = link.filter(|url| url.as_str().len() <= LINK) {
         let host = url.host_str().unwrap_or_default();
         embed["url"] = url.as_str().into();
@@ -57,9 +60,14 @@ fn verdict(summary: &Summary) -> String {
     text
 }
 
-/// Whatever begins a mark-up, a mention or a link. Behind a backslash it is a letter like others.
-fn is_live(letter: char) -> bool {
-    "\\*_~`|<>[]()#-:@".contains(letter)
+/// Whether a letter begins a mark-up, a mention or a link. Behind a backslash it is a letter like others.
+fn is_live(before: Option<char>, letter: char, after: Option<char>) -> bool {
+    match letter {
+        '\\' | '*' | '_' | '~' | '`' | '|' | '<' | '>' | '[' | ']' | '#' | '@' => true,
+        ':' => after == Some('/'),
+        '-' => !before.is_some_and(char::is_alphanumeric),
+        _ => false,
+    }
 }
 
 fn line(text: &str, most: usize) -> String {
@@ -68,18 +76,23 @@ fn line(text: &str, most: usize) -> String {
 
 /// As much of the text as fits, and never nothing: Discord refuses a field that is empty.
 fn cut(text: &str, most: usize) -> String {
+    let text = text::visible(text);
     let mut kept = String::new();
     let mut used = 0;
-    for letter in text::visible(text).trim().chars() {
-        used += letter.len_utf16() + usize::from(is_live(letter));
+    let mut before = None;
+    let mut letters = text.trim().chars().peekable();
+    while let Some(letter) = letters.next() {
+        let is_live = is_live(before, letter, letters.peek().copied());
+        used += letter.len_utf16() + usize::from(is_live);
         if used >= most {
             kept.push('…');
             break;
         }
-        if is_live(letter) {
+        if is_live {
             kept.push('\\');
         }
         kept.push(letter);
+        before = Some(letter);
     }
     match kept.trim().is_empty() {
         true => "–".to_owned(),
@@ -103,7 +116,10 @@ mod tests {
     /// A summary that says this wherever strangers are quoted.
     fn saying(text: &str) -> Summary {
         let mut summary = summary();
-        let row = Row { label: text.to_owned(), value: text.to_owned() };
+        let row = Row {
+            label: text.to_owned(),
+            value: text.to_owned(),
+        };
         summary.title = text.to_owned();
         summary.verdict = text.to_owned();
         summary.facts = vec![row.clone(); 12];
@@ -120,18 +136,27 @@ mod tests {
         let fields = embed["fields"].as_array().into_iter().flatten();
         let fields = fields.flat_map(|field| [(&field["name"], 256), (&field["value"], 1_024)]);
         let texts = [(&embed["title"], 256), (&embed["description"], 4_096)];
-        let mut over_all = embed["footer"]["text"].as_str().unwrap().encode_utf16().count();
+        let mut over_all = embed["footer"]["text"]
+            .as_str()
+            .unwrap()
+            .encode_utf16()
+            .count();
         for (text, most) in texts.into_iter().chain(fields) {
             let text = text.as_str().unwrap();
             let width = text.encode_utf16().count();
             assert!((1..=most).contains(&width), "{text}");
             over_all += width;
-            let mut letters = text.chars();
+            let mut before = None;
+            let mut letters = text.chars().peekable();
             while let Some(letter) = letters.next() {
-                match letter {
-                    '\\' => assert!(letters.next().is_some_and(is_live), "{text}"),
-                    letter => assert!(!is_live(letter) && !text::is_invisible(letter), "{text}"),
-                }
+                let after = letters.peek().copied();
+                assert!(!text::is_invisible(letter), "{text:?}");
+                before = if letter == '\\' {
+                    letters.next()
+                } else {
+                    assert!(!is_live(before, letter, after), "{text}");
+                    Some(letter)
+                };
             }
         }
         assert!(over_all <= 6_000, "{over_all}");
@@ -143,7 +168,7 @@ mod tests {
     fn what_looks_like_a_mention_or_a_link_is_text() {
         let message = message(&saying("@everyone <@1> [x](https://e.example)"), None, None);
         check(&message);
-        let expected = r"\@everyone \<\@1\> \[x\]\(https\://e.example\)";
+        let expected = r"\@everyone \<\@1\> \[x\](https\://e.example)";
         assert_eq!(message["embeds"][0]["title"], expected);
     }
 

@@ -289,7 +289,9 @@ fn message(delivery: &Delivery<'_, DiscordWebhook>) -> Result<(Value, String), E
         Some(template) => Some(
             template
                 .render(&facts(attestation, workflow, None), TEMPLATE_BYTES)
-                .map_err(|why| Error::permanent(format!("fill the attachment's template: {why}")))?,
+                .map_err(|why| {
+                    Error::permanent(format!("fill the attachment's template: {why}"))
+                })?,
         ),
     };
     let username = delivery.registration.username.as_ref();

@@ -41,7 +41,11 @@ pub(super) fn message(summary: &Summary, text: Option<&str>) -> Value {
     // A button would do, did Slack not ask our app what is to happen when it is pressed. We have no app.
     let link = summary.links.first().and_then(|link| self::link(&link.url));
     let command = format!("`{}`", first(&summary.command, COMMAND, escape));
-    let context: Vec<Value> = link.iter().chain([&command]).map(|text| markup(text)).collect();
+    let context: Vec<Value> = link
+        .iter()
+        .chain([&command])
+        .map(|text| markup(text))
+        .collect();
     blocks.push(json!({ "type": "context", "elements": context }));
 
     let text = format!("{}: {}", summary.title, summary.verdict);
@@ -249,7 +253,10 @@ mod tests {
     /// A summary that says this wherever strangers are quoted.
     fn saying(text: &str) -> Summary {
         let mut summary = summary();
-        let row = Row { label: text.to_owned(), value: text.to_owned() };
+        let row = Row {
+            label: text.to_owned(),
+            value: text.to_owned(),
+        };
         summary.title = text.to_owned();
         summary.verdict = text.to_owned();
         summary.facts = vec![row.clone(); 12];
@@ -310,7 +317,10 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_mention_or_a_link_is_text() {
-        let message = message(&saying("<!channel> <@U1> <https://evil.example|x> & @here"), None);
+        let message = message(
+            &saying("<!channel> <@U1> <https://evil.example|x> & @here"),
+            None,
+        );
         check(&message);
         let title = &message["blocks"][0]["text"]["text"];
         assert_eq!(*title, "‹!channel› ‹@U1› ‹https://evil.example|x› & @here");
@@ -325,7 +335,10 @@ mod tests {
         check(&message);
         let blocks = message["blocks"].as_array().unwrap();
         assert_eq!(blocks.len(), 3);
-        assert_eq!(blocks[1]["text"]["text"], "*shop* &amp; co\n```\n&lt;!here&gt;\n```");
+        assert_eq!(
+            blocks[1]["text"]["text"],
+            "*shop* &amp; co\n```\n&lt;!here&gt;\n```"
+        );
     }
 
     #[test]
@@ -333,7 +346,10 @@ mod tests {
         let line = "a line of forty letters & forty in all\n";
         let sections = sections(&line.repeat(1_000));
         assert_eq!(sections.len(), SECTIONS);
-        let shown: usize = sections.iter().map(|text| text.matches("a line").count()).sum();
+        let shown: usize = sections
+            .iter()
+            .map(|text| text.matches("a line").count())
+            .sum();
         let left = (1_000 - shown) * line.chars().count() - 1;
         let note = format!("in all\n_… and {left} characters more, which do not fit_");
         assert!(sections[2].ends_with(&note), "{}", sections[2]);
@@ -374,7 +390,10 @@ mod tests {
         let expected = "<https://ci.example.org/a%7Cb?c=%3Cd%3E&amp;e=f#%3E%7Cx|Open the run at ci.example.org>";
         assert_eq!(shown, expected);
         assert_eq!(link("javascript:alert(1)"), None);
-        assert_eq!(link(&format!("https://ci.example.org/{}", "a".repeat(500))), None);
+        assert_eq!(
+            link(&format!("https://ci.example.org/{}", "a".repeat(500))),
+            None
+        );
     }
 
     proptest! {
