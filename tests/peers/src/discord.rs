@@ -251,7 +251,8 @@ fn message(webhook: &Webhook, request: &Received) -> Result<Taken, Response<Byte
         }
         _ => {}
     }
-    let (payload, files) = parts(request).ok_or_else(|| say(400, 50109, "The request body contains invalid JSON."))?;
+    let (payload, files) =
+        parts(request).ok_or_else(|| say(400, 50109, "The request body contains invalid JSON."))?;
     if files.iter().any(|(_, bytes)| bytes.len() > 10 << 20) {
         return Err(say(400, 40005, "Request entity too large"));
     }
@@ -266,7 +267,9 @@ fn message(webhook: &Webhook, request: &Received) -> Result<Taken, Response<Byte
         return Err(json_answer(400, &body));
     }
     let is_there = |key: &str| payload[key].as_array().is_some_and(|all| !all.is_empty());
-    let has_text = payload["content"].as_str().is_some_and(|text| !text.trim().is_empty());
+    let has_text = payload["content"]
+        .as_str()
+        .is_some_and(|text| !text.trim().is_empty());
     match has_text || is_there("embeds") || !files.is_empty() {
         true => Ok((payload, files, thread)),
         false => Err(say(400, 50006, "Cannot send an empty message")),
@@ -280,12 +283,17 @@ fn parts(request: &Received) -> Option<(Value, Vec<(String, Vec<u8>)>)> {
         return Some((serde_json::from_slice(request.body()).ok()?, Vec::new()));
     }
     let boundary = kind.strip_prefix("multipart/form-data; boundary=")?;
-    let mut rest = request.body().strip_prefix(format!("--{boundary}").as_bytes())?;
+    let mut rest = request
+        .body()
+        .strip_prefix(format!("--{boundary}").as_bytes())?;
     let (mut payload, mut files) = (None, Vec::new());
     while let Some(part) = rest.strip_prefix(b"\r\n") {
         let end = find(part, format!("\r\n--{boundary}").as_bytes())?;
         let head = find(&part[..end], b"\r\n\r\n")?;
-        let (headers, content) = (std::str::from_utf8(&part[..head]).ok()?, &part[head + 4..end]);
+        let (headers, content) = (
+            std::str::from_utf8(&part[..head]).ok()?,
+            &part[head + 4..end],
+        );
         let value = |name: &str| {
             let (_, rest) = headers.split_once(&format!("{name}=\""))?;
             rest.split('"').next()
@@ -303,7 +311,9 @@ fn parts(request: &Received) -> Option<(Value, Vec<(String, Vec<u8>)>)> {
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
 }
 
 /// By the limits that Discord states.
@@ -322,18 +332,28 @@ fn check(payload: &Value, files: &[(String, Vec<u8>)], faults: &mut Vec<String>)
     };
     length(&payload["content"], "content", 0, 2_000);
     length(&payload["username"], "username", 1, 80);
-    let embeds = payload["embeds"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let embeds = payload["embeds"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let mut count = embeds.len();
     for embed in embeds {
         over_all += length(&embed["title"], "embeds.title", 0, 256);
         over_all += length(&embed["description"], "embeds.description", 0, 4_096);
         over_all += length(&embed["footer"]["text"], "embeds.footer.text", 0, 2_048);
         length(&embed["url"], "embeds.url", 0, 2_048);
-        let fields = embed["fields"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let fields = embed["fields"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         count = count.max(if fields.len() > 25 { 11 } else { 0 });
         for field in fields {
             for (key, most) in [("name", 256), ("value", 1_024)] {
-                let value = if field[key].is_null() { &Value::Bool(false) } else { &field[key] };
+                let value = if field[key].is_null() {
+                    &Value::Bool(false)
+                } else {
+                    &field[key]
+                };
                 over_all += length(value, "embeds.fields", 1, most);
             }
         }
@@ -341,11 +361,17 @@ fn check(payload: &Value, files: &[(String, Vec<u8>)], faults: &mut Vec<String>)
     if count > 10 || over_all > 6_000 {
         faults.push("embeds".to_owned());
     }
-    let name = payload["username"].as_str().unwrap_or_default().to_lowercase();
+    let name = payload["username"]
+        .as_str()
+        .unwrap_or_default()
+        .to_lowercase();
     if name.contains("discord") || name.contains("clyde") {
         faults.push("username".to_owned());
     }
-    let attachments = payload["attachments"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let attachments = payload["attachments"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if attachments.len() > files.len() || files.len() > 10 {
         faults.push("attachments".to_owned());
     }
@@ -357,8 +383,13 @@ pub fn live(payload: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for embed in payload["embeds"].as_array().unwrap() {
         let fields = embed["fields"].as_array().unwrap();
-        let fields = fields.iter().flat_map(|field| [&field["name"], &field["value"]]);
-        for text in [&embed["title"], &embed["description"]].into_iter().chain(fields) {
+        let fields = fields
+            .iter()
+            .flat_map(|field| [&field["name"], &field["value"]]);
+        for text in [&embed["title"], &embed["description"]]
+            .into_iter()
+            .chain(fields)
+        {
             let text = text.as_str().unwrap();
             let mut letters = text.char_indices();
             while let Some((at, letter)) = letters.next() {
@@ -366,7 +397,9 @@ pub fn live(payload: &Value) -> Vec<String> {
                     '\\' => {
                         letters.next();
                     }
-                    '@' | '<' | '[' | '`' | '*' | '_' | '~' | '|' | '#' => found.push(text[at..].to_owned()),
+                    '@' | '<' | '[' | '`' | '*' | '_' | '~' | '|' | '#' => {
+                        found.push(text[at..].to_owned())
+                    }
                     ':' if text[at..].starts_with("://") => found.push(text.to_owned()),
                     _ => {}
                 }
@@ -374,4 +407,182 @@ pub fn live(payload: &Value) -> Vec<String> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use integrations::discord_webhook::{Attachment, DiscordWebhook, Registration};
+    use integrations::{Error, Integration, Kind, Outcome};
+
+    use super::*;
+    use crate::{STATEMENT, Stage, http};
+
+    fn registration(url: &str) -> Registration {
+        serde_json::from_value(json!({ "webhook": url, "username": "Builds" })).unwrap()
+    }
+
+    async fn deliver(url: &str, inputs: Value) -> Result<Outcome, Error> {
+        deliver_from(&Stage::of_statement(STATEMENT), url, inputs).await
+    }
+
+    async fn deliver_from(stage: &Stage, url: &str, inputs: Value) -> Result<Outcome, Error> {
+        let registration = registration(url);
+        let attachment: Attachment = serde_json::from_value(inputs).unwrap();
+        DiscordWebhook::attach(&http(), &registration, &attachment).await?;
+        let delivery = stage.delivery(&registration, &attachment);
+        DiscordWebhook::deliver(&http(), stage, &delivery).await
+    }
+
+    #[tokio::test]
+    async fn a_summary_is_taken_and_its_id_is_on_the_receipt() {
+        let discord = Discord::start();
+        let (url, other) = (discord.webhook(), discord.webhook());
+        DiscordWebhook::register(&http(), &registration(&url))
+            .await
+            .unwrap();
+        assert!(discord.messages(&url).is_empty());
+
+        let Outcome::Delivered(receipt) = deliver(&url, json!({})).await.unwrap() else {
+            panic!("not delivered");
+        };
+        let messages = discord.messages(&url);
+        assert_eq!(messages.len(), 1);
+        assert!(discord.messages(&other).is_empty());
+        assert_eq!(receipt["message_id"], messages[0].id);
+        assert_eq!(messages[0].payload["username"], "Builds");
+        let [(name, file)] = &messages[0].files[..] else {
+            panic!("not one file")
+        };
+        let file = String::from_utf8(file.clone()).unwrap();
+        assert_eq!(name, "summary.txt");
+        assert!(
+            file.starts_with("New attestation of shop/nightly-build\n"),
+            "{file}"
+        );
+        assert_eq!(live(&messages[0].payload), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_forum_wants_a_thread_that_is_there_and_open() {
+        let discord = Discord::start();
+        let url = discord.forum();
+        let thread = discord.thread(&url);
+        deliver(&url, json!({ "thread_id": thread })).await.unwrap();
+        assert_eq!(discord.messages(&url)[0].thread.as_ref(), Some(&thread));
+        for (inputs, code) in [
+            (json!({}), "220001"),
+            (json!({ "thread_id": "7" }), "10003"),
+        ] {
+            let error = deliver(&url, inputs).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Permanent);
+            assert!(error.text.contains(code), "{error}");
+        }
+        discord.archive(&url, &thread);
+        let error = deliver(&url, json!({ "thread_id": thread }))
+            .await
+            .unwrap_err();
+        assert!(
+            error.kind == Kind::Permanent && error.text.contains("50083"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_webhook_that_is_gone_is_dead_in_a_check_and_in_a_delivery() {
+        let discord = Discord::start();
+        let url = discord.webhook();
+        let forged = format!("{url}x");
+        let removed = discord.webhook();
+        discord.remove(&removed);
+        for url in [forged, removed] {
+            let error = DiscordWebhook::register(&http(), &registration(&url))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind, Kind::Dead);
+            assert_eq!(deliver(&url, json!({})).await.unwrap_err().kind, Kind::Dead);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_limited_is_told_for_how_long_and_for_whom() {
+        let discord = Discord::start();
+        let url = discord.webhook();
+        for (by, is_for_all, least, most) in [
+            (Limit::Webhook, false, 200, 500),
+            (Limit::Global, true, 200, 500),
+            (Limit::Front, true, 600_000, 600_000),
+        ] {
+            discord.limit(by, Duration::from_millis(500));
+            let error = deliver(&url, json!({})).await.unwrap_err();
+            let Kind::Retryable { after: Some(after) } = error.kind else {
+                panic!("{error:?}")
+            };
+            assert!((least..=most).contains(&after.as_millis()), "{after:?}");
+            assert_eq!(error.is_for_all, is_for_all, "{by:?}");
+            tokio::time::sleep(Duration::from_millis(550)).await;
+        }
+        deliver(&url, json!({})).await.unwrap();
+        assert_eq!(discord.messages(&url).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn whatever_strangers_write_is_taken_and_stays_text() {
+        let discord = Discord::start();
+        let url = discord.webhook();
+        let name = "@everyone <@1> ``` [x](https://evil.example) <t:1> 🦀 ".repeat(40);
+        let statement = STATEMENT
+            .replace("nightly-build", &name)
+            .replace("older than 5 days", &name)
+            .replace("\"prod\"", &json!(name).to_string());
+        let mut stage = Stage::of_statement(&statement);
+        stage.workflow.name = name.clone();
+        deliver_from(
+            &stage,
+            &url,
+            json!({ "inline_content": true, "emails": true }),
+        )
+        .await
+        .unwrap();
+        let template =
+            json!({ "template": "{% for i in range(9) %}# {{ workflow.name }}\n{% endfor %}" });
+        deliver_from(&stage, &url, template).await.unwrap();
+        let messages = discord.messages(&url);
+        assert_eq!(messages.len(), 2);
+        for message in &messages {
+            assert_eq!(live(&message.payload), [""; 0]);
+        }
+    }
+
+    #[tokio::test]
+    async fn discord_refuses_what_no_reader_could_be_shown() {
+        let discord = Discord::start();
+        let url = discord.webhook().replace("/api/", "/api/v10/");
+        let embed = |key: &str, length: usize| json!({ "embeds": [{ key: "x".repeat(length) }] });
+        let field = |name: &str| json!({ "name": name, "value": "x".repeat(1_000) });
+        for (message, code) in [
+            (embed("title", 257), 50035),
+            (embed("description", 4_097), 50035),
+            (
+                json!({ "embeds": vec![json!({ "title": "x" }); 11] }),
+                50035,
+            ),
+            (
+                json!({ "embeds": [{ "fields": vec![field("x"); 7] }] }),
+                50035,
+            ),
+            (json!({ "embeds": [{ "fields": [field("")] }] }), 50035),
+            (json!({ "content": "x".repeat(2_001) }), 50035),
+            (json!({ "content": "x", "username": "Discord" }), 50035),
+            (json!({ "content": " " }), 50006),
+        ] {
+            let request = http::Request::post(&url)
+                .header(CONTENT_TYPE, "application/json")
+                .body(message.to_string().into())
+                .unwrap();
+            let response = http().send(request).await.unwrap();
+            let answer: Value = serde_json::from_slice(&response.body).unwrap();
+            assert_eq!(answer["code"], code, "{message}");
+        }
+        assert!(discord.messages(&url).is_empty());
+    }
 }

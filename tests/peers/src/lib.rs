@@ -6,10 +6,12 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is for tests")]
 
+pub mod discord;
 mod double;
 mod process;
+pub mod slack;
 mod stage;
 
 pub use double::{Double, Received};
 pub use process::{Process, free_port, tool};
-pub use stage::{Stage, http};
+pub use stage::{STATEMENT, Stage, http};

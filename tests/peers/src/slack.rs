@@ -102,9 +102,10 @@ fn say(status: u16, word: &'static str) -> Response<Bytes> {
 
 /// What is posted, or the word for what is wrong with it.
 fn message(request: &Received) -> Result<Value, &'static str> {
-    let is_json = request.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-        kind.as_bytes().starts_with(b"application/json")
-    });
+    let is_json = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     if request.method() != Method::POST || !is_json {
         return Err("invalid_payload");
     }
@@ -159,7 +160,9 @@ fn block_text(block: &Value) -> Option<usize> {
             };
             (body + fields > 0).then_some(body + fields)
         }
-        "context" if has_only(&["type", "elements", "block_id"]) => texts(&block["elements"], 2_000),
+        "context" if has_only(&["type", "elements", "block_id"]) => {
+            texts(&block["elements"], 2_000)
+        }
         "divider" if has_only(&["type", "block_id"]) => Some(0),
         _ => None,
     }
@@ -177,7 +180,9 @@ fn texts(all: &Value, most: usize) -> Option<usize> {
 
 /// How long a text object is, if it is one and not too long.
 fn text(object: &Value, most: usize, kinds: &[&str]) -> Option<usize> {
-    let kind = object["type"].as_str().filter(|kind| kinds.contains(kind))?;
+    let kind = object["type"]
+        .as_str()
+        .filter(|kind| kinds.contains(kind))?;
     let own = match kind {
         "mrkdwn" => "verbatim",
         _ => "emoji",
@@ -202,20 +207,188 @@ fn look(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Array(all) => all.iter().for_each(|one| look(one, found)),
         Value::Object(object) => {
-            let text = object.get("text").and_then(Value::as_str).unwrap_or_default();
+            let text = object
+                .get("text")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             // The text of the message itself has no kind, and is read as markup.
             let markup = object.get("type").is_none_or(|kind| kind == "mrkdwn");
             if markup {
                 let tags = text.split('<').skip(1);
                 found.extend(tags.map(|tag| tag.split('>').next().unwrap().to_owned()));
             }
-            if markup && object.get("type").is_some() && object.get("verbatim") != Some(&true.into()) {
+            if markup
+                && object.get("type").is_some()
+                && object.get("verbatim") != Some(&true.into())
+            {
                 let words = text.split_whitespace();
-                let links = words.filter(|word| word.contains("://") || word.starts_with(['@', '#']));
+                let links =
+                    words.filter(|word| word.contains("://") || word.starts_with(['@', '#']));
                 found.extend(links.map(str::to_owned));
             }
             object.values().for_each(|value| look(value, found));
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use integrations::slack_webhook::{Attachment, Registration, SlackWebhook};
+    use integrations::{Error, Integration, Kind, Outcome};
+    use serde_json::json;
+
+    use super::*;
+    use crate::{STATEMENT, Stage, http};
+
+    fn registration(url: &str) -> Registration {
+        serde_json::from_value(json!({ "webhook": url })).unwrap()
+    }
+
+    async fn deliver(stage: &Stage, url: &str, inputs: Value) -> Result<Outcome, Error> {
+        let registration = registration(url);
+        let attachment: Attachment = serde_json::from_value(inputs).unwrap();
+        SlackWebhook::attach(&http(), &registration, &attachment).await?;
+        let delivery = stage.delivery(&registration, &attachment);
+        SlackWebhook::deliver(&http(), stage, &delivery).await
+    }
+
+    #[tokio::test]
+    async fn a_summary_is_taken_and_a_check_leaves_no_trace() {
+        let slack = Slack::start();
+        let (url, other) = (slack.hook(), slack.hook());
+        SlackWebhook::register(&http(), &registration(&url))
+            .await
+            .unwrap();
+        assert!(slack.messages(&url).is_empty());
+
+        let stage = Stage::of_statement(STATEMENT);
+        deliver(&stage, &url, json!({})).await.unwrap();
+        let messages = slack.messages(&url);
+        assert_eq!(messages.len(), 1);
+        assert!(slack.messages(&other).is_empty());
+        let text = messages[0]["text"].as_str().unwrap();
+        assert!(
+            text.starts_with("New attestation of shop/nightly-build: "),
+            "{text}"
+        );
+        assert_eq!(
+            live(&messages[0]),
+            ["https://ci.example.org/runs/77|Open the run at ci.example.org"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_test_message_is_posted_where_that_is_asked_for() {
+        let slack = Slack::start();
+        let url = slack.hook();
+        let inputs = json!({ "webhook": url, "send_test_message": true });
+        let registration: Registration = serde_json::from_value(inputs).unwrap();
+        SlackWebhook::register(&http(), &registration)
+            .await
+            .unwrap();
+        let expected = json!({ "text": "This is a test message. Welcome to Chainloop!" });
+        assert_eq!(slack.messages(&url), [expected]);
+    }
+
+    #[tokio::test]
+    async fn a_webhook_that_is_gone_is_dead_in_a_check_and_in_a_delivery() {
+        let slack = Slack::start();
+        let stage = Stage::of_statement(STATEMENT);
+        for (status, word) in [
+            (404, "no_service"),
+            (410, "channel_is_archived"),
+            (403, "invalid_token"),
+        ] {
+            let url = slack.hook();
+            slack.refuse(&url, status, word);
+            let error = SlackWebhook::register(&http(), &registration(&url))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind, Kind::Dead, "{word}");
+            let error = deliver(&stage, &url, json!({})).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Dead, "{word}");
+        }
+        let error = deliver(&stage, &slack.hook().replace("T0", "T1"), json!({}))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, Kind::Dead);
+    }
+
+    #[tokio::test]
+    async fn too_many_messages_are_told_when_to_come_again() {
+        let slack = Slack::start();
+        let url = slack.hook();
+        slack.limit(&url, Duration::from_millis(500));
+        let stage = Stage::of_statement(STATEMENT);
+        let error = deliver(&stage, &url, json!({})).await.unwrap_err();
+        let after = Some(Duration::from_secs(1));
+        assert_eq!(error.kind, Kind::Retryable { after });
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        deliver(&stage, &url, json!({})).await.unwrap();
+        assert_eq!(slack.messages(&url).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn whatever_strangers_write_is_taken_and_stays_text() {
+        let slack = Slack::start();
+        let url = slack.hook();
+        let name = "<!channel> <@U1> ``` @everyone <https://evil.example|x> & 🦀 ".repeat(40);
+        let statement = STATEMENT
+            .replace("nightly-build", &name)
+            .replace("older than 5 days", &name)
+            .replace("\"prod\"", &json!(name).to_string());
+        let mut stage = Stage::of_statement(&statement);
+        stage.workflow.name = name.clone();
+        deliver(
+            &stage,
+            &url,
+            json!({ "inline_content": true, "emails": true }),
+        )
+        .await
+        .unwrap();
+        let template = json!({ "template": "```\n{{ workflow.name }}\n```\n{% for m in materials %}{{ m.name }}\n{% endfor %}" });
+        deliver(&stage, &url, template).await.unwrap();
+        let long =
+            json!({ "template": "{% for i in range(300) %}0123456789 <{{ i }}>\n{% endfor %}" });
+        deliver(&stage, &url, long).await.unwrap();
+        let messages = slack.messages(&url);
+        assert_eq!(messages.len(), 3);
+        for message in &messages {
+            assert_eq!(live(message).len(), 1, "{:?}", live(message));
+        }
+    }
+
+    #[tokio::test]
+    async fn slack_refuses_what_no_reader_could_be_shown() {
+        let slack = Slack::start();
+        let url = slack.hook();
+        let section = |length: usize| json!({ "type": "section", "text": { "type": "mrkdwn", "text": "x".repeat(length) } });
+        let header = |length: usize| json!({ "type": "header", "text": { "type": "plain_text", "text": "x".repeat(length) } });
+        for (message, word) in [
+            (json!({ "text": "x".repeat(4_000) }), "msg_too_long"),
+            (json!({ "blocks": vec![section(1); 51] }), "invalid_blocks"),
+            (json!({ "blocks": [section(3_001)] }), "invalid_blocks"),
+            (json!({ "blocks": [section(0)] }), "invalid_blocks"),
+            (json!({ "blocks": [header(151)] }), "invalid_blocks"),
+            (
+                json!({ "blocks": vec![section(3_000); 5] }),
+                "msg_blocks_too_long",
+            ),
+            (json!({ "blocks": {} }), "invalid_blocks_format"),
+            (json!([]), "invalid_payload"),
+            (json!({}), "no_text"),
+        ] {
+            let request = http::Request::post(&url)
+                .header(CONTENT_TYPE, "application/json")
+                .body(message.to_string().into())
+                .unwrap();
+            let response = http().send(request).await.unwrap();
+            assert_eq!(
+                (response.status.as_u16(), &response.body[..]),
+                (400, word.as_bytes())
+            );
+        }
+        assert!(slack.messages(&url).is_empty());
     }
 }

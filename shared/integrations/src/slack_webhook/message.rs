@@ -27,9 +27,9 @@ pub(super) fn message(summary: &Summary, text: Option<&str>) -> Value {
     let header = json!({ "type": "plain_text", "text": title, "emoji": false });
     let mut blocks = vec![json!({ "type": "header", "text": header })];
     if text.is_none() {
-        let verdict = format!("*{}*", first(&summary.verdict, VERDICT, escape));
+        let verdict = format!("*{}*", first(&summary.verdict, VERDICT, unfenced));
         let fact = |Row { label, value }: &Row| {
-            let (label, value) = (first(label, LABEL, escape), first(value, VALUE, escape));
+            let (label, value) = (first(label, LABEL, unfenced), first(value, VALUE, unfenced));
             markup(&format!("*{label}*\n{value}"))
         };
         let facts: Vec<Value> = summary.facts.iter().take(FACTS).map(fact).collect();
@@ -40,7 +40,7 @@ pub(super) fn message(summary: &Summary, text: Option<&str>) -> Value {
     }
     // A button would do, did Slack not ask our app what is to happen when it is pressed. We have no app.
     let link = summary.links.first().and_then(|link| self::link(&link.url));
-    let command = format!("`{}`", first(&summary.command, COMMAND, escape));
+    let command = format!("`{}`", first(&summary.command, COMMAND, unfenced));
     let context: Vec<Value> = link
         .iter()
         .chain([&command])
@@ -50,20 +50,22 @@ pub(super) fn message(summary: &Summary, text: Option<&str>) -> Value {
 
     let text = format!("{}: {}", summary.title, summary.verdict);
     json!({
-        "text": first(&text, TEXT, escape),
+        "text": first(&text, TEXT, unfenced),
         "blocks": blocks,
         "unfurl_links": false,
         "unfurl_media": false,
     })
 }
 
-/// What is not among the facts, in lists. A template's fences are an operator's; here nobody opens one.
+/// What is neither verdict nor fact, in lists. A template's fences are an operator's; here nobody opens one.
 fn details(summary: &Summary) -> String {
     let mut text = String::new();
-    // Backwards: what policies found is the last to be cut.
-    let sections = summary.sections.iter().rev();
-    for section in sections.filter(|section| !section.title.starts_with("Workflow")) {
-        list(&mut text, section.title, &section.rows);
+    // What policies found comes first, so that it is the last to be cut.
+    for title in ["Violations", "Annotations"] {
+        let sections = summary.sections.iter();
+        for section in sections.filter(|section| section.title == title) {
+            list(&mut text, title, &section.rows);
+        }
     }
     for (at, material) in summary.materials.iter().enumerate() {
         if at == 0 {
@@ -72,7 +74,10 @@ fn details(summary: &Summary) -> String {
         let values: Vec<&str> = material.rows.iter().map(|row| row.value.as_str()).collect();
         let _ = writeln!(text, "• {}", values.join(" · "));
         for Row { label, value } in &material.annotations {
-            let _ = writeln!(text, "    {label}: {value}");
+            // Chainloop's own say again what stands above.
+            if !label.starts_with("chainloop.") {
+                let _ = writeln!(text, "    {label}: {value}");
+            }
         }
     }
     if summary.materials_left_out > 0 {
@@ -103,6 +108,14 @@ fn escape(letter: char) -> Option<&'static str> {
         '<' => Some("&lt;"),
         '>' => Some("&gt;"),
         _ => None,
+    }
+}
+
+/// As [`escape`], and opens no fence either.
+fn unfenced(letter: char) -> Option<&'static str> {
+    match letter {
+        '`' => Some("'"),
+        letter => escape(letter),
     }
 }
 
@@ -150,8 +163,10 @@ fn sections(text: &str) -> Vec<String> {
     let mut sections = Vec::new();
     let mut section = String::new();
     let mut is_fenced = false;
-    let mut left: usize = text.trim().chars().count();
-    for piece in pieces(text.trim()) {
+    let text = text::visible(text);
+    let text = text.trim();
+    let mut left = text.chars().count();
+    for piece in pieces(text) {
         if width(&section) + width(&piece.text) > SECTION - ROOM {
             sections.push(close(&section, is_fenced));
             if sections.len() == SECTIONS {
