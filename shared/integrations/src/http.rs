@@ -43,7 +43,7 @@ pub const ANSWER_BYTES: usize = 64 * 1024;
 pub const EXCERPT_BYTES: usize = 2 * 1024;
 
 /// A third party that asks for a longer pause than this gets this one: no delivery lives longer.
-const LONGEST_PAUSE: Duration = Duration::from_hours(7 * 24);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_hours(7 * 24);
 
 /// Where HTTPS is served to the public. Anything else is more often somebody's admin port.
 const PORTS: [u16; 2] = [443, 8443];
@@ -112,7 +112,8 @@ fn literal(host: &url::Host<&str>) -> Option<IpAddr> {
     }
 }
 
-fn is_local(host: &url::Host<&str>) -> bool {
+/// Whether it names this machine.
+pub(crate) fn is_local(host: &url::Host<&str>) -> bool {
     match host {
         url::Host::Domain(name) => is_local_name(name),
         url::Host::Ipv4(address) => address.is_loopback(),

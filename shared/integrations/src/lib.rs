@@ -9,6 +9,7 @@
 
 mod content;
 pub mod dependency_track;
+pub mod discord_webhook;
 mod error;
 pub mod facts;
 pub mod filter;
@@ -17,6 +18,8 @@ mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+mod repeat;
+pub mod slack_webhook;
 pub mod summary;
 pub mod template;
 mod text;
@@ -268,7 +271,9 @@ macro_rules! for_all_integrations {
     ($with:ident) => {
         $with! {
             $crate::dependency_track::DependencyTrack,
+            $crate::discord_webhook::DiscordWebhook,
             $crate::guac::Guac,
+            $crate::slack_webhook::SlackWebhook,
             $crate::webhook::Webhook
         }
     };

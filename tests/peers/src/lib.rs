@@ -7,12 +7,16 @@
 #![allow(clippy::unwrap_used, reason = "all of this is for tests")]
 
 pub mod dependency_track;
+#[cfg(test)]
+mod deployed;
+pub mod discord;
 mod double;
 mod operator;
 mod process;
+pub mod slack;
 mod stage;
 
 pub use double::{Double, Received};
 pub use operator::{Operator, SBOM};
 pub use process::{Process, free_port, tool};
-pub use stage::{Stage, http};
+pub use stage::{STATEMENT, Stage, http};

@@ -11,6 +11,9 @@ use integrations::http::Guard;
 use integrations::{Delivery, Error, Host, Http, Integration, Locked, Workflow};
 use serde_json::Value;
 
+/// A statement of Chainloop's, with materials of several kinds and a policy that found something.
+pub const STATEMENT: &str = include_str!("../../../shared/integrations/tests/files/statement.json");
+
 /// The client as it is in local mode.
 pub fn http() -> Http {
     Http::new(Guard {

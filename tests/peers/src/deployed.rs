@@ -1,0 +1,126 @@
+//! Each integration on the deployed stack, as somebody uses it who is new to it: registered, refused where it must be,
+//! attached, and an attestation pushed whose bytes or words then are at the third party.
+
+use attestation::Digest;
+use serde_json::json;
+
+use crate::dependency_track::{DependencyTrack, V5};
+use crate::discord::Discord;
+use crate::slack::Slack;
+use crate::{Operator, SBOM};
+
+#[test]
+fn slack_gets_a_message() {
+    let slack = Slack::start();
+    let operator = Operator::new("slack");
+    let dead = slack.hook();
+    slack.refuse(&dead, 404, "no_service");
+    let webhook = format!("webhook={dead}");
+    let said = operator.register_in_vain("slack-webhook", &[&webhook]);
+    assert!(said.contains("answered 404 no_service"), "{said}");
+    assert!(!said.contains(&dead), "{said}");
+
+    let hook = slack.hook();
+    let webhook = format!("webhook={hook}");
+    operator.register("slack-webhook", &[&webhook]);
+    assert!(slack.messages(&hook).is_empty(), "the check is quiet");
+    operator.attach(&[]);
+    operator.deliver(&[]);
+    let messages = slack.messages(&hook);
+    let [message] = &messages[..] else {
+        panic!("{messages:?}")
+    };
+    let text = message.to_string();
+    assert!(text.contains("peers/slack"), "{text}");
+    assert!(text.contains("SBOM_CYCLONEDX_JSON"), "{text}");
+}
+
+#[test]
+fn discord_gets_a_message_with_the_summary_as_a_file() {
+    let discord = Discord::start();
+    let operator = Operator::new("discord");
+    let gone = discord.webhook();
+    discord.remove(&gone);
+    let webhook = format!("webhook={gone}");
+    let said = operator.register_in_vain("discord-webhook", &[&webhook]);
+    assert!(said.contains("10015"), "{said}");
+
+    let url = discord.webhook();
+    let webhook = format!("webhook={url}");
+    operator.register("discord-webhook", &[&webhook]);
+    operator.attach(&["template={{ workflow.name }}: {{ policy.status }}"]);
+    let receipt = operator.deliver(&[]);
+    let messages = discord.messages(&url);
+    let [message] = &messages[..] else {
+        panic!("{} messages", messages.len())
+    };
+    assert_eq!(receipt["message_id"], message.id, "{receipt}");
+    let payload = message.payload.to_string();
+    assert!(payload.contains("discord: NOT_APPLICABLE"), "{payload}");
+    let (name, file) = &message.files[0];
+    assert_eq!(name, "summary.txt");
+    let digest = Digest::of(SBOM).to_string();
+    assert!(String::from_utf8_lossy(file).contains(&digest));
+}
+
+#[test]
+fn dependency_track_imports_the_sbom_and_says_when() {
+    let server = DependencyTrack::start(V5);
+    server.take_time(2);
+    let operator = Operator::new("dependency-track");
+    let instance = format!("instanceURI={}", server.origin());
+    let said = operator.register_in_vain(
+        "dependency-track",
+        &[&instance, "apiKey=odt_of_nobody_at_all"],
+    );
+    assert!(said.contains("401"), "{said}");
+    assert!(!said.contains("odt_of_nobody_at_all"), "{said}");
+
+    server.grant(
+        "odt_key",
+        "ci",
+        &["BOM_UPLOAD", "VIEW_PORTFOLIO", "PROJECT_CREATION_UPLOAD"],
+    );
+    operator.register(
+        "dependency-track",
+        &[&instance, "apiKey=odt_key", "allowAutoCreate=true"],
+    );
+    operator.attach(&[
+        "projectName={{.Attestation.Annotations.component}}",
+        "projectVersion={{ attestation.annotations.release }}",
+        "filter=environment=prod",
+    ]);
+    let staging = operator.push(&operator.craft(&["--annotation", "environment=staging"]));
+    assert_eq!(staging["state"], "skipped", "{staging:#}");
+    let reason = staging["reason"].as_str().unwrap();
+    assert!(reason.contains("environment=prod"), "{reason}");
+    let nameless = operator.push(&operator.craft(&["--annotation", "environment=prod"]));
+    assert_eq!(nameless["state"], "skipped", "{nameless:#}");
+    let reason = nameless["reason"].as_str().unwrap();
+    assert!(reason.contains("component"), "{reason}");
+
+    let attestation = operator.craft(&[
+        "--annotation",
+        "environment=prod",
+        "--annotation",
+        "component=shop",
+        "--annotation",
+        "release=2.4.0",
+    ]);
+    let delivery = operator.push(&attestation);
+    assert_eq!(delivery["state"], "delivered", "{delivery:#}");
+    let project = server.project("shop", Some("2.4.0")).expect("it was made");
+    assert_eq!(project.digests(), [Digest::of(SBOM)], "byte for byte");
+
+    // Dependency-Track has more to do; the receipt is completed later.
+    let id = delivery["id"].as_str().unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let receipt = loop {
+        let receipt = operator.delivery(id)["receipt"].clone();
+        if receipt.get("completion").is_some() || std::time::Instant::now() > until {
+            break receipt;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    };
+    assert_eq!(receipt["completion"], json!("processed"), "{receipt:#}");
+}
