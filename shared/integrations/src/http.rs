@@ -748,10 +748,7 @@ pub fn excerpt(body: &[u8], secrets: &[&str]) -> String {
     let mut text: String = String::from_utf8_lossy(body)
         .chars()
         .filter_map(|letter| match letter {
-            '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' => None,
+            letter if crate::text::is_invisible(letter) => None,
             letter if letter.is_control() => Some(' '),
             letter => Some(letter),
         })

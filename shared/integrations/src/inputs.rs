@@ -364,6 +364,12 @@ fn unknown(name: &str, fields: &[Field]) -> String {
     }
 }
 
+/// Which of the names a typing error was meant to be.
+pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> &'a str {
+    let nearest = names.iter().min_by_key(|name| distance(given, name));
+    nearest.copied().unwrap_or_default()
+}
+
 /// The number of letters to insert, delete or replace (Levenshtein), letter case aside.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.to_lowercase().chars().collect();

@@ -9,11 +9,15 @@
 
 mod content;
 mod error;
+pub mod facts;
+pub mod filter;
 #[cfg(test)]
 mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+pub mod template;
+mod text;
 pub mod webhook;
 
 use std::collections::BTreeMap;
@@ -26,8 +30,11 @@ use serde_json::{Map, Value};
 
 pub use content::{CHUNK_BYTES, Content, Encoding};
 pub use error::{Answer, Error, Kind};
+pub use facts::facts;
+pub use filter::Filter;
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
+pub use template::Template;
 
 /// A kind of third party that attestations can be delivered to.
 ///

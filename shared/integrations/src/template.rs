@@ -1,0 +1,706 @@
+//! Text that an operator writes with gaps in it, which each attestation fills: the name of a project, a label.
+//!
+//! The language is Jinja's, as in `{{ workflow.name }}-{{ material.annotations.version }}`. Chainloop's
+//! templates are Go's, and the two lookups that those have, `.Material.Annotations.x` and
+//! `.Attestation.Annotations.x`, are read too. Whoever writes a template is trusted with nothing: it reaches
+//! the [facts](crate::facts()) alone, and how long it may run and write is bounded.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::thread;
+
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{facts, inputs, text};
+
+/// A template over [facts](crate::facts()) that is known to be one: what it looks up may still not be there.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Template {
+    /// As the operator wrote it.
+    text: String,
+    /// In Jinja's spelling.
+    source: String,
+    /// What was looked up in Go's spelling: whose annotation, and which.
+    spelled: BTreeSet<(&'static str, String)>,
+}
+
+const MAX_BYTES: usize = 8 * 1024;
+/// Steps, of which 64 letters written are one: some milliseconds, and enough to walk a thousand materials.
+const FUEL: u64 = 200_000;
+/// How deep a template's parts may stand in each other.
+const DEPTH: usize = 64;
+
+/// Go's spelling, and whose annotations it means.
+const GO: &[(&str, &str)] = &[
+    ("Material.Annotations.", "material"),
+    ("Attestation.Annotations.", "attestation"),
+];
+
+impl Template {
+    /// The text for these facts, without control characters other than newline and tab. The error is what an
+    /// operator is told, as in `material.annotations.version is not there`.
+    pub fn render(&self, facts: &Value, max_bytes: usize) -> Result<String, String> {
+        let mut facts = Cow::Borrowed(facts);
+        for (whose, key) in &self.spelled {
+            let annotations = facts[whose]["annotations"].as_object();
+            if let Some(value) = annotations.and_then(|all| in_any_case(all, key)) {
+                let value = value.clone();
+                facts.to_mut()[whose]["annotations"][key] = value;
+            }
+        }
+        apart(|| {
+            let filled = self.fill(&facts, UndefinedBehavior::Strict, max_bytes);
+            filled.map_err(|error| match error.kind() {
+                ErrorKind::WriteFailure => format!("the text has more than {max_bytes} bytes"),
+                _ => said(&error),
+            })
+        })
+    }
+
+    fn fill(
+        &self,
+        facts: &Value,
+        undefined: UndefinedBehavior,
+        max_bytes: usize,
+    ) -> Result<String, minijinja::Error> {
+        let mut environment = environment();
+        environment.set_undefined_behavior(undefined);
+        let template = environment.template_from_str(&self.source)?;
+        let mut written = Bounded {
+            bytes: Vec::new(),
+            most: max_bytes,
+        };
+        template.render_captured_to(Serde(facts), &mut written)?;
+        Ok(text::visible(&String::from_utf8_lossy(&written.bytes)))
+    }
+
+    /// What can be known to be wrong before there is an attestation.
+    fn check(&self) -> Result<(), String> {
+        let environment = environment();
+        let template = environment
+            .template_from_str(&self.source)
+            .map_err(|error| said(&error))?;
+        let mut names: Vec<String> = template.undeclared_variables(true).into_iter().collect();
+        names.sort();
+        for name in names {
+            let function = environment.globals().any(|(global, _)| global == name);
+            if let Some(right) = mistaken(&name).filter(|_| !function && name != "loop") {
+                let line = self.source.lines().position(|line| line.contains(&name));
+                let place = line.map_or_else(String::new, |at| format!("line {}: ", at + 1));
+                let name = text::line(&name, 64, true);
+                return Err(format!("{place}there is no {name}; {right}"));
+            }
+        }
+        // Filters are looked up when they are come to.
+        let filled = self.fill(&blank(), UndefinedBehavior::Chainable, MAX_BYTES);
+        filled.map(|_| ()).or_else(|error| match error.kind() {
+            ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
+                Err(said(&error))
+            }
+            _ => Ok(()),
+        })
+    }
+}
+
+/// Works where the stack is deep enough for whatever nests in eight kilobytes: the engine reads `- - - 1` and the
+/// like one in the other, and does not count how deep it is.
+fn apart<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    const STACK_BYTES: usize = 64 * 1024 * 1024;
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(STACK_BYTES);
+        let unread = || Err("the template cannot be read".to_owned());
+        match thread.spawn_scoped(scope, work) {
+            Ok(thread) => thread.join().unwrap_or_else(|_| unread()),
+            Err(_) => unread(),
+        }
+    })
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(DEPTH);
+    environment.set_debug(true);
+    // Shows what the engine is made of.
+    environment.remove_global("debug");
+    environment.add_filter("truncate", truncate);
+    environment
+}
+
+/// At most so many letters, the last of them `…` where there were more.
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands it over")]
+fn truncate(text: String, letters: usize) -> String {
+    match text.char_indices().nth(letters) {
+        None => text,
+        Some(_) => text
+            .chars()
+            .take(letters.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
+    }
+}
+
+/// Chainloop finds `hello` as `Hello` too. A key that is there as it is written needs no other.
+fn in_any_case<'a>(annotations: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    if annotations.contains_key(key) {
+        return None;
+    }
+    let key = key.to_lowercase();
+    let mut others = annotations.iter();
+    others.find_map(|(name, value)| (name.to_lowercase() == key).then_some(value))
+}
+
+/// What was probably meant by a name that no fact has.
+fn mistaken(name: &str) -> Option<String> {
+    let mut parts = name.split('.');
+    let (group, fact) = (parts.next()?, parts.next());
+    let groups: Vec<&str> = facts::NAMES.iter().map(|(group, _)| *group).collect();
+    let Some((_, names)) = facts::NAMES.iter().find(|(known, _)| *known == group) else {
+        let (nearest, groups) = (inputs::nearest(group, &groups), groups.join(", "));
+        return Some(format!("did you mean {nearest}? There is {groups}"));
+    };
+    let fact = fact.filter(|fact| !names.is_empty() && !names.contains(fact))?;
+    let (nearest, names) = (inputs::nearest(fact, names), names.join(", "));
+    Some(format!("did you mean {group}.{nearest}? There is {names}"))
+}
+
+/// Facts that say nothing.
+fn blank() -> Value {
+    let group = |names: &[&str]| -> Value {
+        let fact = |name: &&str| match *name {
+            "annotations" => ("annotations".to_owned(), json!({})),
+            name => (name.to_owned(), json!("")),
+        };
+        names.iter().map(fact).collect::<Map<_, _>>().into()
+    };
+    let groups = facts::NAMES.iter();
+    let mut blank: Value = groups
+        .map(|(name, names)| ((*name).to_owned(), group(names)))
+        .collect::<Map<_, _>>()
+        .into();
+    blank["materials"] = json!([blank["material"]]);
+    blank
+}
+
+/// As an operator is told.
+fn said(error: &minijinja::Error) -> String {
+    const SHOWN: usize = 300;
+    let line = error.line().unwrap_or(1);
+    let kind = error.kind();
+    let missing = |detail: &str| {
+        let (_, rest) = detail.split_once('`')?;
+        let (name, _) = rest.split_once("` is undefined")?;
+        Some(name.to_owned())
+    };
+    let detail = error.detail().unwrap_or_default();
+    let said = match (kind, missing(detail)) {
+        (_, Some(name)) => format!("{name} is not there"),
+        (ErrorKind::UndefinedError, None) => format!("line {line}: something is not there"),
+        (ErrorKind::OutOfFuel, _) => "the template takes too many steps".to_owned(),
+        (ErrorKind::SyntaxError, _) => format!("line {line}: {detail}"),
+        (_, None) if detail.is_empty() => format!("line {line}: {kind}"),
+        (_, None) => format!("line {line}: {kind}: {detail}"),
+    };
+    text::line(&said, SHOWN, false)
+}
+
+/// Takes no more than it was told to.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.most - self.bytes.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A template on its way from Go's spelling to Jinja's.
+#[derive(Default)]
+struct Translation {
+    source: String,
+    spelled: BTreeSet<(&'static str, String)>,
+}
+
+impl Translation {
+    fn of(mut rest: &str) -> Result<Self, String> {
+        let mut translation = Self::default();
+        while let Some(begin) = ["{{", "{%", "{#"]
+            .iter()
+            .filter_map(|tag| rest.find(tag))
+            .min()
+        {
+            let (before, tag) = rest.split_at(begin);
+            translation.source.push_str(before);
+            let end = match &tag[..2] {
+                "{{" => "}}",
+                "{%" => "%}",
+                _ => "#}",
+            };
+            let length = match end {
+                "#}" => translation.verbatim(tag, end),
+                end => translation.code(tag, end)?,
+            };
+            let (code, after) = tag.split_at(length);
+            rest = after;
+            if code.trim_matches(['{', '%', '-', '+', '}', ' ']) == "raw" {
+                rest = &rest[translation.verbatim(rest, "endraw")..];
+            }
+        }
+        translation.source.push_str(rest);
+        Ok(translation)
+    }
+
+    /// Takes the text up to `end` as it is; says how much that was.
+    fn verbatim(&mut self, text: &str, end: &str) -> usize {
+        let length = text.find(end).map_or(text.len(), |at| at + end.len());
+        self.source.push_str(&text[..length]);
+        length
+    }
+
+    /// Takes a tag up to its `end`, which does not stand in quotes; says how much that was.
+    fn code(&mut self, tag: &str, end: &str) -> Result<usize, String> {
+        let mut quote = None;
+        let mut previous = '{';
+        let mut at = 0;
+        while let Some(letter) = tag[at..].chars().next() {
+            let rest = &tag[at + letter.len_utf8()..];
+            let mut taken = letter.len_utf8();
+            match (quote, letter) {
+                (Some(_), '\\') => taken += rest.chars().next().map_or(0, char::len_utf8),
+                (Some(open), _) if letter == open => quote = None,
+                (Some(_), _) => {}
+                (None, '"' | '\'') => quote = Some(letter),
+                (None, _) if tag[at..].starts_with(end) => {
+                    self.source.push_str(end);
+                    return Ok(at + end.len());
+                }
+                (None, '.') if begins(previous) && rest.starts_with(char::is_uppercase) => {
+                    at += taken + self.lookup(rest)?;
+                    previous = '_';
+                    continue;
+                }
+                (None, _) => {}
+            }
+            self.source.push_str(&tag[at..at + taken]);
+            previous = letter;
+            at += taken;
+        }
+        Ok(tag.len())
+    }
+
+    /// Takes what stands behind the dot of a lookup in Go's spelling; says how much that was.
+    fn lookup(&mut self, text: &str) -> Result<usize, String> {
+        let length = text
+            .find(|letter: char| !letter.is_alphanumeric() && !matches!(letter, '_' | '.'))
+            .unwrap_or(text.len());
+        let path = &text[..length];
+        let mut known = GO.iter().filter_map(|&(go, whose)| {
+            let key = path.strip_prefix(go)?;
+            (!key.is_empty() && !key.contains('.')).then_some((whose, key))
+        });
+        let Some((whose, key)) = known.next() else {
+            let line = self.source.lines().count().max(1);
+            let path = text::line(path, 64, true);
+            return Err(format!(
+                "line {line}: there is no .{path}; in Go's spelling there is .Material.Annotations.name \
+                 and .Attestation.Annotations.name"
+            ));
+        };
+        let plain = key.is_ascii() && !key.starts_with(|first: char| first.is_ascii_digit());
+        self.source.push_str(&match plain {
+            true => format!("{whose}.annotations.{key}"),
+            false => format!("{whose}.annotations[\"{key}\"]"),
+        });
+        self.spelled.insert((whose, key.to_owned()));
+        Ok(length)
+    }
+}
+
+/// Whether a dot behind this letter begins something. In Jinja it stands behind what it looks into, or behind a
+/// space and before a small letter.
+fn begins(previous: char) -> bool {
+    !previous.is_alphanumeric() && !matches!(previous, '_' | ')' | ']' | '}' | '"' | '\'')
+}
+
+impl TryFrom<String> for Template {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.is_empty() {
+            return Err("must not be empty".to_owned());
+        }
+        if text.len() > MAX_BYTES {
+            return Err(format!("must have at most {MAX_BYTES} bytes"));
+        }
+        let Translation { source, spelled } = Translation::of(&text)?;
+        let template = Self {
+            text,
+            source,
+            spelled,
+        };
+        apart(|| template.check())?;
+        Ok(template)
+    }
+}
+
+impl From<Template> for String {
+    fn from(template: Template) -> Self {
+        template.text
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl JsonSchema for Template {
+    fn schema_name() -> Cow<'static, str> {
+        "Template".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_BYTES })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts() -> Value {
+        let stage = crate::fixture::Stage::new();
+        let sbom = &stage.attestation.materials()[2];
+        let mut facts = facts::facts(&stage.attestation, &stage.workflow, Some(sbom));
+        facts["material"]["annotations"]["a-b.c"] = "dashed".into();
+        facts["material"]["annotations"]["Exact"] = "as it is".into();
+        facts["material"]["annotations"]["exact"] = "another".into();
+        facts["material"]["annotations"]["größe"] = "1".into();
+        facts
+    }
+
+    fn render(text: &str) -> Result<String, String> {
+        Template::try_from(text.to_owned())
+            .map_err(|fault| format!("refused: {fault}"))?
+            .render(&facts(), 1024)
+    }
+
+    #[track_caller]
+    fn check(rows: &[(&str, Result<&str, &str>)]) {
+        for (text, expected) in rows {
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(render(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn gaps_are_filled_with_facts() {
+        check(&[
+            ("plain {}", Ok("plain {}")),
+            (
+                "{{ workflow.name }}-{{ workflow.version }}",
+                Ok("nightly-build-2.4.0"),
+            ),
+            (r#"{{ material.annotations["a-b.c"] }}"#, Ok("dashed")),
+            (
+                "{{ workflow.name | upper | replace('-', '_') }}",
+                Ok("NIGHTLY_BUILD"),
+            ),
+            (
+                "{{ workflow.name | truncate(4) }}{{ run.state | truncate(9) }}",
+                Ok("nig…success"),
+            ),
+            (
+                "{% if policy.blocked %}blocked{% else %}fine{% endif %}",
+                Ok("blocked"),
+            ),
+            (
+                "{{ materials | map(attribute='name') | join(' ') }}",
+                Ok("release-note image sbom lint"),
+            ),
+            (
+                "{% for m in materials if m.digest %}{{ loop.index }}{{ m.name }} {% endfor %}",
+                Ok("1image 2sbom 3lint "),
+            ),
+            (
+                "{{ material.annotations.absent | default('none') }}",
+                Ok("none"),
+            ),
+            ("{{ \"<&>\" }}", Ok("<&>")),
+            ("a\u{7}\n\tb{{ '\\u202e' }}{{ \"\\u001b\" }}", Ok("a\n\tb")),
+        ]);
+    }
+
+    #[test]
+    fn chainloops_own_spelling_is_read() {
+        check(&[
+            ("{{.Material.Annotations.component}}", Ok("shop")),
+            (
+                "a {{- .Attestation.Annotations.version -}} b",
+                Ok("a2.4.0b"),
+            ),
+            (
+                "{{ .Material.Annotations.Component }}{{ .Attestation.Annotations.Version }}",
+                Ok("shop2.4.0"),
+            ),
+            (
+                "{{ .Material.Annotations.Exact }}/{{ .Material.Annotations.exact }}",
+                Ok("as it is/another"),
+            ),
+            ("{{ .Material.Annotations.größe }}", Ok("1")),
+            (
+                "{% if .Attestation.Annotations.version == '2.4.0' %}yes{% endif %}",
+                Ok("yes"),
+            ),
+            (
+                "{{ '}} .Material.Annotations.component \\' {{' }}.Material.X",
+                Ok("}} .Material.Annotations.component ' {{.Material.X"),
+            ),
+            (
+                "{# .Material.X #}{% raw %}{{ .Material.X }}{% endraw %}{{ .Material.Annotations.component }}",
+                Ok("{{ .Material.X }}shop"),
+            ),
+            (
+                "{{ .Material.Annotations.absent }}",
+                Err("material.annotations.absent is not there"),
+            ),
+            (
+                "\n{{ .Workflow.Name }}",
+                Err(
+                    "refused: line 2: there is no .Workflow.Name; in Go's spelling there is .Material.Annotations.name and .Attestation.Annotations.name",
+                ),
+            ),
+            (
+                "{{ .Material.Annotations.a.b }}",
+                Err(
+                    "refused: line 1: there is no .Material.Annotations.a.b; in Go's spelling there is .Material.Annotations.name and .Attestation.Annotations.name",
+                ),
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let groups = "There is workflow, run, attestation, material, materials, policy";
+        let workflow = "There is id, name, project, team, version, branch";
+        check(&[
+            ("", Err("refused: must not be empty")),
+            (
+                "a\n{{ workflow.name",
+                Err("refused: line 2: unexpected end of input, expected end of variable block"),
+            ),
+            (
+                "{% include 'x' %}",
+                Err("refused: line 1: unknown statement include"),
+            ),
+            (
+                "{% macro x() %}{% endmacro %}",
+                Err("refused: line 1: unknown statement macro"),
+            ),
+            (
+                "\n{{ workflows.name }}",
+                Err(&format!(
+                    "refused: line 2: there is no workflows.name; did you mean workflow? {groups}"
+                )),
+            ),
+            (
+                "{{ workflow.nam }}",
+                Err(&format!(
+                    "refused: line 1: there is no workflow.nam; did you mean workflow.name? {workflow}"
+                )),
+            ),
+            (
+                "\n\n{{ workflow.name | uper }}",
+                Err("refused: line 3: unknown filter: filter uper is unknown"),
+            ),
+            (
+                "{{ debug() }}",
+                Err(&format!(
+                    "refused: line 1: there is no debug; did you mean run? {groups}"
+                )),
+            ),
+        ]);
+        let long = Template::try_from("x".repeat(MAX_BYTES + 1)).unwrap_err();
+        assert_eq!(long, "must have at most 8192 bytes");
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        check(&[
+            (
+                "{{ material.annotations.version }}",
+                Err("material.annotations.version is not there"),
+            ),
+            (
+                "{{ material.annotations.version | upper }}",
+                Err("material.annotations.version is not there"),
+            ),
+            (
+                r#"{{ attestation.annotations["x-y"] }}"#,
+                Err("attestation.annotations['x-y'] is not there"),
+            ),
+            (
+                "{{ material.annotations.a.b }}",
+                Err("material.annotations.a is not there"),
+            ),
+        ]);
+        let without = json!({ "material": null });
+        let template = Template::try_from("{{ material.name }}".to_owned()).unwrap();
+        assert_eq!(
+            template.render(&without, 9),
+            Err("material.name is not there".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_template_that_would_take_long_ends_quickly() {
+        let many = "the template takes too many steps";
+        let started = std::time::Instant::now();
+        let squared = "{% set x = 'aaaaaaaa' %}".to_owned() + &"{% set x = x ~ x %}".repeat(100);
+        let replaced =
+            "{{ 'aaaaaaaa' ".to_owned() + &"| replace('a', 'aaaaaaaa') ".repeat(60) + "}}";
+        let loops = "{% for i in range(99999) %}".repeat(3);
+        let ends = "{% endfor %}".repeat(3);
+        check(&[
+            (
+                "{% for i in range(100000000) %}{% endfor %}",
+                Err("line 1: invalid operation: range has too many elements"),
+            ),
+            (&format!("{loops}{ends}"), Err(many)),
+            (
+                &format!("{loops}x{ends}"),
+                Err("the text has more than 1024 bytes"),
+            ),
+            ("{{ 'x' * 100000000 }}", Err(many)),
+            ("{{ '%999999999d' | format(1) }}", Err(many)),
+            ("{{ [1] | batch(99999999999, 1) }}", Err(many)),
+            (
+                "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+                Err("line 1: invalid operation: recursion limit exceeded"),
+            ),
+            (&squared, Err(many)),
+            (&replaced, Err(many)),
+        ]);
+        assert!(started.elapsed().as_secs() < 10);
+    }
+
+    #[test]
+    fn however_deep_it_nests_it_ends() {
+        for (begin, part, end) in [
+            ("{{ ", "-", "1 }}"),
+            ("{{ ", "not ", "1 }}"),
+            ("{{ ", "(", "1 }}"),
+            ("{{ ", "[", "1 }}"),
+            ("{{ run.id", "~1", " }}"),
+            ("{{ run.id", ".a", " }}"),
+            ("{{ run.id", "|d", " }}"),
+            ("{{ run.id", "()", " }}"),
+            ("{{ 1", " if 1 else 1", " }}"),
+            ("{% if 0 %}", "{% elif 0 %}", "{% endif %}"),
+            ("", "{% if 1 %}", ""),
+            ("{{ 1", "**1", " }}"),
+        ] {
+            let count = (MAX_BYTES - begin.len() - end.len()) / part.len();
+            let said = render(&format!("{begin}{}{end}", part.repeat(count)));
+            let length = said.map_or_else(|error| error.len(), |text| text.len());
+            assert!(length <= 1024, "{part}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn no_text_makes_it_panic_or_write_too_much(
+            any in any::<String>(),
+            parts in proptest::collection::vec(proptest::sample::select(PARTS), 0..24),
+            most in 0usize..64,
+        ) {
+            for text in [any, parts.concat(), format!("{{{{ {} }}}}", parts.join(" "))] {
+                if let Ok(template) = Template::try_from(text) {
+                    prop_assert_eq!(Template::try_from(template.to_string()), Ok(template.clone()));
+                    let written = template.render(&facts(), most);
+                    prop_assert!(written.map_or(0, |text| text.len()) <= most);
+                }
+            }
+        }
+    }
+
+    const PARTS: &[&str] = &[
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{#",
+        "#}",
+        "-",
+        "+",
+        " ",
+        "\n",
+        "'",
+        "\"",
+        "\\",
+        ".",
+        "(",
+        ")",
+        "[",
+        "]",
+        ",",
+        "|",
+        "ä",
+        "1",
+        "if",
+        "else",
+        "endif",
+        "for",
+        "in",
+        "endfor",
+        "set",
+        "=",
+        "raw",
+        "endraw",
+        "m",
+        "loop",
+        "range",
+        "workflow.name",
+        "materials",
+        "material.annotations",
+        ".Material.Annotations.",
+        ".Material.Annotations.x",
+        "length",
+        "join",
+        "default",
+        "map",
+        "attribute='name'",
+        "truncate(3)",
+        "not",
+        "*",
+        "~",
+        "is",
+        "defined",
+    ];
+}
