@@ -16,6 +16,7 @@ mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+pub mod smtp;
 pub mod template;
 mod text;
 pub mod webhook;
@@ -257,7 +258,7 @@ impl Description {
 #[macro_export]
 macro_rules! for_all_integrations {
     ($with:ident) => {
-        $with! { $crate::guac::Guac, $crate::webhook::Webhook }
+        $with! { $crate::guac::Guac, $crate::smtp::Smtp, $crate::webhook::Webhook }
     };
 }
 
