@@ -278,6 +278,7 @@ mod tests {
                         },
                         bypassed: flags[4],
                         blocked: flags[5],
+                        found: Vec::new(),
                     },
                 }
             },

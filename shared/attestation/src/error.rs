@@ -92,8 +92,12 @@ impl Error {
 
 /// Bounds text that may quote the sender's megabytes back at them.
 pub(crate) fn clip(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
+    clip_at(text, 200)
+}
+
+/// At most so many characters, and `…` where there were more.
+pub(crate) fn clip_at(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

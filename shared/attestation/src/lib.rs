@@ -28,7 +28,7 @@ pub use digest::{Digest, InvalidDigest};
 pub use envelope::{Envelope, PAYLOAD_TYPE, Signature, pae};
 pub use error::Error;
 pub use material::{Material, MaterialType};
-pub use predicate::{Metadata, Policy, PolicyStatus, Predicate, Strategy};
+pub use predicate::{Metadata, Policy, PolicyStatus, Predicate, Strategy, Violation};
 pub use statement::{CHAINLOOP_PREDICATE_TYPE, Statement, Subject};
 
 /// The largest body an intake takes in: Lambda hands over no more. The caller checks it, since only the

@@ -100,7 +100,26 @@ pub struct Policy {
     pub bypassed: bool,
     /// The run was stopped.
     pub blocked: bool,
+    /// The first of what was found, where the document says it: its newer form only points to where it lies.
+    pub found: Vec<Violation>,
 }
+
+/// Something that a policy found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Violation {
+    /// The policy's name.
+    pub policy: String,
+    /// The material's name; empty where the attestation itself was looked at.
+    pub material: String,
+    pub message: String,
+}
+
+/// How many violations are kept. Whoever wants them all reads the attestation.
+const MAX_FOUND: usize = 50;
+/// How many characters of each text of a violation are kept.
+const MAX_FOUND_CHARS: usize = 300;
+/// Where the evaluations of the attestation itself stand among those of materials.
+const OF_ATTESTATION: &str = "CHAINLOOP.ATTESTATION";
 
 /// Whether a violation stops a run or is only told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -198,15 +217,22 @@ pub(crate) struct Wire<'a> {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Evaluation {
-    violations: Option<Vec<Violation>>,
+struct Evaluation<'a> {
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, rename = "materialName", alias = "material_name")]
+    material: Option<&'a RawValue>,
+    #[serde(borrow)]
+    violations: Option<Vec<Finding<'a>>>,
     skipped: bool,
     gate: bool,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Violation {
+struct Finding<'a> {
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
     suppress: bool,
 }
 
@@ -249,11 +275,18 @@ impl Predicate {
 
 impl Wire<'_> {
     fn policy(&self) -> Policy {
-        // Older documents have no counts, only the evaluations themselves.
-        let counted = match (self.policy_evaluations_count, self.policy_evaluations) {
-            (None, Some(evaluations)) => count(evaluations),
-            _ => Policy::default(),
+        // Older documents have no counts, only the evaluations themselves; and where there is a count and
+        // nothing was found, there is nothing to read them for.
+        let counts = self.policy_evaluations_count.is_some();
+        let violated = self.policy_has_violations == Some(true)
+            || self
+                .policy_violations_count
+                .is_some_and(|Count(sent)| sent > 0);
+        let (counted, found) = match self.policy_evaluations {
+            Some(evaluations) if !counts || violated => count(evaluations),
+            _ => Default::default(),
         };
+        let counted = if counts { Policy::default() } else { counted };
         let number = |sent: Option<Count>, counted| sent.map_or(counted, |Count(sent)| sent);
         let strategy = match self.policy_check_blocking_strategy.as_deref() {
             Some("ENFORCED") => Strategy::Enforced,
@@ -277,29 +310,50 @@ impl Wire<'_> {
             strategy,
             bypassed,
             blocked: self.policy_att_blocked.unwrap_or(stops && !bypassed),
+            found,
         }
     }
 }
 
-/// Counts evaluations one by one. An unexpected shape counts as none: a summary is not worth a refusal.
-fn count(evaluations: &RawValue) -> Policy {
-    let evaluations: BTreeMap<Text<'_>, Option<Vec<Evaluation>>> =
+/// Counts evaluations one by one, and keeps the first of what they found. An unexpected shape counts as none: a
+/// summary is not worth a refusal.
+fn count(evaluations: &RawValue) -> (Policy, Vec<Violation>) {
+    let evaluations: BTreeMap<Text<'_>, Option<Vec<Evaluation<'_>>>> =
         serde_json::from_str(evaluations.get()).unwrap_or_default();
-    let mut policy = Policy::default();
-    for evaluation in evaluations.into_values().flatten().flatten() {
-        let violations = evaluation.violations.unwrap_or_default();
-        let (suppressed, standing): (Vec<_>, Vec<_>) =
-            violations.iter().partition(|violation| violation.suppress);
-        policy.evaluations += 1;
-        policy.skipped += u64::from(evaluation.skipped);
-        policy.passed += u64::from(!evaluation.skipped && standing.is_empty());
-        policy.violations += standing.len() as u64;
-        policy.suppressed += suppressed.len() as u64;
-        policy.has_gates |= evaluation.gate;
-        policy.has_violations |= !standing.is_empty();
-        policy.has_gated_violations |= evaluation.gate && !standing.is_empty();
+    let (mut policy, mut found) = (Policy::default(), Vec::new());
+    let of_one = |(of, list): (Text<'_>, Option<Vec<_>>)| (of.to_owned(), list.unwrap_or_default());
+    for (of, list) in evaluations.into_iter().map(of_one) {
+        for evaluation in &list {
+            let violations = evaluation.violations.as_deref().unwrap_or_default();
+            let (suppressed, standing): (Vec<_>, Vec<&Finding<'_>>) =
+                violations.iter().partition(|violation| violation.suppress);
+            policy.evaluations += 1;
+            policy.skipped += u64::from(evaluation.skipped);
+            policy.passed += u64::from(!evaluation.skipped && standing.is_empty());
+            policy.violations += standing.len() as u64;
+            policy.suppressed += suppressed.len() as u64;
+            policy.has_gates |= evaluation.gate;
+            policy.has_violations |= !standing.is_empty();
+            policy.has_gated_violations |= evaluation.gate && !standing.is_empty();
+            let left = MAX_FOUND - found.len();
+            found.extend(standing.iter().take(left).map(|finding| Violation {
+                policy: clipped(evaluation.name),
+                material: match evaluation.material {
+                    Some(material) => clipped(Some(material)),
+                    None if of == OF_ATTESTATION => String::new(),
+                    None => crate::error::clip_at(&of, MAX_FOUND_CHARS),
+                },
+                message: clipped(finding.message),
+            }));
+        }
     }
-    policy
+    (policy, found)
+}
+
+/// A text that is wanted where it is one.
+fn clipped(json: Option<&RawValue>) -> String {
+    let text = json.and_then(|json| serde_json::from_str::<Text<'_>>(json.get()).ok());
+    crate::error::clip_at(&owned(text), MAX_FOUND_CHARS)
 }
 
 #[cfg(test)]
@@ -383,9 +437,43 @@ mod tests {
             has_gated_violations: true,
             has_gates: true,
             blocked: true,
+            found: vec![Violation {
+                material: "sbom".to_owned(),
+                message: "old".to_owned(),
+                ..Violation::default()
+            }],
             ..Policy::default()
         };
         assert_eq!(policy, expected);
+    }
+
+    #[test]
+    fn what_was_found_is_kept_within_bounds() {
+        let found = |counts: &str, evaluations: &str| {
+            policy(&format!(r#"{{{counts}"policyEvaluations":{evaluations}}}"#)).found
+        };
+        let counts = r#""policyEvaluationsCount":2,"policyHasViolations":true,"#;
+        let evaluations = r#"{"CHAINLOOP.ATTESTATION":[{"name":"signed","violations":[{"message":"no"},{"message":"so","suppress":true}]}],
+            "key":[{"name":5,"materialName":"sbom","violations":[{"message":["x"]}]}]}"#;
+        let violation = |policy: &str, material: &str, message: &str| Violation {
+            policy: policy.to_owned(),
+            material: material.to_owned(),
+            message: message.to_owned(),
+        };
+        let expected = [violation("signed", "", "no"), violation("", "sbom", "")];
+        assert_eq!(found(counts, evaluations), expected);
+        assert_eq!(found("", evaluations), expected);
+        let none = r#""policyEvaluationsCount":2,"policyHasViolations":false,"#;
+        assert_eq!(found(none, evaluations), []);
+
+        let message = format!(r#"{{"message":"{}"}}"#, "é".repeat(1_000));
+        let violations = vec![message; 60].join(",");
+        let many = found(
+            counts,
+            &format!(r#"{{"a":[{{"violations":[{violations}]}}]}}"#),
+        );
+        assert_eq!(many.len(), 50);
+        assert_eq!(many[0].message.chars().count(), 301);
     }
 
     #[test]

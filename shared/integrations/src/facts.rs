@@ -60,7 +60,7 @@ pub fn facts(attestation: &Attestation, workflow: &Workflow, material: Option<&M
         },
         "run": {
             "id": shown(&run.workflow_run_id),
-            "url": shown(link(predicate)),
+            "url": shown(&link(predicate)),
             "runner": shown(&predicate.runner_type),
             "state": STATE,
             "started_at": shown(&run.initialized_at),
@@ -115,13 +115,15 @@ fn shown(text: &str) -> String {
     text::without_addresses(&text::visible(text)).into_owned()
 }
 
-/// Where the run can be looked at, if that is a web page.
-pub(crate) fn link(predicate: &Predicate) -> &str {
-    let url = &predicate.runner_url;
-    match inputs::web_url(url) {
-        Ok(_) => url,
-        Err(_) => "",
-    }
+/// Where the run can be looked at, if that is a web page; else empty.
+pub(crate) fn link(predicate: &Predicate) -> String {
+    /// Longer ones are refused by those whom notifications go to.
+    const MAX_BYTES: usize = 2_000;
+    inputs::web_url(&predicate.runner_url)
+        .map(String::from)
+        .ok()
+        .filter(|url| url.len() <= MAX_BYTES)
+        .unwrap_or_default()
 }
 
 /// Where CI systems say what is being built, the more exact first.

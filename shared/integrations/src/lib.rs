@@ -17,6 +17,7 @@ pub mod guac;
 pub mod http;
 pub mod inputs;
 pub mod smtp;
+pub mod summary;
 pub mod template;
 mod text;
 pub mod webhook;
@@ -35,6 +36,7 @@ pub use facts::facts;
 pub use filter::Filter;
 pub use http::Http;
 pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
+pub use summary::{Detail, Summary};
 pub use template::Template;
 
 /// A kind of third party that attestations can be delivered to.

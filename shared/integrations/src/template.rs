@@ -136,7 +136,6 @@ fn environment() -> Environment<'static> {
 }
 
 /// At most so many letters, the last of them `…` where there were more.
-#[expect(clippy::needless_pass_by_value, reason = "the engine hands it over")]
 fn truncate(text: String, letters: usize) -> String {
     match text.char_indices().nth(letters) {
         None => text,
@@ -286,7 +285,6 @@ impl Translation {
             match (quote, letter) {
                 (Some(_), '\\') => taken += rest.chars().next().map_or(0, char::len_utf8),
                 (Some(open), _) if letter == open => quote = None,
-                (Some(_), _) => {}
                 (None, '"' | '\'') => quote = Some(letter),
                 (None, _) if tag[at..].starts_with(end) => {
                     self.source.push_str(end);
@@ -297,7 +295,7 @@ impl Translation {
                     previous = '_';
                     continue;
                 }
-                (None, _) => {}
+                _ => {}
             }
             self.source.push_str(&tag[at..at + taken]);
             previous = letter;
@@ -325,10 +323,9 @@ impl Translation {
             ));
         };
         let plain = key.is_ascii() && !key.starts_with(|first: char| first.is_ascii_digit());
-        self.source.push_str(&match plain {
-            true => format!("{whose}.annotations.{key}"),
-            false => format!("{whose}.annotations[\"{key}\"]"),
-        });
+        let (open, close) = if plain { (".", "") } else { ("[\"", "\"]") };
+        self.source
+            .extend([whose, ".annotations", open, key, close]);
         self.spelled.insert((whose, key.to_owned()));
         Ok(length)
     }

@@ -79,7 +79,7 @@ impl Letter<'_> {
 }
 
 /// The longest subject, in characters.
-const SUBJECT: usize = 200;
+const SUBJECT: usize = 320;
 
 /// One line, which does not decode to another one.
 fn subject(text: &str) -> String {

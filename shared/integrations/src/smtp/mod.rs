@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use crate::summary::{Detail, Link, Summary};
 use crate::{
     Answer, Delivery, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview, SecretText,
     Template, facts, http,
@@ -433,13 +434,18 @@ fn message(delivery: &Delivery<'_, Smtp>, unix_secs: u64) -> Result<Vec<u8>, Err
             .render(&facts, most)
             .map_err(|reason| Error::permanent(format!("write the mail's {what}: {reason}")))
     };
+    let detail = Detail {
+        inline_content: attachment.inline_content,
+        emails: attachment.emails,
+    };
+    let summary = Summary::of(delivery.attestation, delivery.workflow, &detail);
     let subject = match &attachment.subject {
         Some(template) => render(template, "subject", SUBJECT_BYTES)?,
-        None => subject(&facts),
+        None => subject(&summary),
     };
-    let text = match &attachment.template {
-        Some(template) => render(template, "text", TEXT_BYTES)?,
-        None => subject.clone(),
+    let (text, links) = match &attachment.template {
+        Some(template) => (render(template, "text", TEXT_BYTES)?, ""),
+        None => (summary.text(TEXT_BYTES), &*links(&summary)),
     };
     let list = message::list(delivery.workflow);
     let letter = Letter {
@@ -449,31 +455,24 @@ fn message(delivery: &Delivery<'_, Smtp>, unix_secs: u64) -> Result<Vec<u8>, Err
         to: registration.to.as_slice(),
         cc: copies(attachment),
         subject: &subject,
-        html: &format!("<pre>{}</pre>", message::escape(&text)),
+        html: &format!("{links}<pre>{}</pre>", message::escape(&text)),
         text: &text,
         list: list.as_deref(),
     };
     letter.bytes()
 }
 
-/// `[chainloop] shop/nightly-build: 2 policy violations`
-fn subject(facts: &Value) -> String {
-    let text = |group: &str, name: &str| facts[group][name].as_str().unwrap_or_default().to_owned();
-    let names = [text("workflow", "project"), text("workflow", "name")];
-    let names: Vec<_> = names.into_iter().filter(|name| !name.is_empty()).collect();
-    let violations = match facts["policy"]["violations"].as_u64() {
-        Some(1) => "1 policy violation".to_owned(),
-        count => format!("{} policy violations", count.unwrap_or_default()),
+/// `[chainloop] New attestation of shop/nightly-build (Blocked: 1 violation in 2 policy evaluations)`
+fn subject(summary: &Summary) -> String {
+    format!("[chainloop] {} ({})", summary.title, summary.verdict)
+}
+
+fn links(summary: &Summary) -> String {
+    let link = |link: &Link| {
+        let (url, label) = (message::escape(&link.url), message::escape(link.label));
+        format!("<p><a href=\"{url}\">{label}</a></p>\n")
     };
-    let verdict = match text("policy", "status").as_str() {
-        "PASSED" => "all policies passed".to_owned(),
-        "SKIPPED" => "all policies were skipped".to_owned(),
-        "WARNING" => violations,
-        "BLOCKED" => format!("blocked, {violations}"),
-        "BYPASSED" => format!("not blocked in spite of {violations}"),
-        _ => "new attestation".to_owned(),
-    };
-    format!("[chainloop] {}: {verdict}", names.join("/"))
+    summary.links.iter().map(link).collect()
 }
 
 /// As Chainloop sends one for each registration.

@@ -915,32 +915,29 @@ async fn the_preview_is_what_is_sent() {
 
 // --- words --------------------------------------------------------------------------------------------
 
-#[test]
-fn a_subject_says_how_the_policies_went() {
-    for (policy, verdict) in [
-        (json!({ "status": "NOT_APPLICABLE" }), "new attestation"),
-        (json!({ "status": "PASSED" }), "all policies passed"),
-        (json!({ "status": "SKIPPED" }), "all policies were skipped"),
-        (
-            json!({ "status": "WARNING", "violations": 1 }),
-            "1 policy violation",
-        ),
-        (
-            json!({ "status": "BLOCKED", "violations": 2 }),
-            "blocked, 2 policy violations",
-        ),
-        (
-            json!({ "status": "BYPASSED", "violations": 2 }),
-            "not blocked in spite of 2 policy violations",
-        ),
-    ] {
-        let workflow = json!({ "project": "shop", "name": "nightly-build" });
-        let subject = subject(&json!({ "workflow": workflow, "policy": policy }));
-        assert_eq!(
-            subject,
-            format!("[chainloop] shop/nightly-build: {verdict}")
-        );
-    }
+#[tokio::test]
+async fn a_mail_says_how_the_policies_went_and_where_the_run_is() {
+    let server = MailServer::start(&[]).await;
+    let stage = Stage::new();
+    deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
+    fixture::compare("smtp-mail.eml", &server.mails()[0].replace("\r\n", "\n"));
+}
+
+#[tokio::test]
+async fn what_a_stranger_wrote_is_text_and_no_markup() {
+    let server = MailServer::start(&[]).await;
+    let mut stage = Stage::new();
+    stage.workflow.name = "<img src=canary>\r\nBcc: canary@example.org".to_owned();
+    deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
+    let mail = server.mails().remove(0);
+    assert!(!mail.contains("\r\nBcc:"), "{mail}");
+    let (_, html) = mail.split_once("text/html").unwrap();
+    assert!(html.contains("&lt;img") && !html.contains("<img"), "{html}");
+    assert!(!mail.contains("canary@example.org"), "{mail}");
 }
 
 #[tokio::test]
