@@ -6,10 +6,17 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is for tests")]
 
+pub mod aiosmtpd;
+pub mod authority;
 mod double;
+mod folder;
+pub mod maildev;
 mod process;
 mod stage;
 
+pub use aiosmtpd::Aiosmtpd;
 pub use double::{Double, Received};
+pub use folder::Folder;
+pub use maildev::Maildev;
 pub use process::{Process, free_port, tool};
-pub use stage::{Stage, http};
+pub use stage::{Stage, http, trusting};

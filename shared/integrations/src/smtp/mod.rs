@@ -444,8 +444,8 @@ fn message(delivery: &Delivery<'_, Smtp>, unix_secs: u64) -> Result<Vec<u8>, Err
         None => subject(&summary),
     };
     let (text, links) = match &attachment.template {
-        Some(template) => (render(template, "text", TEXT_BYTES)?, ""),
-        None => (summary.text(TEXT_BYTES), &*links(&summary)),
+        Some(template) => (render(template, "text", TEXT_BYTES)?, String::new()),
+        None => (summary.text(TEXT_BYTES), links(&summary)),
     };
     let list = message::list(delivery.workflow);
     let letter = Letter {
