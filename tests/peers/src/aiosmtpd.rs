@@ -72,6 +72,10 @@ impl Aiosmtpd {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "inputs are written where they are passed"
+)]
 mod tests {
     use std::time::{Duration, Instant};
 

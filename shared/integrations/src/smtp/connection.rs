@@ -5,6 +5,7 @@
 //! ends with the connection's making.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -81,29 +82,56 @@ impl Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
     Accepted(Reply),
-    /// For good: by the server, or by what it has said of itself before.
-    Refused(Reply),
-    /// It cannot have it, and is asked again later.
-    Deferred {
-        reason: String,
-        answer: Option<Answer>,
+    /// For good.
+    Refused(Why),
+    /// Just now; it is tried again later.
+    Deferred(Why),
+    /// The mail went out, and no answer came.
+    Unanswered(&'static str),
+}
+
+/// Why a recipient does not have the mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Why {
+    Said(Reply),
+    /// What the server said of itself before any of them was named.
+    TooLarge {
+        size_bytes: usize,
+        limit: usize,
     },
-    /// The mail went out whole, and no answer came.
-    Unanswered(String),
+    Broken(&'static str),
+}
+
+impl Why {
+    pub(super) fn answer(&self) -> Option<Answer> {
+        match self {
+            Self::Said(reply) => Some(reply.answer()),
+            Self::TooLarge { .. } | Self::Broken(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(reply) => write!(f, "answered {}", reply.shown(SHOWN_BYTES)),
+            Self::TooLarge { size_bytes, limit } => write!(
+                f,
+                "the mail has {size_bytes} bytes, and the server takes {limit} at most"
+            ),
+            Self::Broken(reason) => f.write_str(reason),
+        }
+    }
 }
 
 impl Fate {
     fn of(trouble: &Trouble) -> Self {
         match trouble {
-            Trouble::Said(reply) if reply.is_transient() => Self::Deferred {
-                reason: format!("answered {}", reply.shown(SHOWN_BYTES)),
-                answer: Some(reply.answer()),
-            },
-            Trouble::Said(reply) => Self::Refused(reply.clone()),
-            Trouble::Broken { reason, .. } => Self::Deferred {
-                reason: (*reason).to_owned(),
-                answer: None,
-            },
+            Trouble::Said(reply) if reply.is_transient() => {
+                Self::Deferred(Why::Said(reply.clone()))
+            }
+            Trouble::Said(reply) => Self::Refused(Why::Said(reply.clone())),
+            Trouble::Broken { reason, .. } => Self::Deferred(Why::Broken(reason)),
         }
     }
 }
@@ -158,8 +186,8 @@ pub(super) struct Server<'a> {
 /// The password in each form that it travels in.
 struct Secrets(Vec<String>);
 
-impl std::fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("…")
     }
 }
@@ -397,13 +425,15 @@ fn reason(error: &(dyn StdError + 'static)) -> (&'static str, bool) {
     reason
 }
 
-/// The size of a mail that the server takes at most, if it said so (RFC 1870).
-fn size(said: &Response) -> Option<Option<usize>> {
+/// The size of a mail that the server takes at most, if it knows of sizes (RFC 1870).
+fn size(said: &Response) -> Option<usize> {
     said.message().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let is_size = words.next()?.eq_ignore_ascii_case("SIZE");
-        // Zero, or none at all: without a limit.
-        is_size.then(|| words.next()?.parse().ok().filter(|most| *most > 0))
+        let limit = words.next().and_then(|limit| limit.parse().ok());
+        // Zero, or none at all: it knows no limit.
+        let limit = limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        is_size.then_some(limit)
     })
 }
 
@@ -411,8 +441,8 @@ fn size(said: &Response) -> Option<Option<usize>> {
 pub(super) struct Connection<'a> {
     server: &'a Server<'a>,
     smtp: AsyncSmtpConnection,
-    /// Whether it knows SIZE, and its limit.
-    size: Option<Option<usize>>,
+    /// Of a mail at most, if it knows SIZE.
+    size: Option<usize>,
     is_broken: bool,
 }
 
@@ -447,11 +477,8 @@ impl Connection<'_> {
         let mut parameters = Vec::new();
         if let Some(limit) = self.size {
             parameters.push(MailParameter::Size(size_bytes));
-            if let Some(limit) = limit.filter(|limit| *limit < size_bytes) {
-                let text = format!(
-                    "not sent: the mail has {size_bytes} bytes, the server takes {limit} at most"
-                );
-                let refused = Fate::Refused(Reply { code: 552, text });
+            if limit < size_bytes {
+                let refused = Fate::Refused(Why::TooLarge { size_bytes, limit });
                 return vec![refused; recipients.len()];
             }
         }
@@ -471,19 +498,16 @@ impl Connection<'_> {
                 break;
             }
         }
-        let gone = || Fate::Deferred {
-            reason: "the connection broke".to_owned(),
-            answer: None,
-        };
+        let gone = || Fate::Deferred(Why::Broken("the connection broke"));
         let rest = match fates.contains(&None) {
             _ if self.is_broken() => fates.last().cloned().flatten().unwrap_or_else(gone),
             true => self.content(message, until).await,
-            false => {
-                // Nobody is left for this mail; the next one begins anew.
-                let _ = self.command(Rset, until).await;
-                gone()
-            }
+            false => gone(),
         };
+        if !matches!(rest, Fate::Accepted(_)) && !self.is_broken() {
+            // The server may be waiting for this mail to go on.
+            let _ = self.command(Rset, until).await;
+        }
         fates.resize(recipients.len(), None);
         fates
             .into_iter()
@@ -501,14 +525,14 @@ impl Connection<'_> {
         let said = timeout_at(until, self.smtp.message(message)).await;
         match self.settle(said) {
             Ok(reply) => Fate::Accepted(reply),
-            Err(Trouble::Broken { reason, .. }) => Fate::Unanswered(reason.to_owned()),
+            Err(Trouble::Broken { reason, .. }) => Fate::Unanswered(reason),
             Err(trouble) => Fate::of(&trouble),
         }
     }
 
     async fn command(
         &mut self,
-        command: impl std::fmt::Display,
+        command: impl fmt::Display,
         until: Instant,
     ) -> Result<Reply, Trouble> {
         let said = timeout_at(until, self.smtp.command(command)).await;

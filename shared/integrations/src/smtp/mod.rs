@@ -20,17 +20,17 @@ use tokio::time::Instant;
 
 use crate::summary::{Detail, Link, Summary};
 use crate::{
-    Answer, Delivery, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview, SecretText,
-    Template, facts, http,
+    Delivery, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview, SecretText, Template,
+    facts, http,
 };
 pub use addresses::{Address, Addresses, MailHost, Port};
-use connection::{Connection, Fate, Server};
+use connection::{Connection, Fate, Server, Why};
 use message::Letter;
 
 #[derive(Debug)]
 pub struct Smtp;
 
-/// What an operator fills in, once it has been seen that its fields fit each other.
+// What an operator fills in, once it has been seen that the fields fit each other.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "Filled")]
 #[schemars(with = "Filled")]
@@ -82,7 +82,11 @@ pub struct Attachment {
     pub emails: bool,
     /// Only attestations and materials that fit, as in environment=prod,material.type=SBOM_CYCLONEDX_JSON
     #[serde(default)]
-    #[schemars(with = "Option<String>", length(min = 1, max = 1024))]
+    #[schemars(
+        with = "Option<String>",
+        length(min = 1, max = 1024),
+        example = "environment=prod"
+    )]
     pub filter: Option<Filter>,
 }
 
@@ -337,9 +341,10 @@ impl<'a> Post<'a> {
         let mut is_over = false;
         for (recipient, fate) in recipients.iter().zip(fates) {
             let settled = match &fate {
-                Fate::Accepted(reply) => Some(("accepted", reply)),
-                Fate::Refused(reply) => Some(("refused", reply)),
-                Fate::Deferred { .. } | Fate::Unanswered(_) => None,
+                Fate::Accepted(reply) => Some(("accepted", reply.shown(KEPT_BYTES))),
+                Fate::Refused(Why::Said(reply)) => Some(("refused", reply.shown(KEPT_BYTES))),
+                Fate::Refused(why) => Some(("refused", why.to_string())),
+                Fate::Deferred(_) | Fate::Unanswered(_) => None,
             };
             if let Some((outcome, reply)) = settled {
                 is_over = true;
@@ -348,7 +353,7 @@ impl<'a> Post<'a> {
                     "recipient": recipient.mask(),
                     "fingerprint": recipient.fingerprint(),
                     "outcome": outcome,
-                    "reply": reply.shown(KEPT_BYTES),
+                    "reply": reply,
                 });
                 let receipts = self.settled.entry(domain.to_owned()).or_default();
                 receipts.push(receipt);
@@ -357,7 +362,7 @@ impl<'a> Post<'a> {
             let place = match fate {
                 Fate::Accepted(_) => continue,
                 Fate::Refused(_) => &mut self.refused,
-                Fate::Deferred { .. } => &mut self.deferred,
+                Fate::Deferred(_) => &mut self.deferred,
                 Fate::Unanswered(_) => &mut self.unanswered,
             };
             *place = place.take().or(error);
@@ -402,15 +407,12 @@ impl<'a> Post<'a> {
 /// Why one recipient does not have the mail.
 fn error(server: &Server<'_>, domain: &str, recipient: &Address, fate: &Fate) -> Option<Error> {
     let doing = format!("mail {} by {}", recipient.mask(), server.place);
-    let (kind, reason, answer): (_, _, Option<Answer>) = match fate {
+    let (kind, reason, answer) = match fate {
         Fate::Accepted(_) => return None,
-        Fate::Refused(reply) => {
-            let reason = format!("answered {}", reply.shown(256));
-            (Kind::Permanent, reason, Some(reply.answer()))
-        }
-        Fate::Deferred { reason, answer } => {
+        Fate::Refused(why) => (Kind::Permanent, why.to_string(), why.answer()),
+        Fate::Deferred(why) => {
             let kind = Kind::Retryable { after: None };
-            (kind, reason.clone(), answer.clone())
+            (kind, why.to_string(), why.answer())
         }
         Fate::Unanswered(reason) => {
             let reason = format!("the mail for {domain} was sent, but {reason}");

@@ -1,5 +1,10 @@
 //! Against a mail server on loopback that says what each test has it say.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "inputs are written where they are passed"
+)]
+
 use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::pem::PemObject as _;
@@ -62,7 +67,7 @@ impl MailServer {
                 let seen = Arc::clone(&seen);
                 tokio::spawn(async move {
                     seen.lock().unwrap().push("(connected)".to_owned());
-                    serve(stream, script, implicit, &seen).await
+                    serve(stream, script, implicit, &seen).await;
                 });
             }
         });
@@ -414,8 +419,8 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
         for fate in fates.await {
             match fate {
                 Fate::Unanswered(reason) if unanswered => assert_eq!(reason, "no answer in time"),
-                Fate::Deferred { reason, .. } if !unanswered => {
-                    assert_eq!(reason, "no answer in time");
+                Fate::Deferred(why) if !unanswered => {
+                    assert_eq!(why.to_string(), "no answer in time");
                 }
                 other => panic!("{script:?}: {other:?}"),
             }
@@ -862,6 +867,26 @@ async fn a_connection_that_one_mail_broke_is_made_anew_for_the_next() {
     let recorded = stage.recorded();
     assert_eq!(recorded.len(), 1);
     assert_eq!(recorded[0].0, "example.org");
+}
+
+#[tokio::test]
+async fn a_mail_that_was_begun_in_vain_is_taken_back_before_the_next() {
+    for script in [
+        &[("DATA", "451 4.3.0 local error")][..],
+        &[("RCPT", "450 4.2.0 greylisted")],
+    ] {
+        let server = MailServer::start(script).await;
+        let attached = json!({ "cc": "carol@example.com" });
+        let error = deliver(&server, &Stage::new(), json!({}), attached).await;
+        assert_eq!(error.unwrap_err().kind, AGAIN);
+        let heard = server.heard();
+        let verbs: Vec<&str> = heard
+            .iter()
+            .map(|line| &line[..4])
+            .filter(|verb| ["MAIL", "RSET", "QUIT"].contains(verb))
+            .collect();
+        assert_eq!(verbs, ["MAIL", "RSET", "MAIL", "RSET", "QUIT"]);
+    }
 }
 
 #[tokio::test]
