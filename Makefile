@@ -64,7 +64,8 @@ deploy: ## To AWS, with its credentials in the environment: make deploy STACK=pr
 	@infra/bootstrap.sh $(STACK)
 
 tools:
-	@for name in ministack sam cargo-lambda syft; do $(VENV) $$name; done
+	@for name in ministack sam cargo-lambda syft aiosmtpd; do $(VENV) $$name; done
+	@infra/local/npm.sh maildev
 
 # The functions by name: with the whole workspace the command line's features would leak into them.
 functions:

@@ -719,27 +719,31 @@ fn a_function_finds_the_variables_that_it_needs_and_the_code_reads_all_of_them()
 }
 
 #[test]
-fn loopback_is_for_delivery_functions_in_local_mode_alone() {
+fn what_deliveries_may_reach_and_trust_is_said_to_delivery_functions_alone() {
     let template = template();
-    for (id, properties) in template.functions() {
-        let loopback = &properties["Environment"]["Variables"]["ALLOW_LOOPBACK"];
-        if id.starts_with("Deliver") && id != "Deliveries" {
-            assert_eq!(
-                target(loopback),
-                "LocalMode",
-                "{id}: write ALLOW_LOOPBACK: !Ref LocalMode"
-            );
-        } else {
-            assert!(
-                loopback.is_null(),
-                "{id}: delete ALLOW_LOOPBACK: it sends to no third party"
-            );
+    for (variable, parameter, default) in [
+        ("ALLOW_LOOPBACK", "LocalMode", "false"),
+        ("EXTRA_ROOTS", "ExtraRoots", ""),
+    ] {
+        for (id, properties) in template.functions() {
+            let value = &properties["Environment"]["Variables"][variable];
+            if id.starts_with("Deliver") && id != "Deliveries" {
+                assert_eq!(
+                    target(value),
+                    parameter,
+                    "{id}: write {variable}: !Ref {parameter}"
+                );
+            } else {
+                assert!(
+                    value.is_null(),
+                    "{id}: delete {variable}: it sends to no third party"
+                );
+            }
         }
+        assert_eq!(template.0["Parameters"][parameter]["Default"], default);
+        let globals = &template.0["Globals"]["Function"]["Environment"]["Variables"];
+        assert!(globals[variable].is_null());
     }
-    assert_eq!(template.0["Parameters"]["LocalMode"]["Default"], "false");
-    assert!(
-        template.0["Globals"]["Function"]["Environment"]["Variables"]["ALLOW_LOOPBACK"].is_null()
-    );
 }
 
 #[test]

@@ -22,6 +22,8 @@ const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 pub enum Error {
     #[error("the environment variable {0} is not set")]
     Missing(&'static str),
+    #[error("the environment variable {0} cannot be used: {1}")]
+    Unusable(&'static str, String),
     #[error("the function ended: {0}")]
     Lambda(String),
 }

@@ -25,6 +25,8 @@ use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body::{Frame, SizeHint};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -228,6 +230,36 @@ impl Limits {
     }
 }
 
+/// Why a bundle of certificates cannot be trusted in addition to the public ones.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadRoots {
+    #[error("it is not PEM text")]
+    NotPem,
+    #[error("it holds no certificate")]
+    Empty,
+    #[error("its certificate number {0} is not one that can be trusted")]
+    Unusable(usize),
+}
+
+/// Certificates in PEM. Where a line cannot be broken, as on a command line, `\n` stands for the end of one.
+fn read_roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BadRoots> {
+    let text = std::str::from_utf8(pem).map_err(|_| BadRoots::NotPem)?;
+    let text = text.replace("\\n", "\n");
+    let roots = CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| BadRoots::NotPem)?;
+    if roots.is_empty() {
+        return Err(BadRoots::Empty);
+    }
+    for (number, root) in roots.iter().enumerate() {
+        let mut store = rustls::RootCertStore::empty();
+        store
+            .add(root.clone())
+            .map_err(|_| BadRoots::Unusable(number + 1))?;
+    }
+    Ok(roots)
+}
+
 /// What came back, whatever its status.
 #[derive(Debug, Clone)]
 pub struct Response {
@@ -264,19 +296,29 @@ impl Response {
 #[derive(Debug, Clone)]
 pub struct Http {
     client: reqwest::Client,
+    tls: Arc<rustls::ClientConfig>,
+    /// Trusted beside the public ones.
+    roots: Arc<[CertificateDer<'static>]>,
     guard: Guard,
     limits: Limits,
 }
 
 impl Http {
     pub fn new(guard: Guard) -> Self {
-        Self::with_limits(guard, LIMITS)
+        Self::build(guard, LIMITS, Vec::new())
     }
 
-    fn with_limits(guard: Guard, limits: Limits) -> Self {
-        let roots = rustls::RootCertStore {
+    /// Trusts the certificates of this PEM text, too: an organization's own authority.
+    pub fn with_roots(guard: Guard, pem: &[u8]) -> Result<Self, BadRoots> {
+        Ok(Self::build(guard, LIMITS, read_roots(pem)?))
+    }
+
+    fn build(guard: Guard, limits: Limits, extra: Vec<CertificateDer<'static>>) -> Self {
+        let mut roots = rustls::RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
         };
+        let (_, unusable) = roots.add_parsable_certificates(extra.iter().cloned());
+        debug_assert_eq!(unusable, 0, "checked when they were read");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -284,7 +326,7 @@ impl Http {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(tls.clone())
             .dns_resolver(Resolver(guard))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -299,9 +341,68 @@ impl Http {
             .expect("static configuration");
         Self {
             client,
+            tls: Arc::new(tls),
+            roots: extra.into(),
             guard,
             limits,
         }
+    }
+
+    /// The addresses of a host that is not asked by HTTP, vetted: a connection is made to one of these and to no
+    /// other. `ports` are those that may be reached; in local mode, any of this machine.
+    pub(crate) async fn resolve(
+        &self,
+        host: &url::Host<String>,
+        port: u16,
+        ports: &[u16],
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let place = format!("{host}:{port}");
+        let borrowed = match host {
+            url::Host::Domain(name) => url::Host::Domain(name.as_str()),
+            url::Host::Ipv4(address) => url::Host::Ipv4(*address),
+            url::Host::Ipv6(address) => url::Host::Ipv6(*address),
+        };
+        let local = self.guard.allow_loopback && is_local(&borrowed);
+        if !(local && port != LAMBDA_PORT || ports.contains(&port)) {
+            return Err(refuse(&place, Refused("this port")));
+        }
+        let found: Vec<SocketAddr> = match (literal(&borrowed), host) {
+            (None, url::Host::Domain(name)) => {
+                let looked_up = tokio::net::lookup_host((name.as_str(), port));
+                match timeout(self.limits.connect, looked_up).await {
+                    Ok(Ok(found)) => found.collect(),
+                    Ok(Err(error)) => {
+                        let text = format!("reach {place}: its name could not be resolved");
+                        return Err(Error::retryable(text).source(error));
+                    }
+                    Err(_) => {
+                        let text = format!("reach {place}: its name was not resolved in time");
+                        return Err(Error::retryable(text));
+                    }
+                }
+            }
+            (address, _) => address
+                .map(|address| SocketAddr::new(address, port))
+                .into_iter()
+                .collect(),
+        };
+        let by_local_name = is_local(&borrowed);
+        for address in &found {
+            if let Err(refused) = self.guard.vet(by_local_name, address.ip()) {
+                return Err(refuse(&place, refused));
+            }
+        }
+        Ok(found)
+    }
+
+    /// How TLS is spoken by whoever does not speak HTTP.
+    pub(crate) fn tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(&self.tls)
+    }
+
+    /// What is trusted beside the public authorities.
+    pub(crate) fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
     }
 
     /// Seconds since 1970 by the system's clock, for checks, which have no [`Host`](crate::Host).
@@ -880,6 +981,108 @@ mod tests {
         );
     }
 
+    const AUTHORITY: &str = include_str!("../../../tests/peers/tls/authority.pem");
+
+    fn host(text: &str) -> url::Host<String> {
+        url::Host::parse(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http_goes_to_vetted_addresses_and_given_ports_alone() {
+        let (public, local) = (Http::new(PUBLIC), Http::new(LOCAL));
+        let found = public.resolve(&host("8.8.8.8"), 25, &[25]).await.unwrap();
+        assert_eq!(found, ["8.8.8.8:25".parse().unwrap()]);
+        for (to, port, reason) in [
+            ("8.8.8.8", 26, "this port"),
+            ("127.0.0.1", 25, "a loopback address"),
+            ("localhost", 25, "a loopback address"),
+            ("[::1]", 25, "a loopback address"),
+            ("10.1.2.3", 25, "a private address"),
+            ("[::ffff:a01:203]", 25, "a private address"),
+            ("169.254.169.254", 25, "a link-local address"),
+        ] {
+            let error = public.resolve(&host(to), port, &[25]).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Permanent, "{to}");
+            assert_eq!(
+                error.text,
+                format!("reach {to}:{port}: {reason} is not allowed")
+            );
+        }
+        let found = local.resolve(&host("localhost"), 2525, &[25]).await;
+        assert!(found.unwrap().iter().all(|found| found.ip().is_loopback()));
+        for (to, port) in [
+            ("127.0.0.1", LAMBDA_PORT),
+            ("10.1.2.3", 25),
+            ("8.8.8.8", 26),
+        ] {
+            let error = local.resolve(&host(to), port, &[25]).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Permanent, "{to}:{port}");
+        }
+        let error = local.resolve(&host("canary.invalid"), 25, &[25]).await;
+        assert_eq!(error.unwrap_err().kind, AGAIN);
+    }
+
+    #[test]
+    fn roots_are_certificates_in_pem() {
+        let roots = |pem: &[u8]| Http::with_roots(PUBLIC, pem).map(|http| http.roots().len());
+        assert_eq!(roots(AUTHORITY.as_bytes()), Ok(1));
+        assert_eq!(roots(format!("{AUTHORITY}{AUTHORITY}").as_bytes()), Ok(2));
+        let one_line = AUTHORITY.replace('\n', "\\n");
+        assert_eq!(roots(one_line.as_bytes()), Ok(1), "as on a command line");
+        assert_eq!(roots(b"canary"), Err(BadRoots::Empty));
+        assert_eq!(roots(b"\xff"), Err(BadRoots::NotPem));
+        assert_eq!(
+            roots(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
+            Err(BadRoots::NotPem)
+        );
+        let nonsense = "-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n";
+        assert_eq!(
+            roots(format!("{AUTHORITY}{nonsense}").as_bytes()),
+            Err(BadRoots::Unusable(2))
+        );
+    }
+
+    /// A third party whose certificate is one of the test authority's.
+    async fn serve_tls() -> SocketAddr {
+        let pem = include_bytes!("../../../tests/peers/tls/localhost.pem");
+        let key = include_bytes!("../../../tests/peers/tls/localhost.test.key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(pem).unwrap()],
+                rustls::pki_types::PrivateKeyDer::from_pem_slice(key).unwrap(),
+            )
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        serve(move |stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut buffer = [0; 4096];
+                let _ = stream.read(&mut buffer).await;
+                let _ = stream.write_all(fixture::OK.as_bytes()).await;
+            }
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn an_authority_of_ones_own_is_trusted_where_it_is_named_and_nowhere_else() {
+        let address = serve_tls().await;
+        let get = || Request::get(format!("https://{address}/")).body(Bytes::new());
+        let trusting = Http::with_roots(LOCAL, AUTHORITY.as_bytes()).unwrap();
+        assert_eq!(trusting.send(get().unwrap()).await.unwrap().status, 200);
+        let error = Http::new(LOCAL).send(get().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind, AGAIN);
+        let shown = format!("{:?}", error.source);
+        assert!(shown.contains("UnknownIssuer"), "{shown}");
+    }
+
     const SHORT: Limits = Limits {
         connect: Duration::from_millis(300),
         request: Duration::from_millis(600),
@@ -904,7 +1107,7 @@ mod tests {
     async fn post(url: &str, body: impl Into<Bytes>) -> Result<Response, Error> {
         let request = Request::post(url).body(body.into()).unwrap();
         let limit = Duration::from_secs(3);
-        timeout(limit, Http::with_limits(LOCAL, SHORT).send(request))
+        timeout(limit, Http::build(LOCAL, SHORT, Vec::new()).send(request))
             .await
             .expect("nothing holds us")
     }
@@ -1246,7 +1449,7 @@ mod tests {
             }
         })
         .await;
-        let http = Http::with_limits(LOCAL, SHORT);
+        let http = Http::build(LOCAL, SHORT, Vec::new());
         for n in ["0", "1"] {
             let request = Request::get(format!("http://{address}/"))
                 .body(Bytes::new())

@@ -20,6 +20,7 @@ pub mod http;
 pub mod inputs;
 mod repeat;
 pub mod slack_webhook;
+pub mod smtp;
 pub mod summary;
 pub mod template;
 mod text;
@@ -274,6 +275,7 @@ macro_rules! for_all_integrations {
             $crate::discord_webhook::DiscordWebhook,
             $crate::guac::Guac,
             $crate::slack_webhook::SlackWebhook,
+            $crate::smtp::Smtp,
             $crate::webhook::Webhook
         }
     };

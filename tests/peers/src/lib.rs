@@ -6,17 +6,25 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is for tests")]
 
+pub mod aiosmtpd;
+pub mod authority;
 pub mod dependency_track;
 #[cfg(test)]
 mod deployed;
 pub mod discord;
 mod double;
+mod folder;
+pub mod maildev;
 mod operator;
 mod process;
 pub mod slack;
 mod stage;
 
+pub use aiosmtpd::Aiosmtpd;
 pub use double::{Double, Received};
+pub use folder::Folder;
+pub use maildev::Maildev;
 pub use operator::{Operator, SBOM};
 pub use process::{Process, free_port, tool};
 pub use stage::{STATEMENT, Stage, http};
+pub use stage::{Stage, http, trusting};

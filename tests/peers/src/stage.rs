@@ -13,12 +13,21 @@ use serde_json::Value;
 
 /// A statement of Chainloop's, with materials of several kinds and a policy that found something.
 pub const STATEMENT: &str = include_str!("../../../shared/integrations/tests/files/statement.json");
+use crate::authority;
 
 /// The client as it is in local mode.
 pub fn http() -> Http {
     Http::new(Guard {
         allow_loopback: true,
     })
+}
+
+/// The same, where the tests' own [authority](crate::authority) is trusted, too.
+pub fn trusting() -> Http {
+    let guard = Guard {
+        allow_loopback: true,
+    };
+    Http::with_roots(guard, authority::CERTIFICATE.as_bytes()).unwrap()
 }
 
 /// One attestation that is to be delivered, with what was kept of it so far.

@@ -1,0 +1,1042 @@
+//! Against a mail server on loopback that says what each test has it say.
+
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "inputs are written where they are passed"
+)]
+
+use std::sync::{Arc, Mutex};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::fixture::{self, Stage};
+use crate::http::Guard;
+use crate::inputs;
+
+const PASSWORD: &str = "canary-9c1f";
+const AUTHORITY: &[u8] = include_bytes!("../../../../tests/peers/tls/authority.pem");
+
+/// Says nothing, and keeps the connection.
+const SILENCE: &str = "(silence)";
+/// Ends the connection without a word.
+const HANGS_UP: &str = "";
+
+/// What it says to a command that begins like this, in place of what a friendly server says.
+type Script = &'static [(&'static str, &'static str)];
+
+/// What a server of each kind offers.
+const PLAIN: (&str, &str) = (
+    "EHLO",
+    "250-test\r\n250-SIZE 100000\r\n250 AUTH PLAIN LOGIN",
+);
+const STARTTLS: (&str, &str) = (
+    "EHLO",
+    "250-test\r\n250-STARTTLS\r\n250-SIZE 100000\r\n250 AUTH PLAIN LOGIN",
+);
+
+struct MailServer {
+    port: u16,
+    /// All that it was told, a line each; of mails too.
+    heard: Arc<Mutex<Vec<String>>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for MailServer {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl MailServer {
+    async fn start(script: Script) -> Self {
+        Self::listen(script, false).await
+    }
+
+    async fn listen(script: Script, implicit: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&heard);
+        let server = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let seen = Arc::clone(&seen);
+                tokio::spawn(async move {
+                    seen.lock().unwrap().push("(connected)".to_owned());
+                    serve(stream, script, implicit, &seen).await;
+                });
+            }
+        });
+        Self {
+            port,
+            heard,
+            server,
+        }
+    }
+
+    fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// The commands without their arguments, of the envelope with them.
+    fn commands(&self) -> Vec<String> {
+        let mut is_mail = false;
+        let mut commands = Vec::new();
+        for line in self.heard() {
+            if is_mail {
+                is_mail = line != ".";
+                continue;
+            }
+            is_mail = line == "DATA";
+            commands.push(match line.split_once(' ') {
+                Some(("EHLO", _)) => "EHLO".to_owned(),
+                Some(("AUTH", _)) => "AUTH".to_owned(),
+                Some(("MAIL", rest)) => format!("MAIL {}", rest.split(' ').next().unwrap()),
+                _ => line,
+            });
+        }
+        commands
+    }
+
+    /// Each mail as it was sent, its dots taken off.
+    fn mails(&self) -> Vec<String> {
+        let mut mails = Vec::new();
+        let mut mail: Option<String> = None;
+        for line in self.heard() {
+            match &mut mail {
+                None if line == "DATA" => mail = Some(String::new()),
+                None => {}
+                Some(_) if line == "." => mails.extend(mail.take()),
+                Some(mail) => {
+                    mail.push_str(line.strip_prefix('.').unwrap_or(&line));
+                    mail.push_str("\r\n");
+                }
+            }
+        }
+        mails
+    }
+}
+
+async fn encrypt(stream: TcpStream) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    let certificate = include_bytes!("../../../../tests/peers/tls/localhost.pem");
+    let key = include_bytes!("../../../../tests/peers/tls/localhost.test.key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(certificate).unwrap()],
+            PrivateKeyDer::from_pem_slice(key).unwrap(),
+        )
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    acceptor.accept(stream).await.ok()
+}
+
+async fn serve(stream: TcpStream, script: Script, implicit: bool, heard: &Mutex<Vec<String>>) {
+    if implicit {
+        if let Some(mut stream) = encrypt(stream).await {
+            talk(&mut stream, script, heard, true).await;
+        }
+        return;
+    }
+    let mut stream = stream;
+    if talk(&mut stream, script, heard, true).await {
+        if script.contains(&("(handshake)", HANGS_UP)) {
+            return;
+        }
+        if let Some(mut stream) = encrypt(stream).await {
+            heard.lock().unwrap().push("(encrypted)".to_owned());
+            talk(&mut stream, script, heard, false).await;
+        }
+    }
+}
+
+/// Whether TLS begins now.
+async fn talk(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    script: Script,
+    heard: &Mutex<Vec<String>>,
+    greets: bool,
+) -> bool {
+    let mut stream = BufReader::new(stream);
+    let mut line = if greets { "(greeting)" } else { "" }.to_owned();
+    let mut is_mail = false;
+    loop {
+        let said = script.iter().find(|(begin, _)| line.starts_with(begin));
+        let said = match said {
+            _ if is_mail && line != "." => "",
+            Some((_, said)) if *said == HANGS_UP => return false,
+            Some((_, said)) if *said == SILENCE => std::future::pending().await,
+            Some((_, said)) => said,
+            None => match line.split(' ').next().unwrap() {
+                "" => "",
+                "(greeting)" => "220 test ESMTP",
+                "EHLO" => PLAIN.1,
+                "STARTTLS" => "220 go on",
+                "AUTH" => "235 2.7.0 welcome",
+                "DATA" => "354 go on",
+                "." => "250 2.0.0 queued as 4711",
+                "QUIT" => "221 bye",
+                _ => "250 2.1.0 ok",
+            },
+        };
+        if !said.is_empty()
+            && stream
+                .write_all(format!("{said}\r\n").as_bytes())
+                .await
+                .is_err()
+        {
+            return false;
+        }
+        if line == "STARTTLS" && said.starts_with('2') {
+            return true;
+        }
+        is_mail = match line.as_str() {
+            "DATA" => said.starts_with('3'),
+            "." => false,
+            _ => is_mail,
+        };
+        line.clear();
+        match stream.read_line(&mut line).await {
+            Ok(1..) => line.truncate(line.trim_end_matches("\r\n").len()),
+            _ => return false,
+        }
+        heard.lock().unwrap().push(line.clone());
+    }
+}
+
+fn registration(server: &MailServer, more: Value) -> Registration {
+    let mut inputs = json!({
+        "to": "alice@example.org, bob@example.org",
+        "from": "ci@example.net",
+        "host": "localhost",
+        "port": server.port,
+        "tls": "none",
+    });
+    let inputs_of = inputs.as_object_mut().unwrap();
+    inputs_of.extend(more.as_object().unwrap().clone());
+    serde_json::from_value(inputs).unwrap()
+}
+
+fn with_password() -> Value {
+    json!({ "user": "ci", "password": PASSWORD })
+}
+
+fn attachment(inputs: Value) -> Attachment {
+    serde_json::from_value(inputs).unwrap()
+}
+
+fn trusting() -> Http {
+    let guard = Guard {
+        allow_loopback: true,
+    };
+    Http::with_roots(guard, AUTHORITY).unwrap()
+}
+
+async fn register(server: &MailServer, more: Value) -> Result<(), Error> {
+    Smtp::register(&trusting(), &registration(server, more)).await
+}
+
+async fn deliver(
+    server: &MailServer,
+    stage: &Stage,
+    registered: Value,
+    attached: Value,
+) -> Result<Outcome, Error> {
+    let (registration, attachment) = (registration(server, registered), attachment(attached));
+    let delivery = stage.delivery(&registration, &attachment);
+    Smtp::deliver(&trusting(), stage, &delivery).await
+}
+
+const AGAIN: Kind = Kind::Retryable { after: None };
+
+// --- checks -------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_check_logs_in_and_sends_no_mail() {
+    let server = MailServer::start(&[]).await;
+    register(&server, with_password()).await.unwrap();
+    let commands = ["(connected)", "EHLO", "AUTH", "EHLO", "NOOP", "QUIT"];
+    assert_eq!(server.commands(), commands);
+    assert!(server.heard()[1].starts_with("EHLO [127.0.0.1]"));
+}
+
+#[tokio::test]
+async fn a_check_sends_a_mail_when_it_is_asked_to() {
+    let server = MailServer::start(&[]).await;
+    let more = json!({ "send_test_message": true, "to": "a@example.org, b@example.com" });
+    register(&server, more).await.unwrap();
+    let mails = server.mails();
+    assert_eq!(mails.len(), 2, "one for each domain");
+    assert!(mails[0].contains("Subject: [chainloop] New SMTP integration added!\r\n"));
+
+    let server = MailServer::start(&[("RCPT", "550 5.7.1 relaying denied")]).await;
+    let error = register(&server, json!({ "send_test_message": true })).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind, Kind::Permanent);
+    assert_eq!(
+        error.text,
+        format!(
+            "mail a…@example.org by localhost:{}: answered 550 5.7.1 relaying denied",
+            server.port
+        )
+    );
+}
+
+#[tokio::test]
+async fn each_answer_to_a_login_has_its_class() {
+    for (script, kind, text) in [
+        (
+            &[("(greeting)", "421 4.3.2 too busy")][..],
+            AGAIN,
+            "speak with @: answered 421 4.3.2 too busy",
+        ),
+        (
+            &[("(greeting)", "554 no service for you")],
+            Kind::Permanent,
+            "speak with @: answered 554 no service for you",
+        ),
+        (
+            &[("(greeting)", HANGS_UP)],
+            AGAIN,
+            "speak with @: the connection ended without a proper answer",
+        ),
+        (
+            &[("(greeting)", "HTTP/1.1 400 Bad Request")],
+            AGAIN,
+            "speak with @: the connection ended without a proper answer",
+        ),
+        (
+            &[("EHLO", "450 4.3.2 later")],
+            AGAIN,
+            "speak with @: answered 450 4.3.2 later",
+        ),
+        (
+            &[("AUTH", "535 5.7.8 wrong")],
+            Kind::Unauthorized,
+            "log in at @: answered 535 5.7.8 wrong",
+        ),
+        (
+            &[("AUTH", "534 5.7.9 weak")],
+            Kind::Permanent,
+            "log in at @: answered 534 5.7.9 weak",
+        ),
+        (
+            &[("AUTH", "530 5.7.0 must issue STARTTLS")],
+            Kind::Permanent,
+            "log in at @: answered 530 5.7.0 must issue STARTTLS",
+        ),
+        (
+            &[("AUTH", "454 4.7.0 temporary")],
+            AGAIN,
+            "log in at @: answered 454 4.7.0 temporary",
+        ),
+        (
+            &[("AUTH", HANGS_UP)],
+            AGAIN,
+            "log in at @: the connection ended without a proper answer",
+        ),
+        (
+            &[("EHLO", "250 test")],
+            Kind::Permanent,
+            "log in at @: it does not offer AUTH by PLAIN or LOGIN, but the registration has a password",
+        ),
+        (
+            &[("NOOP", "530 5.7.0 who are you")],
+            Kind::Permanent,
+            "speak with @: answered 530 5.7.0 who are you",
+        ),
+    ] {
+        let server = MailServer::start(script).await;
+        let error = register(&server, with_password()).await.unwrap_err();
+        let place = format!("localhost:{}", server.port);
+        assert_eq!(error.kind, kind, "{error:?}");
+        assert_eq!(error.text, text.replace('@', &place));
+        assert_eq!(
+            error.answer.is_some(),
+            text.contains("answered"),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_retryable() {
+    let server = MailServer::start(&[]).await;
+    server.server.abort();
+    while !server.server.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    let error = register(&server, json!({})).await.unwrap_err();
+    assert_eq!(error.kind, AGAIN);
+    let place = format!("localhost:{}", server.port);
+    assert_eq!(error.text, format!("reach {place}: connection refused"));
+    let error = register(&server, json!({ "host": "canary.invalid", "port": 25 })).await;
+    assert_eq!(error.unwrap_err().kind, AGAIN);
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_does_not_hold_us() {
+    for script in [
+        &[("(greeting)", SILENCE)][..],
+        &[("EHLO", SILENCE)],
+        &[("AUTH", SILENCE)],
+        &[("STARTTLS", SILENCE), STARTTLS],
+    ] {
+        let server = MailServer::start(script).await;
+        let tls = match script.contains(&STARTTLS) {
+            true => json!({ "tls": "starttls" }),
+            false => with_password(),
+        };
+        let registration = registration(&server, tls);
+        let until = Instant::now() + Duration::from_millis(200);
+        let (smtp, http) = (Server::of(&registration), trusting());
+        let error = smtp.open(&http, until).await.map(|_| ()).unwrap_err();
+        assert_eq!(error.kind, AGAIN);
+        assert!(error.text.ends_with(": no answer in time"), "{error}");
+        assert!(until.elapsed() < Duration::from_secs(2));
+    }
+    for (script, unanswered) in [
+        (&[("MAIL", SILENCE)][..], false),
+        (&[("RCPT", SILENCE)], false),
+        (&[("DATA", SILENCE)], false),
+        (&[(".", SILENCE)], true),
+    ] {
+        let server = MailServer::start(script).await;
+        let registration = registration(&server, json!({}));
+        let (smtp, http) = (Server::of(&registration), trusting());
+        let far = Instant::now() + Duration::from_secs(10);
+        let mut connection = smtp.open(&http, far).await.unwrap();
+        let until = Instant::now() + Duration::from_millis(200);
+        let to: Vec<_> = registration.to.as_slice().iter().collect();
+        let fates = connection.send(&registration.from, &to, b"x\r\n", until);
+        for fate in fates.await {
+            match fate {
+                Fate::Unanswered(reason) if unanswered => assert_eq!(reason, "no answer in time"),
+                Fate::Deferred(why) if !unanswered => {
+                    assert_eq!(why.to_string(), "no answer in time");
+                }
+                other => panic!("{script:?}: {other:?}"),
+            }
+        }
+        assert!(connection.is_broken());
+        assert!(until.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_is_not_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut sent = 0;
+        while stream.write_all(&[b'2'; 8192]).await.is_ok() {
+            sent += 8192;
+        }
+        sent
+    });
+    let registration: Registration = serde_json::from_value(json!({
+        "to": "a@example.org", "from": "b@example.org", "host": "127.0.0.1", "port": port, "tls": "none",
+    }))
+    .unwrap();
+    let error = Smtp::register(&trusting(), &registration).await;
+    assert_eq!(error.unwrap_err().kind, AGAIN);
+    assert!(served.await.unwrap() < 16 << 20, "what the kernel holds");
+}
+
+// --- encryption ---------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn encryption_is_as_the_port_says_unless_it_is_chosen() {
+    let tls = |more: Value| {
+        let mut inputs =
+            json!({ "to": "a@example.org", "from": "b@example.org", "host": "smtp.example.org" });
+        let all = inputs.as_object_mut().unwrap();
+        all.extend(more.as_object().unwrap().clone());
+        serde_json::from_value::<Registration>(inputs)
+            .unwrap()
+            .tls()
+    };
+    assert_eq!(tls(json!({ "port": "465" })), Tls::Implicit);
+    for port in ["25", "587", "2525"] {
+        assert_eq!(tls(json!({ "port": port })), Tls::Starttls);
+    }
+    assert_eq!(
+        tls(json!({ "port": 465, "tls": "starttls" })),
+        Tls::Starttls
+    );
+    assert_eq!(tls(json!({ "port": 587, "tls": "none" })), Tls::None);
+}
+
+#[tokio::test]
+async fn a_password_is_sent_after_the_connection_is_encrypted() {
+    let server = MailServer::start(&[STARTTLS]).await;
+    let mut starttls = with_password();
+    starttls["tls"] = json!("starttls");
+    register(&server, starttls).await.unwrap();
+    let commands = server.commands();
+    let expected = [
+        "(connected)",
+        "EHLO",
+        "STARTTLS",
+        "(encrypted)",
+        "EHLO",
+        "AUTH",
+        "EHLO",
+        "NOOP",
+        "QUIT",
+    ];
+    assert_eq!(commands, expected);
+
+    let server = MailServer::listen(&[], true).await;
+    let mut implicit = with_password();
+    implicit["tls"] = json!("implicit");
+    register(&server, implicit).await.unwrap();
+    assert_eq!(
+        server.commands(),
+        ["(connected)", "EHLO", "AUTH", "EHLO", "NOOP", "QUIT"]
+    );
+}
+
+#[tokio::test]
+async fn without_the_starttls_that_was_asked_for_nothing_is_sent() {
+    let server = MailServer::start(&[PLAIN]).await;
+    let mut starttls = with_password();
+    starttls["tls"] = json!("starttls");
+    let error = register(&server, starttls).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Permanent);
+    assert!(
+        error.text.ends_with(": it does not offer STARTTLS"),
+        "{error}"
+    );
+    assert_eq!(server.commands(), ["(connected)", "EHLO"]);
+}
+
+#[tokio::test]
+async fn a_password_is_not_sent_to_another_machine_without_tls() {
+    let server = MailServer::start(&[]).await;
+    let mut far = with_password();
+    far["host"] = json!("8.8.8.8");
+    far["port"] = json!(25);
+    let error = register(&server, far).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Permanent);
+    assert_eq!(
+        error.text,
+        "log in at 8.8.8.8:25: a password is not sent without TLS; choose `starttls` or `implicit`"
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_is_permanent_and_a_broken_handshake_is_not() {
+    let public = fixture::http();
+    for (tls, implicit) in [("starttls", false), ("implicit", true)] {
+        let server = MailServer::listen(&[STARTTLS], implicit).await;
+        let mut inputs = with_password();
+        inputs["tls"] = json!(tls);
+        let unknown = Smtp::register(&public, &registration(&server, inputs.clone())).await;
+        // Of the right authority, and for another name.
+        inputs["host"] = json!("other.localhost");
+        let other = register(&server, inputs).await;
+        let mut errors = vec![unknown.unwrap_err()];
+        // Where the system knows no such name, it is not come to.
+        errors.extend(other.err().filter(|error| !error.text.contains("resolved")));
+        for error in errors {
+            assert_eq!(error.kind, Kind::Permanent, "{error:?}");
+            let text = ": its certificate is not valid for it";
+            assert!(error.text.ends_with(text), "{error}");
+        }
+        assert!(!server.heard().iter().any(|line| line.starts_with("AUTH")));
+    }
+    for (script, reason) in [
+        (
+            &[STARTTLS, ("(handshake)", HANGS_UP)][..],
+            "the TLS handshake failed",
+        ),
+        (
+            &[STARTTLS, ("STARTTLS", "454 4.7.0 not now")],
+            "answered 454 4.7.0 not now",
+        ),
+    ] {
+        let server = MailServer::start(script).await;
+        let error = register(&server, json!({ "tls": "starttls" })).await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind, AGAIN, "{error:?}");
+        let known = [reason, "the connection broke"];
+        assert!(
+            known.iter().any(|known| error.text.ends_with(known)),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_put_behind_the_answer_to_starttls_is_not_believed() {
+    let injected = "220 go on\r\n250-canary\r\n250 AUTH PLAIN";
+    let script: Script = &[
+        STARTTLS,
+        ("STARTTLS", "220 go on\r\n250-canary\r\n250 AUTH PLAIN"),
+    ];
+    assert_eq!(script[1].1, injected);
+    let server = MailServer::start(script).await;
+    let mut starttls = with_password();
+    starttls["tls"] = json!("starttls");
+    let error = register(&server, starttls).await.unwrap_err();
+    assert_eq!(error.kind, AGAIN, "{error:?}");
+    assert!(error.text.starts_with("speak TLS with "), "{error}");
+}
+
+// --- deliveries ---------------------------------------------------------------------------------------
+
+fn outcomes(receipt: &Value) -> Vec<(&str, &str)> {
+    let recipients = receipt["recipients"].as_array().unwrap().iter();
+    recipients
+        .map(|one| {
+            (
+                one["recipient"].as_str().unwrap(),
+                one["outcome"].as_str().unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn each_domain_has_a_mail_of_its_own_with_copies_among_them() {
+    let server = MailServer::start(&[]).await;
+    let stage = Stage::new();
+    let attached = json!({ "cc": "carol@example.com, alice@example.org, dave@example.org" });
+    let outcome = deliver(&server, &stage, json!({}), attached).await.unwrap();
+    assert_eq!(
+        server.commands(),
+        [
+            "(connected)",
+            "EHLO",
+            "EHLO",
+            "MAIL FROM:<ci@example.net>",
+            "RCPT TO:<carol@example.com>",
+            "DATA",
+            "MAIL FROM:<ci@example.net>",
+            "RCPT TO:<alice@example.org>",
+            "RCPT TO:<bob@example.org>",
+            "RCPT TO:<dave@example.org>",
+            "DATA",
+            "QUIT",
+        ]
+    );
+    let mails = server.mails();
+    assert_eq!(mails[0], mails[1]);
+    for line in [
+        "To: alice@example.org, bob@example.org\r\n",
+        "Cc: carol@example.com, alice@example.org, dave@example.org\r\n",
+        "Message-ID: <5d1e.attestation@example.net>\r\n",
+        "Date: Fri, 02 Jan 2026 03:10:00 +0000\r\n",
+        "List-Id: <nightly-build.shop.chainloop-integrations.invalid>\r\n",
+        "Auto-Submitted: auto-generated\r\n",
+    ] {
+        assert!(mails[0].contains(line), "{line}: {}", mails[0]);
+    }
+
+    let recorded = stage.recorded();
+    let steps: Vec<_> = recorded.iter().map(|(step, _)| step.as_str()).collect();
+    assert_eq!(steps, ["example.com", "example.org"]);
+    let Outcome::Delivered(receipt) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(receipt["message_id"], "<5d1e.attestation@example.net>");
+    assert_eq!(receipt["domains"]["example.com"], recorded[0].1);
+    assert_eq!(
+        receipt["domains"]["example.com"]["recipients"][0]["reply"],
+        "250 2.0.0 queued as 4711"
+    );
+    let shown = serde_json::to_string(&receipt).unwrap();
+    assert!(!shown.contains("carol@") && shown.contains("c…@example.com"));
+}
+
+#[tokio::test]
+async fn the_size_of_the_mail_is_told_to_a_server_that_asks_and_kept_below_its_limit() {
+    let server = MailServer::start(&[]).await;
+    let stage = Stage::new();
+    deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
+    let size = format!(
+        "MAIL FROM:<ci@example.net> SIZE={}",
+        server.mails()[0].len()
+    );
+    assert!(server.heard().contains(&size), "{:?}", server.heard());
+
+    for unlimited in ["250-test\r\n250 SIZE 0", "250-test\r\n250 SIZE", "250 test"] {
+        let script = Box::leak(Box::new([("EHLO", unlimited)]));
+        let server = MailServer::start(script).await;
+        deliver(&server, &stage, json!({}), json!({}))
+            .await
+            .unwrap();
+    }
+
+    let server = MailServer::start(&[("EHLO", "250-test\r\n250 SIZE 100")]).await;
+    let error = deliver(&server, &stage, json!({}), json!({})).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind, Kind::Permanent);
+    assert!(
+        error.text.contains("the server takes 100 at most"),
+        "{error}"
+    );
+    assert!(server.mails().is_empty());
+}
+
+#[tokio::test]
+async fn one_refused_recipient_is_in_nobodys_way() {
+    let server =
+        MailServer::start(&[("RCPT TO:<alice", "550 5.1.1 <alice@example.org> unknown")]).await;
+    let stage = Stage::new();
+    let outcome = deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
+    let Outcome::Delivered(receipt) = outcome else {
+        panic!("{outcome:?}")
+    };
+    let receipt = &receipt["domains"]["example.org"];
+    assert_eq!(
+        outcomes(receipt),
+        [
+            ("a…@example.org", "refused"),
+            ("b…@example.org", "accepted")
+        ]
+    );
+    assert_eq!(
+        receipt["recipients"][0]["reply"],
+        "550 5.1.1 <…@example.org> unknown"
+    );
+}
+
+#[tokio::test]
+async fn where_all_are_refused_the_delivery_has_failed_for_good() {
+    for (script, text) in [
+        (
+            &[("RCPT", "550 5.1.1 unknown")][..],
+            "answered 550 5.1.1 unknown",
+        ),
+        (&[("RCPT", "551 not local")], "answered 551 not local"),
+        (&[("RCPT", "553 bad name")], "answered 553 bad name"),
+        (
+            &[("MAIL", "530 5.7.0 log in first")],
+            "answered 530 5.7.0 log in first",
+        ),
+        (
+            &[("MAIL", "550 5.7.1 not you")],
+            "answered 550 5.7.1 not you",
+        ),
+        (
+            &[("DATA", "554 no valid recipients")],
+            "answered 554 no valid recipients",
+        ),
+        (&[(".", "552 5.3.4 too big")], "answered 552 5.3.4 too big"),
+        (&[(".", "554 5.7.1 spam")], "answered 554 5.7.1 spam"),
+    ] {
+        let server = MailServer::start(script).await;
+        let stage = Stage::new();
+        let error = deliver(&server, &stage, json!({}), json!({})).await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind, Kind::Permanent, "{script:?}");
+        let place = format!("localhost:{}", server.port);
+        assert_eq!(
+            error.text,
+            format!("mail a…@example.org by {place}: {text}")
+        );
+        let answer = error.answer.unwrap();
+        assert!(text.contains(&answer.status.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn a_temporary_answer_is_tried_again_for_those_it_concerns() {
+    for script in [
+        &[("MAIL", "452 4.3.1 storage")][..],
+        &[("RCPT", "450 4.2.0 greylisted")],
+        &[("RCPT", "451 4.7.1 greylisted")],
+        &[("DATA", "451 4.3.0 local error")],
+        &[(".", "452 4.3.1 storage")],
+        &[("MAIL", "421 4.3.2 closing")],
+        &[("RCPT", "421 4.3.2 closing")],
+        &[("RCPT", HANGS_UP)],
+        &[("DATA", HANGS_UP)],
+    ] {
+        let server = MailServer::start(script).await;
+        let stage = Stage::new();
+        let error = deliver(&server, &stage, json!({}), json!({})).await;
+        assert_eq!(error.unwrap_err().kind, AGAIN, "{script:?}");
+        assert!(stage.recorded().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_repeat_goes_to_those_alone_who_do_not_have_it() {
+    let server = MailServer::start(&[("RCPT TO:<bob", "451 4.7.1 greylisted")]).await;
+    let mut stage = Stage::new();
+    let attached = json!({ "cc": "carol@example.com" });
+    let error = deliver(&server, &stage, json!({}), attached.clone()).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind, AGAIN);
+    let place = format!("localhost:{}", server.port);
+    assert_eq!(
+        error.text,
+        format!("mail b…@example.org by {place}: answered 451 4.7.1 greylisted")
+    );
+    assert_eq!(server.mails().len(), 2);
+    let recorded = stage.recorded();
+    assert_eq!(outcomes(&recorded[1].1), [("a…@example.org", "accepted")]);
+
+    stage.progress.extend(recorded);
+    let again = MailServer::start(&[]).await;
+    let outcome = deliver(&again, &stage, json!({}), attached).await.unwrap();
+    let commands = again.commands();
+    let rcpt: Vec<_> = commands
+        .iter()
+        .filter(|line| line.starts_with("RCPT"))
+        .collect();
+    assert_eq!(rcpt, ["RCPT TO:<bob@example.org>"]);
+    assert_eq!(again.mails(), server.mails()[..1], "the very same mail");
+    let Outcome::Delivered(receipt) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(
+        outcomes(&receipt["domains"]["example.org"]),
+        [
+            ("a…@example.org", "accepted"),
+            ("b…@example.org", "accepted")
+        ]
+    );
+    assert_eq!(
+        outcomes(&receipt["domains"]["example.com"]),
+        [("c…@example.com", "accepted")]
+    );
+}
+
+#[tokio::test]
+async fn who_was_refused_for_good_is_not_asked_again() {
+    let server = MailServer::start(&[
+        ("RCPT TO:<alice", "550 unknown"),
+        ("RCPT TO:<bob", "450 busy"),
+    ])
+    .await;
+    let mut stage = Stage::new();
+    let error = deliver(&server, &stage, json!({}), json!({})).await;
+    assert_eq!(error.unwrap_err().kind, AGAIN);
+    stage.progress.extend(stage.recorded());
+    let again = MailServer::start(&[]).await;
+    deliver(&again, &stage, json!({}), json!({})).await.unwrap();
+    assert!(
+        !again
+            .commands()
+            .contains(&"RCPT TO:<alice@example.org>".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_mail_that_went_out_without_an_answer_may_have_arrived() {
+    let server = MailServer::start(&[(".", HANGS_UP)]).await;
+    let stage = Stage::new();
+    let error = deliver(&server, &stage, json!({}), json!({})).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind, Kind::Unanswered);
+    assert!(
+        error
+            .text
+            .contains("the mail for example.org was sent, but"),
+        "{error}"
+    );
+    assert!(stage.recorded().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_that_one_mail_broke_is_made_anew_for_the_next() {
+    let server = MailServer::start(&[("RCPT TO:<carol", "421 4.7.0 closing")]).await;
+    let stage = Stage::new();
+    let attached = json!({ "cc": "carol@example.com" });
+    let error = deliver(&server, &stage, json!({}), attached).await;
+    assert_eq!(error.unwrap_err().kind, AGAIN);
+    let commands = server.commands();
+    let connected = commands.iter().filter(|line| *line == "(connected)");
+    assert_eq!(connected.count(), 2);
+    let recorded = stage.recorded();
+    assert_eq!(recorded.len(), 1);
+    assert_eq!(recorded[0].0, "example.org");
+}
+
+#[tokio::test]
+async fn a_mail_that_was_begun_in_vain_is_taken_back_before_the_next() {
+    for script in [
+        &[("DATA", "451 4.3.0 local error")][..],
+        &[("RCPT", "450 4.2.0 greylisted")],
+    ] {
+        let server = MailServer::start(script).await;
+        let attached = json!({ "cc": "carol@example.com" });
+        let error = deliver(&server, &Stage::new(), json!({}), attached).await;
+        assert_eq!(error.unwrap_err().kind, AGAIN);
+        let heard = server.heard();
+        let verbs: Vec<&str> = heard
+            .iter()
+            .map(|line| &line[..4])
+            .filter(|verb| ["MAIL", "RSET", "QUIT"].contains(verb))
+            .collect();
+        assert_eq!(verbs, ["MAIL", "RSET", "MAIL", "RSET", "QUIT"]);
+    }
+}
+
+#[tokio::test]
+async fn no_secret_and_no_whole_address_is_shown() {
+    let plain = base64_simd::STANDARD.encode_to_string(format!("\0ci\0{PASSWORD}"));
+    let said = format!("535 no canary-9c1f, {plain} for alice@example.org");
+    let script = Box::leak(Box::new([("AUTH", &*said.leak())]));
+    let server = MailServer::start(script).await;
+    let error = register(&server, with_password()).await.unwrap_err();
+    let registered = registration(&server, with_password());
+    let shown = format!("{error} {error:?} {registered:?}");
+    for secret in [PASSWORD, "canary", &plain, "alice@", "bob@"] {
+        assert!(!shown.contains(secret), "{secret}: {shown}");
+    }
+    assert!(
+        error.text.ends_with("535 no …, … for …@example.org"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn the_preview_is_what_is_sent() {
+    let server = MailServer::start(&[]).await;
+    let stage = Stage::new();
+    let registration = registration(&server, with_password());
+    let attachment = attachment(json!({
+        "cc": "carol@example.com",
+        "subject": "{{ workflow.name }}: {{ policy.status }}",
+        "template": ".\n..\n{{ workflow.project }} <b>\n",
+    }));
+    let delivery = stage.delivery(&registration, &attachment);
+    let previews = Smtp::preview(&stage, &delivery).await.unwrap();
+    Smtp::deliver(&trusting(), &stage, &delivery).await.unwrap();
+    let mails = server.mails();
+    assert_eq!((previews.len(), mails.len()), (2, 2));
+    for (preview, mail) in previews.iter().zip(&mails) {
+        assert_eq!(preview.body, *mail);
+        assert_eq!(preview.digest, Digest::of(mail.as_bytes()));
+        assert_eq!(preview.size_bytes, mail.len() as u64);
+        assert_eq!(preview.target, format!("smtp://localhost:{}", server.port));
+        assert_eq!(preview.headers["MAIL FROM"], "ci@example.net");
+        assert!(!format!("{preview:?}").contains("canary"));
+    }
+    assert_eq!(previews[0].headers["RCPT TO"], "carol@example.com");
+    assert_eq!(
+        previews[1].headers["RCPT TO"],
+        "alice@example.org, bob@example.org"
+    );
+    assert!(mails[0].contains("shop &lt;b&gt;"), "{}", mails[0]);
+}
+
+// --- words --------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_mail_says_how_the_policies_went_and_where_the_run_is() {
+    let server = MailServer::start(&[]).await;
+    let stage = Stage::new();
+    deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
+    fixture::compare("smtp-mail.eml", &server.mails()[0].replace("\r\n", "\n"));
+}
+
+#[tokio::test]
+async fn what_a_stranger_wrote_is_text_and_no_markup() {
+    let server = MailServer::start(&[]).await;
+    let mut stage = Stage::new();
+    stage.workflow.name = "<img src=canary>\r\nBcc: canary@example.org".to_owned();
+    deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
+    let mail = server.mails().remove(0);
+    assert!(!mail.contains("\r\nBcc:"), "{mail}");
+    let (_, html) = mail.split_once("text/html").unwrap();
+    assert!(html.contains("&lt;img") && !html.contains("<img"), "{html}");
+    assert!(!mail.contains("canary@example.org"), "{mail}");
+}
+
+#[tokio::test]
+async fn a_template_that_cannot_be_filled_is_told_and_nothing_is_sent() {
+    let server = MailServer::start(&[]).await;
+    let attached = json!({ "subject": "{{ attestation.annotations.nowhere }}" });
+    let error = deliver(&server, &Stage::new(), json!({}), attached).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind, Kind::Permanent);
+    assert!(
+        error.text.starts_with("write the mail's subject: "),
+        "{error}"
+    );
+    assert!(server.heard().is_empty());
+}
+
+// --- inputs -------------------------------------------------------------------------------------------
+
+#[test]
+fn inputs_that_could_not_work_are_refused() {
+    let base = json!({
+        "to": "a@example.org", "from": "b@example.org", "host": "smtp.example.org", "port": "587",
+    });
+    let faults = |more: Value| {
+        let mut all = base.as_object().unwrap().clone();
+        all.extend(more.as_object().unwrap().clone());
+        let faults = inputs::check::<Registration>(&all);
+        assert!(!format!("{faults:?}").contains("canary"));
+        let fields = faults.into_iter().map(|fault| fault.field);
+        fields.collect::<Vec<_>>()
+    };
+    assert!(faults(json!({})).is_empty());
+    assert!(faults(json!({ "port": 465, "tls": "implicit" })).is_empty());
+    assert!(faults(json!({ "user": "u", "password": "canary" })).is_empty());
+    assert_eq!(faults(json!({ "password": "canary" })), [""]);
+    assert_eq!(faults(json!({ "user": "u" })), [""]);
+    assert_eq!(faults(json!({ "user": "u\0", "password": "canary" })), [""]);
+    for (field, value) in [
+        ("to", json!("a@example.org;b@example.org")),
+        ("to", json!("A <a@example.org>")),
+        ("from", json!("a@example.org, b@example.org")),
+        ("host", json!("smtp.example.org:587")),
+        ("port", json!("smtp")),
+        ("port", json!(70000)),
+        ("port", json!(true)),
+        ("tls", json!("opportunistic")),
+        ("send_test_message", json!("yes")),
+    ] {
+        assert_eq!(faults(json!({ field: value })), [field], "{value}");
+    }
+    let cc = |text: &str| {
+        let inputs = json!({ "cc": text });
+        inputs::check::<Attachment>(inputs.as_object().unwrap()).len()
+    };
+    assert_eq!((cc("a@example.org, b@example.com"), cc("nobody")), (0, 1));
+}
+
+#[test]
+fn a_port_on_the_command_line_is_what_chainloop_takes() {
+    let schema = inputs::schema::<Registration>();
+    let fields = inputs::fields(&schema);
+    let port = fields.iter().find(|field| field.name == "port").unwrap();
+    assert_eq!(inputs::cast(port, "587").unwrap(), json!("587"));
+}
+
+#[test]
+fn what_is_filled_in_is_this() {
+    fixture::compare("smtp-inputs.json", &inputs_of());
+}
+
+fn inputs_of() -> String {
+    let schemas = json!({
+        "registration": inputs::schema::<Registration>(),
+        "attachment": inputs::schema::<Attachment>(),
+    });
+    serde_json::to_string_pretty(&schemas).unwrap() + "\n"
+}

@@ -1,0 +1,22 @@
+//! An authority for tests alone. Its own key is gone; that of its one certificate, for `localhost`, is no secret.
+
+use std::path::PathBuf;
+
+/// What trusts it, in PEM.
+pub const CERTIFICATE: &str = include_str!("../tls/authority.pem");
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tls")
+        .join(name)
+}
+
+/// A server's certificate for `localhost`.
+pub fn certificate() -> PathBuf {
+    file("localhost.pem")
+}
+
+/// The certificate's key.
+pub fn key() -> PathBuf {
+    file("localhost.test.key")
+}
