@@ -109,6 +109,8 @@ pub struct Delivery<'a, I: Integration> {
     pub registration: &'a I::Registration,
     pub attachment: &'a I::Attachment,
     pub attestation: &'a Attestation,
+    /// The bytes that the attestation was read from: its bundle, where it came in one.
+    pub received: &'a Bytes,
     pub workflow: &'a Workflow,
     /// Subscribed materials that can be sent, in the order of the predicate.
     pub materials: &'a [Material],
