@@ -14,6 +14,7 @@ mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+pub mod oci_registry;
 pub mod webhook;
 
 use std::collections::BTreeMap;
@@ -252,7 +253,7 @@ impl Description {
 #[macro_export]
 macro_rules! for_all_integrations {
     ($with:ident) => {
-        $with! { $crate::guac::Guac, $crate::webhook::Webhook }
+        $with! { $crate::guac::Guac, $crate::oci_registry::OciRegistry, $crate::webhook::Webhook }
     };
 }
 
