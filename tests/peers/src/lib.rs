@@ -8,6 +8,7 @@
 
 mod double;
 mod process;
+pub mod registry;
 mod stage;
 
 pub use double::{Double, Received};
