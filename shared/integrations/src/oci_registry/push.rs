@@ -159,7 +159,7 @@ async fn upload(session: &mut Session<'_>, digest: Digest, bytes: &Bytes) -> Res
     let error = session.refusal(&doing, &response);
     let is_lost = matches!(
         response.status,
-        StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
+        StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::RANGE_NOT_SATISFIABLE
     ) || matches!(
         code(&response).as_deref(),
         Some("BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID")

@@ -105,16 +105,14 @@ impl<'a> Session<'a> {
     /// What the registry wants to see; nothing when it names no way that we know.
     async fn authorize(&mut self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Error> {
         match challenge(headers) {
-            Some(Challenge::Bearer { realm, service }) => {
-                self.token(&realm, service).await.map(Some)
-            }
+            Some(Challenge::Bearer(bearer)) => self.token(bearer).await.map(Some),
             Some(Challenge::Basic) => Ok(Some(basic(self.registration))),
             None => Ok(None),
         }
     }
 
     /// Gets a token for this repository from the service that its registry named.
-    async fn token(&mut self, realm: &str, service: Option<String>) -> Result<HeaderValue, Error> {
+    async fn token(&mut self, bearer: Bearer) -> Result<HeaderValue, Error> {
         let repository = self.repository();
         let unusable = |what: &str| {
             let registry = repository.registry();
@@ -122,15 +120,15 @@ impl<'a> Session<'a> {
                 "log in to {registry}: it names a token service {what}"
             ))
         };
-        let mut url = Url::parse(realm)
+        let mut url = Url::parse(&bearer.realm)
             .ok()
             .filter(Url::has_host)
             .ok_or_else(|| unusable("that is not a URL"))?;
         url.set_fragment(None);
-        if let Some(service) = service {
-            url.query_pairs_mut().append_pair("service", &service);
+        if let Some(service) = &bearer.service {
+            url.query_pairs_mut().append_pair("service", service);
         }
-        let scope = format!("repository:{}:pull,push", repository.path());
+        let scope = bearer.scope(repository);
         url.query_pairs_mut().append_pair("scope", &scope);
         let request = Request::get(uri(&url)?)
             .header(AUTHORIZATION, basic(self.registration))
@@ -175,6 +173,10 @@ impl<'a> Session<'a> {
             error.kind = Kind::Retryable {
                 after: crate::http::retry_after(&response.headers, self.now_unix),
             };
+        }
+        // Something in the registry is gone, which need not be the registry.
+        if error.kind == Kind::Dead {
+            error.kind = Kind::Permanent;
         }
         if response.status == StatusCode::UNAUTHORIZED {
             error.text.push_str(match lacks_scope(&response.headers) {
@@ -281,13 +283,35 @@ fn lacks_scope(headers: &HeaderMap) -> bool {
         .any(|challenge| param(&challenge, "error").as_deref() == Some("insufficient_scope"))
 }
 
-#[derive(Debug, PartialEq, Eq)]
 enum Challenge {
-    Bearer {
-        realm: String,
-        service: Option<String>,
-    },
+    Bearer(Bearer),
     Basic,
+}
+
+/// Where to get a token, and for what.
+struct Bearer {
+    realm: String,
+    service: Option<String>,
+    scope: Option<String>,
+}
+
+impl Bearer {
+    /// To push, and what else the registry says that just this needs: some have an upload cancelled by those alone who
+    /// may delete.
+    fn scope(&self, repository: &Repository) -> String {
+        let mut scope = format!("repository:{}:", repository.path());
+        let asked = self.scope.as_deref().unwrap_or_default();
+        let more = asked.strip_prefix(&scope).unwrap_or_default().split(',');
+        let more = more.filter(|action| *action == "delete");
+        scope.push_str(
+            &["pull", "push"]
+                .into_iter()
+                .chain(more)
+                .collect::<Vec<_>>()
+                .join(","),
+        );
+        scope
+    }
 }
 
 /// The way to authenticate: of several, by token, which shows the password to fewer.
@@ -297,8 +321,11 @@ fn challenge(headers: &HeaderMap) -> Option<Challenge> {
         if challenge.scheme.eq_ignore_ascii_case("bearer")
             && let Some(realm) = param(&challenge, "realm")
         {
-            let service = param(&challenge, "service").filter(|service| !service.is_empty());
-            return Some(Challenge::Bearer { realm, service });
+            return Some(Challenge::Bearer(Bearer {
+                realm,
+                service: param(&challenge, "service").filter(|service| !service.is_empty()),
+                scope: param(&challenge, "scope"),
+            }));
         }
         if challenge.scheme.eq_ignore_ascii_case("basic") {
             chosen = Some(Challenge::Basic);
@@ -337,7 +364,9 @@ fn reason(response: &Response, secrets: &[&str]) -> Option<String> {
             format!("{code}: {message}")
         }
         Some(Fault { code, message }) => code + &message,
-        None if response.body.starts_with(b"<") || response.body.len() > REASON_BYTES => {
+        None if response.body.trim_ascii_start().starts_with(b"<")
+            || response.body.len() > REASON_BYTES =>
+        {
             return None;
         }
         None => String::from_utf8_lossy(&response.body).into_owned(),

