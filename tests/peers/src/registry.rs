@@ -349,7 +349,8 @@ impl Contents {
             .headers()
             .get("content-type")
             .and_then(|kind| kind.to_str().ok());
-        if kind.is_none() || kind != manifest["mediaType"].as_str() {
+        let said = manifest["mediaType"].as_str().or(kind);
+        if kind.is_none() || kind != said {
             return refuse(400, "MANIFEST_INVALID", "not what its content type says");
         }
         let layers = manifest["layers"].as_array().into_iter().flatten();

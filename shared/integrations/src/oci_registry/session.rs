@@ -68,7 +68,10 @@ impl<'a> Session<'a> {
         if response.status != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        let Some(authorization) = self.authorize(&response.headers).await? else {
+        let authorization = self.authorize(&response.headers).await?;
+        // What was refused already would be refused again, and may lock an account.
+        let authorization = authorization.filter(|new| Some(new) != self.authorization.as_ref());
+        let Some(authorization) = authorization else {
             return Ok(response);
         };
         let mut authorized = request;
@@ -246,6 +249,7 @@ fn encoded(registration: &Registration) -> String {
 fn secrets(registration: &Registration) -> Vec<String> {
     let password = registration.password.expose();
     let flat = |text: &str| text.replace(char::is_control, " ");
+    let quoted = serde_json::to_string(password).unwrap_or_default();
     let parts = password.replace("\\n", "\n");
     let parts = parts
         .split(|letter: char| letter.is_whitespace() || "\"\\".contains(letter))
@@ -256,6 +260,7 @@ fn secrets(registration: &Registration) -> Vec<String> {
         encoded(registration),
         flat(password),
         flat(password.trim()),
+        quoted.trim_matches('"').to_owned(),
     ]
     .into_iter()
     .chain(parts)

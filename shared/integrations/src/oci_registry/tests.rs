@@ -660,6 +660,12 @@ async fn neither_password_nor_token_is_in_an_error() {
     assert!(error.text.ends_with(": no … … … …"), "{error}");
 }
 
+#[tokio::test]
+async fn what_was_refused_is_not_shown_again() {
+    let error = failure(&[basic(), absent(), basic()]).await;
+    assert_eq!(error.kind, Kind::Unauthorized);
+}
+
 // --- what answers mean --------------------------------------------------------------------------------
 
 /// What is said to the manifest, to the upload, and to the wish for one is a failure of this kind.
