@@ -66,6 +66,7 @@ deploy: ## To AWS, with its credentials in the environment: make deploy STACK=pr
 tools:
 	@for name in ministack sam cargo-lambda syft aiosmtpd; do $(VENV) $$name; done
 	@infra/local/npm.sh maildev
+	@infra/local/debian.sh docker-registry
 
 # The functions by name: with the whole workspace the command line's features would leak into them.
 functions:

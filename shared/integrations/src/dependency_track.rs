@@ -145,13 +145,8 @@ struct Given {
     /// Whether the SBOM's version of the project becomes the latest one
     #[serde(rename = "isLatest", default)]
     is_latest: bool,
-    /// Only attestations and materials that fit, as in environment=prod,material.type=SBOM_CYCLONEDX_JSON
+    /// Only attestations and materials that fit, as in `environment=prod, workflow.branch=release/*`
     #[serde(default)]
-    #[schemars(
-        with = "Option<String>",
-        length(min = 1, max = 1024),
-        example = "environment=prod"
-    )]
     filter: Option<Filter>,
 }
 

@@ -315,7 +315,12 @@ impl JsonSchema for Filter {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_BYTES })
+        json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_BYTES,
+            "examples": ["environment=prod"],
+        })
     }
 }
 

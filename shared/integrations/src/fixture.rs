@@ -34,6 +34,7 @@ pub(crate) fn http() -> Http {
 /// A delivery's surroundings, and the [`Host`] that has the materials and keeps the steps.
 pub(crate) struct Stage {
     pub(crate) attestation: Attestation,
+    pub(crate) received: Bytes,
     pub(crate) workflow: Workflow,
     pub(crate) materials: Vec<Material>,
     pub(crate) missing: Vec<Material>,
@@ -59,11 +60,24 @@ impl Stage {
         let envelope = format!(
             r#"{{"payloadType":"application/vnd.in-toto+json","payload":"{payload}","signatures":[{{"keyid":"","sig":"c2ln"}}]}}"#
         );
+        Self::received(envelope)
+    }
+
+    /// In a Sigstore bundle.
+    pub(crate) fn bundled(self) -> Self {
+        let envelope = String::from_utf8(self.received.into()).unwrap();
+        Self::received(format!(
+            r#"{{"mediaType":"application/vnd.dev.sigstore.bundle+json;version=0.3","verificationMaterial":{{}},"dsseEnvelope":{envelope}}}"#
+        ))
+    }
+
+    fn received(received: String) -> Self {
         let inline = |name, kind, content: &str| {
             Material::inline(name, kind, "file.json", content.as_bytes().to_vec())
         };
         Self {
-            attestation: Attestation::parse(envelope.as_bytes()).unwrap(),
+            attestation: Attestation::parse(received.as_bytes()).unwrap(),
+            received: received.into(),
             workflow: Workflow {
                 id: "6f0c1f0e-0000-4000-8000-000000000001".to_owned(),
                 project: "shop".to_owned(),
@@ -90,6 +104,7 @@ impl Stage {
             registration,
             attachment,
             attestation: &self.attestation,
+            received: &self.received,
             workflow: &self.workflow,
             materials: &self.materials,
             missing: &self.missing,

@@ -114,8 +114,8 @@ fn literal(host: &url::Host<&str>) -> Option<IpAddr> {
     }
 }
 
-/// Whether it names this machine.
-pub(crate) fn is_local(host: &url::Host<&str>) -> bool {
+/// Whether a host is on this machine, by what it is called.
+pub fn is_local(host: &url::Host<&str>) -> bool {
     match host {
         url::Host::Domain(name) => is_local_name(name),
         url::Host::Ipv4(address) => address.is_loopback(),
@@ -265,7 +265,7 @@ fn read_roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BadRoots> {
 pub struct Response {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// At most [`ANSWER_BYTES`].
+    /// At most [`ANSWER_BYTES`], or as much as [`Http::fetch`] was asked for.
     pub body: Bytes,
     /// The answer was longer, or its end did not come in time.
     pub truncated: bool,
@@ -418,6 +418,11 @@ impl Http {
     /// request cannot have arrived as a whole, and [`Kind::Unanswered`] when it may have. Its text names
     /// scheme and host of the URL and nothing else of it.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response, Error> {
+        self.fetch(request, ANSWER_BYTES).await
+    }
+
+    /// As [`send`](Self::send), for an answer of which more has to be read: `most` bytes.
+    pub async fn fetch(&self, request: Request<Bytes>, most: usize) -> Result<Response, Error> {
         let (parts, body) = request.into_parts();
         let size_bytes = body.len() as u64;
         let handed_over = Arc::new(AtomicBool::new(body.is_empty()));
@@ -425,7 +430,8 @@ impl Http {
             rest: body,
             handed_over: Arc::clone(&handed_over),
         });
-        self.execute(parts, body, size_bytes, &handed_over).await
+        self.execute(parts, body, size_bytes, &handed_over, most)
+            .await
     }
 
     /// As [`send`](Self::send), with a body that is read while it is sent and never whole in memory.
@@ -453,7 +459,7 @@ impl Http {
             }
             Ok::<_, Error>(())
         });
-        let executing = pin!(self.execute(parts, body, size_bytes, &handed_over));
+        let executing = pin!(self.execute(parts, body, size_bytes, &handed_over, ANSWER_BYTES));
         match select(executing, reading).await {
             Either::Left((result, _)) => result,
             Either::Right((Ok(()), executing)) => executing.await,
@@ -468,6 +474,7 @@ impl Http {
         body: reqwest::Body,
         size_bytes: u64,
         handed_over: &AtomicBool,
+        most: usize,
     ) -> Result<Response, Error> {
         let url = Url::parse(&parts.uri.to_string())
             .map_err(|_| Error::permanent("send a request: its URL is not absolute"))?;
@@ -498,11 +505,11 @@ impl Http {
                 });
             }
         };
-        Ok(self.read(response).await)
+        Ok(self.read(response, most).await)
     }
 
     /// The status has come, so an answer that drips, breaks off or does not end is still an answer.
-    async fn read(&self, mut response: reqwest::Response) -> Response {
+    async fn read(&self, mut response: reqwest::Response, most: usize) -> Response {
         let deadline = Instant::now() + self.limits.answer;
         let mut body = BytesMut::new();
         let mut truncated = false;
@@ -510,7 +517,7 @@ impl Http {
             match timeout_at(deadline, response.chunk()).await {
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(chunk))) => {
-                    let room = ANSWER_BYTES - body.len();
+                    let room = most - body.len();
                     body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                     if chunk.len() <= room {
                         continue;

@@ -18,6 +18,7 @@ mod fixture;
 pub mod guac;
 pub mod http;
 pub mod inputs;
+pub mod oci_registry;
 mod repeat;
 pub mod slack_webhook;
 pub mod smtp;
@@ -129,6 +130,8 @@ pub struct Delivery<'a, I: Integration> {
     pub registration: &'a I::Registration,
     pub attachment: &'a I::Attachment,
     pub attestation: &'a Attestation,
+    /// The bytes that the attestation was read from: its bundle, where it came in one.
+    pub received: &'a Bytes,
     pub workflow: &'a Workflow,
     /// Subscribed materials that can be sent, in the order of the predicate.
     pub materials: &'a [Material],
@@ -274,6 +277,7 @@ macro_rules! for_all_integrations {
             $crate::dependency_track::DependencyTrack,
             $crate::discord_webhook::DiscordWebhook,
             $crate::guac::Guac,
+            $crate::oci_registry::OciRegistry,
             $crate::slack_webhook::SlackWebhook,
             $crate::smtp::Smtp,
             $crate::webhook::Webhook

@@ -17,6 +17,7 @@ mod folder;
 pub mod maildev;
 mod operator;
 mod process;
+pub mod registry;
 pub mod slack;
 mod stage;
 
@@ -26,5 +27,4 @@ pub use folder::Folder;
 pub use maildev::Maildev;
 pub use operator::{Operator, SBOM};
 pub use process::{Process, free_port, tool};
-pub use stage::{STATEMENT, Stage, http};
-pub use stage::{Stage, http, trusting};
+pub use stage::{STATEMENT, Stage, http, trusting};

@@ -33,6 +33,7 @@ pub fn trusting() -> Http {
 /// One attestation that is to be delivered, with what was kept of it so far.
 pub struct Stage {
     pub attestation: Attestation,
+    pub received: Bytes,
     pub workflow: Workflow,
     pub materials: Vec<Material>,
     pub missing: Vec<Material>,
@@ -61,6 +62,7 @@ impl Stage {
             progress: BTreeMap::new(),
             recorded: RefCell::default(),
             notes: RefCell::default(),
+            received: Bytes::copy_from_slice(envelope),
             attestation,
         }
     }
@@ -93,6 +95,7 @@ impl Stage {
             registration,
             attachment,
             attestation: &self.attestation,
+            received: &self.received,
             workflow: &self.workflow,
             materials: &self.materials,
             missing: &self.missing,

@@ -99,11 +99,6 @@ const NOT_A_WEBHOOK: &str =
 pub struct Attachment {
     /// Only attestations that fit, as in `environment=prod, workflow.branch=release/*`
     #[serde(default)]
-    #[schemars(
-        with = "Option<String>",
-        length(min = 1, max = 1024),
-        example = &"environment=prod"
-    )]
     pub filter: Option<Filter>,
     /// Text of the message in place of the summary, as in `{{ workflow.name }}: {{ policy.status }}`
     #[serde(default)]

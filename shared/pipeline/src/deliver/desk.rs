@@ -99,6 +99,7 @@ pub(super) struct Prepared<I: Integration> {
     registration: I::Registration,
     attachment: I::Attachment,
     attestation: attestation::Attestation,
+    received: Bytes,
     materials: Vec<Material>,
     missing: Vec<Material>,
     /// Of all materials.
@@ -134,6 +135,7 @@ impl<I: Integration> Prepared<I> {
             registration: &self.registration,
             attachment: &self.attachment,
             attestation: &self.attestation,
+            received: &self.received,
             workflow,
             materials: &self.materials,
             missing: &self.missing,
@@ -235,6 +237,7 @@ pub(super) async fn load<I: Integration>(
         registration: registration_inputs,
         attachment: attached,
         attestation,
+        received: bytes,
         materials,
         missing,
         size_bytes,

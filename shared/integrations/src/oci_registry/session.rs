@@ -1,0 +1,396 @@
+//! Speaks to one repository's registry: authenticates as it asks, follows where that is safe, and reads why it refuses.
+//!
+//! Credentials go to the registry and to the token service that it names, and nowhere else: not to where it
+//! stores blobs, and not along with a redirect to another host.
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_auth::parser::ChallengeParser;
+use serde::Deserialize;
+use url::Url;
+
+use super::Registration;
+use super::reference::Repository;
+use crate::http::{ANSWER_BYTES, Response, excerpt, origin};
+use crate::{Error, Http, Kind};
+
+/// A redirect leads to another one at most this often.
+const HOPS: u8 = 3;
+
+/// What a registry says about why it refuses is shown up to here.
+const REASON_BYTES: usize = 300;
+
+pub struct Session<'a> {
+    http: &'a Http,
+    registration: &'a Registration,
+    now_unix: u64,
+    /// As the registry last asked for it.
+    authorization: Option<HeaderValue>,
+    /// What must not be kept of an answer.
+    secrets: Vec<String>,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(http: &'a Http, registration: &'a Registration, now_unix: u64) -> Self {
+        Self {
+            http,
+            registration,
+            now_unix,
+            authorization: None,
+            secrets: secrets(registration),
+        }
+    }
+
+    pub fn repository(&self) -> &'a Repository {
+        &self.registration.repository
+    }
+
+    pub async fn send(&mut self, request: Request<Bytes>) -> Result<Response, Error> {
+        self.fetch(request, ANSWER_BYTES).await
+    }
+
+    /// Sends, and once more with a new authorization where the registry asks for one. A 401 after that is returned.
+    pub async fn fetch(
+        &mut self,
+        request: Request<Bytes>,
+        most_bytes: usize,
+    ) -> Result<Response, Error> {
+        if !self.repository().is_at(request.uri()) {
+            return self.http.fetch(request, most_bytes).await;
+        }
+        let mut authorized = request.clone();
+        if let Some(authorization) = &self.authorization {
+            let headers = authorized.headers_mut();
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let response = self.http.fetch(authorized, most_bytes).await?;
+        if response.status != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let authorization = self.authorize(&response.headers).await?;
+        // What was refused already would be refused again, and may lock an account.
+        let authorization = authorization.filter(|new| Some(new) != self.authorization.as_ref());
+        let Some(authorization) = authorization else {
+            return Ok(response);
+        };
+        let mut authorized = request;
+        let headers = authorized.headers_mut();
+        headers.insert(AUTHORIZATION, authorization.clone());
+        self.authorization = Some(authorization);
+        self.http.fetch(authorized, most_bytes).await
+    }
+
+    /// Goes on to where an answer leads, which is heeded where blobs and tokens are read alone: registries keep these
+    /// elsewhere. What the request says of who we are is not told to another host.
+    pub async fn follow(
+        &self,
+        mut request: Request<Bytes>,
+        mut response: Response,
+    ) -> Result<Response, Error> {
+        for _ in 0..HOPS {
+            let Some(next) = location(request.uri(), &response.headers) else {
+                return Ok(response);
+            };
+            if !is_redirect(response.status) {
+                return Ok(response);
+            }
+            let here = Url::parse(&request.uri().to_string()).ok();
+            if here.is_none_or(|here| here.origin() != next.origin()) {
+                request.headers_mut().remove(AUTHORIZATION);
+            }
+            *request.uri_mut() = uri(&next)?;
+            response = self.http.send(request.clone()).await?;
+        }
+        Ok(response)
+    }
+
+    /// What the registry wants to see; nothing when it names no way that we know.
+    async fn authorize(&mut self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Error> {
+        match challenge(headers) {
+            Some(Challenge::Bearer(bearer)) => self.token(bearer).await.map(Some),
+            Some(Challenge::Basic) => Ok(Some(basic(self.registration))),
+            None => Ok(None),
+        }
+    }
+
+    /// Gets a token for this repository from the service that its registry named.
+    async fn token(&mut self, bearer: Bearer) -> Result<HeaderValue, Error> {
+        let repository = self.repository();
+        let unusable = |what: &str| {
+            let registry = repository.registry();
+            Error::permanent(format!(
+                "log in to {registry}: it names a token service {what}"
+            ))
+        };
+        let mut url = Url::parse(&bearer.realm)
+            .ok()
+            .filter(Url::has_host)
+            .ok_or_else(|| unusable("that is not a URL"))?;
+        url.set_fragment(None);
+        if let Some(service) = &bearer.service {
+            url.query_pairs_mut().append_pair("service", service);
+        }
+        let scope = bearer.scope(repository);
+        url.query_pairs_mut().append_pair("scope", &scope);
+        let request = Request::get(uri(&url)?)
+            .header(AUTHORIZATION, basic(self.registration))
+            .body(Bytes::new())
+            .map_err(|_| unusable("that cannot be asked"))?;
+        let response = self.http.send(request.clone()).await?;
+        let response = self.follow(request, response).await?;
+        let doing = format!("get a token for {repository} from {}", origin(&url));
+        if response.status != StatusCode::OK {
+            return Err(self.refusal(&doing, &response));
+        }
+
+        #[derive(Deserialize)]
+        struct Answer {
+            token: Option<String>,
+            access_token: Option<String>,
+        }
+        let none = || Error::permanent(format!("{doing}: the answer has none"));
+        let answer: Answer = serde_json::from_slice(&response.body).map_err(|_| none())?;
+        let token = [answer.token, answer.access_token]
+            .into_iter()
+            .flatten()
+            .find(|token| !token.is_empty())
+            .ok_or_else(none)?;
+        let mut authorization =
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| none())?;
+        authorization.set_sensitive(true);
+        self.secrets.push(token);
+        Ok(authorization)
+    }
+
+    /// What a refusal is and what a person should know of it. `doing` completes "failed to …".
+    pub fn refusal(&self, doing: &str, response: &Response) -> Error {
+        let secrets: Vec<&str> = self.secrets.iter().map(String::as_str).collect();
+        let mut error = match response.check(doing, &secrets, self.now_unix) {
+            Err(error) => error,
+            // A success where another was due.
+            Ok(()) => Error::permanent(format!("{doing}: answered {}", response.status.as_u16()))
+                .answer(response.answer(&secrets)),
+        };
+        if code(response).as_deref() == Some("TOOMANYREQUESTS") && error.kind == Kind::Permanent {
+            error.kind = Kind::Retryable {
+                after: crate::http::retry_after(&response.headers, self.now_unix),
+            };
+        }
+        // Something in the registry is gone, which need not be the registry.
+        if error.kind == Kind::Dead {
+            error.kind = Kind::Permanent;
+        }
+        if response.status == StatusCode::UNAUTHORIZED {
+            error.text.push_str(match lacks_scope(&response.headers) {
+                true => ": the provided credentials don't have write permissions",
+                false => ": the provided credentials are invalid",
+            });
+        }
+        if response.status == StatusCode::FORBIDDEN {
+            error
+                .text
+                .push_str(": the provided credentials don't have write permissions");
+        }
+        for part in [reason(response, &secrets), limits(&response.headers)]
+            .into_iter()
+            .flatten()
+        {
+            error.text.push_str(": ");
+            error.text.push_str(&part);
+        }
+        if code(response).as_deref() == Some("NAME_UNKNOWN") {
+            error.text.push_str("; create the repository first");
+        }
+        error
+    }
+}
+
+pub fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Where an answer points, seen from where it came from.
+pub fn location(from: &http::Uri, headers: &HeaderMap) -> Option<Url> {
+    let location = headers.get(LOCATION)?.to_str().ok()?;
+    Url::parse(&from.to_string()).ok()?.join(location).ok()
+}
+
+pub fn uri(url: &Url) -> Result<http::Uri, Error> {
+    let unusable = || Error::permanent(format!("ask {}: not a valid URL", origin(url)));
+    url.as_str().parse().map_err(|_| unusable())
+}
+
+/// A request without a body.
+pub fn request(method: Method, url: &Url) -> Result<Request<Bytes>, Error> {
+    let mut request = Request::new(Bytes::new());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri(url)?;
+    Ok(request)
+}
+
+fn basic(registration: &Registration) -> HeaderValue {
+    let mut value = HeaderValue::try_from(format!("Basic {}", encoded(registration)))
+        .expect("base64 can be in a header");
+    value.set_sensitive(true);
+    value
+}
+
+fn encoded(registration: &Registration) -> String {
+    let (username, password) = (
+        registration.username.as_str(),
+        registration.password.expose(),
+    );
+    base64_simd::STANDARD.encode_to_string(format!("{username}:{password}"))
+}
+
+/// What the registry could echo: name and password as they are, as they are sent, and each long part of a password
+/// that is a document, such as the key of a service account.
+fn secrets(registration: &Registration) -> Vec<String> {
+    let password = registration.password.expose();
+    let flat = |text: &str| text.replace(char::is_control, " ");
+    let quoted = serde_json::to_string(password).unwrap_or_default();
+    let parts = password.replace("\\n", "\n");
+    let parts = parts
+        .split(|letter: char| letter.is_whitespace() || "\"\\".contains(letter))
+        .filter(|part| part.len() >= 16)
+        .map(str::to_owned);
+    [
+        registration.username.as_str().to_owned(),
+        encoded(registration),
+        flat(password),
+        flat(password.trim()),
+        quoted.trim_matches('"').to_owned(),
+    ]
+    .into_iter()
+    .chain(parts)
+    .collect()
+}
+
+/// Each challenge in an answer, with its parameters; of a header that ends in nonsense, what stands before it.
+fn challenges(headers: &HeaderMap) -> impl Iterator<Item = http_auth::ChallengeRef<'_>> {
+    headers
+        .get_all(WWW_AUTHENTICATE)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| ChallengeParser::new(value).map_while(Result::ok))
+}
+
+fn param(challenge: &http_auth::ChallengeRef<'_>, wanted: &str) -> Option<String> {
+    let mut params = challenge.params.iter();
+    let (_, value) = params.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+    Some(value.to_unescaped())
+}
+
+/// Whether we are known, and may not do this.
+fn lacks_scope(headers: &HeaderMap) -> bool {
+    challenges(headers)
+        .any(|challenge| param(&challenge, "error").as_deref() == Some("insufficient_scope"))
+}
+
+enum Challenge {
+    Bearer(Bearer),
+    Basic,
+}
+
+/// Where to get a token, and for what.
+struct Bearer {
+    realm: String,
+    service: Option<String>,
+    scope: Option<String>,
+}
+
+impl Bearer {
+    /// To push, and what else the registry says that just this needs: some have an upload cancelled by those alone who
+    /// may delete.
+    fn scope(&self, repository: &Repository) -> String {
+        let mut scope = format!("repository:{}:", repository.path());
+        let asked = self.scope.as_deref().unwrap_or_default();
+        let more = asked.strip_prefix(&scope).unwrap_or_default().split(',');
+        let more = more.filter(|action| *action == "delete");
+        scope.push_str(
+            &["pull", "push"]
+                .into_iter()
+                .chain(more)
+                .collect::<Vec<_>>()
+                .join(","),
+        );
+        scope
+    }
+}
+
+/// The way to authenticate: of several, by token, which shows the password to fewer.
+fn challenge(headers: &HeaderMap) -> Option<Challenge> {
+    let mut chosen = None;
+    for challenge in challenges(headers) {
+        if challenge.scheme.eq_ignore_ascii_case("bearer")
+            && let Some(realm) = param(&challenge, "realm")
+        {
+            return Some(Challenge::Bearer(Bearer {
+                realm,
+                service: param(&challenge, "service").filter(|service| !service.is_empty()),
+                scope: param(&challenge, "scope"),
+            }));
+        }
+        if challenge.scheme.eq_ignore_ascii_case("basic") {
+            chosen = Some(Challenge::Basic);
+        }
+    }
+    chosen
+}
+
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<Fault>,
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+fn fault(response: &Response) -> Option<Fault> {
+    let errors: Errors = serde_json::from_slice(&response.body).ok()?;
+    errors.errors.into_iter().next()
+}
+
+/// The registry's word for what is wrong. Not every answer has one: some are a proxy's.
+pub fn code(response: &Response) -> Option<String> {
+    fault(response).map(|fault| fault.code)
+}
+
+/// The registry's own words, where they are words and not a page.
+fn reason(response: &Response, secrets: &[&str]) -> Option<String> {
+    let text = match fault(response) {
+        Some(Fault { code, message }) if !code.is_empty() && !message.is_empty() => {
+            format!("{code}: {message}")
+        }
+        Some(Fault { code, message }) => code + &message,
+        None if response.body.trim_ascii_start().starts_with(b"<")
+            || response.body.len() > REASON_BYTES =>
+        {
+            return None;
+        }
+        None => String::from_utf8_lossy(&response.body).into_owned(),
+    };
+    let mut text = excerpt(text.as_bytes(), secrets);
+    text.truncate(text.floor_char_boundary(REASON_BYTES));
+    (!text.is_empty()).then_some(text)
+}
+
+/// How many requests Docker Hub still allows.
+fn limits(headers: &HeaderMap) -> Option<String> {
+    let shown: Vec<String> = ["ratelimit-limit", "ratelimit-remaining"]
+        .into_iter()
+        .filter_map(|name| {
+            Some(format!(
+                "{name} {}",
+                excerpt(headers.get(name)?.as_bytes(), &[])
+            ))
+        })
+        .collect();
+    (!shown.is_empty()).then(|| shown.join(", "))
+}
