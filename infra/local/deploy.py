@@ -1,6 +1,6 @@
 """Deploys infra/template.yaml to a local cloud, with the zips in target/lambda.
 
-    .venv/sam/bin/python infra/local/deploy.py [--directory .local] [--stack chainloop]
+    .venv/sam/bin/python infra/local/deploy.py [--directory .local] [--stack chainloop] [--extra-roots FILE]
 
 The same `sam deploy` as on AWS. Running it again deploys what has changed, or nothing. What a shell
 needs to work with the stack is then in <directory>/env: `. .local/env`.
@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Deploys to a local cloud.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
     parser.add_argument("--stack", default="chainloop")
+    parser.add_argument("--extra-roots", type=Path, help="certificates that deliveries trust beside the public ones")
     arguments = parser.parse_args()
     cloud = Cloud(arguments.directory)
     if not cloud.healthy():
@@ -37,7 +38,7 @@ def main() -> None:
 
     started = time.monotonic()
     make_artifacts_bucket(cloud)
-    sam_deploy(cloud, arguments.stack)
+    sam_deploy(cloud, arguments.stack, arguments.extra_roots)
     outputs = stack_outputs(cloud, arguments.stack)
     write_env(cloud, outputs)
     print(f"deployed {arguments.stack} in {time.monotonic() - started:.1f} s; next: . {cloud.directory}/env")
@@ -61,7 +62,7 @@ def make_artifacts_bucket(cloud: Cloud) -> None:
         s3.create_bucket(Bucket=ARTIFACTS)
 
 
-def sam_deploy(cloud: Cloud, stack: str) -> None:
+def sam_deploy(cloud: Cloud, stack: str, extra_roots: Path | None) -> None:
     command = [
         ROOT / ".venv/sam/bin/sam", "deploy",
         "--template-file", ROOT / "infra/template.yaml",
@@ -77,6 +78,9 @@ def sam_deploy(cloud: Cloud, stack: str) -> None:
         "LocalMode=true",
         f"Architecture={'arm64' if platform.machine() in ('aarch64', 'arm64') else 'x86_64'}",
     ]  # fmt: skip
+    if extra_roots:
+        pem = extra_roots.read_text().strip().replace("\n", "\\n")
+        command.append(f'ExtraRoots="{pem}"')
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(cloud.directory / "tmp"),

@@ -4,8 +4,10 @@
 use attestation::Digest;
 use serde_json::json;
 
+use crate::aiosmtpd::{self, Aiosmtpd};
 use crate::dependency_track::{DependencyTrack, V5};
 use crate::discord::Discord;
+use crate::registry::{self, DockerRegistry};
 use crate::slack::Slack;
 use crate::{Operator, SBOM};
 
@@ -123,4 +125,78 @@ fn dependency_track_imports_the_sbom_and_says_when() {
         std::thread::sleep(std::time::Duration::from_millis(500));
     };
     assert_eq!(receipt["completion"], json!("processed"), "{receipt:#}");
+}
+
+#[test]
+fn mails_arrive_in_each_mailbox() {
+    let server = Aiosmtpd::start(aiosmtpd::Options {
+        starttls: true,
+        login: Some(("ci", "of-nobody-else")),
+        refuse: &[("gone@example.org", "550 5.1.1 no such mailbox")],
+        ..aiosmtpd::Options::default()
+    });
+    let operator = Operator::new("smtp");
+    let port = format!("port={}", server.port);
+    let options = [
+        "host=localhost",
+        &port,
+        "from=ci@example.net",
+        "to=alice@example.org, gone@example.org",
+        "user=ci",
+    ];
+    let wrong = [&options[..], &["password=wrong-and-secret"]].concat();
+    let said = operator.register_in_vain("smtp", &wrong);
+    assert!(said.contains("535"), "{said}");
+    assert!(!said.contains("wrong-and-secret"), "{said}");
+
+    let right = [&options[..], &["password=of-nobody-else"]].concat();
+    operator.register("smtp", &right);
+    assert!(server.mails().is_empty(), "the check sends none");
+    operator.attach(&["cc=bob@example.com"]);
+    let receipt = operator.deliver(&[]);
+    let mails = server.mails();
+    assert_eq!(mails.len(), 2, "one for each domain: {mails:#?}");
+    let recipients: Vec<_> = mails.iter().map(|mail| mail["to"].to_string()).collect();
+    assert!(recipients.iter().any(|to| to == r#"["alice@example.org"]"#));
+    assert!(recipients.iter().any(|to| to == r#"["bob@example.com"]"#));
+    for mail in &mails {
+        assert_eq!(mail["encrypted"], true);
+        let content = mail["content"].as_str().unwrap();
+        assert!(content.contains("Message-ID: <"), "{content}");
+        assert!(content.contains("peers/smtp"), "{content}");
+    }
+    let receipt = receipt.to_string();
+    assert!(
+        receipt.contains("550"),
+        "the one that was refused: {receipt}"
+    );
+    assert!(!receipt.contains("alice@"), "{receipt}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_holds_the_attestation_byte_for_byte() {
+    let server = DockerRegistry::with_password();
+    let operator = Operator::new("oci");
+    let repository = format!("repository={}", server.repository("acme/attestations"));
+    let username = format!("username={}", registry::USERNAME);
+    let said = operator.register_in_vain(
+        "oci-registry",
+        &[&repository, &username, "password=wrong-and-secret"],
+    );
+    assert!(said.contains("401"), "{said}");
+    assert!(!said.contains("wrong-and-secret"), "{said}");
+
+    let password = format!("password={}", registry::PASSWORD);
+    operator.register("oci-registry", &[&repository, &username, &password]);
+    operator.attach(&["prefix=my-app"]);
+    let attestation = operator.craft(&[]);
+    let delivery = operator.push(&attestation);
+    assert_eq!(delivery["state"], "delivered", "{delivery:#}");
+    let receipt = delivery["receipt"].as_object().unwrap();
+    let bytes = std::fs::read(&attestation).unwrap();
+    let tag = format!("my-app-{}", Digest::of(&bytes).hex());
+    let reference = receipt["reference"].as_str().unwrap();
+    assert!(reference.contains(&tag), "{reference}");
+    let (_, layer) = registry::tests::read_back(receipt, &registry::tests::auth()).await;
+    assert_eq!(layer, bytes, "byte for byte");
 }

@@ -417,7 +417,7 @@ impl Contents {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use integrations::oci_registry::{Attachment, OciRegistry, Registration};
     use integrations::{Error, Integration, Kind, Outcome};
     use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
@@ -477,7 +477,7 @@ mod tests {
     }
 
     /// Manifest and layer as that client reads them, which checks their digests.
-    async fn read_back(
+    pub(crate) async fn read_back(
         receipt: &Map<String, Value>,
         auth: &RegistryAuth,
     ) -> (OciImageManifest, Vec<u8>) {
@@ -527,7 +527,7 @@ mod tests {
             .unwrap()
     }
 
-    fn auth() -> RegistryAuth {
+    pub(crate) fn auth() -> RegistryAuth {
         RegistryAuth::Basic(USERNAME.to_owned(), PASSWORD.to_owned())
     }
 
