@@ -389,6 +389,7 @@ impl Contents {
     }
 
     fn referrers(&mut self, _: &Received, name: &str, subject: &str) -> Response<Bytes> {
+        const INDEX: &str = "application/vnd.oci.image.index.v1+json";
         let ours = self
             .manifests
             .iter()
@@ -409,7 +410,6 @@ impl Contents {
                 "annotations": manifest["annotations"],
             }))
         });
-        const INDEX: &str = "application/vnd.oci.image.index.v1+json";
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": descriptors.collect::<Vec<_>>() });
         let response = Response::builder().header("content-type", INDEX);
         response.body(index.to_string().into()).unwrap()

@@ -108,14 +108,14 @@ impl<'a> Session<'a> {
     /// What the registry wants to see; nothing when it names no way that we know.
     async fn authorize(&mut self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Error> {
         match challenge(headers) {
-            Some(Challenge::Bearer(bearer)) => self.token(bearer).await.map(Some),
+            Some(Challenge::Bearer(bearer)) => self.token(&bearer).await.map(Some),
             Some(Challenge::Basic) => Ok(Some(basic(self.registration))),
             None => Ok(None),
         }
     }
 
     /// Gets a token for this repository from the service that its registry named.
-    async fn token(&mut self, bearer: Bearer) -> Result<HeaderValue, Error> {
+    async fn token(&mut self, bearer: &Bearer) -> Result<HeaderValue, Error> {
         let repository = self.repository();
         let unusable = |what: &str| {
             let registry = repository.registry();
@@ -144,13 +144,8 @@ impl<'a> Session<'a> {
             return Err(self.refusal(&doing, &response));
         }
 
-        #[derive(Deserialize)]
-        struct Answer {
-            token: Option<String>,
-            access_token: Option<String>,
-        }
         let none = || Error::permanent(format!("{doing}: the answer has none"));
-        let answer: Answer = serde_json::from_slice(&response.body).map_err(|_| none())?;
+        let answer: Token = serde_json::from_slice(&response.body).map_err(|_| none())?;
         let token = [answer.token, answer.access_token]
             .into_iter()
             .flatten()
@@ -206,7 +201,14 @@ impl<'a> Session<'a> {
     }
 }
 
-pub fn is_redirect(status: StatusCode) -> bool {
+/// What a token service answers: by either of two names.
+#[derive(Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 

@@ -432,38 +432,28 @@ async fn a_token_that_has_run_out_is_replaced_once() {
 
 #[tokio::test]
 async fn a_token_to_cancel_an_upload_is_one_to_delete_where_the_registry_says_so() {
-    let service = party(&[token("token", "first"), token("token", "second")]);
-    let asks = |scope: &str| {
-        unauthorized(&[&format!(
-            r#"Bearer realm="{}/token",scope="repository:{scope}",error="insufficient_scope""#,
-            service.origin
-        )])
-    };
     for (scope, expected) in [
         ("acme/shop:delete", "acme%2Fshop%3Apull%2Cpush%2Cdelete"),
         ("acme/shop:*", "acme%2Fshop%3Apull%2Cpush"),
         ("other:delete", "acme%2Fshop%3Apull%2Cpush"),
     ] {
-        let service = Party::again(
-            &service,
-            &[&token("token", "first"), &token("token", "second")],
-        )
-        .await;
+        let service = party(&[token("token", "first"), token("token", "second")]);
+        let asks = |scope: &str| {
+            unauthorized(&[&format!(
+                r#"Bearer realm="{}/token",scope="repository:{scope}",error="insufficient_scope""#,
+                service.origin
+            )])
+        };
         let place = begun("/v2/acme/shop/blobs/uploads/1");
-        let registry = party(&[
-            asks("acme/shop:pull,push"),
-            place,
-            asks(scope),
-            answer("204 No Content", "", ""),
-        ]);
-        OciRegistry::register(&fixture::http(), &registration(&registry))
+        let gone = answer("204 No Content", "", "");
+        let registry = party(&[asks("acme/shop:pull,push"), place, asks(scope), gone]);
+        let registration = registration(&registry);
+        OciRegistry::register(&fixture::http(), &registration)
             .await
             .unwrap();
         let asked = service.received();
-        assert_eq!(
-            asked[0].target,
-            "/token?scope=repository%3Aacme%2Fshop%3Apull%2Cpush"
-        );
+        let push = "/token?scope=repository%3Aacme%2Fshop%3Apull%2Cpush";
+        assert_eq!(asked[0].target, push);
         assert_eq!(
             asked[1].target,
             format!("/token?scope=repository%3A{expected}")
