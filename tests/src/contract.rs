@@ -451,6 +451,14 @@ fn an_id_occurs_nowhere_but_in_its_module_its_function_and_its_block() {
                 if own.iter().any(|own| file.starts_with(own.as_str())) {
                     continue;
                 }
+                // `webhook` is a word like others where `slack-webhook` is at home.
+                let is_word = integrations::ALL.iter().any(|other| {
+                    other.id.split('-').any(|word| word == one.id)
+                        && file.starts_with(&format!("shared/integrations/src/{}", snake(other.id)))
+                });
+                if is_word {
+                    continue;
+                }
                 for (number, line) in text.lines().enumerate() {
                     let listed = [
                         format!("pub mod {};", snake(one.id)),

@@ -382,10 +382,8 @@ fn check(payload: &Value, files: &[(String, Vec<u8>)], faults: &mut Vec<String>)
 pub fn live(payload: &Value) -> Vec<String> {
     let mut found = Vec::new();
     for embed in payload["embeds"].as_array().unwrap() {
-        let fields = embed["fields"].as_array().unwrap();
-        let fields = fields
-            .iter()
-            .flat_map(|field| [&field["name"], &field["value"]]);
+        let fields = embed["fields"].as_array().into_iter().flatten();
+        let fields = fields.flat_map(|field| [&field["name"], &field["value"]]);
         for text in [&embed["title"], &embed["description"]]
             .into_iter()
             .chain(fields)

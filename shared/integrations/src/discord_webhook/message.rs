@@ -40,7 +40,7 @@ pub(super) fn message(summary: &Summary, text: Option<&str>, username: Option<&s
     }
     let mut message = json!({
         "embeds": [embed],
-        "attachments": [{ "id": 0, "filename": "summary.txt" }],
+        "attachments": [{ "id": "0", "filename": "summary.txt" }],
         "allowed_mentions": { "parse": [] },
     });
     if let Some(username) = username {

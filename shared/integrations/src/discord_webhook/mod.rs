@@ -36,7 +36,7 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::http::{LONGEST_PAUSE, Response, retry_after};
 use crate::{
@@ -460,6 +460,8 @@ fn wait(response: &Response, answer: &Value, now: u64) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::fixture::{self, Party, Received, Stage};
 
