@@ -17,9 +17,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
-use crate::{Delivery, Error, Host, Http, Integration, Outcome, Preview, SecretText, SecretUrl};
+use crate::{
+    Content, Delivery, Encoding, Error, Host, Http, Integration, Outcome, Preview, SecretText,
+    SecretUrl,
+};
 
 #[derive(Debug)]
 pub struct Webhook;
@@ -68,12 +71,24 @@ impl SigningSecret {
         }
     }
 
-    fn sign(&self, id: &str, unix_secs: u64, body: &[u8]) -> String {
+    /// A signature that waits for the body's bytes.
+    fn sign(&self, id: &str, unix_secs: u64) -> Signature {
         let key = Self::key(self.0.expose()).expect("checked when it was made");
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
         mac.update(format!("{id}.{unix_secs}.").as_bytes());
-        mac.update(body);
-        let signature = mac.finalize().into_bytes();
+        Signature(mac)
+    }
+}
+
+struct Signature(Hmac<Sha256>);
+
+impl Signature {
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn value(self) -> String {
+        let signature = self.0.finalize().into_bytes();
         format!("v1,{}", base64_simd::STANDARD.encode_to_string(signature))
     }
 }
@@ -118,7 +133,13 @@ impl Integration for Webhook {
 
     async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
         let now = http.unix_secs();
-        let request = request(registration, &format!("test_{now}"), now, test_body())?;
+        let id = format!("test_{now}");
+        let body = test_body();
+        let mut signature = (registration.secret.as_ref()).map(|secret| secret.sign(&id, now));
+        if let Some(signature) = &mut signature {
+            signature.update(&body);
+        }
+        let request = request(registration, &id, now, signature, body)?;
         let response = http.send(request).await?;
         let doing = format!("post a test to {}", registration.url.origin());
         response.check(&doing, &secrets(registration), now)
@@ -143,13 +164,9 @@ impl Integration for Webhook {
                 receipts.insert(step.key, receipt.clone());
                 continue;
             }
-            let body = body(host, delivery, &step).await?;
-            let digest = Digest::of(&body);
             let now = host.unix_secs();
-            let id = message_id(delivery.id, &step.key);
-            let response = http
-                .send(request(delivery.registration, &id, now, body)?)
-                .await?;
+            let (request, digest) = step.request(host, delivery, now).await?;
+            let response = http.stream(host, request).await?;
             let doing = format!(
                 "post {} to {}",
                 step.name,
@@ -179,14 +196,9 @@ impl Integration for Webhook {
     ) -> Result<Vec<Preview>, Error> {
         let mut previews = Vec::new();
         for step in steps(delivery) {
-            let body = body(host, delivery, &step).await?;
-            let id = message_id(delivery.id, &step.key);
-            let request = request(delivery.registration, &id, host.unix_secs(), body)?;
-            previews.push(Preview::of(
-                &request,
-                delivery.registration.url.label(),
-                &[SIGNATURE],
-            ));
+            let (request, _) = step.request(host, delivery, host.unix_secs()).await?;
+            let label = delivery.registration.url.label();
+            previews.push(Preview::of_content(host, &request, label, &[SIGNATURE]).await?);
         }
         Ok(previews)
     }
@@ -199,6 +211,51 @@ struct Step<'a> {
     /// As it completes "failed to post …".
     name: String,
     material: Option<&'a Material>,
+}
+
+impl<'a> Step<'a> {
+    /// The request as it goes out, with its body's digest. An SBOM is read here once, for the signature, which
+    /// stands in front of the body; and once more while it is sent.
+    async fn request(
+        &self,
+        host: &dyn Host,
+        delivery: &Delivery<'a, Webhook>,
+        unix_secs: u64,
+    ) -> Result<(Request<Content<'a>>, Digest), Error> {
+        let content = self.content(host, delivery).await?;
+        let id = message_id(delivery.id, &self.key);
+        let secret = delivery.registration.secret.as_ref();
+        let mut signature = secret.map(|secret| secret.sign(&id, unix_secs));
+        let mut hash = Sha256::new();
+        let take = |bytes: &Bytes| {
+            hash.update(bytes);
+            if let Some(signature) = &mut signature {
+                signature.update(bytes);
+            }
+        };
+        content.each(host, take).await?;
+        let digest = Digest::from(<[u8; 32]>::from(hash.finalize()));
+        let request = request(delivery.registration, &id, unix_secs, signature, content)?;
+        Ok((request, digest))
+    }
+
+    async fn content(
+        &self,
+        host: &dyn Host,
+        delivery: &Delivery<'a, Webhook>,
+    ) -> Result<Content<'a>, Error> {
+        let metadata = metadata(delivery);
+        let Some(material) = self.material else {
+            let data = base64_simd::STANDARD.encode_to_string(data(delivery.attestation)?);
+            let (begin, end) = around(&metadata, "ATTESTATION");
+            return Ok(Content::from(begin + &data + &end));
+        };
+        let (begin, end) = around(&metadata, material.kind.as_str());
+        let content = Content::from(begin)
+            .material(host, material, Encoding::Base64)
+            .await?;
+        Ok(content.bytes(end))
+    }
 }
 
 fn steps<'a>(delivery: &Delivery<'a, Webhook>) -> Vec<Step<'a>> {
@@ -255,23 +312,24 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-fn request(
+fn request<T>(
     registration: &Registration,
     id: &str,
     unix_secs: u64,
-    body: Bytes,
-) -> Result<Request<Bytes>, Error> {
+    signature: Option<Signature>,
+    body: T,
+) -> Result<Request<T>, Error> {
     let invalid =
         |error: http::Error| Error::permanent("build the webhook's request").source(error);
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(registration.url.expose())
         .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(secret) = &registration.secret {
+    if let Some(signature) = signature {
         request = request
             .header(ID, id)
             .header(TIMESTAMP, unix_secs)
-            .header(SIGNATURE, secret.sign(id, unix_secs, &body));
+            .header(SIGNATURE, signature.value());
     }
     request.body(body).map_err(invalid)
 }
@@ -281,25 +339,6 @@ fn secrets(registration: &Registration) -> Vec<&str> {
     let mut secrets = registration.url.secrets();
     secrets.extend(registration.secret.as_ref().map(|secret| secret.0.expose()));
     secrets
-}
-
-async fn body(
-    host: &dyn Host,
-    delivery: &Delivery<'_, Webhook>,
-    step: &Step<'_>,
-) -> Result<Bytes, Error> {
-    let metadata = metadata(delivery);
-    match step.material {
-        None => Ok(payload(
-            &metadata,
-            &data(delivery.attestation)?,
-            "ATTESTATION",
-        )),
-        Some(material) => {
-            let content = host.content(material).await?;
-            Ok(payload(&metadata, &content, material.kind.as_str()))
-        }
-    }
 }
 
 fn test_body() -> Bytes {
@@ -313,21 +352,18 @@ fn test_body() -> Bytes {
             ..RunMetadata::default()
         },
     };
-    payload(&metadata, b"{}", "TEST_WEBHOOK")
+    let (begin, end) = around(&metadata, "TEST_WEBHOOK");
+    // `{}`
+    (begin + "e30=" + &end).into()
 }
 
-/// The body as Chainloop's webhook makes it: these three keys in this order.
-fn payload(metadata: &Metadata, data: &[u8], kind: &str) -> Bytes {
+/// What stands before and after the data's base64 in a body of Chainloop's webhook: three keys in this order.
+fn around(metadata: &Metadata, kind: &str) -> (String, String) {
     let metadata = serde_json::to_string(metadata).expect("strings alone");
-    let mut body = String::with_capacity(metadata.len() + data.len().div_ceil(3) * 4 + 64);
-    body.push_str("{\"Metadata\":");
-    body.push_str(&metadata);
-    body.push_str(",\"Data\":\"");
-    base64_simd::STANDARD.encode_append(data, &mut body);
-    body.push_str("\",\"Kind\":\"");
-    body.push_str(kind);
-    body.push_str("\"}");
-    body.into()
+    (
+        format!(r#"{{"Metadata":{metadata},"Data":""#),
+        format!(r#"","Kind":"{kind}"}}"#),
+    )
 }
 
 /// Chainloop's metadata, with its keys and in its order. What an attestation does not say is empty.
@@ -801,19 +837,47 @@ mod tests {
     #[test]
     fn requests_are_signed_as_standard_webhooks_asks() {
         let secret = SigningSecret(SECRET.to_owned().into());
-        let signature = secret.sign(
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            1_614_265_330,
-            br#"{"test": 2432232314}"#,
+        let mut signature = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330);
+        signature.update(br#"{"test": "#);
+        signature.update(b"2432232314}");
+        assert_eq!(
+            signature.value(),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
-        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[tokio::test]
+    async fn a_large_sbom_is_signed_as_a_whole() {
+        let party = Party::start(&[fixture::OK]);
+        let mut stage = Stage::new();
+        let sbom = vec![b'x'; 2_000_001];
+        stage.materials = vec![Material::inline(
+            "large",
+            MaterialType::SBOM_SPDX_JSON,
+            "l.json",
+            sbom.clone(),
+        )];
+        let attachment = Attachment {
+            send_attestation: false,
+            send_sbom: true,
+        };
+        deliver(&stage, &registration(&party), &attachment)
+            .await
+            .unwrap();
+        let sent = &party.received()[0];
+        let mut signature = SigningSecret(SECRET.to_owned().into())
+            .sign(&sent.headers["webhook-id"], 1_767_323_400);
+        signature.update(&sent.body);
+        assert_eq!(sent.headers["webhook-signature"], signature.value());
+        let body: Value = serde_json::from_slice(&sent.body).unwrap();
+        assert!(decoded(&body) == sbom);
     }
 
     #[test]
     fn without_a_secret_nothing_is_signed() {
         let registration: Registration =
             serde_json::from_value(json!({ "url": "https://example.org" })).unwrap();
-        let request = request(&registration, "id", 1, Bytes::new()).unwrap();
+        let request = request(&registration, "id", 1, None, Bytes::new()).unwrap();
         assert_eq!(request.headers().len(), 1);
     }
 
