@@ -65,6 +65,7 @@ deploy: ## To AWS, with its credentials in the environment: make deploy STACK=pr
 
 tools:
 	@for name in ministack sam cargo-lambda syft; do $(VENV) $$name; done
+	@infra/local/npm.sh azurite
 
 # The functions by name: with the whole workspace the command line's features would leak into them.
 functions:

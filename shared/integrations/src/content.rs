@@ -216,8 +216,8 @@ mod tests {
 
     /// Two and a half chunks.
     fn large() -> Material {
-        let size = CHUNK_BYTES as usize * 5 / 2 + 1;
-        let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        let size = usize::try_from(CHUNK_BYTES * 5 / 2 + 1).unwrap();
+        let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
         Material::inline("large", MaterialType::SBOM_SPDX_JSON, "l.json", bytes)
     }
 

@@ -19,7 +19,7 @@ pub struct Double {
     pub address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     /// Ends with it.
-    _runtime: tokio::runtime::Runtime,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Double {
@@ -66,11 +66,20 @@ impl Double {
             origin: format!("http://{address}"),
             address,
             received,
-            _runtime: runtime,
+            runtime: Some(runtime),
         }
     }
 
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        // A runtime that waits for its end may not be dropped by a test that is asynchronous itself.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }

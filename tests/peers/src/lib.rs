@@ -6,7 +6,12 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is for tests")]
 
+pub mod azurite;
+pub mod blob;
 mod double;
+#[cfg(test)]
+mod export;
+pub mod gcs;
 mod process;
 mod stage;
 

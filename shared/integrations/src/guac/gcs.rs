@@ -46,6 +46,7 @@ impl TryFrom<SecretText> for ServiceAccount {
 
     fn try_from(secret: SecretText) -> Result<Self, String> {
         #[derive(Deserialize)]
+        #[expect(clippy::struct_field_names, reason = "Google's names")]
         struct Key {
             r#type: String,
             client_email: Option<String>,

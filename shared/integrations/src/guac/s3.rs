@@ -3,6 +3,8 @@
 //! `object_store` signs; requests are ours. Its own client holds an object in memory to send it in one PUT, and
 //! what GUAC listens for is one PUT, of a gigabyte too.
 
+use std::fmt::Write as _;
+
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::{Request, StatusCode};
 use object_store::aws::{AwsAuthorizer, AwsCredential};
@@ -179,7 +181,7 @@ impl S3 {
             .and_then(|region| region.to_str().ok());
         if let Some(region) = region.filter(|region| *region != self.region.as_str()) {
             let region = excerpt(region.as_bytes(), &[]);
-            error.text += &format!("; the bucket is in the region {region}");
+            let _ = write!(error.text, "; the bucket is in the region {region}");
         }
         Err(error)
     }
