@@ -416,9 +416,10 @@ impl<'a> Step<'a> {
             return Ok(event.around("data", &data).into());
         };
         let kind = "dev.chainloop.material.v1";
-        let media_type = match material.kind {
-            MaterialType::SBOM_SPDX_JSON => "application/spdx+json",
-            _ => "application/vnd.cyclonedx+json",
+        let media_type = if material.kind == MaterialType::SBOM_SPDX_JSON {
+            "application/spdx+json"
+        } else {
+            "application/vnd.cyclonedx+json"
         };
         let mut event = Event::new(id, kind, &metadata, &material.name, media_type);
         event.materialtype = Some(material.kind.as_str());
@@ -571,11 +572,11 @@ fn request<T>(
 /// What must not be kept of an answer.
 fn secrets(registration: &Registration) -> Vec<&str> {
     let mut secrets = registration.url.secrets();
-    for secret in &registration.secret {
+    if let Some(secret) = &registration.secret {
         secrets.push(secret.0.expose());
         secrets.extend(secret.each());
     }
-    for headers in &registration.headers {
+    if let Some(headers) = &registration.headers {
         let values = headers
             .0
             .expose()
