@@ -16,7 +16,7 @@ LOAD ?=
 KILL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local local-down tools functions cli test simulate plants load kill-run lint deploy clean
+.PHONY: help local local-down tools functions cli test simulate plants load kill-run lint deploy clean tools peers
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -33,7 +33,7 @@ local-down: ## Stop it; `make local` continues with what was there
 	@infra/local/receiver.py down
 	@infra/local/cloud.py down
 
-test: tools ## Everything, from unit to deployed
+test: tools peers ## Everything, from unit to deployed
 	@infra/test.sh
 
 simulate: ## The pipeline where everything goes wrong: make simulate SEEDS=1000000
@@ -64,8 +64,12 @@ deploy: ## To AWS, with its credentials in the environment: make deploy STACK=pr
 	@infra/bootstrap.sh $(STACK)
 
 tools:
-	@for name in ministack sam cargo-lambda syft aiosmtpd; do $(VENV) $$name; done
-	@infra/local/npm.sh maildev
+	@for name in ministack sam cargo-lambda syft; do $(VENV) $$name; done
+
+# The third parties that tests deliver to.
+peers:
+	@$(VENV) aiosmtpd
+	@for name in azurite maildev; do infra/local/npm.sh $$name; done
 	@infra/local/debian.sh docker-registry
 
 # The functions by name: with the whole workspace the command line's features would leak into them.

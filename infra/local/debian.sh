@@ -32,13 +32,18 @@ version=$2 hash=$4
 rm -rf "$directory"
 mkdir -p "$directory"
 cd "$directory"
-# Said of a folder that apt's own user may not write to; it writes as we do then.
-apt-get download -qq "$name=$version" 2>apt.log || {
+# With package lists of our own where the machine has none: to fetch those needs no root either.
+fetch() { apt-get "$@" download -qq "$name=$version" 2>apt.log; }
+fetch || {
+    mkdir -p apt/lists/partial apt/archives/partial
+    set -- -o Dir::State="$directory/apt" -o Dir::State::status=/var/lib/dpkg/status -o Dir::Cache="$directory/apt"
+    apt-get "$@" update -qq 2>>apt.log && fetch "$@"
+} || {
     cat apt.log >&2
-    fail "apt-get update, and a source with Debian 12, may be missing"
+    fail "this machine's apt does not fetch it; it wants a source with Debian 12"
 }
 echo "$hash  $(ls ./*.deb)" | sha256sum --check --quiet || fail "its file is not the one that was reviewed"
 dpkg -x ./*.deb .
-rm -f ./*.deb apt.log
+rm -rf ./*.deb apt.log apt
 echo "$wanted" >"$stamp"
 echo "unpacked $name into .venv/$name in $(($(date +%s) - started)) s"

@@ -272,10 +272,7 @@ fn example(one: &Description) -> String {
         if field.secret {
             format!("--opt {0}=@{0}.txt", field.name)
         } else {
-            option(
-                field,
-                &example_of(&schema, field).unwrap_or_else(|| sample(&schema, field)),
-            )
+            option(field, &sample(&schema, field))
         }
     }));
     let register = lines.join(" \\\n  ");
@@ -286,7 +283,7 @@ fn example(one: &Description) -> String {
         one.id
     );
     for field in &shown(&schema) {
-        let value = example_of(&schema, field).unwrap_or_else(|| sample(&schema, field));
+        let value = sample(&schema, field);
         write!(attach, " \\\n  {}", option(field, &value)).unwrap();
     }
     let push = if one.materials.is_empty() {
@@ -316,23 +313,14 @@ fn example(one: &Description) -> String {
     text
 }
 
-/// The inputs that an example shows: those that are required, the first of alternatives, and those of the struct's
-/// own example.
+/// The inputs that an example shows: those that are required, and the first of alternatives.
 fn shown(schema: &Value) -> Vec<Field> {
     let first: Vec<&str> = names(&schema["oneOf"][0]["required"]).collect();
-    let is_shown = |field: &Field| {
-        field.required
-            || first.contains(&field.name.as_str())
-            || example_of(schema, field).is_some()
-    };
+    let is_shown = |field: &Field| field.required || first.contains(&field.name.as_str());
     inputs::fields(schema)
         .into_iter()
         .filter(is_shown)
         .collect()
-}
-
-fn example_of(schema: &Value, field: &Field) -> Option<Value> {
-    schema["examples"].get(0)?.get(&field.name).cloned()
 }
 
 /// A value worth showing that is not the default: something turned on, or another choice.

@@ -19,7 +19,7 @@ pub enum Encoding {
     Base64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Part<'a> {
     Bytes(Bytes),
     Material {
@@ -30,7 +30,7 @@ enum Part<'a> {
 }
 
 /// A body whose length is known before its first byte is read.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Content<'a> {
     parts: Vec<Part<'a>>,
 }
@@ -39,6 +39,12 @@ impl<'a> Content<'a> {
     #[must_use]
     pub fn bytes(mut self, bytes: impl Into<Bytes>) -> Self {
         self.parts.push(Part::Bytes(bytes.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn followed_by(mut self, other: Self) -> Self {
+        self.parts.extend(other.parts);
         self
     }
 

@@ -8,7 +8,6 @@
 //! A request that came back with any status is `Ok`: [`classify`] says what that status means, and an
 //! integration refines it where its vendor deviates.
 
-use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -620,14 +619,23 @@ impl Preview {
     /// `request` as it would be sent, with `target` in place of its URL and `…` for the headers that are
     /// not to be shown.
     pub(crate) fn of(request: &Request<Bytes>, target: String, masked: &[HeaderName]) -> Self {
+        let shown = |(name, value): (&HeaderName, &HeaderValue)| {
+            let text = if masked.contains(name) {
+                "…".into()
+            } else {
+                String::from_utf8_lossy(value.as_bytes())
+            };
+            (name.to_string(), text.into_owned())
+        };
         let body = request.body();
+        let text = String::from_utf8_lossy(&body[..body.len().min(ANSWER_BYTES)]).into_owned();
         Self {
             method: request.method().to_string(),
             target,
-            headers: shown(request.headers(), masked),
+            headers: request.headers().iter().map(shown).collect(),
             digest: Digest::of(body),
             size_bytes: body.len() as u64,
-            body: String::from_utf8_lossy(&body[..body.len().min(ANSWER_BYTES)]).into_owned(),
+            body: text,
         }
     }
 
@@ -647,27 +655,15 @@ impl Preview {
             beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
         };
         content.each(host, take).await?;
+        let mut shown = Request::new(beginning.freeze());
+        *shown.method_mut() = request.method().clone();
+        *shown.headers_mut() = request.headers().clone();
         Ok(Self {
-            method: request.method().to_string(),
-            target,
-            headers: shown(request.headers(), masked),
             digest: Digest::from(<[u8; 32]>::from(hash.finalize())),
             size_bytes: content.size_bytes(),
-            body: String::from_utf8_lossy(&beginning).into_owned(),
+            ..Self::of(&shown, target, masked)
         })
     }
-}
-
-fn shown(headers: &HeaderMap, masked: &[HeaderName]) -> BTreeMap<String, String> {
-    let shown = |(name, value): (&HeaderName, &HeaderValue)| {
-        let text = if masked.contains(name) {
-            "…".into()
-        } else {
-            String::from_utf8_lossy(value.as_bytes())
-        };
-        (name.to_string(), text.into_owned())
-    };
-    headers.iter().map(shown).collect()
 }
 
 /// Scheme, host and port: all of a URL that may be shown.

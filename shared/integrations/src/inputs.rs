@@ -320,7 +320,7 @@ pub fn check<T: Inputs>(inputs: &Map<String, Value>) -> Vec<Fault> {
     let schema = schema::<T>();
     let mut faults = check_schema(&schema, inputs);
     if faults.is_empty() {
-        faults = check_type::<T>(inputs);
+        faults = check_type::<T>(&schema, inputs);
     }
     faults.sort_by(|a, b| a.field.cmp(&b.field));
     faults
@@ -446,8 +446,9 @@ fn is_email(text: &str) -> bool {
 }
 
 /// Reads the inputs as a `T`, again and again without the field that was wrong, until nothing or only the
-/// gaps made in this way are wrong.
-fn check_type<T: Inputs>(inputs: &Map<String, Value>) -> Vec<Fault> {
+/// gaps made in this way are wrong. A rule between fields may put the name of the one that breaks it in front
+/// of its text: `region: belongs to s3`.
+fn check_type<T: Inputs>(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
     let mut faults: Vec<Fault> = Vec::new();
     let mut rest = inputs.clone();
     loop {
@@ -455,18 +456,26 @@ fn check_type<T: Inputs>(inputs: &Map<String, Value>) -> Vec<Fault> {
         let Err(error) = serde_path_to_error::deserialize::<_, T>(inputs) else {
             return faults;
         };
-        let field = error
+        let mut detail = error.inner().to_string();
+        let mut field = error
             .path()
             .iter()
             .next()
             .map(ToString::to_string)
             .unwrap_or_default();
+        if field.is_empty()
+            && let Some((name, text)) = detail.split_once(": ")
+            && properties(schema).any(|(own, _)| own == name)
+        {
+            (field, detail) = (name.to_owned(), text.to_owned());
+        }
         if rest.remove(&field).is_some() {
-            faults.push(Fault::new(&field, error.inner().to_string()));
+            faults.push(Fault::new(&field, detail));
             continue;
         }
-        if faults.is_empty() {
-            faults.push(Fault::new("", error.inner().to_string()));
+        let is_gap = faults.iter().any(|fault| fault.field == field);
+        if faults.is_empty() || !field.is_empty() && !is_gap {
+            faults.push(Fault::new(&field, detail));
         }
         return faults;
     }

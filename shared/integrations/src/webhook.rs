@@ -3,7 +3,8 @@
 //!
 //! The bodies are those of Chainloop's own `webhook` integration, so that a receiver written for it needs no
 //! change. What Chainloop lacks is beside them: with a signing secret each request carries the headers of
-//! Standard Webhooks, whose `webhook-id` stays the same when a request is repeated.
+//! Standard Webhooks, whose `webhook-id` stays the same when a request is repeated. A receiver that would rather
+//! have CloudEvents gets them in the structured JSON form.
 //!
 //! # Receipt
 //!
@@ -20,7 +21,7 @@
 //! - 410: the receiver says that it is gone: the registration is paused.
 //! - any other 4xx, and any redirect: fails; what was answered is kept with the attempt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use attestation::{Attestation, Digest, Material, MaterialType};
@@ -32,9 +33,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
-use crate::{Delivery, Error, Host, Http, Integration, Outcome, Preview, SecretText, SecretUrl};
+use crate::{
+    Content, Delivery, Encoding, Error, Filter, Host, Http, Integration, Outcome, Preview,
+    SecretText, SecretUrl,
+};
 
 #[derive(Debug)]
 pub struct Webhook;
@@ -44,7 +48,14 @@ pub struct Webhook;
 pub struct Registration {
     /// URL that each attestation is posted to, as JSON; any 2xx answer is success
     pub url: SecretUrl,
-    /// Signing secret of Standard Webhooks, either `whsec_` and base64 or at least 24 characters; requests are signed when it is given
+    /// What bodies look like: `chainloop`, as Chainloop's own webhook sends them, or `cloudevents`, CloudEvents 1.0 in structured JSON
+    #[serde(default)]
+    pub format: Format,
+    /// More headers for each request, a line of `Name: value` each, as for a gateway's key
+    #[serde(default)]
+    #[schemars(with = "Option<SecretText>", length(min = 4, max = 8192))]
+    pub headers: Option<Headers>,
+    /// Signing secret of Standard Webhooks, either `whsec_` and base64 or at least 24 characters; requests are signed when it is given, and twice with two of `whsec_` and a space between them, while one replaces the other
     #[serde(default)]
     #[schemars(with = "Option<SecretText>", length(min = 24))]
     pub secret: Option<SigningSecret>,
@@ -52,6 +63,101 @@ pub struct Registration {
     #[serde(default)]
     #[schemars(range(min = 1, max = 100))]
     pub max_per_second: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Chainloop,
+    CloudEvents,
+}
+
+impl Format {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Chainloop => "application/json",
+            Self::CloudEvents => "application/cloudevents+json; charset=UTF-8",
+        }
+    }
+}
+
+/// Lines of `Name: value`, secret as a whole: which of them is a key, nobody says.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "SecretText")]
+pub struct Headers(SecretText);
+
+/// At most as many lines.
+const HEADERS: usize = 32;
+
+impl Headers {
+    /// Each line as a header; none for a line that is not one.
+    fn lines(&self) -> impl Iterator<Item = Option<(HeaderName, HeaderValue)>> {
+        let lines = self.0.expose().lines().map(str::trim);
+        lines.filter(|line| !line.is_empty()).map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let name = HeaderName::try_from(name.trim_end()).ok()?;
+            let mut value = HeaderValue::from_str(value.trim()).ok()?;
+            value.set_sensitive(true);
+            (!value.is_empty()).then_some((name, value))
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        self.lines().flatten()
+    }
+}
+
+/// What the request itself says, and what belongs to the connection.
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("webhook-")
+        || name.starts_with("proxy-")
+        || matches!(
+            name,
+            "connection"
+                | "content-encoding"
+                | "content-length"
+                | "content-type"
+                | "expect"
+                | "host"
+                | "keep-alive"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+                | "user-agent"
+        )
+}
+
+impl TryFrom<SecretText> for Headers {
+    type Error = String;
+
+    /// An error shows names alone.
+    fn try_from(secret: SecretText) -> Result<Self, String> {
+        let headers = Self(secret);
+        let mut seen = BTreeSet::new();
+        for (number, header) in (1..).zip(headers.lines()) {
+            let Some((name, _)) = header else {
+                return Err(format!(
+                    "must be lines of `Name: value`, which number {number} is not"
+                ));
+            };
+            if is_ours(&name) {
+                return Err(format!(
+                    "must not have {name}, which is not for the operator to say"
+                ));
+            }
+            if !seen.insert(name.to_string()) {
+                return Err(format!("must have {name} once"));
+            }
+        }
+        match seen.len() {
+            0 => Err("must have at least one line of `Name: value`".to_owned()),
+            count if count > HEADERS => Err(format!("must have at most {HEADERS} lines")),
+            _ => Ok(headers),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -63,6 +169,9 @@ pub struct Attachment {
     /// Whether to send the SBOMs that came with the attestation, each in a request of its own
     #[serde(default)]
     pub send_sbom: bool,
+    /// Only attestations and materials that fit, as in `environment=prod, workflow.branch=release/*`
+    #[serde(default)]
+    pub filter: Option<Filter>,
 }
 
 fn yes() -> bool {
@@ -76,20 +185,55 @@ fn yes() -> bool {
 pub struct SigningSecret(SecretText);
 
 impl SigningSecret {
+    /// The secrets in it: one, or two behind `whsec_` each. Spaces and commas in any other text are its own.
+    fn each(&self) -> Vec<&str> {
+        let text = self.0.expose();
+        let parts: Vec<_> = text
+            .split([' ', ',', '\n'])
+            .filter(|part| !part.is_empty())
+            .collect();
+        match parts.iter().all(|part| part.starts_with(PREFIX)) {
+            true => parts,
+            false => vec![text],
+        }
+    }
+
     fn key(text: &str) -> Option<Vec<u8>> {
-        match text.strip_prefix("whsec_") {
+        match text.strip_prefix(PREFIX) {
             Some(encoded) => base64_simd::STANDARD.decode_to_vec(encoded).ok(),
             None => Some(text.as_bytes().to_vec()),
         }
     }
 
-    fn sign(&self, id: &str, unix_secs: u64, body: &[u8]) -> String {
-        let key = Self::key(self.0.expose()).expect("checked when it was made");
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
-        mac.update(format!("{id}.{unix_secs}.").as_bytes());
-        mac.update(body);
-        let signature = mac.finalize().into_bytes();
-        format!("v1,{}", base64_simd::STANDARD.encode_to_string(signature))
+    /// A signature that waits for the body's bytes.
+    fn sign(&self, id: &str, unix_secs: u64) -> Signature {
+        let begin = |secret: &str| {
+            let key = Self::key(secret).expect("checked when it was made");
+            let mut mac =
+                Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
+            mac.update(format!("{id}.{unix_secs}.").as_bytes());
+            mac
+        };
+        Signature(self.each().into_iter().map(begin).collect())
+    }
+}
+
+const PREFIX: &str = "whsec_";
+
+/// One for each secret: while one replaces the other, a receiver finds its own among them.
+struct Signature(Vec<Hmac<Sha256>>);
+
+impl Signature {
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.iter_mut().for_each(|mac| mac.update(bytes));
+    }
+
+    fn value(self) -> String {
+        let signatures = self.0.into_iter().map(|mac| {
+            let signature = mac.finalize().into_bytes();
+            format!("v1,{}", base64_simd::STANDARD.encode_to_string(signature))
+        });
+        signatures.collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -97,17 +241,27 @@ impl TryFrom<SecretText> for SigningSecret {
     type Error = &'static str;
 
     fn try_from(secret: SecretText) -> Result<Self, Self::Error> {
-        match Self::key(secret.expose()) {
-            Some(key) if key.len() >= 24 => Ok(Self(secret)),
-            Some(_) => Err("must have at least 24 characters, or 24 bytes behind whsec_"),
-            None => Err("must have base64 behind whsec_"),
+        let secret = Self(secret);
+        let all = secret.each();
+        if all.len() > 2 {
+            return Err("must be one secret, or two while one replaces the other");
         }
+        for text in all {
+            match Self::key(text) {
+                Some(key) if key.len() >= 24 => {}
+                Some(_) => {
+                    return Err("must have at least 24 characters, or 24 bytes behind whsec_");
+                }
+                None => return Err("must have base64 behind whsec_"),
+            }
+        }
+        Ok(secret)
     }
 }
 
 impl Integration for Webhook {
     const ID: &'static str = "webhook";
-    const VERSION: &'static str = "1.2";
+    const VERSION: &'static str = "1.3";
     const DESCRIPTION: &'static str = "Send Attestation and SBOMs to a generic POST webhook URL";
     const MATERIALS: &'static [MaterialType] = &[
         MaterialType::SBOM_CYCLONEDX_JSON,
@@ -116,6 +270,10 @@ impl Integration for Webhook {
 
     type Registration = Registration;
     type Attachment = Attachment;
+
+    fn filter(attachment: &Attachment) -> Option<&Filter> {
+        attachment.filter.as_ref()
+    }
 
     /// Posts Chainloop's `TEST_WEBHOOK`, which receivers know to ignore: a webhook cannot be asked otherwise.
     fn materials(attachment: &Attachment) -> &'static [MaterialType] {
@@ -133,7 +291,13 @@ impl Integration for Webhook {
 
     async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
         let now = http.unix_secs();
-        let request = request(registration, &format!("test_{now}"), now, test_body())?;
+        let id = format!("test_{now}");
+        let body = test_body(registration.format, &id);
+        let mut signature = (registration.secret.as_ref()).map(|secret| secret.sign(&id, now));
+        if let Some(signature) = &mut signature {
+            signature.update(&body);
+        }
+        let request = request(registration, &id, now, signature, body)?;
         let response = http.send(request).await?;
         let doing = format!("post a test to {}", registration.url.origin());
         response.check(&doing, &secrets(registration), now)
@@ -158,13 +322,9 @@ impl Integration for Webhook {
                 receipts.insert(step.key, receipt.clone());
                 continue;
             }
-            let body = body(host, delivery, &step).await?;
-            let digest = Digest::of(&body);
             let now = host.unix_secs();
-            let id = message_id(delivery.id, &step.key);
-            let response = http
-                .send(request(delivery.registration, &id, now, body)?)
-                .await?;
+            let (request, digest) = step.request(host, delivery, now).await?;
+            let response = http.stream(host, request).await?;
             let doing = format!(
                 "post {} to {}",
                 step.name,
@@ -194,14 +354,12 @@ impl Integration for Webhook {
     ) -> Result<Vec<Preview>, Error> {
         let mut previews = Vec::new();
         for step in steps(delivery) {
-            let body = body(host, delivery, &step).await?;
-            let id = message_id(delivery.id, &step.key);
-            let request = request(delivery.registration, &id, host.unix_secs(), body)?;
-            previews.push(Preview::of(
-                &request,
-                delivery.registration.url.label(),
-                &[SIGNATURE],
-            ));
+            let (request, _) = step.request(host, delivery, host.unix_secs()).await?;
+            let label = delivery.registration.url.label();
+            let given = delivery.registration.headers.iter().flat_map(Headers::all);
+            let mut masked: Vec<_> = given.map(|(name, _)| name).collect();
+            masked.push(SIGNATURE);
+            previews.push(Preview::of_content(host, &request, label, &masked).await?);
         }
         Ok(previews)
     }
@@ -214,6 +372,144 @@ struct Step<'a> {
     /// As it completes "failed to post …".
     name: String,
     material: Option<&'a Material>,
+}
+
+impl<'a> Step<'a> {
+    /// The request as it goes out, with its body's digest. An SBOM is read here once, for the signature, which
+    /// stands in front of the body; and once more while it is sent.
+    async fn request(
+        &self,
+        host: &dyn Host,
+        delivery: &Delivery<'a, Webhook>,
+        unix_secs: u64,
+    ) -> Result<(Request<Content<'a>>, Digest), Error> {
+        let id = message_id(delivery.id, &self.key);
+        let content = match delivery.registration.format {
+            Format::Chainloop => self.content(host, delivery).await?,
+            Format::CloudEvents => self.event(host, delivery, &id).await?,
+        };
+        let secret = delivery.registration.secret.as_ref();
+        let mut signature = secret.map(|secret| secret.sign(&id, unix_secs));
+        let mut hash = Sha256::new();
+        let take = |bytes: &Bytes| {
+            hash.update(bytes);
+            if let Some(signature) = &mut signature {
+                signature.update(bytes);
+            }
+        };
+        content.each(host, take).await?;
+        let digest = Digest::from(<[u8; 32]>::from(hash.finalize()));
+        let request = request(delivery.registration, &id, unix_secs, signature, content)?;
+        Ok((request, digest))
+    }
+
+    async fn content(
+        &self,
+        host: &dyn Host,
+        delivery: &Delivery<'a, Webhook>,
+    ) -> Result<Content<'a>, Error> {
+        let metadata = metadata(delivery);
+        let Some(material) = self.material else {
+            let data = base64_simd::STANDARD.encode_to_string(data(delivery.attestation)?);
+            let (begin, end) = around(&metadata, "ATTESTATION");
+            return Ok(Content::from(begin + &data + &end));
+        };
+        let (begin, end) = around(&metadata, material.kind.as_str());
+        let content = Content::from(begin)
+            .material(host, material, Encoding::Base64)
+            .await?;
+        Ok(content.bytes(end))
+    }
+
+    /// The same as a CloudEvent: an attestation as JSON in it, and an SBOM, which could be anything, in base64.
+    async fn event(
+        &self,
+        host: &dyn Host,
+        delivery: &Delivery<'a, Webhook>,
+        id: &str,
+    ) -> Result<Content<'a>, Error> {
+        let metadata = metadata(delivery);
+        let Some(material) = self.material else {
+            let kind = "dev.chainloop.attestation.v1";
+            let digest = delivery.attestation.received.to_string();
+            let data = String::from_utf8(data(delivery.attestation)?)
+                .map_err(|error| Error::permanent("write the event's data").source(error))?;
+            let event = Event::new(id, kind, &metadata, &digest, "application/json");
+            return Ok(event.around("data", &data).into());
+        };
+        let kind = "dev.chainloop.material.v1";
+        let media_type = if material.kind == MaterialType::SBOM_SPDX_JSON {
+            "application/spdx+json"
+        } else {
+            "application/vnd.cyclonedx+json"
+        };
+        let mut event = Event::new(id, kind, &metadata, &material.name, media_type);
+        event.materialtype = Some(material.kind.as_str());
+        let content = Content::from(event.before("data_base64") + "\"")
+            .material(host, material, Encoding::Base64)
+            .await?;
+        Ok(content.bytes("\"}"))
+    }
+}
+
+/// The attributes of a CloudEvent, those of our own at the end. None depends on when it is sent.
+///
+/// <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>
+#[derive(Serialize)]
+struct Event<'a> {
+    specversion: &'static str,
+    id: &'a str,
+    source: String,
+    r#type: &'static str,
+    subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<&'a str>,
+    datacontenttype: &'static str,
+    project: &'a str,
+    workflow: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    materialtype: Option<&'a str>,
+    attestationdigest: &'a str,
+}
+
+impl<'a> Event<'a> {
+    fn new(
+        id: &'a str,
+        kind: &'static str,
+        metadata: &'a Metadata,
+        subject: &'a str,
+        media_type: &'static str,
+    ) -> Self {
+        let (workflow, run) = (&metadata.workflow, &metadata.workflow_run);
+        let escaped = |text: &str| -> String {
+            url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+        };
+        let (project, name) = (escaped(&workflow.project), escaped(&workflow.name));
+        Self {
+            specversion: "1.0",
+            id,
+            source: format!("chainloop/{project}/{name}"),
+            r#type: kind,
+            subject,
+            time: Some(run.finished_at.as_str()).filter(|time| *time != NEVER),
+            datacontenttype: media_type,
+            project: &workflow.project,
+            workflow: &workflow.name,
+            materialtype: None,
+            attestationdigest: &run.attestation_digest,
+        }
+    }
+
+    /// The event up to the value of this last member.
+    fn before(&self, member: &str) -> String {
+        let mut text = serde_json::to_string(self).expect("strings alone");
+        text.pop();
+        text + ",\"" + member + "\":"
+    }
+
+    fn around(&self, member: &str, value: &str) -> String {
+        self.before(member) + value + "}"
+    }
 }
 
 fn steps<'a>(delivery: &Delivery<'a, Webhook>) -> Vec<Step<'a>> {
@@ -270,23 +566,27 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-fn request(
+fn request<T>(
     registration: &Registration,
     id: &str,
     unix_secs: u64,
-    body: Bytes,
-) -> Result<Request<Bytes>, Error> {
+    signature: Option<Signature>,
+    body: T,
+) -> Result<Request<T>, Error> {
     let invalid =
         |error: http::Error| Error::permanent("build the webhook's request").source(error);
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(registration.url.expose())
-        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(secret) = &registration.secret {
+        .header(CONTENT_TYPE, registration.format.media_type());
+    for (name, value) in registration.headers.iter().flat_map(Headers::all) {
+        request = request.header(name, value);
+    }
+    if let Some(signature) = signature {
         request = request
             .header(ID, id)
             .header(TIMESTAMP, unix_secs)
-            .header(SIGNATURE, secret.sign(id, unix_secs, &body));
+            .header(SIGNATURE, signature.value());
     }
     request.body(body).map_err(invalid)
 }
@@ -294,30 +594,27 @@ fn request(
 /// What must not be kept of an answer.
 fn secrets(registration: &Registration) -> Vec<&str> {
     let mut secrets = registration.url.secrets();
-    secrets.extend(registration.secret.as_ref().map(|secret| secret.0.expose()));
+    if let Some(secret) = &registration.secret {
+        secrets.push(secret.0.expose());
+        secrets.extend(secret.each());
+    }
+    if let Some(headers) = &registration.headers {
+        let values = headers
+            .0
+            .expose()
+            .lines()
+            .filter_map(|line| line.split_once(':'));
+        // Shorter ones are words like `true`.
+        secrets.extend(
+            values
+                .map(|(_, value)| value.trim())
+                .filter(|value| value.len() >= 8),
+        );
+    }
     secrets
 }
 
-async fn body(
-    host: &dyn Host,
-    delivery: &Delivery<'_, Webhook>,
-    step: &Step<'_>,
-) -> Result<Bytes, Error> {
-    let metadata = metadata(delivery);
-    match step.material {
-        None => Ok(payload(
-            &metadata,
-            &data(delivery.attestation)?,
-            "ATTESTATION",
-        )),
-        Some(material) => {
-            let content = host.content(material).await?;
-            Ok(payload(&metadata, &content, material.kind.as_str()))
-        }
-    }
-}
-
-fn test_body() -> Bytes {
+fn test_body(format: Format, id: &str) -> Bytes {
     let metadata = Metadata {
         workflow: WorkflowMetadata {
             name: "test-webhook-workflow".to_owned(),
@@ -328,21 +625,23 @@ fn test_body() -> Bytes {
             ..RunMetadata::default()
         },
     };
-    payload(&metadata, b"{}", "TEST_WEBHOOK")
+    if format == Format::CloudEvents {
+        let kind = "dev.chainloop.test.v1";
+        let event = Event::new(id, kind, &metadata, "test", "application/json");
+        return event.around("data", "{}").into();
+    }
+    let (begin, end) = around(&metadata, "TEST_WEBHOOK");
+    // `{}`
+    (begin + "e30=" + &end).into()
 }
 
-/// The body as Chainloop's webhook makes it: these three keys in this order.
-fn payload(metadata: &Metadata, data: &[u8], kind: &str) -> Bytes {
+/// What stands before and after the data's base64 in a body of Chainloop's webhook: three keys in this order.
+fn around(metadata: &Metadata, kind: &str) -> (String, String) {
     let metadata = serde_json::to_string(metadata).expect("strings alone");
-    let mut body = String::with_capacity(metadata.len() + data.len().div_ceil(3) * 4 + 64);
-    body.push_str("{\"Metadata\":");
-    body.push_str(&metadata);
-    body.push_str(",\"Data\":\"");
-    base64_simd::STANDARD.encode_append(data, &mut body);
-    body.push_str("\",\"Kind\":\"");
-    body.push_str(kind);
-    body.push_str("\"}");
-    body.into()
+    (
+        format!(r#"{{"Metadata":{metadata},"Data":""#),
+        format!(r#"","Kind":"{kind}"}}"#),
+    )
 }
 
 /// Chainloop's metadata, with its keys and in its order. What an attestation does not say is empty.
@@ -527,6 +826,7 @@ mod tests {
     const BOTH: Attachment = Attachment {
         send_attestation: true,
         send_sbom: true,
+        filter: None,
     };
 
     async fn deliver(
@@ -593,6 +893,7 @@ mod tests {
         let attachment = Attachment {
             send_attestation: true,
             send_sbom: false,
+            filter: None,
         };
         deliver(&stage, &registration(&party), &attachment)
             .await
@@ -631,6 +932,7 @@ mod tests {
         let attachment = Attachment {
             send_attestation: true,
             send_sbom: false,
+            filter: None,
         };
         deliver(&stage, &registration(&party), &attachment)
             .await
@@ -713,6 +1015,7 @@ mod tests {
         let off = Attachment {
             send_attestation: false,
             send_sbom: false,
+            filter: None,
         };
         let outcome = deliver(&stage, &registration(&party), &off).await.unwrap();
         let reason = "the attachment sends neither attestations nor SBOMs";
@@ -722,6 +1025,7 @@ mod tests {
         let sboms = Attachment {
             send_attestation: false,
             send_sbom: true,
+            filter: None,
         };
         let outcome = deliver(&stage, &registration(&party), &sboms)
             .await
@@ -816,19 +1120,48 @@ mod tests {
     #[test]
     fn requests_are_signed_as_standard_webhooks_asks() {
         let secret = SigningSecret(SECRET.to_owned().into());
-        let signature = secret.sign(
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            1_614_265_330,
-            br#"{"test": 2432232314}"#,
+        let mut signature = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330);
+        signature.update(br#"{"test": "#);
+        signature.update(b"2432232314}");
+        assert_eq!(
+            signature.value(),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
-        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[tokio::test]
+    async fn a_large_sbom_is_signed_as_a_whole() {
+        let party = Party::start(&[fixture::OK]);
+        let mut stage = Stage::new();
+        let sbom = vec![b'x'; 2_000_001];
+        stage.materials = vec![Material::inline(
+            "large",
+            MaterialType::SBOM_SPDX_JSON,
+            "l.json",
+            sbom.clone(),
+        )];
+        let attachment = Attachment {
+            send_attestation: false,
+            send_sbom: true,
+            filter: None,
+        };
+        deliver(&stage, &registration(&party), &attachment)
+            .await
+            .unwrap();
+        let sent = &party.received()[0];
+        let mut signature = SigningSecret(SECRET.to_owned().into())
+            .sign(&sent.headers["webhook-id"], 1_767_323_400);
+        signature.update(&sent.body);
+        assert_eq!(sent.headers["webhook-signature"], signature.value());
+        let body: Value = serde_json::from_slice(&sent.body).unwrap();
+        assert!(decoded(&body) == sbom);
     }
 
     #[test]
     fn without_a_secret_nothing_is_signed() {
         let registration: Registration =
             serde_json::from_value(json!({ "url": "https://example.org" })).unwrap();
-        let request = request(&registration, "id", 1, Bytes::new()).unwrap();
+        let request = request(&registration, "id", 1, None, Bytes::new()).unwrap();
         assert_eq!(request.headers().len(), 1);
     }
 
@@ -851,5 +1184,160 @@ mod tests {
         assert_eq!(faults[0].field, "secret");
         assert_eq!(faults[0].detail, "must have base64 behind whsec_");
         assert!(!format!("{faults:?}").contains("canary"));
+    }
+
+    fn extended(party: &Party, more: Value) -> Registration {
+        let mut inputs = json!({ "url": format!("{}/hook", party.origin), "secret": SECRET });
+        let all = inputs.as_object_mut().unwrap();
+        all.extend(more.as_object().unwrap().clone());
+        serde_json::from_value(inputs).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_cloud_event_has_what_the_specification_asks_for() {
+        let party = Party::start(&[fixture::OK, fixture::OK, fixture::OK, fixture::OK]);
+        let stage = Stage::new();
+        let registration = extended(&party, json!({ "format": "cloudevents" }));
+        let previews = Webhook::preview(&stage, &stage.delivery(&registration, &BOTH))
+            .await
+            .unwrap();
+        deliver(&stage, &registration, &BOTH).await.unwrap();
+        Webhook::register(&fixture::http(), &registration)
+            .await
+            .unwrap();
+        let received = party.received();
+        for (preview, sent) in previews.iter().zip(&received) {
+            assert_eq!(preview.body.as_bytes(), sent.body);
+            assert_eq!(preview.digest, Digest::of(&sent.body));
+        }
+        let events: Vec<Value> = received
+            .iter()
+            .map(|sent| serde_json::from_slice(&sent.body).unwrap())
+            .collect();
+        for (event, sent) in events.iter().zip(&received) {
+            assert_eq!(
+                sent.headers["content-type"],
+                "application/cloudevents+json; charset=UTF-8"
+            );
+            assert_eq!(event["specversion"], "1.0");
+            assert_eq!(event["id"], sent.headers["webhook-id"].as_str());
+            assert!(!event["source"].as_str().unwrap().is_empty());
+            let names = event.as_object().unwrap().keys();
+            let is_plain = |name: &String| name.bytes().all(|b| b.is_ascii_lowercase());
+            assert!(
+                names.filter(|name| *name != "data_base64").all(is_plain),
+                "{event}"
+            );
+        }
+        let kinds: Vec<_> = events
+            .iter()
+            .map(|event| event["type"].as_str().unwrap())
+            .collect();
+        let (attestation, material) = ("dev.chainloop.attestation.v1", "dev.chainloop.material.v1");
+        assert_eq!(
+            kinds,
+            [attestation, material, material, "dev.chainloop.test.v1"]
+        );
+        assert_eq!(events[0]["source"], "chainloop/shop/nightly-build");
+        assert_eq!(events[0]["time"], "2026-01-02T03:09:30Z");
+        assert_eq!(events[0]["subject"], stage.attestation.received.to_string());
+        assert_eq!(
+            events[0]["data"]["Hash"],
+            stage.attestation.hash.to_string()
+        );
+        assert_eq!(events[1]["subject"], "sbom");
+        assert_eq!(
+            events[1]["datacontenttype"],
+            "application/vnd.cyclonedx+json"
+        );
+        let data = events[1]["data_base64"].as_str().unwrap();
+        let data = base64_simd::STANDARD.decode_to_vec(data).unwrap();
+        assert_eq!(data, fixture::CDX.as_bytes());
+        assert_eq!(events[2]["datacontenttype"], "application/spdx+json");
+        assert!(events[3].get("time").is_none());
+        fixture::compare(
+            "webhook-cloudevent.json",
+            std::str::from_utf8(&received[1].body).unwrap(),
+        );
+    }
+
+    #[tokio::test]
+    async fn given_headers_are_sent_and_never_shown() {
+        let echo = "HTTP/1.1 403 Forbidden\r\ncontent-length: 22\r\n\r\nno Bearer canary-token";
+        let party = Party::start(&[echo]);
+        let stage = Stage::new();
+        let headers = "Authorization: Bearer canary-token\n\nX-Tenant : shop\r\n";
+        let registration = extended(&party, json!({ "headers": headers }));
+        let previews = Webhook::preview(&stage, &stage.delivery(&registration, &BOTH))
+            .await
+            .unwrap();
+        let error = deliver(&stage, &registration, &BOTH).await.unwrap_err();
+        let sent = &party.received()[0].headers;
+        assert_eq!(sent["authorization"], "Bearer canary-token");
+        assert_eq!(sent["x-tenant"], "shop");
+        assert_eq!(previews[0].headers["authorization"], "…");
+        assert_eq!(previews[0].headers["x-tenant"], "…");
+        let shown = format!("{error} {error:?} {registration:?} {previews:?}");
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn headers_that_are_not_the_operators_are_refused() {
+        let check = |headers: &str| {
+            let inputs = json!({ "url": "https://example.org/x", "headers": headers });
+            inputs::check::<Registration>(inputs.as_object().unwrap())
+        };
+        assert!(check("X-Key: canary").is_empty());
+        for name in [
+            "Host",
+            "Content-Length",
+            "content-type",
+            "Connection",
+            "Transfer-Encoding",
+            "Webhook-Id",
+            "webhook-signature",
+            "Proxy-Authorization",
+            "TE",
+            "Upgrade",
+        ] {
+            let faults = check(&format!("X-Key: 1234\n{name}: canary"));
+            let detail = format!("must not have {}, which", name.to_lowercase());
+            assert!(faults[0].detail.starts_with(&detail), "{faults:?}");
+        }
+        for headers in [
+            "canary",
+            "X-Key:",
+            "X Key: canary",
+            ": canary",
+            "X-Key: can\u{1}ary",
+        ] {
+            let faults = check(headers);
+            assert_eq!(faults.len(), 1, "{headers:?}");
+            assert!(!faults[0].detail.contains("canary"), "{faults:?}");
+        }
+        let faults = check("X-Key: 1234\nx-key: canary");
+        assert_eq!(faults[0].detail, "must have x-key once");
+        let many: String = (0..33).map(|n| format!("X-{n}: 1\n")).collect();
+        assert_eq!(check(&many)[0].detail, "must have at most 32 lines");
+    }
+
+    #[test]
+    fn while_one_secret_replaces_the_other_both_sign() {
+        let other = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        let alone = |text: &str| {
+            let secret = SigningSecret::try_from(SecretText::from(text.to_owned())).unwrap();
+            let mut signature = secret.sign("id", 1);
+            signature.update(b"{}");
+            signature.value()
+        };
+        let both = format!("{} {}", alone(SECRET), alone(other));
+        assert_eq!(alone(&format!("{SECRET} {other}")), both);
+        assert_eq!(alone(&format!("{SECRET},{other}")), both);
+        assert!(!alone("one secret of many words, and no more").contains(' '));
+        let three = SecretText::from(format!("{SECRET} {other} {SECRET}"));
+        assert_eq!(
+            SigningSecret::try_from(three).unwrap_err(),
+            "must be one secret, or two while one replaces the other"
+        );
     }
 }

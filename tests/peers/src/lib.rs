@@ -8,12 +8,16 @@
 
 pub mod aiosmtpd;
 pub mod authority;
+pub mod azurite;
+pub mod blob;
 pub mod dependency_track;
 #[cfg(test)]
 mod deployed;
 pub mod discord;
 mod double;
+mod export;
 mod folder;
+pub mod gcs;
 pub mod maildev;
 mod operator;
 mod process;

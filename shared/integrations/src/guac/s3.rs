@@ -1,0 +1,409 @@
+//! Amazon S3, and what speaks its protocol.
+//!
+//! `object_store` signs; requests are ours. Its own client holds an object in memory to send it in one PUT, and
+//! what GUAC listens for is one PUT, of a gigabyte too.
+
+use std::fmt::Write as _;
+
+use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
+use http::{Request, StatusCode};
+use object_store::aws::{AwsAuthorizer, AwsCredential};
+use object_store::client::HttpRequestBody;
+
+use attestation::Digest;
+use bytes::Bytes;
+
+use super::inputs::{AccessKeyId, Endpoint, Prefix, Region};
+use super::{JSON, Object, check_key, code, during, explain, invalid};
+use crate::http::{Response, excerpt};
+use crate::{Content, Error, Host, Http, Kind, SecretText};
+
+#[derive(Debug, Clone)]
+pub(super) struct S3 {
+    pub(super) bucket: String,
+    pub(super) region: Region,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) access_key_id: AccessKeyId,
+    pub(super) secret: SecretText,
+}
+
+impl S3 {
+    /// Always by path: a bucket's name with dots in it has no certificate as a host.
+    fn url(&self) -> String {
+        let bucket = &self.bucket;
+        match &self.endpoint {
+            Some(endpoint) => format!("{}/{bucket}", endpoint.base()),
+            None => format!("https://s3.{}.amazonaws.com/{bucket}", self.region.as_str()),
+        }
+    }
+
+    /// The PUT as it goes out, but for the signature.
+    pub(super) fn request<'a>(&self, object: &Object<'a>) -> Result<Request<Content<'a>>, Error> {
+        let mut request = Request::put(format!("{}/{}", self.url(), object.key))
+            .header(CONTENT_TYPE, JSON)
+            .header(IF_NONE_MATCH, "*")
+            .header("x-amz-checksum-sha256", checksum(&object.digest));
+        for (name, value) in &object.metadata {
+            request = request.header(format!("x-amz-meta-{name}"), value);
+        }
+        request.body(object.content.clone()).map_err(invalid)
+    }
+
+    /// Does the bucket exist, in this region? Whether it may be read is another matter: a key that may only
+    /// write is the better one.
+    pub(super) async fn find(&self, http: &Http) -> Result<(), Error> {
+        let doing = format!("find the bucket {}", self.bucket);
+        let request = Request::head(self.url()).body(Bytes::new());
+        let response = self.send(http, &doing, request.map_err(invalid)?).await?;
+        if response.status == StatusCode::FORBIDDEN {
+            return Ok(());
+        }
+        self.judge(&response, &doing, http.unix_secs())
+    }
+
+    /// Whether objects can be written below this prefix, without writing one: a new key is asked to replace
+    /// an object with an impossible `ETag`. Who may write is told that it is not there, who may not is refused.
+    pub(super) async fn try_to_write(&self, http: &Http, prefix: &Prefix) -> Result<(), Error> {
+        const BODY: &[u8] = b"{}";
+        let now = http.unix_secs();
+        let doing = format!("try to write below {}/", prefix.as_str());
+        let url = format!("{}/{}", self.url(), check_key(prefix, now));
+        let request = Request::put(&url)
+            .header(CONTENT_TYPE, JSON)
+            .header(IF_MATCH, "\"00000000000000000000000000000000\"")
+            .header("x-amz-checksum-sha256", checksum(&Digest::of(BODY)))
+            .body(Bytes::from_static(BODY))
+            .map_err(invalid)?;
+        let response = self.send(http, &doing, request).await?;
+        match response.status {
+            StatusCode::PRECONDITION_FAILED => Ok(()),
+            StatusCode::NOT_FOUND if code(&response) != Some("NoSuchBucket") => Ok(()),
+            status if status.is_success() => {
+                // A service that ignores conditions has written it after all. Not being able to delete
+                // is no reason against writing.
+                let request = Request::delete(&url).body(Bytes::new()).map_err(invalid)?;
+                let _ = self.send(http, &doing, request).await;
+                Ok(())
+            }
+            // The service has no such conditions: the first delivery will tell.
+            StatusCode::NOT_IMPLEMENTED => Ok(()),
+            _ => self.judge(&response, &doing, now),
+        }
+    }
+
+    /// Creates the object; `false` when it was there already, which by its key it was with the same bytes.
+    pub(super) async fn put(
+        &self,
+        http: &Http,
+        host: &dyn Host,
+        object: &Object<'_>,
+    ) -> Result<bool, Error> {
+        let doing = format!("put {}", object.key);
+        let put = async |request: Request<Content<'_>>| {
+            let request = self.sign(request, Some(&object.digest))?;
+            http.stream(host, request).await.map_err(during(&doing))
+        };
+        let mut response = put(self.request(object)?).await?;
+        if response.status == StatusCode::NOT_IMPLEMENTED {
+            // A service without conditional writes: look first, and overwrite the bytes with themselves.
+            let mut request = self.request(object)?;
+            let head = Request::head(request.uri()).body(Bytes::new());
+            let found = self.send(http, &doing, head.map_err(invalid)?).await?;
+            if found.status.is_success() {
+                return Ok(false);
+            }
+            request.headers_mut().remove(IF_NONE_MATCH);
+            response = put(request).await?;
+        }
+        if response.status == StatusCode::PRECONDITION_FAILED {
+            return Ok(false);
+        }
+        self.judge(&response, &doing, host.unix_secs())?;
+        Ok(true)
+    }
+
+    async fn send(
+        &self,
+        http: &Http,
+        doing: &str,
+        request: Request<Bytes>,
+    ) -> Result<Response, Error> {
+        let digest = Digest::of(request.body());
+        let request = self.sign(request, Some(&digest))?;
+        http.send(request).await.map_err(during(doing))
+    }
+
+    /// Signs the request together with the digest of its body.
+    fn sign<T>(&self, request: Request<T>, digest: Option<&Digest>) -> Result<Request<T>, Error> {
+        let credential = AwsCredential {
+            key_id: self.access_key_id.as_str().to_owned(),
+            secret_key: self.secret.expose().to_owned(),
+            token: None,
+        };
+        let (parts, body) = request.into_parts();
+        let mut request = Request::from_parts(parts, HttpRequestBody::empty());
+        AwsAuthorizer::new(&credential, "s3", self.region.as_str())
+            .try_authorize(&mut request, digest.map(|digest| digest.bytes().as_slice()))
+            .map_err(|error| Error::permanent("sign a request to the bucket").source(error))?;
+        Ok(request.map(|_| body))
+    }
+
+    /// What S3's answers mean, by the code in the body first and by the status otherwise.
+    ///
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+    fn judge(&self, response: &Response, doing: &str, now: u64) -> Result<(), Error> {
+        let Err(mut error) = response.check(doing, &[self.secret.expose()], now) else {
+            return Ok(());
+        };
+        let code = code(response);
+        let again = explain(&mut error, code);
+        error.kind = match (response.status.as_u16(), code) {
+            // Somebody writes the same key now.
+            (409, _) => again,
+            (_, Some("RequestTimeout" | "RequestTimeTooSkewed" | "SlowDown" | "InternalError")) => {
+                again
+            }
+            // The secret may have been rotated since it was read.
+            (
+                _,
+                Some(
+                    "ExpiredToken"
+                    | "InvalidToken"
+                    | "InvalidAccessKeyId"
+                    | "SignatureDoesNotMatch",
+                ),
+            ) => Kind::Unauthorized,
+            _ => error.kind,
+        };
+        let region = response
+            .headers
+            .get("x-amz-bucket-region")
+            .and_then(|region| region.to_str().ok());
+        if let Some(region) = region.filter(|region| *region != self.region.as_str()) {
+            let region = excerpt(region.as_bytes(), &[]);
+            let _ = write!(error.text, "; the bucket is in the region {region}");
+        }
+        Err(error)
+    }
+}
+
+fn checksum(digest: &Digest) -> String {
+    base64_simd::STANDARD.encode_to_string(digest.bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Guac;
+    use super::super::fixture::{
+        S3 as Server, attachment, deliver, receipt, registration, registration_of,
+    };
+    use crate::fixture::{self, Party, Stage};
+    use crate::{Error, Integration, Kind, Outcome};
+    use attestation::Digest;
+
+    #[tokio::test]
+    async fn a_good_registration_passes_and_leaves_nothing_behind() {
+        let s3 = Server::start("register").await;
+        let before = s3.objects();
+        Guac::register(&fixture::http(), &s3.registration())
+            .await
+            .unwrap();
+        let attachment = attachment(json!({ "prefix": "team" }));
+        Guac::attach(&fixture::http(), &s3.registration(), &attachment)
+            .await
+            .unwrap();
+        assert_eq!(s3.objects(), before);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_secret_is_refused() {
+        let s3 = Server::start("wrong").await;
+        let registration = registration_of(
+            json!({ "endpoint": s3.endpoint, "credentials": "canary-of-another-key" }),
+        );
+        let error = Guac::register(&fixture::http(), &registration)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, Kind::Unauthorized, "{error:?}");
+        assert_eq!(
+            error.text,
+            "try to write below chainloop/: answered 403 Forbidden (SignatureDoesNotMatch)"
+        );
+        assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_bucket_is_refused() {
+        let s3 = Server::start("missing").await;
+        let registration = registration_of(json!({ "endpoint": s3.endpoint, "bucket": "other" }));
+        let error = Guac::register(&fixture::http(), &registration)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, Kind::Permanent);
+        assert_eq!(error.text, "find the bucket other: answered 404 Not Found");
+    }
+
+    async fn answered(answers: &[&str]) -> (Result<Outcome, Error>, Vec<fixture::Received>) {
+        let registration = |party: &Party| registration(&party.origin);
+        super::super::fixture::answered(registration, answers).await
+    }
+
+    fn s3_error(status: &str, code: &str) -> String {
+        let body = format!(
+            "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message></Error>"
+        );
+        format!(
+            "HTTP/1.1 {status}\r\nretry-after: 7\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    #[tokio::test]
+    async fn each_answer_of_s3_has_its_class() {
+        use std::time::Duration;
+        let again = Kind::Retryable { after: None };
+        let after = Kind::Retryable {
+            after: Some(Duration::from_secs(7)),
+        };
+        for (status, code, kind) in [
+            ("400 Bad Request", "InvalidRequest", Kind::Permanent),
+            (
+                "400 Bad Request",
+                "AuthorizationHeaderMalformed",
+                Kind::Permanent,
+            ),
+            ("400 Bad Request", "ExpiredToken", Kind::Unauthorized),
+            ("400 Bad Request", "RequestTimeout", again),
+            ("403 Forbidden", "AccessDenied", Kind::Permanent),
+            ("403 Forbidden", "InvalidAccessKeyId", Kind::Unauthorized),
+            ("403 Forbidden", "SignatureDoesNotMatch", Kind::Unauthorized),
+            ("403 Forbidden", "RequestTimeTooSkewed", again),
+            ("404 Not Found", "NoSuchBucket", Kind::Permanent),
+            ("409 Conflict", "ConditionalRequestConflict", again),
+            (
+                "301 Moved Permanently",
+                "PermanentRedirect",
+                Kind::Permanent,
+            ),
+            ("500 Internal Server Error", "InternalError", after),
+            ("503 Slow Down", "SlowDown", after),
+        ] {
+            let (outcome, _) = answered(&[&s3_error(status, code)]).await;
+            let error = outcome.unwrap_err();
+            assert_eq!(error.kind, kind, "{status} {code}: {error:?}");
+            assert!(error.text.ends_with(&format!("({code})")), "{error}");
+            assert!(error.answer.unwrap().excerpt.contains(code));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_there_already_is_delivered() {
+        let (outcome, _) =
+            answered(&[&s3_error("412 Precondition Failed", "PreconditionFailed")]).await;
+        assert_eq!(receipt(outcome.unwrap())["objects"][0]["created"], false);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_region_is_named() {
+        let answer = "HTTP/1.1 301 Moved Permanently\r\nx-amz-bucket-region: eu-west-3\r\ncontent-length: 0\r\n\r\n";
+        let (outcome, _) = answered(&[answer]).await;
+        let text = outcome.unwrap_err().text;
+        assert!(
+            text.ends_with("answered 301 Moved Permanently; the bucket is in the region eu-west-3"),
+            "{text}"
+        );
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 0\r\n\r\n";
+
+    #[tokio::test]
+    async fn without_conditional_writes_the_object_is_looked_for_first() {
+        let no = s3_error("501 Not Implemented", "NotImplemented");
+        let gone = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+        let (outcome, received) = answered(&[&no, gone, OK]).await;
+        assert_eq!(receipt(outcome.unwrap())["objects"][0]["created"], true);
+        let methods: Vec<_> = received
+            .iter()
+            .map(|request| request.method.as_str())
+            .collect();
+        assert_eq!(methods, ["PUT", "HEAD", "PUT"]);
+        assert_eq!(received[0].headers["if-none-match"], "*");
+        assert!(!received[2].headers.contains_key("if-none-match"));
+
+        let there = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nlast-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
+        let (outcome, received) = answered(&[&no, there]).await;
+        assert_eq!(receipt(outcome.unwrap())["objects"][0]["created"], false);
+        assert_eq!(received.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_service_that_ignores_conditions_is_cleaned_up_after_the_check() {
+        let gone = "HTTP/1.1 204 No Content\r\n\r\n";
+        let party = Party::start(&[OK, OK, gone]);
+        Guac::register(&fixture::http(), &registration(&party.origin))
+            .await
+            .unwrap();
+        let received = party.received();
+        let methods: Vec<_> = received
+            .iter()
+            .map(|request| request.method.as_str())
+            .collect();
+        assert_eq!(methods, ["HEAD", "PUT", "DELETE"]);
+        assert_eq!(received[1].target, received[2].target);
+        assert_eq!(
+            received[1].headers["if-match"],
+            "\"00000000000000000000000000000000\""
+        );
+    }
+
+    #[tokio::test]
+    async fn the_preview_is_what_is_sent() {
+        let party = Party::start(&[OK]);
+        let mut stage = Stage::new();
+        stage.materials.truncate(1);
+        let (registration, attachment) = (registration(&party.origin), attachment(json!({})));
+        let previews = Guac::preview(&stage, &stage.delivery(&registration, &attachment))
+            .await
+            .unwrap();
+        deliver(&stage, &registration, &attachment).await.unwrap();
+
+        let [preview] = &previews[..] else {
+            panic!("{previews:?}")
+        };
+        let [sent] = &party.received()[..] else {
+            panic!()
+        };
+        assert_eq!(preview.method, sent.method);
+        assert_eq!(preview.target, format!("{}{}", party.origin, sent.target));
+        assert_eq!(preview.body.as_bytes(), sent.body);
+        assert_eq!(preview.digest, Digest::of(&sent.body));
+        for (name, value) in &preview.headers {
+            assert_eq!(sent.headers[name], *value, "{name}");
+        }
+        let mut more: Vec<_> = sent
+            .headers
+            .keys()
+            .filter(|name| !preview.headers.contains_key(*name))
+            .collect();
+        more.sort();
+        let signing = [
+            "accept",
+            "authorization",
+            "content-length",
+            "host",
+            "user-agent",
+            "x-amz-content-sha256",
+            "x-amz-date",
+        ];
+        assert_eq!(more, signing);
+        fixture::compare(
+            "guac-preview.json",
+            &serde_json::to_string_pretty(&json!({
+                "target": sent.target, "headers": preview.headers, "size_bytes": preview.size_bytes,
+            }))
+            .unwrap(),
+        );
+    }
+}
