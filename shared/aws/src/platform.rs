@@ -98,7 +98,7 @@ impl Aws {
     }
 }
 
-// The table's futures are boxed: those of the SDK are so deep that, one inside the other, they exceed what the
+// The table's futures and the bucket's are boxed: those of the SDK are so deep that, one inside the other, they exceed what the
 // compiler lays out, and an allocation is nothing beside a request.
 impl Platform for Aws {
     async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable> {
@@ -172,7 +172,7 @@ impl Platform for Aws {
         organization: &str,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
-        self.object(&object(organization, digest), None).await
+        Box::pin(self.object(&object(organization, digest), None)).await
     }
 
     async fn read_object(
@@ -186,8 +186,7 @@ impl Platform for Aws {
             return Ok(Some(Bytes::new()));
         };
         let range = format!("bytes={offset}-{last}");
-        self.object(&object(organization, digest), Some(range))
-            .await
+        Box::pin(self.object(&object(organization, digest), Some(range))).await
     }
 
     async fn keep_object(

@@ -378,7 +378,8 @@ pub(crate) async fn settle(
     stored: &Stored<Delivery>,
     settled: Settled,
 ) -> Result<(), Unreachable> {
-    settle_and_follow(platform, stored, settled, None).await
+    // Boxed, as all that stands deep below a request: the compiler lays out no deeper.
+    Box::pin(settle_and_follow(platform, stored, settled, None)).await
 }
 
 async fn settle_and_follow(
@@ -428,7 +429,13 @@ async fn settle_and_follow(
 /// Sends the message for a delivery's next attempt. Whether it was sent: if not, its `wake_at` finds it.
 pub(crate) async fn resend(platform: &impl Platform, delivery: &Delivery, delay: Duration) -> bool {
     let message = Message::of(delivery);
-    resend_message(platform, &delivery.integration, &message, delay).await
+    Box::pin(resend_message(
+        platform,
+        &delivery.integration,
+        &message,
+        delay,
+    ))
+    .await
 }
 
 async fn resend_message(
