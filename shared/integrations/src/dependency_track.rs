@@ -138,11 +138,11 @@ struct Given {
     /// Version of the project that `parentName` names
     #[serde(rename = "parentVersion", default)]
     parent_version: Option<Template>,
-    /// Tags of the project, with commas between them; those of an existing project change only if the team has `PORTFOLIO_MANAGEMENT` or `PORTFOLIO_MANAGEMENT_UPDATE`
+    /// Tags of a project that is created, with commas between them; those of an existing project change only if the team has `PORTFOLIO_MANAGEMENT` or `PORTFOLIO_MANAGEMENT_UPDATE`
     #[serde(rename = "projectTags", default)]
     #[schemars(with = "Option<String>", length(min = 1, max = 1024))]
     project_tags: Option<Tags>,
-    /// Whether the SBOM's version of the project becomes the latest one
+    /// Whether a project that is created becomes the latest version of those with its name
     #[serde(rename = "isLatest", default)]
     is_latest: bool,
     /// Only attestations and materials that fit, as in `environment=prod, workflow.branch=release/*`
@@ -617,7 +617,18 @@ impl Upload<'_> {
             // Somebody else created the project at the same moment, so that now it is there.
             response = self.post(http, host, delivery, &doing).await?;
         }
-        api::accepted(&response, delivery.registration, &doing, host.unix_secs())
+        let registration = delivery.registration;
+        let accepted = api::accepted(&response, registration, &doing, host.unix_secs());
+        let is_named = matches!(self.place, Place::Named { .. });
+        accepted.map_err(
+            |error| match error.answer.as_ref().map(|answer| answer.status) {
+                Some(404) if is_named && !registration.allow_auto_create => api::hint(
+                    error,
+                    "the registration creates no projects: allowAutoCreate is false",
+                ),
+                _ => error,
+            },
+        )
     }
 
     async fn post(

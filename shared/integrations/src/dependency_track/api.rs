@@ -347,10 +347,6 @@ fn refined(mut error: Error, response: &Response, registration: &Registration) -
             "the key needs the permission BOM_UPLOAD and, under portfolio access control, access to the project, \
              its parent and its version that was the latest",
         ),
-        404 if !registration.allow_auto_create => hint(
-            error,
-            "the registration creates none, since it has no allowAutoCreate=true",
-        ),
         // The project is there now, whoever made it: later it will be taken.
         409 => {
             error.kind = Kind::Retryable { after: None };
@@ -382,7 +378,8 @@ fn check(
     })
 }
 
-fn hint(mut error: Error, hint: &str) -> Error {
+/// With what can be done about it.
+pub(super) fn hint(mut error: Error, hint: &str) -> Error {
     error.text = format!("{}; {hint}", error.text);
     error
 }

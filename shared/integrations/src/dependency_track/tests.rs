@@ -578,7 +578,6 @@ async fn each_answer_has_its_class_and_says_what_to_do() {
     let invalid = "400 Bad Request: The uploaded BOM is invalid: Schema validation failed";
     let forbidden = "the key needs the permission BOM_UPLOAD and, under portfolio access control, access to the project, \
                      its parent and its version that was the latest";
-    let creates_none = "the registration creates none, since it has no allowAutoCreate=true";
     for (answer, kind, text) in [
         (
             problem(json!(["$.version: string found, integer expected", "$.x: odt_canary-in-the-key"])),
@@ -626,12 +625,12 @@ async fn each_answer_has_its_class_and_says_what_to_do() {
         (
             text_answer("404 Not Found", "The project could not be found."),
             Kind::Permanent,
-            format!("404 Not Found: The project could not be found; {creates_none}"),
+            "404 Not Found: The project could not be found".to_owned(),
         ),
         (
             text_answer("404 Not Found", "The parent component could not be found."),
             Kind::Permanent,
-            format!("404 Not Found: The parent component could not be found; {creates_none}"),
+            "404 Not Found: The parent component could not be found".to_owned(),
         ),
         (
             answer("413 Content Too Large", "text/html", "<html><h1>413</h1></html>"),
@@ -661,6 +660,21 @@ async fn each_answer_has_its_class_and_says_what_to_do() {
         assert!(!format!("{error:?} {kept:?}").contains("canary"), "{error:?}");
         assert_eq!(received.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_project_that_is_not_there_and_not_created_is_said_to_be_so() {
+    let party = Party::start(&[&text_answer(
+        "404 Not Found",
+        "The project could not be found.",
+    )]);
+    let attachment = attachment(json!({ "projectName": "shop", "projectVersion": "1" }));
+    let outcome = deliver(&stage(&["sbom"]), &registration(&party.origin), &attachment).await;
+    assert_eq!(
+        outcome.unwrap_err().text,
+        "upload the SBOM \"sbom\" to the project \"shop\" \"1\": answered 404 Not Found: The project could not be found; \
+         the registration creates no projects: allowAutoCreate is false"
+    );
 }
 
 #[tokio::test]
