@@ -1158,6 +1158,7 @@ mod tests {
         assert!(!format!("{faults:?}").contains("canary"));
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "called with json!")]
     fn extended(party: &Party, more: Value) -> Registration {
         let mut inputs = json!({ "url": format!("{}/hook", party.origin), "secret": SECRET });
         let all = inputs.as_object_mut().unwrap();
@@ -1289,8 +1290,11 @@ mod tests {
         }
         let faults = check("X-Key: 1234\nx-key: canary");
         assert_eq!(faults[0].detail, "must have x-key once");
-        let many: String = (0..33).map(|n| format!("X-{n}: 1\n")).collect();
-        assert_eq!(check(&many)[0].detail, "must have at most 32 lines");
+        let many: Vec<_> = (0..33).map(|n| format!("X-{n}: 1")).collect();
+        assert_eq!(
+            check(&many.join("\n"))[0].detail,
+            "must have at most 32 lines"
+        );
     }
 
     #[test]
