@@ -38,7 +38,11 @@ pub struct Registration {
     pub format: Format,
     /// More headers for each request, a line of `Name: value` each, as for a gateway's key
     #[serde(default)]
-    #[schemars(with = "Option<SecretText>", length(min = 4, max = 8192))]
+    #[schemars(
+        with = "Option<SecretText>",
+        length(min = 4, max = 8192),
+        example = &"X-Api-Key: my-key"
+    )]
     pub headers: Option<Headers>,
     /// Signing secret of Standard Webhooks, either `whsec_` and base64 or at least 24 characters; requests are signed when it is given, and twice with two of `whsec_` and a space between them, while one replaces the other
     #[serde(default)]
