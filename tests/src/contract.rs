@@ -770,7 +770,11 @@ fn page(one: &Description) -> String {
     );
     let place = root().join("shared/integrations/src").join(snake(one.id));
     let folder = place.join("mod.rs");
-    let file = if folder.exists() { folder } else { place.with_extension("rs") };
+    let file = if folder.exists() {
+        folder
+    } else {
+        place.with_extension("rs")
+    };
     let module = fs::read_to_string(file).unwrap();
     let comment = module.lines().map_while(|line| line.strip_prefix("//!"));
     let comment: Vec<&str> = comment
