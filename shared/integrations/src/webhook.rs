@@ -53,7 +53,11 @@ pub struct Registration {
     pub format: Format,
     /// More headers for each request, a line of `Name: value` each, as for a gateway's key
     #[serde(default)]
-    #[schemars(with = "Option<SecretText>", length(min = 4, max = 8192))]
+    #[schemars(
+        with = "Option<SecretText>",
+        length(min = 4, max = 8192),
+        example = &"X-Api-Key: my-key"
+    )]
     pub headers: Option<Headers>,
     /// Signing secret of Standard Webhooks, either `whsec_` and base64 or at least 24 characters; requests are signed when it is given, and twice with two of `whsec_` and a space between them, while one replaces the other
     #[serde(default)]
@@ -1186,6 +1190,7 @@ mod tests {
         assert!(!format!("{faults:?}").contains("canary"));
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "called with json!")]
     fn extended(party: &Party, more: Value) -> Registration {
         let mut inputs = json!({ "url": format!("{}/hook", party.origin), "secret": SECRET });
         let all = inputs.as_object_mut().unwrap();
@@ -1317,8 +1322,11 @@ mod tests {
         }
         let faults = check("X-Key: 1234\nx-key: canary");
         assert_eq!(faults[0].detail, "must have x-key once");
-        let many: String = (0..33).map(|n| format!("X-{n}: 1\n")).collect();
-        assert_eq!(check(&many)[0].detail, "must have at most 32 lines");
+        let many: Vec<_> = (0..33).map(|n| format!("X-{n}: 1")).collect();
+        assert_eq!(
+            check(&many.join("\n"))[0].detail,
+            "must have at most 32 lines"
+        );
     }
 
     #[test]

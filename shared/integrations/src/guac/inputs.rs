@@ -54,7 +54,11 @@ struct Inputs {
     #[schemars(with = "Option<String>", length(min = 1, max = 128))]
     access_key_id: Option<AccessKeyId>,
     /// `azure`, required there: name of the storage account
-    #[schemars(with = "Option<String>", length(min = 3, max = 24))]
+    #[schemars(
+        with = "Option<String>",
+        length(min = 3, max = 24),
+        example = &"mystorage"
+    )]
     account: Option<Account>,
     /// With `s3`, the secret access key that belongs to `access_key_id`; with `gcs`, the JSON key of a service account that may create objects; with `azure`, an account key, or a SAS token that may create blobs in the container
     credentials: SecretText,
