@@ -2,7 +2,6 @@
 //! it lacks. What the crates may know of each other is held here, too.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 

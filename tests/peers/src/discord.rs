@@ -276,8 +276,11 @@ fn message(webhook: &Webhook, request: &Received) -> Result<Taken, Response<Byte
     }
 }
 
+/// Its name and what is in it.
+type File = (String, Vec<u8>);
+
 /// The payload and the files, of JSON or of a form.
-fn parts(request: &Received) -> Option<(Value, Vec<(String, Vec<u8>)>)> {
+fn parts(request: &Received) -> Option<(Value, Vec<File>)> {
     let kind = request.headers().get(CONTENT_TYPE)?.to_str().ok()?;
     if kind == "application/json" {
         return Some((serde_json::from_slice(request.body()).ok()?, Vec::new()));
@@ -396,7 +399,7 @@ pub fn live(payload: &Value) -> Vec<String> {
                         letters.next();
                     }
                     '@' | '<' | '[' | '`' | '*' | '_' | '~' | '|' | '#' => {
-                        found.push(text[at..].to_owned())
+                        found.push(text[at..].to_owned());
                     }
                     ':' if text[at..].starts_with("://") => found.push(text.to_owned()),
                     _ => {}

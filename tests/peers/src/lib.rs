@@ -15,6 +15,7 @@ pub mod dependency_track;
 mod deployed;
 pub mod discord;
 mod double;
+#[cfg(test)]
 mod export;
 mod folder;
 pub mod gcs;

@@ -20,6 +20,7 @@ use crate::{Double, Process, Received, free_port, tool};
 pub const USERNAME: &str = "robot";
 pub const PASSWORD: &str = "password-for-tests";
 
+#[cfg(test)]
 const SERVICE: &str = "registry-for-tests";
 const ISSUER: &str = "tokens-for-tests";
 
@@ -275,8 +276,8 @@ impl Contents {
 
     fn upload(&mut self, request: &Received, name: &str, _: &str) -> Response<Bytes> {
         let response = Response::builder();
-        match request.method() {
-            &Method::POST => {
+        match *request.method() {
+            Method::POST => {
                 self.uploads += 1;
                 let place = format!("/v2/{name}/blobs/uploads/{}?state=begun", self.uploads);
                 response
@@ -285,7 +286,7 @@ impl Contents {
                     .body(Bytes::new())
                     .unwrap()
             }
-            &Method::PUT => {
+            Method::PUT => {
                 let query = query(request);
                 let digest: Option<Digest> =
                     query.get("digest").and_then(|digest| digest.parse().ok());
@@ -301,7 +302,7 @@ impl Contents {
                 let response = response.status(201).header("location", place);
                 response.body(Bytes::new()).unwrap()
             }
-            &Method::DELETE => response.status(204).body(Bytes::new()).unwrap(),
+            Method::DELETE => response.status(204).body(Bytes::new()).unwrap(),
             _ => refuse(405, "UNSUPPORTED", "not of this API"),
         }
     }

@@ -1,5 +1,7 @@
 //! The message as one of Discord's embeds, within what Discord takes, and with no mention and no link but our own.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::summary::Row;
@@ -55,7 +57,7 @@ fn verdict(summary: &Summary) -> String {
     let sections = summary.sections.iter();
     let found = sections.filter(|section| section.title == "Violations");
     for Row { label, value } in found.flat_map(|section| &section.rows) {
-        text.push_str(&format!("\n• {label}: {value}"));
+        let _ = write!(text, "\n• {label}: {value}");
     }
     text
 }

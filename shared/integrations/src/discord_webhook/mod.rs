@@ -702,7 +702,6 @@ mod tests {
         let body = r#"{"message":"You are being rate limited.","retry_after":64.57,"global":true}"#;
         let error = error_of("429 Too Many Requests", "", body, json!({})).await;
         assert_eq!((error.kind, error.is_for_all), (waits(64_570), true));
-        assert!(DiscordWebhook::SHARES_LIMITS);
     }
 
     #[tokio::test]

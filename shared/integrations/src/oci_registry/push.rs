@@ -205,8 +205,8 @@ async fn put_manifest(session: &mut Session<'_>, artifact: &Artifact) -> Result<
                 .text
                 .push_str("; the tag cannot be changed, and is another manifest's");
         }
-        (400, "MANIFEST_INVALID") | (405 | 415, _) | (400, "UNSUPPORTED") => {
-            error.text.push_str(hint(artifact))
+        (400, "MANIFEST_INVALID" | "UNSUPPORTED") | (405 | 415, _) => {
+            error.text.push_str(hint(artifact));
         }
         _ => {}
     }

@@ -354,10 +354,9 @@ async fn the_preview_is_what_is_sent() {
 // --- who we are ---------------------------------------------------------------------------------------
 
 fn unauthorized(challenges: &[&str]) -> String {
-    let headers: String = challenges
-        .iter()
-        .map(|challenge| format!("www-authenticate: {challenge}\r\n"))
-        .collect();
+    let headers = challenges.iter().fold(String::new(), |headers, challenge| {
+        headers + &format!("www-authenticate: {challenge}\r\n")
+    });
     let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
     answer("401 Unauthorized", &headers, body)
 }
@@ -681,7 +680,7 @@ async fn a_403_is_permanent_and_gives_the_registrys_reason() {
 async fn a_repository_that_is_not_there_has_to_be_created() {
     let text = "NAME_UNKNOWN: so it is; create the repository first";
     let said = refused("404 Not Found", "NAME_UNKNOWN");
-    let manifest = [before_manifest().as_slice(), &[said.clone()]].concat();
+    let manifest = [before_manifest().as_slice(), std::slice::from_ref(&said)].concat();
     for answers in [&manifest[..], &[absent(), absent(), said]] {
         let error = failure(answers).await;
         assert_eq!(error.kind, Kind::Permanent);
@@ -731,7 +730,12 @@ async fn what_was_lost_on_the_way_is_uploaded_again_without_asking() {
         refused("404 Not Found", "MANIFEST_BLOB_UNKNOWN"),
     ] {
         let again = [begun("/1"), created(), begun("/2"), created()];
-        let first = [before_manifest().as_slice(), &[said.clone()], &again].concat();
+        let first = [
+            before_manifest().as_slice(),
+            std::slice::from_ref(&said),
+            &again,
+        ]
+        .concat();
         let party = party(&[first.as_slice(), &[created()]].concat());
         receipt(deliver(&Stage::new(), &party).await.unwrap());
         assert_eq!(party.received().len(), 9);

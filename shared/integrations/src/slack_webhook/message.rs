@@ -171,9 +171,7 @@ fn sections(text: &str) -> Vec<String> {
             sections.push(close(&section, is_fenced));
             if sections.len() == SECTIONS {
                 let last = sections.last_mut().expect("one was just put there");
-                last.push_str(&format!(
-                    "\n_… and {left} characters more, which do not fit_"
-                ));
+                let _ = write!(last, "\n_… and {left} characters more, which do not fit_");
                 return sections;
             }
             section = if is_fenced {
