@@ -16,7 +16,7 @@ LOAD ?=
 KILL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local local-down tools functions cli test simulate plants load kill-run lint deploy clean tools peers
+.PHONY: help local local-down tools functions cli test test-peers simulate plants load kill-run lint deploy clean tools peers
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -35,6 +35,11 @@ local-down: ## Stop it; `make local` continues with what was there
 
 test: tools peers ## Everything, from unit to deployed
 	@infra/test.sh
+
+test-peers: ## What we send against the vendors' OpenAPI documents: make test-peers SAMPLES_DIR=…
+	@test -d "$(SAMPLES_DIR)/specs" || { echo "SAMPLES_DIR is to be a directory with specs/dependency-track-v5-openapi-v1.yaml and specs/discord-openapi.json"; exit 1; }
+	@infra/local/npm.sh prism
+	@cargo test --target $(TARGET) --profile local --package attestation --package integrations --package peers --test prism
 
 simulate: ## The pipeline where everything goes wrong: make simulate SEEDS=1000000
 	@cargo run --quiet --target $(TARGET) --profile local --package simulation -- --seeds $(SEEDS)

@@ -500,8 +500,13 @@ mod tests {
             filter: Option<Filter>,
         }
         let schema = inputs::schema::<Inputs>();
-        let expected =
-            json!({ "type": "string", "minLength": 1, "maxLength": 1024, "description": "Which" });
+        let expected = json!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 1024,
+            "description": "Which",
+            "examples": ["environment=prod"],
+        });
         assert_eq!(schema["properties"]["filter"], expected);
         let inputs = json!({ "filter": "x" }).as_object().cloned().unwrap();
         let faults = inputs::check::<Inputs>(&inputs);
