@@ -30,9 +30,9 @@ trap end EXIT
 
 # In three, since tests of the integrations run servers whose features would have the SDKs built again.
 each() {
-    cargo test --target "$target" --profile local --package attestation --package integrations --package peers "$@"
-    cargo test --target "$target" --profile local --package chainloop "$@"
-    cargo test --target "$target" --profile local --package pipeline --package aws --package tests --package simulation "$@"
+    cargo test --no-fail-fast --target "$target" --profile local --package attestation --package integrations --package peers "$@"
+    cargo test --no-fail-fast --target "$target" --profile local --package chainloop "$@"
+    cargo test --no-fail-fast --target "$target" --profile local --package pipeline --package aws --package tests --package simulation "$@"
 }
 
 stage "build the functions"

@@ -146,6 +146,13 @@ impl Azure {
         Ok(true)
     }
 
+    pub(super) async fn has(&self, http: &Http, object: &Object<'_>) -> Result<bool, Error> {
+        let doing = format!("look for {}", object.key);
+        let request = Request::head(format!("{}/{}", self.url(), object.key)).body(Bytes::new());
+        let response = self.send(http, &doing, request.map_err(invalid)?).await?;
+        Ok(response.status.is_success())
+    }
+
     async fn send(
         &self,
         http: &Http,

@@ -175,7 +175,31 @@ impl<'a> Writer<'a> {
     }
 
     /// Creates the object; `false` when it was there already, which by its key it was with the same bytes.
+    ///
+    /// A service may say so before a large object is sent, and end the connection, whereby its answer is lost: a
+    /// repeat would always fare so. Where no answer came, the object is looked for.
     async fn put(&mut self, host: &dyn Host, object: &Object<'_>) -> Result<bool, Error> {
+        match self.try_to_put(host, object).await {
+            Err(Error {
+                answer: None,
+                kind: Kind::Retryable { .. } | Kind::Unanswered,
+                ..
+            }) if self.has(object).await => Ok(false),
+            result => result,
+        }
+    }
+
+    /// Whether the object is known to be there. A key that may write and not read is told nothing.
+    async fn has(&self, object: &Object<'_>) -> bool {
+        match self.place {
+            Place::S3(s3) => s3.has(self.http, object).await.unwrap_or(false),
+            Place::Azure(azure) => azure.has(self.http, object).await.unwrap_or(false),
+            // Who may create objects there may often not read them.
+            Place::Gcs(_) => false,
+        }
+    }
+
+    async fn try_to_put(&mut self, host: &dyn Host, object: &Object<'_>) -> Result<bool, Error> {
         match self.place {
             Place::S3(s3) => s3.put(self.http, host, object).await,
             Place::Gcs(gcs) => {
@@ -475,9 +499,9 @@ fn code(response: &Response) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::fixture::{S3, attachment, deliver, receipt, registration};
+    use super::fixture::{S3, answered, attachment, deliver, receipt, registration};
     use super::*;
-    use crate::fixture::{self, Stage};
+    use crate::fixture::{self, Party, Stage};
 
     #[tokio::test]
     async fn sboms_are_put_under_their_digest_and_the_attestation_stays_out() {
@@ -526,6 +550,33 @@ mod tests {
         );
         assert_eq!(receipt["missing"], json!([]));
         assert_eq!(stage.recorded().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_object_is_looked_for_where_no_answer_came() {
+        let found = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        let gone = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+        let s3 = |party: &Party| registration(&party.origin);
+        let azure = |party: &Party| {
+            serde_json::from_value(json!({
+                "provider": "azure", "account": "shop", "bucket": "sboms",
+                "endpoint": party.origin, "credentials": "a2V5LW9mLWFuLWFjY291bnQ=",
+            }))
+            .unwrap()
+        };
+        for registration in [&s3 as &dyn Fn(&Party) -> Registration, &azure] {
+            let (outcome, received) = answered(registration, &["", found]).await;
+            let objects = &receipt(outcome.unwrap())["objects"];
+            assert_eq!(objects[0]["created"], false);
+            let methods: Vec<_> = received.iter().map(|one| one.method.as_str()).collect();
+            assert_eq!(methods, ["PUT", "HEAD"]);
+            assert_eq!(received[0].target, received[1].target);
+            // It may have arrived, and nobody says whether.
+            for answers in [&["", gone][..], &["", ""], &[""]] {
+                let (outcome, _) = answered(registration, answers).await;
+                assert_eq!(outcome.unwrap_err().kind, Kind::Unanswered);
+            }
+        }
     }
 
     #[tokio::test]

@@ -106,12 +106,10 @@ impl S3 {
         let mut response = put(self.request(object)?).await?;
         if response.status == StatusCode::NOT_IMPLEMENTED {
             // A service without conditional writes: look first, and overwrite the bytes with themselves.
-            let mut request = self.request(object)?;
-            let head = Request::head(request.uri()).body(Bytes::new());
-            let found = self.send(http, &doing, head.map_err(invalid)?).await?;
-            if found.status.is_success() {
+            if self.has(http, object).await? {
                 return Ok(false);
             }
+            let mut request = self.request(object)?;
             request.headers_mut().remove(IF_NONE_MATCH);
             response = put(request).await?;
         }
@@ -120,6 +118,13 @@ impl S3 {
         }
         self.judge(&response, &doing, host.unix_secs())?;
         Ok(true)
+    }
+
+    pub(super) async fn has(&self, http: &Http, object: &Object<'_>) -> Result<bool, Error> {
+        let doing = format!("look for {}", object.key);
+        let request = Request::head(format!("{}/{}", self.url(), object.key)).body(Bytes::new());
+        let response = self.send(http, &doing, request.map_err(invalid)?).await?;
+        Ok(response.status.is_success())
     }
 
     async fn send(

@@ -1027,16 +1027,3 @@ fn a_port_on_the_command_line_is_what_chainloop_takes() {
     let port = fields.iter().find(|field| field.name == "port").unwrap();
     assert_eq!(inputs::cast(port, "587").unwrap(), json!("587"));
 }
-
-#[test]
-fn what_is_filled_in_is_this() {
-    fixture::compare("smtp-inputs.json", &inputs_of());
-}
-
-fn inputs_of() -> String {
-    let schemas = json!({
-        "registration": inputs::schema::<Registration>(),
-        "attachment": inputs::schema::<Attachment>(),
-    });
-    serde_json::to_string_pretty(&schemas).unwrap() + "\n"
-}
