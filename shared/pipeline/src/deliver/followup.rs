@@ -1,4 +1,4 @@
-//! Asks what became of something after a third party accepted it: Dependency-Track imports an SBOM when it has
+//! Asks what became of something after a third party accepted it: some import what they got when they have
 //! time. The delivery is delivered and stays so; what is found out completes its receipt.
 //!
 //! A row says that somebody has to ask, and when at the latest; messages make it sooner. A lost message costs a
