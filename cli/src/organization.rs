@@ -52,8 +52,9 @@ Example:
     #[command(after_help = "Example:\n  chainloop organization api-token revoke nightly-build")]
     Revoke {
         /// The token's name or id
+        // Not `token`: that is a flag which every command has.
         #[arg(value_name = "NAME_OR_ID")]
-        token: String,
+        named: String,
     },
 }
 
@@ -96,7 +97,7 @@ impl Command {
         match command {
             TokenCommand::Create(new) => create(global, new),
             TokenCommand::List => list(global),
-            TokenCommand::Revoke { token } => revoke(global, &token),
+            TokenCommand::Revoke { named } => revoke(global, &named),
         }
     }
 }

@@ -54,7 +54,7 @@ const OUTCOMES: &[(&str, &str)] = &[
         "attachments/preview-of-unknown-attestation.json",
         "404 not-found",
     ),
-    ("attestations/describe.json", "200, 2 deliveries"),
+    ("attestations/describe.json", "200 envelope, kept"),
     ("attestations/describe-unknown.json", "404 not-found"),
     ("attestations/download.json", "200 a download"),
     (
@@ -510,8 +510,10 @@ impl Stage {
                     format!("{status} with {}", items.len())
                 }
             }
-            (None, None, Some(deliveries)) if file.contains("describe") => {
-                format!("{status}, {deliveries} deliveries")
+            _ if body["contents"].is_object() => {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let (form, bytes) = (text(&body["contents"]["form"]), text(&body["bytes"]));
+                format!("{status} {form}, {bytes}")
             }
             (None, None, None) if body["download"].is_object() => format!("{status} a download"),
             (None, None, Some(deliveries)) => {

@@ -277,7 +277,8 @@ pub async fn answer<P: Platform>(
 ) -> Response {
     let now = platform.now();
     let result = match (permit(routes, request, now), &request.caller) {
-        (Ok(()), Some(caller)) => function(platform, caller, request).await,
+        // Boxed, as at the platform's edge: the compiler bounds how deep futures may lie in each other.
+        (Ok(()), Some(caller)) => Box::pin(function(platform, caller, request)).await,
         (Ok(()), None) => Err(Problem::new(
             401,
             "unauthorized",
