@@ -813,6 +813,120 @@ fn deleting_what_was_registered_takes_its_attachments_along() {
     case.register_webhook(&receiver);
 }
 
+#[test]
+fn a_producers_token_pushes_reads_no_configuration_and_is_dead_within_a_minute_of_its_end() {
+    let receiver = Receiver::start();
+    let mut case = Case::new("tokens");
+    case.register_webhook(&receiver);
+    case.attach(&[]);
+    let attestation = case.attestation();
+    let create = ["organization", "api-token", "create", "--name", "tokens"];
+    let made = ask(&[&create[..], &["--role", "producer", "--expires", "1d"]].concat());
+    let token = made["token"].as_str().unwrap();
+    let own = ["--token", token];
+    let status = ask(&[&["auth", "status"], &own[..]].concat());
+    let told = ["organization", "name", "role", "id"].map(|name| status[name].clone());
+    assert_eq!(
+        told,
+        [
+            json!("default"),
+            json!("tokens"),
+            json!("producer"),
+            made["id"].clone()
+        ]
+    );
+    assert_eq!(status["expiresAt"], made["expiresAt"]);
+
+    let sbom = format!("sbom={}", case.directory.join("sbom.cdx.json").display());
+    let push = [
+        "attestation",
+        "push",
+        &attestation,
+        "--material",
+        &sbom,
+        "--wait",
+    ];
+    let pushed = ask(&[&push[..], &own].concat());
+    assert_eq!(states(&pushed), ["delivered"], "{pushed}");
+    let digest = pushed["attestation"].as_str().unwrap();
+    let described = ask(&[&["attestation", "describe", digest], &own[..]].concat());
+    assert_eq!(described["contents"]["materials"][0]["place"], "uploaded");
+    for words in [
+        &["integration", "registered", "list"][..],
+        &["attestation", "list"],
+        &["organization", "api-token", "list"],
+    ] {
+        let (code, text) = fail(&[words, &own[..]].concat());
+        assert!(
+            code == 1 && text.contains("role producer may not"),
+            "{code} {text}"
+        );
+    }
+
+    let (_, text) = fail(&[&create[..], &["--role", "viewer"]].concat());
+    assert!(
+        text.contains("there is a token \"tokens\" already"),
+        "{text}"
+    );
+    ask(&["organization", "api-token", "revoke", "tokens"]);
+    let revoked = Instant::now();
+    loop {
+        let output = chainloop(&[&["auth", "status"], &own[..]].concat());
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(text.contains("the token was not accepted"), "{text}");
+            break;
+        }
+        assert!(
+            revoked.elapsed() < Duration::from_mins(1),
+            "it is not dead yet"
+        );
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let entries = ask(&["audit", "list"]);
+    let of_token = |action: &str| {
+        let entries = entries.as_array().unwrap().iter();
+        let mut entries = entries.filter(|one| one["subject"] == "tokens");
+        entries.any(|one| one["action"] == action)
+    };
+    assert!(
+        of_token("token.create") && of_token("token.revoke"),
+        "{entries}"
+    );
+}
+
+#[test]
+fn what_was_pushed_is_listed_and_downloaded_as_it_was_sent() {
+    let receiver = Receiver::start();
+    let mut case = Case::new("archive");
+    case.register_webhook(&receiver);
+    case.attach(&[]);
+    let attestation = case.attestation();
+    let pushed = case.push(&attestation);
+    let digest = pushed["attestation"].as_str().unwrap();
+    let workflow = case.workflow();
+    let listed = ask(&[
+        "attestation",
+        "list",
+        "--workflow",
+        &workflow,
+        "--since",
+        "1h",
+    ]);
+    assert_eq!(listed[0]["attestation"], digest);
+    let known = ask(&["workflow", "list", "--project", "tests"]);
+    let mut known = known.as_array().unwrap().iter();
+    let known = known.find(|one| one["name"] == "archive").unwrap();
+    assert_eq!(known["attestedAt"], listed[0]["createdAt"]);
+    assert_eq!(known["attachments"], 1);
+    let output = chainloop(&["attestation", "download", digest]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert_eq!(output.stdout, std::fs::read(&attestation).unwrap());
+    let output = chainloop(&["attestation", "download", digest, "--material", "sbom"]);
+    assert_eq!(output.stdout, SBOM);
+}
+
 fn ask_text(words: &[&str]) {
     let output = chainloop(&[words, &["-y"]].concat());
     assert!(

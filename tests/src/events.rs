@@ -54,6 +54,16 @@ const OUTCOMES: &[(&str, &str)] = &[
         "attachments/preview-of-unknown-attestation.json",
         "404 not-found",
     ),
+    ("attestations/describe.json", "200 envelope, kept"),
+    ("attestations/describe-unknown.json", "404 not-found"),
+    ("attestations/download.json", "200 a download"),
+    (
+        "attestations/download-material-unknown.json",
+        "404 not-found",
+    ),
+    ("attestations/list.json", "200 with 1"),
+    ("attestations/list-as-producer.json", "403 forbidden"),
+    ("attestations/list-of-workflow.json", "200 with 1"),
     ("attestations/push.json", "202, 1 delivery, 1 message"),
     (
         "attestations/push-base64.json",
@@ -63,6 +73,7 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("attestations/test-registration.json", "202 1 message"),
     ("attestations/upload-material.json", "200 needed"),
     ("authorizer/bearer-token.json", "admin of acme"),
+    ("authorizer/expired-token.json", "refused"),
     ("authorizer/no-token.json", "refused"),
     ("authorizer/other-scheme.json", "refused"),
     ("authorizer/unknown-token.json", "refused"),
@@ -95,6 +106,26 @@ const OUTCOMES: &[(&str, &str)] = &[
         "deliveries/redeliver-all-pending.json",
         "422 invalid-inputs: state",
     ),
+    ("organization/create-token.json", "201 nightly-build"),
+    (
+        "organization/create-token-as-operator.json",
+        "403 forbidden",
+    ),
+    (
+        "organization/create-token-again.json",
+        "409 token-name-taken",
+    ),
+    ("organization/create-token-of-expired.json", "201 old"),
+    (
+        "organization/create-token-with-faults.json",
+        "422 invalid-inputs: name, expires_in_secs",
+    ),
+    ("organization/describe.json", "200 example-admin"),
+    ("organization/describe-expired.json", "401 expired"),
+    ("organization/list-tokens.json", "200 with 2"),
+    ("organization/list-workflows.json", "200 with 1"),
+    ("organization/revoke-token.json", "200 ci"),
+    ("organization/revoke-unknown-token.json", "404 not-found"),
     (
         "reconciler/dead-letter.json",
         "pending 2, pending 1; 1 queued",
@@ -190,8 +221,48 @@ impl Stage {
             organization: organization.clone(),
             name: "admin".into(),
             role: rows::Role::Admin,
+            created_by: "bootstrap".into(),
             created_at,
+            valid_until: None,
             revoked_at: None,
+        })
+        .await;
+        for (name, role) in [("old", rows::Role::Producer), ("ci", rows::Role::Producer)] {
+            // That of a build, and one whose time is over.
+            let valid_until = (name == "old").then_some(created_at);
+            let text = format!("cli_example-token-of-{name}");
+            let token = rows::Token {
+                hash: Digest::of(text.as_bytes()).hex(),
+                id: format!(
+                    "6f0c1f0e-0000-4000-8000-0000000000{}",
+                    if name == "ci" { "e1" } else { "e2" }
+                ),
+                organization: organization.clone(),
+                name: name.into(),
+                role,
+                created_by: "admin".into(),
+                created_at,
+                valid_until,
+                revoked_at: None,
+            };
+            self.put(&rows::TokenName {
+                organization: organization.clone(),
+                name: name.into(),
+                token: token.id.clone(),
+                hash: token.hash.clone(),
+                valid_until,
+            })
+            .await;
+            self.put(&token).await;
+        }
+        self.put(&rows::Seen {
+            organization: organization.clone(),
+            workflow: Workflow {
+                id: String::new(),
+                project: "shop".into(),
+                name: "nightly".into(),
+            },
+            first_seen_at: created_at,
         })
         .await;
         self.put(&rows::Name {
@@ -439,6 +510,12 @@ impl Stage {
                     format!("{status} with {}", items.len())
                 }
             }
+            _ if body["contents"].is_object() => {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let (form, bytes) = (text(&body["contents"]["form"]), text(&body["bytes"]));
+                format!("{status} {form}, {bytes}")
+            }
+            (None, None, None) if body["download"].is_object() => format!("{status} a download"),
             (None, None, Some(deliveries)) => {
                 let messages = self.memory.queued(Webhook::ID);
                 format!("{status}, {deliveries} delivery, {messages} message")
@@ -475,6 +552,10 @@ impl Stage {
             }
             "deliveries" => {
                 use api::deliveries::{ROUTES, function};
+                api::answer(ROUTES, function, memory, request).await
+            }
+            "organization" => {
+                use api::organization::{ROUTES, function};
                 api::answer(ROUTES, function, memory, request).await
             }
             "registrations" => {

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod archive;
 mod contract;
 mod deployed;
 mod events;
@@ -15,4 +16,5 @@ mod promise;
 mod receiver;
 mod samples;
 mod template;
+mod tokens;
 mod world;

@@ -278,6 +278,9 @@ async fn bytes_are_kept_by_their_digest(platform: &impl Platform) {
         .unwrap();
     assert_eq!(upload.method, "PUT");
     assert!(upload.url.contains(&digest.hex()));
+    let download = platform.presign_get(&organization, &digest).await.unwrap();
+    assert!(download.url.contains(&digest.hex()));
+    assert!(!format!("{download:?}").contains(&digest.hex()));
 }
 
 async fn secrets_are_replaced_and_deleted(platform: &impl Platform) {

@@ -427,10 +427,11 @@ fn rows_expire_by_the_attribute_that_the_code_writes() {
 // --- the API ------------------------------------------------------------------------------------------
 
 /// Every API function's folder, with its routes.
-pub const ROUTES: [(&str, &[Route]); 4] = [
+pub const ROUTES: [(&str, &[Route]); 5] = [
     ("attachments", api::attachments::ROUTES),
     ("attestations", api::attestations::ROUTES),
     ("deliveries", api::deliveries::ROUTES),
+    ("organization", api::organization::ROUTES),
     ("registrations", api::registrations::ROUTES),
 ];
 

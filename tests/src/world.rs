@@ -224,6 +224,8 @@ pub async fn ask(
             organization: ORGANIZATION.into(),
             role,
             name: "tests".into(),
+            token: "token-1".into(),
+            valid_until: None,
         }),
         id: "request-1".into(),
     };

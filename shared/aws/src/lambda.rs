@@ -176,6 +176,9 @@ pub async fn authorize(
                 "organization": token.organization,
                 "role": token.role,
                 "name": token.name,
+                "token": token.id,
+                // Texts only: the gateway hands nothing else on as it is.
+                "valid_until": token.valid_until.map(|until| until.to_string()).unwrap_or_default(),
             },
         }),
         None => json!({ "isAuthorized": false }),
@@ -239,6 +242,10 @@ struct AuthorizerContext {
     role: Role,
     #[serde(default)]
     name: String,
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    valid_until: String,
 }
 
 impl GatewayEvent {
@@ -265,6 +272,12 @@ impl GatewayEvent {
                 organization: context.organization,
                 role: context.role,
                 name: context.name,
+                token: context.token,
+                // What cannot be read is over.
+                valid_until: (!context.valid_until.is_empty()).then(|| {
+                    let until = context.valid_until.parse();
+                    until.unwrap_or(Timestamp::from_millis(0))
+                }),
             }),
             id: self.request_context.request_id,
         }

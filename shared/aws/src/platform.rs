@@ -18,7 +18,8 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 use pipeline::Timestamp;
 use pipeline::platform::{
-    Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write, WriteError,
+    Download, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
+    WriteError,
 };
 use pipeline::schedule::BYTES_LONGER;
 use serde_json::Value;
@@ -26,8 +27,8 @@ use serde_json::Value;
 use crate::Aws;
 use crate::table::unreachable;
 
-/// How long a presigned upload is good for.
-const UPLOAD: Duration = Duration::from_mins(15);
+/// How long a presigned upload or download is good for.
+const PRESIGNED: Duration = Duration::from_mins(15);
 
 /// How long a check is waited for: longer than it may take, shorter than the gateway waits.
 const INVOKE: Duration = Duration::from_secs(27);
@@ -248,7 +249,7 @@ impl Platform for Aws {
             .content_length(size)
             .checksum_sha256(base64(digest))
             .if_none_match("*")
-            .presigned(PresigningConfig::expires_in(UPLOAD).expect("15 minutes are allowed"))
+            .presigned(PresigningConfig::expires_in(PRESIGNED).expect("15 minutes are allowed"))
             .await
             .map_err(|error| unreachable("bucket", &error))?;
         let headers: BTreeMap<String, String> = presigned
@@ -259,6 +260,24 @@ impl Platform for Aws {
             method: presigned.method().into(),
             url: presigned.uri().into(),
             headers,
+        })
+    }
+
+    async fn presign_get(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Download, Unreachable> {
+        let presigned = self
+            .s3()
+            .get_object()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .presigned(PresigningConfig::expires_in(PRESIGNED).expect("15 minutes are allowed"))
+            .await
+            .map_err(|error| unreachable("bucket", &error))?;
+        Ok(Download {
+            url: presigned.uri().into(),
         })
     }
 

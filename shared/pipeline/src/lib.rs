@@ -11,6 +11,7 @@
 
 pub mod api;
 pub mod attach;
+pub mod attestations;
 pub mod audit;
 pub mod check;
 pub mod clock;
@@ -31,6 +32,7 @@ pub mod rows;
 pub mod schedule;
 pub mod secrets;
 pub mod tokens;
+pub mod workflows;
 
 pub use clock::Timestamp;
 pub use platform::Platform;

@@ -17,7 +17,7 @@ use self::indexes::Indexes;
 use crate::clock::Timestamp;
 use crate::deliver::Record;
 use crate::platform::{
-    Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
+    Download, Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
     WriteError,
 };
 
@@ -101,6 +101,16 @@ impl Memory {
         }
         *queue = rest;
         records
+    }
+
+    /// Puts other bytes where some were, or none: a bucket that lost or damaged them.
+    pub fn spoil(&self, organization: &str, digest: &Digest, bytes: Option<Bytes>) {
+        let key = (organization.to_owned(), *digest);
+        let mut objects = self.objects.borrow_mut();
+        match bytes {
+            Some(bytes) => objects.insert(key, bytes),
+            None => objects.remove(&key),
+        };
     }
 
     /// How many messages a queue holds, visible or not.
@@ -297,6 +307,16 @@ impl Platform for Memory {
             method: "PUT".into(),
             url: format!("memory:{organization}/{}", digest.hex()),
             headers: BTreeMap::from([("content-length".into(), size_bytes.to_string())]),
+        })
+    }
+
+    async fn presign_get(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Download, Unreachable> {
+        Ok(Download {
+            url: format!("memory:{organization}/{}", digest.hex()),
         })
     }
 

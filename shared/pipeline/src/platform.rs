@@ -158,6 +158,18 @@ pub struct Upload {
     pub headers: std::collections::BTreeMap<String, String>,
 }
 
+/// A presigned download: whoever has the address has the bytes, for 15 minutes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Download {
+    pub url: String,
+}
+
+impl fmt::Debug for Download {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Download(…)")
+    }
+}
+
 /// A registration's secret fields, as JSON text. Not printable.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretValue(String);
@@ -237,6 +249,12 @@ pub trait Platform {
         digest: &Digest,
         size_bytes: u64,
     ) -> Result<Upload, Unreachable>;
+    /// Lets someone download these bytes, for 15 minutes. Whether they are there is not looked at.
+    async fn presign_get(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Download, Unreachable>;
 
     /// Sends at most ten messages to an integration's queue; one answer for each, in order.
     async fn send(

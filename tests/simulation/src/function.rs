@@ -10,7 +10,8 @@ use bytes::Bytes;
 use pipeline::ledger;
 use pipeline::memory::Memory;
 use pipeline::platform::{
-    Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write, WriteError,
+    Download, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
+    WriteError,
 };
 use pipeline::{Timestamp, schedule};
 use serde_json::Value;
@@ -349,6 +350,14 @@ impl Platform for Function {
             .memory
             .presign_put(organization, digest, size_bytes)
             .await
+    }
+
+    async fn presign_get(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Download, Unreachable> {
+        self.world.memory.presign_get(organization, digest).await
     }
 
     async fn send(

@@ -1,11 +1,11 @@
-//! Where attestations and their materials come in.
+//! Where attestations and their materials come in, and where they are looked at.
 
 use attestation::Digest;
 use integrations::Workflow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Action, Caller, Problem, Request, Response, Route, route};
+use super::{Action, Caller, Problem, Request, Response, Route, archive, route};
 use crate::intake::{self, Error};
 use crate::platform::{Platform, Upload};
 use crate::rows::Selector;
@@ -14,6 +14,11 @@ use crate::{attach, operations, register, rows};
 pub const ROUTES: &[Route] = &[
     route("POST /v1/attestations", Action::Push),
     route("PUT /v1/materials/{digest}", Action::Push),
+    route("GET /v1/attestations", Action::Read),
+    // A build may ask what became of what it pushed.
+    route("GET /v1/attestations/{digest}", Action::Follow),
+    route("GET /v1/attestations/{digest}/content", Action::Read),
+    route("GET /v1/materials/{digest}", Action::Read),
     // Here because it is an intake, of an attestation of our own.
     route(
         "POST /v1/registrations/{registration}/test",
@@ -109,10 +114,7 @@ pub async fn function<P: Platform>(
             Ok(Response::json(202, &view(accepted, received)))
         }
         "PUT /v1/materials/{digest}" => {
-            let digest: Digest = request
-                .parameter("digest")
-                .parse()
-                .map_err(|_| Problem::field("digest", "must be sha256:<64 hexadecimal digits>"))?;
+            let digest = archive::digest(request)?;
             let NewMaterial { size_bytes } = request.json()?;
             if size_bytes > MATERIAL_MAX_BYTES {
                 return Err(Problem::field(
@@ -142,7 +144,7 @@ pub async fn function<P: Platform>(
             };
             Ok(Response::json(202, &tested))
         }
-        other => Err(Problem::not_found(format!("no route {other}"))),
+        _ => archive::function(platform, caller, request).await,
     }
 }
 

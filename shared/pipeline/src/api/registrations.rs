@@ -11,8 +11,8 @@ use crate::rows::Pause;
 use crate::{operations, pauses, register, rows};
 
 pub const ROUTES: &[Route] = &[
-    route("GET /v1/integrations", Action::Read),
-    route("GET /v1/integrations/{id}", Action::Read),
+    route("GET /v1/integrations", Action::Follow),
+    route("GET /v1/integrations/{id}", Action::Follow),
     route("POST /v1/registrations", Action::Configure),
     route("GET /v1/registrations", Action::Read),
     route("GET /v1/registrations/{registration}", Action::Read),

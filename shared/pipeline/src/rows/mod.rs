@@ -23,7 +23,7 @@ pub use ledger::{
     Stage, State, Why,
 };
 pub use operations::{Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
-pub use organization::{Organization, Role, Token};
+pub use organization::{Organization, Role, Token, TokenName};
 
 /// Something with a place in the table.
 pub trait Row: Serialize + DeserializeOwned {
@@ -55,7 +55,7 @@ fn is_over(item: &Item, now: Timestamp) -> bool {
 }
 
 /// Reads a row that was written by a version that this one does not know as an error.
-fn parse<R: Row>(item: Item) -> Result<Stored<R>, Unreachable> {
+pub(crate) fn parse<R: Row>(item: Item) -> Result<Stored<R>, Unreachable> {
     let etag = Etag(
         item.get("etag")
             .and_then(Value::as_str)
