@@ -224,6 +224,7 @@ pub async fn ask(
             organization: ORGANIZATION.into(),
             role,
             name: "tests".into(),
+            fetches: None,
         }),
         id: "request-1".into(),
     };

@@ -258,6 +258,7 @@ impl GatewayEvent {
                 organization: context.organization,
                 role: context.role,
                 name: context.name,
+                fetches: None,
             }),
             id: self.request_context.request_id,
         }

@@ -339,6 +339,56 @@ impl Platform for Function {
         .await
     }
 
+    async fn begin_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<String, Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.begin_upload(organization, digest))
+        })
+        .await
+    }
+
+    async fn upload_part(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        number: u32,
+        bytes: Bytes,
+    ) -> Result<String, Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.upload_part(organization, digest, upload, number, bytes))
+        })
+        .await
+    }
+
+    async fn complete_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        parts: Vec<String>,
+    ) -> Result<(), Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.complete_upload(organization, digest, upload, parts))
+        })
+        .await
+    }
+
+    async fn abandon_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+    ) -> Result<(), Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.abandon_upload(organization, digest, upload))
+        })
+        .await
+    }
+
     async fn presign_put(
         &self,
         organization: &str,

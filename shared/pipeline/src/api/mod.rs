@@ -6,6 +6,7 @@
 pub mod attachments;
 pub mod attestations;
 pub mod deliveries;
+pub mod intakes;
 pub mod jobs;
 pub mod registrations;
 
@@ -43,8 +44,10 @@ pub struct Request {
 pub struct Caller {
     pub organization: String,
     pub role: Role,
-    /// The name of the token.
+    /// The name of the token, or of the intake.
     pub name: String,
+    /// The id of the intake that fetches what is missing, where it came in by one.
+    pub fetches: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +73,8 @@ pub enum Action {
     Operate,
     /// Attestations and materials.
     Push,
+    /// As [`Push`](Self::Push), by whoever knows the intake token in the path: the gateway asks no authorizer.
+    Forward,
 }
 
 impl Role {
@@ -227,15 +232,9 @@ pub async fn answer<P: Platform>(
     platform: &P,
     request: &Request,
 ) -> Response {
-    let result = match (permit(routes, request), &request.caller) {
-        (Ok(()), Some(caller)) => function(platform, caller, request).await,
-        (Ok(()), None) => Err(Problem::new(
-            401,
-            "unauthorized",
-            "Who is asking?",
-            "no token",
-        )),
-        (Err(problem), _) => Err(problem),
+    let result = match permit(platform, routes, request).await {
+        Ok(caller) => function(platform, &caller, request).await,
+        Err(problem) => Err(problem),
     };
     result.unwrap_or_else(|mut problem| {
         problem.request_id.clone_from(&request.id);
@@ -249,10 +248,17 @@ pub async fn answer<P: Platform>(
     })
 }
 
-fn permit(routes: &[Route], request: &Request) -> Result<(), Problem> {
+async fn permit(
+    platform: &impl Platform,
+    routes: &[Route],
+    request: &Request,
+) -> Result<Caller, Problem> {
     let Some(route) = routes.iter().find(|route| route.route == request.route) else {
         return Err(Problem::not_found(format!("no route {}", request.route)));
     };
+    if route.action == Action::Forward {
+        return by_intake(platform, request.parameter("token")).await;
+    }
     let Some(caller) = &request.caller else {
         return Err(Problem::new(
             401,
@@ -270,7 +276,20 @@ fn permit(routes: &[Route], request: &Request) -> Result<(), Problem> {
             detail.to_lowercase(),
         ));
     }
-    Ok(())
+    Ok(caller.clone())
+}
+
+/// Who comes in by an intake. One that never was and one that is gone are answered alike.
+async fn by_intake(platform: &impl Platform, token: &str) -> Result<Caller, Problem> {
+    let Some(intake) = crate::intakes::find(platform, token).await? else {
+        return Err(Problem::not_found("there is no such intake"));
+    };
+    Ok(Caller {
+        organization: intake.organization,
+        role: Role::Producer,
+        name: intake.name,
+        fetches: intake.fetches.then_some(intake.id),
+    })
 }
 
 impl Request {
