@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::{self, Format};
-use crate::{attestation, audit_log, bootstrap, delivery, integration, job};
+use crate::{attestation, audit_log, bootstrap, delivery, intake, integration, job};
 
 /// Send your attestations on to the tools that work with them
 #[derive(Debug, Parser)]
@@ -79,6 +79,9 @@ enum Command {
     /// What is worked on for longer: redeliveries, backfills, drains, audits
     #[command(subcommand)]
     Job(job::Command),
+    /// URLs to which a Chainloop control plane posts what it accepts
+    #[command(subcommand)]
+    Intake(intake::Command),
     /// What operators did
     #[command(subcommand)]
     Audit(audit_log::Command),
@@ -101,6 +104,7 @@ impl Arguments {
             Command::Attestation(command) => return command.run(global),
             Command::Delivery(command) => return command.run(global),
             Command::Job(command) => command.run(global)?,
+            Command::Intake(command) => command.run(global)?,
             Command::Audit(command) => command.run(global)?,
             Command::Bootstrap(bootstrap) => bootstrap.run(global)?,
             Command::Version => version(global)?,

@@ -161,6 +161,11 @@ impl Client {
         })
     }
 
+    /// Where the API is, without `/v1`.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Calls the API. An answer that is a problem is an error.
     pub(crate) fn call<T: DeserializeOwned>(&self, call: &Call<'_>) -> anyhow::Result<T> {
         let target = call.target();

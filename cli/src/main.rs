@@ -11,6 +11,7 @@ mod client;
 mod confirm;
 mod delivery;
 mod failure;
+mod intake;
 mod integration;
 mod interrupt;
 mod job;

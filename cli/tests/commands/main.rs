@@ -6,6 +6,7 @@ mod api;
 mod attached;
 mod configuration;
 mod deliveries;
+mod intakes;
 mod jobs;
 mod push;
 mod registered;
