@@ -351,7 +351,7 @@ impl Stage {
     }
 
     /// An attestation that came in by the intake, and an SBOM of it that a control plane has.
-    async fn fill_forwarded(&self) {
+    async fn fill_forwarded(&self) -> Digest {
         let artifacts = Artifacts::start();
         artifacts.put(SBOM);
         let secret = rows::Intake::secret_name(ORGANIZATION, INTAKE);
@@ -361,9 +361,8 @@ impl Stage {
             .await
             .unwrap();
         let bytes = attestation("2", vec![promised_sbom()]).compact();
-        intake::intake(&self.memory, ORGANIZATION, bytes.into(), None)
-            .await
-            .unwrap();
+        let accepted = intake::intake(&self.memory, ORGANIZATION, bytes.into(), None).await;
+        accepted.unwrap().attestation.hash
     }
 
     /// An event's text, with the receiver in place of its host.
@@ -437,7 +436,7 @@ impl Stage {
                 self.ledger(&[]).await
             }
             "fetch-materials" => {
-                self.fill_forwarded().await;
+                let hash = self.fill_forwarded().await;
                 let event: FetchEvent = self.read(file);
                 let records = event.records.into_iter().map(SqsRecord::record).collect();
                 let until = self.memory.now().plus(Duration::from_mins(2));
@@ -449,7 +448,7 @@ impl Stage {
                     None if self.memory.dump().contains("parked/fetch-materials") => {
                         "1 parked".to_owned()
                     }
-                    None => "nothing".to_owned(),
+                    None => format!("nothing of {hash}"),
                 }
             }
             api => self.answer(api, file).await,

@@ -118,7 +118,143 @@ fn is_same(one: &Url, other: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+    use crate::Kind;
+    use crate::fixture::{Party, http};
+
+    const TOKEN: &str = "a-token-of-chainloop";
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// What comes of a download of at most ten bytes.
+    async fn fetch(origin: &str, within: Duration) -> Result<Vec<u8>, Error> {
+        let digest = Digest::of(b"x");
+        let mut download = open(&http(), origin, TOKEN, &digest, 10, within).await?;
+        let mut all = Vec::new();
+        while let Some(bytes) = download.next().await? {
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all)
+    }
+
+    fn ok(body: &str) -> String {
+        let length = body.len();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")
+    }
+
+    fn redirect(to: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n")
+    }
+
+    #[tokio::test]
+    async fn what_is_there_comes_by_its_digest_and_with_the_token() {
+        let party = Party::start(&[&ok("0123456789")]);
+        assert_eq!(fetch(&party.origin, SOON).await.unwrap(), b"0123456789");
+        let received = &party.received()[0];
+        assert_eq!(received.target, format!("/download/{}", Digest::of(b"x")));
+        assert_eq!(received.headers["authorization"], format!("Bearer {TOKEN}"));
+    }
+
+    #[tokio::test]
+    async fn another_host_is_followed_to_without_the_token() {
+        let store = Party::start(&[&ok("x")]);
+        let plane = Party::start(&[&redirect(&format!("{}/d?t=jwt", store.origin))]);
+        assert_eq!(fetch(&plane.origin, SOON).await.unwrap(), b"x");
+        let received = &store.received()[0];
+        assert_eq!(received.target, "/d?t=jwt");
+        assert!(!received.headers.contains_key("authorization"));
+    }
+
+    #[tokio::test]
+    async fn the_same_host_is_followed_to_with_the_token() {
+        let party = Party::start(&[&redirect("/elsewhere"), &ok("x")]);
+        assert_eq!(fetch(&party.origin, SOON).await.unwrap(), b"x");
+        let received = &party.received()[1];
+        assert_eq!(received.target, "/elsewhere");
+        assert_eq!(received.headers["authorization"], format!("Bearer {TOKEN}"));
+    }
+
+    #[tokio::test]
+    async fn one_redirect_is_followed_and_no_second_one() {
+        let party = Party::start(&[&redirect("/one"), &redirect("/two"), &ok("x")]);
+        let error = fetch(&party.origin, SOON).await.unwrap_err();
+        assert!(error.text.ends_with("answered 302"), "{error}");
+        assert_eq!(party.received().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_redirect_goes_where_the_guard_lets_it_and_nowhere_else() {
+        for (to, says) in [
+            ("http://10.0.0.1/", "a private address is not allowed"),
+            (
+                "https://169.254.169.254/",
+                "a link-local address is not allowed",
+            ),
+            ("http://example.org/", "is not allowed"),
+            ("ftp://example.org/", "is not allowed"),
+        ] {
+            let party = Party::start(&[&redirect(to)]);
+            let error = fetch(&party.origin, SOON).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Permanent, "{to}: {error}");
+            assert!(error.text.contains(says), "{to}: {error}");
+        }
+        let party = Party::start(&["HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n"]);
+        let error = fetch(&party.origin, SOON).await.unwrap_err();
+        assert!(error.text.ends_with("answered 302 to nowhere"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn any_other_status_is_tried_again_and_what_it_says_is_not_kept() {
+        for status in [400, 401, 403, 404, 429, 500, 503] {
+            let says = format!("HTTP/1.1 {status} x\r\ncontent-length: 20\r\n\r\n{TOKEN}");
+            let party = Party::start(&[&says]);
+            let error = fetch(&party.origin, SOON).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Retryable { after: None }, "{error}");
+            assert!(
+                error.text.ends_with(&format!("answered {status}")),
+                "{error}"
+            );
+            assert!(error.answer.is_none() && !format!("{error:?}").contains(TOKEN));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_is_left_whether_it_says_so_or_not() {
+        let chunked =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nb\r\n0123456789x\r\n0\r\n\r\n";
+        for answer in [&ok("0123456789x"), chunked] {
+            let party = Party::start(&[answer]);
+            let error = fetch(&party.origin, SOON).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Permanent, "{error}");
+            assert!(error.text.ends_with("it is too large"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_breaks_off_is_no_end() {
+        let party = Party::start(&["HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234"]);
+        let error = fetch(&party.origin, SOON).await.unwrap_err();
+        assert!(error.text.ends_with("the connection broke"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn all_of_it_has_to_come_in_time() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234");
+            std::thread::sleep(Duration::from_secs(5));
+        });
+        let error = fetch(&origin, Duration::from_millis(500))
+            .await
+            .unwrap_err();
+        assert!(
+            error.text.ends_with("the end did not come in time"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn a_base_is_an_https_url_and_nothing_more() {
