@@ -232,7 +232,7 @@ async fn what_is_not_taken_is_named_and_leaves_nothing() {
     let mut unsigned = attested(&attestation("1", vec![]));
     unsigned["Data"] = forwarded(
         "",
-        br#"{"Envelope":{"payloadType":"x","payload":"e30=","signatures":[]}}"#,
+        br#"{"Envelope":{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[]}}"#,
     )["Data"]
         .clone();
     let large = "A".repeat(attestation::MAX_BYTES);
