@@ -516,8 +516,9 @@ fn what_is_fetched_has_the_queue_and_the_pace_that_the_code_counts_on() {
     let name = pipeline::fetch::QUEUE;
     assert_eq!(words(&queue["QueueName"]), format!("{STACK}-{name}"));
     let function = template.properties("FetchMaterials");
-    let sources = &function["Events"]["Queue"]["Properties"];
-    assert_eq!(target(&sources["Queue"]), "FetchMaterialsQueue");
+    let source = function["Events"].as_object().unwrap().values().next();
+    let source = &source.unwrap()["Properties"]["Queue"];
+    assert_eq!(target(source), "FetchMaterialsQueue");
     let timeout = template.number(&function["Timeout"]);
     let visibility = template.number(&queue["VisibilityTimeout"]);
     assert!(visibility >= 6 * timeout, "as AWS asks for");
@@ -595,6 +596,22 @@ fn each_folder_of_functions_has_its_resource_and_each_resource_its_folder() {
         resources.is_empty(),
         "add a folder to functions/, or delete these: {resources:?}"
     );
+}
+
+#[test]
+fn what_sam_makes_of_an_event_has_a_name_of_its_own() {
+    let template = template();
+    for (id, properties) in template.functions() {
+        for event in properties["Events"].as_object().into_iter().flatten() {
+            let made = format!("{id}{}", event.0);
+            let other = &template.0["Resources"][&made];
+            assert!(
+                other.is_null(),
+                "{id}: name its event otherwise than {}: there is a {made}",
+                event.0
+            );
+        }
+    }
 }
 
 #[test]

@@ -233,7 +233,8 @@ pub async fn answer<P: Platform>(
     request: &Request,
 ) -> Response {
     let result = match permit(platform, routes, request).await {
-        Ok(caller) => function(platform, &caller, request).await,
+        // Boxed, as the platform's own futures are: one inside the other they are too deep for the compiler.
+        Ok(caller) => Box::pin(function(platform, &caller, request)).await,
         Err(problem) => Err(problem),
     };
     result.unwrap_or_else(|mut problem| {
@@ -257,7 +258,7 @@ async fn permit(
         return Err(Problem::not_found(format!("no route {}", request.route)));
     };
     if route.action == Action::Forward {
-        return by_intake(platform, request.parameter("token")).await;
+        return Box::pin(by_intake(platform, request.parameter("token"))).await;
     }
     let Some(caller) = &request.caller else {
         return Err(Problem::new(
