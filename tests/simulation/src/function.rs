@@ -136,12 +136,12 @@ impl Function {
         result
     }
 
-    async fn put(
+    async fn put<T>(
         &self,
         what: &'static str,
         down: Fault,
-        effect: impl FnOnce(&Memory) -> Result<(), Unreachable>,
-    ) -> Result<(), Unreachable> {
+        effect: impl FnOnce(&Memory) -> Result<T, Unreachable>,
+    ) -> Result<T, Unreachable> {
         self.step().await;
         let result = match self.fails(what, down, Fault::WriteRefused, &[]) {
             Some(failure) => Err(failure),
