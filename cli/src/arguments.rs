@@ -8,7 +8,8 @@ use clap_complete::Shell;
 
 use crate::output::{self, Format};
 use crate::{
-    attestation, audit_log, auth, bootstrap, delivery, integration, job, organization, workflow,
+    attestation, audit_log, auth, bootstrap, delivery, intake, integration, job, organization,
+    workflow,
 };
 
 /// Send your attestations on to the tools that work with them
@@ -84,6 +85,9 @@ enum Command {
     /// What is worked on for longer: redeliveries, backfills, drains, audits
     #[command(subcommand)]
     Job(job::Command),
+    /// URLs to which a Chainloop control plane posts what it accepts
+    #[command(subcommand)]
+    Intake(intake::Command),
     /// What operators did
     #[command(subcommand)]
     Audit(audit_log::Command),
@@ -112,6 +116,7 @@ impl Arguments {
             Command::Attestation(command) => return command.run(global),
             Command::Delivery(command) => return command.run(global),
             Command::Job(command) => command.run(global)?,
+            Command::Intake(command) => command.run(global)?,
             Command::Audit(command) => command.run(global)?,
             Command::Workflow(command) => command.run(global)?,
             Command::Organization(command) => command.run(global)?,

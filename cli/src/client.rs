@@ -168,7 +168,7 @@ impl Client {
         })
     }
 
-    /// Where the API is.
+    /// Where the API is, without `/v1`.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }

@@ -13,6 +13,7 @@ mod confirm;
 mod credentials;
 mod delivery;
 mod failure;
+mod intake;
 mod integration;
 mod interrupt;
 mod job;

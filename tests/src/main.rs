@@ -4,11 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod archive;
+mod artifacts;
 mod contract;
 mod deployed;
 mod events;
 mod flow;
 mod following;
+mod forwarding;
 mod operations;
 mod pages;
 mod platforms;

@@ -226,6 +226,7 @@ pub async fn ask(
             name: "tests".into(),
             token: "token-1".into(),
             valid_until: None,
+            fetches: None,
         }),
         id: "request-1".into(),
     };

@@ -7,6 +7,7 @@ mod archive;
 mod attached;
 mod configuration;
 mod deliveries;
+mod intakes;
 mod jobs;
 mod push;
 mod registered;

@@ -11,7 +11,7 @@ use pipeline::deliver::preview::preview;
 use pipeline::deliver::{self, Record, Tools};
 use pipeline::platform::{Platform, Unreachable};
 use pipeline::rows::Role;
-use pipeline::{Timestamp, reconcile, tokens};
+use pipeline::{Timestamp, fetch, reconcile, tokens};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,8 +20,8 @@ use crate::{Aws, Error};
 /// The events as the functions read them and the answers as they give them: for the tests over `events/`.
 pub mod event {
     pub use super::{
-        AuthorizerEvent, DeliveryEvent, GatewayEvent, ReconcilerEvent, SqsRecord, authorize,
-        partial_batch,
+        AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
+        authorize, partial_batch,
     };
 }
 
@@ -204,6 +204,19 @@ pub async fn reconciler() -> Result<(), Error> {
     })
 }
 
+/// Fetches what a Chainloop control plane has and the bucket has not.
+pub async fn fetch_materials() -> Result<(), Error> {
+    log();
+    let aws = Aws::from_env()?;
+    let http = http(|name| std::env::var(name).ok())?;
+    run!(async |event: LambdaEvent<FetchEvent>| {
+        let until = Timestamp::from_millis(event.context.deadline);
+        let records = event.payload.records.into_iter().map(SqsRecord::record);
+        let back = Box::pin(fetch::batch(&aws, &http, records.collect(), until)).await;
+        Ok::<_, Failure>(partial_batch(back))
+    })
+}
+
 /// API Gateway's event for HTTP APIs, payload format 2.0: the parts that we read.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 #[derive(Debug, Deserialize)]
@@ -278,6 +291,7 @@ impl GatewayEvent {
                     let until = context.valid_until.parse();
                     until.unwrap_or(Timestamp::from_millis(0))
                 }),
+                fetches: None,
             }),
             id: self.request_context.request_id,
         }
@@ -314,6 +328,13 @@ pub enum DeliveryEvent {
 pub struct ReconcilerEvent {
     #[serde(rename = "Records", default)]
     pub records: Option<Vec<SqsRecord>>,
+}
+
+/// What wakes the function that fetches materials.
+#[derive(Debug, Deserialize)]
+pub struct FetchEvent {
+    #[serde(rename = "Records")]
+    pub records: Vec<SqsRecord>,
 }
 
 /// A REQUEST authorizer's event, payload format 2.0.

@@ -10,7 +10,7 @@ use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::MetadataDirective;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
 use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use aws_smithy_types::retry::RetryConfig;
@@ -228,6 +228,94 @@ impl Platform for Aws {
     ) -> Result<Option<u64>, Unreachable> {
         let head = self.head(&object(organization, digest)).await?;
         Ok(head.and_then(|head| u64::try_from(head.content_length?).ok()))
+    }
+
+    async fn begin_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<String, Unreachable> {
+        let begun = self
+            .s3()
+            .create_multipart_upload()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .content_type("application/octet-stream")
+            .send()
+            .await
+            .map_err(|error| unreachable("bucket", &error))?;
+        begun.upload_id.ok_or_else(|| Unreachable {
+            what: "bucket",
+            why: "an upload without an id".into(),
+        })
+    }
+
+    async fn upload_part(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        number: u32,
+        bytes: Bytes,
+    ) -> Result<String, Unreachable> {
+        let put = self
+            .s3()
+            .upload_part()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .upload_id(upload)
+            .part_number(i32::try_from(number).unwrap_or(i32::MAX))
+            .body(ByteStream::from(bytes))
+            .send()
+            .await
+            .map_err(|error| unreachable("bucket", &error))?;
+        put.e_tag.ok_or_else(|| Unreachable {
+            what: "bucket",
+            why: "a part without a tag".into(),
+        })
+    }
+
+    async fn complete_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        parts: Vec<String>,
+    ) -> Result<(), Unreachable> {
+        let parts = (1..).zip(parts).map(|(number, tag)| {
+            CompletedPart::builder()
+                .part_number(number)
+                .e_tag(tag)
+                .build()
+        });
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect()));
+        self.s3()
+            .complete_multipart_upload()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .upload_id(upload)
+            .multipart_upload(parts.build())
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| unreachable("bucket", &error))
+    }
+
+    async fn abandon_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+    ) -> Result<(), Unreachable> {
+        self.s3()
+            .abort_multipart_upload()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .upload_id(upload)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| unreachable("bucket", &error))
     }
 
     async fn presign_put(

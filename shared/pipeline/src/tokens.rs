@@ -71,11 +71,18 @@ impl fmt::Debug for NewToken {
     }
 }
 
-fn hash(text: &str) -> String {
+pub(crate) fn hash(text: &str) -> String {
     Digest::of(text.as_bytes()).hex()
 }
 
-/// Makes a token. The platform's randomness must be the operating system's.
+/// 256 random bits behind a prefix. The platform's randomness must be the operating system's.
+pub(crate) fn text(platform: &impl Platform, prefix: &str) -> String {
+    std::iter::once(prefix.to_owned())
+        .chain((0..4).map(|_| format!("{:016x}", platform.random())))
+        .collect()
+}
+
+/// Makes a token.
 pub async fn create(
     platform: &impl Platform,
     organization: &str,
@@ -124,9 +131,7 @@ pub async fn create(
                 Expect::Unchanged(held.etag)
             }
         };
-    let text: String = std::iter::once(PREFIX.to_owned())
-        .chain((0..4).map(|_| format!("{:016x}", platform.random())))
-        .collect();
+    let text = text(platform, PREFIX);
     let now = platform.now();
     let token = Token {
         hash: hash(&text),

@@ -137,12 +137,12 @@ impl Function {
         result
     }
 
-    async fn put(
+    async fn put<T>(
         &self,
         what: &'static str,
         down: Fault,
-        effect: impl FnOnce(&Memory) -> Result<(), Unreachable>,
-    ) -> Result<(), Unreachable> {
+        effect: impl FnOnce(&Memory) -> Result<T, Unreachable>,
+    ) -> Result<T, Unreachable> {
         self.step().await;
         let result = match self.fails(what, down, Fault::WriteRefused, &[]) {
             Some(failure) => Err(failure),
@@ -336,6 +336,56 @@ impl Platform for Function {
     ) -> Result<Option<u64>, Unreachable> {
         self.read("bucket", Fault::BucketDown, None, |memory| {
             ready(memory.object_size(organization, digest))
+        })
+        .await
+    }
+
+    async fn begin_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<String, Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.begin_upload(organization, digest))
+        })
+        .await
+    }
+
+    async fn upload_part(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        number: u32,
+        bytes: Bytes,
+    ) -> Result<String, Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.upload_part(organization, digest, upload, number, bytes))
+        })
+        .await
+    }
+
+    async fn complete_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        parts: Vec<String>,
+    ) -> Result<(), Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.complete_upload(organization, digest, upload, parts))
+        })
+        .await
+    }
+
+    async fn abandon_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+    ) -> Result<(), Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.abandon_upload(organization, digest, upload))
         })
         .await
     }

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod attachments;
 pub mod attestations;
 pub mod deliveries;
+pub mod intakes;
 pub mod jobs;
 pub mod organization;
 pub mod registrations;
@@ -45,12 +46,14 @@ pub struct Request {
 pub struct Caller {
     pub organization: String,
     pub role: Role,
-    /// The name of the token.
+    /// The name of the token, or of the intake.
     pub name: String,
     /// The token's id.
     pub token: String,
     /// The token's end; none when it has none.
     pub valid_until: Option<Timestamp>,
+    /// The id of the intake that fetches what is missing, where it came in by one.
+    pub fetches: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +82,8 @@ pub enum Action {
     Operate,
     /// Attestations and materials.
     Push,
+    /// As [`Push`](Self::Push), by whoever knows the intake token in the path: the gateway asks no authorizer.
+    Forward,
     /// Tokens.
     Administer,
 }
@@ -276,16 +281,10 @@ pub async fn answer<P: Platform>(
     request: &Request,
 ) -> Response {
     let now = platform.now();
-    let result = match (permit(routes, request, now), &request.caller) {
-        // Boxed, as at the platform's edge: the compiler bounds how deep futures may lie in each other.
-        (Ok(()), Some(caller)) => Box::pin(function(platform, caller, request)).await,
-        (Ok(()), None) => Err(Problem::new(
-            401,
-            "unauthorized",
-            "Who is asking?",
-            "no token",
-        )),
-        (Err(problem), _) => Err(problem),
+    let result = match permit(platform, routes, request, now).await {
+        // Boxed, as the platform's own futures are: one inside the other they are too deep for the compiler.
+        Ok(caller) => Box::pin(function(platform, &caller, request)).await,
+        Err(problem) => Err(problem),
     };
     result.unwrap_or_else(|mut problem| {
         problem.request_id.clone_from(&request.id);
@@ -299,10 +298,18 @@ pub async fn answer<P: Platform>(
     })
 }
 
-fn permit(routes: &[Route], request: &Request, now: Timestamp) -> Result<(), Problem> {
+async fn permit(
+    platform: &impl Platform,
+    routes: &[Route],
+    request: &Request,
+    now: Timestamp,
+) -> Result<Caller, Problem> {
     let Some(route) = routes.iter().find(|route| route.route == request.route) else {
         return Err(Problem::not_found(format!("no route {}", request.route)));
     };
+    if route.action == Action::Forward {
+        return Box::pin(by_intake(platform, request.parameter("token"))).await;
+    }
     let Some(caller) = &request.caller else {
         return Err(Problem::new(
             401,
@@ -325,7 +332,22 @@ fn permit(routes: &[Route], request: &Request, now: Timestamp) -> Result<(), Pro
             detail,
         ));
     }
-    Ok(())
+    Ok(caller.clone())
+}
+
+/// Who comes in by an intake. One that never was and one that is gone are answered alike.
+async fn by_intake(platform: &impl Platform, token: &str) -> Result<Caller, Problem> {
+    let Some(intake) = crate::intakes::find(platform, token).await? else {
+        return Err(Problem::not_found("there is no such intake"));
+    };
+    Ok(Caller {
+        organization: intake.organization,
+        role: Role::Producer,
+        name: intake.name,
+        token: intake.id.clone(),
+        valid_until: None,
+        fetches: intake.fetches.then_some(intake.id),
+    })
 }
 
 impl Request {

@@ -49,6 +49,68 @@ impl fmt::Display for Role {
     }
 }
 
+/// What a Chainloop control plane posts to: a URL of the organization's own, which holds a token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Intake {
+    pub organization: String,
+    /// Unique in the organization.
+    pub name: String,
+    pub id: String,
+    /// Of its token: SHA-256 of the text, in hex.
+    pub hash: String,
+    /// Where Chainloop's artifacts are fetched, if they are; the token for that is a secret.
+    #[serde(default)]
+    pub cas_url: Option<String>,
+    /// The name of the token that asked for it.
+    pub created_by: String,
+    pub created_at: Timestamp,
+}
+
+impl Intake {
+    pub fn partition(organization: &str) -> String {
+        format!("org/{organization}/intakes")
+    }
+
+    pub fn at(organization: &str, name: &str) -> Key {
+        Key::new(Self::partition(organization), name)
+    }
+
+    /// `<stack>/` is put before it by the platform.
+    pub fn secret_name(organization: &str, id: &str) -> String {
+        format!("intake/{organization}/{id}")
+    }
+}
+
+impl Row for Intake {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.name)
+    }
+}
+
+/// Finds an intake by the hash of its token. Without this row nobody comes in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IntakeToken {
+    pub hash: String,
+    pub organization: String,
+    pub name: String,
+    pub id: String,
+    /// Materials that are not here are fetched.
+    pub fetches: bool,
+    pub created_at: Timestamp,
+}
+
+impl IntakeToken {
+    pub fn at(hash: &str) -> Key {
+        Key::new(format!("intake/{hash}"), "intake")
+    }
+}
+
+impl Row for IntakeToken {
+    fn key(&self) -> Key {
+        Self::at(&self.hash)
+    }
+}
+
 /// An API token, known by the hash of its text alone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Token {
