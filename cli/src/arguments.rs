@@ -7,7 +7,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::{self, Format};
-use crate::{attestation, audit_log, bootstrap, delivery, integration, job};
+use crate::{
+    attestation, audit_log, auth, bootstrap, delivery, intake, integration, job, organization,
+    workflow,
+};
 
 /// Send your attestations on to the tools that work with them
 #[derive(Debug, Parser)]
@@ -54,7 +57,7 @@ pub(crate) struct Global {
         visible_alias = "control-plane"
     )]
     pub url: Option<String>,
-    /// Do not ask before something is deleted, cancelled or sent again
+    /// Do not ask before something is deleted, revoked, cancelled or sent again
     #[arg(short, long, global = true)]
     pub yes: bool,
     /// Show each request
@@ -70,18 +73,30 @@ enum Command {
     /// What attestations can be sent to
     #[command(subcommand)]
     Integration(integration::Command),
-    /// Push attestations
+    /// Push attestations, and look at those that were accepted
     #[command(subcommand, visible_alias = "att")]
     Attestation(attestation::Command),
+    /// Where attestations came from
+    #[command(subcommand)]
+    Workflow(workflow::Command),
     /// What became of each attestation at each attachment
     #[command(subcommand)]
     Delivery(delivery::Command),
     /// What is worked on for longer: redeliveries, backfills, drains, audits
     #[command(subcommand)]
     Job(job::Command),
+    /// URLs to which a Chainloop control plane posts what it accepts
+    #[command(subcommand)]
+    Intake(intake::Command),
     /// What operators did
     #[command(subcommand)]
     Audit(audit_log::Command),
+    /// The tokens that may ask the API
+    #[command(subcommand, visible_alias = "org")]
+    Organization(organization::Command),
+    /// Whose token is used; and keeping one
+    #[command(subcommand)]
+    Auth(auth::Command),
     /// Make the first organization and its token (needs AWS credentials)
     Bootstrap(bootstrap::Bootstrap),
     /// The version of this command
@@ -101,7 +116,11 @@ impl Arguments {
             Command::Attestation(command) => return command.run(global),
             Command::Delivery(command) => return command.run(global),
             Command::Job(command) => command.run(global)?,
+            Command::Intake(command) => command.run(global)?,
             Command::Audit(command) => command.run(global)?,
+            Command::Workflow(command) => command.run(global)?,
+            Command::Organization(command) => command.run(global)?,
+            Command::Auth(command) => command.run(global)?,
             Command::Bootstrap(bootstrap) => bootstrap.run(global)?,
             Command::Version => version(global)?,
             Command::Completion { shell } => {

@@ -27,7 +27,7 @@ pub(crate) struct Bootstrap {
     /// The organization: small letters, digits and hyphens
     #[arg(long, default_value = "default", value_parser = label)]
     organization: String,
-    /// The token's name
+    /// The token's name; a number is added where it is taken
     #[arg(long, default_value = "admin", value_parser = label)]
     token_name: String,
     /// Make a token also when the organization is there already
@@ -36,16 +36,8 @@ pub(crate) struct Bootstrap {
 }
 
 /// A DNS-1123 label.
-fn label(text: &str) -> Result<String, String> {
-    let is_inner = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit();
-    let bytes = text.as_bytes();
-    let fits = (1..=63).contains(&bytes.len())
-        && bytes
-            .iter()
-            .all(|&letter| is_inner(letter) || letter == b'-')
-        && is_inner(bytes[0])
-        && is_inner(bytes[bytes.len() - 1]);
-    if fits {
+pub(crate) fn label(text: &str) -> Result<String, String> {
+    if pipeline::register::is_label(text) {
         return Ok(text.to_owned());
     }
     Err("must be 1 to 63 small letters, digits and hyphens, with no hyphen at an end".to_owned())
@@ -60,24 +52,29 @@ impl Bootstrap {
         let token = runtime.block_on(self.make(&platform))?;
         let organization = &self.organization;
         if global.output == Format::Json {
-            output::json(&json!({ "organization": organization, "token": token }))?;
+            let (name, token) = token.map(|made| (made.token.name, made.text)).unzip();
+            output::json(&json!({ "organization": organization, "name": name, "token": token }))?;
             return Ok(());
         }
-        let Some(token) = token else {
+        let Some(tokens::NewToken { text, token }) = token else {
             global.info(&format!(
                 "the organization {organization:?} is there already; --new-token makes another token"
             ));
             return Ok(());
         };
         global.info(&format!(
-            "the organization {organization:?} has a new admin token, shown this once: keep it as a secret"
+            "the organization {organization:?} has a new admin token {:?}, shown this once: keep it as a secret",
+            token.name
         ));
-        output::line(&format!("export CHAINLOOP_TOKEN={token}"))?;
+        output::line(&format!("export CHAINLOOP_TOKEN={text}"))?;
         Ok(())
     }
 
-    /// The new token's text, if one was made.
-    async fn make(&self, platform: &impl pipeline::Platform) -> anyhow::Result<Option<String>> {
+    /// The new token, if one was made.
+    async fn make(
+        &self,
+        platform: &impl pipeline::Platform,
+    ) -> anyhow::Result<Option<tokens::NewToken>> {
         let organization = &self.organization;
         let is_new = tokens::organization(platform, organization)
             .await
@@ -85,12 +82,36 @@ impl Bootstrap {
         if !is_new && !self.new_token {
             return Ok(None);
         }
-        let token = tokens::create(platform, organization, &self.token_name, Role::Admin)
-            .await
-            .context("failed to make the token; run it again with --new-token")?;
-        Ok(Some(token.text))
+        let context = "failed to make the token; run it again with --new-token";
+        // The name may be taken by one that is lost, which is what the next is made for.
+        for number in 1..=MOST {
+            let name = match number {
+                1 => self.token_name.clone(),
+                _ => format!("{}-{number}", self.token_name),
+            };
+            let wanted = tokens::Wanted {
+                name,
+                role: Role::Admin,
+                valid_for: None,
+            };
+            match tokens::create(platform, organization, wanted, BY).await {
+                Ok(made) => return Ok(Some(made)),
+                Err(tokens::Error::NameTaken(_)) if number < MOST => {}
+                Err(error) => return Err(error).context(context),
+            }
+        }
+        unreachable!("the last round returns")
     }
 }
+
+/// How the audit log calls it.
+const BY: tokens::By<'static> = tokens::By {
+    name: "bootstrap",
+    role: Role::Admin,
+};
+
+/// Tokens of one name, with numbers behind it.
+const MOST: usize = 100;
 
 fn platform(table: &str) -> anyhow::Result<aws::Aws> {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -113,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    fn made(platform: &Memory, new_token: bool) -> Option<String> {
+    fn made(platform: &Memory, new_token: bool) -> Option<tokens::NewToken> {
         let bootstrap = Bootstrap {
             table: "table".into(),
             organization: "default".into(),
@@ -130,9 +151,14 @@ mod tests {
     fn a_second_time_makes_a_token_only_when_asked_for() {
         let platform = Memory::default();
         let first = made(&platform, false).unwrap();
-        assert!(first.starts_with(tokens::PREFIX));
-        assert_eq!(made(&platform, false), None);
-        assert_ne!(made(&platform, true).unwrap(), first);
+        assert!(first.text.starts_with(tokens::PREFIX));
+        assert!(made(&platform, false).is_none());
+        let second = made(&platform, true).unwrap();
+        assert_ne!(second.text, first.text);
+        assert_eq!(
+            (first.token.name, second.token.name),
+            ("admin".into(), "admin-2".into())
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pipeline::api::{Page, Problem};
-use pipeline::platform::Upload;
+use pipeline::platform::{Download, Upload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Request, Response, Uri};
@@ -13,6 +13,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, SendBody};
 
 use crate::arguments::Global;
+use crate::credentials::{self, Credentials};
 use crate::failure::Failure;
 use crate::output::say;
 
@@ -124,26 +125,32 @@ pub(crate) fn json(body: &impl Serialize) -> anyhow::Result<Vec<u8>> {
 
 impl Client {
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
-        let given = |value: &Option<String>| {
-            value
-                .as_deref()
-                .map(str::trim)
-                .filter(|value| !value.is_empty())
-                .map(str::to_owned)
+        let (url, token) = (given(global.url.as_deref()), given(global.token.as_deref()));
+        let kept = match (&url, &token) {
+            (Some(_), Some(_)) => None,
+            _ => credentials::load(global)?,
         };
-        let Some(url) = given(&global.url) else {
+        let Some(url) = url.or_else(|| Some(kept.as_ref()?.url.clone())) else {
             return Err(Failure::usage("where the API is has not been said")
-                .advice("Run `. .local/env` after `make local`, set CHAINLOOP_URL, or give --url.")
-                .into());
-        };
-        let Some(token) = given(&global.token) else {
-            return Err(Failure::usage("there is no API token")
                 .advice(
-                    "Run `. .local/env` after `make local`, set CHAINLOOP_TOKEN, or give --token.",
+                    "Run `chainloop auth login`, or `. .local/env` after `make local`, set CHAINLOOP_URL, or give \
+                     --url.",
                 )
                 .into());
         };
-        let base = base(&url)?;
+        let Some(token) = token.or(own(kept, &url)?) else {
+            return Err(Failure::usage("there is no API token")
+                .advice(
+                    "Run `chainloop auth login`, or `. .local/env` after `make local`, set CHAINLOOP_TOKEN, or give \
+                     --token.",
+                )
+                .into());
+        };
+        Self::of(global, &url, token)
+    }
+
+    pub(crate) fn of(global: &Global, url: &str, token: String) -> anyhow::Result<Self> {
+        let base = base(url)?;
         let host = base
             .parse::<Uri>()
             .ok()
@@ -159,6 +166,11 @@ impl Client {
             token,
             debug: global.debug,
         })
+    }
+
+    /// Where the API is, without `/v1`.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
     }
 
     /// Calls the API. An answer that is a problem is an error.
@@ -307,27 +319,72 @@ impl Client {
         }
         match status {
             200..=299 | 412 => Ok(()),
-            _ => {
-                let body = answer
-                    .body_mut()
-                    .with_config()
-                    .limit(16 * 1024)
-                    .read_to_string();
-                let body = body.unwrap_or_default();
-                let says = |tag: &str| {
-                    let (_, rest) = body.split_once(&format!("<{tag}>"))?;
-                    rest.split_once("</").map(|(text, _)| text.to_owned())
-                };
-                let why = says("Message")
-                    .or_else(|| says("Code"))
-                    .map(|why| format!(": {why}"));
-                let why = why.unwrap_or_default();
-                Err(Failure::new(format!("the store answered {status}{why}"))
-                    .request(says("RequestId").unwrap_or_default())
-                    .into())
-            }
+            _ => Err(of_store(&mut answer).into()),
         }
     }
+
+    /// Gets bytes from where the API said, and sends nothing of ours there.
+    pub(crate) fn download(&self, download: &Download, size: u64) -> anyhow::Result<Vec<u8>> {
+        let request = Request::builder()
+            .method("GET")
+            .uri(&download.url)
+            .body(())?;
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let mut answer = self
+            .agent
+            .run(request)
+            .map_err(|error| unreachable(&host, &error))?;
+        let status = answer.status().as_u16();
+        if self.debug {
+            say("DBG", "2", &format!("GET to {host}: {status}"));
+        }
+        if status != 200 {
+            return Err(of_store(&mut answer).into());
+        }
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(size.saturating_add(1));
+        let bytes = body.read_to_vec();
+        Ok(bytes.map_err(|error| unreachable(&host, &error))?)
+    }
+}
+
+/// Why the store would not.
+fn of_store(answer: &mut Response<Body>) -> Failure {
+    let status = answer.status().as_u16();
+    let body = answer.body_mut().with_config().limit(16 * 1024);
+    let body = body.read_to_string().unwrap_or_default();
+    let says = |tag: &str| {
+        let (_, rest) = body.split_once(&format!("<{tag}>"))?;
+        rest.split_once("</").map(|(text, _)| text.to_owned())
+    };
+    let why = says("Message")
+        .or_else(|| says("Code"))
+        .map(|why| format!(": {why}"));
+    let why = why.unwrap_or_default();
+    Failure::new(format!("the store answered {status}{why}"))
+        .request(says("RequestId").unwrap_or_default())
+}
+
+/// What was given, unless it is empty.
+pub(crate) fn given(value: Option<&str>) -> Option<String> {
+    let value = value.map(str::trim).filter(|value| !value.is_empty());
+    value.map(str::to_owned)
+}
+
+/// The token that was kept for this API. It must not go to another one.
+fn own(kept: Option<Credentials>, url: &str) -> anyhow::Result<Option<String>> {
+    let Some(kept) = kept else { return Ok(None) };
+    if base(url)? == kept.url {
+        return Ok(Some(kept.token));
+    }
+    Err(Failure::usage(format!("there is no API token for {url}"))
+        .advice(format!(
+            "What `chainloop auth login` kept is for {} alone. Log in again, set CHAINLOOP_TOKEN, or give --token.",
+            kept.url
+        ))
+        .into())
 }
 
 /// The API's base: with a scheme, without a slash at the end, without `/v1`.
@@ -417,8 +474,9 @@ fn unreachable(at: &str, error: &ureq::Error) -> Failure {
 
 /// An answer that says no: a problem of the API, or the gateway's own few words.
 fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
-    let token = "Is CHAINLOOP_TOKEN right, and of this installation? `chainloop bootstrap --new-token` \
-                 makes another; after `make local`, run `. .local/env`.";
+    let token = "Is CHAINLOOP_TOKEN right, of this installation, and neither revoked nor expired? An admin makes \
+                 another with `chainloop organization api-token create`, or with AWS credentials `chainloop \
+                 bootstrap --new-token`; after `make local`, run `. .local/env`.";
     let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
         let failure = match status {
             401 | 403 => Failure::new("the token was not accepted").advice(token),
@@ -446,7 +504,11 @@ fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
     };
     let advice = match (status, problem.code.as_str()) {
         (401, _) => token,
+        (403, "role-above") => "Ask somebody whose token has that role.",
         (403, _) => "Use a token with a role that may.",
+        (409, "token-name-taken") => {
+            "Take another name, or revoke the other with `chainloop organization api-token revoke`."
+        }
         (409, "name-taken") => "Take another name, or delete the other with `registered delete`.",
         (409, "paused") => "Resume it with `chainloop integration registered resume`.",
         // Later it is the same.

@@ -6,19 +6,24 @@
 mod arguments;
 mod attestation;
 mod audit_log;
+mod auth;
 mod bootstrap;
 mod client;
 mod confirm;
+mod credentials;
 mod delivery;
 mod failure;
+mod intake;
 mod integration;
 mod interrupt;
 mod job;
 mod options;
+mod organization;
 mod output;
 mod progress;
 mod table;
 mod time;
+mod workflow;
 
 use std::process::ExitCode;
 

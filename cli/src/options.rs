@@ -104,6 +104,25 @@ pub(crate) fn read_fields(
     }
 }
 
+/// Reads the one value of a flag that is a secret, from where an option's would be read.
+pub(crate) fn secret(global: &Global, flag: &str, given: &str) -> anyhow::Result<String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let mut stdin = std::io::stdin().lock();
+    let mut surroundings = Surroundings {
+        stdin: &mut stdin,
+        variable: &variable,
+    };
+    let source = Source::of(given);
+    if matches!(source, Source::Here(_)) {
+        global.warn(&format!(
+            "--{flag} is a secret, and on the command line the shell's history and the list of processes show it: \
+             write @FILE, - or env:NAME"
+        ));
+    }
+    value(&source, &mut surroundings)
+        .map_err(|fault| Failure::usage(format!("--{flag}: {fault}")).into())
+}
+
 fn parse(
     fields: &[Field],
     given: &[String],

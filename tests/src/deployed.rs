@@ -3,17 +3,20 @@
 //! `make test` starts the cloud, deploys and names it in `CHAINLOOP_URL` before these run. Without it they fail:
 //! what is not tried is not shown.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::RwLock;
 use std::time::{Duration, Instant};
 
-use attestation::{Digest, compose};
+use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use serde_json::{Value, json};
 
+use crate::artifacts::{self, Artifacts};
 use crate::receiver::{Answer, Receiver};
 use crate::samples;
-use crate::world::SBOM;
+use crate::world::{SBOM, promised_sbom};
 
 /// Held for writing while functions are killed: nobody else's delivery is under way then.
 static BUSY: RwLock<()> = RwLock::new(());
@@ -811,6 +814,257 @@ fn deleting_what_was_registered_takes_its_attachments_along() {
     assert!(left.as_array().is_none_or(Vec::is_empty), "{left}");
     // Its name is free again.
     case.register_webhook(&receiver);
+}
+
+#[test]
+fn a_producers_token_pushes_reads_no_configuration_and_is_dead_within_a_minute_of_its_end() {
+    let receiver = Receiver::start();
+    let mut case = Case::new("tokens");
+    case.register_webhook(&receiver);
+    case.attach(&[]);
+    let attestation = case.attestation();
+    let create = ["organization", "api-token", "create", "--name", "tokens"];
+    let made = ask(&[&create[..], &["--role", "producer", "--expires", "1d"]].concat());
+    let token = made["token"].as_str().unwrap();
+    let own = ["--token", token];
+    let status = ask(&[&["auth", "status"], &own[..]].concat());
+    let told = ["organization", "name", "role", "id"].map(|name| status[name].clone());
+    assert_eq!(
+        told,
+        [
+            json!("default"),
+            json!("tokens"),
+            json!("producer"),
+            made["id"].clone()
+        ]
+    );
+    assert_eq!(status["expiresAt"], made["expiresAt"]);
+
+    let sbom = format!("sbom={}", case.directory.join("sbom.cdx.json").display());
+    let push = [
+        "attestation",
+        "push",
+        &attestation,
+        "--material",
+        &sbom,
+        "--wait",
+    ];
+    let pushed = ask(&[&push[..], &own].concat());
+    assert_eq!(states(&pushed), ["delivered"], "{pushed}");
+    let digest = pushed["attestation"].as_str().unwrap();
+    let described = ask(&[&["attestation", "describe", digest], &own[..]].concat());
+    assert_eq!(described["contents"]["materials"][0]["place"], "uploaded");
+    for words in [
+        &["integration", "registered", "list"][..],
+        &["attestation", "list"],
+        &["organization", "api-token", "list"],
+    ] {
+        let (code, text) = fail(&[words, &own[..]].concat());
+        assert!(
+            code == 1 && text.contains("role producer may not"),
+            "{code} {text}"
+        );
+    }
+
+    let (_, text) = fail(&[&create[..], &["--role", "viewer"]].concat());
+    assert!(
+        text.contains("there is a token \"tokens\" already"),
+        "{text}"
+    );
+    ask(&["organization", "api-token", "revoke", "tokens"]);
+    let revoked = Instant::now();
+    loop {
+        let output = chainloop(&[&["auth", "status"], &own[..]].concat());
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(text.contains("the token was not accepted"), "{text}");
+            break;
+        }
+        assert!(
+            revoked.elapsed() < Duration::from_mins(1),
+            "it is not dead yet"
+        );
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let entries = ask(&["audit", "list"]);
+    let of_token = |action: &str| {
+        let entries = entries.as_array().unwrap().iter();
+        let mut entries = entries.filter(|one| one["subject"] == "tokens");
+        entries.any(|one| one["action"] == action)
+    };
+    assert!(
+        of_token("token.create") && of_token("token.revoke"),
+        "{entries}"
+    );
+}
+
+#[test]
+fn what_was_pushed_is_listed_and_downloaded_as_it_was_sent() {
+    let receiver = Receiver::start();
+    let mut case = Case::new("archive");
+    case.register_webhook(&receiver);
+    case.attach(&[]);
+    let attestation = case.attestation();
+    let pushed = case.push(&attestation);
+    let digest = pushed["attestation"].as_str().unwrap();
+    let workflow = case.workflow();
+    let listed = ask(&[
+        "attestation",
+        "list",
+        "--workflow",
+        &workflow,
+        "--since",
+        "1h",
+    ]);
+    assert_eq!(listed[0]["attestation"], digest);
+    let known = ask(&["workflow", "list", "--project", "tests"]);
+    let mut known = known.as_array().unwrap().iter();
+    let known = known.find(|one| one["name"] == "archive").unwrap();
+    assert_eq!(known["attestedAt"], listed[0]["createdAt"]);
+    assert_eq!(known["attachments"], 1);
+    let output = chainloop(&["attestation", "download", digest]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert_eq!(output.stdout, std::fs::read(&attestation).unwrap());
+    let output = chainloop(&["attestation", "download", digest, "--material", "sbom"]);
+    assert_eq!(output.stdout, SBOM);
+}
+
+/// Posts by plain HTTP, as Chainloop does: no header of ours. Answers with the status and the body.
+fn post(url: &str, body: &Value) -> (u16, Value) {
+    let (host, path) = url
+        .strip_prefix("http://")
+        .unwrap()
+        .split_once('/')
+        .unwrap();
+    let body = body.to_string();
+    let length = body.len();
+    let mut stream = TcpStream::connect(host).unwrap();
+    write!(
+        stream,
+        "POST /{path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: Go-http-client/1.1\r\ncontent-length: {length}\r\n\
+         content-type: application/json\r\naccept-encoding: identity\r\nconnection: close\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let (_, text) = answer.split_once("\r\n\r\n").unwrap();
+    // In chunks or not: the body is one JSON object.
+    let object = text.find('{').zip(text.rfind('}'));
+    let object = object.map_or("null", |(begin, end)| &text[begin..=end]);
+    (status, serde_json::from_str(object).unwrap())
+}
+
+/// As Chainloop posts an attestation of this case's workflow over these materials.
+fn attested(case: &Case, materials: Vec<Material>) -> Value {
+    let predicate = Predicate {
+        metadata: Metadata {
+            name: case.name.into(),
+            workflow_name: case.name.into(),
+            project: "tests".into(),
+            workflow_run_id: std::process::id().to_string(),
+            ..Metadata::default()
+        },
+        materials,
+        ..Predicate::default()
+    };
+    let statement = compose::statement(&predicate, &[]);
+    artifacts::attested(&compose::envelope(statement, "", |bytes| {
+        bytes[..32].to_vec()
+    }))
+}
+
+/// Waits until so many deliveries came to the receiver, and gives their kinds.
+fn kinds(receiver: &Receiver, count: usize) -> Vec<Value> {
+    let until = Instant::now() + Duration::from_secs(90);
+    while receiver.deliveries().len() < count && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let deliveries = receiver.deliveries();
+    deliveries
+        .iter()
+        .map(|request| request.json()["Kind"].clone())
+        .collect()
+}
+
+#[test]
+fn what_a_chainloop_control_plane_posts_to_the_printed_url_is_delivered_once() {
+    let receiver = Receiver::start();
+    let case = Case::new("forwarded");
+    case.register_webhook(&receiver);
+    case.attach(&["--opt", "send_sbom=true"]);
+    let made = ask(&["intake", "create", "--name", "forwarded"]);
+    let url = made["url"].as_str().unwrap();
+
+    let test = artifacts::forwarded("TEST_WEBHOOK", b"{}");
+    assert_eq!(post(url, &test).0, 200);
+    let attested = attested(&case, vec![promised_sbom()]);
+    let sbom = artifacts::forwarded("SBOM_CYCLONEDX_JSON", SBOM);
+    let busy = BUSY.read();
+    let (status, accepted) = post(url, &attested);
+    assert_eq!(status, 202, "{accepted}");
+    assert_eq!(post(url, &sbom).0, 200);
+    assert_eq!(kinds(&receiver, 2), ["ATTESTATION", "SBOM_CYCLONEDX_JSON"]);
+    // The whole sequence again.
+    let (status, again) = post(url, &attested);
+    assert_eq!((status, &again["repeated"]), (202, &json!(true)), "{again}");
+    assert_eq!(again["deliveries"], accepted["deliveries"]);
+    assert_eq!(post(url, &sbom).0, 200);
+    assert_eq!(receiver.deliveries().len(), 2);
+
+    let (status, problem) = post(url, &artifacts::forwarded("SARIF", b"{}"));
+    assert_eq!((status, &problem["code"]), (400, &json!("kind-unknown")));
+    drop(busy);
+    ask_text(&["intake", "delete", "--name", "forwarded"]);
+    let (status, problem) = post(url, &test);
+    assert_eq!((status, &problem["code"]), (404, &json!("not-found")));
+}
+
+#[test]
+fn materials_that_a_control_plane_has_are_fetched_and_delivered() {
+    let (receiver, artifacts) = (Receiver::start(), Artifacts::start());
+    let case = Case::new("fetched");
+    case.register_webhook(&receiver);
+    case.attach(&["--opt", "send_sbom=true"]);
+    // One in one piece, and one in parts.
+    let small = br#"{"bomFormat":"CycloneDX","specVersion":"1.6","serialNumber":"fetched"}"#;
+    let large = format!(
+        r#"{{"spdxVersion":"SPDX-2.3","comment":"{}"}}"#,
+        "x".repeat(20_000_000)
+    );
+    let material = |name: &str, kind: MaterialType, bytes: &[u8]| {
+        Material::uploaded(name, kind, "sbom.json", artifacts.put(bytes))
+    };
+    let materials = vec![
+        material("small", MaterialType::SBOM_CYCLONEDX_JSON, small),
+        material("large", MaterialType::SBOM_SPDX_JSON, large.as_bytes()),
+    ];
+    let token = case.file("cas-token.txt", artifacts::TOKEN.as_bytes());
+    let made = ask(&[
+        "intake",
+        "create",
+        "--name",
+        "fetched",
+        "--cas-url",
+        &artifacts.url(),
+        "--cas-token",
+        &format!("@{token}"),
+    ]);
+    let busy = BUSY.read();
+    let (status, accepted) = post(made["url"].as_str().unwrap(), &attested(&case, materials));
+    assert_eq!(status, 202, "{accepted}");
+    assert_eq!(accepted["missing"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        kinds(&receiver, 3),
+        ["ATTESTATION", "SBOM_CYCLONEDX_JSON", "SBOM_SPDX_JSON"]
+    );
+    let received = receiver.deliveries();
+    let data = received[2].json()["Data"].as_str().unwrap().to_owned();
+    let data = base64_simd::STANDARD.decode_to_vec(data).unwrap();
+    assert_eq!(Digest::of(&data), Digest::of(large.as_bytes()));
+    drop(busy);
+    ask_text(&["intake", "delete", "--name", "fetched"]);
 }
 
 fn ask_text(words: &[&str]) {

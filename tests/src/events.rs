@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use attestation::Digest;
 use aws::event::{
-    AuthorizerEvent, DeliveryEvent, GatewayEvent, ReconcilerEvent, SqsRecord, authorize,
-    partial_batch,
+    AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
+    authorize, partial_batch,
 };
 use bytes::Bytes;
 use integrations::webhook::Webhook;
@@ -21,14 +21,15 @@ use pipeline::memory::Memory;
 use pipeline::platform::{Expect, SecretValue};
 use pipeline::rows::{self, Row};
 use pipeline::secrets::Secrets;
-use pipeline::{Platform, Timestamp, check, ledger, plans, reconcile};
+use pipeline::{Platform, Timestamp, check, fetch, intake, ledger, plans, reconcile};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::artifacts::{self, Artifacts};
 use crate::contract::{files, functions, root};
 use crate::receiver::Receiver;
 use crate::template::ROUTES;
-use crate::world::{ORGANIZATION, attestation, http};
+use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom};
 
 /// What comes of each event.
 const OUTCOMES: &[(&str, &str)] = &[
@@ -54,6 +55,31 @@ const OUTCOMES: &[(&str, &str)] = &[
         "attachments/preview-of-unknown-attestation.json",
         "404 not-found",
     ),
+    ("attestations/describe.json", "200 envelope, kept"),
+    ("attestations/describe-unknown.json", "404 not-found"),
+    ("attestations/download.json", "200 a download"),
+    (
+        "attestations/download-material-unknown.json",
+        "404 not-found",
+    ),
+    ("attestations/list.json", "200 with 1"),
+    ("attestations/list-as-producer.json", "403 forbidden"),
+    ("attestations/list-of-workflow.json", "200 with 1"),
+    (
+        "attestations/forward-attestation.json",
+        "202, 1 delivery, 1 message",
+    ),
+    ("attestations/forward-sbom.json", "200 kept"),
+    ("attestations/forward-test.json", "200 TEST_WEBHOOK"),
+    (
+        "attestations/forward-to-unknown-intake.json",
+        "404 not-found",
+    ),
+    ("attestations/forward-unknown-kind.json", "400 kind-unknown"),
+    (
+        "attestations/forward-without-envelope.json",
+        "400 malformed-body",
+    ),
     ("attestations/push.json", "202, 1 delivery, 1 message"),
     (
         "attestations/push-base64.json",
@@ -63,6 +89,7 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("attestations/test-registration.json", "202 1 message"),
     ("attestations/upload-material.json", "200 needed"),
     ("authorizer/bearer-token.json", "admin of acme"),
+    ("authorizer/expired-token.json", "refused"),
     ("authorizer/no-token.json", "refused"),
     ("authorizer/other-scheme.json", "refused"),
     ("authorizer/unknown-token.json", "refused"),
@@ -95,6 +122,32 @@ const OUTCOMES: &[(&str, &str)] = &[
         "deliveries/redeliver-all-pending.json",
         "422 invalid-inputs: state",
     ),
+    ("organization/create-token.json", "201 nightly-build"),
+    (
+        "organization/create-token-as-operator.json",
+        "403 forbidden",
+    ),
+    (
+        "organization/create-token-again.json",
+        "409 token-name-taken",
+    ),
+    ("organization/create-token-of-expired.json", "201 old"),
+    (
+        "organization/create-token-with-faults.json",
+        "422 invalid-inputs: name, expires_in_secs",
+    ),
+    ("organization/describe.json", "200 example-admin"),
+    ("organization/describe-expired.json", "401 expired"),
+    ("organization/list-tokens.json", "200 with 2"),
+    ("organization/list-workflows.json", "200 with 1"),
+    ("organization/revoke-token.json", "200 ci"),
+    ("organization/revoke-unknown-token.json", "404 not-found"),
+    ("fetch-materials/one-message.json", "1 fetched"),
+    ("fetch-materials/unreadable-message.json", "1 parked"),
+    (
+        "reconciler/dead-letter-of-a-fetch.json",
+        "pending 1, pending 1",
+    ),
     (
         "reconciler/dead-letter.json",
         "pending 2, pending 1; 1 queued",
@@ -115,7 +168,13 @@ const OUTCOMES: &[(&str, &str)] = &[
         "registrations/add-with-faults.json",
         "422 invalid-inputs: ulr, url, name",
     ),
+    ("registrations/create-intake.json", "201 staging"),
+    (
+        "registrations/create-intake-without-token.json",
+        "422 invalid-inputs: cas_token",
+    ),
     ("registrations/delete.json", "200 hook"),
+    ("registrations/delete-intake.json", "200 production"),
     ("registrations/describe.json", "200 hook"),
     ("registrations/describe-integration.json", "200 webhook"),
     (
@@ -123,6 +182,7 @@ const OUTCOMES: &[(&str, &str)] = &[
         "404 integration-unknown",
     ),
     ("registrations/list.json", "200 with 1"),
+    ("registrations/list-intakes.json", "200 with 1"),
     (
         "registrations/list-integrations.json",
         "200 with every integration",
@@ -143,6 +203,8 @@ const DELIVERIES: [&str; 2] = [
     "6f0c1f0e-0000-4000-8000-0000000000c2",
 ];
 const TOKEN: &str = "cli_example-token-of-an-admin";
+const INTAKE: &str = "6f0c1f0e-0000-4000-8000-0000000000e1";
+const INTAKE_TOKEN: &str = "clin_example-token-of-an-intake";
 /// Where the registration of the events posts to; the receiver stands in for it.
 const HOST: &str = "https://hooks.example.org";
 
@@ -190,8 +252,48 @@ impl Stage {
             organization: organization.clone(),
             name: "admin".into(),
             role: rows::Role::Admin,
+            created_by: "bootstrap".into(),
             created_at,
+            valid_until: None,
             revoked_at: None,
+        })
+        .await;
+        for (name, role) in [("old", rows::Role::Producer), ("ci", rows::Role::Producer)] {
+            // That of a build, and one whose time is over.
+            let valid_until = (name == "old").then_some(created_at);
+            let text = format!("cli_example-token-of-{name}");
+            let token = rows::Token {
+                hash: Digest::of(text.as_bytes()).hex(),
+                id: format!(
+                    "6f0c1f0e-0000-4000-8000-0000000000{}",
+                    if name == "ci" { "e1" } else { "e2" }
+                ),
+                organization: organization.clone(),
+                name: name.into(),
+                role,
+                created_by: "admin".into(),
+                created_at,
+                valid_until,
+                revoked_at: None,
+            };
+            self.put(&rows::TokenName {
+                organization: organization.clone(),
+                name: name.into(),
+                token: token.id.clone(),
+                hash: token.hash.clone(),
+                valid_until,
+            })
+            .await;
+            self.put(&token).await;
+        }
+        self.put(&rows::Seen {
+            organization: organization.clone(),
+            workflow: Workflow {
+                id: String::new(),
+                project: "shop".into(),
+                name: "nightly".into(),
+            },
+            first_seen_at: created_at,
         })
         .await;
         self.put(&rows::Name {
@@ -200,6 +302,26 @@ impl Stage {
             registration: REGISTRATION.into(),
             integration: integration.clone(),
             reserved_until: None,
+        })
+        .await;
+        let hash = Digest::of(INTAKE_TOKEN.as_bytes()).hex();
+        self.put(&rows::Intake {
+            organization: organization.clone(),
+            name: "production".into(),
+            id: INTAKE.into(),
+            hash: hash.clone(),
+            cas_url: None,
+            created_by: "admin".into(),
+            created_at,
+        })
+        .await;
+        self.put(&rows::IntakeToken {
+            hash,
+            organization: organization.clone(),
+            name: "production".into(),
+            id: INTAKE.into(),
+            fetches: false,
+            created_at,
         })
         .await;
         let secret = rows::Registration::secret_name(ORGANIZATION, Webhook::ID, REGISTRATION);
@@ -299,6 +421,21 @@ impl Stage {
         }
     }
 
+    /// An attestation that came in by the intake, and an SBOM of it that a control plane has.
+    async fn fill_forwarded(&self) -> Digest {
+        let artifacts = Artifacts::start();
+        artifacts.put(SBOM);
+        let secret = rows::Intake::secret_name(ORGANIZATION, INTAKE);
+        let source = json!({ "url": artifacts.url(), "token": artifacts::TOKEN }).to_string();
+        self.memory
+            .put_secret(&secret, &SecretValue::new(source))
+            .await
+            .unwrap();
+        let bytes = attestation("2", vec![promised_sbom()]).compact();
+        let accepted = intake::intake(&self.memory, ORGANIZATION, bytes.into(), None).await;
+        accepted.unwrap().attestation.hash
+    }
+
     /// An event's text, with the receiver in place of its host.
     fn read<T: DeserializeOwned>(&self, file: &str) -> T {
         let text = fs::read_to_string(root().join("events").join(file)).unwrap();
@@ -368,6 +505,22 @@ impl Stage {
                 let until = self.memory.now().plus(Duration::from_secs(50));
                 reconcile::reconcile(&self.memory, until).await.unwrap();
                 self.ledger(&[]).await
+            }
+            "fetch-materials" => {
+                let hash = self.fill_forwarded().await;
+                let event: FetchEvent = self.read(file);
+                let records = event.records.into_iter().map(SqsRecord::record).collect();
+                let until = self.memory.now().plus(Duration::from_mins(2));
+                let back = fetch::batch(&self.memory, &http(), records, until).await;
+                assert!(back.is_empty(), "{back:?}");
+                let sbom = Digest::of(SBOM);
+                match self.memory.object_size(ORGANIZATION, &sbom).await.unwrap() {
+                    Some(_) => "1 fetched".to_owned(),
+                    None if self.memory.dump().contains("parked/fetch-materials") => {
+                        "1 parked".to_owned()
+                    }
+                    None => format!("nothing of {hash}"),
+                }
             }
             api => self.answer(api, file).await,
         }
@@ -439,6 +592,12 @@ impl Stage {
                     format!("{status} with {}", items.len())
                 }
             }
+            _ if body["contents"].is_object() => {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let (form, bytes) = (text(&body["contents"]["form"]), text(&body["bytes"]));
+                format!("{status} {form}, {bytes}")
+            }
+            (None, None, None) if body["download"].is_object() => format!("{status} a download"),
             (None, None, Some(deliveries)) => {
                 let messages = self.memory.queued(Webhook::ID);
                 format!("{status}, {deliveries} delivery, {messages} message")
@@ -452,12 +611,13 @@ impl Stage {
                     (Value::String(kind), ..) => format!("{kind} {}", named.unwrap_or_default()),
                     (_, Value::String(reason), _) => format!("nothing: {reason}"),
                     (.., Value::String(name)) if named.is_none() => name.clone(),
+                    _ if body["material"].is_string() => "kept".to_owned(),
                     _ if file.contains("test-registration") || file.contains("redeliver.") => {
                         format!("{} message", self.memory.queued(Webhook::ID))
                     }
                     _ => named.unwrap_or_default().to_owned(),
                 };
-                format!("{status} {what}")
+                format!("{status} {}", what.trim_end())
             }
         }
     }
@@ -475,6 +635,10 @@ impl Stage {
             }
             "deliveries" => {
                 use api::deliveries::{ROUTES, function};
+                api::answer(ROUTES, function, memory, request).await
+            }
+            "organization" => {
+                use api::organization::{ROUTES, function};
                 api::answer(ROUTES, function, memory, request).await
             }
             "registrations" => {

@@ -3,11 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod archive;
+mod artifacts;
 mod contract;
 mod deployed;
 mod events;
 mod flow;
 mod following;
+mod forwarding;
 mod operations;
 mod pages;
 mod platforms;
@@ -15,4 +18,5 @@ mod promise;
 mod receiver;
 mod samples;
 mod template;
+mod tokens;
 mod world;

@@ -278,6 +278,36 @@ async fn bytes_are_kept_by_their_digest(platform: &impl Platform) {
         .unwrap();
     assert_eq!(upload.method, "PUT");
     assert!(upload.url.contains(&digest.hex()));
+    let download = platform.presign_get(&organization, &digest).await.unwrap();
+    assert!(download.url.contains(&digest.hex()));
+    assert!(!format!("{download:?}").contains(&digest.hex()));
+}
+
+async fn bytes_that_come_in_parts_are_there_when_all_of_them_are(platform: &impl Platform) {
+    let organization = format!("contract-{:x}", platform.random());
+    let parts = [vec![b'a'; 5 << 20], b"and the rest".to_vec()];
+    let digest = Digest::of(&parts.concat());
+    let size = async || platform.object_size(&organization, &digest).await.unwrap();
+    let abandoned = platform.begin_upload(&organization, &digest).await.unwrap();
+    let upload = platform.begin_upload(&organization, &digest).await.unwrap();
+    let mut tags = Vec::new();
+    for (number, part) in (1..).zip(&parts) {
+        let bytes = Bytes::from(part.clone());
+        let put = platform.upload_part(&organization, &digest, &upload, number, bytes);
+        tags.push(put.await.unwrap());
+    }
+    assert_eq!(size().await, None);
+    platform
+        .complete_upload(&organization, &digest, &upload, tags)
+        .await
+        .unwrap();
+    platform
+        .abandon_upload(&organization, &digest, &abandoned)
+        .await
+        .unwrap();
+    assert_eq!(size().await, Some((5 << 20) + 12));
+    let whole = platform.get_object(&organization, &digest).await.unwrap();
+    assert!(whole.is_some_and(|whole| whole == parts.concat()));
 }
 
 async fn secrets_are_replaced_and_deleted(platform: &impl Platform) {
@@ -314,6 +344,7 @@ async fn suite(platform: &impl Platform) {
     rows_are_read_alone_together_and_in_order(platform).await;
     an_index_holds_the_rows_that_have_its_attributes(platform).await;
     bytes_are_kept_by_their_digest(platform).await;
+    bytes_that_come_in_parts_are_there_when_all_of_them_are(platform).await;
     secrets_are_replaced_and_deleted(platform).await;
     messages_are_answered_one_by_one(platform).await;
     let numbers: BTreeSet<u64> = (0..100).map(|_| platform.random()).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 
-use pipeline::api::{self, Route};
+use pipeline::api::{self, Action, Route};
 use pipeline::platform::Index;
 use pipeline::rows;
 use pipeline::schedule::Deadlines;
@@ -307,13 +307,13 @@ fn a_message_received_five_times_goes_to_dead_letters_which_are_kept_longer() {
     }
     assert_eq!(
         letters.len(),
-        integrations::ALL.len(),
-        "give each integration's queue a RedrivePolicy"
+        integrations::ALL.len() + 1,
+        "give each integration's queue, and that of what is fetched, a RedrivePolicy"
     );
     assert_eq!(
         queues.len(),
         2 * letters.len(),
-        "a queue is an integration's, or its dead letters"
+        "a queue is an integration's, or of what is fetched, or their dead letters"
     );
 }
 
@@ -329,7 +329,7 @@ fn every_queue_is_answered_in_part() {
     });
     let mappings = template.resources("AWS::Lambda::EventSourceMapping");
     let all: Vec<(&str, &Value)> = events.chain(mappings).collect();
-    assert_eq!(all.len(), 2 * integrations::ALL.len());
+    assert_eq!(all.len(), 2 * (integrations::ALL.len() + 1));
     for (id, mapping) in all {
         assert_eq!(
             mapping["FunctionResponseTypes"],
@@ -427,10 +427,11 @@ fn rows_expire_by_the_attribute_that_the_code_writes() {
 // --- the API ------------------------------------------------------------------------------------------
 
 /// Every API function's folder, with its routes.
-pub const ROUTES: [(&str, &[Route]); 4] = [
+pub const ROUTES: [(&str, &[Route]); 5] = [
     ("attachments", api::attachments::ROUTES),
     ("attestations", api::attestations::ROUTES),
     ("deliveries", api::deliveries::ROUTES),
+    ("organization", api::organization::ROUTES),
     ("registrations", api::registrations::ROUTES),
 ];
 
@@ -450,11 +451,20 @@ fn the_routes_of_the_template_are_those_of_the_code() {
             "{id}: the functions read payload format 2.0"
         );
         let function = target(&integration["IntegrationUri"]).to_owned();
-        assert_eq!(
-            (&route["AuthorizationType"], target(&route["AuthorizerId"])),
-            (&json!("CUSTOM"), "TokenAuthorizer"),
-            "{id}: put {key} behind the authorizer"
-        );
+        let forwards = ROUTES
+            .iter()
+            .flat_map(|(_, routes)| *routes)
+            .any(|route| route.route == key && route.action == Action::Forward);
+        if forwards {
+            // Its token is in the path, where an authorizer without a header is not even asked.
+            assert_eq!(route["AuthorizationType"], "NONE", "{id}");
+        } else {
+            assert_eq!(
+                (&route["AuthorizationType"], target(&route["AuthorizerId"])),
+                (&json!("CUSTOM"), "TokenAuthorizer"),
+                "{id}: put {key} behind the authorizer"
+            );
+        }
         let second = found.insert(key.clone(), function);
         assert_eq!(
             second, None,
@@ -477,6 +487,47 @@ fn the_routes_of_the_template_are_those_of_the_code() {
         found.is_empty(),
         "take these out of infra/template.yaml, or add them to ROUTES: {found:?}"
     );
+}
+
+#[test]
+fn one_route_alone_does_without_the_authorizer() {
+    let open = ROUTES.iter().flat_map(|(_, routes)| *routes);
+    let open = open.filter(|route| route.action == Action::Forward);
+    let open: Vec<&str> = open.map(|route| route.route).collect();
+    assert_eq!(open, ["POST /v1/intake/{token}"]);
+}
+
+#[test]
+fn the_access_log_has_the_route_and_never_the_path() {
+    let template = template();
+    let format = words(&template.properties("Stage")["AccessLogSettings"]["Format"]);
+    assert!(format.contains("$context.routeKey"), "{format}");
+    for secret in ["$context.path", "$context.http", "$context.requestOverride"] {
+        assert!(
+            !format.contains(secret),
+            "a path holds an intake's token: take {secret} out of the access log"
+        );
+    }
+}
+
+#[test]
+fn what_is_fetched_has_the_queue_and_the_pace_that_the_code_counts_on() {
+    let template = template();
+    let queue = template.properties("FetchMaterialsQueue");
+    let name = pipeline::fetch::QUEUE;
+    assert_eq!(words(&queue["QueueName"]), format!("{STACK}-{name}"));
+    let function = template.properties("FetchMaterials");
+    let source = function["Events"].as_object().unwrap().values().next();
+    let source = &source.unwrap()["Properties"]["Queue"];
+    assert_eq!(target(source), "FetchMaterialsQueue");
+    let timeout = template.number(&function["Timeout"]);
+    let visibility = template.number(&queue["VisibilityTimeout"]);
+    assert!(visibility >= 6 * timeout, "as AWS asks for");
+    for (role, may) in [("AttestationsRole", true), ("DeliveriesRole", false)] {
+        let senders = list(&template.properties("FetchMaterialsSenders")["Roles"]);
+        let may_send = senders.iter().any(|sender| target(sender) == role);
+        assert_eq!(may_send, may, "{role}");
+    }
 }
 
 #[test]
@@ -546,6 +597,22 @@ fn each_folder_of_functions_has_its_resource_and_each_resource_its_folder() {
         resources.is_empty(),
         "add a folder to functions/, or delete these: {resources:?}"
     );
+}
+
+#[test]
+fn what_sam_makes_of_an_event_has_a_name_of_its_own() {
+    let template = template();
+    for (id, properties) in template.functions() {
+        for event in properties["Events"].as_object().into_iter().flatten() {
+            let made = format!("{id}{}", event.0);
+            let other = &template.0["Resources"][&made];
+            assert!(
+                other.is_null(),
+                "{id}: name its event otherwise than {}: there is a {made}",
+                event.0
+            );
+        }
+    }
 }
 
 #[test]
@@ -670,7 +737,19 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
                     "{id}: let it read {STACK}/{name}/* only, not {resource}"
                 );
             }
-            (true, None) => panic!("{id}: only a delivery function reads secrets"),
+            (true, None) if id == "FetchMaterialsRole" => {
+                let name = rows::Intake::secret_name("*", "*");
+                let name = name.split_once("/*").unwrap().0;
+                let resource = words(&statement["Resource"]);
+                assert!(
+                    resource.ends_with(&format!(":secret:{STACK}/{name}/*")),
+                    "{id}: let it read {STACK}/{name}/* only, not {resource}"
+                );
+                assert_eq!(integrations::find(name).map(|one| one.id), None);
+            }
+            (true, None) => {
+                panic!("{id}: only functions that speak to third parties read secrets")
+            }
         }
     }
 }
@@ -719,7 +798,7 @@ fn a_function_finds_the_variables_that_it_needs_and_the_code_reads_all_of_them()
 }
 
 #[test]
-fn what_deliveries_may_reach_and_trust_is_said_to_delivery_functions_alone() {
+fn what_deliveries_may_reach_and_trust_is_said_to_functions_that_speak_to_third_parties_alone() {
     let template = template();
     for (variable, parameter, default) in [
         ("ALLOW_LOOPBACK", "LocalMode", "false"),
@@ -727,7 +806,7 @@ fn what_deliveries_may_reach_and_trust_is_said_to_delivery_functions_alone() {
     ] {
         for (id, properties) in template.functions() {
             let value = &properties["Environment"]["Variables"][variable];
-            if id.starts_with("Deliver") && id != "Deliveries" {
+            if id.starts_with("Deliver") && id != "Deliveries" || id == "FetchMaterials" {
                 assert_eq!(
                     target(value),
                     parameter,

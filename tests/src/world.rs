@@ -224,6 +224,9 @@ pub async fn ask(
             organization: ORGANIZATION.into(),
             role,
             name: "tests".into(),
+            token: "token-1".into(),
+            valid_until: None,
+            fetches: None,
         }),
         id: "request-1".into(),
     };

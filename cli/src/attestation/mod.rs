@@ -1,13 +1,19 @@
-//! `chainloop attestation`: pushes attestations, and makes one to try things out with.
+//! `chainloop attestation`: pushes attestations, shows and hands out those that were accepted, and makes one to try
+//! things out with.
 
 mod craft;
+mod describe;
+mod download;
+mod list;
 mod materials;
 mod push;
 mod wait;
 
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use ::attestation::Digest;
+use clap::{Args, Subcommand};
+use indicatif::BinaryBytes;
 
 use crate::arguments::Global;
 
@@ -21,6 +27,26 @@ cancelled · 4 after --timeout a delivery is not final; it goes on without this 
 Example:
   chainloop attestation push attestation.json --material sbom=shop.cdx.json --wait")]
     Push(push::Push),
+    /// List attestations, the newest first
+    #[command(
+        visible_alias = "ls",
+        after_help = "Example:\n  chainloop attestation list --workflow shop/nightly --since 7d"
+    )]
+    List(list::List),
+    /// Show what an attestation says, where its materials are, and what became of it
+    #[command(after_help = "Example:\n  chainloop attestation describe \
+                            sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0")]
+    Describe(Known),
+    /// Get an attestation as it was received, or a material of it
+    #[command(after_help = "\
+What comes is checked against its digest before anything is written.
+
+Examples:
+  chainloop attestation download \
+sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0 attestation.json
+  chainloop attestation download --material sbom \
+sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0 shop.cdx.json")]
+    Download(download::Download),
     /// Make an attestation in Chainloop's format, for trying things out
     #[command(
         hide = true,
@@ -39,11 +65,38 @@ Example:
     Craft(craft::Craft),
 }
 
+/// An attestation, in whichever way it is named.
+#[derive(Debug, Args)]
+pub(crate) struct Known {
+    /// The attestation's digest, of its envelope or of what was pushed
+    #[arg(required_unless_present = "by_digest", conflicts_with = "by_digest")]
+    digest: Option<Digest>,
+    /// The attestation's digest
+    #[arg(long = "digest", id = "by_digest", value_name = "DIGEST")]
+    by_digest: Option<Digest>,
+}
+
+impl Known {
+    fn given(&self) -> Digest {
+        let given = self.digest.or(self.by_digest);
+        given.expect("one of the two is required")
+    }
+}
+
+/// How many bytes, for a person.
+fn size(bytes: u64) -> String {
+    BinaryBytes(bytes).to_string()
+}
+
 impl Command {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        let done = |()| ExitCode::SUCCESS;
         match self {
             Self::Push(push) => push.run(global),
-            Self::Craft(craft) => craft.run(global).map(|()| ExitCode::SUCCESS),
+            Self::List(list) => list.run(global).map(done),
+            Self::Describe(known) => describe::run(global, &known.given().to_string()).map(done),
+            Self::Download(download) => download.run(global).map(done),
+            Self::Craft(craft) => craft.run(global).map(done),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Deliveries in tables: what each cell says, and the card of a single one.
 
 use comfy_table::{Cell, Color};
+use integrations::Workflow;
 use pipeline::api::deliveries::{Attempt, Delivery};
 use pipeline::rows::State;
 use serde::Serialize;
@@ -34,6 +35,22 @@ pub(crate) fn receipts(deliveries: &[Delivery]) -> Table {
     table
 }
 
+/// Deliveries of one attestation: how each stands.
+pub(crate) fn outcomes(deliveries: &[Delivery]) -> Table {
+    let headers = ["ID", "STATE", "INTEGRATION", "ATTEMPT", "REASON"];
+    let mut table = Table::titled("Deliveries", &headers).whole(0).whole(1);
+    for delivery in deliveries {
+        table.row(vec![
+            cell(&delivery.id),
+            state(delivery),
+            cell(&delivery.integration),
+            cell(attempt(delivery)),
+            cell(delivery.reason.as_deref().unwrap_or_default()),
+        ]);
+    }
+    table
+}
+
 pub(super) fn receipt(delivery: &Delivery) -> String {
     delivery
         .receipt
@@ -43,7 +60,11 @@ pub(super) fn receipt(delivery: &Delivery) -> String {
 }
 
 pub(super) fn workflow(delivery: &Delivery) -> String {
-    let workflow = &delivery.workflow;
+    named(&delivery.workflow)
+}
+
+/// A workflow as people call it.
+pub(crate) fn named(workflow: &Workflow) -> String {
     match (workflow.project.as_str(), workflow.name.as_str()) {
         (_, "") => workflow.id.clone(),
         ("", name) => name.to_owned(),

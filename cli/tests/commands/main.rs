@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod archive;
 mod attached;
 mod configuration;
 mod deliveries;
+mod intakes;
 mod jobs;
 mod push;
 mod registered;
+mod tokens;
 
 use api::{Api, run_with};
 

@@ -3,6 +3,7 @@
 //! [`Attestation::parse`] takes the bytes of a request and says what they are: a bare DSSE envelope or a
 //! Sigstore bundle around one, the in-toto statement inside it, and, where the predicate is Chainloop's,
 //! the workflow run, the materials and the verdict of the policies.
+//! [`Forwarded::parse`] reads the bodies in which a Chainloop control plane forwards them.
 //! [`compose`] is the way back, for whoever has a build and wants an attestation over it.
 //!
 //! Everything here is a function of its input: no clock, no network, no environment. Signatures are read
@@ -17,6 +18,7 @@ pub mod compose;
 mod digest;
 mod envelope;
 mod error;
+mod forwarded;
 mod json;
 mod material;
 mod predicate;
@@ -27,6 +29,7 @@ pub use attestation::{Attestation, Form};
 pub use digest::{Digest, InvalidDigest};
 pub use envelope::{Envelope, PAYLOAD_TYPE, Signature, pae};
 pub use error::Error;
+pub use forwarded::{Forwarded, Origin, Unknown};
 pub use material::{Material, MaterialType};
 pub use predicate::{Metadata, Policy, PolicyStatus, Predicate, Strategy, Violation};
 pub use statement::{CHAINLOOP_PREDICATE_TYPE, Statement, Subject};

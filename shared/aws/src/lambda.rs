@@ -11,7 +11,7 @@ use pipeline::deliver::preview::preview;
 use pipeline::deliver::{self, Record, Tools};
 use pipeline::platform::{Platform, Unreachable};
 use pipeline::rows::Role;
-use pipeline::{Timestamp, reconcile, tokens};
+use pipeline::{Timestamp, fetch, reconcile, tokens};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,8 +20,8 @@ use crate::{Aws, Error};
 /// The events as the functions read them and the answers as they give them: for the tests over `events/`.
 pub mod event {
     pub use super::{
-        AuthorizerEvent, DeliveryEvent, GatewayEvent, ReconcilerEvent, SqsRecord, authorize,
-        partial_batch,
+        AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
+        authorize, partial_batch,
     };
 }
 
@@ -176,6 +176,9 @@ pub async fn authorize(
                 "organization": token.organization,
                 "role": token.role,
                 "name": token.name,
+                "token": token.id,
+                // Texts only: the gateway hands nothing else on as it is.
+                "valid_until": token.valid_until.map(|until| until.to_string()).unwrap_or_default(),
             },
         }),
         None => json!({ "isAuthorized": false }),
@@ -198,6 +201,19 @@ pub async fn reconciler() -> Result<(), Error> {
         let report = Box::pin(reconcile::reconcile(&aws, Timestamp::from_millis(until))).await?;
         metrics(&aws, &report);
         Ok(serde_json::to_value(report)?)
+    })
+}
+
+/// Fetches what a Chainloop control plane has and the bucket has not.
+pub async fn fetch_materials() -> Result<(), Error> {
+    log();
+    let aws = Aws::from_env()?;
+    let http = http(|name| std::env::var(name).ok())?;
+    run!(async |event: LambdaEvent<FetchEvent>| {
+        let until = Timestamp::from_millis(event.context.deadline);
+        let records = event.payload.records.into_iter().map(SqsRecord::record);
+        let back = Box::pin(fetch::batch(&aws, &http, records.collect(), until)).await;
+        Ok::<_, Failure>(partial_batch(back))
     })
 }
 
@@ -239,6 +255,10 @@ struct AuthorizerContext {
     role: Role,
     #[serde(default)]
     name: String,
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    valid_until: String,
 }
 
 impl GatewayEvent {
@@ -265,6 +285,13 @@ impl GatewayEvent {
                 organization: context.organization,
                 role: context.role,
                 name: context.name,
+                token: context.token,
+                // What cannot be read is over.
+                valid_until: (!context.valid_until.is_empty()).then(|| {
+                    let until = context.valid_until.parse();
+                    until.unwrap_or(Timestamp::from_millis(0))
+                }),
+                fetches: None,
             }),
             id: self.request_context.request_id,
         }
@@ -301,6 +328,13 @@ pub enum DeliveryEvent {
 pub struct ReconcilerEvent {
     #[serde(rename = "Records", default)]
     pub records: Option<Vec<SqsRecord>>,
+}
+
+/// What wakes the function that fetches materials.
+#[derive(Debug, Deserialize)]
+pub struct FetchEvent {
+    #[serde(rename = "Records")]
+    pub records: Vec<SqsRecord>,
 }
 
 /// A REQUEST authorizer's event, payload format 2.0.

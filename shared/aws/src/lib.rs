@@ -11,7 +11,7 @@ mod table;
 
 use std::cell::OnceCell;
 
-pub use lambda::{api, authorizer, deliver, event, reconciler};
+pub use lambda::{api, authorizer, deliver, event, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
 
 /// DynamoDB, S3, SQS, Secrets Manager and Lambda, with clients made when they are first used.

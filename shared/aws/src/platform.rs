@@ -10,7 +10,7 @@ use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::MetadataDirective;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
 use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use aws_smithy_types::retry::RetryConfig;
@@ -18,7 +18,8 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 use pipeline::Timestamp;
 use pipeline::platform::{
-    Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write, WriteError,
+    Download, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
+    WriteError,
 };
 use pipeline::schedule::BYTES_LONGER;
 use serde_json::Value;
@@ -26,8 +27,8 @@ use serde_json::Value;
 use crate::Aws;
 use crate::table::unreachable;
 
-/// How long a presigned upload is good for.
-const UPLOAD: Duration = Duration::from_mins(15);
+/// How long a presigned upload or download is good for.
+const PRESIGNED: Duration = Duration::from_mins(15);
 
 /// How long a check is waited for: longer than it may take, shorter than the gateway waits.
 const INVOKE: Duration = Duration::from_secs(27);
@@ -229,6 +230,94 @@ impl Platform for Aws {
         Ok(head.and_then(|head| u64::try_from(head.content_length?).ok()))
     }
 
+    async fn begin_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<String, Unreachable> {
+        let begun = self
+            .s3()
+            .create_multipart_upload()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .content_type("application/octet-stream")
+            .send()
+            .await
+            .map_err(|error| unreachable("bucket", &error))?;
+        begun.upload_id.ok_or_else(|| Unreachable {
+            what: "bucket",
+            why: "an upload without an id".into(),
+        })
+    }
+
+    async fn upload_part(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        number: u32,
+        bytes: Bytes,
+    ) -> Result<String, Unreachable> {
+        let put = self
+            .s3()
+            .upload_part()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .upload_id(upload)
+            .part_number(i32::try_from(number).unwrap_or(i32::MAX))
+            .body(ByteStream::from(bytes))
+            .send()
+            .await
+            .map_err(|error| unreachable("bucket", &error))?;
+        put.e_tag.ok_or_else(|| Unreachable {
+            what: "bucket",
+            why: "a part without a tag".into(),
+        })
+    }
+
+    async fn complete_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        parts: Vec<String>,
+    ) -> Result<(), Unreachable> {
+        let parts = (1..).zip(parts).map(|(number, tag)| {
+            CompletedPart::builder()
+                .part_number(number)
+                .e_tag(tag)
+                .build()
+        });
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect()));
+        self.s3()
+            .complete_multipart_upload()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .upload_id(upload)
+            .multipart_upload(parts.build())
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| unreachable("bucket", &error))
+    }
+
+    async fn abandon_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+    ) -> Result<(), Unreachable> {
+        self.s3()
+            .abort_multipart_upload()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .upload_id(upload)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| unreachable("bucket", &error))
+    }
+
     async fn presign_put(
         &self,
         organization: &str,
@@ -248,7 +337,7 @@ impl Platform for Aws {
             .content_length(size)
             .checksum_sha256(base64(digest))
             .if_none_match("*")
-            .presigned(PresigningConfig::expires_in(UPLOAD).expect("15 minutes are allowed"))
+            .presigned(PresigningConfig::expires_in(PRESIGNED).expect("15 minutes are allowed"))
             .await
             .map_err(|error| unreachable("bucket", &error))?;
         let headers: BTreeMap<String, String> = presigned
@@ -259,6 +348,24 @@ impl Platform for Aws {
             method: presigned.method().into(),
             url: presigned.uri().into(),
             headers,
+        })
+    }
+
+    async fn presign_get(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Download, Unreachable> {
+        let presigned = self
+            .s3()
+            .get_object()
+            .bucket(&self.settings.bucket)
+            .key(object(organization, digest))
+            .presigned(PresigningConfig::expires_in(PRESIGNED).expect("15 minutes are allowed"))
+            .await
+            .map_err(|error| unreachable("bucket", &error))?;
+        Ok(Download {
+            url: presigned.uri().into(),
         })
     }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use attestation::Digest;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
-use http::header::{DATE, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body::{Frame, SizeHint};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -74,7 +74,7 @@ impl Guard {
         match url.scheme() {
             "http" if !local => Err(Refused("a URL that is not https")),
             "http" | "https" if local && port != Some(LAMBDA_PORT) => Ok(()),
-            "https" if port.is_some_and(|port| PORTS.contains(&port)) => Ok(()),
+            "https" if is_public_port(port) => Ok(()),
             "http" | "https" => Err(Refused("a port other than 443 and 8443")),
             _ => Err(Refused("a URL that is not https")),
         }
@@ -91,6 +91,17 @@ impl Guard {
             None => Ok(()),
         }
     }
+}
+
+fn is_public_port(port: Option<u16>) -> bool {
+    port.is_some_and(|port| PORTS.contains(&port))
+}
+
+/// Whether requests to this URL may go out at all, in local mode or not, as far as its text says: an operator should
+/// hear of it who types one.
+pub(crate) fn is_sendable(url: &Url) -> bool {
+    let local = url.host().is_some_and(|host| is_local(&host));
+    local || url.scheme() == "https" && is_public_port(url.port_or_known_default())
 }
 
 /// Why a request may not be sent.
@@ -467,6 +478,34 @@ impl Http {
         }
     }
 
+    /// As [`send`](Self::send), for an answer that is too large to be held: it is read in pieces, at most `most`
+    /// bytes of it, and all of that has to come within this time.
+    pub async fn open(
+        &self,
+        request: Request<Bytes>,
+        most: u64,
+        within: Duration,
+    ) -> Result<Download, Error> {
+        let deadline = Instant::now() + within;
+        let (parts, body) = request.into_parts();
+        let place =
+            Url::parse(&parts.uri.to_string()).map_or_else(|_| String::new(), |url| origin(&url));
+        let handed_over = AtomicBool::new(true);
+        let response = self
+            .respond(parts, body.into(), within, &handed_over)
+            .await?;
+        let download = Download {
+            response,
+            place,
+            left: most,
+            deadline,
+        };
+        match download.size_bytes() {
+            Some(size_bytes) if size_bytes > most => Err(download.too_large()),
+            _ => Ok(download),
+        }
+    }
+
     async fn execute(
         &self,
         parts: http::request::Parts,
@@ -475,6 +514,19 @@ impl Http {
         handed_over: &AtomicBool,
         most: usize,
     ) -> Result<Response, Error> {
+        let within = self.limits.request(size_bytes);
+        let response = self.respond(parts, body, within, handed_over).await?;
+        Ok(self.read(response, most).await)
+    }
+
+    /// The answer's status and headers.
+    async fn respond(
+        &self,
+        parts: http::request::Parts,
+        body: reqwest::Body,
+        within: Duration,
+        handed_over: &AtomicBool,
+    ) -> Result<reqwest::Response, Error> {
         let url = Url::parse(&parts.uri.to_string())
             .map_err(|_| Error::permanent("send a request: its URL is not absolute"))?;
         let place = origin(&url);
@@ -482,29 +534,25 @@ impl Http {
             return Err(refuse(&place, refused));
         }
 
-        let within = self.limits.request(size_bytes);
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
         *outgoing.body_mut() = Some(body);
 
-        let response = match timeout(within, self.client.execute(outgoing)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
-                return Err(explain(&place, error, handed_over.load(Ordering::Relaxed)));
-            }
+        match timeout(within, self.client.execute(outgoing)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(explain(&place, error, handed_over.load(Ordering::Relaxed))),
             Err(_) => {
                 let secs = within.as_secs();
-                return Err(if handed_over.load(Ordering::Relaxed) {
+                Err(if handed_over.load(Ordering::Relaxed) {
                     Error::new(
                         Kind::Unanswered,
                         format!("hear from {place}: no answer within {secs} s"),
                     )
                 } else {
                     Error::retryable(format!("send to {place}: not finished within {secs} s"))
-                });
+                })
             }
-        };
-        Ok(self.read(response, most).await)
+        }
     }
 
     /// The status has come, so an answer that drips, breaks off or does not end is still an answer.
@@ -533,6 +581,59 @@ impl Http {
             body: body.freeze(),
             truncated,
         }
+    }
+}
+
+/// An answer whose body is read in pieces. See [`Http::open`].
+#[derive(Debug)]
+pub struct Download {
+    response: reqwest::Response,
+    /// All that is said of where it comes from.
+    place: String,
+    /// How much may still come.
+    left: u64,
+    deadline: Instant,
+}
+
+impl Download {
+    pub fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// How long the body is, as the other side says.
+    pub fn size_bytes(&self) -> Option<u64> {
+        let length = self.headers().get(CONTENT_LENGTH)?;
+        length.to_str().ok()?.parse().ok()
+    }
+
+    /// The next piece; nothing at the end. A body that breaks off before the length that was said is an error.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let place = &self.place;
+        let chunk = match timeout_at(self.deadline, self.response.chunk()).await {
+            Ok(Ok(chunk)) => chunk,
+            Ok(Err(error)) => {
+                let text = format!("read from {place}: the connection broke");
+                return Err(Error::retryable(text).source(error.without_url()));
+            }
+            Err(_) => {
+                let text = format!("read from {place}: the end did not come in time");
+                return Err(Error::retryable(text));
+            }
+        };
+        let length = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        match self.left.checked_sub(length) {
+            Some(left) => self.left = left,
+            None => return Err(self.too_large()),
+        }
+        Ok(chunk)
+    }
+
+    fn too_large(&self) -> Error {
+        Error::permanent(format!("read from {}: it is too large", self.place))
     }
 }
 

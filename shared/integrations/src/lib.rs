@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod cas;
 mod content;
 pub mod dependency_track;
 pub mod discord_webhook;

@@ -110,10 +110,7 @@ impl Summary {
             materials_left_out: materials.len().saturating_sub(MATERIALS),
             variables: say.pairs(predicate.env.iter()),
             links: links.map(|(label, url)| Link { label, url }).collect(),
-            command: format!(
-                "chainloop delivery list --attestation {}",
-                attestation.received
-            ),
+            command: format!("chainloop attestation describe {}", attestation.received),
         }
     }
 

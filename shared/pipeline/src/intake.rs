@@ -78,6 +78,31 @@ pub async fn intake(
     .await
 }
 
+/// As [`intake`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
+/// `origin` only where that does not. It is not asked to agree, since a workflow may have been renamed meanwhile,
+/// and what stands beside the envelope is signed by nobody.
+pub async fn forwarded(
+    platform: &impl Platform,
+    organization: &str,
+    bytes: Bytes,
+    origin: &Workflow,
+) -> Result<Accepted, Error> {
+    let parsed = attestation::Attestation::parse(&bytes)?;
+    let said = (!origin.id.is_empty() || !origin.name.is_empty()).then(|| origin.clone());
+    let workflow = says(&parsed).or(said).ok_or(Error::WorkflowMissing)?;
+    let planned = planned(platform, organization, &workflow);
+    take(
+        platform,
+        organization,
+        bytes,
+        parsed,
+        &workflow,
+        planned,
+        Why::Accepted,
+    )
+    .await
+}
+
 /// Takes in what was read already, for whom `planned` says.
 pub(crate) async fn take(
     platform: &impl Platform,
@@ -205,15 +230,19 @@ async fn try_join3<A, B, C>(
     Ok((a, b, c))
 }
 
-/// Which workflow an attestation belongs to: what it says itself, else what its sender says.
-fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Result<Workflow, Error> {
+/// Which workflow an attestation says that it belongs to.
+fn says(parsed: &attestation::Attestation) -> Option<Workflow> {
     let says = parsed.predicate().map(|predicate| Workflow {
         id: predicate.metadata.workflow_id.clone(),
         project: predicate.metadata.project.clone(),
         name: predicate.metadata.workflow().to_owned(),
     });
-    let says = says.filter(|says| !says.name.is_empty() || !says.id.is_empty());
-    match (says, said) {
+    says.filter(|says| !says.name.is_empty() || !says.id.is_empty())
+}
+
+/// Which workflow an attestation belongs to: what it says itself, else what its sender says.
+fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Result<Workflow, Error> {
+    match (says(parsed), said) {
         (None, None) => Err(Error::WorkflowMissing),
         (None, Some(said)) => Ok(said.clone()),
         (Some(says), None) => Ok(says),

@@ -11,13 +11,16 @@
 
 pub mod api;
 pub mod attach;
+pub mod attestations;
 pub mod audit;
 pub mod check;
 pub mod clock;
 pub mod deliver;
 pub mod deliveries;
+pub mod fetch;
 pub mod gate;
 pub mod intake;
+pub mod intakes;
 pub mod jobs;
 pub mod ledger;
 pub mod memory;
@@ -31,6 +34,7 @@ pub mod rows;
 pub mod schedule;
 pub mod secrets;
 pub mod tokens;
+pub mod workflows;
 
 pub use clock::Timestamp;
 pub use platform::Platform;

@@ -17,7 +17,7 @@ use self::indexes::Indexes;
 use crate::clock::Timestamp;
 use crate::deliver::Record;
 use crate::platform::{
-    Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
+    Download, Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
     WriteError,
 };
 
@@ -39,6 +39,7 @@ pub struct Memory {
     /// How much later than the table its indexes show what was written.
     pub lag: Cell<Duration>,
     objects: RefCell<BTreeMap<(String, Digest), Bytes>>,
+    uploads: RefCell<BTreeMap<String, BTreeMap<u32, Bytes>>>,
     queues: RefCell<BTreeMap<String, VecDeque<Queued>>>,
     secrets: RefCell<BTreeMap<String, SecretValue>>,
     invoke: Invoke,
@@ -67,6 +68,7 @@ impl Memory {
             indexes: RefCell::default(),
             lag: Cell::default(),
             objects: RefCell::default(),
+            uploads: RefCell::default(),
             queues: RefCell::default(),
             secrets: RefCell::default(),
             invoke: Box::new(invoke),
@@ -103,6 +105,16 @@ impl Memory {
         records
     }
 
+    /// Puts other bytes where some were, or none: a bucket that lost or damaged them.
+    pub fn spoil(&self, organization: &str, digest: &Digest, bytes: Option<Bytes>) {
+        let key = (organization.to_owned(), *digest);
+        let mut objects = self.objects.borrow_mut();
+        match bytes {
+            Some(bytes) => objects.insert(key, bytes),
+            None => objects.remove(&key),
+        };
+    }
+
     /// How many messages a queue holds, visible or not.
     pub fn queued(&self, integration: &str) -> usize {
         self.queues
@@ -116,6 +128,11 @@ impl Memory {
         let table = self.table.borrow();
         let queues = self.queues.borrow();
         format!("{table:?}\n{queues:?}")
+    }
+
+    /// How many uploads in parts were begun and neither completed nor abandoned.
+    pub fn open_uploads(&self) -> usize {
+        self.uploads.borrow().len()
     }
 
     pub fn secret_names(&self) -> Vec<String> {
@@ -287,6 +304,67 @@ impl Platform for Memory {
         Ok(bytes.map(|bytes| bytes.len() as u64))
     }
 
+    async fn begin_upload(
+        &self,
+        _organization: &str,
+        _digest: &Digest,
+    ) -> Result<String, Unreachable> {
+        let id = format!("{:016x}", self.random());
+        let mut uploads = self.uploads.borrow_mut();
+        uploads.insert(id.clone(), BTreeMap::new());
+        Ok(id)
+    }
+
+    async fn upload_part(
+        &self,
+        _organization: &str,
+        _digest: &Digest,
+        upload: &str,
+        number: u32,
+        bytes: Bytes,
+    ) -> Result<String, Unreachable> {
+        let mut uploads = self.uploads.borrow_mut();
+        let parts = uploads.get_mut(upload).ok_or_else(|| down("bucket"))?;
+        parts.insert(number, bytes);
+        Ok(format!("part-{number}"))
+    }
+
+    async fn complete_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        parts: Vec<String>,
+    ) -> Result<(), Unreachable> {
+        let there = self.uploads.borrow_mut().remove(upload);
+        let there = there.ok_or_else(|| down("bucket"))?;
+        assert!(
+            there
+                .keys()
+                .map(|number| format!("part-{number}"))
+                .eq(parts),
+            "an upload is completed with all of its parts, in order"
+        );
+        let small = there
+            .values()
+            .rev()
+            .skip(1)
+            .any(|part| part.len() < 5 << 20);
+        assert!(!small, "all parts but the last have at least 5 MiB");
+        let bytes: Vec<u8> = there.into_values().flatten().collect();
+        self.put_object(organization, digest, bytes.into()).await
+    }
+
+    async fn abandon_upload(
+        &self,
+        _organization: &str,
+        _digest: &Digest,
+        upload: &str,
+    ) -> Result<(), Unreachable> {
+        self.uploads.borrow_mut().remove(upload);
+        Ok(())
+    }
+
     async fn presign_put(
         &self,
         organization: &str,
@@ -297,6 +375,16 @@ impl Platform for Memory {
             method: "PUT".into(),
             url: format!("memory:{organization}/{}", digest.hex()),
             headers: BTreeMap::from([("content-length".into(), size_bytes.to_string())]),
+        })
+    }
+
+    async fn presign_get(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Download, Unreachable> {
+        Ok(Download {
+            url: format!("memory:{organization}/{}", digest.hex()),
         })
     }
 

@@ -233,6 +233,27 @@ fn test_attestation(run: &str, now: crate::Timestamp) -> Vec<u8> {
     compose::envelope(statement, "", |bytes| Digest::of(bytes).bytes().to_vec()).compact()
 }
 
+/// What an operator does, to be kept.
+pub(crate) fn entry(
+    platform: &impl Platform,
+    organization: &str,
+    by: &str,
+    action: &str,
+    subject: &str,
+    detail: String,
+) -> Entry {
+    let now = platform.now();
+    Entry {
+        organization: organization.to_owned(),
+        id: jobs::id(platform, now),
+        action: action.to_owned(),
+        subject: subject.to_owned(),
+        detail,
+        by: by.to_owned(),
+        created_at: now,
+    }
+}
+
 /// Keeps what an operator did.
 pub async fn record(
     platform: &impl Platform,
@@ -242,16 +263,7 @@ pub async fn record(
     subject: &str,
     detail: String,
 ) -> Result<(), Unreachable> {
-    let now = platform.now();
-    let entry = Entry {
-        organization: organization.to_owned(),
-        id: jobs::id(platform, now),
-        action: action.to_owned(),
-        subject: subject.to_owned(),
-        detail,
-        by: by.to_owned(),
-        created_at: now,
-    };
+    let entry = entry(platform, organization, by, action, subject, detail);
     match platform
         .write(vec![rows::put(platform, &entry, Expect::Absent).0])
         .await

@@ -158,6 +158,18 @@ pub struct Upload {
     pub headers: std::collections::BTreeMap<String, String>,
 }
 
+/// A presigned download: whoever has the address has the bytes, for 15 minutes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Download {
+    pub url: String,
+}
+
+impl fmt::Debug for Download {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Download(…)")
+    }
+}
+
 /// A registration's secret fields, as JSON text. Not printable.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretValue(String);
@@ -230,6 +242,37 @@ pub trait Platform {
         organization: &str,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable>;
+    /// Begins to put down bytes that come in parts. Nothing is there before all of them are.
+    async fn begin_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<String, Unreachable>;
+    /// Puts down part `number`, counted from 1; all but the last have at least 5 MiB. Answers with what
+    /// [`complete_upload`](Self::complete_upload) knows it by.
+    async fn upload_part(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        number: u32,
+        bytes: Bytes,
+    ) -> Result<String, Unreachable>;
+    /// Makes one object of the parts. Whether they are the bytes of that digest is for the caller to have checked.
+    async fn complete_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        parts: Vec<String>,
+    ) -> Result<(), Unreachable>;
+    /// Forgets the parts.
+    async fn abandon_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+    ) -> Result<(), Unreachable>;
     /// Lets someone upload these bytes and no others, once, for 15 minutes.
     async fn presign_put(
         &self,
@@ -237,8 +280,14 @@ pub trait Platform {
         digest: &Digest,
         size_bytes: u64,
     ) -> Result<Upload, Unreachable>;
+    /// Lets someone download these bytes, for 15 minutes. Whether they are there is not looked at.
+    async fn presign_get(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Download, Unreachable>;
 
-    /// Sends at most ten messages to an integration's queue; one answer for each, in order.
+    /// Sends at most ten messages to a queue, an integration's or another; one answer for each, in order.
     async fn send(
         &self,
         integration: &str,

@@ -12,7 +12,7 @@ use crate::deliver::{Record, followup, park, resend, settle};
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
 use crate::rows::{self, Delivery, Job, Name, Plan, Registration, SHARDS, Stage, State};
-use crate::{audit, jobs, pauses, plans, register, schedule};
+use crate::{audit, fetch, jobs, pauses, plans, register, schedule};
 
 /// Rows of one shard looked at in one run; more wait for the next minute.
 const PAGE: usize = 200;
@@ -265,6 +265,12 @@ pub async fn dead_letters(platform: &impl Platform, records: Vec<Record>) -> Vec
 }
 
 async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), Unreachable> {
+    if let Ok(message) = fetch::Message::parse(&record.body) {
+        // Deliveries go without what never came, and say so.
+        let attestation = &message.attestation;
+        warn!(attestation = %attestation, "Gave up on materials whose fetching did not end");
+        return Ok(());
+    }
     let message = match Message::parse(&record.body) {
         Ok(message) => message,
         Err(reason) => return park(platform, UNREADABLE, record, reason).await,

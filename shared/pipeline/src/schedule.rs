@@ -96,6 +96,17 @@ pub const LOOKS: [Duration; 4] = [secs(5), secs(15), secs(30), secs(60)];
 /// How long a delivery waits for a material, from acceptance, unless its attachment says otherwise.
 pub const PATIENCE: Duration = secs(15 * MINUTE);
 
+/// How long after a material could not be fetched it is tried again, by how often it was; then as the last one,
+/// until nobody waits for it any more.
+pub const FETCHES: [Duration; 6] = [
+    secs(5),
+    secs(15),
+    secs(30),
+    secs(MINUTE),
+    secs(2 * MINUTE),
+    secs(4 * MINUTE),
+];
+
 /// How long rows and bytes are kept, unless the deployment says otherwise.
 pub const RETENTION: Duration = secs(180 * DAY);
 

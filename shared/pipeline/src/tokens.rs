@@ -1,49 +1,173 @@
-//! API tokens: opaque, shown once, kept as a hash, with a role.
+//! API tokens: opaque, shown once, kept as a hash, with a role and, if wanted, an end.
+
+use std::fmt;
+use std::time::Duration;
 
 use attestation::Digest;
+use integrations::Fault;
 
+use crate::operations;
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
-use crate::rows::{self, Organization, Role, Token};
+use crate::register::is_label;
+use crate::rows::{self, Organization, Role, Stored, Token, TokenName};
 
 /// What a token's text begins with, so that scanners for leaked secrets find it.
 pub const PREFIX: &str = "cli_";
 
-/// A new token's text: 256 random bits. Shown once.
-pub struct NewToken {
-    pub text: String,
-    pub id: String,
+/// The shortest and the longest time that a token with an end can be valid: a minute, ten years.
+pub const VALID_SECS: std::ops::RangeInclusive<u64> = 60..=10 * 366 * 24 * 60 * 60;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("some inputs are not right")]
+    Faults(Vec<Fault>),
+    #[error("there is a token {0:?} already")]
+    NameTaken(String),
+    #[error("a token with the role {own} may not make or revoke one with the role {other}")]
+    Above { own: Role, other: Role },
+    #[error("there is no token {0:?}")]
+    NotFound(String),
+    #[error("somebody else changed it at the same time; try again")]
+    Conflict,
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
 }
 
-fn hash(text: &str) -> String {
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Conflict => Self::Conflict,
+            WriteError::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
+/// What an admin asks for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// A DNS-1123 label that no other live token of the organization has.
+    pub name: String,
+    pub role: Role,
+    /// How long it is valid; without an end when not given.
+    pub valid_for: Option<Duration>,
+}
+
+/// Who makes or revokes a token: the name of theirs, and its role.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    pub name: &'a str,
+    pub role: Role,
+}
+
+/// A new token with its text: 256 random bits, shown once.
+pub struct NewToken {
+    pub text: String,
+    pub token: Token,
+}
+
+impl fmt::Debug for NewToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "NewToken({:?})", self.token.name)
+    }
+}
+
+pub(crate) fn hash(text: &str) -> String {
     Digest::of(text.as_bytes()).hex()
 }
 
-/// Makes a token. The platform's randomness must be the operating system's.
+/// 256 random bits behind a prefix. The platform's randomness must be the operating system's.
+pub(crate) fn text(platform: &impl Platform, prefix: &str) -> String {
+    std::iter::once(prefix.to_owned())
+        .chain((0..4).map(|_| format!("{:016x}", platform.random())))
+        .collect()
+}
+
+/// Makes a token.
 pub async fn create(
     platform: &impl Platform,
     organization: &str,
-    name: &str,
-    role: Role,
-) -> Result<NewToken, WriteError> {
-    let text: String = std::iter::once(PREFIX.to_owned())
-        .chain((0..4).map(|_| format!("{:016x}", platform.random())))
-        .collect();
+    wanted: Wanted,
+    by: By<'_>,
+) -> Result<NewToken, Error> {
+    let Wanted {
+        name,
+        role,
+        valid_for,
+    } = wanted;
+    let mut faults = Vec::new();
+    let mut fault = |field: &str, detail: &str| {
+        faults.push(Fault {
+            field: field.into(),
+            detail: detail.into(),
+        });
+    };
+    if !is_label(&name) {
+        fault(
+            "name",
+            "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
+        );
+    }
+    if valid_for.is_some_and(|valid_for| !VALID_SECS.contains(&valid_for.as_secs())) {
+        fault("expires_in_secs", "must be from a minute to ten years");
+    }
+    if !faults.is_empty() {
+        return Err(Error::Faults(faults));
+    }
+    if !by.role.covers(role) {
+        return Err(Error::Above {
+            own: by.role,
+            other: role,
+        });
+    }
+    let expect =
+        match rows::load::<TokenName>(platform, &TokenName::at(organization, &name)).await? {
+            None => Expect::Absent,
+            Some(held) => {
+                let token = rows::load::<Token>(platform, &Token::at(&held.row.hash)).await?;
+                if token.is_some_and(|token| token.row.is_live(platform.now())) {
+                    return Err(Error::NameTaken(name));
+                }
+                // Whose time is over gives its name to its successor.
+                Expect::Unchanged(held.etag)
+            }
+        };
+    let text = text(platform, PREFIX);
+    let now = platform.now();
     let token = Token {
         hash: hash(&text),
         id: crate::register::id(platform),
         organization: organization.to_owned(),
-        name: name.to_owned(),
+        name,
         role,
-        created_at: platform.now(),
+        created_by: by.name.to_owned(),
+        created_at: now,
+        valid_until: valid_for.map(|valid_for| now.plus(valid_for)),
         revoked_at: None,
     };
-    platform
-        .write(vec![rows::put(platform, &token, Expect::Absent).0])
-        .await?;
-    Ok(NewToken { text, id: token.id })
+    let named = TokenName {
+        organization: organization.to_owned(),
+        name: token.name.clone(),
+        token: token.id.clone(),
+        hash: token.hash.clone(),
+        valid_until: token.valid_until,
+    };
+    let until = token.valid_until.map(|until| format!(", until {until}"));
+    let detail = format!("{role}{}", until.unwrap_or_default());
+    let action = "token.create";
+    let entry = operations::entry(platform, organization, by.name, action, &token.name, detail);
+    let writes = vec![
+        rows::put(platform, &token, Expect::Absent).0,
+        rows::put(platform, &named, expect).0,
+        rows::put(platform, &entry, Expect::Absent).0,
+    ];
+    match platform.write(writes).await {
+        Ok(()) => Ok(NewToken { text, token }),
+        Err(WriteError::Conflict) => Err(Error::NameTaken(token.name)),
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable.into()),
+    }
 }
 
-/// Who a token's bearer is; none when it is unknown or revoked.
+/// Who a token's bearer is; none when it is unknown, revoked or over.
 pub async fn find(platform: &impl Platform, text: &str) -> Result<Option<Token>, Unreachable> {
     if !text.starts_with(PREFIX) || text.len() > 256 {
         return Ok(None);
@@ -51,7 +175,78 @@ pub async fn find(platform: &impl Platform, text: &str) -> Result<Option<Token>,
     let stored = rows::load::<Token>(platform, &Token::at(&hash(text))).await?;
     Ok(stored
         .map(|stored| stored.row)
-        .filter(|token| token.revoked_at.is_none()))
+        .filter(|token| token.is_live(platform.now())))
+}
+
+/// A page of the tokens that were not revoked, in the order of their names, from behind `after`, and where the next
+/// one begins.
+pub async fn list(
+    platform: &impl Platform,
+    organization: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<Token>, Option<String>), Unreachable> {
+    let names = platform
+        .list(&TokenName::partition(organization), "", after, limit)
+        .await?;
+    let next = (names.len() == limit)
+        .then(|| names.last()?.get("sk")?.as_str().map(str::to_owned))
+        .flatten();
+    let hashes = names.iter().filter_map(|name| name.get("hash")?.as_str());
+    let keys: Vec<_> = hashes.map(Token::at).collect();
+    let tokens = rows::load_many::<Token>(platform, &keys).await?;
+    let mut tokens: Vec<Token> = tokens.into_iter().map(|stored| stored.row).collect();
+    tokens.retain(|token| token.revoked_at.is_none());
+    tokens.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((tokens, next))
+}
+
+/// Revokes a token by its name or its id: whoever asks who its bearer is, is told nobody from now on.
+pub async fn revoke(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+    by: By<'_>,
+) -> Result<Token, Error> {
+    let missing = || Error::NotFound(name_or_id.to_owned());
+    let named = named(platform, organization, name_or_id).await?;
+    let named = named.ok_or_else(missing)?;
+    let token = rows::load::<Token>(platform, &Token::at(&named.row.hash)).await?;
+    let mut token = token.ok_or_else(missing)?;
+    if !by.role.covers(token.row.role) {
+        return Err(Error::Above {
+            own: by.role,
+            other: token.row.role,
+        });
+    }
+    token.row.revoked_at = Some(platform.now());
+    let (name, action) = (&token.row.name, "token.revoke");
+    let detail = format!("{}, id {}", token.row.role, token.row.id);
+    let entry = operations::entry(platform, organization, by.name, action, name, detail);
+    let writes = vec![
+        token.update(platform).0,
+        named.delete(),
+        rows::put(platform, &entry, Expect::Absent).0,
+    ];
+    platform.write(writes).await?;
+    Ok(token.row)
+}
+
+async fn named(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+) -> Result<Option<Stored<TokenName>>, Unreachable> {
+    if is_label(name_or_id) {
+        let at = TokenName::at(organization, name_or_id);
+        if let Some(named) = rows::load::<TokenName>(platform, &at).await? {
+            return Ok(Some(named));
+        }
+    }
+    // Ids are looked for seldom, and tokens are few.
+    let all =
+        rows::load_all::<TokenName>(platform, &TokenName::partition(organization), "").await?;
+    Ok(all.into_iter().find(|named| named.row.token == name_or_id))
 }
 
 /// Makes sure that the organization exists. Whether it was made now.

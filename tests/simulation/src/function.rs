@@ -10,7 +10,8 @@ use bytes::Bytes;
 use pipeline::ledger;
 use pipeline::memory::Memory;
 use pipeline::platform::{
-    Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write, WriteError,
+    Download, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
+    WriteError,
 };
 use pipeline::{Timestamp, schedule};
 use serde_json::Value;
@@ -136,12 +137,12 @@ impl Function {
         result
     }
 
-    async fn put(
+    async fn put<T>(
         &self,
         what: &'static str,
         down: Fault,
-        effect: impl FnOnce(&Memory) -> Result<(), Unreachable>,
-    ) -> Result<(), Unreachable> {
+        effect: impl FnOnce(&Memory) -> Result<T, Unreachable>,
+    ) -> Result<T, Unreachable> {
         self.step().await;
         let result = match self.fails(what, down, Fault::WriteRefused, &[]) {
             Some(failure) => Err(failure),
@@ -339,6 +340,56 @@ impl Platform for Function {
         .await
     }
 
+    async fn begin_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<String, Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.begin_upload(organization, digest))
+        })
+        .await
+    }
+
+    async fn upload_part(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        number: u32,
+        bytes: Bytes,
+    ) -> Result<String, Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.upload_part(organization, digest, upload, number, bytes))
+        })
+        .await
+    }
+
+    async fn complete_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+        parts: Vec<String>,
+    ) -> Result<(), Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.complete_upload(organization, digest, upload, parts))
+        })
+        .await
+    }
+
+    async fn abandon_upload(
+        &self,
+        organization: &str,
+        digest: &Digest,
+        upload: &str,
+    ) -> Result<(), Unreachable> {
+        self.put("bucket", Fault::BucketDown, |memory| {
+            ready(memory.abandon_upload(organization, digest, upload))
+        })
+        .await
+    }
+
     async fn presign_put(
         &self,
         organization: &str,
@@ -349,6 +400,14 @@ impl Platform for Function {
             .memory
             .presign_put(organization, digest, size_bytes)
             .await
+    }
+
+    async fn presign_get(
+        &self,
+        organization: &str,
+        digest: &Digest,
+    ) -> Result<Download, Unreachable> {
+        self.world.memory.presign_get(organization, digest).await
     }
 
     async fn send(

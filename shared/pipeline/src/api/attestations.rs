@@ -1,19 +1,26 @@
-//! Where attestations and their materials come in.
+//! Where attestations and their materials come in, and where they are looked at.
 
-use attestation::Digest;
+use attestation::{Digest, Forwarded, Origin, Unknown};
+use bytes::Bytes;
 use integrations::Workflow;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{Action, Caller, Problem, Request, Response, Route, route};
+use super::{Action, Caller, Problem, Request, Response, Route, archive, route};
 use crate::intake::{self, Error};
 use crate::platform::{Platform, Upload};
 use crate::rows::Selector;
-use crate::{attach, operations, register, rows};
+use crate::{attach, fetch, operations, register, rows};
 
 pub const ROUTES: &[Route] = &[
     route("POST /v1/attestations", Action::Push),
     route("PUT /v1/materials/{digest}", Action::Push),
+    route("GET /v1/attestations", Action::Read),
+    // A build may ask what became of what it pushed.
+    route("GET /v1/attestations/{digest}", Action::Follow),
+    route("GET /v1/attestations/{digest}/content", Action::Read),
+    route("GET /v1/materials/{digest}", Action::Read),
+    route("POST /v1/intake/{token}", Action::Forward),
     // Here because it is an intake, of an attestation of our own.
     route(
         "POST /v1/registrations/{registration}/test",
@@ -82,6 +89,13 @@ pub enum Material {
     Needed { upload: Upload },
 }
 
+/// What `POST /v1/intake/{token}` answers to an SBOM; to an attestation it answers with [`Accepted`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Kept {
+    pub material: Digest,
+    pub size_bytes: u64,
+}
+
 pub async fn function<P: Platform>(
     platform: &P,
     caller: &Caller,
@@ -93,12 +107,7 @@ pub async fn function<P: Platform>(
             if request.body.len() > attestation::MAX_BYTES {
                 let detail = "a body has at most 6 MiB: upload materials by themselves, with \
                               PUT /v1/materials/{digest}";
-                return Err(Problem::new(
-                    413,
-                    "too-large",
-                    "Larger than can be taken",
-                    detail,
-                ));
+                return Err(too_large(detail));
             }
             let said = said(request)?;
             let received = Digest::of(&request.body);
@@ -108,11 +117,9 @@ pub async fn function<P: Platform>(
                     .map_err(problem)?;
             Ok(Response::json(202, &view(accepted, received)))
         }
+        "POST /v1/intake/{token}" => forwarded(platform, caller, request).await,
         "PUT /v1/materials/{digest}" => {
-            let digest: Digest = request
-                .parameter("digest")
-                .parse()
-                .map_err(|_| Problem::field("digest", "must be sha256:<64 hexadecimal digits>"))?;
+            let digest = archive::digest(request)?;
             let NewMaterial { size_bytes } = request.json()?;
             if size_bytes > MATERIAL_MAX_BYTES {
                 return Err(Problem::field(
@@ -142,7 +149,73 @@ pub async fn function<P: Platform>(
             };
             Ok(Response::json(202, &tested))
         }
-        other => Err(Problem::not_found(format!("no route {other}"))),
+        _ => archive::function(platform, caller, request).await,
+    }
+}
+
+fn too_large(detail: &str) -> Problem {
+    Problem::new(413, "too-large", "Larger than can be taken", detail)
+}
+
+/// Takes in what a Chainloop control plane posts. It sends all of an attestation's bodies again when one of them
+/// fails, so each of them may come any number of times and in any order.
+async fn forwarded<P: Platform>(
+    platform: &P,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Response, Problem> {
+    if request.body.len() > attestation::MAX_BYTES {
+        let detail = "a body has at most 6 MiB: attach with send_sbom=false in Chainloop, and make an intake with \
+                      --cas-url and --cas-token here, so that materials are fetched";
+        return Err(too_large(detail));
+    }
+    let organization = &caller.organization;
+    match Forwarded::parse(&request.body)? {
+        Forwarded::Test => Ok(Response::json(200, &json!({ "kind": "TEST_WEBHOOK" }))),
+        Forwarded::Attestation { envelope, origin } => {
+            let Origin { id, name, project } = origin;
+            let origin = Workflow { id, project, name };
+            let received = Digest::of(&envelope);
+            let accepted =
+                intake::forwarded(platform, organization, Bytes::from(envelope), &origin)
+                    .await
+                    .map_err(problem)?;
+            if let (Some(intake), false) = (&caller.fetches, accepted.missing.is_empty()) {
+                // When this fails the answer is 503, and Chainloop posts it again.
+                let hash = &accepted.attestation.hash;
+                fetch::ask(platform, organization, hash, intake).await?;
+            }
+            Ok(Response::json(202, &view(accepted, received)))
+        }
+        Forwarded::Material { content, .. } => {
+            let (material, size_bytes) = (Digest::of(&content), content.len() as u64);
+            let content = Bytes::from(content);
+            platform
+                .put_object(organization, &material, content)
+                .await?;
+            Ok(Response::json(
+                200,
+                &Kept {
+                    material,
+                    size_bytes,
+                },
+            ))
+        }
+    }
+}
+
+impl From<Unknown> for Problem {
+    fn from(unknown: Unknown) -> Self {
+        let text = unknown.to_string();
+        match unknown {
+            Unknown::Malformed(_) => {
+                Self::new(400, "malformed-body", "The body could not be read", text)
+            }
+            Unknown::Kind(_) => {
+                let title = "That kind is not taken";
+                Self::new(400, "kind-unknown", title, text)
+            }
+        }
     }
 }
 

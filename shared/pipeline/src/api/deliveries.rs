@@ -15,8 +15,8 @@ use crate::rows::{self, Ending, State};
 use crate::{operations, register};
 
 pub const ROUTES: &[Route] = &[
-    route("GET /v1/deliveries", Action::Read),
-    route("GET /v1/deliveries/{delivery}", Action::Read),
+    route("GET /v1/deliveries", Action::Follow),
+    route("GET /v1/deliveries/{delivery}", Action::Follow),
     route("POST /v1/deliveries/{delivery}/redeliver", Action::Operate),
     route("POST /v1/deliveries/{delivery}/cancel", Action::Operate),
     route("POST /v1/redeliveries", Action::Operate),

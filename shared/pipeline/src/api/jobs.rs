@@ -156,7 +156,7 @@ pub(super) async fn begin(
         (at_once, jobs::find(platform, organization, &job.id).await?)
     {
         let until = platform.now().plus(most);
-        if let Err(unreachable) = jobs::work(platform, stored, until).await {
+        if let Err(unreachable) = Box::pin(jobs::work(platform, stored, until)).await {
             warn!(job.id = job.id, error = %unreachable, "A job is left to the reconciler");
         }
         if let Some(stored) = jobs::find(platform, organization, &job.id).await? {

@@ -3,10 +3,13 @@
 //! An API function is a list of [`Route`]s and one function that answers them; the gateway has matched the
 //! route, the authorizer has found the caller. What is wrong is said as RFC 9457 problems with stable codes.
 
+pub mod archive;
 pub mod attachments;
 pub mod attestations;
 pub mod deliveries;
+pub mod intakes;
 pub mod jobs;
+pub mod organization;
 pub mod registrations;
 
 use std::collections::BTreeMap;
@@ -18,10 +21,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{error, warn};
 
-use crate::operations;
+use crate::clock::Timestamp;
 use crate::platform::{Platform, Unreachable, WriteError};
-use crate::register;
 use crate::rows::Role;
+use crate::{operations, register, tokens};
 
 /// A request as the gateway hands it over.
 #[derive(Debug, Clone)]
@@ -43,8 +46,14 @@ pub struct Request {
 pub struct Caller {
     pub organization: String,
     pub role: Role,
-    /// The name of the token.
+    /// The name of the token, or of the intake.
     pub name: String,
+    /// The token's id.
+    pub token: String,
+    /// The token's end; none when it has none.
+    pub valid_until: Option<Timestamp>,
+    /// The id of the intake that fetches what is missing, where it came in by one.
+    pub fetches: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +72,9 @@ impl Response {
 /// What a route does, as roles know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
+    /// Whose token it is, what can be registered, and what became of an attestation: for whoever has a token.
+    Follow,
+    /// All else that there is to see.
     Read,
     /// Registrations, attachments.
     Configure,
@@ -70,15 +82,41 @@ pub enum Action {
     Operate,
     /// Attestations and materials.
     Push,
+    /// As [`Push`](Self::Push), by whoever knows the intake token in the path: the gateway asks no authorizer.
+    Forward,
+    /// Tokens.
+    Administer,
+}
+
+impl Action {
+    const ALL: [Self; 6] = [
+        Self::Follow,
+        Self::Read,
+        Self::Configure,
+        Self::Operate,
+        Self::Push,
+        Self::Administer,
+    ];
 }
 
 impl Role {
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Operator, Self::Viewer, Self::Producer];
+
     pub const fn may(self, action: Action) -> bool {
         match self {
-            Self::Admin | Self::Operator => true,
-            Self::Viewer => matches!(action, Action::Read),
-            Self::Producer => matches!(action, Action::Read | Action::Push),
+            Self::Admin => true,
+            Self::Operator => !matches!(action, Action::Administer),
+            Self::Viewer => matches!(action, Action::Follow | Action::Read),
+            // A build's token: it gets into many hands, and needs no more.
+            Self::Producer => matches!(action, Action::Follow | Action::Push),
         }
+    }
+
+    /// Whether it may do all that the other may.
+    pub fn covers(self, other: Self) -> bool {
+        Action::ALL
+            .iter()
+            .all(|action| self.may(*action) || !other.may(*action))
     }
 }
 
@@ -176,6 +214,21 @@ impl From<operations::Error> for Problem {
     }
 }
 
+impl From<tokens::Error> for Problem {
+    fn from(error: tokens::Error) -> Self {
+        use tokens::Error;
+        let text = error.to_string();
+        match error {
+            Error::Faults(faults) => Self::faults(faults),
+            Error::NameTaken(_) => Self::new(409, "token-name-taken", "The name is taken", text),
+            Error::Above { .. } => Self::new(403, "role-above", "Not with this token", text),
+            Error::NotFound(_) => Self::not_found(text),
+            Error::Conflict => Self::new(409, "conflict", "Changed at the same time", text),
+            Error::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
 impl From<register::Error> for Problem {
     fn from(error: register::Error) -> Self {
         use register::Error;
@@ -227,15 +280,11 @@ pub async fn answer<P: Platform>(
     platform: &P,
     request: &Request,
 ) -> Response {
-    let result = match (permit(routes, request), &request.caller) {
-        (Ok(()), Some(caller)) => function(platform, caller, request).await,
-        (Ok(()), None) => Err(Problem::new(
-            401,
-            "unauthorized",
-            "Who is asking?",
-            "no token",
-        )),
-        (Err(problem), _) => Err(problem),
+    let now = platform.now();
+    let result = match permit(platform, routes, request, now).await {
+        // Boxed, as the platform's own futures are: one inside the other they are too deep for the compiler.
+        Ok(caller) => Box::pin(function(platform, &caller, request)).await,
+        Err(problem) => Err(problem),
     };
     result.unwrap_or_else(|mut problem| {
         problem.request_id.clone_from(&request.id);
@@ -249,10 +298,18 @@ pub async fn answer<P: Platform>(
     })
 }
 
-fn permit(routes: &[Route], request: &Request) -> Result<(), Problem> {
+async fn permit(
+    platform: &impl Platform,
+    routes: &[Route],
+    request: &Request,
+    now: Timestamp,
+) -> Result<Caller, Problem> {
     let Some(route) = routes.iter().find(|route| route.route == request.route) else {
         return Err(Problem::not_found(format!("no route {}", request.route)));
     };
+    if route.action == Action::Forward {
+        return Box::pin(by_intake(platform, request.parameter("token"))).await;
+    }
     let Some(caller) = &request.caller else {
         return Err(Problem::new(
             401,
@@ -261,16 +318,36 @@ fn permit(routes: &[Route], request: &Request) -> Result<(), Problem> {
             "send a token",
         ));
     };
+    // The gateway remembers for a while whose a token is.
+    if caller.valid_until.is_some_and(|until| until <= now) {
+        let detail = "the token has expired";
+        return Err(Problem::new(401, "expired", "Who is asking?", detail));
+    }
     if !caller.role.may(route.action) {
-        let detail = format!("a token with the role {:?} may not do this", caller.role);
+        let detail = format!("a token with the role {} may not do this", caller.role);
         return Err(Problem::new(
             403,
             "forbidden",
             "Not with this token",
-            detail.to_lowercase(),
+            detail,
         ));
     }
-    Ok(())
+    Ok(caller.clone())
+}
+
+/// Who comes in by an intake. One that never was and one that is gone are answered alike.
+async fn by_intake(platform: &impl Platform, token: &str) -> Result<Caller, Problem> {
+    let Some(intake) = crate::intakes::find(platform, token).await? else {
+        return Err(Problem::not_found("there is no such intake"));
+    };
+    Ok(Caller {
+        organization: intake.organization,
+        role: Role::Producer,
+        name: intake.name,
+        token: intake.id.clone(),
+        valid_until: None,
+        fetches: intake.fetches.then_some(intake.id),
+    })
 }
 
 impl Request {
@@ -314,5 +391,37 @@ impl Request {
             Some(Ok(limit @ 1..=100)) => Ok(limit),
             Some(_) => Err(Problem::field("limit", "must be a number from 1 to 100")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_may_what_it_is_for() {
+        for (action, who) in [
+            (Action::Follow, &Role::ALL[..]),
+            (Action::Read, &[Role::Admin, Role::Operator, Role::Viewer]),
+            (Action::Configure, &[Role::Admin, Role::Operator]),
+            (Action::Operate, &[Role::Admin, Role::Operator]),
+            (Action::Push, &[Role::Admin, Role::Operator, Role::Producer]),
+            (Action::Administer, &[Role::Admin]),
+        ] {
+            let may = Role::ALL.into_iter().filter(|role| role.may(action));
+            assert_eq!(may.collect::<Vec<_>>(), who, "{action:?}");
+        }
+    }
+
+    #[test]
+    fn a_role_covers_those_that_may_no_more() {
+        let below = |role: Role| {
+            let all = Role::ALL.into_iter();
+            all.filter(|other| role.covers(*other)).collect::<Vec<_>>()
+        };
+        assert_eq!(below(Role::Admin), Role::ALL);
+        assert_eq!(below(Role::Operator), Role::ALL[1..]);
+        assert_eq!(below(Role::Viewer), [Role::Viewer]);
+        assert_eq!(below(Role::Producer), [Role::Producer]);
     }
 }

@@ -1,4 +1,4 @@
-//! What is available, and what is registered.
+//! What is available, what is registered, and what a Chainloop control plane may post to.
 
 use integrations::Description;
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,8 @@ use crate::rows::Pause;
 use crate::{operations, pauses, register, rows};
 
 pub const ROUTES: &[Route] = &[
-    route("GET /v1/integrations", Action::Read),
-    route("GET /v1/integrations/{id}", Action::Read),
+    route("GET /v1/integrations", Action::Follow),
+    route("GET /v1/integrations/{id}", Action::Follow),
     route("POST /v1/registrations", Action::Configure),
     route("GET /v1/registrations", Action::Read),
     route("GET /v1/registrations/{registration}", Action::Read),
@@ -29,6 +29,10 @@ pub const ROUTES: &[Route] = &[
         "POST /v1/registrations/{registration}/rotate",
         Action::Configure,
     ),
+    // Here because making one keeps a secret.
+    route("POST /v1/intakes", Action::Configure),
+    route("GET /v1/intakes", Action::Read),
+    route("DELETE /v1/intakes/{intake}", Action::Configure),
 ];
 
 /// An integration that can be registered.
@@ -242,6 +246,6 @@ pub async fn function<P: Platform>(
             operations::record(platform, organization, by, action, &row.id, detail).await?;
             Ok(Response::json(200, &Registration::from(row)))
         }
-        other => Err(Problem::not_found(format!("no route {other}"))),
+        _ => super::intakes::function(platform, caller, request).await,
     }
 }

@@ -1,6 +1,6 @@
 //! What the table holds: every row, its key, and the sparse indexes that it stands in.
 //!
-//! Organization is part of every key; tokens by hash and the due index are the two exceptions.
+//! Organization is part of every key; tokens by hash (those of intakes too) and the due index are the two exceptions.
 //! A delivery has a partition of its own, with its attempts: its id follows from the attestation's plan, so
 //! an attestation finds its deliveries without an index, a message needs no more than the id, and a
 //! thousand deliveries of one attestation do not meet in one partition.
@@ -23,7 +23,7 @@ pub use ledger::{
     Stage, State, Why,
 };
 pub use operations::{Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
-pub use organization::{Organization, Role, Token};
+pub use organization::{Intake, IntakeToken, Organization, Role, Token, TokenName};
 
 /// Something with a place in the table.
 pub trait Row: Serialize + DeserializeOwned {
@@ -55,7 +55,7 @@ fn is_over(item: &Item, now: Timestamp) -> bool {
 }
 
 /// Reads a row that was written by a version that this one does not know as an error.
-fn parse<R: Row>(item: Item) -> Result<Stored<R>, Unreachable> {
+pub(crate) fn parse<R: Row>(item: Item) -> Result<Stored<R>, Unreachable> {
     let etag = Etag(
         item.get("etag")
             .and_then(Value::as_str)

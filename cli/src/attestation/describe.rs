@@ -1,0 +1,262 @@
+//! `attestation describe`: what is known of one attestation, what it says, and what became of it.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use comfy_table::{Cell, Color};
+use pipeline::api::archive::{Bytes, Contents, Described, Material, Place, Policy, Subject};
+use serde::Serialize;
+
+use super::list;
+use super::size;
+use crate::arguments::Global;
+use crate::client::{Call, Client};
+use crate::delivery::{self, word, workflow};
+use crate::output::{self, Format};
+use crate::table::{Table, cell, paint};
+use crate::time;
+
+pub(super) fn get(client: &Client, digest: &str) -> anyhow::Result<Described> {
+    client
+        .call(&Call::get(&["attestations", digest]))
+        .with_context(|| format!("failed to show the attestation {digest}"))
+}
+
+pub(super) fn run(global: &Global, digest: &str) -> anyhow::Result<()> {
+    let described = get(&Client::new(global)?, digest)?;
+    if global.output == Format::Json {
+        output::json(&View::from(&described))?;
+        return Ok(());
+    }
+    output::line(&card(&described).to_string())?;
+    if let Some(contents) = &described.contents {
+        output::line(&subjects(&contents.subjects).to_string())?;
+        for table in [materials(&contents.materials), violations(contents)] {
+            if !table.is_empty() {
+                output::line(&table.to_string())?;
+            }
+        }
+        let others = contents.subjects_total - contents.subjects.len().min(contents.subjects_total);
+        if others > 0 {
+            global.info(&format!(
+                "{others} more subjects are in the attestation itself"
+            ));
+        }
+    }
+    if described.deliveries.is_empty() {
+        output::line("it has no deliveries: nothing was attached to its workflow")?;
+    } else {
+        output::line(&delivery::outcomes(&described.deliveries).to_string())?;
+    }
+    if described.more_deliveries {
+        let advice = "chainloop delivery list --attestation";
+        global.info(&format!("there are more deliveries: {advice} {digest}"));
+    }
+    Ok(())
+}
+
+fn card(described: &Described) -> Table {
+    let attestation = &described.attestation;
+    let mut table = Table::titled("Attestation", &[]);
+    let mut row = |name: &str, content: Cell| table.row(vec![cell(name), content]);
+    row("DIGEST", cell(attestation.attestation.to_string()));
+    row("RECEIVED", cell(attestation.received.to_string()));
+    for also in &described.also {
+        row("ALSO RECEIVED", cell(also.to_string()));
+    }
+    row("WORKFLOW", cell(workflow(&attestation.workflow)));
+    if !attestation.workflow.id.is_empty() {
+        row("WORKFLOW ID", cell(&attestation.workflow.id));
+    }
+    row("RUN", cell(&attestation.run));
+    row("PREDICATE TYPE", cell(&attestation.predicate_type));
+    let kept = match described.bytes {
+        Bytes::Kept => cell(size(attestation.size_bytes)),
+        Bytes::Gone => paint(cell("are gone from the bucket"), Color::Red),
+        Bytes::Damaged => paint(cell("are not those that were received"), Color::Red),
+    };
+    row("BYTES", kept);
+    if let Some(contents) = &described.contents {
+        row("FORM", cell(&contents.form));
+        let keys = contents.key_ids.iter().map(|id| match id.as_str() {
+            "" => "a key without an id",
+            id => id,
+        });
+        row("SIGNED WITH", cell(keys.collect::<Vec<_>>().join("\n")));
+        if let Some(policy) = &contents.policy {
+            row("POLICY", verdict(policy));
+        }
+    }
+    let accepted = attestation.created_at;
+    let ago = time::relative(accepted, time::now());
+    row(
+        "ACCEPTED AT",
+        cell(format!("{} ({ago})", time::exact(accepted))),
+    );
+    table
+}
+
+fn verdict(policy: &Policy) -> Cell {
+    let mut text = policy.status.clone();
+    if policy.evaluations > 0 {
+        let counts = [
+            (policy.evaluations, "evaluations"),
+            (policy.violations, "violations"),
+            (policy.suppressed, "suppressed"),
+            (policy.skipped, "skipped"),
+        ];
+        let counts = counts.iter().filter(|(count, _)| *count > 0);
+        let counts: Vec<String> = counts
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        text = format!("{text} ({})", counts.join(", "));
+    }
+    let cell = cell(text);
+    match policy.status.as_str() {
+        "PASSED" => paint(cell, Color::Green),
+        "BLOCKED" => paint(cell, Color::Red),
+        "WARNING" | "BYPASSED" => paint(cell, Color::Yellow),
+        _ => cell,
+    }
+}
+
+fn subjects(subjects: &[Subject]) -> Table {
+    let mut table = Table::titled("Subjects", &["NAME", "DIGEST"]);
+    for subject in subjects {
+        let digests = subject.digests.iter();
+        let digests = digests.map(|(algorithm, digest)| format!("{algorithm}:{digest}"));
+        table.row(vec![
+            cell(&subject.name),
+            cell(digests.collect::<Vec<_>>().join("\n")),
+        ]);
+    }
+    table
+}
+
+fn materials(materials: &[Material]) -> Table {
+    let headers = ["NAME", "TYPE", "VALUE", "DIGEST", "BYTES"];
+    let mut table = Table::titled("Materials", &headers).at_least(2, 12);
+    for material in materials {
+        let value = match material.filename.as_str() {
+            "" => &material.value,
+            filename => filename,
+        };
+        let bytes = material
+            .size_bytes
+            .map(|bytes| format!(", {}", size(bytes)));
+        let place = word(&material.place) + &bytes.unwrap_or_default();
+        let place = match material.place {
+            Place::Missing => paint(cell(place), Color::Yellow),
+            _ => cell(place),
+        };
+        let digest = material.digest.map(|digest| digest.to_string());
+        table.row(vec![
+            cell(&material.name),
+            cell(&material.kind),
+            cell(value),
+            cell(digest.unwrap_or_default()),
+            place,
+        ]);
+    }
+    table
+}
+
+fn violations(contents: &Contents) -> Table {
+    let mut table = Table::titled("Violations", &["POLICY", "MATERIAL", "MESSAGE"]);
+    let found = contents.policy.iter().flat_map(|policy| &policy.found);
+    for found in found {
+        table.row(vec![
+            cell(&found.policy),
+            cell(&found.material),
+            cell(&found.message),
+        ]);
+    }
+    table
+}
+
+/// What is known, as JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    #[serde(flatten)]
+    attestation: list::View<'a>,
+    also: Vec<String>,
+    bytes: Bytes,
+    contents: Option<ContentsView<'a>>,
+    deliveries: Vec<delivery::View<'a>>,
+    more_deliveries: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ContentsView<'a> {
+    form: &'a str,
+    key_ids: &'a [String],
+    subjects: Vec<SubjectView<'a>>,
+    subjects_total: usize,
+    materials: Vec<MaterialView<'a>>,
+    materials_dropped: usize,
+    policy: Option<&'a Policy>,
+}
+
+#[derive(Debug, Serialize)]
+struct SubjectView<'a> {
+    name: &'a str,
+    digests: &'a BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MaterialView<'a> {
+    name: &'a str,
+    r#type: &'a str,
+    filename: &'a str,
+    value: &'a str,
+    digest: Option<String>,
+    size_bytes: Option<u64>,
+    place: Place,
+}
+
+impl<'a> From<&'a Described> for View<'a> {
+    fn from(described: &'a Described) -> Self {
+        Self {
+            attestation: list::View::from(&described.attestation),
+            also: described.also.iter().map(ToString::to_string).collect(),
+            bytes: described.bytes,
+            contents: described.contents.as_ref().map(ContentsView::from),
+            deliveries: described
+                .deliveries
+                .iter()
+                .map(delivery::View::from)
+                .collect(),
+            more_deliveries: described.more_deliveries,
+        }
+    }
+}
+
+impl<'a> From<&'a Contents> for ContentsView<'a> {
+    fn from(contents: &'a Contents) -> Self {
+        let subjects = contents.subjects.iter().map(|subject| SubjectView {
+            name: &subject.name,
+            digests: &subject.digests,
+        });
+        let materials = contents.materials.iter().map(|material| MaterialView {
+            name: &material.name,
+            r#type: &material.kind,
+            filename: &material.filename,
+            value: &material.value,
+            digest: material.digest.map(|digest| digest.to_string()),
+            size_bytes: material.size_bytes,
+            place: material.place,
+        });
+        Self {
+            form: &contents.form,
+            key_ids: &contents.key_ids,
+            subjects: subjects.collect(),
+            subjects_total: contents.subjects_total,
+            materials: materials.collect(),
+            materials_dropped: contents.materials_dropped,
+            policy: contents.policy.as_ref(),
+        }
+    }
+}

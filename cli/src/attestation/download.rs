@@ -1,0 +1,129 @@
+//! `attestation download`: the bytes as they were received, or a material's, checked against their digest.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use attestation::{Attestation, Digest};
+use clap::Args;
+use pipeline::api::archive::Content;
+
+use crate::arguments::Global;
+use crate::client::{Call, Client};
+use crate::confirm::{self, Deed};
+use crate::failure::Failure;
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Download {
+    /// The attestation's digest, of its envelope or of what was pushed
+    digest: Digest,
+    /// Where to write; standard output unless said
+    file: Option<PathBuf>,
+    /// A material's bytes instead, by its name in the attestation
+    #[arg(long, value_name = "NAME")]
+    material: Option<String>,
+}
+
+const REPLACE: Deed = Deed {
+    what: "replace it",
+    refused: "nothing was written",
+};
+
+impl Download {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let file = self.file.filter(|file| file != Path::new("-"));
+        let client = Client::new(global)?;
+        if let Some(file) = file.as_ref().filter(|file| file.exists()) {
+            confirm::deed(global, &REPLACE, || {
+                Ok(format!("{} is there already. Replace it?", file.display()))
+            })?;
+        }
+        let digest = self.digest;
+        let bytes = attestation(global, &client, digest)
+            .with_context(|| format!("failed to download the attestation {digest}"))?;
+        let bytes = match &self.material {
+            None => bytes,
+            Some(name) => material(&client, &bytes, name)
+                .with_context(|| format!("failed to download the material {name:?}"))?,
+        };
+        let Some(file) = file else {
+            output::bytes(&bytes)?;
+            return Ok(());
+        };
+        write(&file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
+        global.info(&format!("{}: {} bytes", file.display(), bytes.len()));
+        Ok(())
+    }
+}
+
+/// Whole or not at all.
+fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(format!(".{}.part", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, file));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+fn attestation(global: &Global, client: &Client, asked: Digest) -> anyhow::Result<Vec<u8>> {
+    let text = asked.to_string();
+    let content: Content = client.call(&Call::get(&["attestations", &text, "content"]))?;
+    let bytes = fetch(client, &content)?;
+    let hash = Attestation::parse(&bytes).map(|parsed| parsed.hash);
+    // Of other bytes that came later with the same envelope, the API knows the digest alone.
+    if content.digest != asked && hash.as_ref() != Ok(&asked) {
+        let received = content.digest;
+        global.warn(&format!(
+            "these are the bytes that were received first: {received}"
+        ));
+    }
+    Ok(bytes)
+}
+
+fn material(client: &Client, attestation: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
+    let parsed = Attestation::parse(attestation).context("its attestation could not be read")?;
+    let Some(material) = parsed.materials().iter().find(|one| one.name == name) else {
+        let names: Vec<_> = parsed
+            .materials()
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        let advice = match names.as_slice() {
+            [] => "The attestation has no materials.".to_owned(),
+            names => format!("It has: {}.", names.join(", ")),
+        };
+        return Err(Failure::usage("there is no such material")
+            .advice(advice)
+            .into());
+    };
+    match (&material.content, material.digest) {
+        (Some(content), _) => Ok(content.clone()),
+        (None, Some(digest)) => {
+            let text = digest.to_string();
+            let content: Content = client.call(&Call::get(&["materials", &text]))?;
+            if content.digest != digest {
+                return Err(Failure::new("the API answered with another material").into());
+            }
+            fetch(client, &content)
+        }
+        (None, None) => Err(Failure::new("the attestation names it and has no bytes of it").into()),
+    }
+}
+
+fn fetch(client: &Client, content: &Content) -> anyhow::Result<Vec<u8>> {
+    let bytes = client.download(&content.download, content.size_bytes)?;
+    let found = Digest::of(&bytes);
+    if found != content.digest {
+        let text = format!(
+            "what came has another digest: {found}, not {}",
+            content.digest
+        );
+        return Err(Failure::new(text).into());
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,109 @@
+//! `attestation list`: the newest that were accepted, of all workflows or of one.
+
+use anyhow::Context as _;
+use clap::Args;
+use pipeline::Timestamp;
+use pipeline::api::archive::Attestation;
+use serde::Serialize;
+
+use crate::arguments::Global;
+use crate::client::Client;
+use crate::delivery::workflow;
+use crate::output::{self, Format};
+use crate::table::{self, Table, cell};
+use crate::time;
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those of a workflow, as project/name
+    #[arg(long)]
+    workflow: Option<String>,
+    /// The workflow's project, where the workflow is given by its name
+    #[arg(long, requires = "workflow")]
+    project: Option<String>,
+    /// Only those accepted since: a time, or how long ago, as 30m, 2h or 7d
+    #[arg(long, value_name = "TIME", value_parser = time::moment)]
+    since: Option<Timestamp>,
+    /// How many at most
+    #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+impl List {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let since = self.since.map(|since| since.to_string());
+        let query = [
+            ("workflow", self.workflow.as_deref()),
+            ("project", self.project.as_deref()),
+            ("since", since.as_deref()),
+        ];
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let (found, more): (Vec<Attestation>, _) = Client::new(global)?
+            .list(&["attestations"], &query, limit)
+            .context("failed to list the attestations")?;
+        match global.output {
+            Format::Json => output::json(&found.iter().map(View::from).collect::<Vec<_>>())?,
+            Format::Table if found.is_empty() => output::line("there are no attestations")?,
+            Format::Table => output::line(&rows(&found).to_string())?,
+        }
+        if more {
+            global.info("there are more: raise --limit, or ask for less");
+        }
+        Ok(())
+    }
+}
+
+/// Narrower than this, a digest leaves no room to the other columns.
+const WIDE: u16 = 150;
+
+fn rows(found: &[Attestation]) -> Table {
+    let now = time::now();
+    if table::terminal_width().is_some_and(|width| width < WIDE) {
+        let mut table = Table::new(&["DIGEST", "WORKFLOW, RUN"]);
+        for one in found {
+            let created = time::relative(one.created_at, now);
+            let what = format!("{}\n{}\n{created}", workflow(&one.workflow), one.run);
+            table.row(vec![cell(one.attestation.to_string()), cell(what)]);
+        }
+        return table.whole(0);
+    }
+    let headers = ["DIGEST", "WORKFLOW", "RUN", "SIZE", "ACCEPTED AT"];
+    let mut table = Table::new(&headers).whole(0);
+    for one in found {
+        table.row(vec![
+            cell(one.attestation.to_string()),
+            cell(workflow(&one.workflow)),
+            cell(&one.run),
+            cell(super::size(one.size_bytes)),
+            cell(time::relative(one.created_at, now)),
+        ]);
+    }
+    table
+}
+
+/// An attestation as JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct View<'a> {
+    attestation: String,
+    received: String,
+    size_bytes: u64,
+    workflow: &'a integrations::Workflow,
+    run: &'a str,
+    predicate_type: &'a str,
+    created_at: Timestamp,
+}
+
+impl<'a> From<&'a Attestation> for View<'a> {
+    fn from(one: &'a Attestation) -> Self {
+        Self {
+            attestation: one.attestation.to_string(),
+            received: one.received.to_string(),
+            size_bytes: one.size_bytes,
+            workflow: &one.workflow,
+            run: &one.run,
+            predicate_type: &one.predicate_type,
+            created_at: one.created_at,
+        }
+    }
+}

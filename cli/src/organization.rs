@@ -1,0 +1,259 @@
+//! `chainloop organization`: the tokens that may ask the API.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use comfy_table::Color;
+use pipeline::Timestamp;
+use pipeline::api::organization::{Created, NewToken, Token};
+use pipeline::rows::Role;
+use serde::Serialize;
+
+use crate::arguments::Global;
+use crate::bootstrap::label;
+use crate::client::{Call, Client, json};
+use crate::confirm::{self, Deed};
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::table::{Table, cell, paint};
+use crate::{auth, time};
+
+/// More than an organization has.
+const MOST: usize = 100_000;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Tokens, by which the API knows who asks
+    #[command(subcommand, visible_alias = "token")]
+    ApiToken(TokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; its text is printed, this once
+    #[command(after_help = "\
+admin     everything, tokens included
+operator  everything but tokens
+viewer    reads
+producer  pushes attestations and materials, and reads what became of them: for builds
+
+Example:
+  chainloop organization api-token create --name nightly-build --role producer --expires 90d")]
+    Create(Create),
+    /// List the tokens that were not revoked
+    #[command(
+        visible_alias = "ls",
+        after_help = "Example:\n  chainloop organization api-token list"
+    )]
+    List,
+    /// Revoke a token; within a minute the API does not know it any more
+    #[command(after_help = "Example:\n  chainloop organization api-token revoke nightly-build")]
+    Revoke {
+        /// The token's name or id
+        // Not `token`: that is a flag which every command has.
+        #[arg(value_name = "NAME_OR_ID")]
+        named: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// A name, not yet taken in your organization: small letters, digits and hyphens
+    #[arg(long, value_parser = label)]
+    name: String,
+    /// What its bearer may do
+    #[arg(long, value_parser = role())]
+    role: Role,
+    /// How long it is valid, as 12h, 90d or 1y; without an end unless said
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    expires: Option<Duration>,
+}
+
+/// The roles, named so that a shell can complete them.
+fn role() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(["admin", "operator", "viewer", "producer"])
+        .map(|word| serde_json::from_value(word.into()).expect("the words are the roles'"))
+}
+
+/// As other durations; and years, which tokens live.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let days = |years: u64| Duration::from_secs(years.saturating_mul(365 * 86_400));
+    let years = text.strip_suffix('y').map(str::parse);
+    let lifetime = match years {
+        Some(Ok(years)) => days(years),
+        _ => time::span(text).map_err(|_| "must be a duration as 12h, 90d or 1y")?,
+    };
+    if pipeline::tokens::VALID_SECS.contains(&lifetime.as_secs()) {
+        return Ok(lifetime);
+    }
+    Err("must be from a minute to ten years".to_owned())
+}
+
+impl Command {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let Self::ApiToken(command) = self;
+        match command {
+            TokenCommand::Create(new) => create(global, new),
+            TokenCommand::List => list(global),
+            TokenCommand::Revoke { named } => revoke(global, &named),
+        }
+    }
+}
+
+fn create(global: &Global, new: Create) -> anyhow::Result<()> {
+    let client = Client::new(global)?;
+    let context = format!("failed to make the token {:?}", new.name);
+    let new = NewToken {
+        name: new.name,
+        role: new.role,
+        expires_in_secs: new.expires.map(|expires| expires.as_secs()),
+    };
+    let created: Created = client
+        .call(&Call::post(&["tokens"], json(&new)?))
+        .context(context)?;
+    global.info(&format!(
+        "the token {:?} with the role {}, shown this once: keep it as a secret",
+        created.token.name, created.token.role
+    ));
+    match global.output {
+        Format::Json => output::json(&View {
+            token: Some(&created.text),
+            ..View::from(&created.token)
+        })?,
+        // Alone, so that it can be caught by a script.
+        Format::Table => output::line(&created.text)?,
+    }
+    Ok(())
+}
+
+fn all(client: &Client) -> anyhow::Result<Vec<Token>> {
+    let (tokens, _) = client
+        .list(&["tokens"], &[], MOST)
+        .context("failed to list the tokens")?;
+    Ok(tokens)
+}
+
+fn list(global: &Global) -> anyhow::Result<()> {
+    let tokens = all(&Client::new(global)?)?;
+    match global.output {
+        Format::Json => output::json(&tokens.iter().map(View::from).collect::<Vec<_>>())?,
+        Format::Table if tokens.is_empty() => output::line("there are no tokens")?,
+        Format::Table => output::line(&rows(&tokens).to_string())?,
+    }
+    Ok(())
+}
+
+fn rows(tokens: &[Token]) -> Table {
+    let headers = [
+        "NAME",
+        "ROLE",
+        "ID",
+        "CREATED BY",
+        "CREATED AT",
+        "EXPIRES AT",
+    ];
+    let mut table = Table::new(&headers).whole(0).whole(1).whole(2);
+    for token in tokens {
+        let expiry = cell(auth::expiry(token.expires_at));
+        table.row(vec![
+            cell(&token.name),
+            cell(token.role.to_string()),
+            cell(&token.id),
+            cell(&token.created_by),
+            cell(time::local(token.created_at)),
+            match token.expired {
+                true => paint(expiry, Color::Red),
+                false => expiry,
+            },
+        ]);
+    }
+    table
+}
+
+const REVOKE: Deed = Deed {
+    what: "revoke it",
+    refused: "nothing was revoked",
+};
+
+fn revoke(global: &Global, named: &str) -> anyhow::Result<()> {
+    let client = Client::new(global)?;
+    confirm::deed(global, &REVOKE, || {
+        let tokens = all(&client)?;
+        let found = tokens.iter().find(|token| token.name == named);
+        let found = found.or_else(|| tokens.iter().find(|token| token.id == named));
+        let Some(found) = found else {
+            let advice = "Look at `chainloop organization api-token list`.";
+            return Err(Failure::new(format!("there is no token {named:?}"))
+                .advice(advice)
+                .into());
+        };
+        let own = match auth::bearer(&client)?.id == found.id {
+            true => ", which you are using just now",
+            false => "",
+        };
+        let (name, role) = (&found.name, found.role);
+        Ok(format!(
+            "Revoke the token {name:?} with the role {role}{own}?"
+        ))
+    })?;
+    let revoked: Token = client
+        .call(&Call::delete(&["tokens", named]))
+        .with_context(|| format!("failed to revoke the token {named:?}"))?;
+    let name = &revoked.name;
+    global.info(&format!(
+        "the token {name:?} is revoked; within a minute nobody can use it"
+    ));
+    if global.output == Format::Json {
+        output::json(&View::from(&revoked))?;
+    }
+    Ok(())
+}
+
+/// A token as JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    id: &'a str,
+    name: &'a str,
+    role: Role,
+    created_by: &'a str,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    /// Its text, where it was just made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+}
+
+impl<'a> From<&'a Token> for View<'a> {
+    fn from(token: &'a Token) -> Self {
+        Self {
+            id: &token.id,
+            name: &token.name,
+            role: token.role,
+            created_by: &token.created_by,
+            created_at: token.created_at,
+            expires_at: token.expires_at,
+            token: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_is_a_duration_or_years() {
+        for (text, days) in [("90d", 90), ("1y", 365), ("24h", 1), ("10y", 3_650)] {
+            assert_eq!(
+                lifetime(text).map(|lifetime| lifetime.as_secs() / 86_400),
+                Ok(days)
+            );
+        }
+        for text in ["", "y", "forever", "5s", "11y", "-1d", "999999999999999y"] {
+            assert!(lifetime(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `chainloop workflow`: where attestations came from, and so what can be attached to.
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use pipeline::Timestamp;
+use pipeline::api::organization::Known;
+use serde::Serialize;
+
+use crate::arguments::Global;
+use crate::client::Client;
+use crate::output::{self, Format};
+use crate::table::{Table, cell};
+use crate::time;
+
+/// More than an organization has.
+const MOST: usize = 100_000;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the workflows that attestations came from
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+A workflow needs no creation: it is here once an attestation of it was accepted.
+
+Example:
+  chainloop workflow list --project shop"
+    )]
+    List {
+        /// Only those of a project
+        #[arg(long)]
+        project: Option<String>,
+    },
+}
+
+impl Command {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let Self::List { project } = self;
+        list(global, project.as_deref())
+    }
+}
+
+fn list(global: &Global, project: Option<&str>) -> anyhow::Result<()> {
+    let (mut known, _): (Vec<Known>, _) = Client::new(global)?
+        .list(&["workflows"], &[], MOST)
+        .context("failed to list the workflows")?;
+    known.retain(|one| project.is_none_or(|project| one.workflow.project == project));
+    known.sort_by(|a, b| {
+        let key = |one: &Known| {
+            let workflow = &one.workflow;
+            (
+                workflow.project.clone(),
+                workflow.name.clone(),
+                workflow.id.clone(),
+            )
+        };
+        key(a).cmp(&key(b))
+    });
+    match global.output {
+        Format::Json => output::json(&known.iter().map(View::from).collect::<Vec<_>>())?,
+        Format::Table if known.is_empty() => {
+            output::line("no attestation of a workflow was accepted yet")?;
+        }
+        Format::Table => output::line(&rows(&known).to_string())?,
+    }
+    Ok(())
+}
+
+fn rows(known: &[Known]) -> Table {
+    let headers = ["PROJECT", "NAME", "ID", "ATTACHMENTS", "LAST ATTESTATION"];
+    let mut table = Table::new(&headers).whole(2);
+    let now = time::now();
+    for one in known {
+        let last = one.attested_at.map(|at| time::relative(at, now));
+        table.row(vec![
+            cell(&one.workflow.project),
+            cell(&one.workflow.name),
+            cell(&one.workflow.id),
+            cell(one.attachments.to_string()),
+            cell(last.unwrap_or_default()),
+        ]);
+    }
+    table
+}
+
+/// A workflow as JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    project: &'a str,
+    name: &'a str,
+    id: &'a str,
+    attachments: usize,
+    first_seen_at: Timestamp,
+    attested_at: Option<Timestamp>,
+}
+
+impl<'a> From<&'a Known> for View<'a> {
+    fn from(known: &'a Known) -> Self {
+        Self {
+            project: &known.workflow.project,
+            name: &known.workflow.name,
+            id: &known.workflow.id,
+            attachments: known.attachments,
+            first_seen_at: known.first_seen_at,
+            attested_at: known.attested_at,
+        }
+    }
+}

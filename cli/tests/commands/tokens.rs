@@ -1,0 +1,250 @@
+//! Tokens: made, listed, revoked, and kept by `auth login`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::api::{Api, Asked, Ran, run_with};
+
+fn token(name: &str, more: &Value) -> Value {
+    let mut token = json!({
+        "id": format!("id-of-{name}"), "name": name, "role": "producer", "created_by": "admin",
+        "created_at": "2026-01-02T03:04:05.678Z", "expires_at": null, "expired": false,
+    });
+    let all = token.as_object_mut().unwrap();
+    all.extend(more.as_object().unwrap().clone());
+    token
+}
+
+/// Knows the bearers of `cli_test` and `cli_typed`.
+fn api() -> Api {
+    Api::start(|_, Asked { line, headers, .. }| {
+        let bearer = headers.iter().find(|(name, _)| name == "authorization");
+        let bearer = bearer.map(|(_, value)| value.as_str());
+        if !matches!(bearer, Some("Bearer cli_test" | "Bearer cli_typed")) {
+            return (403, r#"{"message":"Forbidden"}"#.into());
+        }
+        let past = json!({ "expires_at": "2026-01-03T00:00:00.000Z", "expired": true });
+        let answer = match line.split('?').next().unwrap() {
+            "GET /v1/organization" => json!({
+                "organization": "acme", "id": "id-of-admin", "name": "admin", "role": "admin",
+                "expires_at": "2126-01-01T00:00:00.000Z",
+            }),
+            "POST /v1/tokens" => token("ci", &json!({ "text": "cli_new" })),
+            "GET /v1/tokens" => {
+                json!({ "items": [token("ci", &json!({})), token("old", &past)], "next": null })
+            }
+            "DELETE /v1/tokens/ci" => token("ci", &json!({})),
+            _ => {
+                let problem = json!({
+                    "status": 404, "code": "not-found", "title": "There is no such thing",
+                    "detail": "there is no token \"x\"", "request_id": "req-1",
+                });
+                return (404, problem.to_string());
+            }
+        };
+        (200, answer.to_string())
+    })
+}
+
+#[test]
+fn a_new_tokens_text_is_printed_alone() {
+    let api = api();
+    let line = [
+        "organization",
+        "api-token",
+        "create",
+        "--name",
+        "ci",
+        "--role",
+        "producer",
+    ];
+    let ran = api.run(&[&line[..], &["--expires", "90d"]].concat());
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "cli_new\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("shown this once"), "{}", ran.stderr);
+    assert_eq!(
+        api.asked()[0].json(),
+        json!({ "name": "ci", "role": "producer", "expires_in_secs": 7_776_000 })
+    );
+    let ran = api.run(&[&line[..], &["-o", "json"]].concat());
+    assert_eq!(
+        (&ran.json()["token"], &ran.json()["createdBy"]),
+        (&json!("cli_new"), &json!("admin"))
+    );
+    assert_eq!(
+        api.asked()[1].json(),
+        json!({ "name": "ci", "role": "producer" })
+    );
+}
+
+#[test]
+fn what_cannot_be_a_token_is_refused_before_it_is_asked_for() {
+    let api = api();
+    for (line, text) in [
+        (
+            &["--name", "Ci", "--role", "viewer"][..],
+            "small letters, digits and hyphens",
+        ),
+        (
+            &["--name", "ci", "--role", "root"],
+            "[possible values: admin, operator, viewer, producer]",
+        ),
+        (
+            &["--name", "ci", "--role", "viewer", "--expires", "5s"],
+            "from a minute to ten years",
+        ),
+        (
+            &["--name", "ci", "--role", "viewer", "--expires", "soon"],
+            "as 12h, 90d or 1y",
+        ),
+        (&["--name", "ci"], "--role"),
+    ] {
+        let ran = api.run(&[&["org", "api-token", "create"], line].concat());
+        assert_eq!(ran.code, 2, "{line:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(text), "{line:?}: {}", ran.stderr);
+    }
+    assert!(api.lines().is_empty());
+}
+
+#[test]
+fn tokens_are_listed_with_their_end_and_revoked_when_that_is_sure() {
+    let api = api();
+    let ran = api.run(&["organization", "api-token", "list"]);
+    assert!(ran.stdout.contains("│ never"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("2026-01-03 00:00:00 UTC"),
+        "{}",
+        ran.stdout
+    );
+    let ran = api.run(&["organization", "api-token", "revoke", "ci"]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("whether to revoke it"),
+        "{}",
+        ran.stderr
+    );
+    let ran = api.run(&["organization", "api-token", "revoke", "ci", "-y"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""));
+    assert!(
+        ran.stderr.contains("the token \"ci\" is revoked"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(
+        api.lines(),
+        ["GET /v1/tokens?limit=100", "DELETE /v1/tokens/ci"]
+    );
+    let ran = api.run(&["organization", "api-token", "revoke", "x", "-y"]);
+    assert_eq!(ran.code, 1);
+}
+
+/// A configuration directory of a test's own.
+struct Home(PathBuf);
+
+impl Home {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("chainloop-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("chainloop/credentials.json")
+    }
+
+    fn run(&self, words: &[&str], variables: &[(&str, &str)], stdin: &str) -> Ran {
+        let own = [("XDG_CONFIG_HOME", self.0.to_str().unwrap())];
+        run_with(words, &[&own[..], variables].concat(), stdin)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_login_is_tried_kept_for_its_owner_alone_and_used() {
+    let (api, home) = (api(), Home::new("login"));
+    let ran = home.run(&["auth", "login", "--url", &api.url], &[], "cli_typed\n");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("│ ORGANIZATION │ acme"),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stdout.contains("cli_typed") && !ran.stderr.contains("cli_typed"));
+    assert_eq!(mode(&home.file()), 0o600);
+
+    let ran = home.run(&["auth", "status", "-o", "json"], &[], "");
+    assert_eq!(
+        (&ran.json()["role"], &ran.json()["url"]),
+        (&json!("admin"), &json!(api.url))
+    );
+    assert_eq!(ran.json()["from"], home.file().to_str().unwrap());
+    // Variables win.
+    let wrong = [("CHAINLOOP_TOKEN", "cli_wrong")];
+    let ran = home.run(&["auth", "status"], &wrong, "");
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("the token was not accepted"),
+        "{}",
+        ran.stderr
+    );
+    // What others can read is told.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(home.file(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let ran = home.run(&["auth", "status"], &[], "");
+        assert!(ran.stderr.contains("chmod 600"), "{}", ran.stderr);
+    }
+    let ran = home.run(&["auth", "logout"], &[], "");
+    assert_eq!(ran.code, 0);
+    assert!(!home.file().exists());
+    let ran = home.run(&["auth", "status"], &[], "");
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("chainloop auth login"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_token_that_is_not_accepted_is_not_kept() {
+    let (api, home) = (api(), Home::new("refused"));
+    let ran = home.run(&["auth", "login", "--url", &api.url], &[], "cli_other\n");
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(!home.file().exists());
+    let ran = home.run(&["auth", "login"], &[("CHAINLOOP_TOKEN", "cli_typed")], "");
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("Give --url"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_kept_token_goes_to_no_other_api() {
+    let (own, other, home) = (api(), api(), Home::new("other"));
+    let ran = home.run(&["auth", "login", "--url", &own.url], &[], "cli_typed\n");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ran = home.run(&["auth", "status", "--url", &other.url], &[], "");
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("is for http://127.0.0.1"),
+        "{}",
+        ran.stderr
+    );
+    assert!(other.lines().is_empty());
+}

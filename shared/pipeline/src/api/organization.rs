@@ -1,0 +1,167 @@
+//! Whose token it is, the organization's tokens, and the workflows that attestations came from.
+
+use std::fmt;
+use std::time::Duration;
+
+use integrations::Workflow;
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
+use crate::clock::Timestamp;
+use crate::platform::Platform;
+use crate::rows::{self, Role};
+use crate::tokens::{self, By};
+use crate::workflows;
+
+pub const ROUTES: &[Route] = &[
+    route("GET /v1/organization", Action::Follow),
+    route("GET /v1/tokens", Action::Read),
+    route("POST /v1/tokens", Action::Administer),
+    route("DELETE /v1/tokens/{token}", Action::Administer),
+    route("GET /v1/workflows", Action::Read),
+];
+
+/// What `GET /v1/organization` answers: whose token asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Bearer {
+    pub organization: String,
+    /// The token's id.
+    pub id: String,
+    pub name: String,
+    pub role: Role,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What `POST /v1/tokens` takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    pub name: String,
+    pub role: Role,
+    /// From a minute to ten years; without an end when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_secs: Option<u64>,
+}
+
+/// A token; never its text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Token {
+    pub id: String,
+    pub name: String,
+    pub role: Role,
+    /// The name of the token that made it.
+    pub created_by: String,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    /// Its time is over.
+    #[serde(default)]
+    pub expired: bool,
+}
+
+/// What `POST /v1/tokens` answers: the token, and this once its text.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Created {
+    pub text: String,
+    #[serde(flatten)]
+    pub token: Token,
+}
+
+impl fmt::Debug for Created {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Created({:?})", self.token)
+    }
+}
+
+/// A workflow that an attestation came from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Known {
+    pub workflow: Workflow,
+    pub first_seen_at: Timestamp,
+    /// When its newest attestation was accepted; none when nothing of it is kept any more.
+    pub attested_at: Option<Timestamp>,
+    /// How many attachments an attestation of it goes to.
+    pub attachments: usize,
+}
+
+impl Token {
+    fn new(row: rows::Token, now: Timestamp) -> Self {
+        Self {
+            expired: !row.is_live(now),
+            id: row.id,
+            name: row.name,
+            role: row.role,
+            created_by: row.created_by,
+            created_at: row.created_at,
+            expires_at: row.valid_until,
+        }
+    }
+}
+
+impl From<workflows::Known> for Known {
+    fn from(known: workflows::Known) -> Self {
+        Self {
+            workflow: known.seen.workflow,
+            first_seen_at: known.seen.first_seen_at,
+            attested_at: known.attested_at,
+            attachments: known.attachments,
+        }
+    }
+}
+
+pub async fn function<P: Platform>(
+    platform: &P,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let (organization, now) = (&caller.organization, platform.now());
+    let by = By {
+        name: &caller.name,
+        role: caller.role,
+    };
+    match request.route.as_str() {
+        "GET /v1/organization" => {
+            let bearer = Bearer {
+                organization: organization.clone(),
+                id: caller.token.clone(),
+                name: caller.name.clone(),
+                role: caller.role,
+                expires_at: caller.valid_until,
+            };
+            Ok(Response::json(200, &bearer))
+        }
+        "GET /v1/tokens" => {
+            let (limit, after) = (request.limit()?, request.query("cursor"));
+            let (rows, next) = tokens::list(platform, organization, after, limit).await?;
+            let items = rows.into_iter().map(|row| Token::new(row, now)).collect();
+            Ok(Response::json(200, &Page { items, next }))
+        }
+        "POST /v1/tokens" => {
+            let NewToken {
+                name,
+                role,
+                expires_in_secs,
+            } = request.json()?;
+            let wanted = tokens::Wanted {
+                name,
+                role,
+                valid_for: expires_in_secs.map(Duration::from_secs),
+            };
+            let tokens::NewToken { text, token } =
+                tokens::create(platform, organization, wanted, by).await?;
+            let token = Token::new(token, now);
+            Ok(Response::json(201, &Created { text, token }))
+        }
+        "DELETE /v1/tokens/{token}" => {
+            let named = request.parameter("token");
+            let row = tokens::revoke(platform, organization, named, by).await?;
+            Ok(Response::json(200, &Token::new(row, now)))
+        }
+        "GET /v1/workflows" => {
+            let (limit, after) = (request.limit()?, request.query("cursor"));
+            let (known, next) = workflows::list(platform, organization, after, limit).await?;
+            let items = known.into_iter().map(Known::from).collect();
+            Ok(Response::json(200, &Page { items, next }))
+        }
+        other => Err(Problem::not_found(format!("no route {other}"))),
+    }
+}

@@ -1,0 +1,115 @@
+//! The workflows that attestations came from: nobody creates them, so this is where their names and ids are found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::{try_join, try_join_all};
+
+use crate::clock::Timestamp;
+use crate::platform::{Index, Platform, Range, Unreachable};
+use crate::rows::{self, Attestation, Link, Seen, Selector, Stored};
+
+/// A workflow, and how it stands.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub seen: Seen,
+    /// When its newest attestation was accepted; none when that was longer ago than anything is kept.
+    pub attested_at: Option<Timestamp>,
+    /// How many attachments an attestation of it goes to now.
+    pub attachments: usize,
+}
+
+/// A page of workflows, in no order that means something, from behind `after`; and where the next one begins.
+pub async fn list(
+    platform: &impl Platform,
+    organization: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<Known>, Option<String>), Unreachable> {
+    let partition = Seen::partition(organization);
+    let after = after.map(|after| format!("{}{after}", Seen::PREFIX));
+    let page = platform
+        .list(&partition, Seen::PREFIX, after.as_deref(), limit)
+        .await?;
+    let next = (page.len() == limit)
+        .then(|| {
+            page.last()?
+                .get("sk")?
+                .as_str()?
+                .strip_prefix(Seen::PREFIX)
+                .map(str::to_owned)
+        })
+        .flatten();
+    let seen = page.into_iter().map(rows::parse::<Seen>);
+    let seen: Vec<Seen> = seen
+        .map(|stored| stored.map(|Stored { row, .. }| row))
+        .collect::<Result<_, _>>()?;
+    let attested = try_join_all(seen.iter().map(|seen| attested_at(platform, seen)));
+    let attached = attached(platform, organization, &seen);
+    let (attested, attached) = try_join(attested, attached).await?;
+    let known = seen.into_iter().zip(attested).map(|(seen, attested_at)| {
+        let selectors = Selector::of(&seen.workflow).into_iter();
+        // Through `*` and by its own name it may be the same registration, but it is another attachment.
+        let attachments = selectors
+            .filter_map(|selector| attached.get(&selector.0))
+            .sum();
+        Known {
+            seen,
+            attested_at,
+            attachments,
+        }
+    });
+    Ok((known.collect(), next))
+}
+
+/// How many attachments each selector has that fits one of these workflows. `*` and `project/*` fit many of them,
+/// and are counted once.
+async fn attached(
+    platform: &impl Platform,
+    organization: &str,
+    seen: &[Seen],
+) -> Result<BTreeMap<String, usize>, Unreachable> {
+    let selectors: BTreeSet<String> = seen
+        .iter()
+        .flat_map(|seen| Selector::of(&seen.workflow))
+        .map(|selector| selector.0)
+        .collect();
+    let counts = try_join_all(selectors.into_iter().map(|selector| async move {
+        let partition = Link::of_workflow(organization, &Selector(selector.clone()));
+        let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
+        Ok::<_, Unreachable>((selector, links.len()))
+    }));
+    Ok(counts.await?.into_iter().collect())
+}
+
+/// How many of the newest attestations under a workflow's name are looked at: workflows with other ids may have the
+/// same name.
+const NEWEST: usize = 10;
+
+async fn attested_at(
+    platform: &impl Platform,
+    seen: &Seen,
+) -> Result<Option<Timestamp>, Unreachable> {
+    let hash = Attestation::workflow_hash(&seen.organization, &seen.workflow);
+    let range = |limit| Range {
+        index: Index::ByWorkflow,
+        hash: &hash,
+        until: LAST,
+        newest_first: true,
+        limit,
+    };
+    for limit in [1, NEWEST] {
+        let keys = platform.range(range(limit)).await?;
+        let found = rows::load_many::<Attestation>(platform, &keys).await?;
+        let own = found
+            .into_iter()
+            .filter(|stored| stored.row.workflow.id == seen.workflow.id);
+        let newest = own.map(|stored| stored.row.created_at).max();
+        if newest.is_some() || keys.len() < limit {
+            return Ok(newest);
+        }
+    }
+    Ok(None)
+}
+
+/// Behind every moment that there is.
+pub(crate) const LAST: &str = "9999-12-31T23:59:59.999Z";

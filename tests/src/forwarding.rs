@@ -1,0 +1,539 @@
+//! A Chainloop control plane as a source, over memory: what it posts is taken in, and what it names is fetched.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
+use integrations::Integration;
+use integrations::webhook::Webhook;
+use pipeline::api::{Response, attestations, registrations};
+use pipeline::fetch::{self, Message};
+use pipeline::platform::Key;
+use pipeline::rows::{Role, State};
+use pipeline::{Platform, schedule};
+use serde_json::{Value, json};
+
+use crate::artifacts::{Artifacts, TOKEN, attested, forwarded};
+use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom};
+
+/// What the operator does, and what Chainloop does.
+impl World {
+    async fn operator(&self, role: Role, route: &str, name: &str, body: Value) -> Response {
+        let (routes, path) = (registrations::ROUTES, [("intake", name)]);
+        let memory = &self.memory;
+        ask(
+            memory,
+            role,
+            routes,
+            registrations::function,
+            route,
+            &path,
+            body,
+        )
+        .await
+    }
+
+    /// Makes an intake, and gives its token.
+    async fn open(&self, new: Value) -> String {
+        let route = "POST /v1/intakes";
+        let made = self.operator(Role::Operator, route, "", new).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        made.body["token"].as_str().unwrap().to_owned()
+    }
+
+    async fn fetching(&self, artifacts: &Artifacts) -> String {
+        let new = json!({ "name": "production", "cas_url": artifacts.url(), "cas_token": TOKEN });
+        self.open(new).await
+    }
+
+    async fn post(&self, token: &str, body: &Value) -> Response {
+        use attestations::{ROUTES, function};
+        let (route, path) = ("POST /v1/intake/{token}", [("token", token)]);
+        // The gateway asks no authorizer here; a caller that it found anyway must not count.
+        let role = Role::Admin;
+        ask(
+            &self.memory,
+            role,
+            ROUTES,
+            function,
+            route,
+            &path,
+            body.clone(),
+        )
+        .await
+    }
+
+    /// Hands what is visible now to the function that fetches.
+    async fn fetch(&self) -> usize {
+        let records = self.memory.receive(fetch::QUEUE, 10);
+        let count = records.len();
+        let until = self.memory.now().plus(Duration::from_mins(2));
+        let back = fetch::batch(&self.memory, &self.tools.http, records, until).await;
+        assert!(back.is_empty(), "{back:?}");
+        count
+    }
+
+    async fn size(&self, digest: &Digest) -> Option<u64> {
+        let size = self.memory.object_size(ORGANIZATION, digest).await;
+        size.unwrap()
+    }
+
+    fn keys(&self) -> BTreeSet<Key> {
+        let audit = |key: &Key| key.partition.contains("/audit/");
+        let rows = self.memory.rows().into_iter();
+        rows.filter(|key| !audit(key)).collect()
+    }
+}
+
+/// A world where the webhook is sent SBOMs as well, and an intake named `production`.
+async fn ready() -> (World, String) {
+    let world = World::new();
+    world.register("hook").await.unwrap();
+    world
+        .attach_with("hook", json!({ "send_sbom": true }))
+        .await;
+    let token = world.open(json!({ "name": "production" })).await;
+    (world, token)
+}
+
+fn kinds(world: &World) -> Vec<Value> {
+    let deliveries = world.receiver.deliveries().into_iter();
+    deliveries
+        .map(|request| request.json()["Kind"].clone())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_chainloop_posts_is_delivered_and_the_whole_sequence_again_changes_nothing() {
+    let (world, token) = ready().await;
+    let before = world.keys();
+    let test = world.post(&token, &forwarded("TEST_WEBHOOK", b"{}")).await;
+    assert_eq!(test.status, 200, "{}", test.body);
+    assert_eq!(world.keys(), before, "a test leaves nothing");
+
+    let envelope = attestation("1", vec![promised_sbom()]);
+    let sequence = [attested(&envelope), forwarded("SBOM_CYCLONEDX_JSON", SBOM)];
+    let accepted = world.post(&token, &sequence[0]).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.body);
+    assert_eq!(accepted.body["attestation"], json!(envelope.hash()));
+    assert_eq!(accepted.body["missing"], json!([Digest::of(SBOM)]));
+    world.deliver().await;
+    assert!(kinds(&world).is_empty(), "it waits for the SBOM");
+    let kept = world.post(&token, &sequence[1]).await;
+    assert_eq!(kept.status, 200, "{}", kept.body);
+    assert_eq!(kept.body["material"], json!(Digest::of(SBOM)));
+    world.pass(Duration::from_mins(2)).await;
+    assert_eq!(kinds(&world), ["ATTESTATION", "SBOM_CYCLONEDX_JSON"]);
+
+    let (after, writes) = (world.keys(), world.memory.writes.get());
+    for body in &sequence {
+        let again = world.post(&token, body).await;
+        assert!(again.status < 300, "{}", again.body);
+    }
+    assert_eq!(world.keys(), after);
+    assert_eq!(world.memory.writes.get(), writes, "not a row is written");
+    world.pass(Duration::from_hours(1)).await;
+    assert_eq!(kinds(&world).len(), 2);
+    let pushed = world.push(envelope.compact()).await.unwrap();
+    world.audit(&pushed).await;
+}
+
+#[tokio::test]
+async fn an_sbom_that_comes_before_its_attestation_is_simply_there() {
+    let (world, token) = ready().await;
+    world
+        .post(&token, &forwarded("SBOM_CYCLONEDX_JSON", SBOM))
+        .await;
+    let envelope = attestation("1", vec![promised_sbom()]);
+    let accepted = world.post(&token, &attested(&envelope)).await;
+    assert_eq!(accepted.body["missing"], json!([]));
+    world.deliver().await;
+    assert_eq!(kinds(&world), ["ATTESTATION", "SBOM_CYCLONEDX_JSON"]);
+}
+
+#[tokio::test]
+async fn what_the_command_line_pushed_as_a_bundle_is_the_same_attestation() {
+    let (world, token) = ready().await;
+    let envelope = attestation("1", vec![]);
+    let pushed = world.push(compose::bundle(&envelope)).await.unwrap();
+    let posted = world.post(&token, &attested(&envelope)).await;
+    assert_eq!(posted.body["repeated"], true);
+    let id = pushed.plan.deliveries().next().unwrap().0;
+    assert_eq!(posted.body["deliveries"][0]["id"], id);
+    world.deliver().await;
+    assert_eq!(kinds(&world).len(), 1);
+}
+
+#[tokio::test]
+async fn the_workflow_is_the_statements_else_the_one_that_stands_beside_it() {
+    let (world, token) = ready().await;
+    let mut renamed = attested(&attestation("1", vec![]));
+    renamed["Metadata"]["Workflow"]["Name"] = "renamed-since".into();
+    let accepted = world.post(&token, &renamed).await;
+    assert_eq!(accepted.body["workflow"]["name"], "nightly");
+
+    let predicate = Predicate {
+        metadata: Metadata {
+            workflow_run_id: "2".into(),
+            ..Metadata::default()
+        },
+        ..Predicate::default()
+    };
+    let statement = compose::statement(&predicate, &[]);
+    let silent = compose::envelope(statement, "", |bytes| bytes[..32].to_vec());
+    let accepted = world.post(&token, &attested(&silent)).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.body);
+    assert_eq!(accepted.body["workflow"]["project"], "shop");
+    assert_eq!(accepted.body["deliveries"].as_array().unwrap().len(), 1);
+
+    let mut nobody = attested(&silent);
+    nobody["Metadata"] = json!({});
+    // Known already, by its envelope.
+    assert_eq!(world.post(&token, &nobody).await.status, 422);
+}
+
+#[tokio::test]
+async fn an_intake_that_never_was_and_one_that_is_gone_are_answered_alike() {
+    let (world, token) = ready().await;
+    let (other, body) = (
+        format!("clin_{}", "0".repeat(64)),
+        attested(&attestation("1", vec![])),
+    );
+    let gone = world
+        .operator(
+            Role::Admin,
+            "DELETE /v1/intakes/{intake}",
+            "production",
+            json!(null),
+        )
+        .await;
+    assert_eq!(gone.status, 200, "{}", gone.body);
+    let before = world.keys();
+    let answers = [
+        world.post(&token, &body).await,
+        world.post(&other, &body).await,
+        world.post("", &body).await,
+        world.post("cli_an-api-token", &body).await,
+        world.post(&token, &forwarded("TEST_WEBHOOK", b"{}")).await,
+        world.post(&other, &json!("not even that")).await,
+    ];
+    for answer in &answers {
+        assert_eq!(answer.status, 404);
+        assert_eq!(answer, &answers[0]);
+        assert!(!answer.body.to_string().contains(&token));
+    }
+    assert_eq!(world.keys(), before);
+}
+
+#[tokio::test]
+async fn what_is_not_taken_is_named_and_leaves_nothing() {
+    let (world, token) = ready().await;
+    let before = world.keys();
+    let mut unsigned = attested(&attestation("1", vec![]));
+    unsigned["Data"] = forwarded(
+        "",
+        br#"{"Envelope":{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[]}}"#,
+    )["Data"]
+        .clone();
+    let large = "A".repeat(attestation::MAX_BYTES);
+    for (body, status, code, says) in [
+        (json!("x"), 400, "malformed-body", "not the JSON object"),
+        (
+            forwarded("ATTESTATION", b"x"),
+            400,
+            "malformed-body",
+            "Data",
+        ),
+        (forwarded("ATTESTATION", b""), 400, "malformed-body", "Data"),
+        (forwarded("SARIF", b"{}"), 400, "kind-unknown", "\"SARIF\""),
+        (unsigned, 422, "unsigned", "no signature"),
+        (
+            json!({ "Kind": "SBOM_SPDX_JSON", "Data": large }),
+            413,
+            "too-large",
+            "send_sbom=false",
+        ),
+    ] {
+        let answer = world.post(&token, &body).await;
+        assert_eq!(
+            (answer.status, &answer.body["code"]),
+            (status, &json!(code))
+        );
+        let detail = answer.body["detail"].as_str().unwrap();
+        assert!(detail.contains(says), "{detail}");
+    }
+    assert_eq!(world.keys(), before);
+    assert_eq!(world.memory.queued(Webhook::ID), 0);
+}
+
+#[tokio::test]
+async fn intakes_are_made_listed_and_deleted_by_operators_who_are_recorded() {
+    let world = World::new();
+    let new = || json!({ "name": "production" });
+    for role in [Role::Viewer, Role::Producer] {
+        let refused = world.operator(role, "POST /v1/intakes", "", new()).await;
+        assert_eq!(refused.status, 403);
+    }
+    let token = world.open(new()).await;
+    let taken = world
+        .operator(Role::Admin, "POST /v1/intakes", "", new())
+        .await;
+    assert_eq!(
+        (taken.status, &taken.body["code"]),
+        (409, &json!("name-taken"))
+    );
+    for (wrong, field) in [
+        (json!({ "name": "No Label" }), "name"),
+        (
+            json!({ "name": "a", "cas_url": "https://cp.example.org" }),
+            "cas_token",
+        ),
+        (json!({ "name": "a", "cas_token": "x" }), "cas_url"),
+        (
+            json!({ "name": "a", "cas_url": "http://cp.example.org", "cas_token": "x" }),
+            "cas_url",
+        ),
+        (
+            json!({ "name": "a", "cas_url": "https://cp.example.org", "cas_token": "x\ny" }),
+            "cas_token",
+        ),
+    ] {
+        let refused = world
+            .operator(Role::Admin, "POST /v1/intakes", "", wrong)
+            .await;
+        assert_eq!(refused.status, 422);
+        assert_eq!(refused.body["faults"][0]["field"], field);
+    }
+    let list = async || {
+        world
+            .operator(Role::Viewer, "GET /v1/intakes", "", json!(null))
+            .await
+    };
+    let listed = list().await.body;
+    assert_eq!(listed["items"][0]["name"], "production");
+    assert_eq!(listed["items"][0]["created_by"], "tests");
+    assert!(!listed.to_string().contains("clin_"), "{listed}");
+    assert!(
+        !world.memory.dump().contains(&token),
+        "its hash alone is kept"
+    );
+    let delete = "DELETE /v1/intakes/{intake}";
+    let gone = world
+        .operator(Role::Admin, delete, "production", json!(null))
+        .await;
+    assert_eq!(gone.status, 200);
+    let again = world
+        .operator(Role::Admin, delete, "production", json!(null))
+        .await;
+    assert_eq!(again.status, 404);
+    assert_eq!(list().await.body["items"], json!([]));
+    let entries = pipeline::operations::entries(&world.memory, ORGANIZATION, world.memory.now());
+    let actions: Vec<String> = entries
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.action)
+        .collect();
+    assert_eq!(actions.len(), 2);
+    assert!(actions.contains(&"intake.create".into()) && actions.contains(&"intake.delete".into()));
+}
+
+#[tokio::test]
+async fn a_material_that_chainloop_has_is_fetched_once_and_delivered() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    world.register("hook").await.unwrap();
+    world
+        .attach_with("hook", json!({ "send_sbom": true }))
+        .await;
+    let token = world.fetching(&artifacts).await;
+    let digest = artifacts.put(SBOM);
+    let envelope = attestation("1", vec![promised_sbom()]);
+    world.post(&token, &attested(&envelope)).await;
+    assert_eq!(world.fetch().await, 1);
+    assert_eq!(world.size(&digest).await, Some(SBOM.len() as u64));
+    world.pass(Duration::from_mins(2)).await;
+    assert_eq!(kinds(&world), ["ATTESTATION", "SBOM_CYCLONEDX_JSON"]);
+
+    let asked = artifacts.asked();
+    let path = format!("/download/{digest}");
+    let bearer = Some(format!("Bearer {TOKEN}"));
+    assert_eq!(asked[0], (path.clone(), bearer));
+    // The store is another host: it gets what the redirect says, and not our token.
+    assert_eq!(asked[1], (format!("{path}?t=good-for-30-s"), None));
+
+    // Again: it is here, and nobody is asked.
+    world.post(&token, &attested(&envelope)).await;
+    assert_eq!(world.fetch().await, 0);
+    assert_eq!(artifacts.asked().len(), 2);
+    let dump = world.memory.dump();
+    assert!(
+        !dump.contains(TOKEN) && !dump.contains(&token),
+        "no secret in rows or messages"
+    );
+    let pushed = world.push(envelope.compact()).await.unwrap();
+    world.audit(&pushed).await;
+}
+
+#[tokio::test]
+async fn a_large_material_comes_in_parts() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    let token = world.fetching(&artifacts).await;
+    let large: Vec<u8> = (0..20_000_000_u32)
+        .map(|at| at.to_le_bytes()[at as usize % 3])
+        .collect();
+    let digest = artifacts.put(&large);
+    let material = Material::uploaded("sbom", MaterialType::SBOM_SPDX_JSON, "s.json", digest);
+    world
+        .post(&token, &attested(&attestation("1", vec![material])))
+        .await;
+    artifacts.break_off(1);
+    world.fetch().await;
+    assert_eq!(
+        (world.size(&digest).await, world.memory.open_uploads()),
+        (None, 0)
+    );
+    world.memory.advance(schedule::FETCHES[0]);
+    world.fetch().await;
+    assert_eq!(world.memory.open_uploads(), 0);
+    let kept = world
+        .memory
+        .get_object(ORGANIZATION, &digest)
+        .await
+        .unwrap();
+    assert!(kept.is_some_and(|kept| kept == large), "byte for byte");
+}
+
+#[tokio::test]
+async fn what_cannot_be_fetched_is_tried_until_nobody_waits_and_then_left() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    world.register("hook").await.unwrap();
+    world
+        .attach_with("hook", json!({ "send_sbom": true }))
+        .await;
+    let token = world.fetching(&artifacts).await;
+    let envelope = attestation("1", vec![promised_sbom()]);
+    world.post(&token, &attested(&envelope)).await;
+    let mut tries = 0;
+    for _ in 0..40 {
+        tries += world.fetch().await;
+        world.pass(Duration::from_mins(1)).await;
+    }
+    assert!(
+        (5..=10).contains(&tries),
+        "{tries} tries in a quarter of an hour"
+    );
+    assert_eq!(world.memory.queued(fetch::QUEUE), 0);
+    // The delivery went without it, as it does when nobody uploads.
+    let accepted = world.push(envelope.compact()).await.unwrap();
+    let (delivery, _) = world.delivery(&accepted).await;
+    assert_eq!(delivery.state, State::Delivered);
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn other_bytes_than_were_asked_for_are_not_kept() {
+    for size in [1_000, 12_000_000] {
+        let (world, artifacts) = (World::new(), Artifacts::start());
+        let token = world.fetching(&artifacts).await;
+        artifacts.put_as(Digest::of(SBOM), &vec![b'x'; size]);
+        let envelope = attestation("1", vec![promised_sbom()]);
+        world.post(&token, &attested(&envelope)).await;
+        world.fetch().await;
+        assert_eq!(world.size(&Digest::of(SBOM)).await, None);
+        assert_eq!(world.memory.open_uploads(), 0);
+        assert_eq!(world.memory.queued(fetch::QUEUE), 1, "it is tried again");
+    }
+}
+
+#[tokio::test]
+async fn what_is_larger_than_a_material_may_be_is_left_at_once() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    let token = world.fetching(&artifacts).await;
+    let most = usize::try_from(attestations::MATERIAL_MAX_BYTES).unwrap();
+    artifacts.put_as(Digest::of(SBOM), &vec![b'x'; most + 1]);
+    let envelope = attestation("1", vec![promised_sbom()]);
+    world.post(&token, &attested(&envelope)).await;
+    world.fetch().await;
+    assert_eq!(world.memory.queued(fetch::QUEUE), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_for_an_intake_that_was_deleted() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    let token = world.fetching(&artifacts).await;
+    artifacts.put(SBOM);
+    world
+        .post(&token, &attested(&attestation("1", vec![promised_sbom()])))
+        .await;
+    let route = "DELETE /v1/intakes/{intake}";
+    world
+        .operator(Role::Admin, route, "production", json!(null))
+        .await;
+    assert!(world.memory.secret_names().is_empty());
+    assert_eq!(world.fetch().await, 1);
+    assert!(artifacts.asked().is_empty());
+    assert_eq!(world.memory.queued(fetch::QUEUE), 0);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_down_makes_chainloop_post_it_again() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    let token = world.fetching(&artifacts).await;
+    artifacts.put(SBOM);
+    let body = attested(&attestation("1", vec![promised_sbom()]));
+    world.memory.fail_sends.set(true);
+    let refused = world.post(&token, &body).await;
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    world.memory.fail_sends.set(false);
+    let accepted = world.post(&token, &body).await;
+    assert_eq!(
+        (accepted.status, &accepted.body["repeated"]),
+        (202, &json!(true))
+    );
+    world.fetch().await;
+    assert!(world.size(&Digest::of(SBOM)).await.is_some());
+}
+
+#[tokio::test]
+async fn a_dead_letter_of_a_fetch_is_dropped_and_an_unreadable_message_parked() {
+    let world = World::new();
+    let message = Message {
+        v: Message::VERSION,
+        organization: ORGANIZATION.into(),
+        attestation: Digest::of(b"1"),
+        intake: "i-1".into(),
+        looks: 0,
+    };
+    let record = |body: String| pipeline::deliver::Record {
+        id: "m-1".into(),
+        body,
+    };
+    let dead = vec![record(serde_json::to_string(&message).unwrap())];
+    let back = pipeline::reconcile::dead_letters(&world.memory, dead).await;
+    assert!(back.is_empty() && world.memory.rows().is_empty());
+    let until = world.memory.now().plus(Duration::from_mins(2));
+    let bad = vec![record("{}".into())];
+    let back = fetch::batch(&world.memory, &world.tools.http, bad, until).await;
+    assert!(back.is_empty());
+    assert!(world.memory.dump().contains("parked/fetch-materials"));
+}
+
+#[tokio::test]
+async fn without_time_a_fetch_is_sent_anew_and_without_a_queue_given_back() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    let token = world.fetching(&artifacts).await;
+    let envelope = attestation("1", vec![promised_sbom()]);
+    world.post(&token, &attested(&envelope)).await;
+    let records = world.memory.receive(fetch::QUEUE, 10);
+    let http = &world.tools.http;
+    // No time for a material.
+    let soon = world.memory.now().plus(Duration::from_secs(10));
+    let back = fetch::batch(&world.memory, http, records, soon).await;
+    assert!(back.is_empty() && artifacts.asked().is_empty());
+    assert_eq!(world.memory.queued(fetch::QUEUE), 1);
+    let records = world.memory.receive(fetch::QUEUE, 10);
+    world.memory.fail_sends.set(true);
+    let later = world.memory.now().plus(Duration::from_mins(2));
+    let back = fetch::batch(&world.memory, http, records, later).await;
+    assert_eq!(back.len(), 1, "the queue hands it over again");
+}

@@ -1,0 +1,238 @@
+//! Tokens over memory: made, found, used, revoked, and what is written down of it.
+
+use std::time::Duration;
+
+use aws::event::{AuthorizerEvent, authorize};
+use pipeline::api::organization::{ROUTES, function};
+use pipeline::api::{Response, registrations};
+use pipeline::memory::Memory;
+use pipeline::operations;
+use pipeline::rows::Role;
+use pipeline::tokens::{self, By, Error, NewToken, Wanted};
+use pipeline::{Platform, Timestamp};
+use serde_json::{Value, json};
+
+use crate::world::{ORGANIZATION, ask};
+
+const DAY: Duration = Duration::from_hours(24);
+const ADMIN: By<'static> = By {
+    name: "root",
+    role: Role::Admin,
+};
+
+fn wanted(name: &str, role: Role, valid_for: Option<Duration>) -> Wanted {
+    Wanted {
+        name: name.into(),
+        role,
+        valid_for,
+    }
+}
+
+async fn create(memory: &Memory, name: &str, role: Role) -> NewToken {
+    let wanted = wanted(name, role, None);
+    tokens::create(memory, ORGANIZATION, wanted, ADMIN)
+        .await
+        .unwrap()
+}
+
+/// What the gateway is told of it.
+async fn authorized(memory: &Memory, text: &str) -> Value {
+    let event = json!({ "headers": { "authorization": format!("Bearer {text}") } });
+    let event: AuthorizerEvent = serde_json::from_value(event).unwrap();
+    authorize(memory, &event).await.unwrap()
+}
+
+async fn names(memory: &Memory) -> Vec<String> {
+    let (tokens, next) = tokens::list(memory, ORGANIZATION, None, 100).await.unwrap();
+    assert_eq!(next, None);
+    tokens.into_iter().map(|token| token.name).collect()
+}
+
+async fn done(memory: &Memory) -> Vec<(String, String, String)> {
+    let entries = operations::entries(memory, ORGANIZATION, memory.now());
+    let entries = entries.await.unwrap().into_iter().rev();
+    entries
+        .map(|entry| (entry.by, entry.action, entry.subject))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
+    let memory = Memory::default();
+    let NewToken { text, token } = create(&memory, "ci", Role::Producer).await;
+    let context = authorized(&memory, &text).await;
+    assert_eq!(
+        context,
+        json!({ "isAuthorized": true, "context": {
+            "organization": ORGANIZATION, "role": "producer", "name": "ci",
+            "token": token.id, "valid_until": "",
+        } })
+    );
+    assert_eq!(names(&memory).await, ["ci"]);
+    tokens::revoke(&memory, ORGANIZATION, "ci", ADMIN)
+        .await
+        .unwrap();
+    assert_eq!(
+        authorized(&memory, &text).await,
+        json!({ "isAuthorized": false })
+    );
+    assert_eq!(names(&memory).await, Vec::<String>::new());
+    let again = tokens::revoke(&memory, ORGANIZATION, "ci", ADMIN).await;
+    assert!(matches!(again, Err(Error::NotFound(_))));
+    let of = |action: &str| ("root".to_owned(), action.to_owned(), "ci".to_owned());
+    assert_eq!(
+        done(&memory).await,
+        [of("token.create"), of("token.revoke")]
+    );
+}
+
+#[tokio::test]
+async fn the_table_has_no_tokens_text() {
+    let memory = Memory::default();
+    let made = create(&memory, "ci", Role::Viewer).await;
+    assert!(!memory.dump().contains(&made.text));
+    assert!(!format!("{made:?}").contains(&made.text));
+    assert_eq!(made.text.len(), tokens::PREFIX.len() + 64);
+}
+
+#[tokio::test]
+async fn a_token_with_an_end_is_nobodys_from_then_on_and_leaves_its_name() {
+    let memory = Memory::default();
+    let wanted = || wanted("ci", Role::Producer, Some(90 * DAY));
+    let first = tokens::create(&memory, ORGANIZATION, wanted(), ADMIN).await;
+    let first = first.unwrap();
+    let until: Timestamp = memory.now().plus(90 * DAY);
+    assert_eq!(first.token.valid_until, Some(until));
+    memory.advance(90 * DAY - Duration::from_millis(1));
+    let context = authorized(&memory, &first.text).await;
+    assert_eq!(context["context"]["valid_until"], until.to_string());
+    let taken = tokens::create(&memory, ORGANIZATION, wanted(), ADMIN).await;
+    assert!(matches!(taken, Err(Error::NameTaken(_))));
+    memory.advance(Duration::from_millis(1));
+    assert_eq!(
+        authorized(&memory, &first.text).await,
+        json!({ "isAuthorized": false })
+    );
+    // It is still listed, so that somebody sees why the build fails; its successor may have its name.
+    assert_eq!(names(&memory).await, ["ci"]);
+    let second = tokens::create(&memory, ORGANIZATION, wanted(), ADMIN).await;
+    let second = second.unwrap();
+    assert_eq!(names(&memory).await, ["ci"]);
+    assert_eq!(
+        authorized(&memory, &second.text).await["isAuthorized"],
+        true
+    );
+    assert_eq!(
+        authorized(&memory, &first.text).await["isAuthorized"],
+        false
+    );
+}
+
+#[tokio::test]
+async fn a_name_belongs_to_one_live_token_and_a_revoked_one_gives_it_back() {
+    let memory = Memory::default();
+    let first = create(&memory, "ci", Role::Producer).await;
+    let again = wanted("ci", Role::Admin, None);
+    let taken = tokens::create(&memory, ORGANIZATION, again.clone(), ADMIN).await;
+    assert!(matches!(taken, Err(Error::NameTaken(name)) if name == "ci"));
+    // By its id as well as by its name.
+    tokens::revoke(&memory, ORGANIZATION, &first.token.id, ADMIN)
+        .await
+        .unwrap();
+    tokens::create(&memory, ORGANIZATION, again, ADMIN)
+        .await
+        .unwrap();
+    let elsewhere = tokens::revoke(&memory, "another", "ci", ADMIN).await;
+    assert!(matches!(elsewhere, Err(Error::NotFound(_))));
+}
+
+#[tokio::test]
+async fn nobody_gives_away_a_role_above_their_own() {
+    let memory = Memory::default();
+    create(&memory, "root", Role::Admin).await;
+    for (own, other) in [
+        (Role::Operator, Role::Admin),
+        (Role::Viewer, Role::Producer),
+        (Role::Producer, Role::Viewer),
+    ] {
+        let by = By {
+            name: "me",
+            role: own,
+        };
+        let wanted = wanted("more", other, None);
+        let made = tokens::create(&memory, ORGANIZATION, wanted, by).await;
+        assert!(matches!(made, Err(Error::Above { .. })), "{own} {other}");
+    }
+    let by = By {
+        name: "me",
+        role: Role::Operator,
+    };
+    let revoked = tokens::revoke(&memory, ORGANIZATION, "root", by).await;
+    assert!(matches!(revoked, Err(Error::Above { .. })));
+    assert_eq!(names(&memory).await, ["root"]);
+}
+
+#[tokio::test]
+async fn tokens_are_listed_by_pages_without_hash_or_text() {
+    let memory = Memory::default();
+    for number in 0..5 {
+        create(&memory, &format!("t-{number}"), Role::Viewer).await;
+    }
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let (page, next) = tokens::list(&memory, ORGANIZATION, after.as_deref(), 2)
+            .await
+            .unwrap();
+        found.extend(page.into_iter().map(|token| token.name));
+        match next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(found, ["t-0", "t-1", "t-2", "t-3", "t-4"]);
+    let listed = answer(&memory, Role::Viewer, "GET /v1/tokens", &[], json!({})).await;
+    assert!(!listed.body.to_string().contains("hash"), "{listed:?}");
+}
+
+async fn answer(
+    memory: &Memory,
+    role: Role,
+    route: &str,
+    path: &[(&str, &str)],
+    body: Value,
+) -> Response {
+    ask(memory, role, ROUTES, function, route, path, body).await
+}
+
+#[tokio::test]
+async fn only_admins_make_and_revoke_tokens_and_a_producer_sees_no_configuration() {
+    let memory = Memory::default();
+    let body = json!({ "name": "ci", "role": "producer" });
+    let named = [("token", "ci")];
+    for role in [Role::Operator, Role::Viewer, Role::Producer] {
+        let made = answer(&memory, role, "POST /v1/tokens", &[], body.clone()).await;
+        assert_eq!(made.status, 403, "{role}");
+        let revoked = answer(
+            &memory,
+            role,
+            "DELETE /v1/tokens/{token}",
+            &named,
+            json!({}),
+        )
+        .await;
+        assert_eq!(revoked.status, 403, "{role}");
+        let own = answer(&memory, role, "GET /v1/organization", &[], json!({})).await;
+        assert_eq!((own.status, &own.body["role"]), (200, &json!(role)));
+    }
+    let made = answer(&memory, Role::Admin, "POST /v1/tokens", &[], body).await;
+    assert_eq!(
+        (made.status, &made.body["created_by"]),
+        (201, &json!("tests"))
+    );
+    for (role, status) in [(Role::Viewer, 200), (Role::Producer, 403)] {
+        let (routes, function) = (registrations::ROUTES, registrations::function);
+        let route = "GET /v1/registrations";
+        let listed = ask(&memory, role, routes, function, route, &[], json!({})).await;
+        assert_eq!(listed.status, status, "{role}");
+    }
+}
