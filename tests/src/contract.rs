@@ -397,46 +397,47 @@ fn each_integration_has_its_block_in_the_template() {
     }
 }
 
+/// Where a line may name an integration, what it has beside the name, and why.
+const EXCEPTIONS: [(&str, &str, &str); 7] = [
+    (
+        "shared/attestation/src/attestation.rs",
+        "// ",
+        "says in a comment who reads the bytes in the end",
+    ),
+    (
+        "cli/src/integration/",
+        "chainloop integration ",
+        "an example in the help has to work as it is typed",
+    ),
+    (
+        "cli/src/intake.rs",
+        "chainloop integration registered add",
+        "is typed in Chainloop's own command line, whose integration has that name",
+    ),
+    (
+        "infra/local/tour.py",
+        "",
+        "plays an operator, who registers two of them by name",
+    ),
+    (
+        "infra/local/receiver.py",
+        "",
+        "is the other end of one of them",
+    ),
+    (
+        "infra/local/kill.py",
+        "",
+        "plays an operator, and stops the queue of the one it delivers through",
+    ),
+    (
+        "infra/local/traffic/api.py",
+        "",
+        "plays an operator, who registers one of them",
+    ),
+];
+
 #[test]
 fn an_id_occurs_nowhere_but_in_its_module_its_function_and_its_block() {
-    /// Where a line may name an integration, what it has beside the name, and why.
-    const EXCEPTIONS: [(&str, &str, &str); 7] = [
-        (
-            "shared/attestation/src/attestation.rs",
-            "// ",
-            "says in a comment who reads the bytes in the end",
-        ),
-        (
-            "cli/src/integration/",
-            "chainloop integration ",
-            "an example in the help has to work as it is typed",
-        ),
-        (
-            "cli/src/intake.rs",
-            "chainloop integration registered add",
-            "is typed in Chainloop's own command line, whose integration has that name",
-        ),
-        (
-            "infra/local/tour.py",
-            "",
-            "plays an operator, who registers two of them by name",
-        ),
-        (
-            "infra/local/receiver.py",
-            "",
-            "is the other end of one of them",
-        ),
-        (
-            "infra/local/kill.py",
-            "",
-            "plays an operator, and stops the queue of the one it delivers through",
-        ),
-        (
-            "infra/local/traffic/api.py",
-            "",
-            "plays an operator, who registers one of them",
-        ),
-    ];
     let blocks = template::blocks();
     let mut needed = BTreeSet::new();
     let mut found = Vec::new();

@@ -246,46 +246,8 @@ impl Stage {
     async fn fill(&self) {
         let (organization, created_at) = (ORGANIZATION.to_owned(), self.memory.now());
         let integration = Webhook::ID.to_owned();
-        self.put(&rows::Token {
-            hash: Digest::of(TOKEN.as_bytes()).hex(),
-            id: "token-1".into(),
-            organization: organization.clone(),
-            name: "admin".into(),
-            role: rows::Role::Admin,
-            created_by: "bootstrap".into(),
-            created_at,
-            valid_until: None,
-            revoked_at: None,
-        })
-        .await;
-        for (name, role) in [("old", rows::Role::Producer), ("ci", rows::Role::Producer)] {
-            // That of a build, and one whose time is over.
-            let valid_until = (name == "old").then_some(created_at);
-            let text = format!("cli_example-token-of-{name}");
-            let token = rows::Token {
-                hash: Digest::of(text.as_bytes()).hex(),
-                id: format!(
-                    "6f0c1f0e-0000-4000-8000-0000000000{}",
-                    if name == "ci" { "e1" } else { "e2" }
-                ),
-                organization: organization.clone(),
-                name: name.into(),
-                role,
-                created_by: "admin".into(),
-                created_at,
-                valid_until,
-                revoked_at: None,
-            };
-            self.put(&rows::TokenName {
-                organization: organization.clone(),
-                name: name.into(),
-                token: token.id.clone(),
-                hash: token.hash.clone(),
-                valid_until,
-            })
-            .await;
-            self.put(&token).await;
-        }
+        self.fill_tokens(created_at).await;
+        self.fill_intakes(created_at).await;
         self.put(&rows::Seen {
             organization: organization.clone(),
             workflow: Workflow {
@@ -302,26 +264,6 @@ impl Stage {
             registration: REGISTRATION.into(),
             integration: integration.clone(),
             reserved_until: None,
-        })
-        .await;
-        let hash = Digest::of(INTAKE_TOKEN.as_bytes()).hex();
-        self.put(&rows::Intake {
-            organization: organization.clone(),
-            name: "production".into(),
-            id: INTAKE.into(),
-            hash: hash.clone(),
-            cas_url: None,
-            created_by: "admin".into(),
-            created_at,
-        })
-        .await;
-        self.put(&rows::IntakeToken {
-            hash,
-            organization: organization.clone(),
-            name: "production".into(),
-            id: INTAKE.into(),
-            fetches: false,
-            created_at,
         })
         .await;
         let secret = rows::Registration::secret_name(ORGANIZATION, Webhook::ID, REGISTRATION);
@@ -371,6 +313,74 @@ impl Stage {
             .await;
         }
         self.fill_ledger(created_at).await;
+    }
+
+    async fn fill_tokens(&self, created_at: Timestamp) {
+        let organization = ORGANIZATION.to_owned();
+        self.put(&rows::Token {
+            hash: Digest::of(TOKEN.as_bytes()).hex(),
+            id: "token-1".into(),
+            organization: organization.clone(),
+            name: "admin".into(),
+            role: rows::Role::Admin,
+            created_by: "bootstrap".into(),
+            created_at,
+            valid_until: None,
+            revoked_at: None,
+        })
+        .await;
+        for (name, role) in [("old", rows::Role::Producer), ("ci", rows::Role::Producer)] {
+            // That of a build, and one whose time is over.
+            let valid_until = (name == "old").then_some(created_at);
+            let text = format!("cli_example-token-of-{name}");
+            let token = rows::Token {
+                hash: Digest::of(text.as_bytes()).hex(),
+                id: format!(
+                    "6f0c1f0e-0000-4000-8000-0000000000{}",
+                    if name == "ci" { "e1" } else { "e2" }
+                ),
+                organization: organization.clone(),
+                name: name.into(),
+                role,
+                created_by: "admin".into(),
+                created_at,
+                valid_until,
+                revoked_at: None,
+            };
+            self.put(&rows::TokenName {
+                organization: organization.clone(),
+                name: name.into(),
+                token: token.id.clone(),
+                hash: token.hash.clone(),
+                valid_until,
+            })
+            .await;
+            self.put(&token).await;
+        }
+    }
+
+    async fn fill_intakes(&self, created_at: Timestamp) {
+        let organization = ORGANIZATION.to_owned();
+        let hash = Digest::of(INTAKE_TOKEN.as_bytes()).hex();
+        self.put(&rows::Intake {
+            organization: organization.clone(),
+            name: "production".into(),
+            id: INTAKE.into(),
+            hash: hash.clone(),
+            cas_url: None,
+            created_by: "admin".into(),
+            created_at,
+        })
+        .await;
+        self.put(&rows::IntakeToken {
+            hash,
+            organization: organization.clone(),
+            name: "production".into(),
+            id: INTAKE.into(),
+            fetches: false,
+            created_at,
+        })
+        .await;
     }
 
     async fn fill_ledger(&self, created_at: Timestamp) {
