@@ -501,7 +501,10 @@ impl Http {
             deadline,
         };
         match download.size_bytes() {
-            Some(size_bytes) if size_bytes > most => Err(download.too_large()),
+            // Of a refusal nothing is read.
+            Some(size_bytes) if download.status().is_success() && size_bytes > most => {
+                Err(download.too_large())
+            }
             _ => Ok(download),
         }
     }
