@@ -47,6 +47,39 @@ async fn an_attestation_is_delivered_once_and_leaves_a_receipt() {
 }
 
 #[tokio::test]
+async fn what_a_filter_keeps_out_is_skipped_with_its_reason_and_waits_for_nothing() {
+    let world = World::new();
+    world.register("hook").await.unwrap();
+    for filter in [
+        "environment=prod",
+        "workflow.name=nightly, material.type=SBOM_SPDX_JSON",
+        "workflow.name=nightly",
+    ] {
+        let options = json!({ "send_sbom": true, "filter": filter });
+        world.attach_with("hook", options).await;
+    }
+    let envelope = attestation("1", vec![promised_sbom()]);
+    let accepted = world.push(envelope.compact()).await.unwrap();
+    world.deliver().await;
+    let mut found = Vec::new();
+    for (id, _) in accepted.plan.deliveries() {
+        let described = pipeline::deliveries::describe(&world.memory, ORGANIZATION, &id).await;
+        let (delivery, _) = described.unwrap().unwrap();
+        found.push((delivery.state, delivery.reason.unwrap_or_default()));
+    }
+    let waits = found.iter().filter(|(state, _)| *state == State::Pending);
+    assert_eq!(waits.count(), 1, "for the SBOM that it wants: {found:?}");
+    for condition in ["environment=prod", "material.type=SBOM_SPDX_JSON"] {
+        let mut skipped = found.iter().filter(|(state, _)| *state == State::Skipped);
+        assert!(
+            skipped.any(|(_, reason)| reason.contains(condition)),
+            "{condition}: {found:?}"
+        );
+    }
+    assert!(world.receiver.deliveries().is_empty());
+}
+
+#[tokio::test]
 async fn the_same_attestation_again_gives_the_same_ids_and_sends_nothing_again() {
     let world = World::new();
     world.ready().await;
