@@ -257,8 +257,12 @@ fn start(world: &Rc<World>, index: usize, batch: Vec<(Place, Letter)>) {
     let notes = batch
         .iter()
         .filter_map(|(_, letter)| Message::parse(&letter.body).ok())
-        .filter(|message| !message.follow)
-        .map(|message| (message.delivery, message.attempt))
+        .map(|message| {
+            (
+                message.delivery,
+                if message.follow { 0 } else { message.attempt },
+            )
+        })
         .collect();
     let timeout = match index {
         0 | 1 => deadlines(index).function,

@@ -97,7 +97,7 @@ struct Taken {
 struct Notes {
     name: &'static str,
     begun_at: u64,
-    /// The deliveries and attempts that its messages were about.
+    /// The deliveries and attempts that its messages were about; of questions to a third party, the delivery and 0.
     records: Vec<(String, u32)>,
     /// Deliveries that it claimed, and as whom.
     claims: Vec<(String, String)>,
@@ -184,7 +184,8 @@ impl Laws {
             return self.touch(fault, &[]);
         };
         let mut names: Vec<String> = notes.last.iter().map(|(name, _)| name.clone()).collect();
-        names.extend(notes.records.iter().map(|(name, _)| name.clone()));
+        let attempts = notes.records.iter().filter(|(_, attempt)| *attempt > 0);
+        names.extend(attempts.map(|(name, _)| name.clone()));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.touch(fault, &names);
     }
