@@ -1191,9 +1191,9 @@ mod tests {
     }
 
     const SHORT: Limits = Limits {
-        connect: Duration::from_millis(300),
-        request: Duration::from_millis(600),
-        answer: Duration::from_millis(300),
+        connect: Duration::from_secs(1),
+        request: Duration::from_secs(2),
+        answer: Duration::from_secs(1),
     };
 
     /// Serves each connection with `respond`, and says where.
@@ -1213,7 +1213,7 @@ mod tests {
 
     async fn post(url: &str, body: impl Into<Bytes>) -> Result<Response, Error> {
         let request = Request::post(url).body(body.into()).unwrap();
-        let limit = Duration::from_secs(3);
+        let limit = Duration::from_secs(20);
         timeout(limit, Http::build(LOCAL, SHORT, Vec::new()).send(request))
             .await
             .expect("nothing holds us")
@@ -1334,7 +1334,7 @@ mod tests {
         .await;
         let response = post(&format!("http://{address}/"), "x").await.unwrap();
         assert_eq!(response.status, StatusCode::OK);
-        assert!(response.truncated && response.body.len() < 100);
+        assert!(response.truncated && response.body.len() < 1_000);
     }
 
     #[tokio::test]

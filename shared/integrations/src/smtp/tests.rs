@@ -395,12 +395,12 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
             false => with_password(),
         };
         let registration = registration(&server, tls);
-        let until = Instant::now() + Duration::from_millis(200);
+        let until = Instant::now() + Duration::from_secs(1);
         let (smtp, http) = (Server::of(&registration), trusting());
         let error = smtp.open(&http, until).await.map(|_| ()).unwrap_err();
         assert_eq!(error.kind, AGAIN);
         assert!(error.text.ends_with(": no answer in time"), "{error}");
-        assert!(until.elapsed() < Duration::from_secs(2));
+        assert!(until.elapsed() < Duration::from_secs(10));
     }
     for (script, unanswered) in [
         (&[("MAIL", SILENCE)][..], false),
@@ -413,7 +413,7 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
         let (smtp, http) = (Server::of(&registration), trusting());
         let far = Instant::now() + Duration::from_secs(10);
         let mut connection = smtp.open(&http, far).await.unwrap();
-        let until = Instant::now() + Duration::from_millis(200);
+        let until = Instant::now() + Duration::from_secs(1);
         let to: Vec<_> = registration.to.as_slice().iter().collect();
         let fates = connection.send(&registration.from, &to, b"x\r\n", until);
         for fate in fates.await {
@@ -426,7 +426,7 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
             }
         }
         assert!(connection.is_broken());
-        assert!(until.elapsed() < Duration::from_secs(2));
+        assert!(until.elapsed() < Duration::from_secs(10));
     }
 }
 
