@@ -232,8 +232,8 @@ class KillRun:
         note("  came again after a hang or a reset (sent, no answer)", repeats.unanswered)
         note("  came again after a kill", repeats.killed, f"≤ {flying} in flight at kills", repeats.killed <= flying)
         note("  came again without a reason", len(repeats.unexplained), "0", not repeats.unexplained)
-        unknown = self.not_crashed(repeats, promised)
-        note("  of these, no crash in the ledger", len(unknown), "0", not unknown)
+        unknown = self.unknown(repeats, promised)
+        note("  of these, no reason in the ledger", len(unknown), "0", not unknown)
         if times := list(repeats.recovered_secs.values()):
             note("from a kill to the next attempt, s", f"p50 {percentile(times, 50):.0f}, longest {max(times):.0f}")
         waited = self.waited(everything, taken)
@@ -245,15 +245,17 @@ class KillRun:
         self.audited_by = said.used
         self.details = {
             "open": open_ones, "delivered and not taken": untrue, "final for another reason": wrong,
-            "without a reason": repeats.unexplained, "no crash in the ledger": unknown,
+            "without a reason": repeats.unexplained, "no reason in the ledger": unknown,
             "audit": said.violations, "slowest to be sent again after a kill": slowest(repeats),
         }  # fmt: skip
 
-    def not_crashed(self, repeats: verdict.Repeats, promised: dict[str, tuple[str, ...]]) -> list[str]:
-        """Deliveries that came again after a kill of which the ledger knows nothing."""
+    def unknown(self, repeats: verdict.Repeats, promised: dict[str, tuple[str, ...]]) -> list[str]:
+        """Deliveries that came again after a kill, and the ledger knows of no crash and of no answer that was lost:
+        a connection may break a moment before its process is killed, for a reason of its own."""
         again = [id for id, messages in promised.items() if any(one in repeats.recovered_secs for one in messages)]
         attempts = {id: self.api.call("GET", f"/deliveries/{id}")["attempts"] for id in again}
-        return [id for id, list in attempts.items() if all(attempt["ending"] != "crashed" for attempt in list)]
+        reasons = {"crashed", "unanswered"}
+        return [id for id, list in attempts.items() if not reasons & {attempt["ending"] for attempt in list}]
 
     def waited(self, everything: list[Accepted], taken: set[str]) -> list[float]:
         of = self.receiver.of

@@ -8,6 +8,8 @@ from traffic.arrivals import Arrival, Kill
 RECORDING_SECS = 2.0
 # What a process had written before it was killed is read a moment after.
 READING_SECS = 1.0
+# A process that is dying is not found any more a moment before its death is noted.
+DYING_SECS = 0.1
 REFUSALS = {"busy", "down"}
 SILENCES = {"hang", "reset", "reset-early"}
 
@@ -37,8 +39,8 @@ class Kills:
             return None
         begin, end = arrival.at - READING_SECS, (arrival.ended_at or arrival.at) + RECORDING_SECS
         if arrival.pid is None:
-            # Dead already when its connection was taken: nobody was behind it any more.
-            end = arrival.at
+            # Dead or dying when its connection was taken: nobody was behind it any more.
+            end = arrival.at + DYING_SECS
         for kill in self.kills:
             if begin <= kill.at <= end and arrival.pid in (kill.pid, None):
                 return kill.at
