@@ -80,6 +80,54 @@ async fn what_a_filter_keeps_out_is_skipped_with_its_reason_and_waits_for_nothin
 }
 
 #[tokio::test]
+async fn an_envelope_in_many_forms_is_one_attestation_and_its_row_stays_small() {
+    let world = World::new();
+    world.ready().await;
+    let bytes = attestation("1", vec![]).compact();
+    let first = world.push(bytes.clone()).await.unwrap();
+    let mut last = first.clone();
+    for spaces in 1..=150 {
+        let form = [&bytes[..], &vec![b' '; spaces]].concat();
+        last = world.push(form).await.unwrap();
+        assert!(last.repeated && last.attestation.hash == first.attestation.hash);
+    }
+    assert_eq!(last.attestation.also.len(), 100);
+    for known in &last.attestation.also {
+        let found = intake::find(&world.memory, ORGANIZATION, known)
+            .await
+            .unwrap();
+        assert_eq!(found.unwrap().hash, first.attestation.hash);
+    }
+    world.deliver().await;
+    assert_eq!(world.receiver.deliveries().len(), 1);
+    world.audit(&first).await;
+}
+
+#[tokio::test]
+async fn a_workflow_whose_name_no_key_could_hold_is_refused() {
+    let world = World::new();
+    let bytes = attestation("1", vec![]).compact();
+    let text = String::from_utf8(bytes).unwrap();
+    let envelope: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let payload = base64_simd::STANDARD
+        .decode_to_vec(envelope["payload"].as_str().unwrap())
+        .unwrap();
+    for (length, is_taken) in [(256, true), (257, false)] {
+        let payload = String::from_utf8(payload.clone())
+            .unwrap()
+            .replace("nightly", &"x".repeat(length));
+        let mut envelope = envelope.clone();
+        envelope["payload"] = base64_simd::STANDARD.encode_to_string(payload).into();
+        let pushed = world.push(envelope.to_string().into_bytes()).await;
+        match pushed {
+            Ok(_) => assert!(is_taken),
+            Err(intake::Error::WorkflowTooLong) => assert!(!is_taken),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_same_attestation_again_gives_the_same_ids_and_sends_nothing_again() {
     let world = World::new();
     world.ready().await;

@@ -11,6 +11,7 @@ mod events;
 mod flow;
 mod following;
 mod forwarding;
+mod listing;
 mod operations;
 mod pages;
 mod platforms;

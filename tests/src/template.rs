@@ -842,5 +842,8 @@ fn rows_and_bytes_are_kept_as_long_as_the_parameter_says_and_bytes_a_week_longer
             template.number(allowed) + pipeline::schedule::BYTES_LONGER.as_secs() / 86400,
             "Retention {allowed}"
         );
+        // What is held by a pause and tried for a week after it must find its attestation to the end.
+        let longest = pipeline::schedule::PAUSE_LONGEST + pipeline::schedule::GIVE_UP;
+        assert!(template.number(allowed) * 86400 > longest.as_secs());
     }
 }

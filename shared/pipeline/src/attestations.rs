@@ -7,9 +7,8 @@ use futures_util::future::try_join_all;
 use integrations::Workflow;
 
 use crate::clock::Timestamp;
-use crate::platform::{Index, Platform, Range, Unreachable};
+use crate::platform::{Index, Platform, Unreachable};
 use crate::rows::{self, Attestation, Seen};
-use crate::workflows::LAST;
 
 /// Which attestations.
 #[derive(Debug, Clone, Default)]
@@ -35,13 +34,13 @@ pub async fn list(
     limit: usize,
 ) -> Result<(Vec<Attestation>, Option<Timestamp>), Unreachable> {
     let limit = limit.max(1);
-    let until = of.until.map(|until| until.to_string());
-    let until = until.as_deref().unwrap_or(LAST);
     let hashes = match &of.workflow {
         Some(workflow) => BTreeSet::from([Attestation::workflow_hash(organization, workflow)]),
         None => hashes(platform, organization).await?,
     };
-    let peeks = hashes.into_iter().map(|hash| run(platform, hash, until, 1));
+    let peeks = hashes
+        .into_iter()
+        .map(|hash| run(platform, hash, of.until, 1));
     let mut runs: Vec<Run> = try_join_all(peeks).await?;
     runs.retain(|run| !run.found.is_empty());
     runs.sort_by_key(|run| Reverse(run.newest()));
@@ -50,7 +49,7 @@ pub async fn list(
     let others = runs.partition_point(|run| last.is_none_or(|last| run.newest() >= last));
     let others = runs.split_off(others);
     let read_on = runs.into_iter().map(async |peek| match peek.whole_from {
-        Some(_) => run(platform, peek.hash, until, limit).await,
+        Some(_) => run(platform, peek.hash, of.until, limit).await,
         None => Ok(peek),
     });
     let runs = try_join_all(read_on).await?;
@@ -93,43 +92,18 @@ impl Run {
 async fn run(
     platform: &impl Platform,
     hash: String,
-    until: &str,
+    until: Option<Timestamp>,
     least: usize,
 ) -> Result<Run, Unreachable> {
-    let mut limit = least + 1;
-    loop {
-        let range = Range {
-            index: Index::ByWorkflow,
-            hash: &hash,
-            until,
-            newest_first: true,
-            limit,
-        };
-        let keys = platform.range(range).await?;
-        let found = rows::load_many::<Attestation>(platform, &keys).await?;
-        let mut found: Vec<Attestation> = found.into_iter().map(|stored| stored.row).collect();
-        if keys.len() < limit {
-            let whole_from = None;
-            return Ok(Run {
-                hash,
-                found,
-                whole_from,
-            });
-        }
-        // Of the oldest moment there may be more; and what was forgotten meanwhile is not counted.
-        if let Some(oldest) = found.iter().map(|one| one.created_at).min() {
-            found.retain(|one| one.created_at > oldest);
-            if found.len() >= least {
-                let whole_from = Some(after(oldest));
-                return Ok(Run {
-                    hash,
-                    found,
-                    whole_from,
-                });
-            }
-        }
-        limit *= 4;
-    }
+    let of = (Index::ByWorkflow, hash.as_str());
+    let created_at = |row: &Attestation| row.created_at;
+    let newest = rows::newest(platform, of, until, least, created_at, |_| true).await?;
+    let found = newest.rows.into_iter().map(|stored| stored.row).collect();
+    Ok(Run {
+        found,
+        whole_from: newest.cut_at.map(after),
+        hash,
+    })
 }
 
 /// Where the attestations of each workflow stand in the index: several ids may have one name.

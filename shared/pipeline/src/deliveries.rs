@@ -7,8 +7,8 @@ use futures_util::future::try_join_all;
 use integrations::Workflow;
 
 use crate::clock::Timestamp;
-use crate::platform::{Index, Key, Platform, Range, Unreachable};
-use crate::rows::{self, Attempt, Delivery, State};
+use crate::platform::{Index, Platform, Unreachable};
+use crate::rows::{self, Attempt, Delivery, Newest, State};
 use crate::{intake, plans, register};
 
 /// Which deliveries.
@@ -24,8 +24,8 @@ pub enum Of {
 
 /// Deliveries newest first, at most `limit`, not later than `until`; and where the next page begins.
 ///
-/// The next page begins at the last one's own time, and `seen` are the ids that this page ended with at
-/// that time: a thousand deliveries of one attestation have the same time.
+/// The next page begins behind the last one, in the order of times and then of ids: a thousand deliveries of one
+/// attestation have the same time.
 pub async fn list(
     platform: &impl Platform,
     organization: &str,
@@ -34,52 +34,70 @@ pub async fn list(
     cursor: Option<&Cursor>,
     limit: usize,
 ) -> Result<(Vec<Delivery>, Option<Cursor>), Unreachable> {
-    let keys = match of {
+    // Of the cursor's own moment some were on the page before.
+    let is_behind = |delivery: &Delivery| {
+        cursor.is_none_or(|cursor| {
+            (delivery.created_at, delivery.id.as_str()) < (cursor.created_at, cursor.id.as_str())
+        })
+    };
+    let newest = async |index, hash: String| {
+        let until = cursor.map(|cursor| cursor.created_at);
+        let created_at = |row: &Delivery| row.created_at;
+        rows::newest(
+            platform,
+            (index, hash.as_str()),
+            until,
+            limit,
+            created_at,
+            is_behind,
+        )
+        .await
+    };
+    let found = match of {
         Of::Attestation(digest) => {
             let Some(attestation) = intake::find(platform, organization, &digest).await? else {
                 return Ok((Vec::new(), None));
             };
             let plans = plans::of(platform, &attestation).await?;
             let ids = plans.iter().flat_map(|plan| plan.row.deliveries());
-            ids.map(|(id, _)| Delivery::at(organization, &id)).collect()
+            let keys: Vec<_> = ids.map(|(id, _)| Delivery::at(organization, &id)).collect();
+            let mut rows = rows::load_many::<Delivery>(platform, &keys).await?;
+            rows.retain(|stored| is_behind(&stored.row));
+            vec![Newest { rows, cut_at: None }]
         }
         Of::Registration(id) => {
             let hash = Delivery::registration_hash(organization, &id);
-            range(platform, Index::ByRegistration, &hash, cursor, limit).await?
+            vec![newest(Index::ByRegistration, hash).await?]
         }
         Of::Workflow(workflow) => {
             let hash = Delivery::workflow_hash(organization, &workflow);
-            range(platform, Index::ByWorkflow, &hash, cursor, limit).await?
+            vec![newest(Index::ByWorkflow, hash).await?]
         }
         Of::Organization if state == Some(State::Failed) => {
-            range(platform, Index::Failed, organization, cursor, limit).await?
+            vec![newest(Index::Failed, organization.to_owned()).await?]
         }
         Of::Organization => {
             let registrations = registrations(platform, organization).await?;
-            let pages = try_join_all(registrations.iter().map(|id| async move {
-                let hash = Delivery::registration_hash(organization, id);
-                range(platform, Index::ByRegistration, &hash, cursor, limit).await
-            }))
-            .await?;
-            pages.into_iter().flatten().collect()
+            let hashes = registrations
+                .iter()
+                .map(|id| Delivery::registration_hash(organization, id));
+            try_join_all(hashes.map(|hash| newest(Index::ByRegistration, hash))).await?
         }
     };
-    let mut deliveries: Vec<Delivery> = rows::load_many(platform, &keys)
-        .await?
+    // Where one ends, the others may have something older than what follows in it.
+    let cut_at = found.iter().filter_map(|newest| newest.cut_at).max();
+    let mut deliveries: Vec<Delivery> = found
         .into_iter()
+        .flat_map(|newest| newest.rows)
         .map(|stored| stored.row)
+        .filter(|delivery| cut_at.is_none_or(|cut_at| delivery.created_at > cut_at))
         .collect();
     deliveries.sort_by(|a, b| {
         b.created_at
             .cmp(&a.created_at)
             .then_with(|| b.id.cmp(&a.id))
     });
-    if let Some(cursor) = cursor {
-        deliveries.retain(|delivery| {
-            (delivery.created_at, delivery.id.as_str()) < (cursor.created_at, cursor.id.as_str())
-        });
-    }
-    let more = deliveries.len() > limit;
+    let more = deliveries.len() > limit || cut_at.is_some();
     deliveries.truncate(limit);
     let next = deliveries.last().filter(|_| more).map(|last| Cursor {
         created_at: last.created_at,
@@ -95,36 +113,6 @@ pub async fn list(
 pub struct Cursor {
     pub created_at: Timestamp,
     pub id: String,
-}
-
-/// Every entry at the cursor's own moment and at least one page beyond it: entries of one moment have no
-/// order in the index.
-async fn range(
-    platform: &impl Platform,
-    index: Index,
-    hash: &str,
-    cursor: Option<&Cursor>,
-    limit: usize,
-) -> Result<Vec<Key>, Unreachable> {
-    const MOMENT: usize = 4_000;
-    let until = cursor.map_or_else(
-        || Timestamp::from_millis(u64::MAX >> 20).to_string(),
-        |cursor| cursor.created_at.to_string(),
-    );
-    let limit = if cursor.is_some() {
-        limit + MOMENT
-    } else {
-        limit + 1
-    };
-    platform
-        .range(Range {
-            index,
-            hash,
-            until: &until,
-            newest_first: true,
-            limit,
-        })
-        .await
 }
 
 async fn registrations(

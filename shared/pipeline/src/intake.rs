@@ -19,6 +19,13 @@ use crate::rows::{
 };
 use crate::schedule;
 
+/// Of a workflow's id, project and name: all three are part of keys, which DynamoDB limits to 2,048 bytes.
+const WORKFLOW_BYTES: usize = 256;
+
+/// By how many further digests an attestation can be found: a row has its limits, and whoever sends the same envelope
+/// in more forms than that still gets the same answer.
+const FORMS: usize = 100;
+
 /// How often a write that met another is tried over.
 pub(crate) const CONFLICTS: usize = 5;
 
@@ -40,6 +47,8 @@ pub enum Error {
         most = schedule::PLAN_MOST
     )]
     TooManyAttachments(usize),
+    #[error("a workflow's id, project and name have at most {most} bytes each", most = WORKFLOW_BYTES)]
+    WorkflowTooLong,
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
@@ -113,6 +122,10 @@ pub(crate) async fn take(
     planned: impl Future<Output = Result<Vec<Planned>, Unreachable>>,
     why: Why,
 ) -> Result<Accepted, Error> {
+    let parts = [&workflow.id, &workflow.project, &workflow.name];
+    if parts.iter().any(|part| part.len() > WORKFLOW_BYTES) {
+        return Err(Error::WorkflowTooLong);
+    }
     let kept = platform.put_object(organization, &parsed.received, bytes.clone());
     let known = known(platform, organization, &parsed.hash);
     let seen = seen(platform, organization, workflow);
@@ -378,7 +391,8 @@ async fn join(
     received: &Digest,
 ) -> Result<Stored<Attestation>, Unreachable> {
     for _ in 0..CONFLICTS {
-        if stored.row.received == *received || stored.row.also.contains(received) {
+        let is_known = stored.row.received == *received || stored.row.also.contains(received);
+        if is_known || stored.row.also.len() >= FORMS {
             return Ok(stored);
         }
         stored.row.also.insert(*received);

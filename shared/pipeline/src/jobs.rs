@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::clock::Timestamp;
 use crate::deliveries::{self, Cursor, Of};
-use crate::platform::{Expect, Index, Platform, Range, Unreachable, Write, WriteError};
+use crate::platform::{Expect, Index, Platform, Unreachable, Write, WriteError};
 use crate::rows::{
     self, Attachment, Attestation, Delivery, Filter, Job, Place, Plan, Planned, Seen, Stand,
     Stored, Why, Work,
@@ -289,42 +289,31 @@ async fn attestations(
         name,
     };
     let hash = Attestation::workflow_hash(&job.organization, &workflow);
-    let mut limit = PAGE;
-    let (mut found, is_last) = loop {
-        let keys = platform
-            .range(Range {
-                index: Index::ByWorkflow,
-                hash: &hash,
-                until: &place.created_at.to_string(),
-                newest_first: true,
-                limit,
-            })
-            .await?;
-        let found = rows::load_many::<Attestation>(platform, &keys).await?;
-        let moments = found.iter().map(|stored| stored.row.created_at);
-        let is_one_moment = moments.clone().min() == moments.max();
-        if keys.len() < limit || !is_one_moment {
-            break (found, keys.len() < limit);
-        }
-        limit *= 4;
-    };
+    let of = (Index::ByWorkflow, hash.as_str());
+    let created_at = |row: &Attestation| row.created_at;
+    let newest = rows::newest(
+        platform,
+        of,
+        Some(place.created_at),
+        PAGE,
+        created_at,
+        |_| true,
+    )
+    .await?;
+    let mut found = newest.rows;
     found.sort_by_key(|stored| std::cmp::Reverse(order(&stored.row)));
-    let oldest = found.last().map(|stored| stored.row.created_at);
-    if let Some(oldest) = oldest.filter(|_| !is_last) {
-        // Entries of one moment have no order in the index: no page ends inside a moment.
-        found.retain(|stored| stored.row.created_at > oldest);
-        job.place = Some(Place {
+    job.place = Some(match newest.cut_at {
+        Some(oldest) => Place {
             workflow: place.workflow,
             created_at: oldest,
             id: String::new(),
-        });
-    } else {
-        job.place = Some(Place {
+        },
+        None => Place {
             workflow: place.workflow + 1,
             created_at: until,
             id: String::new(),
-        });
-    }
+        },
+    });
     if !place.id.is_empty() {
         // Of the moment that the page before was cut off in.
         found.retain(|stored| order(&stored.row) < (place.created_at, place.id.clone()));

@@ -93,7 +93,7 @@ async fn attested_at(
     let range = |limit| Range {
         index: Index::ByWorkflow,
         hash: &hash,
-        until: LAST,
+        until: rows::LAST,
         newest_first: true,
         limit,
     };
@@ -110,6 +110,3 @@ async fn attested_at(
     }
     Ok(None)
 }
-
-/// Behind every moment that there is.
-pub(crate) const LAST: &str = "9999-12-31T23:59:59.999Z";

@@ -283,6 +283,12 @@ fn problem(error: Error) -> Problem {
         Error::TooManyAttachments(_) => {
             Problem::new(422, "too-many-attachments", "It would go to too many", text)
         }
+        Error::WorkflowTooLong => Problem::new(
+            422,
+            "workflow-too-long",
+            "The workflow has too long a name",
+            text,
+        ),
         Error::Unreachable(unreachable) => unreachable.into(),
     }
 }

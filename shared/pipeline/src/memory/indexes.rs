@@ -1,6 +1,7 @@
 //! The table's sparse indexes, which show a write a while after it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use serde_json::Value;
 
@@ -9,15 +10,18 @@ use crate::platform::{Index, Item, Key, Range};
 
 #[derive(Default)]
 pub(super) struct Indexes {
-    entries: BTreeMap<Index, BTreeMap<String, BTreeSet<(String, Key)>>>,
+    entries: BTreeMap<Index, BTreeMap<String, BTreeSet<Entry>>>,
     /// What was written and does not show yet, in the order of the writes.
     arriving: VecDeque<(Timestamp, Change)>,
 }
 
+/// Range key and key; between them what orders those of one moment, as on AWS by nothing that anybody may count on.
+type Entry = (String, u64, Key);
+
 struct Change {
     index: Index,
     hash: String,
-    entry: (String, Key),
+    entry: Entry,
     is_there: bool,
 }
 
@@ -41,7 +45,7 @@ impl Indexes {
                 let change = Change {
                     index,
                     hash: hash.to_owned(),
-                    entry: (sort.to_owned(), key.clone()),
+                    entry: (sort.to_owned(), scramble(key), key.clone()),
                     is_there,
                 };
                 self.arriving.push_back((visible_at, change));
@@ -59,14 +63,14 @@ impl Indexes {
         };
         let until = entries
             .iter()
-            .take_while(|(sort, _)| sort.as_str() <= range.until);
+            .take_while(|(sort, ..)| sort.as_str() <= range.until);
         match range.newest_first {
             false => until
                 .take(range.limit)
-                .map(|(_, key)| key.clone())
+                .map(|(.., key)| key.clone())
                 .collect(),
             true => {
-                let mut keys: Vec<Key> = until.map(|(_, key)| key.clone()).collect();
+                let mut keys: Vec<Key> = until.map(|(.., key)| key.clone()).collect();
                 keys.reverse();
                 keys.truncate(range.limit);
                 keys
@@ -82,6 +86,11 @@ impl Indexes {
             false => entries.remove(&change.entry),
         };
     }
+}
+
+/// The same for the same key, and in no order.
+fn scramble(key: &Key) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
 }
 
 /// Where a row stands in an index: hash and range key.

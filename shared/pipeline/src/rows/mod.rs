@@ -7,6 +7,7 @@
 
 mod configuration;
 mod ledger;
+mod newest;
 mod operations;
 mod organization;
 
@@ -22,6 +23,7 @@ pub use ledger::{
     Attempt, Attestation, Delivery, Ending, Followup, Lease, Parked, Plan, Planned, Received,
     Stage, State, Why,
 };
+pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
 pub use organization::{Intake, IntakeToken, Organization, Role, Token, TokenName};
 
