@@ -17,6 +17,7 @@ import argparse
 import json
 import statistics
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ class Load:
     size_bytes: int = 0
     sbom: Sbom | None = None
     inline: bool = False
+    # How often its registration's key is replaced while it is posted, the old one being refused at once.
+    rotations: int = 0
 
     @property
     def workflow(self) -> str:
@@ -69,6 +72,8 @@ class Outcome:
     delivered: int = 0
     duplicates: int = 0
     lost: int = 0
+    # Requests with a key that was replaced.
+    denied: int = 0
     latencies: list[float] = field(default_factory=list)
     per_second: float = 0.0
     audit: Audit | None = None
@@ -79,7 +84,8 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        return bool(self.lost or self.duplicates or self.posted.refused or self.audit.violations)
+        is_untried = self.load.rotations and not self.denied
+        return bool(self.lost or self.duplicates or is_untried or self.posted.refused or self.audit.violations)
 
 
 def scenarios() -> list[tuple[Load, ...]]:
@@ -96,6 +102,7 @@ def scenarios() -> list[tuple[Load, ...]]:
         (Load("1,000 attachments", "load", 1000, 1, 1.0),),
         (Load("SBOM of 4 MB, uploaded", "load", 1, 10, 0.5, sbom=large),),
         (Load("SBOM of 3.3 MB, inline", "load", 1, 10, 0.5, sbom=inline, inline=True),),
+        (Load("a key replaced 5 times", "rotating", 1, 200, 8.0, rotations=5),),
         (Load("quiet, alone", "quiet", **quiet),),
         (Load("quiet, beside the flood", "quiet", **quiet), Load("the flood", "flood", 10, 100, 5.0)),
     ]
@@ -165,13 +172,26 @@ class Run:
         jobs = [
             Job(load.organization, api, lambda run=run: load.body(run), load.steps) for run in range(load.count)
         ]
-        return Outcome(load, post(jobs, load.rate))
+        rotating = threading.Thread(target=self.rotate, args=(load,), daemon=True)
+        rotating.start()
+        posted = post(jobs, load.rate)
+        rotating.join()
+        return Outcome(load, posted)
+
+    def rotate(self, load: Load) -> None:
+        for number in range(load.rotations):
+            time.sleep(load.count / load.rate / (load.rotations + 1))
+            url, old = self.receiver.url(load.organization), "key" if number == 0 else f"key-{number}"
+            self.apis[load.organization].rotate(self.registrations[load.organization], url, f"key-{number + 1}")
+            self.receiver.revoke(old)
 
     def count(self, outcome: Outcome) -> None:
         last = 0.0
         for accepted in outcome.posted.accepted:
             for messages in accepted.deliveries.values():
                 arrivals = [self.receiver.of(message) for message in messages]
+                outcome.denied += sum(one.end == "denied" for came in arrivals for one in came)
+                arrivals = [[one for one in came if one.end != "denied"] for came in arrivals]
                 if all(arrivals):
                     outcome.delivered += 1
                     first = min(one[0].at for one in arrivals)
@@ -219,6 +239,7 @@ def as_json(outcome: Outcome) -> dict:
         "deliveries": outcome.deliveries,
         "delivered": outcome.delivered,
         "duplicates": outcome.duplicates,
+        "denied": outcome.denied,
         "lost": outcome.lost,
         "errors": dict(outcome.posted.errors),
         "behind_secs": round(outcome.posted.behind_secs, 3),
@@ -238,6 +259,8 @@ def report(outcomes: list[Outcome]) -> None:
     if any(outcome.load.name == "the flood" for outcome in outcomes):
         print("The emulator has no fair queues: beside the flood the quiet one waits its turn here; AWS prefers it.")
     for outcome in outcomes:
+        if outcome.load.rotations:
+            print(f"{outcome.load.name}: {outcome.denied} requests were refused with a key that had been replaced.")
         if outcome.posted.behind_secs > 1:
             print(f"{outcome.load.name}: posts were up to {outcome.posted.behind_secs:.1f} s behind their rate.")
         for kind, count in outcome.posted.errors.items():

@@ -21,6 +21,11 @@ class Refused(Exception):
         return f"answered {self.status}: {self.text[:300]}"
 
 
+def secrets(url: str, key: str) -> dict[str, str]:
+    """Of a webhook that signs, since a signed request says which delivery it is of."""
+    return {"url": url, "secret": "signed-so-that-it-can-be-told", "headers": f"x-key: {key}"}
+
+
 class Api:
     def __init__(self, base: str, token: str):
         url = urllib.parse.urlsplit(base)
@@ -66,10 +71,11 @@ class Api:
                 return items
             cursor = {"cursor": page["next"]}
 
-    def register(self, name: str, url: str) -> str:
-        """A webhook that signs, since a signed request says which delivery it is of."""
-        inputs = {"url": url, "secret": "signed-so-that-it-can-be-told"}
-        return self.post("/registrations", {"integration": "webhook", "name": name, "inputs": inputs})["id"]
+    def register(self, name: str, url: str, key: str = "key") -> str:
+        return self.post("/registrations", {"integration": "webhook", "name": name, "inputs": secrets(url, key)})["id"]
+
+    def rotate(self, registration: str, url: str, key: str) -> None:
+        self.post(f"/registrations/{registration}/rotate", {"inputs": secrets(url, key)})
 
     def attach(self, registration: str, workflow: str, **inputs: bool) -> str:
         wanted = {"registration": registration, "workflow": workflow, "inputs": inputs}

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -102,6 +103,11 @@ class Receiver:
             self.arrivals[arrival.number] = arrival
         else:
             self.arrivals[line["n"]] = Arrival(line["n"], line["id"], line["path"], line["at"], line["pid"])
+
+    def revoke(self, key: str) -> None:
+        """From now on whoever sends this key is refused."""
+        with urllib.request.urlopen(self.url(f"revoke/{key}"), timeout=STOP_SECS):
+            pass
 
     def of(self, message: str) -> list[Arrival]:
         return self.by_message.get(message, [])

@@ -8,7 +8,8 @@ PLAN is a JSON file: {"seed", "cloud", "most_kills", "kill_gap_secs", "paths": {
 [{"do", "share", "until"}]}}. For each request the rules of its path are gone through in order; one applies for a
 `share` of the requests, drawn from the seed, the message's id and how often it came, and `until` a moment of
 the monotonic clock. Where none applies the answer is 200. With a "cloud" (its directory), the process behind each
-connection is looked up, and `kill` and `kill-late` may be done.
+connection is looked up, and `kill` and `kill-late` may be done. After a `GET /revoke/KEY` whoever has that key in
+`x-key` is answered 401.
 
 LOG gets JSON lines, times by the monotonic clock, which all processes of a machine share:
 {"at", "n", "id", "path", "pid", "bytes"} for a request, {"at", "n", "end"} for its end, and
@@ -46,6 +47,7 @@ class Party:
     kills: int = 0
     last_kill: float = 0.0
     seen: dict[str, int] = field(default_factory=dict)
+    revoked: set[str] = field(default_factory=set)
 
     def note(self, **fields) -> None:
         self.log.write(json.dumps({"at": time.monotonic(), **fields}) + "\n")
@@ -99,10 +101,13 @@ class Party:
         except asyncio.IncompleteReadError:
             return False
         target, headers = parse(head)
-        path = target.strip("/").partition("/")[0]
+        path, _, rest = target.strip("/").partition("/")
+        if path == "revoke":
+            self.revoked.add(rest)
+            return await answer("ok", writer)
         size = int(headers.get("content-length", 0))
         message = headers.get("webhook-id", "")
-        do = self.behaviour(path, message)
+        do = "denied" if headers.get("x-key") in self.revoked else self.behaviour(path, message)
         self.requests += 1
         number = self.requests
         if do == "reset-early":
@@ -136,6 +141,8 @@ async def answer(do: str, writer: asyncio.StreamWriter) -> bool:
             writer.write(b"HTTP/1.1 429 Too Many Requests\r\n" + after + b"content-length: 0\r\n\r\n")
         case "down":
             writer.write(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n")
+        case "denied":
+            writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
         case "gone":
             writer.write(b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n")
         case "kill":
