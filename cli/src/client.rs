@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pipeline::api::{Page, Problem};
 use pipeline::platform::{Download, Upload};
@@ -324,7 +325,12 @@ impl Client {
     }
 
     /// Gets bytes from where the API said, and sends nothing of ours there.
-    pub(crate) fn download(&self, download: &Download, size: u64) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn download(
+        &self,
+        download: &Download,
+        size: u64,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<Vec<u8>> {
         let request = Request::builder()
             .method("GET")
             .uri(&download.url)
@@ -345,8 +351,11 @@ impl Client {
             .body_mut()
             .with_config()
             .limit(size.saturating_add(1));
-        let bytes = body.read_to_vec();
-        Ok(bytes.map_err(|error| unreachable(&host, &error))?)
+        let mut bytes = Vec::new();
+        bar.wrap_read(body.reader())
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreachable(&host, &error.into()))?;
+        Ok(bytes)
     }
 }
 

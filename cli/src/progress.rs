@@ -19,3 +19,15 @@ pub(crate) fn line(global: &Global) -> ProgressBar {
     line.enable_steady_tick(Duration::from_millis(100));
     line
 }
+
+/// How much of so many bytes has gone by.
+pub(crate) fn bar(global: &Global, size: u64, message: String) -> ProgressBar {
+    if global.quiet {
+        return ProgressBar::hidden();
+    }
+    let style = "{msg:24} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    let style = ProgressStyle::with_template(style).expect("a template of this program");
+    ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr())
+        .with_style(style)
+        .with_message(message)
+}

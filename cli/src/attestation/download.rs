@@ -13,7 +13,7 @@ use crate::arguments::Global;
 use crate::client::{Call, Client};
 use crate::confirm::{self, Deed};
 use crate::failure::Failure;
-use crate::output;
+use crate::{output, progress};
 
 #[derive(Debug, Args)]
 pub(crate) struct Download {
@@ -45,7 +45,7 @@ impl Download {
             .with_context(|| format!("failed to download the attestation {digest}"))?;
         let bytes = match &self.material {
             None => bytes,
-            Some(name) => material(&client, &bytes, name)
+            Some(name) => material(global, &client, &bytes, name)
                 .with_context(|| format!("failed to download the material {name:?}"))?,
         };
         let Some(file) = file else {
@@ -73,7 +73,7 @@ fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
 fn attestation(global: &Global, client: &Client, asked: Digest) -> anyhow::Result<Vec<u8>> {
     let text = asked.to_string();
     let content: Content = client.call(&Call::get(&["attestations", &text, "content"]))?;
-    let bytes = fetch(client, &content)?;
+    let bytes = fetch(global, client, &content, "attestation")?;
     let hash = Attestation::parse(&bytes).map(|parsed| parsed.hash);
     // Of other bytes that came later with the same envelope, the API knows the digest alone.
     if content.digest != asked && hash.as_ref() != Ok(&asked) {
@@ -85,7 +85,12 @@ fn attestation(global: &Global, client: &Client, asked: Digest) -> anyhow::Resul
     Ok(bytes)
 }
 
-fn material(client: &Client, attestation: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
+fn material(
+    global: &Global,
+    client: &Client,
+    attestation: &[u8],
+    name: &str,
+) -> anyhow::Result<Vec<u8>> {
     let parsed = Attestation::parse(attestation).context("its attestation could not be read")?;
     let Some(material) = parsed.materials().iter().find(|one| one.name == name) else {
         let names: Vec<_> = parsed
@@ -109,14 +114,22 @@ fn material(client: &Client, attestation: &[u8], name: &str) -> anyhow::Result<V
             if content.digest != digest {
                 return Err(Failure::new("the API answered with another material").into());
             }
-            fetch(client, &content)
+            fetch(global, client, &content, name)
         }
         (None, None) => Err(Failure::new("the attestation names it and has no bytes of it").into()),
     }
 }
 
-fn fetch(client: &Client, content: &Content) -> anyhow::Result<Vec<u8>> {
-    let bytes = client.download(&content.download, content.size_bytes)?;
+fn fetch(
+    global: &Global,
+    client: &Client,
+    content: &Content,
+    what: &str,
+) -> anyhow::Result<Vec<u8>> {
+    let bar = progress::bar(global, content.size_bytes, format!("download {what}"));
+    let bytes = client.download(&content.download, content.size_bytes, &bar);
+    bar.finish_and_clear();
+    let bytes = bytes?;
     let found = Digest::of(&bytes);
     if found != content.digest {
         let text = format!(

@@ -7,12 +7,12 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use attestation::{Attestation, Digest, Material};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pipeline::api::attestations::{self as api, NewMaterial};
 
 use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::failure::Failure;
+use crate::progress;
 
 /// Its address lives for 15 minutes and a connection may break: then another is asked for.
 const TRIES: usize = 3;
@@ -86,7 +86,7 @@ fn check_one(global: &Global, materials: &[Material], given: &Given) -> anyhow::
     let mut content =
         File::open(file).with_context(|| format!("failed to open {shown} (material {name:?})"))?;
     let size = content.metadata()?.len();
-    let bar = bar(global, size, format!("check {name}"));
+    let bar = progress::bar(global, size, format!("check {name}"));
     let digest = digest(&mut bar.wrap_read(&mut content))
         .with_context(|| format!("failed to read {shown} (material {name:?})"))?;
     bar.finish_and_clear();
@@ -169,24 +169,12 @@ fn send(
     file: &Path,
     size: u64,
 ) -> anyhow::Result<()> {
-    let bar = bar(global, size, format!("upload {name}"));
+    let bar = progress::bar(global, size, format!("upload {name}"));
     // Exactly as many bytes as were promised, also when the file has grown since.
     let mut content = bar.wrap_read(File::open(file)?).take(size);
     let sent = client.upload(upload, &mut content, size);
     bar.finish_and_clear();
     sent
-}
-
-/// Shown on a terminal only.
-fn bar(global: &Global, size: u64, message: String) -> ProgressBar {
-    if global.quiet {
-        return ProgressBar::hidden();
-    }
-    let style = "{msg:24} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    let style = ProgressStyle::with_template(style).expect("a template of this program");
-    ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr())
-        .with_style(style)
-        .with_message(message)
 }
 
 #[cfg(test)]
