@@ -21,6 +21,7 @@ mod options;
 mod organization;
 mod output;
 mod progress;
+mod sort;
 mod table;
 mod time;
 mod workflow;

@@ -1,7 +1,7 @@
 //! `chainloop workflow`: where attestations came from, and so what can be attached to.
 
 use anyhow::Context as _;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use pipeline::Timestamp;
 use pipeline::api::organization::Known;
 use serde::Serialize;
@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::arguments::Global;
 use crate::client::Client;
 use crate::output::{self, Format};
+use crate::sort::Sort;
 use crate::table::{Table, cell};
 use crate::time;
 
@@ -24,23 +25,32 @@ pub(crate) enum Command {
 A workflow needs no creation: it is here once an attestation of it was accepted.
 
 Example:
-  chainloop workflow list --project shop"
+  chainloop workflow list --project shop --sort attested --reverse"
     )]
     List {
         /// Only those of a project
         #[arg(long)]
         project: Option<String>,
+        #[command(flatten)]
+        sort: Sort<Column>,
     },
+}
+
+#[derive(Debug, Clone, ValueEnum)]
+pub(crate) enum Column {
+    Name,
+    Attachments,
+    Attested,
 }
 
 impl Command {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let Self::List { project } = self;
-        list(global, project.as_deref())
+        let Self::List { project, sort } = self;
+        list(global, project.as_deref(), &sort)
     }
 }
 
-fn list(global: &Global, project: Option<&str>) -> anyhow::Result<()> {
+fn list(global: &Global, project: Option<&str>, sort: &Sort<Column>) -> anyhow::Result<()> {
     let (mut known, _): (Vec<Known>, _) = Client::new(global)?
         .list(&["workflows"], &[], MOST)
         .context("failed to list the workflows")?;
@@ -55,6 +65,11 @@ fn list(global: &Global, project: Option<&str>) -> anyhow::Result<()> {
             )
         };
         key(a).cmp(&key(b))
+    });
+    sort.sort(&mut known, |column, a, b| match column {
+        Column::Name => a.workflow.name.cmp(&b.workflow.name),
+        Column::Attachments => a.attachments.cmp(&b.attachments),
+        Column::Attested => a.attested_at.cmp(&b.attested_at),
     });
     match global.output {
         Format::Json => output::json(&known.iter().map(View::from).collect::<Vec<_>>())?,

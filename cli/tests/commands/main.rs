@@ -9,6 +9,7 @@ mod configuration;
 mod deliveries;
 mod intakes;
 mod jobs;
+mod lists;
 mod push;
 mod registered;
 mod tokens;

@@ -4,7 +4,7 @@ mod backfill;
 mod preview;
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use pipeline::Timestamp;
 use pipeline::api::attachments::{Attachment, NewAttachment};
 use pipeline::api::registrations::Registration;
@@ -15,6 +15,7 @@ use super::{EVERYTHING, available, registered};
 use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::output::{self, Format};
+use crate::sort::Sort;
 use crate::table::{self, Table, cell};
 use crate::{confirm, options, time};
 
@@ -28,7 +29,10 @@ pub(crate) enum Command {
     /// List what is attached
     #[command(
         visible_alias = "ls",
-        after_help = "Example:\n  chainloop integration attached list --project shop"
+        after_help = "\
+Examples:
+  chainloop integration attached list --project shop
+  chainloop integration attached list --integration prod-images --sort workflow"
     )]
     List(List),
     /// Show what would be sent of an attestation, without sending it
@@ -77,6 +81,18 @@ pub(crate) struct List {
     /// Only what is attached to workflows of this project
     #[arg(long)]
     project: Option<String>,
+    /// Only what is attached through a registration, by its name or id
+    #[arg(long, value_name = "NAME_OR_ID", visible_alias = "registration")]
+    integration: Option<String>,
+    #[command(flatten)]
+    sort: Sort<Column>,
+}
+
+#[derive(Debug, Clone, ValueEnum)]
+enum Column {
+    Workflow,
+    Kind,
+    Attached,
 }
 
 impl Command {
@@ -130,16 +146,29 @@ impl List {
             ("workflow", self.workflow.as_deref()),
             ("project", self.project.as_deref()),
         ];
-        let (attachments, _): (Vec<Attachment>, _) = client
+        let (mut attachments, _): (Vec<Attachment>, _) = client
             .list(&["attachments"], &query, EVERYTHING)
             .context("failed to list the attached integrations")?;
+        let is_none_at_all = attachments.is_empty();
+        attachments.retain(|one| {
+            let integration = self.integration.as_ref();
+            let Registration { name, id, .. } = &one.registration;
+            integration.is_none_or(|integration| integration == name || integration == id)
+        });
+        self.sort
+            .sort(&mut attachments, |column, a, b| match column {
+                Column::Workflow => a.workflow.cmp(&b.workflow),
+                Column::Kind => a.registration.integration.cmp(&b.registration.integration),
+                Column::Attached => a.created_at.cmp(&b.created_at),
+            });
         match global.output {
             Format::Json => {
                 output::json(&attachments.iter().map(View::from).collect::<Vec<_>>())?;
             }
-            Format::Table if attachments.is_empty() => {
+            Format::Table if is_none_at_all => {
                 output::line("there are no integrations attached")?;
             }
+            Format::Table if attachments.is_empty() => output::line("no attachment fits")?,
             Format::Table => output::line(&rows(&attachments).to_string())?,
         }
         Ok(())

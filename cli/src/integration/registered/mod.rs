@@ -7,7 +7,7 @@ mod test;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Color;
 use pipeline::Timestamp;
 use pipeline::api::attachments::Attachment;
@@ -20,6 +20,7 @@ use super::{EVERYTHING, available};
 use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::output::{self, Format};
+use crate::sort::Sort;
 use crate::table::{self, Table, cell, paint};
 use crate::{confirm, options, time};
 
@@ -34,9 +35,12 @@ pub(crate) enum Command {
     /// List what is registered in your organization
     #[command(
         visible_alias = "ls",
-        after_help = "Example:\n  chainloop integration registered list"
+        after_help = "\
+Examples:
+  chainloop integration registered list
+  chainloop integration registered list --kind webhook --paused --sort created --reverse"
     )]
-    List,
+    List(List),
     /// Show a registration
     #[command(after_help = "Example:\n  chainloop integration registered describe prod-images")]
     Describe(Named),
@@ -78,6 +82,25 @@ pub(crate) struct Add {
     options: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those of an integration, as `integration available list` shows it
+    #[arg(long, value_name = "INTEGRATION")]
+    kind: Option<String>,
+    /// Only those that are paused
+    #[arg(long)]
+    paused: bool,
+    #[command(flatten)]
+    sort: Sort<Column>,
+}
+
+#[derive(Debug, Clone, ValueEnum)]
+enum Column {
+    Name,
+    Kind,
+    Created,
+}
+
 /// A registration, in whichever way it is named.
 #[derive(Debug, Args)]
 pub(crate) struct Named {
@@ -103,7 +126,7 @@ impl Command {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
             Self::Add(add) => add.run(global)?,
-            Self::List => list(global)?,
+            Self::List(list) => list.run(global)?,
             Self::Describe(named) => describe(global, &named.given())?,
             Self::Pause(pause) => pause.run(global)?,
             Self::Resume(resume) => resume.run(global)?,
@@ -138,33 +161,48 @@ impl Add {
     }
 }
 
-fn list(global: &Global) -> anyhow::Result<()> {
-    let client = Client::new(global)?;
-    let (registrations, _): (Vec<Registration>, _) = client
-        .list(&["registrations"], &[], EVERYTHING)
-        .context("failed to list the registered integrations")?;
-    match (global.output, registrations.as_slice()) {
-        (Format::Json, _) => {
-            output::json(&registrations.iter().map(View::from).collect::<Vec<_>>())?;
+impl List {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let client = Client::new(global)?;
+        let (mut registrations, _): (Vec<Registration>, _) = client
+            .list(&["registrations"], &[], EVERYTHING)
+            .context("failed to list the registered integrations")?;
+        let is_none_at_all = registrations.is_empty();
+        registrations.retain(|one| {
+            let kind = self.kind.as_ref();
+            kind.is_none_or(|kind| one.integration == *kind)
+                && (!self.paused || one.paused.is_some())
+        });
+        self.sort
+            .sort(&mut registrations, |column, a, b| match column {
+                Column::Name => a.name.cmp(&b.name),
+                Column::Kind => a.integration.cmp(&b.integration),
+                Column::Created => a.created_at.cmp(&b.created_at),
+            });
+        match (global.output, registrations.as_slice()) {
+            (Format::Json, _) => {
+                output::json(&registrations.iter().map(View::from).collect::<Vec<_>>())?;
+            }
+            (Format::Table, []) if is_none_at_all => {
+                output::line(
+                    "there are no third party integrations configured in your organization yet",
+                )?;
+            }
+            (Format::Table, []) => output::line("no registration fits")?,
+            (Format::Table, [_]) => output::line(&rows(&registrations).to_string())?,
+            (Format::Table, _) => {
+                output::line("Integrations registered and configured in your organization:")?;
+                output::line(&rows(&registrations).to_string())?;
+            }
         }
-        (Format::Table, []) => {
-            output::line(
-                "there are no third party integrations configured in your organization yet",
-            )?;
+        if global.output == Format::Table {
+            // Below the table, whose columns are the documentation's.
+            for note in registrations.iter().filter_map(paused) {
+                output::line(&output::plain(&note))?;
+            }
         }
-        (Format::Table, [_]) => output::line(&rows(&registrations).to_string())?,
-        (Format::Table, _) => {
-            output::line("Integrations registered and configured in your organization:")?;
-            output::line(&rows(&registrations).to_string())?;
-        }
+        Ok(())
     }
-    if global.output == Format::Table {
-        // Below the table, whose columns are the documentation's.
-        for note in registrations.iter().filter_map(paused) {
-            output::line(&output::plain(&note))?;
-        }
-    }
-    Ok(())
 }
 
 fn describe(global: &Global, name: &str) -> anyhow::Result<()> {
