@@ -74,17 +74,7 @@ pub async fn intake(
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let workflow = workflow(&parsed, said)?;
-    let planned = planned(platform, organization, &workflow);
-    take(
-        platform,
-        organization,
-        bytes,
-        parsed,
-        &workflow,
-        planned,
-        Why::Accepted,
-    )
-    .await
+    accepted(platform, organization, bytes, parsed, &workflow).await
 }
 
 /// As [`intake`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
@@ -99,15 +89,27 @@ pub async fn forwarded(
     let parsed = attestation::Attestation::parse(&bytes)?;
     let said = (!origin.id.is_empty() || !origin.name.is_empty()).then(|| origin.clone());
     let workflow = says(&parsed).or(said).ok_or(Error::WorkflowMissing)?;
-    let planned = planned(platform, organization, &workflow);
+    accepted(platform, organization, bytes, parsed, &workflow).await
+}
+
+/// Takes in what was read already, for whatever is attached to its workflow now.
+async fn accepted(
+    platform: &impl Platform,
+    organization: &str,
+    bytes: Bytes,
+    parsed: attestation::Attestation,
+    workflow: &Workflow,
+) -> Result<Accepted, Error> {
+    let planned = planned(platform, organization, workflow);
+    let why = Why::Accepted;
     take(
         platform,
         organization,
         bytes,
         parsed,
-        &workflow,
+        workflow,
         planned,
-        Why::Accepted,
+        why,
     )
     .await
 }
