@@ -23,9 +23,9 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def behind(port: int, emulator: int) -> int | None:
-    """The child of the emulator whose connection comes from this local port."""
-    inode = socket_inode(port)
+def behind(port: int, to: int, emulator: int) -> int | None:
+    """The child of the emulator whose connection goes from this port to that one."""
+    inode = socket_inode(port, to)
     if inode is None:
         return None
     wanted = f"socket:[{inode}]"
@@ -43,13 +43,14 @@ def behind(port: int, emulator: int) -> int | None:
     return None
 
 
-def socket_inode(port: int) -> str | None:
-    local = f"{LOOPBACK}:{port:04X}"
+def socket_inode(port: int, to: int) -> str | None:
+    # One port serves several connections, to different ends.
+    ends = [f"{LOOPBACK}:{port:04X}", f"{LOOPBACK}:{to:04X}"]
     with open("/proc/net/tcp") as table:
         for line in table:
             fields = line.split()
             # Without an inode it has been closed already.
-            if fields[1] == local and fields[9] != "0":
+            if fields[1:3] == ends and fields[9] != "0":
                 return fields[9]
     return None
 

@@ -83,9 +83,9 @@ class Party:
         return True
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        port = writer.get_extra_info("peername")[1]
+        port, own = writer.get_extra_info("peername")[1], writer.get_extra_info("sockname")[1]
         emulator = self.emulator()
-        pid = processes.behind(port, emulator) if emulator else None
+        pid = processes.behind(port, own, emulator) if emulator else None
         try:
             while await self.request(reader, writer, pid):
                 pass
