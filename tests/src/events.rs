@@ -134,9 +134,10 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("organization/create-token-of-expired.json", "201 old"),
     (
         "organization/create-token-with-faults.json",
-        "422 invalid-inputs: name, expires_in_secs",
+        "422 invalid-inputs: expires_in_secs, name",
     ),
     ("organization/describe.json", "200 example-admin"),
+    ("organization/describe-api.json", "200 OpenAPI 3.1.0"),
     ("organization/describe-expired.json", "401 expired"),
     ("organization/list-tokens.json", "200 with 2"),
     ("organization/list-workflows.json", "200 with 1"),
@@ -622,6 +623,9 @@ impl Stage {
                     (_, Value::String(reason), _) => format!("nothing: {reason}"),
                     (.., Value::String(name)) if named.is_none() => name.clone(),
                     _ if body["material"].is_string() => "kept".to_owned(),
+                    _ if body["openapi"].is_string() => {
+                        format!("OpenAPI {}", body["openapi"].as_str().unwrap())
+                    }
                     _ if file.contains("test-registration") || file.contains("redeliver.") => {
                         format!("{} message", self.memory.queued(Webhook::ID))
                     }

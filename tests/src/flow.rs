@@ -717,8 +717,8 @@ async fn roles_may_do_what_they_are_for() {
         (Role::Viewer, list, 200),
         (Role::Viewer, add, 403),
         (Role::Producer, add, 403),
-        (Role::Operator, add, 400),
-        (Role::Admin, add, 400),
+        (Role::Operator, add, 422),
+        (Role::Admin, add, 422),
     ] {
         let function = api::registrations::function;
         let answer = ask(&world.memory, role, routes, function, route, &[], json!({})).await;

@@ -11,6 +11,7 @@ mod events;
 mod flow;
 mod following;
 mod forwarding;
+mod openapi;
 mod operations;
 mod pages;
 mod platforms;

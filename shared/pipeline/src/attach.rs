@@ -1,6 +1,6 @@
 //! Attaches a registration to workflows, lists attachments, and detaches.
 
-use integrations::Fault;
+use integrations::{Description, Fault};
 use serde_json::{Map, Value};
 
 use crate::check::{self, Check, Verdict};
@@ -35,6 +35,13 @@ pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault
     if workflow.is_empty() || workflow.len() > 512 {
         return Err(fault("must be 1 to 512 characters long"));
     }
+    if project.is_some_and(|project| project.len() > 512) {
+        let detail = "must be at most 512 characters long".into();
+        return Err(Fault {
+            field: "project".into(),
+            detail,
+        });
+    }
     let is_id = uuid::Uuid::parse_str(workflow).is_ok();
     match (workflow.split_once('/'), project) {
         _ if workflow == "*" && project.is_none() => Ok(Selector("*".into())),
@@ -54,6 +61,30 @@ pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault
     }
 }
 
+/// All that is wrong with an attachment's inputs.
+pub async fn faults(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+    inputs: &Map<String, Value>,
+) -> Result<Vec<Fault>, Error> {
+    let registration = register::find(platform, organization, registration).await?;
+    let (_, faults) = check_inputs(&registration.row, inputs)?;
+    Ok(faults)
+}
+
+fn check_inputs(
+    registration: &Registration,
+    inputs: &Map<String, Value>,
+) -> Result<(&'static Description, Vec<Fault>), Error> {
+    let integration = &registration.integration;
+    let description =
+        integrations::find(integration).ok_or_else(|| Error::NoIntegration(integration.clone()))?;
+    let mut faults = (description.check_attachment)(inputs);
+    faults.extend(register::size_fault(inputs));
+    Ok((description, faults))
+}
+
 /// Attaches: validates, asks the third party, and keeps it where intake finds it.
 pub async fn attach(
     platform: &impl Platform,
@@ -61,10 +92,7 @@ pub async fn attach(
     wanted: Wanted,
 ) -> Result<(Attachment, Registration), Error> {
     let registration = register::find(platform, organization, &wanted.registration).await?;
-    let integration = &registration.row.integration;
-    let description =
-        integrations::find(integration).ok_or_else(|| Error::NoIntegration(integration.clone()))?;
-    let mut faults = (description.check_attachment)(&wanted.inputs);
+    let (description, mut faults) = check_inputs(&registration.row, &wanted.inputs)?;
     if wanted
         .wait_secs
         .is_some_and(|secs| secs > LONGEST_WAIT_SECS)

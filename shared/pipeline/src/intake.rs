@@ -36,6 +36,10 @@ pub enum Error {
     #[error("the attestation says it belongs to {says}, not to {said}")]
     WorkflowOther { says: String, said: String },
     #[error(
+        "the attestation's workflow has an id, a project or a name of more than {NAME_MAX_BYTES} bytes"
+    )]
+    WorkflowTooLong,
+    #[error(
         "the workflow has {0} attachments, and an attestation goes to at most {most}",
         most = schedule::PLAN_MOST
     )]
@@ -43,6 +47,9 @@ pub enum Error {
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
+
+/// The longest part of a workflow's name: it stands in keys, which have limits.
+pub const NAME_MAX_BYTES: usize = 512;
 
 /// What was taken in, now or before.
 #[derive(Debug, Clone)]
@@ -64,7 +71,7 @@ pub async fn intake(
     said: Option<&Workflow>,
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
-    let workflow = workflow(&parsed, said)?;
+    let workflow = short(workflow(&parsed, said)?)?;
     let planned = planned(platform, organization, &workflow);
     take(
         platform,
@@ -89,7 +96,7 @@ pub async fn forwarded(
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let said = (!origin.id.is_empty() || !origin.name.is_empty()).then(|| origin.clone());
-    let workflow = says(&parsed).or(said).ok_or(Error::WorkflowMissing)?;
+    let workflow = short(says(&parsed).or(said).ok_or(Error::WorkflowMissing)?)?;
     let planned = planned(platform, organization, &workflow);
     take(
         platform,
@@ -238,6 +245,17 @@ fn says(parsed: &attestation::Attestation) -> Option<Workflow> {
         name: predicate.metadata.workflow().to_owned(),
     });
     says.filter(|says| !says.name.is_empty() || !says.id.is_empty())
+}
+
+fn short(workflow: Workflow) -> Result<Workflow, Error> {
+    let Workflow { id, project, name } = &workflow;
+    if [id, project, name]
+        .iter()
+        .any(|part| part.len() > NAME_MAX_BYTES)
+    {
+        return Err(Error::WorkflowTooLong);
+    }
+    Ok(workflow)
 }
 
 /// Which workflow an attestation belongs to: what it says itself, else what its sender says.

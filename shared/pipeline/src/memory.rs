@@ -182,6 +182,7 @@ fn down(what: &'static str) -> Unreachable {
 
 impl Platform for Memory {
     async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable> {
+        assert!(key.can_be(), "the table refuses this key: {key:?}");
         Ok(self.table.borrow().get(key).cloned())
     }
 
@@ -201,6 +202,8 @@ impl Platform for Memory {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Item>, Unreachable> {
+        let first = Key::new(partition, after.unwrap_or("-"));
+        assert!(first.can_be(), "the table refuses this key: {first:?}");
         let table = self.table.borrow();
         Ok(table
             .range(Key::new(partition, prefix)..)

@@ -159,7 +159,8 @@ pub async fn test(
 ) -> Result<Accepted, register::Error> {
     let description = integrations::find(&registration.integration)
         .ok_or_else(|| register::Error::NoIntegration(registration.integration.clone()))?;
-    let faults = (description.check_attachment)(&inputs);
+    let mut faults = (description.check_attachment)(&inputs);
+    faults.extend(register::size_fault(&inputs));
     if !faults.is_empty() {
         return Err(register::Error::Faults(faults));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use attestation::Digest;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -29,6 +30,14 @@ impl Key {
             partition: partition.into(),
             sort: sort.into(),
         }
+    }
+}
+
+impl Key {
+    /// Whether a row can have this key at all: the table refuses to look for others, such as a name from a path
+    /// that has more than a kilobyte.
+    pub fn can_be(&self) -> bool {
+        (1..=2048).contains(&self.partition.len()) && (1..=1024).contains(&self.sort.len())
     }
 }
 
@@ -151,7 +160,7 @@ pub struct Message {
 }
 
 /// A presigned upload: exactly these headers, exactly these bytes, once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Upload {
     pub method: String,
     pub url: String,
@@ -159,7 +168,7 @@ pub struct Upload {
 }
 
 /// A presigned download: whoever has the address has the bytes, for 15 minutes.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Download {
     pub url: String,
 }

@@ -53,6 +53,9 @@ pub struct Wanted {
     pub inputs: Map<String, Value>,
 }
 
+/// [`is_label`], for descriptions.
+pub const LABEL: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+
 /// A DNS-1123 label: what a name may be.
 pub fn is_label(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -60,6 +63,36 @@ pub fn is_label(name: &str) -> bool {
         && name.bytes().all(inner)
         && !name.starts_with('-')
         && !name.ends_with('-')
+}
+
+/// What is wrong with a name.
+pub fn name_fault(name: &str) -> Option<Fault> {
+    let detail =
+        "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end";
+    (!is_label(name)).then(|| Fault {
+        field: "name".into(),
+        detail: detail.into(),
+    })
+}
+
+/// The most that inputs may have in all, as JSON: a row has room for 400 KB, a secret for 64 KiB.
+const INPUTS_MAX_BYTES: usize = 48 * 1024;
+
+/// What is wrong with the size of inputs.
+pub(crate) fn size_fault(inputs: &Map<String, Value>) -> Option<Fault> {
+    let size = serde_json::to_string(inputs).map_or(usize::MAX, |text| text.len());
+    (size > INPUTS_MAX_BYTES).then(|| Fault {
+        field: "inputs".into(),
+        detail: "must have at most 48 KiB in all".into(),
+    })
+}
+
+/// All that is wrong with a registration's name and inputs.
+pub fn faults(description: &Description, name: &str, inputs: &Map<String, Value>) -> Vec<Fault> {
+    let mut faults = (description.check_registration)(inputs);
+    faults.extend(size_fault(inputs));
+    faults.extend(name_fault(name));
+    faults
 }
 
 pub(crate) fn id(platform: &impl Platform) -> String {
@@ -79,15 +112,7 @@ pub async fn register(
 ) -> Result<Registration, Error> {
     let description = integrations::find(&wanted.integration)
         .ok_or_else(|| Error::NoIntegration(wanted.integration.clone()))?;
-    let mut faults = (description.check_registration)(&wanted.inputs);
-    if !is_label(&wanted.name) {
-        faults.push(Fault {
-            field: "name".into(),
-            detail: "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at \
-                     either end"
-                .into(),
-        });
-    }
+    let faults = faults(description, &wanted.name, &wanted.inputs);
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
@@ -400,6 +425,7 @@ pub async fn rotate(
     whole.extend(secrets.clone());
     if faults.is_empty() {
         faults.extend((description.check_registration)(&whole));
+        faults.extend(size_fault(&whole));
     }
     if faults.is_empty() && secrets.is_empty() {
         faults.push(fault(

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use attestation::Digest;
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::openapi::{self, Operation, operation};
 use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::deliveries::{self, Cursor, Of};
@@ -28,13 +30,13 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// What `POST /v1/deliveries/{delivery}/redeliver` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Redelivered {
     /// The delivery that is under way: a new one, or the same when it was still waiting.
     pub id: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
     pub id: String,
     pub state: State,
@@ -66,7 +68,7 @@ pub struct Delivery {
     pub attempts: Vec<Attempt>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     pub number: u32,
     pub ending: Ending,
@@ -114,6 +116,32 @@ impl From<rows::Attempt> for Attempt {
             answer: row.answer,
         }
     }
+}
+
+/// What the routes take and answer, for the API's description.
+pub fn operations() -> Vec<Operation> {
+    let mut all = vec![
+        operation("GET /v1/deliveries", "listDeliveries", "List deliveries")
+            .about("Newest first. At most one of `attestation`, `registration` and `workflow` is given.")
+            .query("attestation", "Those of this attestation, by its digest.", json!({ "type": "string", "pattern": "^(sha256:)?[0-9A-Fa-f]{64}$" }))
+            .query("registration", "Those through this registration, by its name or id.", openapi::text())
+            .query("workflow", openapi::WORKFLOW, openapi::text())
+            .query("project", openapi::PROJECT, openapi::text())
+            .query("state", "Those in this state.", json!({ "$ref": "#/components/schemas/DeliveryState" }))
+            .pages::<Delivery>()
+            .refuses(&["not-found"]),
+        operation("GET /v1/deliveries/{delivery}", "getDelivery", "Get a delivery and its attempts")
+            .answers::<Delivery>(200, "The delivery"),
+        operation("POST /v1/deliveries/{delivery}/redeliver", "redeliver", "Deliver once more")
+            .about("One that waits is due at once; one that is final gets a delivery of its own.")
+            .answers::<Redelivered>(202, "The delivery that is under way")
+            .refuses(&["conflict", "gone", "over", "paused", "under-way"]),
+        operation("POST /v1/deliveries/{delivery}/cancel", "cancelDelivery", "Cancel a delivery that waits")
+            .answers::<Delivery>(200, "The delivery")
+            .refuses(&["conflict", "over", "under-way"]),
+    ];
+    all.extend(super::jobs::operations());
+    all
 }
 
 pub async fn function<P: Platform>(
@@ -186,7 +214,7 @@ async fn list(
             Problem::field("state", format!("must be {states}"))
         })?),
     };
-    let cursor = request.query("cursor").map(parse).transpose()?;
+    let cursor = request.cursor(parse)?;
     let limit = request.limit()?;
     let (rows, next) =
         deliveries::list(platform, organization, of, state, cursor.as_ref(), limit).await?;
@@ -195,11 +223,10 @@ async fn list(
     Ok(Response::json(200, &Page::<Delivery> { items, next }))
 }
 
-fn parse(cursor: &str) -> Result<Cursor, Problem> {
-    let fault = || Problem::field("cursor", "must be the `next` of the page before");
-    let (created_at, id) = cursor.split_once('_').ok_or_else(fault)?;
-    Ok(Cursor {
-        created_at: created_at.parse().map_err(|_| fault())?,
+fn parse(cursor: &str) -> Option<Cursor> {
+    let (created_at, id) = cursor.split_once('_')?;
+    Some(Cursor {
+        created_at: created_at.parse().ok()?,
         id: id.to_owned(),
     })
 }

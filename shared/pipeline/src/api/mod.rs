@@ -9,16 +9,18 @@ pub mod attestations;
 pub mod deliveries;
 pub mod intakes;
 pub mod jobs;
+pub mod openapi;
 pub mod organization;
 pub mod registrations;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use integrations::Fault;
+use integrations::{Fault, inputs};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tracing::{error, warn};
 
 use crate::clock::Timestamp;
@@ -56,6 +58,20 @@ pub struct Caller {
     pub fetches: Option<String>,
 }
 
+impl Caller {
+    /// Who asks without saying who: of no organization.
+    fn nobody() -> Self {
+        Self {
+            organization: String::new(),
+            role: Role::Viewer,
+            name: String::new(),
+            token: String::new(),
+            valid_until: None,
+            fetches: None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
     pub status: u16,
@@ -84,6 +100,8 @@ pub enum Action {
     Push,
     /// As [`Push`](Self::Push), by whoever knows the intake token in the path: the gateway asks no authorizer.
     Forward,
+    /// Reads what the API is: everybody, without a token.
+    Open,
     /// Tokens.
     Administer,
 }
@@ -131,7 +149,7 @@ const fn route(route: &'static str, action: Action) -> Route {
 }
 
 /// Something wrong, as RFC 9457 says it, with a stable code.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     pub status: u16,
     /// Stable: `name-taken`, `not-found` …
@@ -266,11 +284,22 @@ impl From<register::Error> for Problem {
 }
 
 /// One page of a list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     pub items: Vec<T>,
     /// Give it back as `cursor` for the next page; none on the last.
     pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The first of those that are left, of a list that is all at hand; `next` is the cursor of its last one.
+    fn first(mut items: Vec<T>, limit: usize, cursor: impl FnOnce(&T) -> String) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(cursor);
+        Self { items, next }
+    }
 }
 
 /// Answers a request by its function, after looking at what its caller may do.
@@ -309,6 +338,9 @@ async fn permit(
     };
     if route.action == Action::Forward {
         return Box::pin(by_intake(platform, request.parameter("token"))).await;
+    }
+    if route.action == Action::Open {
+        return Ok(Caller::nobody());
     }
     let Some(caller) = &request.caller else {
         return Err(Problem::new(
@@ -362,26 +394,81 @@ impl Request {
             .filter(|value| !value.is_empty())
     }
 
-    fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+    fn json<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problem> {
+        self.json_and(|_| Vec::new())
+    }
+
+    /// As [`json`](Self::json); what is wrong with it besides its form is asked for when its form is wrong, so that
+    /// all of it is said at once.
+    fn json_and<T: DeserializeOwned + JsonSchema>(
+        &self,
+        besides: impl FnOnce(&Map<String, Value>) -> Vec<Fault>,
+    ) -> Result<T, Problem> {
+        let malformed = |detail: String| {
+            Problem::new(400, "malformed-body", "The body could not be read", detail)
+        };
+        let body: Value = serde_json::from_slice(&self.body).map_err(|error| {
             // Its position, not its text: that may quote a secret.
             let (line, column) = (error.line(), error.column());
-            let what = if error.is_data() {
-                "does not have the fields that it should"
-            } else {
-                "is not JSON"
-            };
-            let detail = format!("the body {what} (line {line}, column {column})");
-            Problem::new(400, "malformed-body", "The body could not be read", detail)
+            malformed(format!(
+                "the body is not JSON (line {line}, column {column})"
+            ))
+        })?;
+        let Value::Object(body) = body else {
+            return Err(malformed("the body is JSON and not a JSON object".into()));
+        };
+        let mut faults = inputs::check_body::<T>(&body);
+        if !faults.is_empty() {
+            for fault in besides(&body) {
+                if faults.iter().all(|own| own.field != fault.field) {
+                    faults.push(fault);
+                }
+            }
+            faults.sort_by(|a, b| a.field.cmp(&b.field));
+            return Err(Problem::faults(faults));
+        }
+        serde_json::from_value(Value::Object(body))
+            .map_err(|_| malformed("the body does not have the fields that it should".into()))
+    }
+
+    /// As [`json`](Self::json), with the rule for names.
+    fn json_with_name<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problem> {
+        self.json_and(|body| {
+            let name = body.get("name").and_then(Value::as_str);
+            name.and_then(register::name_fault).into_iter().collect()
         })
     }
 
     /// The body, or what stands for it when there is none.
-    fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
+    fn json_or_default<T: DeserializeOwned + Default + JsonSchema>(&self) -> Result<T, Problem> {
         if self.body.is_empty() {
             return Ok(T::default());
         }
         self.json()
+    }
+
+    /// Behind what the page begins, as `read` knows it; none when the list begins.
+    fn cursor<'a, T>(
+        &'a self,
+        read: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(cursor) = self.query("cursor") else {
+            return Ok(None);
+        };
+        let fault = Fault {
+            field: "cursor".into(),
+            detail: "must be the `next` of the page before".into(),
+        };
+        let problem = || Problem {
+            faults: vec![fault],
+            ..Problem::new(400, "bad-cursor", "There is no such page", "see the faults")
+        };
+        read(cursor).map(Some).ok_or_else(problem)
+    }
+
+    /// The name behind which the page begins, in a list by names.
+    fn name_cursor(&self) -> Result<Option<&str>, Problem> {
+        self.cursor(|name| register::is_label(name).then_some(name))
     }
 
     /// How many items a page may have: 1 to 100, 50 unless told.

@@ -1,9 +1,11 @@
 //! What is available, what is registered, and what a Chainloop control plane may post to.
 
-use integrations::Description;
+use integrations::{Description, Fault};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::openapi::{Operation, operation};
 use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
@@ -36,7 +38,7 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// An integration that can be registered.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Integration {
     pub id: String,
     pub version: String,
@@ -65,19 +67,22 @@ impl From<&Description> for Integration {
 }
 
 /// What `POST /v1/registrations` takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRegistration {
     pub integration: String,
+    #[schemars(regex(pattern = register::LABEL))]
     pub name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
     pub description: String,
+    /// As the integration's `registration_schema` says.
     #[serde(default)]
     pub inputs: Map<String, Value>,
 }
 
 /// A registered integration; never its secrets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Registration {
     pub id: String,
     pub name: String,
@@ -94,24 +99,27 @@ pub struct Registration {
 }
 
 /// What `POST …/pause` takes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPause {
     #[serde(default)]
+    #[schemars(length(max = 512))]
     pub reason: String,
 }
 
 /// What `POST …/resume` takes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
     /// How many of the held deliveries are sent in a second, 1 to 50; 10 when it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = super::jobs::FASTEST))]
     pub per_second: Option<u32>,
 }
 
 /// What `POST …/resume` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ResumedRegistration")]
 pub struct Resumed {
     pub registration: Registration,
     /// What drains it; none when it was not paused.
@@ -119,7 +127,7 @@ pub struct Resumed {
 }
 
 /// What `POST …/rotate` takes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSecrets {
     /// All secret inputs that the registration has.
@@ -144,12 +152,66 @@ impl From<rows::Registration> for Registration {
 }
 
 /// What `DELETE /v1/registrations/{registration}` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeletedRegistration")]
 pub struct Deleted {
     pub id: String,
     pub name: String,
     /// How many attachments went with it.
     pub attachments: usize,
+}
+
+/// What the routes take and answer, for the API's description.
+pub fn operations() -> Vec<Operation> {
+    let mut all = vec![
+        operation("GET /v1/integrations", "listIntegrations", "List what can be registered")
+            .about("In the order of their ids.")
+            .pages::<Integration>(),
+        operation("GET /v1/integrations/{id}", "getIntegration", "Get an integration and the schemas of its inputs")
+            .answers::<Integration>(200, "The integration")
+            .refuses(&["integration-unknown"]),
+        operation("POST /v1/registrations", "createRegistration", "Register an integration")
+            .about("The third party is asked whether it would work. Secret inputs are kept apart and never shown.")
+            .takes::<NewRegistration>()
+            .answers::<Registration>(201, "The registration")
+            .refuses(&["check-failed", "conflict", "integration-unknown", "name-taken"]),
+        operation("GET /v1/registrations", "listRegistrations", "List registrations")
+            .about("In the order of their names.")
+            .pages::<Registration>(),
+        operation("GET /v1/registrations/{registration}", "getRegistration", "Get a registration")
+            .answers::<Registration>(200, "The registration"),
+        operation("DELETE /v1/registrations/{registration}", "deleteRegistration", "Delete a registration and its attachments")
+            .about("Deliveries that wait are cancelled when their time comes.")
+            .answers::<Deleted>(200, "What went")
+            .refuses(&["conflict"]),
+        operation("POST /v1/registrations/{registration}/pause", "pauseRegistration", "Hold what would be sent through a registration")
+            .about("One that is paused stays as it is.")
+            .may_take::<NewPause>()
+            .answers::<Registration>(200, "The registration")
+            .refuses(&["conflict"]),
+        operation("POST /v1/registrations/{registration}/resume", "resumeRegistration", "Let go what a registration holds")
+            .may_take::<Resume>()
+            .answers::<Resumed>(202, "The registration, and the job that drains it")
+            .refuses(&["conflict"]),
+        operation("POST /v1/registrations/{registration}/rotate", "rotateRegistration", "Replace a registration's secret inputs")
+            .about("The third party is asked whether it would work.")
+            .takes::<NewSecrets>()
+            .answers::<Registration>(200, "The registration")
+            .refuses(&["check-failed", "conflict", "integration-unknown"]),
+    ];
+    all.extend(super::intakes::operations());
+    all
+}
+
+/// What is wrong with a new registration besides its form, as far as that can be told.
+fn besides(body: &Map<String, Value>) -> Vec<Fault> {
+    let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
+    let none = Map::new();
+    let inputs = body.get("inputs").map_or(Some(&none), Value::as_object);
+    match (integrations::find(text("integration")), inputs) {
+        (Some(description), Some(inputs)) => register::faults(description, text("name"), inputs),
+        _ => register::name_fault(text("name")).into_iter().collect(),
+    }
 }
 
 pub async fn function<P: Platform>(
@@ -161,8 +223,12 @@ pub async fn function<P: Platform>(
     let named = request.parameter("registration");
     match request.route.as_str() {
         "GET /v1/integrations" => {
-            let items = integrations::ALL.iter().map(Integration::from).collect();
-            Ok(Response::json(200, &Page { items, next: None }))
+            let (limit, after) = (request.limit()?, request.name_cursor()?);
+            let all = integrations::ALL.iter();
+            let left = all.filter(|one| after.is_none_or(|after| after < one.id));
+            let items = left.map(Integration::from).collect();
+            let page = Page::first(items, limit, |last: &Integration| last.id.clone());
+            Ok(Response::json(200, &page))
         }
         "GET /v1/integrations/{id}" => {
             let id = request.parameter("id");
@@ -176,7 +242,7 @@ pub async fn function<P: Platform>(
                 name,
                 description,
                 inputs,
-            } = request.json()?;
+            } = request.json_and(besides)?;
             let wanted = register::Wanted {
                 integration,
                 name,
@@ -187,7 +253,7 @@ pub async fn function<P: Platform>(
             Ok(Response::json(201, &Registration::from(registration)))
         }
         "GET /v1/registrations" => {
-            let (limit, after) = (request.limit()?, request.query("cursor"));
+            let (limit, after) = (request.limit()?, request.name_cursor()?);
             let (rows, next) = register::list(platform, organization, after, limit).await?;
             let items = rows.into_iter().map(Registration::from).collect();
             Ok(Response::json(200, &Page { items, next }))
@@ -211,12 +277,6 @@ pub async fn function<P: Platform>(
             let NewPause { reason } = request.json_or_default()?;
             let reason = match reason.trim() {
                 "" => "by an operator",
-                reason if reason.len() > 512 => {
-                    return Err(Problem::field(
-                        "reason",
-                        "must be at most 512 characters long",
-                    ));
-                }
                 reason => reason,
             };
             let by = &caller.name;
@@ -227,7 +287,7 @@ pub async fn function<P: Platform>(
         }
         "POST /v1/registrations/{registration}/resume" => {
             let Resume { per_second } = request.json_or_default()?;
-            let rate = super::jobs::per_second(per_second)?;
+            let rate = super::jobs::per_second(per_second);
             let by = &caller.name;
             let (row, job) = pauses::resume(platform, organization, named, rate, by).await?;
             let action = "registration.resume";

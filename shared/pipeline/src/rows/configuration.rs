@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -51,7 +52,7 @@ impl Row for Name {
 }
 
 /// Nothing is sent through a registration while it is paused; what comes is held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pause {
     pub since: Timestamp,
     pub reason: String,

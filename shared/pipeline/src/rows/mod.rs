@@ -73,6 +73,9 @@ pub async fn load<R: Row>(
     platform: &impl Platform,
     key: &Key,
 ) -> Result<Option<Stored<R>>, Unreachable> {
+    if !key.can_be() {
+        return Ok(None);
+    }
     let item = platform
         .get(key)
         .await?
@@ -100,6 +103,9 @@ pub async fn load_all<R: Row>(
 ) -> Result<Vec<Stored<R>>, Unreachable> {
     const PAGE: usize = 500;
     let mut rows = Vec::new();
+    if !Key::new(partition, "-").can_be() {
+        return Ok(rows);
+    }
     let mut after: Option<String> = None;
     loop {
         let page = platform

@@ -2,6 +2,7 @@
 
 use attestation::Digest;
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -98,7 +99,8 @@ impl Row for Lock {
 }
 
 /// Which deliveries an operator means.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeliveryFilter")]
 pub struct Filter {
     /// A registration's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,7 +115,7 @@ pub struct Filter {
 }
 
 /// What a job does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Work {
     /// Delivers again all that match.
@@ -132,8 +134,9 @@ pub enum Work {
 }
 
 /// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "JobState")]
 pub enum Stand {
     Running,
     Done,
