@@ -71,9 +71,9 @@ deploy: ## To AWS, with its credentials in the environment: make deploy STACK=pr
 tools:
 	@for name in ministack sam cargo-lambda syft; do $(VENV) $$name; done
 
-# The third parties that tests deliver to.
+# The third parties that tests deliver to, and what asks the API all kinds of things.
 peers:
-	@$(VENV) aiosmtpd
+	@for name in aiosmtpd schemathesis; do $(VENV) $$name; done
 	@for name in azurite maildev; do infra/local/npm.sh $$name; done
 	@infra/local/debian.sh docker-registry
 

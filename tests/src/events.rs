@@ -27,6 +27,7 @@ use serde_json::{Map, Value, json};
 
 use crate::artifacts::{self, Artifacts};
 use crate::contract::{files, functions, root};
+use crate::openapi::is_described;
 use crate::receiver::Receiver;
 use crate::template::ROUTES;
 use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom};
@@ -578,7 +579,9 @@ impl Stage {
 
     async fn answer(&self, folder: &str, file: &str) -> String {
         let request = self.read::<GatewayEvent>(file).request();
-        let Response { status, body } = self.ask(folder, &request).await;
+        let response = self.ask(folder, &request).await;
+        is_described(&request.route, &response);
+        let Response { status, body } = response;
         let named = ["name", "workflow", "state", "id"]
             .iter()
             .find_map(|name| body[name].as_str());

@@ -17,6 +17,7 @@ mod pages;
 mod platforms;
 mod promise;
 mod receiver;
+mod requests;
 mod samples;
 mod template;
 mod tokens;

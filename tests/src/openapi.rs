@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::LazyLock;
 
+use pipeline::api::Response;
 use pipeline::api::openapi::{CODES, REFUSED, document, operations};
 use serde_json::Value;
 
@@ -13,6 +15,108 @@ use crate::template::ROUTES;
 /// The document as it follows from the code.
 fn written() -> Value {
     document(ROUTES.iter().flat_map(|(_, routes)| *routes))
+}
+
+/// Fails where an answer is not described as one of its route's: its status, or what it holds.
+pub fn is_described(route: &str, response: &Response) {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(written);
+    let (method, path) = route.split_once(' ').unwrap();
+    let mut described =
+        &DOCUMENT["paths"][path][method.to_lowercase()]["responses"][response.status.to_string()];
+    if let Some(shared) = described["$ref"].as_str() {
+        described = DOCUMENT.pointer(&shared[1..]).unwrap();
+    }
+    let kind = if response.status < 400 {
+        "application/json"
+    } else {
+        "application/problem+json"
+    };
+    let schema = &described["content"][kind]["schema"];
+    assert!(
+        schema.is_object(),
+        "{route} is not described as answering {}: {}",
+        response.status,
+        response.body
+    );
+    let mut wrong = Vec::new();
+    hold(&DOCUMENT, schema, &response.body, "", &mut wrong);
+    assert!(
+        wrong.is_empty(),
+        "{route} answered {} otherwise than described: {wrong:?}\n{}",
+        response.status,
+        response.body
+    );
+}
+
+/// Holds a value against a schema, as far as the description's own schemas go: a whole validator would have the SDKs
+/// built anew with its features, and schemathesis brings one.
+fn hold(document: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
+    let list = |key: &str| schema[key].as_array().map_or(&[][..], Vec::as_slice);
+    if let Some(reference) = schema["$ref"].as_str() {
+        let shared = document.pointer(&reference[1..]).unwrap();
+        hold(document, shared, value, at, wrong);
+    }
+    for all in list("allOf") {
+        hold(document, all, value, at, wrong);
+    }
+    for alternatives in [list("anyOf"), list("oneOf")] {
+        let fits = |one: &Value| {
+            let mut wrong = Vec::new();
+            hold(document, one, value, at, &mut wrong);
+            wrong.is_empty()
+        };
+        if !alternatives.is_empty() && !alternatives.iter().any(fits) {
+            wrong.push(format!("{at}: {value} is none of the alternatives"));
+        }
+    }
+    let is = |kind: &Value| match kind.as_str().unwrap() {
+        "null" => value.is_null(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("{other}"),
+    };
+    let fits = match &schema["type"] {
+        Value::Null => true,
+        Value::Array(kinds) => kinds.iter().any(is),
+        kind => is(kind),
+    };
+    let is_among = schema["enum"].is_null() || list("enum").contains(value);
+    let is_that = schema["const"].is_null() || schema["const"] == *value;
+    if !fits || !is_among || !is_that {
+        wrong.push(format!("{at}: {value} is not as it should be"));
+    }
+    for name in list("required").iter().filter_map(Value::as_str) {
+        if value.is_object() && value.get(name).is_none() {
+            wrong.push(format!("{at}/{name}: is not there"));
+        }
+    }
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match &schema["properties"][name] {
+            // Only what says of itself that it knows all of its fields must.
+            Value::Null if schema["additionalProperties"].is_object() => hold(
+                document,
+                &schema["additionalProperties"],
+                value,
+                &format!("{at}/{name}"),
+                wrong,
+            ),
+            Value::Null => {}
+            property => hold(document, property, value, &format!("{at}/{name}"), wrong),
+        }
+    }
+    for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+        hold(
+            document,
+            &schema["items"],
+            value,
+            &format!("{at}/{index}"),
+            wrong,
+        );
+    }
 }
 
 #[test]

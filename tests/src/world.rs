@@ -17,6 +17,7 @@ use pipeline::rows::{self, Attempt, Delivery, Role};
 use pipeline::{Timestamp, attach, audit, deliver, intake, reconcile, register};
 use serde_json::{Map, Value, json};
 
+use crate::openapi::is_described;
 use crate::receiver::Receiver;
 
 pub const ORGANIZATION: &str = "acme";
@@ -230,5 +231,9 @@ pub async fn ask(
         }),
         id: "request-1".into(),
     };
-    pipeline::api::answer(routes, function, memory, &request).await
+    let response = pipeline::api::answer(routes, function, memory, &request).await;
+    if routes.iter().any(|own| own.route == route) {
+        is_described(route, &response);
+    }
+    response
 }

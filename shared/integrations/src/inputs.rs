@@ -645,6 +645,25 @@ mod tests {
             .collect()
     }
 
+    #[test]
+    fn a_bodys_faults_of_form_and_of_type_are_said_at_once() {
+        let body = object(json!({ "url": "no URL", "quiet": 1, "mode": "slwo", "x": null }));
+        let faults = check_body::<Unchecked>(&body);
+        let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["mode", "quiet", "url", "x"]);
+    }
+
+    #[test]
+    fn a_body_may_say_null_only_where_its_type_may() {
+        let url = "https://example.org/hook";
+        let body = object(json!({ "url": url, "key": null, "other_mode": null, "mail": null }));
+        assert_eq!(check_body::<Unchecked>(&body), []);
+        let body = object(json!({ "url": null, "quiet": null, "mode": null }));
+        let faults = check_body::<Unchecked>(&body);
+        let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["mode", "quiet", "url"]);
+    }
+
     fn one(inputs: Value) -> String {
         let [(field, detail)] = &faults(inputs)[..] else {
             panic!("not one fault")

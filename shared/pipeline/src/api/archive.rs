@@ -190,22 +190,45 @@ impl From<&attestation::Policy> for Policy {
 /// What the routes take and answer, for the API's description.
 pub(super) fn operations() -> Vec<Operation> {
     vec![
-        operation("GET /v1/attestations", "listAttestations", "List attestations that were accepted")
-            .about("Newest first. A page holds all of a moment, and so may have some more items than its limit.")
-            .query("workflow", openapi::WORKFLOW, openapi::text())
-            .query("project", openapi::PROJECT, openapi::text())
-            .query("since", "Accepted at this time or later.", json!({ "type": "string", "format": "date-time" }))
-            .pages::<Attestation>(),
-        operation("GET /v1/attestations/{digest}", "getAttestation", "Get an attestation, what it says and what became of it")
-            .about("By the envelope's digest, or by that of the bytes as they were received.")
-            .answers::<Described>(200, "The attestation")
-            .refuses(&["invalid-inputs"]),
-        operation("GET /v1/attestations/{digest}/content", "downloadAttestation", "Get where an attestation's bytes are to be had")
-            .answers::<Content>(200, "A presigned address, for a quarter of an hour")
-            .refuses(&["invalid-inputs"]),
-        operation("GET /v1/materials/{digest}", "downloadMaterial", "Get where a material's bytes are to be had")
-            .answers::<Content>(200, "A presigned address, for a quarter of an hour")
-            .refuses(&["invalid-inputs"]),
+        operation(
+            "GET /v1/attestations",
+            "listAttestations",
+            "List attestations that were accepted",
+        )
+        .about(
+            "Newest first. A page holds all of a moment, and so may have some more \
+                 items than its limit.",
+        )
+        .query("workflow", openapi::WORKFLOW, openapi::text())
+        .query("project", openapi::PROJECT, openapi::text())
+        .query(
+            "since",
+            "Accepted at this time or later.",
+            json!({ "type": "string", "format": "date-time" }),
+        )
+        .pages::<Attestation>(),
+        operation(
+            "GET /v1/attestations/{digest}",
+            "getAttestation",
+            "Get an attestation, what it says and what became of it",
+        )
+        .about("By the envelope's digest, or by that of the bytes as they were received.")
+        .answers::<Described>(200, "The attestation")
+        .refuses(&["invalid-inputs"]),
+        operation(
+            "GET /v1/attestations/{digest}/content",
+            "downloadAttestation",
+            "Get where an attestation's bytes are to be had",
+        )
+        .answers::<Content>(200, "A presigned address, for a quarter of an hour")
+        .refuses(&["invalid-inputs"]),
+        operation(
+            "GET /v1/materials/{digest}",
+            "downloadMaterial",
+            "Get where a material's bytes are to be had",
+        )
+        .answers::<Content>(200, "A presigned address, for a quarter of an hour")
+        .refuses(&["invalid-inputs"]),
     ]
 }
 
@@ -261,8 +284,8 @@ async fn list(
     organization: &str,
     request: &Request,
 ) -> Result<Response, Problem> {
-    let workflow = match request.query("workflow") {
-        Some(workflow) => Some(super::jobs::named(workflow, request.query("project"))?),
+    let workflow = match request.workflow()? {
+        Some((workflow, project)) => Some(super::jobs::named(workflow, project)?),
         None => None,
     };
     let of = attestations::Of {

@@ -112,33 +112,74 @@ impl Attachment {
 /// What the routes take and answer, for the API's description.
 pub fn operations() -> Vec<Operation> {
     vec![
-        operation("POST /v1/attachments", "createAttachment", "Attach a registration to workflows")
-            .about("The third party is asked whether it would work. `inputs` are those of the integration's `attachment_schema`.")
-            .takes::<NewAttachment>()
-            .answers::<Attachment>(201, "The attachment")
-            .refuses(&["check-failed", "conflict", "integration-unknown", "not-found"]),
+        operation(
+            "POST /v1/attachments",
+            "createAttachment",
+            "Attach a registration to workflows",
+        )
+        .about(
+            "The third party is asked whether it would work. `inputs` are those of \
+                 the integration's `attachment_schema`.",
+        )
+        .takes::<NewAttachment>()
+        .answers::<Attachment>(201, "The attachment")
+        .refuses(&[
+            "check-failed",
+            "conflict",
+            "integration-unknown",
+            "not-found",
+        ]),
         operation("GET /v1/attachments", "listAttachments", "List attachments")
             .about("In the order of their registrations' names, and of their ages.")
-            .query("registration", "Those of this registration, by its name or id.", text())
-            .query("workflow", "Those with exactly this selector: an id, `project/name`, `project/*`, `*`, or a name with `project`.", text())
-            .query("project", "The workflow's project; alone, those with a selector in it.", text())
+            .query(
+                "registration",
+                "Those of this registration, by its name or id.",
+                text(),
+            )
+            .query(
+                "workflow",
+                "Those with exactly this selector: an id, `project/name`, `project/*`, \
+                 `*`, or a name with `project`.",
+                text(),
+            )
+            .query(
+                "project",
+                "The workflow's project; alone, those with a selector in it.",
+                text(),
+            )
             .pages::<Attachment>()
             .refuses(&["not-found"]),
-        operation("GET /v1/attachments/{attachment}", "getAttachment", "Get an attachment")
-            .answers::<Attachment>(200, "The attachment"),
-        operation("DELETE /v1/attachments/{attachment}", "deleteAttachment", "Detach")
-            .about("Deliveries that wait are cancelled when their time comes.")
-            .answers::<Attachment>(200, "The attachment that was deleted")
-            .refuses(&["conflict"]),
-        operation("POST /v1/attachments/{attachment}/preview", "previewDelivery", "See what a delivery of an attestation would send")
-            .about("Nothing is sent.")
-            .takes::<NewPreview>()
-            .answers::<Previewed>(200, "The requests, without what is secret in them")
-            .refuses(&["not-deliverable"]),
-        operation("POST /v1/attachments/{attachment}/backfill", "backfillAttachment", "Deliver past attestations to an attachment")
-            .may_take::<Backfill>()
-            .answers::<super::jobs::Job>(202, "The job that does it")
-            .refuses(&["conflict"]),
+        operation(
+            "GET /v1/attachments/{attachment}",
+            "getAttachment",
+            "Get an attachment",
+        )
+        .answers::<Attachment>(200, "The attachment"),
+        operation(
+            "DELETE /v1/attachments/{attachment}",
+            "deleteAttachment",
+            "Detach",
+        )
+        .about("Deliveries that wait are cancelled when their time comes.")
+        .answers::<Attachment>(200, "The attachment that was deleted")
+        .refuses(&["conflict"]),
+        operation(
+            "POST /v1/attachments/{attachment}/preview",
+            "previewDelivery",
+            "See what a delivery of an attestation would send",
+        )
+        .about("Nothing is sent.")
+        .takes::<NewPreview>()
+        .answers::<Previewed>(200, "The requests, without what is secret in them")
+        .refuses(&["not-deliverable"]),
+        operation(
+            "POST /v1/attachments/{attachment}/backfill",
+            "backfillAttachment",
+            "Deliver past attestations to an attachment",
+        )
+        .may_take::<Backfill>()
+        .answers::<super::jobs::Job>(202, "The job that does it")
+        .refuses(&["conflict"]),
     ]
 }
 
@@ -314,7 +355,7 @@ async fn list(
     organization: &str,
     request: &Request,
 ) -> Result<Response, Problem> {
-    let project = request.query("project");
+    let project = request.project()?;
     let selector = match request.query("workflow") {
         None => None,
         Some(workflow) => Some(

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use integrations::Workflow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::openapi::{self, Operation, PROJECT, operation, text};
 use super::{Action, Caller, Problem, Request, Response, Route, archive, route};
@@ -39,7 +39,7 @@ pub struct NewTest {
     pub inputs: Map<String, Value>,
 }
 
-/// What it answers: the delivery to look at.
+/// What `POST /v1/registrations/{registration}/test` answers: the delivery to look at.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Tested {
     pub attestation: Digest,
@@ -131,35 +131,86 @@ pub struct Kept {
 /// What the routes take and answer, for the API's description.
 pub fn operations() -> Vec<Operation> {
     let mut all = vec![
-        operation("POST /v1/attestations", "pushAttestation", "Push an attestation")
-            .about("The body is the signed DSSE envelope or the Sigstore bundle itself, byte by byte. The same again makes nothing new.")
-            .query("workflow", "The workflow that it is from, where it does not say so itself: an id, `project/name`, or a name with `project`.", text())
-            .query("project", PROJECT, text())
-            .takes::<Signed>()
-            .answers::<Accepted>(202, "It is written down, and is delivered from now on")
-            .refuses(&["conflict", "too-large", "too-many-attachments", "workflow-missing", "workflow-other", "workflow-too-long"])
-            .refuses(openapi::REFUSED)
-            .never_refuses("malformed-body"),
-        operation("PUT /v1/materials/{digest}", "uploadMaterial", "Ask where a material's bytes are to be sent")
-            .takes::<NewMaterial>()
-            .answers::<Material>(200, "That they are here already, or the request to send")
-            .refuses(&["invalid-inputs"])
-            .never_refuses("not-found"),
-        operation("POST /v1/intake/{token}", "forward", "Take in what a Chainloop control plane posts")
-            .about("The token in the path is the intake's; there is no other. Chainloop posts an attestation's bodies in any order, and again when one of them fails.")
-            .takes::<Map<String, Value>>()
-            .answers::<Value>(200, "An SBOM was kept, or a test was answered")
-            .answers::<Accepted>(202, "An attestation was accepted")
-            .refuses(&["conflict", "kind-unknown", "too-large", "too-many-attachments", "workflow-missing", "workflow-other", "workflow-too-long"])
-            .refuses(openapi::REFUSED)
-            .never_refuses("invalid-inputs"),
-        operation("POST /v1/registrations/{registration}/test", "testRegistration", "Send a test attestation through a registration")
-            .may_take::<NewTest>()
-            .answers::<Tested>(202, "The delivery to look at")
-            .refuses(&["conflict", "integration-unknown"]),
+        operation(
+            "POST /v1/attestations",
+            "pushAttestation",
+            "Push an attestation",
+        )
+        .about(
+            "The body is the signed DSSE envelope or the Sigstore bundle itself, \
+                 byte by byte. The same again makes nothing new.",
+        )
+        .query(
+            "workflow",
+            "The workflow that it is from, where it does not say so itself: an id, \
+                 `project/name`, or a name with `project`.",
+            text(),
+        )
+        .query("project", PROJECT, text())
+        .takes::<Signed>()
+        .answers::<Accepted>(202, "It is written down, and is delivered from now on")
+        .refuses(&[
+            "too-large",
+            "too-many-attachments",
+            "workflow-missing",
+            "workflow-other",
+            "workflow-too-long",
+        ])
+        .refuses(openapi::REFUSED)
+        .never_refuses("malformed-body"),
+        operation(
+            "PUT /v1/materials/{digest}",
+            "uploadMaterial",
+            "Ask where a material's bytes are to be sent",
+        )
+        .takes::<NewMaterial>()
+        .answers::<Material>(200, "That they are here already, or the request to send")
+        .refuses(&["invalid-inputs"])
+        .never_refuses("not-found"),
+        operation(
+            "POST /v1/intake/{token}",
+            "forward",
+            "Take in what a Chainloop control plane posts",
+        )
+        .about(
+            "The token in the path is the intake's; there is no other. Chainloop \
+                 posts an attestation's bodies in any order, and again when one of them \
+                 fails.",
+        )
+        .takes::<Map<String, Value>>()
+        .answers::<Kept>(200, "An SBOM was kept, or a test was answered")
+        .answers::<Tried>(200, "")
+        .answers::<Accepted>(202, "An attestation was accepted")
+        .refuses(&[
+            "conflict",
+            "kind-unknown",
+            "too-large",
+            "too-many-attachments",
+            "workflow-missing",
+            "workflow-other",
+            "workflow-too-long",
+        ])
+        .refuses(openapi::REFUSED)
+        .never_refuses("invalid-inputs"),
+        operation(
+            "POST /v1/registrations/{registration}/test",
+            "testRegistration",
+            "Send a test attestation through a registration",
+        )
+        .may_take::<NewTest>()
+        .answers::<Tested>(202, "The delivery to look at")
+        .refuses(&["conflict", "integration-unknown"]),
     ];
     all.extend(archive::operations());
     all
+}
+
+/// What `POST /v1/intake/{token}` answers to a test.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "TriedIntake")]
+pub struct Tried {
+    /// `TEST_WEBHOOK`.
+    pub kind: String,
 }
 
 pub async fn function<P: Platform>(
@@ -231,7 +282,10 @@ async fn forwarded<P: Platform>(
     }
     let organization = &caller.organization;
     match Forwarded::parse(&request.body)? {
-        Forwarded::Test => Ok(Response::json(200, &json!({ "kind": "TEST_WEBHOOK" }))),
+        Forwarded::Test => {
+            let kind = "TEST_WEBHOOK".into();
+            Ok(Response::json(200, &Tried { kind }))
+        }
         Forwarded::Attestation { envelope, origin } => {
             let Origin { id, name, project } = origin;
             let origin = Workflow { id, project, name };
@@ -281,11 +335,11 @@ impl From<Unknown> for Problem {
 
 /// What the sender says of the workflow.
 fn said(request: &Request) -> Result<Option<Workflow>, Problem> {
-    let Some(workflow) = request.query("workflow") else {
+    let Some((workflow, project)) = request.workflow()? else {
         return Ok(None);
     };
-    let Selector(selector) = attach::selector(workflow, request.query("project"))
-        .map_err(|fault| Problem::faults(vec![fault]))?;
+    let Selector(selector) =
+        attach::selector(workflow, project).map_err(|fault| Problem::faults(vec![fault]))?;
     match selector.split_once('/') {
         Some((_, "*")) => {}
         None if selector == "*" => {}

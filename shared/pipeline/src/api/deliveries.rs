@@ -122,23 +122,50 @@ impl From<rows::Attempt> for Attempt {
 pub fn operations() -> Vec<Operation> {
     let mut all = vec![
         operation("GET /v1/deliveries", "listDeliveries", "List deliveries")
-            .about("Newest first. At most one of `attestation`, `registration` and `workflow` is given.")
-            .query("attestation", "Those of this attestation, by its digest.", json!({ "type": "string", "pattern": "^(sha256:)?[0-9A-Fa-f]{64}$" }))
-            .query("registration", "Those through this registration, by its name or id.", openapi::text())
+            .about(
+                "Newest first. At most one of `attestation`, `registration` and \
+                 `workflow` is given.",
+            )
+            .query(
+                "attestation",
+                "Those of this attestation, by its digest.",
+                json!({ "type": "string", "pattern": "^(sha256:)?[0-9A-Fa-f]{64}$" }),
+            )
+            .query(
+                "registration",
+                "Those through this registration, by its name or id.",
+                openapi::text(),
+            )
             .query("workflow", openapi::WORKFLOW, openapi::text())
             .query("project", openapi::PROJECT, openapi::text())
-            .query("state", "Those in this state.", json!({ "$ref": "#/components/schemas/DeliveryState" }))
+            .query(
+                "state",
+                "Those in this state.",
+                json!({ "$ref": "#/components/schemas/DeliveryState" }),
+            )
             .pages::<Delivery>()
             .refuses(&["not-found"]),
-        operation("GET /v1/deliveries/{delivery}", "getDelivery", "Get a delivery and its attempts")
-            .answers::<Delivery>(200, "The delivery"),
-        operation("POST /v1/deliveries/{delivery}/redeliver", "redeliver", "Deliver once more")
-            .about("One that waits is due at once; one that is final gets a delivery of its own.")
-            .answers::<Redelivered>(202, "The delivery that is under way")
-            .refuses(&["conflict", "gone", "over", "paused", "under-way"]),
-        operation("POST /v1/deliveries/{delivery}/cancel", "cancelDelivery", "Cancel a delivery that waits")
-            .answers::<Delivery>(200, "The delivery")
-            .refuses(&["conflict", "over", "under-way"]),
+        operation(
+            "GET /v1/deliveries/{delivery}",
+            "getDelivery",
+            "Get a delivery and its attempts",
+        )
+        .answers::<Delivery>(200, "The delivery"),
+        operation(
+            "POST /v1/deliveries/{delivery}/redeliver",
+            "redeliver",
+            "Deliver once more",
+        )
+        .about("One that waits is due at once; one that is final gets a delivery of its own.")
+        .answers::<Redelivered>(202, "The delivery that is under way")
+        .refuses(&["conflict", "gone", "paused", "under-way"]),
+        operation(
+            "POST /v1/deliveries/{delivery}/cancel",
+            "cancelDelivery",
+            "Cancel a delivery that waits",
+        )
+        .answers::<Delivery>(200, "The delivery")
+        .refuses(&["conflict", "over", "under-way"]),
     ];
     all.extend(super::jobs::operations());
     all
@@ -190,7 +217,7 @@ async fn list(
     let of = match (
         request.query("attestation"),
         request.query("registration"),
-        request.query("workflow"),
+        request.workflow()?,
     ) {
         (None, None, None) => Of::Organization,
         (Some(digest), None, None) => Of::Attestation(digest.parse().map_err(|_| {
@@ -199,8 +226,8 @@ async fn list(
         (None, Some(named), None) => {
             Of::Registration(register::find(platform, organization, named).await?.row.id)
         }
-        (None, None, Some(workflow)) => {
-            Of::Workflow(super::jobs::named(workflow, request.query("project"))?)
+        (None, None, Some((workflow, project))) => {
+            Of::Workflow(super::jobs::named(workflow, project)?)
         }
         _ => {
             let detail = "give one of attestation, registration and workflow";

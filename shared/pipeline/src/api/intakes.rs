@@ -11,7 +11,8 @@ use crate::intakes::{self, Cas, Created, Error, Wanted};
 use crate::platform::Platform;
 use crate::{operations, register, rows};
 
-/// What `POST /v1/intakes` takes. Not printable: it may hold a secret.
+/// What `POST /v1/intakes` takes.
+// Not printable: it may hold a secret.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewIntake {
@@ -47,7 +48,8 @@ impl From<rows::Intake> for Intake {
     }
 }
 
-/// What `POST /v1/intakes` answers, this once. Not printable: it holds a secret.
+/// What `POST /v1/intakes` answers, this once.
+// Not printable: it holds a secret.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CreatedIntake")]
 pub struct NewToken {

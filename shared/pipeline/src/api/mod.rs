@@ -388,10 +388,27 @@ impl Request {
     }
 
     fn query(&self, name: &str) -> Option<&str> {
-        self.query
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// A workflow and its project, as a query names them. A project alone says something to few.
+    fn workflow(&self) -> Result<Option<(&str, Option<&str>)>, Problem> {
+        let project = self.project()?;
+        match (self.query("workflow"), project) {
+            (Some(workflow), project) => Ok(Some((workflow, project))),
+            (None, Some(_)) => Err(Problem::field("project", "goes with `workflow`")),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn project(&self) -> Result<Option<&str>, Problem> {
+        match self.query("project") {
+            Some(project) if project.is_empty() || project.len() > 512 => Err(Problem::field(
+                "project",
+                "must be 1 to 512 characters long",
+            )),
+            project => Ok(project),
+        }
     }
 
     fn json<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problem> {
@@ -452,7 +469,8 @@ impl Request {
         &'a self,
         read: impl FnOnce(&'a str) -> Option<T>,
     ) -> Result<Option<T>, Problem> {
-        let Some(cursor) = self.query("cursor") else {
+        // An empty one is a client's that asks for the first page as for any other.
+        let Some(cursor) = self.query("cursor").filter(|cursor| !cursor.is_empty()) else {
             return Ok(None);
         };
         let fault = Fault {

@@ -343,7 +343,7 @@ pub fn document<'a>(routes: impl Iterator<Item = &'a Route>) -> Value {
 fn about() -> String {
     let mut text = String::from(
         "Answers are JSON. What is wrong is said as a problem (RFC 9457) with a stable `code`: see the list below. A \
-         body's and a query's faults are named all at once, each with its field.\n\n\
+         body's faults are named all at once, each with its field.\n\n\
          Lists come by pages: `limit` says how many items a page has at most, and `next` is the `cursor` of the page \
          that follows; the last page has none. A page may be empty and have a `next`.\n\n\
          Limits: a body has at most 6 MiB; a material, which is uploaded by a presigned address, at most 100 MiB; a \
@@ -545,7 +545,7 @@ pub(super) const PROJECT: &str = "The workflow's project.";
 
 /// A text that is not empty, as a query has it.
 pub(super) fn text() -> Value {
-    json!({ "type": "string", "maxLength": 512 })
+    json!({ "type": "string", "minLength": 1, "maxLength": 512 })
 }
 
 impl Action {

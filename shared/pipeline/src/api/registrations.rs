@@ -164,40 +164,84 @@ pub struct Deleted {
 /// What the routes take and answer, for the API's description.
 pub fn operations() -> Vec<Operation> {
     let mut all = vec![
-        operation("GET /v1/integrations", "listIntegrations", "List what can be registered")
-            .about("In the order of their ids.")
-            .pages::<Integration>(),
-        operation("GET /v1/integrations/{id}", "getIntegration", "Get an integration and the schemas of its inputs")
-            .answers::<Integration>(200, "The integration")
-            .refuses(&["integration-unknown"]),
-        operation("POST /v1/registrations", "createRegistration", "Register an integration")
-            .about("The third party is asked whether it would work. Secret inputs are kept apart and never shown.")
-            .takes::<NewRegistration>()
-            .answers::<Registration>(201, "The registration")
-            .refuses(&["check-failed", "conflict", "integration-unknown", "name-taken"]),
-        operation("GET /v1/registrations", "listRegistrations", "List registrations")
-            .about("In the order of their names.")
-            .pages::<Registration>(),
-        operation("GET /v1/registrations/{registration}", "getRegistration", "Get a registration")
-            .answers::<Registration>(200, "The registration"),
-        operation("DELETE /v1/registrations/{registration}", "deleteRegistration", "Delete a registration and its attachments")
-            .about("Deliveries that wait are cancelled when their time comes.")
-            .answers::<Deleted>(200, "What went")
-            .refuses(&["conflict"]),
-        operation("POST /v1/registrations/{registration}/pause", "pauseRegistration", "Hold what would be sent through a registration")
-            .about("One that is paused stays as it is.")
-            .may_take::<NewPause>()
-            .answers::<Registration>(200, "The registration")
-            .refuses(&["conflict"]),
-        operation("POST /v1/registrations/{registration}/resume", "resumeRegistration", "Let go what a registration holds")
-            .may_take::<Resume>()
-            .answers::<Resumed>(202, "The registration, and the job that drains it")
-            .refuses(&["conflict"]),
-        operation("POST /v1/registrations/{registration}/rotate", "rotateRegistration", "Replace a registration's secret inputs")
-            .about("The third party is asked whether it would work.")
-            .takes::<NewSecrets>()
-            .answers::<Registration>(200, "The registration")
-            .refuses(&["check-failed", "conflict", "integration-unknown"]),
+        operation(
+            "GET /v1/integrations",
+            "listIntegrations",
+            "List what can be registered",
+        )
+        .about("In the order of their ids.")
+        .pages::<Integration>(),
+        operation(
+            "GET /v1/integrations/{id}",
+            "getIntegration",
+            "Get an integration and the schemas of its inputs",
+        )
+        .answers::<Integration>(200, "The integration")
+        .refuses(&["integration-unknown"]),
+        operation(
+            "POST /v1/registrations",
+            "createRegistration",
+            "Register an integration",
+        )
+        .about(
+            "The third party is asked whether it would work. Secret inputs are kept \
+                 apart and never shown.",
+        )
+        .takes::<NewRegistration>()
+        .answers::<Registration>(201, "The registration")
+        .refuses(&[
+            "check-failed",
+            "conflict",
+            "integration-unknown",
+            "name-taken",
+        ]),
+        operation(
+            "GET /v1/registrations",
+            "listRegistrations",
+            "List registrations",
+        )
+        .about("In the order of their names.")
+        .pages::<Registration>(),
+        operation(
+            "GET /v1/registrations/{registration}",
+            "getRegistration",
+            "Get a registration",
+        )
+        .answers::<Registration>(200, "The registration"),
+        operation(
+            "DELETE /v1/registrations/{registration}",
+            "deleteRegistration",
+            "Delete a registration and its attachments",
+        )
+        .about("Deliveries that wait are cancelled when their time comes.")
+        .answers::<Deleted>(200, "What went")
+        .refuses(&["conflict"]),
+        operation(
+            "POST /v1/registrations/{registration}/pause",
+            "pauseRegistration",
+            "Hold what would be sent through a registration",
+        )
+        .about("One that is paused stays as it is.")
+        .may_take::<NewPause>()
+        .answers::<Registration>(200, "The registration")
+        .refuses(&["conflict"]),
+        operation(
+            "POST /v1/registrations/{registration}/resume",
+            "resumeRegistration",
+            "Let go what a registration holds",
+        )
+        .may_take::<Resume>()
+        .answers::<Resumed>(202, "The registration, and the job that drains it")
+        .refuses(&["conflict"]),
+        operation(
+            "POST /v1/registrations/{registration}/rotate",
+            "rotateRegistration",
+            "Replace a registration's secret inputs",
+        )
+        .about("The third party is asked whether it would work.")
+        .takes::<NewSecrets>()
+        .answers::<Registration>(200, "The registration")
+        .refuses(&["check-failed", "conflict", "integration-unknown"]),
     ];
     all.extend(super::intakes::operations());
     all
