@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use pipeline::api::{
-    self, Caller, Problem, Request, Response, Route, attachments, attestations, deliveries,
-    organization, registrations,
+    self, Caller, Request, Response, Route, attachments, attestations, deliveries, organization,
+    registrations,
 };
 use pipeline::memory::Memory;
 use pipeline::rows::Role;
@@ -33,41 +33,22 @@ async fn page(memory: &Memory, route: &str, query: &[(&str, &str)]) -> Response 
         }),
         id: "request-1".into(),
     };
-    async fn of<F>(routes: &[Route], function: F, memory: &Memory, request: &Request) -> Response
-    where
-        F: AsyncFn(&Memory, &Caller, &Request) -> Result<Response, Problem>,
-    {
-        api::answer(routes, function, memory, request).await
+    macro_rules! answer_of {
+        ($module:ident) => {
+            api::answer($module::ROUTES, $module::function, memory, &request).await
+        };
     }
     let is_of = |routes: &[Route]| routes.iter().any(|own| own.route == route);
     let response = if is_of(registrations::ROUTES) {
-        of(
-            registrations::ROUTES,
-            registrations::function,
-            memory,
-            &request,
-        )
-        .await
+        answer_of!(registrations)
     } else if is_of(attachments::ROUTES) {
-        of(attachments::ROUTES, attachments::function, memory, &request).await
+        answer_of!(attachments)
     } else if is_of(attestations::ROUTES) {
-        of(
-            attestations::ROUTES,
-            attestations::function,
-            memory,
-            &request,
-        )
-        .await
+        answer_of!(attestations)
     } else if is_of(deliveries::ROUTES) {
-        of(deliveries::ROUTES, deliveries::function, memory, &request).await
+        answer_of!(deliveries)
     } else {
-        of(
-            organization::ROUTES,
-            organization::function,
-            memory,
-            &request,
-        )
-        .await
+        answer_of!(organization)
     };
     is_described(route, &response);
     response
