@@ -1,9 +1,8 @@
 //! What can be typed: the tree of commands, and the flags that all of them have.
 
-use std::io;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::output::{self, Format};
@@ -37,7 +36,8 @@ pub(crate) struct Global {
         long,
         global = true,
         default_value = "table",
-        value_name = "FORMAT"
+        value_name = "FORMAT",
+        value_hint = ValueHint::Other
     )]
     pub output: Format,
     /// The API token
@@ -133,7 +133,7 @@ impl Arguments {
     }
 }
 
-fn version(global: &Global) -> io::Result<()> {
+fn version(global: &Global) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     match global.output {
         Format::Table => output::line(&format!("chainloop {version}")),

@@ -201,7 +201,7 @@ impl Client {
             };
             match pauses.next().filter(|_| may_pass) {
                 Some(pause) => std::thread::sleep(*pause),
-                None => return self.understand(answer),
+                None => return self.understand(call, answer),
             }
         }
     }
@@ -223,6 +223,7 @@ impl Client {
 
     fn understand<T: DeserializeOwned>(
         &self,
+        call: &Call<'_>,
         answer: Result<Response<Body>, ureq::Error>,
     ) -> anyhow::Result<T> {
         let mut answer = answer.map_err(|error| unreachable(&self.base, &error))?;
@@ -236,7 +237,8 @@ impl Client {
             .read_to_vec()
             .map_err(|error| unreachable(&self.base, &error))?;
         if !(200..300).contains(&status) {
-            return Err(refused(status, &body, request_id.unwrap_or_default()).into());
+            let request_id = request_id.unwrap_or_default();
+            return Err(refused(call.path, status, &body, request_id).into());
         }
         serde_json::from_slice(&body).map_err(|error| {
             Failure::new(format!("the answer was not understood: {error}"))
@@ -458,6 +460,11 @@ fn unreachable(at: &str, error: &ureq::Error) -> Failure {
         ureq::Error::HostNotFound => {
             Failure::new(format!("the host of {at} is not known")).advice(connection)
         }
+        // Where TLS was expected, something else was said.
+        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
+            Failure::new(format!("what answers at {at} does not speak TLS: {io}"))
+                .advice("Look at CHAINLOOP_URL: does it begin with http:// instead of https://?")
+        }
         ureq::Error::Timeout(what) => {
             Failure::new(format!("{at} took too long ({what})")).advice("Try again in a while.")
         }
@@ -473,7 +480,7 @@ fn unreachable(at: &str, error: &ureq::Error) -> Failure {
 }
 
 /// An answer that says no: a problem of the API, or the gateway's own few words.
-fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
+fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failure {
     let token = "Is CHAINLOOP_TOKEN right, of this installation, and neither revoked nor expired? An admin makes \
                  another with `chainloop organization api-token create`, or with AWS credentials `chainloop \
                  bootstrap --new-token`; after `make local`, run `. .local/env`.";
@@ -505,12 +512,19 @@ fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
     let advice = match (status, problem.code.as_str()) {
         (401, _) => token,
         (403, "role-above") => "Ask somebody whose token has that role.",
-        (403, _) => "Use a token with a role that may.",
+        (403, _) => {
+            "`chainloop auth status` shows whose token it is; an admin makes another with `chainloop \
+             organization api-token create`."
+        }
+        (404, _) => list_of(path, &problem.detail),
         (409, "token-name-taken") => {
             "Take another name, or revoke the other with `chainloop organization api-token revoke`."
         }
         (409, "name-taken") => "Take another name, or delete the other with `registered delete`.",
         (409, "paused") => "Resume it with `chainloop integration registered resume`.",
+        (422, "check-failed") => {
+            "Nothing was kept. Correct the options, or what is wrong there, and try again."
+        }
         // Later it is the same.
         (409, "over" | "gone") => "",
         (409 | 429 | 500.., _) => "Try again in a while.",
@@ -522,6 +536,24 @@ fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
         problem.request_id
     };
     Failure::new(text).faults(faults).advice(advice).request(id)
+}
+
+/// What shows which ones there are, where the one that was asked for is not there.
+fn list_of(path: &[&str], detail: &str) -> &'static str {
+    let [kind, named, ..] = path else { return "" };
+    if !detail.contains(named) {
+        return "";
+    }
+    match *kind {
+        "registrations" => "`chainloop integration registered list` shows those that there are.",
+        "attachments" => "`chainloop integration attached list` shows those that there are.",
+        "attestations" => "`chainloop attestation list` shows those that there are.",
+        "deliveries" => "`chainloop delivery list` shows those that there are.",
+        "intakes" => "`chainloop intake list` shows those that there are.",
+        "jobs" => "`chainloop job list` shows those that there are.",
+        "tokens" => "`chainloop organization api-token list` shows those that there are.",
+        _ => "",
+    }
 }
 
 fn beginning_small(text: &str) -> String {
@@ -575,7 +607,14 @@ mod tests {
 
     #[test]
     fn the_gateways_own_refusals_come_with_advice() {
-        let told = |status| told(refused(status, br#"{"message":"Forbidden"}"#, "r1".into()));
+        let told = |status| {
+            told(refused(
+                &[],
+                status,
+                br#"{"message":"Forbidden"}"#,
+                "r1".into(),
+            ))
+        };
         assert!(told(403).starts_with("the token was not accepted\n    Is CHAINLOOP_TOKEN right"));
         assert!(told(401).ends_with("request id: r1"));
         assert!(told(404).contains("without /v1"));
@@ -588,7 +627,7 @@ mod tests {
             "detail":"see the faults","faults":[{"field":"webhook","detail":"must be a URL"},
             {"field":"","detail":"give one of user and token"}],"request_id":"r2"}"#;
         assert_eq!(
-            told(refused(422, body, String::new())),
+            told(refused(&["registrations"], 422, body, String::new())),
             "some inputs are not right\n    webhook: must be a URL\n    give one of user and token\n    \
              request id: r2"
         );

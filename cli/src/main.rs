@@ -30,8 +30,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let arguments = arguments::Arguments::parse();
-    arguments
-        .run()
-        .unwrap_or_else(|error| failure::report(&error))
+    match arguments::Arguments::try_parse() {
+        Ok(arguments) => arguments
+            .run()
+            .unwrap_or_else(|error| failure::report(&error)),
+        Err(told) => failure::parsed(&told),
+    }
 }

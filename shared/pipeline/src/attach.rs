@@ -150,7 +150,7 @@ pub async fn find(
     organization: &str,
     id: &str,
 ) -> Result<(Stored<Attachment>, Registration), Error> {
-    let missing = || Error::NotFound(id.to_owned());
+    let missing = || Error::NotAttached(id.to_owned());
     let attachment = rows::load::<Attachment>(platform, &Attachment::at(organization, id))
         .await?
         .filter(|stored| stored.row.deleted_at.is_none())

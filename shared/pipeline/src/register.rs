@@ -28,6 +28,8 @@ pub enum Error {
     },
     #[error("there is no registration {0:?}")]
     NotFound(String),
+    #[error("there is no attachment {0:?}")]
+    NotAttached(String),
     #[error("somebody else changed it at the same time; try again")]
     Conflict,
     #[error(transparent)]

@@ -258,7 +258,7 @@ impl From<register::Error> for Problem {
                     detail,
                 )
             }
-            Error::NotFound(_) => Self::not_found(text),
+            Error::NotFound(_) | Error::NotAttached(_) => Self::not_found(text),
             Error::Conflict => Self::new(409, "conflict", "Changed at the same time", text),
             Error::Unreachable(unreachable) => unreachable.into(),
         }
