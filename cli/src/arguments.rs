@@ -155,22 +155,6 @@ mod tests {
     }
 
     #[test]
-    fn every_command_shows_an_example() {
-        fn check(command: &clap::Command, path: &str) {
-            let path = format!("{path} {}", command.get_name());
-            if command.get_subcommands().next().is_none() {
-                let help = command
-                    .get_after_help()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                assert!(help.contains(path.trim()), "{path}: {help}");
-            }
-            command.get_subcommands().for_each(|sub| check(sub, &path));
-        }
-        check(&Arguments::command(), "");
-    }
-
-    #[test]
     fn the_commands_of_the_page_are_understood() {
         for line in [
             "chainloop integration available list",

@@ -19,7 +19,7 @@ AWS_SESSION_TOKEN.
 
 Example:
   eval \"$(aws configure export-credentials --format env)\"
-  eval \"$(chainloop bootstrap)\"")]
+  eval \"$(chainloop bootstrap --table prod-Table-1A2B3C4D5E6F)\"")]
 pub(crate) struct Bootstrap {
     /// The deployment's table: the stack's output TableName
     #[arg(long, env = "CHAINLOOP_TABLE")]

@@ -20,6 +20,8 @@ mod job;
 mod options;
 mod organization;
 mod output;
+#[cfg(test)]
+mod pages;
 mod progress;
 mod table;
 mod time;

@@ -27,7 +27,7 @@ use crate::{confirm, options, time};
 pub(crate) enum Command {
     /// Register an integration in your organization
     #[command(after_help = options::HELP.to_owned() + "\n\nExample:
-  chainloop integration registered add webhook --name ci-events \\
+  chainloop integration registered add oci-registry --name prod-images \\
     --opt repository=us-east1-docker.pkg.dev/my-project/attestations \\
     --opt username=_json_key --opt password=@service-account.json")]
     Add(Add),
