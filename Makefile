@@ -16,7 +16,7 @@ LOAD ?=
 KILL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local local-down tools functions cli test test-peers simulate plants load kill-run lint deploy clean tools peers
+.PHONY: help local parties local-down tools functions cli test test-peers simulate plants load kill-run lint deploy clean tools peers
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -29,7 +29,13 @@ local: tools functions cli ## Set everything up on this machine and run the main
 	@. .local/env && .venv/sam/bin/python infra/local/tour.py \
 	  $(if $(ATTESTATION),--attestation "$(ATTESTATION)" $(foreach material,$(MATERIALS),--material "$(material)"))
 
-local-down: ## Stop it; `make local` continues with what was there
+parties: peers ## Third parties to deliver to, one of each kind: where they are, and what they were sent
+	@cargo build --quiet --target $(TARGET) --profile local --package peers --bin parties
+	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/parties target/bin/parties
+	@infra/local/parties.py up
+
+local-down: ## Stop both; `make local` continues with what was there
+	@infra/local/parties.py down
 	@infra/local/receiver.py down
 	@infra/local/cloud.py down
 

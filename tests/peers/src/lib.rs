@@ -16,15 +16,20 @@ mod deployed;
 pub mod discord;
 mod double;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod export;
 mod folder;
 pub mod gcs;
 pub mod maildev;
 mod operator;
+pub mod parties;
 mod process;
 pub mod registry;
 pub mod slack;
 mod stage;
+#[cfg(test)]
+mod terminal;
 
 pub use aiosmtpd::Aiosmtpd;
 pub use double::{Double, Received};
