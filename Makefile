@@ -14,9 +14,11 @@ PARAMETERS ?=
 # Of infra/local/load.py and kill.py: `make load LOAD="--attachments 10 --rate 5 --count 200"`
 LOAD ?=
 KILL ?=
+# Of infra/local/bench.py: `make bench BENCH="--runs 50 --only registered"`
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local parties local-down tools functions cli test test-peers simulate plants load kill-run lint deploy clean tools peers
+.PHONY: help local parties local-down tools functions cli test test-peers simulate plants load bench kill-run lint deploy clean tools peers
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -55,6 +57,9 @@ plants: ## Bugs planted into the pipeline, each of which the simulation must fin
 
 load: tools functions cli ## Put load on a stack of its own: what arrives, and how fast
 	@infra/local/load.py $(LOAD)
+
+bench: tools functions cli ## How long each command takes, beside what it could not do without
+	@infra/local/bench.py $(BENCH)
 
 kill-run: tools functions cli ## Deliver while everything that delivers is killed: nothing is lost
 	@infra/local/kill.py $(KILL)

@@ -21,6 +21,8 @@ mod examples;
 mod export;
 mod folder;
 pub mod gcs;
+#[cfg(test)]
+mod guide;
 pub mod maildev;
 mod operator;
 pub mod parties;
@@ -30,6 +32,8 @@ pub mod slack;
 mod stage;
 #[cfg(test)]
 mod terminal;
+#[cfg(test)]
+mod walk;
 
 pub use aiosmtpd::Aiosmtpd;
 pub use double::{Double, Received};

@@ -16,6 +16,6 @@ fn main() {
     let parties = Parties::start(Path::new(&directory));
     loop {
         parties.keep();
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
