@@ -541,7 +541,7 @@ fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failu
 /// What shows which ones there are, where the one that was asked for is not there.
 fn list_of(path: &[&str], detail: &str) -> &'static str {
     let [kind, named, ..] = path else { return "" };
-    if !detail.contains(named) {
+    if !detail.ends_with(named) && !detail.ends_with(&format!("{named:?}")) {
         return "";
     }
     match *kind {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValue;
 use clap::{Arg, Command, CommandFactory, Parser};
 
 use crate::arguments::Arguments;
@@ -195,7 +196,7 @@ fn row(argument: &Arg) -> String {
     }
     let choices: Vec<_> = argument.get_possible_values();
     if takes && !choices.is_empty() {
-        let names: Vec<_> = choices.iter().map(|choice| choice.get_name()).collect();
+        let names: Vec<_> = choices.iter().map(PossibleValue::get_name).collect();
         write!(description, " One of `{}`.", names.join("`, `")).unwrap();
     }
     format!(

@@ -13,6 +13,9 @@ mod push;
 mod registered;
 mod tokens;
 
+use std::fs::File;
+use std::process::Command;
+
 use api::{Api, run_with};
 
 #[test]
@@ -113,6 +116,56 @@ fn bootstrap_without_credentials_says_where_they_come_from() {
     assert_eq!(ran.code, 2);
     assert!(
         ran.stderr.contains("aws configure export-credentials"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn output_that_cannot_be_written_is_told() {
+    let api = Api::start(|_, _| (200, r#"{"items":[],"next":null}"#.into()));
+    for arguments in [
+        &["delivery", "list"][..],
+        &["delivery", "list", "--help"],
+        &["completion", "bash"],
+    ] {
+        let ended = Command::new(env!("CARGO_BIN_EXE_chainloop"))
+            .args(arguments)
+            .env("CHAINLOOP_URL", &api.url)
+            .env("CHAINLOOP_TOKEN", "cli_test")
+            .stdout(File::options().write(true).open("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}");
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(
+            told.starts_with("ERR failed to write to standard output"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn an_address_that_does_not_speak_tls_is_told_with_what_to_do() {
+    let api = Api::start(|_, _| (200, "{}".into()));
+    let url = api.url.replace("http:", "https:");
+    let variables = [("CHAINLOOP_URL", url.as_str()), ("CHAINLOOP_TOKEN", "x")];
+    let ran = run_with(&["delivery", "list"], &variables, "");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("does not speak TLS"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("http:// instead"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_is_not_there_is_told_with_where_to_look() {
+    let problem = r#"{"status":404,"code":"not-found","title":"There is no such thing",
+        "detail":"there is no registration \"a\"","request_id":"req-1"}"#;
+    let api = Api::start(move |_, _| (404, problem.into()));
+    let ran = api.run(&["integration", "registered", "describe", "a"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr
+            .contains("`chainloop integration registered list`"),
         "{}",
         ran.stderr
     );

@@ -35,7 +35,7 @@ enum Ends {
     ByItself,
     /// It asks whether it should, and nobody is here to be asked.
     Sure,
-    /// With Ctrl-C.
+    /// With Ctrl-C: it follows what goes on by itself, for longer than anybody needs to watch.
     Interrupted,
 }
 
@@ -106,7 +106,6 @@ impl Story {
             });
             match ends {
                 Ends::Sure => format!("{typed} -y"),
-                // What follows until something happens would follow for ever.
                 Ends::Interrupted if !typed.contains("--until-final") => {
                     format!("timeout --preserve-status --signal INT 4 {typed}")
                 }
@@ -117,7 +116,10 @@ impl Story {
     }
 
     fn run(&self, typed: &str) {
+        let began = std::time::Instant::now();
         let ended = self.terminal.run(typed);
+        // Shown with --nocapture: what a reader would wait for.
+        println!("{:6.1} s  {typed}", began.elapsed().as_secs_f64());
         let expected = if typed.starts_with("timeout ") {
             130
         } else {
@@ -210,7 +212,8 @@ fn every_example_works_as_it_stands() {
     let first = text(&delivered[0]["id"]).to_owned();
     story.place(DELIVERY, text(&waiting[0]["id"]));
     story.sure("delivery cancel");
-    story.tell("integration registered resume");
+    // It looks for late ones for minutes.
+    story.tell_of("integration registered resume", &Ends::Interrupted);
     story.place(DELIVERY, &first);
     story.meanwhile(&[
         ("delivery redeliver", Ends::Sure),

@@ -96,51 +96,51 @@ impl Parties {
     /// Writes down what they were sent by now.
     pub fn keep(&self) {
         for (number, message) in self.slack.messages(&self.slack_webhook).iter().enumerate() {
-            self.file(&format!("slack/{number:04}.json"), pretty(message));
+            self.file(&format!("slack/{number:04}.json"), &pretty(message));
         }
         let messages = self.discord.messages(&self.discord_webhook);
         for (number, message) in messages.into_iter().enumerate() {
             let (json, files) = (pretty(&message.payload), message.files);
-            self.file(&format!("discord/{number:04}.json"), json);
+            self.file(&format!("discord/{number:04}.json"), &json);
             for (name, bytes) in files {
-                self.file(&format!("discord/{number:04}-{name}"), bytes);
+                self.file(&format!("discord/{number:04}-{name}"), &bytes);
             }
         }
         for (number, mail) in self.mail.mails().iter().enumerate() {
             let content = mail["content"].as_str().unwrap();
-            self.file(&format!("mail/{number:04}.eml"), content.into());
+            self.file(&format!("mail/{number:04}.eml"), content.as_bytes());
         }
         for (number, request) in self.webhook.received().iter().enumerate() {
             let body = serde_json::from_slice(request.body()).map(|body| pretty(&body));
             let body = body.unwrap_or_else(|_| request.body().to_vec());
-            self.file(&format!("webhook/{number:04}.json"), body);
+            self.file(&format!("webhook/{number:04}.json"), &body);
         }
         for project in self.dependency_track.projects() {
             let version = project.version.unwrap_or_default();
             for (number, sbom) in project.sboms.iter().enumerate() {
                 let name = format!("{}-{version}-{number:04}.cdx.json", project.name);
-                self.file(&format!("dependency-track/{name}"), sbom.to_vec());
+                self.file(&format!("dependency-track/{name}"), sbom);
             }
         }
         for (key, bytes) in self.s3.objects() {
             // While it is written it has a name of its own.
             if !key.starts_with('.') {
-                self.file(&format!("bucket/{key}"), bytes);
+                self.file(&format!("bucket/{key}"), &bytes);
             }
         }
         let tags = self.ask("tags/list");
         for tag in tags["tags"].as_array().into_iter().flatten() {
             let tag = tag.as_str().unwrap();
             let manifest = self.ask(&format!("manifests/{tag}"));
-            self.file(&format!("registry/{tag}.json"), pretty(&manifest));
+            self.file(&format!("registry/{tag}.json"), &pretty(&manifest));
         }
     }
 
-    fn file(&self, name: &str, bytes: Vec<u8>) {
+    fn file(&self, name: &str, bytes: &[u8]) {
         let path = self.received().join(name);
         if !path.exists() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            whole(&path, &bytes);
+            whole(&path, bytes);
         }
     }
 

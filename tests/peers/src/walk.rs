@@ -67,20 +67,23 @@ fn cells(line: &str) -> Vec<&str> {
 }
 
 /// What was typed, and what the screen showed then, without what is another each time.
-struct Recording {
+struct Walk {
+    terminal: Terminal,
     text: String,
     /// What stands for what, in the order of its appearance.
     seen: Vec<String>,
 }
 
-impl Recording {
-    fn say(&mut self, text: &str) {
-        write!(self.text, "\n{text}\n").unwrap();
-    }
-
-    fn shown(&mut self, typed: &str, screen: &str) {
+impl Walk {
+    /// Says something, types, and gives what the screen then shows.
+    fn step(&mut self, said: &str, typed: &str) -> String {
+        if !said.is_empty() {
+            write!(self.text, "\n{said}\n").unwrap();
+        }
+        let screen = self.terminal.shown(typed);
         let text = self.steady(&format!("$ {typed}\n{screen}"));
         write!(self.text, "\n```console\n{}\n```\n", text.trim_end()).unwrap();
+        screen
     }
 
     /// Ids, digests, ports, times: as long as they were, so that tables keep their form.
@@ -143,34 +146,16 @@ fn masked(text: &str, masks: &[&str], mut with: impl FnMut(&str) -> String) -> S
     result
 }
 
-#[test]
-fn the_pages_walk_works_and_its_tables_are_those_of_the_page() {
-    let server = DockerRegistry::with_password();
-    let mut terminal = Terminal::new("walk");
-    terminal.write("service-account.json", registry::PASSWORD.as_bytes());
-    let mut recording = Recording {
-        text: "<!-- Written by tests/peers/src/walk.rs on the deployed stack: REFRESH=1 make test -->\n\
-               # The walk\n\n\
-               The commands of [Chainloop's page about integrations](https://docs.chainloop.dev), in its order, and what they \
-               answer here. Ids, digests, ports and times are others each time; here they always look the same.\n"
-            .to_owned(),
-        seen: Vec::new(),
-    };
-    let mut walk = |terminal: &Terminal, said: &str, typed: &str| {
-        if !said.is_empty() {
-            recording.say(said);
-        }
-        let screen = terminal.shown(typed);
-        recording.shown(typed, &screen);
-        screen
-    };
+const INTRODUCTION: &str = "\
+<!-- Written by tests/peers/src/walk.rs on the deployed stack: REFRESH=1 make test -->
+# The walk
 
-    let list = walk(
-        &terminal,
-        "## What is available",
-        "chainloop integration available list",
-    );
-    let lines = collapsed(&list);
+The commands of Chainloop's page about integrations, in its order, and what they answer here. Ids, digests, ports and
+times are others each time; here they always look the same.
+";
+
+fn is_the_pages_list(list: &str) {
+    let lines = collapsed(list);
     assert_eq!(
         lines[..3],
         ["┌─┬─┬─┬─┐", LIST_HEADER, "├─┼─┼─┼─┤"],
@@ -184,13 +169,10 @@ fn the_pages_walk_works_and_its_tables_are_those_of_the_page() {
         let below = ["├─┼─┼─┼─┤", "└─┴─┴─┴─┘"];
         assert!(below.contains(&lines[row + 1].as_str()), "{list}");
     }
+}
 
-    let described = walk(
-        &terminal,
-        "What an integration needs to be told:",
-        "chainloop integration available describe --name oci-registry",
-    );
-    let lines = collapsed(&described);
+fn is_the_pages_description(described: &str) {
+    let lines = collapsed(described);
     assert_eq!(lines[..DESCRIBED.len()], DESCRIBED, "{described}");
     let attachment = &lines[DESCRIBED.len()..];
     assert_eq!(attachment[..4], ATTACHMENT_TITLE, "{described}");
@@ -199,11 +181,34 @@ fn the_pages_walk_works_and_its_tables_are_those_of_the_page() {
     assert_eq!(prefix[1], "string");
     assert!(prefix[2].starts_with("no"), "{prefix:?}");
     assert_eq!(prefix[3], "OCI images name prefix (default chainloop)");
+}
+
+#[test]
+fn the_pages_walk_works_and_its_tables_are_those_of_the_page() {
+    let server = DockerRegistry::with_password();
+    let terminal = Terminal::new("walk");
+    terminal.write("service-account.json", registry::PASSWORD.as_bytes());
+    let mut walk = Walk {
+        terminal,
+        text: INTRODUCTION.to_owned(),
+        seen: Vec::new(),
+    };
+
+    let list = walk.step(
+        "## What is available",
+        "chainloop integration available list",
+    );
+    is_the_pages_list(&list);
+
+    let described = walk.step(
+        "What an integration needs to be told:",
+        "chainloop integration available describe --name oci-registry",
+    );
+    is_the_pages_description(&described);
 
     let repository = server.repository("acme/attestations");
     let username = registry::USERNAME;
-    let registered = walk(
-        &terminal,
+    let registered = walk.step(
         "## Registering\n\nA password on the command line works, and is warned of: `--opt password=@service-account.json` reads the \
          file.",
         &format!(
@@ -213,54 +218,50 @@ fn the_pages_walk_works_and_its_tables_are_those_of_the_page() {
     );
     assert!(!registered.contains(registry::PASSWORD), "{registered}");
 
-    let described = terminal.ask("integration registered describe prod-images");
+    let described = walk
+        .terminal
+        .ask("integration registered describe prod-images");
     let id = described["id"].as_str().unwrap().to_owned();
-    terminal.set("WID", "shop/nightly-build");
-    terminal.set("IID", &id);
-    walk(
-        &terminal,
+    walk.terminal.set("WID", "shop/nightly-build");
+    walk.terminal.set("IID", &id);
+    walk.step(
         "## Attaching\n\n`$WID` is `shop/nightly-build` here, and `$IID` the registration's id; its name does as well.",
         "chainloop integration attached add --workflow $WID --integration $IID --opt prefix=custom-prefix",
     );
-    walk(
-        &terminal,
+    walk.step(
         "## Pushing\n\nEvery new attestation of this workflow is sent to the registry from now on:",
         "chainloop attestation craft attestation.json --project shop --workflow nightly-build \\\n  --material \
          sbom=SBOM_CYCLONEDX_JSON:shop.cdx.json",
     );
-    let pushed = walk(
-        &terminal,
+    let pushed = walk.step(
         "",
         "chainloop attestation push attestation.json --material sbom=shop.cdx.json --wait",
     );
     assert!(pushed.contains("custom-prefix-"), "{pushed}");
 
-    walk(
-        &terminal,
+    walk.step(
         "## What there is, and taking it away",
         "chainloop integration registered list",
     );
-    walk(&terminal, "", "chainloop integration attached list");
-    let attached = terminal.ask("integration attached list");
+    walk.step("", "chainloop integration attached list");
+    let attached = walk.terminal.ask("integration attached list");
     let attachment = attached[0]["id"].as_str().unwrap().to_owned();
-    walk(
-        &terminal,
+    walk.step(
         "On a terminal both ask first, unless `-y` says that one is sure:",
         &format!("chainloop integration attached delete --id {attachment} -y"),
     );
-    walk(
-        &terminal,
+    walk.step(
         "",
         "chainloop integration registered delete --name prod-images -y",
     );
 
     let page = root().join("docs/walk.md");
     if std::env::var_os("REFRESH").is_some() {
-        fs::write(&page, &recording.text).unwrap();
+        fs::write(&page, &walk.text).unwrap();
     }
     let kept = fs::read_to_string(&page).unwrap_or_default();
     assert_eq!(
-        kept, recording.text,
+        kept, walk.text,
         "docs/walk.md is not what the screen shows; REFRESH=1 make test writes it anew (look at the difference \
          before committing it)"
     );
