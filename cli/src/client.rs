@@ -445,7 +445,10 @@ fn agent() -> anyhow::Result<Agent> {
 /// Whether trying again could help.
 fn can_pass(error: &ureq::Error) -> bool {
     match error {
-        ureq::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
+        ureq::Error::Io(error) => {
+            use std::io::ErrorKind::{ConnectionRefused, InvalidData};
+            !matches!(error.kind(), ConnectionRefused | InvalidData)
+        }
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => true,
         _ => false,
     }

@@ -14,6 +14,8 @@ mod registered;
 mod tokens;
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::Command;
 
 use api::{Api, run_with};
@@ -147,8 +149,15 @@ fn output_that_cannot_be_written_is_told() {
 
 #[test]
 fn an_address_that_does_not_speak_tls_is_told_with_what_to_do() {
-    let api = Api::start(|_, _| (200, "{}".into()));
-    let url = api.url.replace("http:", "https:");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
+    });
     let variables = [("CHAINLOOP_URL", url.as_str()), ("CHAINLOOP_TOKEN", "x")];
     let ran = run_with(&["delivery", "list"], &variables, "");
     assert_eq!(ran.code, 1);
