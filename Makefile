@@ -31,8 +31,10 @@ local: tools functions cli ## Set everything up on this machine and run the main
 	@. .local/env && .venv/sam/bin/python infra/local/tour.py \
 	  $(if $(ATTESTATION),--attestation "$(ATTESTATION)" $(foreach material,$(MATERIALS),--material "$(material)"))
 
-parties: peers ## Third parties to deliver to, one of each kind: where they are, and what they were sent
-	@cargo build --quiet --target $(TARGET) --profile local --package peers --bin parties
+parties: ## Third parties to deliver to, one of each kind: where they are, and what they were sent
+	@$(VENV) aiosmtpd
+	@infra/local/debian.sh docker-registry
+	@cargo build --target $(TARGET) --profile local --package peers --bin parties
 	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/parties target/bin/parties
 	@infra/local/parties.py up
 
