@@ -216,7 +216,7 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
-        let memory = Memory::new(|_, event| {
+        let memory = Memory::new(|_, _, event| {
             // What the API functions ask is what the delivery functions read.
             let event = serde_json::from_value(event).unwrap();
             let answer = match event {
@@ -282,6 +282,7 @@ impl Stage {
             config: Map::new(),
             label: Map::new(),
             secret: Some(secret),
+            secret_version: None,
             created_at,
             deleted_at: None,
             paused: None,
@@ -577,7 +578,7 @@ impl Stage {
 
     async fn answer(&self, folder: &str, file: &str) -> String {
         let request = self.read::<GatewayEvent>(file).request();
-        let Response { status, body } = self.ask(folder, &request).await;
+        let Response { status, body, .. } = self.ask(folder, &request).await;
         let named = ["name", "workflow", "state", "id"]
             .iter()
             .find_map(|name| body[name].as_str());

@@ -495,9 +495,14 @@ async fn a_delivery_whose_attachment_is_gone_is_cancelled_and_nothing_is_sent() 
         .push(attestation("1", vec![]).compact())
         .await
         .unwrap();
-    pipeline::attach::detach(&world.memory, ORGANIZATION, &attachment.id)
-        .await
-        .unwrap();
+    pipeline::attach::detach(
+        &world.memory,
+        ORGANIZATION,
+        &attachment.id,
+        &register::Precondition::default(),
+    )
+    .await
+    .unwrap();
     world.deliver().await;
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!(
@@ -663,9 +668,14 @@ async fn deleting_a_registration_takes_its_attachments_and_its_secret_and_frees_
         .push(attestation("1", vec![]).compact())
         .await
         .unwrap();
-    let (_, count) = register::delete(&world.memory, ORGANIZATION, "hook")
-        .await
-        .unwrap();
+    let (_, count) = register::delete(
+        &world.memory,
+        ORGANIZATION,
+        "hook",
+        &register::Precondition::default(),
+    )
+    .await
+    .unwrap();
     assert_eq!(count, 2);
     assert_eq!(world.memory.secret_names(), Vec::<String>::new());
     world.deliver().await;

@@ -19,4 +19,5 @@ mod receiver;
 mod samples;
 mod template;
 mod tokens;
+mod updates;
 mod world;

@@ -10,7 +10,7 @@ use pipeline::deliver::preview::{Previewed, preview};
 use pipeline::jobs;
 use pipeline::operations;
 use pipeline::rows::{self, Delivery, Filter, Job, Registration, Stand, State, Work};
-use pipeline::{Platform, attach, audit, deliveries, intake, pauses, register, schedule};
+use pipeline::{Platform, attach, audit, deliveries, intake, pauses, register, schedule, update};
 use serde_json::json;
 
 use crate::receiver::{Answer, Receiver};
@@ -432,11 +432,12 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
     world.deliver().await;
     let url = format!("{}/new-s3cret", world.receiver.url());
     let secret = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
-    let lacking = register::rotate(
+    let lacking = update::rotate(
         &world.memory,
         ORGANIZATION,
         "hook",
         inputs(json!({ "url": url })),
+        "tests",
     )
     .await;
     assert!(
@@ -445,7 +446,7 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
     );
     is_rotated.store(1, Ordering::Relaxed);
     let whole = inputs(json!({ "url": url, "secret": secret }));
-    register::rotate(&world.memory, ORGANIZATION, "hook", whole)
+    update::rotate(&world.memory, ORGANIZATION, "hook", whole, "tests")
         .await
         .unwrap();
     let accepted = push(&world, "2").await;
@@ -583,9 +584,14 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
     world.ready().await;
     world.memory.fail_writes_after.set(Some(1));
     assert!(
-        register::delete(&world.memory, ORGANIZATION, "hook")
-            .await
-            .is_err()
+        register::delete(
+            &world.memory,
+            ORGANIZATION,
+            "hook",
+            &register::Precondition::default()
+        )
+        .await
+        .is_err()
     );
     world.memory.fail_writes_after.set(None);
     world.pass(5 * MINUTE).await;

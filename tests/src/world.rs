@@ -36,18 +36,11 @@ pub fn http() -> Http {
 
 /// As the delivery functions answer: by the integration's own check.
 fn memory() -> Memory {
-    Memory::new(|integration, event| {
-        let integration = integration.to_owned();
+    Memory::new(|memory, integration, event| {
         Box::pin(async move {
             assert_eq!(integration, Webhook::ID);
             let check: Check = serde_json::from_value(event["check"].clone()).unwrap();
-            // A check of a registration asks nothing of the table.
-            let asked = match check {
-                Check::Registration { .. } => {
-                    check::check::<Webhook>(&Memory::default(), &http(), check).await?
-                }
-                Check::Attachment { .. } => check::Verdict::Works,
-            };
+            let asked = check::check::<Webhook>(memory, &http(), check).await?;
             Ok(serde_json::to_value(asked).unwrap())
         })
     })
@@ -59,8 +52,12 @@ impl World {
     }
 
     pub fn with(receiver: Receiver) -> Self {
+        Self::over(memory(), receiver)
+    }
+
+    pub fn over(memory: Memory, receiver: Receiver) -> Self {
         Self {
-            memory: memory(),
+            memory,
             tools: Tools::new(http()),
             receiver,
         }
@@ -84,7 +81,8 @@ impl World {
             description: String::new(),
             inputs,
         };
-        register::register(&self.memory, ORGANIZATION, wanted).await
+        let registered = register::register(&self.memory, ORGANIZATION, wanted).await;
+        registered.map(|stored| stored.row)
     }
 
     pub async fn attach(&self, registration: &str) -> rows::Attachment {
@@ -102,6 +100,7 @@ impl World {
             .await
             .unwrap()
             .0
+            .row
     }
 
     /// A registration with one attachment.
@@ -212,13 +211,28 @@ pub async fn ask(
     path: &[(&str, &str)],
     body: Value,
 ) -> Response {
-    let pairs = path
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let request = Request {
+    let request = request(role, route, path, &[], &body);
+    pipeline::api::answer(routes, function, memory, &request).await
+}
+
+pub fn request(
+    role: Role,
+    route: &str,
+    path: &[(&str, &str)],
+    headers: &[(&str, &str)],
+    body: &Value,
+) -> Request {
+    let pairs = |pairs: &[(&str, &str)]| {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    Request {
         route: route.into(),
-        path: pairs.collect(),
+        path: pairs(path),
         query: std::collections::BTreeMap::new(),
+        headers: pairs(headers),
         body: body.to_string().into(),
         caller: Some(Caller {
             organization: ORGANIZATION.into(),
@@ -229,6 +243,5 @@ pub async fn ask(
             fetches: None,
         }),
         id: "request-1".into(),
-    };
-    pipeline::api::answer(routes, function, memory, &request).await
+    }
 }

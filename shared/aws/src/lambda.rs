@@ -217,9 +217,9 @@ pub async fn fetch_materials() -> Result<(), Error> {
     })
 }
 
-/// API Gateway's event for HTTP APIs, payload format 2.0: the parts that we read.
+/// API Gateway's event for HTTP APIs, payload format 2.0: the parts that we read. Not to be printed: it holds tokens.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayEvent {
     route_key: String,
@@ -227,6 +227,8 @@ pub struct GatewayEvent {
     path_parameters: Option<BTreeMap<String, String>>,
     #[serde(default)]
     query_string_parameters: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
     #[serde(default)]
     body: Option<String>,
     #[serde(default)]
@@ -280,6 +282,8 @@ impl GatewayEvent {
             route: self.route_key,
             path: self.path_parameters.unwrap_or_default(),
             query: self.query_string_parameters.unwrap_or_default(),
+            // In this format their names are in lower case.
+            headers: self.headers,
             body: body.into(),
             caller: caller.map(|context| Caller {
                 organization: context.organization,
@@ -304,9 +308,12 @@ fn gateway_answer(response: &Response, request_id: &str) -> Value {
     } else {
         "application/problem+json"
     };
+    let mut headers = response.headers.clone();
+    headers.insert("content-type".into(), kind.into());
+    headers.insert("x-request-id".into(), request_id.into());
     json!({
         "statusCode": response.status,
-        "headers": { "content-type": kind, "x-request-id": request_id },
+        "headers": headers,
         "body": response.body.to_string(),
         "isBase64Encoded": false,
     })

@@ -249,9 +249,7 @@ mod tests {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234");
             let _ = stream.read(&mut [0; 1]);
         });
-        let error = fetch(&origin, Duration::from_secs(3))
-            .await
-            .unwrap_err();
+        let error = fetch(&origin, Duration::from_secs(3)).await.unwrap_err();
         assert!(
             error.text.ends_with("the end did not come in time"),
             "{error}"

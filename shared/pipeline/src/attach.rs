@@ -3,9 +3,9 @@
 use integrations::Fault;
 use serde_json::{Map, Value};
 
-use crate::check::{self, Check, Verdict};
+use crate::check::{self, Check};
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
-use crate::register::{self, Error};
+use crate::register::{self, Error, Precondition};
 use crate::rows::{self, Attachment, Link, Registration, Selector, Stored};
 use crate::schedule;
 
@@ -54,26 +54,27 @@ pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault
     }
 }
 
+/// What is wrong with how long deliveries wait.
+pub(crate) fn wrong_wait(wait_secs: Option<u64>) -> Option<Fault> {
+    let is_long = wait_secs.is_some_and(|secs| secs > LONGEST_WAIT_SECS);
+    is_long.then(|| Fault {
+        field: "wait_secs".into(),
+        detail: "must be at most 86400".into(),
+    })
+}
+
 /// Attaches: validates, asks the third party, and keeps it where intake finds it.
 pub async fn attach(
     platform: &impl Platform,
     organization: &str,
     wanted: Wanted,
-) -> Result<(Attachment, Registration), Error> {
+) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
     let registration = register::find(platform, organization, &wanted.registration).await?;
     let integration = &registration.row.integration;
     let description =
         integrations::find(integration).ok_or_else(|| Error::NoIntegration(integration.clone()))?;
     let mut faults = (description.check_attachment)(&wanted.inputs);
-    if wanted
-        .wait_secs
-        .is_some_and(|secs| secs > LONGEST_WAIT_SECS)
-    {
-        faults.push(Fault {
-            field: "wait_secs".into(),
-            detail: "must be at most 86400".into(),
-        });
-    }
+    faults.extend(wrong_wait(wanted.wait_secs));
     let partition = Link::of_workflow(organization, &wanted.workflow);
     if platform
         .list(&partition, Link::PREFIX, None, MOST)
@@ -94,18 +95,9 @@ pub async fn attach(
         registration: registration.row.id.clone(),
         inputs: wanted.inputs.clone(),
     };
-    if let Verdict::Refused {
-        text,
-        status,
-        answer,
-    } = check::ask(platform, description.id, &check).await?
-    {
-        return Err(Error::Refused {
-            text,
-            status,
-            answer,
-        });
-    }
+    check::ask(platform, description.id, &check)
+        .await?
+        .accepted()?;
     let attachment = Attachment {
         id: register::id(platform),
         organization: organization.to_owned(),
@@ -119,14 +111,16 @@ pub async fn attach(
         deleted_at: None,
     };
     let (of_workflow, of_registration) = links(&attachment);
+    let (write, etag) = rows::put(platform, &attachment, Expect::Absent);
     let writes = vec![
         registration.check(),
-        rows::put(platform, &attachment, Expect::Absent).0,
+        write,
         rows::put(platform, &of_workflow, Expect::Absent).0,
         rows::put(platform, &of_registration, Expect::Absent).0,
     ];
     platform.write(writes).await?;
-    Ok((attachment, registration.row))
+    let row = attachment;
+    Ok((Stored { row, etag }, registration))
 }
 
 fn links(attachment: &Attachment) -> (Link, Link) {
@@ -149,7 +143,7 @@ pub async fn find(
     platform: &impl Platform,
     organization: &str,
     id: &str,
-) -> Result<(Stored<Attachment>, Registration), Error> {
+) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
     let missing = || Error::NotFound(id.to_owned());
     let attachment = rows::load::<Attachment>(platform, &Attachment::at(organization, id))
         .await?
@@ -159,7 +153,7 @@ pub async fn find(
     let registration = rows::load::<Registration>(platform, &key)
         .await?
         .ok_or_else(missing)?;
-    Ok((attachment, registration.row))
+    Ok((attachment, registration))
 }
 
 /// The attachments that a workflow selector names.
@@ -187,17 +181,22 @@ pub async fn detach(
     platform: &impl Platform,
     organization: &str,
     id: &str,
-) -> Result<Attachment, Error> {
-    let (attachment, _) = find(platform, organization, id).await?;
-    Ok(remove(platform, attachment).await?)
+    only: &Precondition,
+) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
+    let (attachment, registration) = find(platform, organization, id).await?;
+    only.allow(&attachment.etag)?;
+    let removed = remove(platform, attachment).await;
+    let removed = removed.map_err(|error| only.conflict(error))?;
+    Ok((removed, registration))
 }
 
 pub(crate) async fn remove(
     platform: &impl Platform,
     mut attachment: Stored<Attachment>,
-) -> Result<Attachment, WriteError> {
+) -> Result<Stored<Attachment>, WriteError> {
     attachment.row.deleted_at = Some(platform.now());
-    let mut writes = vec![attachment.update(platform).0];
+    let (write, etag) = attachment.update(platform);
+    let mut writes = vec![write];
     let (of_workflow, of_registration) = links(&attachment.row);
     for link in [of_workflow, of_registration] {
         use crate::rows::Row;
@@ -206,5 +205,6 @@ pub(crate) async fn remove(
         }
     }
     platform.write(writes).await?;
-    Ok(attachment.row)
+    let row = attachment.row;
+    Ok(Stored { row, etag })
 }

@@ -208,7 +208,7 @@ pub(crate) async fn source(
     id: &str,
 ) -> Result<Option<Source>, Unreachable> {
     let secret = Intake::secret_name(organization, id);
-    let Some(value) = platform.get_secret(&secret).await? else {
+    let Some(value) = platform.get_secret(&secret, None).await? else {
         return Ok(None);
     };
     serde_json::from_str(value.expose())

@@ -172,15 +172,34 @@ impl fmt::Debug for Download {
 
 /// A registration's secret fields, as JSON text. Not printable.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretValue(String);
+pub struct SecretValue {
+    text: String,
+    /// None of one that is not kept yet.
+    version: Option<String>,
+}
 
 impl SecretValue {
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self {
+            text,
+            version: None,
+        }
+    }
+
+    #[must_use]
+    pub fn of_version(self, version: String) -> Self {
+        Self {
+            version: Some(version),
+            ..self
+        }
     }
 
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 }
 
@@ -294,8 +313,14 @@ pub trait Platform {
         messages: &[Message],
     ) -> Result<Vec<Result<(), String>>, Unreachable>;
 
-    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<(), Unreachable>;
-    async fn get_secret(&self, name: &str) -> Result<Option<SecretValue>, Unreachable>;
+    /// Keeps what a secret is from now on, and answers with its version. The version before it can still be read.
+    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<String, Unreachable>;
+    /// A secret as it is now, or as it was in a version.
+    async fn get_secret(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<Option<SecretValue>, Unreachable>;
     async fn delete_secret(&self, name: &str) -> Result<(), Unreachable>;
 
     /// Calls an integration's delivery function and waits for its answer.

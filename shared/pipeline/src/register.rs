@@ -7,8 +7,8 @@
 use integrations::{Description, Fault, inputs};
 use serde_json::{Map, Value};
 
-use crate::check::{self, Check, Verdict};
-use crate::platform::{Expect, Platform, SecretValue, Unreachable, WriteError};
+use crate::check::{self, Check};
+use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
 use crate::rows::{self, Attachment, Link, Name, Registration, Stored, Work};
 use crate::{jobs, schedule};
 
@@ -30,6 +30,9 @@ pub enum Error {
     NotFound(String),
     #[error("somebody else changed it at the same time; try again")]
     Conflict,
+    /// It is not what whoever wants to change it has seen.
+    #[error("it was changed meanwhile: read it again, and change what it is now")]
+    Changed,
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
@@ -39,6 +42,27 @@ impl From<WriteError> for Error {
         match error {
             WriteError::Conflict => Self::Conflict,
             WriteError::Unreachable(unreachable) => Self::Unreachable(unreachable),
+        }
+    }
+}
+
+/// The states of a row that somebody wants to change, where they say so: `If-Match`.
+#[derive(Debug, Clone, Default)]
+pub struct Precondition(pub Option<Vec<Etag>>);
+
+impl Precondition {
+    pub(crate) fn allow(&self, etag: &Etag) -> Result<(), Error> {
+        match &self.0 {
+            Some(etags) if !etags.contains(etag) => Err(Error::Changed),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a conflict means to them.
+    pub(crate) fn conflict(&self, error: WriteError) -> Error {
+        match error {
+            WriteError::Conflict if self.0.is_some() => Error::Changed,
+            other => other.into(),
         }
     }
 }
@@ -62,6 +86,16 @@ pub fn is_label(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
+/// What is wrong with a name.
+pub(crate) fn wrong_name(name: &str) -> Option<Fault> {
+    (!is_label(name)).then(|| Fault {
+        field: "name".into(),
+        detail:
+            "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end"
+                .into(),
+    })
+}
+
 pub(crate) fn id(platform: &impl Platform) -> String {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&platform.random().to_be_bytes());
@@ -76,18 +110,11 @@ pub async fn register(
     platform: &impl Platform,
     organization: &str,
     wanted: Wanted,
-) -> Result<Registration, Error> {
+) -> Result<Stored<Registration>, Error> {
     let description = integrations::find(&wanted.integration)
         .ok_or_else(|| Error::NoIntegration(wanted.integration.clone()))?;
     let mut faults = (description.check_registration)(&wanted.inputs);
-    if !is_label(&wanted.name) {
-        faults.push(Fault {
-            field: "name".into(),
-            detail: "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at \
-                     either end"
-                .into(),
-        });
-    }
+    faults.extend(wrong_name(&wanted.name));
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
@@ -120,19 +147,7 @@ async fn reserve(
         integration: description.id.to_owned(),
         reserved_until: Some(now.plus(schedule::RESERVATION)),
     };
-    let expect = match rows::load::<Name>(platform, &Name::at(organization, name)).await? {
-        None => Expect::Absent,
-        Some(old) if old.row.reserved_until.is_some_and(|until| until < now) => {
-            let secret = Registration::secret_name(
-                organization,
-                &old.row.integration,
-                &old.row.registration,
-            );
-            platform.delete_secret(&secret).await?;
-            Expect::Unchanged(old.etag)
-        }
-        Some(_) => return Err(Error::NameTaken(name.to_owned())),
-    };
+    let expect = free(platform, organization, name).await?;
     let (write, etag) = rows::put(platform, &row, expect);
     match platform.write(vec![write]).await {
         Ok(()) => Ok(Stored { row, etag }),
@@ -141,28 +156,41 @@ async fn reserve(
     }
 }
 
+/// What a name's row must be for somebody to take it, if it is free. Removes what a registration that was cut off
+/// left behind.
+pub(crate) async fn free(
+    platform: &impl Platform,
+    organization: &str,
+    name: &str,
+) -> Result<Expect, Error> {
+    let now = platform.now();
+    match rows::load::<Name>(platform, &Name::at(organization, name)).await? {
+        None => Ok(Expect::Absent),
+        Some(old) if old.row.reserved_until.is_some_and(|until| until < now) => {
+            let secret = Registration::secret_name(
+                organization,
+                &old.row.integration,
+                &old.row.registration,
+            );
+            platform.delete_secret(&secret).await?;
+            Ok(Expect::Unchanged(old.etag))
+        }
+        Some(_) => Err(Error::NameTaken(name.to_owned())),
+    }
+}
+
 async fn complete(
     platform: &impl Platform,
     description: &Description,
     reserved: &Stored<Name>,
     wanted: Wanted,
-) -> Result<Registration, Error> {
+) -> Result<Stored<Registration>, Error> {
     let check = Check::Registration {
         inputs: wanted.inputs,
     };
-    let verdict = check::ask(platform, description.id, &check).await?;
-    if let Verdict::Refused {
-        text,
-        status,
-        answer,
-    } = verdict
-    {
-        return Err(Error::Refused {
-            text,
-            status,
-            answer,
-        });
-    }
+    check::ask(platform, description.id, &check)
+        .await?
+        .accepted()?;
     let Check::Registration { inputs } = check else {
         unreachable!("made above")
     };
@@ -170,7 +198,7 @@ async fn complete(
     let (config, secrets) = inputs::split(&schema, inputs);
     let name = &reserved.row;
     let secret = Registration::secret_name(&name.organization, description.id, &name.registration);
-    let registration = Registration {
+    let mut registration = Registration {
         id: name.registration.clone(),
         organization: name.organization.clone(),
         name: name.name.clone(),
@@ -179,7 +207,8 @@ async fn complete(
         description: wanted.description,
         config,
         label: inputs::label(&schema, &secrets),
-        secret: (!secrets.is_empty()).then(|| secret.clone()),
+        secret: None,
+        secret_version: None,
         created_at: platform.now(),
         deleted_at: None,
         paused: None,
@@ -187,18 +216,20 @@ async fn complete(
     };
     if !secrets.is_empty() {
         let text = serde_json::to_string(&secrets).expect("text keys and JSON values are JSON");
-        platform
+        let version = platform
             .put_secret(&secret, &SecretValue::new(text))
             .await?;
+        registration.secret = Some(secret);
+        registration.secret_version = Some(version);
     }
     let mut live = reserved.clone();
     live.row.reserved_until = None;
-    let writes = vec![
-        rows::put(platform, &registration, Expect::Absent).0,
-        live.update(platform).0,
-    ];
-    platform.write(writes).await?;
-    Ok(registration)
+    let (write, etag) = rows::put(platform, &registration, Expect::Absent);
+    platform.write(vec![write, live.update(platform).0]).await?;
+    Ok(Stored {
+        row: registration,
+        etag,
+    })
 }
 
 /// A live registration by its name or its id.
@@ -214,10 +245,18 @@ pub async fn find(
         Some(_) => return Err(missing()),
         None => name_or_id.to_owned(),
     };
-    rows::load::<Registration>(platform, &Registration::at(organization, &id))
-        .await?
-        .filter(|stored| stored.row.deleted_at.is_none())
-        .ok_or_else(missing)
+    live(platform, organization, &id).await?.ok_or_else(missing)
+}
+
+/// A live registration by its id.
+pub(crate) async fn live(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+) -> Result<Option<Stored<Registration>>, Unreachable> {
+    let key = Registration::at(organization, id);
+    let stored = rows::load::<Registration>(platform, &key).await?;
+    Ok(stored.filter(|stored| stored.row.deleted_at.is_none()))
 }
 
 /// A page of registrations in the order of their names, from behind `after`, and where the next one begins.
@@ -226,7 +265,7 @@ pub async fn list(
     organization: &str,
     after: Option<&str>,
     limit: usize,
-) -> Result<(Vec<Registration>, Option<String>), Unreachable> {
+) -> Result<(Vec<Stored<Registration>>, Option<String>), Unreachable> {
     let names = platform
         .list(&Name::partition(organization), "", after, limit)
         .await?;
@@ -239,13 +278,9 @@ pub async fn list(
         .filter_map(|name| name.get("registration")?.as_str())
         .map(|id| Registration::at(organization, id))
         .collect();
-    let mut registrations: Vec<Registration> = rows::load_many(platform, &keys)
-        .await?
-        .into_iter()
-        .map(|stored| stored.row)
-        .collect();
-    registrations.retain(|registration| registration.deleted_at.is_none());
-    registrations.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut registrations: Vec<Stored<Registration>> = rows::load_many(platform, &keys).await?;
+    registrations.retain(|stored| stored.row.deleted_at.is_none());
+    registrations.sort_by(|a, b| a.row.name.cmp(&b.row.name));
     Ok((registrations, next))
 }
 
@@ -278,6 +313,7 @@ pub async fn delete(
     platform: &impl Platform,
     organization: &str,
     name_or_id: &str,
+    only: &Precondition,
 ) -> Result<(Registration, usize), Error> {
     let name = rows::load::<Name>(platform, &Name::at(organization, name_or_id)).await?;
     let id = name.map_or_else(|| name_or_id.to_owned(), |name| name.row.registration);
@@ -292,12 +328,14 @@ pub async fn delete(
     // First of all nothing new goes through it.
     let mut gone = stored;
     if gone.row.deleted_at.is_none() {
+        only.allow(&gone.etag)?;
         let now = platform.now();
         gone.row.deleted_at = Some(now);
         // Should this be cut off, the reconciler ends it.
         gone.row.wake_at = Some(now.plus(schedule::UNFINISHED));
         let (write, etag) = gone.update(platform);
-        platform.write(vec![write]).await?;
+        let written = platform.write(vec![write]).await;
+        written.map_err(|error| only.conflict(error))?;
         gone.etag = etag;
     }
     let attachments = attachments(platform, organization, &id).await?;
@@ -305,9 +343,9 @@ pub async fn delete(
     for attachment in attachments {
         crate::attach::remove(platform, attachment).await?;
     }
-    if let Some(secret) = &gone.row.secret {
-        platform.delete_secret(secret).await?;
-    }
+    // Also where the row has none: the update that was to add one may have been cut off.
+    let secret = Registration::secret_name(organization, &gone.row.integration, &id);
+    platform.delete_secret(&secret).await?;
     // The name last: as long as it is there, asking again finds what is left to do.
     gone.row.wake_at = None;
     let was_paused = gone.row.paused.take().is_some();
@@ -330,7 +368,8 @@ pub(crate) async fn finish(
     platform: &impl Platform,
     registration: &Registration,
 ) -> Result<(), Unreachable> {
-    match delete(platform, &registration.organization, &registration.id).await {
+    let any = Precondition::default();
+    match delete(platform, &registration.organization, &registration.id, &any).await {
         Ok(_) | Err(Error::NotFound(_) | Error::Conflict) => Ok(()),
         Err(Error::Unreachable(unreachable)) => Err(unreachable),
         Err(other) => Err(Unreachable {
@@ -361,74 +400,4 @@ pub(crate) async fn abandon(
         Ok(()) | Err(WriteError::Conflict) => Ok(()),
         Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
     }
-}
-
-/// Replaces the secret inputs, all of them, after the third party has accepted the new ones. In-flight deliveries
-/// go on: one that is answered 401 reads the secret again. The old ones are not read here: nothing but a delivery
-/// function may.
-pub async fn rotate(
-    platform: &impl Platform,
-    organization: &str,
-    name_or_id: &str,
-    secrets: Map<String, Value>,
-) -> Result<Registration, Error> {
-    let mut stored = find(platform, organization, name_or_id).await?;
-    let row = &stored.row;
-    let description = integrations::find(&row.integration)
-        .ok_or_else(|| Error::NoIntegration(row.integration.clone()))?;
-    let schema = (description.registration_schema)();
-    let (plain, secrets) = inputs::split(&schema, secrets);
-    let fault = |field: &String, detail: &str| Fault {
-        field: field.clone(),
-        detail: detail.into(),
-    };
-    let not_secret = plain
-        .keys()
-        .map(|field| fault(field, "is not a secret input"));
-    let left_out = row
-        .label
-        .keys()
-        .filter(|field| !secrets.contains_key(*field))
-        .map(|field| {
-            fault(
-                field,
-                "is missing: a rotation replaces all secret inputs together",
-            )
-        });
-    let mut faults: Vec<Fault> = not_secret.chain(left_out).collect();
-    let mut whole = row.config.clone();
-    whole.extend(secrets.clone());
-    if faults.is_empty() {
-        faults.extend((description.check_registration)(&whole));
-    }
-    if faults.is_empty() && secrets.is_empty() {
-        faults.push(fault(
-            &"inputs".to_owned(),
-            "must have the registration's secret inputs",
-        ));
-    }
-    if !faults.is_empty() {
-        return Err(Error::Faults(faults));
-    }
-    let check = Check::Registration { inputs: whole };
-    if let Verdict::Refused {
-        text,
-        status,
-        answer,
-    } = check::ask(platform, description.id, &check).await?
-    {
-        return Err(Error::Refused {
-            text,
-            status,
-            answer,
-        });
-    }
-    let name = Registration::secret_name(organization, &row.integration, &row.id);
-    let text = serde_json::to_string(&secrets).expect("text keys and JSON values are JSON");
-    stored.row.label = inputs::label(&schema, &secrets);
-    stored.row.secret = Some(name.clone());
-    // The row first: it fails when somebody else changes it, and a label alone does no harm.
-    platform.write(vec![stored.update(platform).0]).await?;
-    platform.put_secret(&name, &SecretValue::new(text)).await?;
-    Ok(stored.row)
 }

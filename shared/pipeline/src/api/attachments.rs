@@ -4,20 +4,21 @@ use std::collections::BTreeSet;
 
 use attestation::Digest;
 use futures_util::future::try_join_all;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::registrations::Registration;
 use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
-use crate::rows::Work;
-use crate::{attach, check, deliver, intake, jobs, register, rows};
+use crate::rows::{Stored, Work};
+use crate::{attach, check, deliver, intake, jobs, register, rows, update};
 
 pub const ROUTES: &[Route] = &[
     route("POST /v1/attachments", Action::Configure),
     route("GET /v1/attachments", Action::Read),
     route("GET /v1/attachments/{attachment}", Action::Read),
+    route("PATCH /v1/attachments/{attachment}", Action::Configure),
     route("DELETE /v1/attachments/{attachment}", Action::Configure),
     route("POST /v1/attachments/{attachment}/preview", Action::Read),
     route(
@@ -87,11 +88,42 @@ pub struct Attachment {
     pub wait_secs: Option<u64>,
     pub registration: Registration,
     pub created_at: Timestamp,
+    /// What `If-Match` takes, there in quotes. That of its registration is another.
+    #[serde(default)]
+    pub etag: String,
+}
+
+/// What `PATCH /v1/attachments/{attachment}` takes: what is to be another, and nothing else.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangedAttachment {
+    /// A JSON merge patch (RFC 7396): a value replaces, null takes away, and what is not named stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Map<String, Value>>,
+    /// How long deliveries wait for a material that is not there yet, 0 to 86400; null is the usual time.
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub wait_secs: Option<Option<u64>>,
+    /// Only checks.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Tells null from nothing.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl Attachment {
-    fn of(row: rows::Attachment, registration: rows::Registration) -> Self {
+    fn of(
+        Stored { row, etag }: Stored<rows::Attachment>,
+        registration: Stored<rows::Registration>,
+    ) -> Self {
         Self {
+            etag: etag.0,
             id: row.id,
             workflow: row.workflow.0,
             config: row.config,
@@ -100,6 +132,16 @@ impl Attachment {
             created_at: row.created_at,
         }
     }
+}
+
+/// An attachment, with its tag.
+fn shown(
+    status: u16,
+    stored: Stored<rows::Attachment>,
+    registration: Stored<rows::Registration>,
+) -> Response {
+    let attachment = Attachment::of(stored, registration);
+    Response::json(status, &attachment).tagged(&attachment.etag)
 }
 
 pub async fn function<P: Platform>(
@@ -120,24 +162,37 @@ pub async fn function<P: Platform>(
                 inputs: new.inputs,
                 wait_secs: new.wait_secs,
             };
-            let (row, registration) = attach::attach(platform, organization, wanted).await?;
-            Ok(Response::json(201, &Attachment::of(row, registration)))
+            let (stored, registration) = attach::attach(platform, organization, wanted).await?;
+            Ok(shown(201, stored, registration))
         }
         "GET /v1/attachments" => list(platform, organization, request).await,
         "GET /v1/attachments/{attachment}" => {
             let (stored, registration) = attach::find(platform, organization, id).await?;
-            Ok(Response::json(
-                200,
-                &Attachment::of(stored.row, registration),
-            ))
+            Ok(shown(200, stored, registration))
+        }
+        "PATCH /v1/attachments/{attachment}" => {
+            let detail = "cannot be changed: detach, and attach anew";
+            request.refuse_fixed(&["workflow", "project", "registration"], detail)?;
+            let ChangedAttachment {
+                inputs,
+                wait_secs,
+                dry_run,
+            } = request.json()?;
+            let change = update::AttachmentChange {
+                inputs,
+                wait_secs,
+                dry_run,
+            };
+            let (only, by) = (request.precondition()?, &caller.name);
+            let updated = update::attachment(platform, organization, id, &change, &only, by);
+            let (stored, registration) = updated.await?;
+            Ok(shown(200, stored, registration))
         }
         "DELETE /v1/attachments/{attachment}" => {
-            let (stored, registration) = attach::find(platform, organization, id).await?;
-            attach::detach(platform, organization, id).await?;
-            Ok(Response::json(
-                200,
-                &Attachment::of(stored.row, registration),
-            ))
+            let only = request.precondition()?;
+            let (stored, registration) = attach::detach(platform, organization, id, &only).await?;
+            let detached = Attachment::of(stored, registration);
+            Ok(Response::json(200, &detached))
         }
         "POST /v1/attachments/{attachment}/preview" => {
             let NewPreview { attestation } = request.json()?;
@@ -209,7 +264,7 @@ async fn list(
     let (registrations, next) = match (request.query("registration"), &selector) {
         (Some(named), _) => {
             let stored = register::find(platform, organization, named).await?;
-            (vec![stored.row], None)
+            (vec![stored], None)
         }
         (None, Some(selector)) => {
             let attached = attach::of_workflow(platform, organization, selector).await?;
@@ -221,13 +276,10 @@ async fn list(
                 .into_iter()
                 .map(|id| rows::Registration::at(organization, id))
                 .collect();
-            let mut found: Vec<rows::Registration> = rows::load_many(platform, &keys)
-                .await?
-                .into_iter()
-                .map(|stored| stored.row)
-                .collect();
+            let mut found: Vec<Stored<rows::Registration>> =
+                rows::load_many(platform, &keys).await?;
             // One that is being deleted has no attachments any more.
-            found.retain(|registration| registration.deleted_at.is_none());
+            found.retain(|registration| registration.row.deleted_at.is_none());
             (found, None)
         }
         (None, None) => {
@@ -235,19 +287,18 @@ async fn list(
             register::list(platform, organization, after, limit).await?
         }
     };
-    let attachments = try_join_all(
-        registrations
-            .iter()
-            .map(|registration| register::attachments(platform, organization, &registration.id)),
-    )
-    .await?;
+    let attachments =
+        try_join_all(registrations.iter().map(|registration| {
+            register::attachments(platform, organization, &registration.row.id)
+        }))
+        .await?;
     let items = registrations
         .iter()
         .zip(attachments)
         .flat_map(|(registration, attachments)| {
             attachments
                 .into_iter()
-                .map(|stored| Attachment::of(stored.row, registration.clone()))
+                .map(|stored| Attachment::of(stored, registration.clone()))
         })
         .filter(|attachment| {
             selector

@@ -13,32 +13,45 @@ pub mod organization;
 pub mod registrations;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use integrations::Fault;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tracing::{error, warn};
 
 use crate::clock::Timestamp;
-use crate::platform::{Platform, Unreachable, WriteError};
+use crate::platform::{Etag, Platform, Unreachable, WriteError};
+use crate::register::Precondition;
 use crate::rows::Role;
 use crate::{operations, register, tokens};
 
 /// A request as the gateway hands it over.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request {
     /// As in the route table: `GET /v1/deliveries/{delivery}`.
     pub route: String,
     /// The values of the route's parameters.
     pub path: BTreeMap<String, String>,
     pub query: BTreeMap<String, String>,
+    /// Names in lower case.
+    pub headers: BTreeMap<String, String>,
     pub body: Bytes,
     /// As the authorizer found it; none when it did not say.
     pub caller: Option<Caller>,
     /// The gateway's id of the request, for support.
     pub id: String,
+}
+
+/// A path may hold an intake's token, and a body secrets.
+impl fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Request");
+        let shown = shown.field("route", &self.route).field("id", &self.id);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// Who asks.
@@ -56,16 +69,40 @@ pub struct Caller {
     pub fetches: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Response {
     pub status: u16,
+    /// Names in lower case; beside those that every answer has.
+    pub headers: BTreeMap<String, String>,
     pub body: Value,
+}
+
+/// A body may hold a new token.
+impl fmt::Debug for Response {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Response");
+        shown.field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 impl Response {
     fn json(status: u16, body: &impl Serialize) -> Self {
         let body = serde_json::to_value(body).expect("answers have text keys");
-        Self { status, body }
+        Self {
+            status,
+            headers: BTreeMap::new(),
+            body,
+        }
+    }
+
+    fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With the `ETag` of the row that it shows.
+    fn tagged(self, etag: &str) -> Self {
+        self.header("etag", format!("\"{etag}\""))
     }
 }
 
@@ -260,6 +297,7 @@ impl From<register::Error> for Problem {
             }
             Error::NotFound(_) => Self::not_found(text),
             Error::Conflict => Self::new(409, "conflict", "Changed at the same time", text),
+            Error::Changed => Self::new(412, "changed-meanwhile", "Changed meanwhile", text),
             Error::Unreachable(unreachable) => unreachable.into(),
         }
     }
@@ -376,6 +414,53 @@ impl Request {
         })
     }
 
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// What `If-Match` says: `*`, one tag or a list. A weak tag matches nothing, as RFC 9110 has it.
+    fn precondition(&self) -> Result<Precondition, Problem> {
+        let Some(text) = self.header("if-match").map(str::trim) else {
+            return Ok(Precondition(None));
+        };
+        if text == "*" {
+            return Ok(Precondition(None));
+        }
+        let mut etags = Vec::new();
+        for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+            let (is_weak, tag) = match tag.strip_prefix("W/") {
+                Some(tag) => (true, tag),
+                None => (false, tag),
+            };
+            let inner = tag
+                .strip_prefix('"')
+                .and_then(|tag| tag.strip_suffix('"'))
+                .filter(|inner| !inner.contains('"'));
+            match inner {
+                Some(_) if is_weak => {}
+                Some(inner) => etags.push(Etag(inner.to_owned())),
+                None => return Err(malformed_header(IF_MATCH)),
+            }
+        }
+        Ok(Precondition(Some(etags)))
+    }
+
+    /// Refuses a body with fields of what cannot be changed, with what to do instead.
+    fn refuse_fixed(&self, fixed: &[&str], detail: &str) -> Result<(), Problem> {
+        let body: Map<String, Value> = self.json()?;
+        let given = fixed.iter().filter(|name| body.contains_key(**name));
+        let faults: Vec<Fault> = given
+            .map(|name| Fault {
+                field: (*name).into(),
+                detail: detail.into(),
+            })
+            .collect();
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::faults(faults)),
+        }
+    }
+
     /// The body, or what stands for it when there is none.
     fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
         if self.body.is_empty() {
@@ -394,9 +479,68 @@ impl Request {
     }
 }
 
+const IF_MATCH: &str = "If-Match must be *, or entity tags in quotes, as ETag gives them";
+
+fn malformed_header(detail: &str) -> Problem {
+    Problem::new(
+        400,
+        "malformed-header",
+        "A header could not be read",
+        detail,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request {
+        let pairs = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Request {
+            route: "POST /v1/intake/{token}".into(),
+            path: BTreeMap::from([("token".into(), "canary-path".into())]),
+            query: BTreeMap::from([("q".into(), "canary-query".into())]),
+            headers: pairs.collect(),
+            body: Bytes::from_static(b"canary-body"),
+            caller: None,
+            id: "request-1".into(),
+        }
+    }
+
+    #[test]
+    fn a_request_and_an_answer_show_nothing_that_may_be_secret() {
+        let request = request(&[("authorization", "canary-header")]);
+        let shown = format!("{request:?} {request:#?}");
+        assert!(shown.contains("POST /v1/intake/{token}") && shown.contains("request-1"));
+        assert!(!shown.contains("canary"), "{shown}");
+        let answer = Response::json(201, &"canary-body").header("x", "canary-header");
+        let shown = format!("{answer:?} {answer:#?}");
+        assert!(
+            shown.contains("201") && !shown.contains("canary"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn if_match_is_a_star_or_tags_in_quotes_and_a_weak_one_matches_nothing() {
+        let read = |text| request(&[("if-match", text)]).precondition();
+        let tags = |tags: &[&str]| Some(tags.iter().map(|tag| Etag((*tag).into())).collect());
+        assert_eq!(request(&[]).precondition().unwrap().0, None);
+        assert_eq!(read(" * ").unwrap().0, None);
+        assert_eq!(read("\"a\"").unwrap().0, tags(&["a"]));
+        assert_eq!(read("\"a\" , \"b\"").unwrap().0, tags(&["a", "b"]));
+        assert_eq!(read("W/\"a\"").unwrap().0, tags(&[]));
+        for text in ["a", "\"a", "\"a\"b\"", "W/a", "*, a"] {
+            let problem = read(text).unwrap_err();
+            assert_eq!(
+                (problem.status, problem.code.as_str()),
+                (400, "malformed-header")
+            );
+            assert!(problem.detail.starts_with("If-Match "), "{text}");
+        }
+    }
 
     #[test]
     fn each_role_may_what_it_is_for() {

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
-use crate::rows::Pause;
-use crate::{operations, pauses, register, rows};
+use crate::rows::{Pause, Stored};
+use crate::{operations, pauses, register, rows, update};
 
 pub const ROUTES: &[Route] = &[
     route("GET /v1/integrations", Action::Follow),
@@ -16,6 +16,7 @@ pub const ROUTES: &[Route] = &[
     route("POST /v1/registrations", Action::Configure),
     route("GET /v1/registrations", Action::Read),
     route("GET /v1/registrations/{registration}", Action::Read),
+    route("PATCH /v1/registrations/{registration}", Action::Configure),
     route("DELETE /v1/registrations/{registration}", Action::Configure),
     route(
         "POST /v1/registrations/{registration}/pause",
@@ -91,6 +92,26 @@ pub struct Registration {
     #[serde(default)]
     pub paused: Option<Pause>,
     pub created_at: Timestamp,
+    /// What `If-Match` takes, there in quotes: another with every write, also when it is paused.
+    #[serde(default)]
+    pub etag: String,
+}
+
+/// What `PATCH /v1/registrations/{registration}` takes: what is to be another, and nothing else.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangedRegistration {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// A JSON merge patch (RFC 7396): a value replaces, null takes away, and what is not named stays. Secret inputs
+    /// are replaced all together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Map<String, Value>>,
+    /// Only checks.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// What `POST …/pause` takes.
@@ -127,9 +148,10 @@ pub struct NewSecrets {
     pub inputs: Map<String, Value>,
 }
 
-impl From<rows::Registration> for Registration {
-    fn from(row: rows::Registration) -> Self {
+impl From<Stored<rows::Registration>> for Registration {
+    fn from(Stored { row, etag }: Stored<rows::Registration>) -> Self {
         Self {
+            etag: etag.0,
             id: row.id,
             name: row.name,
             integration: row.integration,
@@ -150,6 +172,12 @@ pub struct Deleted {
     pub name: String,
     /// How many attachments went with it.
     pub attachments: usize,
+}
+
+/// A registration, with its tag.
+fn shown(status: u16, stored: Stored<rows::Registration>) -> Response {
+    let registration = Registration::from(stored);
+    Response::json(status, &registration).tagged(&registration.etag)
 }
 
 pub async fn function<P: Platform>(
@@ -184,7 +212,7 @@ pub async fn function<P: Platform>(
                 inputs,
             };
             let registration = register::register(platform, organization, wanted).await?;
-            Ok(Response::json(201, &Registration::from(registration)))
+            Ok(shown(201, registration))
         }
         "GET /v1/registrations" => {
             let (limit, after) = (request.limit()?, request.query("cursor"));
@@ -194,10 +222,30 @@ pub async fn function<P: Platform>(
         }
         "GET /v1/registrations/{registration}" => {
             let stored = register::find(platform, organization, named).await?;
-            Ok(Response::json(200, &Registration::from(stored.row)))
+            Ok(shown(200, stored))
+        }
+        "PATCH /v1/registrations/{registration}" => {
+            let detail = "cannot be changed: register anew";
+            request.refuse_fixed(&["integration"], detail)?;
+            let ChangedRegistration {
+                name,
+                description,
+                inputs,
+                dry_run,
+            } = request.json()?;
+            let change = update::Change {
+                name,
+                description,
+                inputs,
+                dry_run,
+            };
+            let (only, by) = (request.precondition()?, &caller.name);
+            let updated = update::registration(platform, organization, named, &change, &only, by);
+            Ok(shown(200, updated.await?))
         }
         "DELETE /v1/registrations/{registration}" => {
-            let (row, attachments) = register::delete(platform, organization, named).await?;
+            let only = request.precondition()?;
+            let (row, attachments) = register::delete(platform, organization, named, &only).await?;
             Ok(Response::json(
                 200,
                 &Deleted {
@@ -220,31 +268,30 @@ pub async fn function<P: Platform>(
                 reason => reason,
             };
             let by = &caller.name;
-            let row = pauses::pause(platform, organization, named, reason, Some(by)).await?;
+            let stored = pauses::pause(platform, organization, named, reason, Some(by)).await?;
             let (action, detail) = ("registration.pause", reason.to_owned());
-            operations::record(platform, organization, by, action, &row.id, detail).await?;
-            Ok(Response::json(200, &Registration::from(row)))
+            let id = &stored.row.id;
+            operations::record(platform, organization, by, action, id, detail).await?;
+            Ok(shown(200, stored))
         }
         "POST /v1/registrations/{registration}/resume" => {
             let Resume { per_second } = request.json_or_default()?;
             let rate = super::jobs::per_second(per_second)?;
             let by = &caller.name;
-            let (row, job) = pauses::resume(platform, organization, named, rate, by).await?;
-            let action = "registration.resume";
-            operations::record(platform, organization, by, action, &row.id, String::new()).await?;
+            let (stored, job) = pauses::resume(platform, organization, named, rate, by).await?;
+            let (action, id) = ("registration.resume", &stored.row.id);
+            operations::record(platform, organization, by, action, id, String::new()).await?;
             let resumed = Resumed {
-                registration: row.into(),
+                registration: stored.into(),
                 job: job.map(|job| job.id),
             };
             Ok(Response::json(202, &resumed))
         }
         "POST /v1/registrations/{registration}/rotate" => {
             let NewSecrets { inputs } = request.json()?;
-            let names: Vec<String> = inputs.keys().cloned().collect();
-            let row = register::rotate(platform, organization, named, inputs).await?;
-            let (by, action, detail) = (&caller.name, "registration.rotate", names.join(", "));
-            operations::record(platform, organization, by, action, &row.id, detail).await?;
-            Ok(Response::json(200, &Registration::from(row)))
+            let by = &caller.name;
+            let stored = update::rotate(platform, organization, named, inputs, by).await?;
+            Ok(shown(200, stored))
         }
         _ => super::intakes::function(platform, caller, request).await,
     }

@@ -66,7 +66,7 @@ pub struct Registration {
     pub organization: String,
     pub name: String,
     pub integration: String,
-    /// Of the integration, when it was registered.
+    /// Of the integration, when its inputs were last checked.
     pub version: String,
     #[serde(default)]
     pub description: String,
@@ -77,6 +77,9 @@ pub struct Registration {
     /// Where the secret ones are; none when there are none.
     #[serde(default)]
     pub secret: Option<String>,
+    /// Which version of them goes with `config`, so that both change in one write; whichever it is now when none.
+    #[serde(default)]
+    pub secret_version: Option<String>,
     pub created_at: Timestamp,
     /// Since then it is going away, and nothing is delivered through it.
     #[serde(default)]
