@@ -77,6 +77,15 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// A merge patch, which once or twice is the same.
+    pub(crate) fn patch(path: &'a [&'a str], body: Vec<u8>) -> Self {
+        Self {
+            method: "PATCH",
+            repeatable: true,
+            ..Self::post(path, body)
+        }
+    }
+
     pub(crate) fn put(path: &'a [&'a str], body: Vec<u8>) -> Self {
         Self {
             method: "PUT",

@@ -3,6 +3,7 @@
 mod pause;
 mod rotate;
 mod test;
+mod update;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     /// Show a registration
     #[command(after_help = "Example:\n  chainloop integration registered describe prod-images")]
     Describe(Named),
+    /// Change a registration's name, description or inputs
+    #[command(after_help = update::HELP.to_owned() + options::HELP + update::EXAMPLE)]
+    Update(update::Update),
     /// Hold what is to be sent through a registration, until it is resumed
     #[command(after_help = pause::PAUSE_HELP)]
     Pause(pause::Pause),
@@ -105,6 +109,7 @@ impl Command {
             Self::Add(add) => add.run(global)?,
             Self::List => list(global)?,
             Self::Describe(named) => describe(global, &named.given())?,
+            Self::Update(update) => update.run(global)?,
             Self::Pause(pause) => pause.run(global)?,
             Self::Resume(resume) => resume.run(global)?,
             Self::Test(test) => return test.run(global),
