@@ -3,9 +3,11 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pipeline::api::{Page, Problem};
 use pipeline::platform::{Download, Upload};
+use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Request, Response, Uri};
@@ -22,6 +24,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long before what may be repeated is tried again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
+/// How long before it is asked again what became of a request that is still worked on.
+const IN_PROGRESS: Duration = Duration::from_millis(1_000);
 const ANSWER_MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -47,6 +51,8 @@ pub(crate) struct Call<'a> {
     body: Option<Vec<u8>>,
     /// Once or twice is the same.
     repeatable: bool,
+    /// By which the API knows a request that comes again.
+    key: Option<String>,
 }
 
 impl<'a> Call<'a> {
@@ -57,6 +63,7 @@ impl<'a> Call<'a> {
             query: &[],
             body: None,
             repeatable: true,
+            key: None,
         }
     }
 
@@ -92,6 +99,21 @@ impl<'a> Call<'a> {
             repeatable: true,
             ..Self::post(path, body)
         }
+    }
+
+    /// A POST that makes something or begins a job, and may be repeated all the same: by its key the API knows that it
+    /// is the same one.
+    pub(crate) fn post_once(path: &'a [&'a str], body: Vec<u8>) -> anyhow::Result<Self> {
+        let mut bytes = [0; 16];
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .map_err(|_| anyhow!("failed to ask the system for random bytes"))?;
+        let key = uuid::Builder::from_random_bytes(bytes).into_uuid();
+        Ok(Self {
+            repeatable: true,
+            key: Some(key.to_string()),
+            ..Self::post(path, body)
+        })
     }
 
     #[must_use]
@@ -186,12 +208,13 @@ impl Client {
     pub(crate) fn call<T: DeserializeOwned>(&self, call: &Call<'_>) -> anyhow::Result<T> {
         let target = call.target();
         let mut pauses = PAUSES.iter().filter(|_| call.repeatable);
+        let begun = Instant::now();
         loop {
             let started = Instant::now();
-            let answer = self.send(call, &target);
+            let answer = self.send(call, &target).and_then(Answer::read);
             if self.debug {
                 let status = match &answer {
-                    Ok(answer) => answer.status().to_string(),
+                    Ok(answer) => answer.status.to_string(),
                     Err(error) => error.to_string(),
                 };
                 let millis = started.elapsed().as_millis();
@@ -205,7 +228,15 @@ impl Client {
                 );
             }
             let may_pass = match &answer {
-                Ok(answer) => matches!(answer.status().as_u16(), 429 | 502 | 503 | 504),
+                // An earlier one whose answer did not come is still worked on.
+                Ok(answer) if call.key.is_some() && answer.is_in_progress() => {
+                    if begun.elapsed() < ANSWER_TIMEOUT {
+                        std::thread::sleep(IN_PROGRESS);
+                        continue;
+                    }
+                    false
+                }
+                Ok(answer) => matches!(answer.status, 429 | 502 | 503 | 504),
                 Err(error) => can_pass(error),
             };
             match pauses.next().filter(|_| may_pass) {
@@ -221,6 +252,10 @@ impl Client {
             .uri(format!("{}{target}", self.base))
             .header("authorization", format!("Bearer {}", self.token))
             .header("accept", "application/json");
+        let request = match &call.key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
         match &call.body {
             None => self.agent.run(request.body(())?),
             Some(body) => {
@@ -232,18 +267,13 @@ impl Client {
 
     fn understand<T: DeserializeOwned>(
         &self,
-        answer: Result<Response<Body>, ureq::Error>,
+        answer: Result<Answer, ureq::Error>,
     ) -> anyhow::Result<T> {
-        let mut answer = answer.map_err(|error| unreachable(&self.base, &error))?;
-        let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
-        let request_id = header("apigw-requestid").or_else(|| header("x-amzn-requestid"));
-        let status = answer.status().as_u16();
-        let body = answer
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_MAX_BYTES)
-            .read_to_vec()
-            .map_err(|error| unreachable(&self.base, &error))?;
+        let Answer {
+            status,
+            request_id,
+            body,
+        } = answer.map_err(|error| unreachable(&self.base, &error))?;
         if !(200..300).contains(&status) {
             return Err(refused(status, &body, request_id.unwrap_or_default()).into());
         }
@@ -356,6 +386,33 @@ impl Client {
             .limit(size.saturating_add(1));
         let bytes = body.read_to_vec();
         Ok(bytes.map_err(|error| unreachable(&host, &error))?)
+    }
+}
+
+/// What the API answered, whole.
+struct Answer {
+    status: u16,
+    request_id: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(mut answer: Response<Body>) -> Result<Self, ureq::Error> {
+        let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let request_id = header("apigw-requestid").or_else(|| header("x-amzn-requestid"));
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(ANSWER_MAX_BYTES);
+        Ok(Self {
+            status,
+            request_id,
+            body: body.read_to_vec()?,
+        })
+    }
+
+    fn is_in_progress(&self) -> bool {
+        self.status == 409
+            && serde_json::from_slice::<Problem>(&self.body)
+                .is_ok_and(|problem| problem.code == "in-progress")
     }
 }
 

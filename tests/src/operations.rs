@@ -95,7 +95,7 @@ async fn what_comes_while_a_registration_is_paused_is_held_and_its_clock_stands_
     assert_eq!(world.receiver.deliveries().len(), 0);
     world.audit(&accepted).await;
 
-    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
         .await
         .unwrap();
     world.pass(10 * MINUTE).await;
@@ -119,7 +119,7 @@ async fn a_drain_sends_no_more_in_a_second_than_it_was_told() {
         .unwrap();
     push(&world, "1").await;
     world.deliver().await;
-    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, "tests")
+    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, "tests", None)
         .await
         .unwrap();
     let mut arrived = Vec::new();
@@ -167,7 +167,7 @@ async fn a_registration_that_fails_for_a_day_is_paused_and_one_that_is_gone_at_o
         );
         world.audit(&accepted).await;
         answer.store(200, Ordering::Relaxed);
-        pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+        pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
             .await
             .unwrap();
         world.pass(DAY).await;
@@ -401,7 +401,7 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
     let world = World::new();
     world.register("hook").await.unwrap();
     let hook = registration(&world).await;
-    let accepted = operations::test(&world.memory, &hook, inputs(json!({})))
+    let accepted = operations::test(&world.memory, &hook, inputs(json!({})), None)
         .await
         .unwrap();
     assert_eq!(world.memory.queued(Webhook::ID), 1);
@@ -411,7 +411,7 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
         .await
         .unwrap();
     assert!(attached.is_empty(), "it is attached to nothing");
-    let refused = operations::test(&world.memory, &hook, inputs(json!({ "no": 1 }))).await;
+    let refused = operations::test(&world.memory, &hook, inputs(json!({ "no": 1 })), None).await;
     assert!(matches!(refused, Err(register::Error::Faults(_))));
     world.pass(15 * MINUTE).await;
     world.audit(&accepted).await;
@@ -519,7 +519,7 @@ async fn a_drain_goes_on_when_somebody_cancels_it() {
         .unwrap();
     let accepted = push(&world, "1").await;
     world.deliver().await;
-    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
         .await
         .unwrap();
     let id = drain.unwrap().id;
@@ -544,7 +544,7 @@ async fn a_held_delivery_that_was_cancelled_stays_so() {
     operations::cancel(&world.memory, ORGANIZATION, &id, "tests")
         .await
         .unwrap();
-    pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+    pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
         .await
         .unwrap();
     world.pass(10 * MINUTE).await;

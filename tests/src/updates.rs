@@ -401,6 +401,7 @@ async fn the_audit_log_names_the_fields_and_no_values() {
         json!({ "description": "canary", "inputs": { "max_per_second": 5 } }),
     ] {
         assert_eq!(patch(&world, "hook", body).await.status, 200);
+        world.memory.advance(Duration::from_secs(1));
     }
     let body = json!({ "wait_secs": 4321, "inputs": { "send_sbom": true } });
     let answer = ask_attached(&world, "PATCH", &attachment.id, &[], body).await;

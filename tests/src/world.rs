@@ -80,6 +80,7 @@ impl World {
             name,
             description: String::new(),
             inputs,
+            id: None,
         };
         let registered = register::register(&self.memory, ORGANIZATION, wanted).await;
         registered.map(|stored| stored.row)
@@ -95,6 +96,7 @@ impl World {
             workflow: attach::selector(WORKFLOW, None).unwrap(),
             inputs: inputs(options),
             wait_secs: None,
+            id: None,
         };
         attach::attach(&self.memory, ORGANIZATION, wanted)
             .await
@@ -243,5 +245,6 @@ pub fn request(
             fetches: None,
         }),
         id: "request-1".into(),
+        made: pipeline::api::idempotency::Made::default(),
     }
 }

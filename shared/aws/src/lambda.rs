@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use integrations::http::Guard;
 use integrations::{Http, Integration};
 use lambda_runtime::{LambdaEvent, service_fn};
+use pipeline::api::idempotency::Made;
 use pipeline::api::{Caller, Problem, Request, Response, Route};
 use pipeline::check::{self, Check, Preview};
 use pipeline::deliver::preview::preview;
@@ -298,6 +299,7 @@ impl GatewayEvent {
                 fetches: None,
             }),
             id: self.request_context.request_id,
+            made: Made::default(),
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Wanted {
     pub workflow: Selector,
     pub inputs: Map<String, Value>,
     pub wait_secs: Option<u64>,
+    /// Its id, where that follows from the request: the same again is the same attachment. A new one when none.
+    pub id: Option<String>,
 }
 
 /// Reads how a workflow is named: an id, a name with its project, `project/name`, `project/*`, or `*`.
@@ -69,6 +71,12 @@ pub async fn attach(
     organization: &str,
     wanted: Wanted,
 ) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
+    if let Some(id) = &wanted.id {
+        let key = Attachment::at(organization, id);
+        if rows::load::<Attachment>(platform, &key).await?.is_some() {
+            return find(platform, organization, id).await;
+        }
+    }
     let registration = register::find(platform, organization, &wanted.registration).await?;
     let integration = &registration.row.integration;
     let description =
@@ -99,7 +107,7 @@ pub async fn attach(
         .await?
         .accepted()?;
     let attachment = Attachment {
-        id: register::id(platform),
+        id: wanted.id.unwrap_or_else(|| register::id(platform)),
         organization: organization.to_owned(),
         registration: registration.row.id.clone(),
         integration: description.id.to_owned(),

@@ -87,15 +87,22 @@ pub(crate) async fn fail(
     }
 }
 
-/// Resumes a registration and drains what it held, so many in a second. None when it was not paused.
+/// Resumes a registration and drains what it held, so many in a second. None when it was not paused. A job's id may
+/// follow from the request: then the same again finds the same job.
 pub async fn resume(
     platform: &impl Platform,
     organization: &str,
     name_or_id: &str,
     per_second: u32,
     by: &str,
+    id: Option<String>,
 ) -> Result<(Stored<Registration>, Option<Job>), Error> {
     let mut stored = register::find(platform, organization, name_or_id).await?;
+    if let Some(id) = &id
+        && let Some(begun) = jobs::find(platform, organization, id).await?
+    {
+        return Ok((stored, Some(begun.row)));
+    }
     if stored.row.paused.is_none() {
         let ever = platform.now().plus(schedule::PAUSE_LONGEST * 2);
         let id = stored.row.id.clone();
@@ -108,7 +115,8 @@ pub async fn resume(
     let work = Work::Drain {
         registration: stored.row.id.clone(),
     };
-    let job = jobs::new(platform, organization, work, per_second, by);
+    let mut job = jobs::new(platform, organization, work, per_second, by);
+    job.id = id.unwrap_or(job.id);
     let (write, etag) = stored.update(platform);
     let mut writes = vec![write, jobs::put(platform, &job)];
     // A new beginning: it must not be paused again for what was before.

@@ -7,7 +7,7 @@
 use integrations::{Description, Fault, inputs};
 use serde_json::{Map, Value};
 
-use crate::check::{self, Check};
+use crate::check::{self, Check, Verdict};
 use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
 use crate::rows::{self, Attachment, Link, Name, Registration, Stored, Work};
 use crate::{jobs, schedule};
@@ -75,6 +75,8 @@ pub struct Wanted {
     pub description: String,
     /// Secret ones among them.
     pub inputs: Map<String, Value>,
+    /// Its id, where that follows from the request: the same again is the same registration. A new one when none.
+    pub id: Option<String>,
 }
 
 /// A DNS-1123 label: what a name may be.
@@ -118,9 +120,21 @@ pub async fn register(
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
-    let reserved = reserve(platform, organization, description, &wanted.name).await?;
-    let result = complete(platform, description, &reserved, wanted).await;
-    if result.is_err() {
+    if let Some(id) = &wanted.id {
+        let key = Registration::at(organization, id);
+        match rows::load::<Registration>(platform, &key).await? {
+            None => {}
+            Some(made) if made.row.deleted_at.is_none() => return Ok(made),
+            Some(_) => return Err(Error::NotFound(wanted.name)),
+        }
+    }
+    let id = wanted.id.clone().unwrap_or_else(|| id(platform));
+    let reserved = reserve(platform, organization, description, &wanted.name, id).await?;
+    let check = Check::Registration {
+        inputs: wanted.inputs.clone(),
+    };
+    let verdict = check::ask(platform, description.id, &check).await;
+    if let Err(error) = verdict.map_err(Error::from).and_then(Verdict::accepted) {
         // The reservation would expire by itself; the operator who tries again should not wait for that.
         let secret = Registration::secret_name(
             organization,
@@ -129,8 +143,11 @@ pub async fn register(
         );
         let _ = platform.delete_secret(&secret).await;
         let _ = platform.write(vec![reserved.delete()]).await;
+        return Err(error);
     }
-    result
+    // What fails from here on may have been done all the same, so nothing is taken back: the same request again goes
+    // on with it, and otherwise the reservation expires.
+    complete(platform, description, &reserved, wanted).await
 }
 
 async fn reserve(
@@ -138,16 +155,17 @@ async fn reserve(
     organization: &str,
     description: &Description,
     name: &str,
+    id: String,
 ) -> Result<Stored<Name>, Error> {
     let now = platform.now();
     let row = Name {
         organization: organization.to_owned(),
         name: name.to_owned(),
-        registration: id(platform),
+        registration: id,
         integration: description.id.to_owned(),
         reserved_until: Some(now.plus(schedule::RESERVATION)),
     };
-    let expect = free(platform, organization, name).await?;
+    let expect = free(platform, organization, name, Some(&row.registration)).await?;
     let (write, etag) = rows::put(platform, &row, expect);
     match platform.write(vec![write]).await {
         Ok(()) => Ok(Stored { row, etag }),
@@ -156,16 +174,22 @@ async fn reserve(
     }
 }
 
-/// What a name's row must be for somebody to take it, if it is free. Removes what a registration that was cut off
-/// left behind.
+/// What a name's row must be for somebody to take it, if it is free or reserved for that registration. Removes what
+/// another one that was cut off left behind.
 pub(crate) async fn free(
     platform: &impl Platform,
     organization: &str,
     name: &str,
+    registration: Option<&String>,
 ) -> Result<Expect, Error> {
     let now = platform.now();
     match rows::load::<Name>(platform, &Name::at(organization, name)).await? {
         None => Ok(Expect::Absent),
+        Some(Stored { row, etag })
+            if row.reserved_until.is_some() && registration == Some(&row.registration) =>
+        {
+            Ok(Expect::Unchanged(etag))
+        }
         Some(old) if old.row.reserved_until.is_some_and(|until| until < now) => {
             let secret = Registration::secret_name(
                 organization,
@@ -185,17 +209,8 @@ async fn complete(
     reserved: &Stored<Name>,
     wanted: Wanted,
 ) -> Result<Stored<Registration>, Error> {
-    let check = Check::Registration {
-        inputs: wanted.inputs,
-    };
-    check::ask(platform, description.id, &check)
-        .await?
-        .accepted()?;
-    let Check::Registration { inputs } = check else {
-        unreachable!("made above")
-    };
     let schema = (description.registration_schema)();
-    let (config, secrets) = inputs::split(&schema, inputs);
+    let (config, secrets) = inputs::split(&schema, wanted.inputs);
     let name = &reserved.row;
     let secret = Registration::secret_name(&name.organization, description.id, &name.registration);
     let mut registration = Registration {

@@ -276,7 +276,7 @@ async fn apply(
         let (organization, id) = (row.organization.clone(), row.id.clone());
         // Before anybody is asked: a taken name must not send a test message.
         let name = match (row.name == stored.row.name, &wrong_name) {
-            (false, None) => Some(register::free(platform, &organization, &row.name).await?),
+            (false, None) => Some(register::free(platform, &organization, &row.name, None).await?),
             _ => None,
         };
         let mut secrets = None;

@@ -146,7 +146,7 @@ impl Add {
             wait_secs: self.wait,
         };
         let attachment: Attachment = client
-            .call(&Call::post(&["attachments"], json(&new)?))
+            .call(&Call::post_once(&["attachments"], json(&new)?)?)
             .with_context(context)?;
         match global.output {
             Format::Json => output::json(&[View::from(&attachment)])?,

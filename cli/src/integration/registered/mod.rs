@@ -133,7 +133,7 @@ impl Add {
             inputs,
         };
         let registration: Registration = client
-            .call(&Call::post(&["registrations"], json(&new)?))
+            .call(&Call::post_once(&["registrations"], json(&new)?)?)
             .context(context)?;
         match global.output {
             Format::Json => output::json(&View::from(&registration))?,

@@ -161,6 +161,7 @@ pub async fn function<P: Platform>(
                 workflow,
                 inputs: new.inputs,
                 wait_secs: new.wait_secs,
+                id: request.made.id(),
             };
             let (stored, registration) = attach::attach(platform, organization, wanted).await?;
             Ok(shown(201, stored, registration))
@@ -209,6 +210,7 @@ pub async fn function<P: Platform>(
             let rate = super::jobs::per_second(asked.per_second)?;
             let mut job = jobs::new(platform, organization, work, rate, &caller.name);
             job.dry_run = asked.dry_run;
+            job.id = request.made.job().unwrap_or(job.id);
             super::jobs::begin(platform, caller, job, "attachment.backfill", id, None).await
         }
         other => Err(Problem::not_found(format!("no route {other}"))),

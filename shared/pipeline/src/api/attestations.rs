@@ -141,7 +141,8 @@ pub async fn function<P: Platform>(
             let NewTest { inputs } = request.json_or_default()?;
             let named = request.parameter("registration");
             let stored = register::find(platform, organization, named).await?;
-            let accepted = operations::test(platform, &stored.row, inputs).await?;
+            let accepted =
+                operations::test(platform, &stored.row, inputs, request.made.id()).await?;
             let delivery = accepted.plan.deliveries().next().map(|(id, _)| id);
             let tested = Tested {
                 attestation: accepted.attestation.hash,

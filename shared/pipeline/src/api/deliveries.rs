@@ -136,8 +136,12 @@ pub async fn function<P: Platform>(
         "POST /v1/deliveries/{delivery}/redeliver" => {
             let id = request.parameter("delivery");
             let stored = operations::find(platform, organization, id).await?;
-            let again = operations::redeliver(platform, &stored.row, None).await?;
-            let again = again.unwrap_or_else(|| id.to_owned());
+            let again = match request.made.job() {
+                Some(key) => operations::redeliver_once(platform, &stored.row, &key).await?,
+                None => operations::redeliver(platform, &stored.row, None)
+                    .await?
+                    .unwrap_or_else(|| id.to_owned()),
+            };
             let (by, detail) = (&caller.name, format!("as {again}"));
             let action = "delivery.redeliver";
             operations::record(platform, organization, by, action, id, detail).await?;

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{Caller, Page, Problem, Request, Response};
 use crate::clock::Timestamp;
-use crate::platform::Platform;
+use crate::platform::{Expect, Platform, WriteError};
 use crate::rows::{self, Filter, Stand, State, Work};
 use crate::{attach, jobs, operations, register, schedule};
 
@@ -137,19 +137,19 @@ pub(super) async fn begin(
     subject: &str,
     at_once: Option<Duration>,
 ) -> Result<Response, Problem> {
-    platform.write(vec![jobs::put(platform, &job)]).await?;
     let organization = &caller.organization;
+    let mut writes = vec![jobs::put(platform, &job)];
     if !job.dry_run {
-        let detail = format!("job {}", job.id);
-        operations::record(
-            platform,
-            organization,
-            &caller.name,
-            action,
-            subject,
-            detail,
-        )
-        .await?;
+        let (by, detail) = (&caller.name, format!("job {}", job.id));
+        let entry = operations::entry(platform, organization, by, action, subject, detail);
+        writes.push(rows::put(platform, &entry, Expect::Absent).0);
+    }
+    match platform.write(writes).await {
+        Ok(()) => {}
+        // A request that was cut off after it had begun the job.
+        Err(WriteError::Conflict)
+            if jobs::find(platform, organization, &job.id).await?.is_some() => {}
+        Err(error) => return Err(error.into()),
     }
     let mut job = job;
     if let (Some(most), Some(stored)) =
@@ -177,7 +177,8 @@ pub async fn function<P: Platform>(
     match request.route.as_str() {
         "POST /v1/redeliveries" => redeliver(platform, caller, request).await,
         "POST /v1/audits" => {
-            let job = jobs::new(platform, organization, Work::Audit, 1, &caller.name);
+            let mut job = jobs::new(platform, organization, Work::Audit, 1, &caller.name);
+            job.id = request.made.job().unwrap_or(job.id);
             begin(platform, caller, job, "audit", "everything", Some(AT_ONCE)).await
         }
         "GET /v1/jobs" => {
@@ -254,6 +255,7 @@ async fn redeliver(
     let work = Work::Redeliver { filter };
     let mut job = jobs::new(platform, organization, work, rate, &caller.name);
     job.dry_run = asked.dry_run;
+    job.id = request.made.job().unwrap_or(job.id);
     let action = "delivery.redeliver-all";
     begin(platform, caller, job, action, &subject, Some(AT_ONCE)).await
 }

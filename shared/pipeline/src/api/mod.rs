@@ -7,6 +7,7 @@ pub mod archive;
 pub mod attachments;
 pub mod attestations;
 pub mod deliveries;
+pub mod idempotency;
 pub mod intakes;
 pub mod jobs;
 pub mod organization;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tracing::{error, warn};
 
+use self::idempotency::{Begun, Made};
 use crate::clock::Timestamp;
 use crate::platform::{Etag, Platform, Unreachable, WriteError};
 use crate::register::Precondition;
@@ -43,6 +45,8 @@ pub struct Request {
     pub caller: Option<Caller>,
     /// The gateway's id of the request, for support.
     pub id: String,
+    /// How what it makes is called.
+    pub made: Made,
 }
 
 /// A path may hold an intake's token, and a body secrets.
@@ -319,21 +323,42 @@ pub async fn answer<P: Platform>(
     request: &Request,
 ) -> Response {
     let now = platform.now();
-    let result = match permit(platform, routes, request, now).await {
-        // Boxed, as the platform's own futures are: one inside the other they are too deep for the compiler.
-        Ok(caller) => Box::pin(function(platform, &caller, request)).await,
-        Err(problem) => Err(problem),
+    let caller = match permit(platform, routes, request, now).await {
+        Ok(caller) => caller,
+        Err(problem) => return refused(request, problem),
     };
-    result.unwrap_or_else(|mut problem| {
-        problem.request_id.clone_from(&request.id);
-        warn!(
-            route = request.route,
-            status = problem.status,
-            code = problem.code,
-            "Refused"
-        );
-        Response::json(problem.status, &problem)
-    })
+    let refused = |problem| refused(request, problem);
+    // Boxed, as the platform's own futures are: one inside the other they are too deep for the compiler.
+    match Box::pin(idempotency::begin(platform, &caller, request)).await {
+        Ok(Begun::Unkeyed) => {
+            let result = Box::pin(function(platform, &caller, request)).await;
+            result.unwrap_or_else(refused)
+        }
+        Ok(Begun::First(claim)) => {
+            let made = claim.row.ids();
+            let request = Request {
+                made,
+                ..request.clone()
+            };
+            let result = Box::pin(function(platform, &caller, &request)).await;
+            let response = result.unwrap_or_else(refused);
+            idempotency::end(platform, *claim, &response).await;
+            response
+        }
+        Ok(Begun::Again(response)) => response,
+        Err(problem) => refused(problem),
+    }
+}
+
+fn refused(request: &Request, mut problem: Problem) -> Response {
+    problem.request_id.clone_from(&request.id);
+    warn!(
+        route = request.route,
+        status = problem.status,
+        code = problem.code,
+        "Refused"
+    );
+    Response::json(problem.status, &problem)
 }
 
 async fn permit(
@@ -506,6 +531,7 @@ mod tests {
             body: Bytes::from_static(b"canary-body"),
             caller: None,
             id: "request-1".into(),
+            made: Made::default(),
         }
     }
 

@@ -210,6 +210,7 @@ pub async fn function<P: Platform>(
                 name,
                 description,
                 inputs,
+                id: request.made.id(),
             };
             let registration = register::register(platform, organization, wanted).await?;
             Ok(shown(201, registration))
@@ -278,7 +279,8 @@ pub async fn function<P: Platform>(
             let Resume { per_second } = request.json_or_default()?;
             let rate = super::jobs::per_second(per_second)?;
             let by = &caller.name;
-            let (stored, job) = pauses::resume(platform, organization, named, rate, by).await?;
+            let (stored, job) =
+                pauses::resume(platform, organization, named, rate, by, request.made.job()).await?;
             let (action, id) = ("registration.resume", &stored.row.id);
             operations::record(platform, organization, by, action, id, String::new()).await?;
             let resumed = Resumed {

@@ -108,7 +108,7 @@ pub struct Plan {
     /// 0 for the plan of the acceptance.
     pub generation: u32,
     pub why: Why,
-    /// The job that made it.
+    /// The job that made it, or the claim of the request that did.
     #[serde(default)]
     pub job: Option<String>,
     /// The digest of the bytes to deliver.

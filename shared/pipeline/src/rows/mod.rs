@@ -10,6 +10,8 @@ mod ledger;
 mod operations;
 mod organization;
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -22,7 +24,7 @@ pub use ledger::{
     Attempt, Attestation, Delivery, Ending, Followup, Lease, Parked, Plan, Planned, Received,
     Stage, State, Why,
 };
-pub use operations::{Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
+pub use operations::{Answer, Claim, Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
 pub use organization::{Intake, IntakeToken, Organization, Role, Token, TokenName};
 
 /// Something with a place in the table.
@@ -36,6 +38,11 @@ pub trait Row: Serialize + DeserializeOwned {
 
     /// Since when the time runs after which the row may be forgotten; none while it must be kept.
     fn kept_since(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// How long that time is; the platform's retention when none.
+    fn kept_for(&self) -> Option<Duration> {
         None
     }
 }
@@ -142,7 +149,10 @@ pub fn put<R: Row>(platform: &impl Platform, row: &R, expect: Expect) -> (Write,
     if let Some(since) = row.kept_since() {
         item.insert(
             "expires_at".into(),
-            since.plus(platform.retention()).secs().into(),
+            since
+                .plus(row.kept_for().unwrap_or_else(|| platform.retention()))
+                .secs()
+                .into(),
         );
     }
     item.insert("pk".into(), key.partition.clone().into());
