@@ -45,6 +45,11 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("attachments/delete.json", "200 shop/nightly"),
     ("attachments/backfill.json", "202 backfill running"),
     ("attachments/describe.json", "200 shop/nightly"),
+    ("attachments/update.json", "200 shop/nightly"),
+    (
+        "attachments/update-of-workflow.json",
+        "422 invalid-inputs: workflow",
+    ),
     ("attachments/list.json", "200 with 1"),
     ("attachments/list-of-workflow.json", "200 with 1"),
     (
@@ -168,12 +173,20 @@ const OUTCOMES: &[(&str, &str)] = &[
         "registrations/add-with-faults.json",
         "422 invalid-inputs: ulr, url, name",
     ),
+    (
+        "registrations/add-with-malformed-key.json",
+        "400 malformed-header",
+    ),
     ("registrations/create-intake.json", "201 staging"),
     (
         "registrations/create-intake-without-token.json",
         "422 invalid-inputs: cas_token",
     ),
     ("registrations/delete.json", "200 hook"),
+    (
+        "registrations/delete-changed-meanwhile.json",
+        "412 changed-meanwhile",
+    ),
     ("registrations/delete-intake.json", "200 production"),
     ("registrations/describe.json", "200 hook"),
     ("registrations/describe-integration.json", "200 webhook"),
@@ -193,6 +206,11 @@ const OUTCOMES: &[(&str, &str)] = &[
     (
         "registrations/rotate-with-nothing.json",
         "422 invalid-inputs: url",
+    ),
+    ("registrations/update.json", "200 events"),
+    (
+        "registrations/update-changed-meanwhile.json",
+        "412 changed-meanwhile",
     ),
 ];
 

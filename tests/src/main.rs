@@ -16,6 +16,7 @@ mod pages;
 mod platforms;
 mod promise;
 mod receiver;
+mod repeats;
 mod samples;
 mod template;
 mod tokens;

@@ -95,6 +95,70 @@ fn what_passes_is_tried_again() {
     assert_eq!(api.lines().len(), 2);
 }
 
+const REGISTER: [&str; 9] = [
+    "integration",
+    "registered",
+    "add",
+    "webhook",
+    "--name",
+    "one",
+    "--opt",
+    "tries=3",
+    "-q",
+];
+
+/// Answers a registration as it is told for each time that it is asked for one.
+fn registering(answers: &'static [(u16, &'static str)]) -> Api {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    Api::start(move |_, asked| {
+        if asked.line.starts_with("GET") {
+            return (200, registered::integrations().to_string());
+        }
+        let (status, body) = answers[count.fetch_add(1, std::sync::atomic::Ordering::Relaxed)];
+        match status {
+            201 => (201, registered::registration().to_string()),
+            // Ends the connection without an answer.
+            0 => panic!("the answer is lost"),
+            _ => (status, body.to_owned()),
+        }
+    })
+}
+
+/// The keys of what was posted.
+fn keys(api: &Api) -> Vec<String> {
+    let posts = api.asked().into_iter();
+    posts
+        .filter(|asked| asked.line.starts_with("POST"))
+        .map(|asked| asked.header("idempotency-key").unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_makes_something_is_sent_again_by_the_same_key() {
+    let in_progress = r#"{"status":409,"code":"in-progress","title":"Still worked on"}"#;
+    let answers = vec![(0, ""), (409, in_progress), (503, "{}"), (201, "")];
+    let api = registering(answers.leak());
+    let ran = api.run(&REGISTER);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let first = keys(&api);
+    assert_eq!(first.len(), 4, "{first:?}");
+    assert!(first.iter().all(|key| *key == first[0]), "{first:?}");
+    assert_eq!(first[0].len(), 36);
+    // Whoever runs it again means another one.
+    let api = registering(&[(201, "")]);
+    assert_eq!(api.run(&REGISTER).code, 0);
+    assert_ne!(keys(&api), first[..1]);
+}
+
+#[test]
+fn a_refusal_is_not_sent_again() {
+    let taken = r#"{"status":409,"code":"name-taken","title":"Taken","detail":"it is taken"}"#;
+    let api = registering(vec![(409, taken)].leak());
+    let ran = api.run(&REGISTER);
+    assert_eq!(ran.code, 1);
+    assert_eq!(keys(&api).len(), 1);
+}
+
 #[test]
 fn debug_shows_each_request_and_no_token() {
     let api = Api::start(|_, _| (200, r#"{"items":[],"next":null}"#.into()));

@@ -86,13 +86,17 @@ pub async fn rotate(
     by: &str,
 ) -> Result<Stored<Registration>, Error> {
     let stored = register::find(platform, organization, name_or_id).await?;
-    let schema = (description(&stored.row.integration)?.registration_schema)();
+    let description = description(&stored.row.integration)?;
+    let schema = (description.registration_schema)();
     let (plain, secrets) = inputs::split(&schema, secrets);
     let mut faults: Vec<Fault> = plain
         .keys()
         .map(|field| fault(field, "is not a secret input"))
         .collect();
     faults.extend(left_out(&stored.row, &secrets));
+    if faults.is_empty() && secrets.is_empty() {
+        faults = (description.check_registration)(&stored.row.config);
+    }
     if faults.is_empty() && secrets.is_empty() {
         faults.push(fault(
             "inputs",

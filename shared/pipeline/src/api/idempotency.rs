@@ -18,7 +18,7 @@ use crate::rows::{self, Answer, Claim, Stored};
 
 /// What may be sent again by a key: what makes something that has no name of its own, or begins a job. Not what
 /// answers with a token, which must not be kept.
-pub const ROUTES: &[&str] = &[
+pub const KEYED: &[&str] = &[
     "POST /v1/registrations",
     "POST /v1/registrations/{registration}/resume",
     "POST /v1/registrations/{registration}/test",
@@ -71,7 +71,7 @@ pub(super) async fn begin(
     request: &Request,
 ) -> Result<Begun, Problem> {
     let key = match request.header("idempotency-key") {
-        Some(key) if ROUTES.contains(&request.route.as_str()) => key,
+        Some(key) if KEYED.contains(&request.route.as_str()) => key,
         _ => return Ok(Begun::Unkeyed),
     };
     let is_printable = key.bytes().all(|byte| matches!(byte, b' '..=b'~'));
