@@ -229,7 +229,7 @@ pub struct GatewayEvent {
     #[serde(default)]
     query_string_parameters: Option<BTreeMap<String, String>>,
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    headers: Option<BTreeMap<String, String>>,
     #[serde(default)]
     body: Option<String>,
     #[serde(default)]
@@ -284,7 +284,7 @@ impl GatewayEvent {
             path: self.path_parameters.unwrap_or_default(),
             query: self.query_string_parameters.unwrap_or_default(),
             // In this format their names are in lower case.
-            headers: self.headers,
+            headers: self.headers.unwrap_or_default(),
             body: body.into(),
             caller: caller.map(|context| Caller {
                 organization: context.organization,
@@ -346,8 +346,8 @@ pub struct FetchEvent {
     pub records: Vec<SqsRecord>,
 }
 
-/// A REQUEST authorizer's event, payload format 2.0.
-#[derive(Debug, Deserialize)]
+/// A REQUEST authorizer's event, payload format 2.0. Not to be printed: it holds a token.
+#[derive(Deserialize)]
 pub struct AuthorizerEvent {
     #[serde(default)]
     headers: BTreeMap<String, String>,
