@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long before what may be repeated is tried again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
 /// How long before it is asked again what became of a request that is still worked on.
-const IN_PROGRESS: Duration = Duration::from_millis(1_000);
+const IN_PROGRESS: Duration = Duration::from_secs(1);
 const ANSWER_MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC

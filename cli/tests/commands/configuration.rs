@@ -53,14 +53,15 @@ fn api() -> Api {
                 json!({ "id": "r-1", "name": "one", "attachments": 2 })
             }
             ("GET", "/v1/attachments") => page(&[attachment()]),
-            ("POST", "/v1/attachments") | ("DELETE", "/v1/attachments/a-1") => attachment(),
+            ("POST", "/v1/attachments") | ("DELETE" | "PATCH", "/v1/attachments/a-1") => {
+                attachment()
+            }
             ("GET", "/v1/attachments/a-1") => {
                 let mut filtered = attachment();
                 filtered["config"]["filter"] = json!("environment=prod");
                 filtered["wait_secs"] = json!(60);
                 filtered
             }
-            ("PATCH", "/v1/attachments/a-1") => attachment(),
             _ => {
                 let problem = json!({
                     "status": 404, "code": "not-found", "title": "There is no such thing",

@@ -438,9 +438,9 @@ impl Platform for Memory {
         version: Option<&str>,
     ) -> Result<Option<SecretValue>, Unreachable> {
         let secrets = self.secrets.borrow();
-        let versions = secrets.get(name).into_iter().flatten();
+        let mut versions = secrets.get(name).into_iter().flatten();
         let wanted = |value: &&SecretValue| version.is_none() || value.version() == version;
-        Ok(versions.filter(wanted).next_back().cloned())
+        Ok(versions.rfind(wanted).cloned())
     }
 
     async fn delete_secret(&self, name: &str) -> Result<(), Unreachable> {

@@ -225,25 +225,7 @@ pub async fn function<P: Platform>(
             let stored = register::find(platform, organization, named).await?;
             Ok(shown(200, stored))
         }
-        "PATCH /v1/registrations/{registration}" => {
-            let detail = "cannot be changed: register anew";
-            request.refuse_fixed(&["integration"], detail)?;
-            let ChangedRegistration {
-                name,
-                description,
-                inputs,
-                dry_run,
-            } = request.json()?;
-            let change = update::Change {
-                name,
-                description,
-                inputs,
-                dry_run,
-            };
-            let (only, by) = (request.precondition()?, &caller.name);
-            let updated = update::registration(platform, organization, named, &change, &only, by);
-            Ok(shown(200, updated.await?))
-        }
+        "PATCH /v1/registrations/{registration}" => update(platform, caller, request).await,
         "DELETE /v1/registrations/{registration}" => {
             let only = request.precondition()?;
             let (row, attachments) = register::delete(platform, organization, named, &only).await?;
@@ -297,4 +279,30 @@ pub async fn function<P: Platform>(
         }
         _ => super::intakes::function(platform, caller, request).await,
     }
+}
+
+async fn update(
+    platform: &impl Platform,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let organization = &caller.organization;
+    let named = request.parameter("registration");
+    let detail = "cannot be changed: register anew";
+    request.refuse_fixed(&["integration"], detail)?;
+    let ChangedRegistration {
+        name,
+        description,
+        inputs,
+        dry_run,
+    } = request.json()?;
+    let change = update::Change {
+        name,
+        description,
+        inputs,
+        dry_run,
+    };
+    let (only, by) = (request.precondition()?, &caller.name);
+    let updated = update::registration(platform, organization, named, &change, &only, by);
+    Ok(shown(200, updated.await?))
 }
