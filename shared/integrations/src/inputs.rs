@@ -326,7 +326,8 @@ pub fn check<T: Inputs>(inputs: &Map<String, Value>) -> Vec<Fault> {
     faults
 }
 
-fn check_schema(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
+/// What the schema can tell that is wrong with `inputs`, for whoever has no more than the schema.
+pub fn check_schema(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
     let fields = fields(schema);
     let mut faults = Vec::new();
     for name in inputs.keys() {
