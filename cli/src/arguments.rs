@@ -8,8 +8,8 @@ use clap_complete::Shell;
 
 use crate::output::{self, Format};
 use crate::{
-    attestation, audit_log, auth, bootstrap, delivery, intake, integration, job, organization,
-    workflow,
+    apply, attestation, audit_log, auth, bootstrap, delivery, intake, integration, job,
+    organization, workflow,
 };
 
 /// Send your attestations on to the tools that work with them
@@ -57,7 +57,7 @@ pub(crate) struct Global {
         visible_alias = "control-plane"
     )]
     pub url: Option<String>,
-    /// Do not ask before something is deleted, revoked, cancelled or sent again
+    /// Do not ask before something is applied, deleted, revoked, cancelled or sent again
     #[arg(short, long, global = true)]
     pub yes: bool,
     /// Show each request
@@ -79,6 +79,11 @@ enum Command {
     /// Where attestations came from
     #[command(subcommand)]
     Workflow(workflow::Command),
+    /// Make registrations and attachments what a file says
+    Apply(apply::Apply),
+    /// Write registrations and attachments as a file for `chainloop apply`
+    #[command(after_help = apply::EXPORT_HELP)]
+    Export,
     /// What became of each attestation at each attachment
     #[command(subcommand)]
     Delivery(delivery::Command),
@@ -115,6 +120,8 @@ impl Arguments {
             Command::Integration(command) => return command.run(global),
             Command::Attestation(command) => return command.run(global),
             Command::Delivery(command) => return command.run(global),
+            Command::Apply(apply) => return apply.run(global),
+            Command::Export => apply::export(global)?,
             Command::Job(command) => command.run(global)?,
             Command::Intake(command) => command.run(global)?,
             Command::Audit(command) => command.run(global)?,

@@ -53,6 +53,8 @@ pub(crate) struct Call<'a> {
     repeatable: bool,
     /// By which the API knows a request that comes again.
     key: Option<String>,
+    /// The state that is meant, where another is not to be changed.
+    only: Option<String>,
 }
 
 impl<'a> Call<'a> {
@@ -64,6 +66,7 @@ impl<'a> Call<'a> {
             body: None,
             repeatable: true,
             key: None,
+            only: None,
         }
     }
 
@@ -114,6 +117,15 @@ impl<'a> Call<'a> {
             key: Some(key.to_string()),
             ..Self::post(path, body)
         })
+    }
+
+    /// Only as long as it is what was seen, as its `etag` says.
+    #[must_use]
+    pub(crate) fn only(self, etag: &str) -> Self {
+        Self {
+            only: Some(format!("\"{etag}\"")),
+            ..self
+        }
     }
 
     #[must_use]
@@ -254,6 +266,10 @@ impl Client {
             .header("accept", "application/json");
         let request = match &call.key {
             Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
+        let request = match &call.only {
+            Some(etags) => request.header("if-match", etags),
             None => request,
         };
         match &call.body {
@@ -577,6 +593,7 @@ fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
         }
         (409, "name-taken") => "Take another name, or delete the other with `registered delete`.",
         (409, "paused") => "Resume it with `chainloop integration registered resume`.",
+        (412, _) => "It changed since it was looked at: run the command again.",
         // Later it is the same.
         (409, "over" | "gone") => "",
         (409 | 429 | 500.., _) => "Try again in a while.",

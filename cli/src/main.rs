@@ -3,10 +3,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod apply;
 mod arguments;
 mod attestation;
 mod audit_log;
 mod auth;
+mod aws_environment;
 mod bootstrap;
 mod client;
 mod confirm;

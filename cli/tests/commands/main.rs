@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod apply;
 mod archive;
 mod attached;
 mod configuration;
 mod deliveries;
 mod intakes;
 mod jobs;
+mod memory;
 mod push;
 mod registered;
 mod tokens;
