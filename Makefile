@@ -14,9 +14,11 @@ PARAMETERS ?=
 # Of infra/local/load.py and kill.py: `make load LOAD="--attachments 10 --rate 5 --count 200"`
 LOAD ?=
 KILL ?=
+# Of infra/local/bench.py: `make bench BENCH="--runs 50 --only registered"`
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local local-down tools functions cli test test-peers simulate plants load kill-run lint deploy clean tools peers
+.PHONY: help local parties local-down tools functions cli test test-peers simulate plants load bench kill-run lint deploy clean tools peers
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -29,7 +31,15 @@ local: tools functions cli ## Set everything up on this machine and run the main
 	@. .local/env && .venv/sam/bin/python infra/local/tour.py \
 	  $(if $(ATTESTATION),--attestation "$(ATTESTATION)" $(foreach material,$(MATERIALS),--material "$(material)"))
 
-local-down: ## Stop it; `make local` continues with what was there
+parties: ## Third parties to deliver to, one of each kind: where they are, and what they were sent
+	@$(VENV) aiosmtpd
+	@infra/local/debian.sh docker-registry
+	@cargo build --target $(TARGET) --profile local --package peers --bin parties
+	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/parties target/bin/parties
+	@infra/local/parties.py up
+
+local-down: ## Stop both; `make local` continues with what was there
+	@infra/local/parties.py down
 	@infra/local/receiver.py down
 	@infra/local/cloud.py down
 
@@ -49,6 +59,9 @@ plants: ## Bugs planted into the pipeline, each of which the simulation must fin
 
 load: tools functions cli ## Put load on a stack of its own: what arrives, and how fast
 	@infra/local/load.py $(LOAD)
+
+bench: tools functions cli ## How long each command takes, beside what it could not do without
+	@infra/local/bench.py $(BENCH)
 
 kill-run: tools functions cli ## Deliver while everything that delivers is killed: nothing is lost
 	@infra/local/kill.py $(KILL)
@@ -71,9 +84,9 @@ deploy: ## To AWS, with its credentials in the environment: make deploy STACK=pr
 tools:
 	@for name in ministack sam cargo-lambda syft; do $(VENV) $$name; done
 
-# The third parties that tests deliver to.
+# The third parties that tests deliver to, and what asks the API all kinds of things.
 peers:
-	@$(VENV) aiosmtpd
+	@for name in aiosmtpd schemathesis; do $(VENV) $$name; done
 	@for name in azurite maildev; do infra/local/npm.sh $$name; done
 	@infra/local/debian.sh docker-registry
 

@@ -55,6 +55,8 @@ infra/local/bootstrap.sh "$directory"
 export CHAINLOOP="$PWD/target/bin/chainloop"
 stage "test"
 each
+stage "the API by its description"
+.venv/schemathesis/bin/python infra/local/api.py --directory "$directory"
 stage "audit"
 # Whatever the tests did, every delivery is accounted for.
 "$CHAINLOOP" delivery audit

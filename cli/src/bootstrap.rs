@@ -1,6 +1,4 @@
 //! `chainloop bootstrap`: the first organization and its token, written past the API.
-//!
-//! The only command that speaks to AWS, and the only module that knows how.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -9,7 +7,7 @@ use pipeline::tokens;
 use serde_json::json;
 
 use crate::arguments::Global;
-use crate::failure::Failure;
+use crate::aws_environment;
 use crate::output::{self, Format};
 
 #[derive(Debug, Args)]
@@ -19,7 +17,7 @@ AWS_SESSION_TOKEN.
 
 Example:
   eval \"$(aws configure export-credentials --format env)\"
-  eval \"$(chainloop bootstrap)\"")]
+  eval \"$(chainloop bootstrap --table prod-Table-1A2B3C4D5E6F)\"")]
 pub(crate) struct Bootstrap {
     /// The deployment's table: the stack's output TableName
     #[arg(long, env = "CHAINLOOP_TABLE")]
@@ -45,7 +43,7 @@ pub(crate) fn label(text: &str) -> Result<String, String> {
 
 impl Bootstrap {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let platform = platform(&self.table)?;
+        let platform = aws::Aws::new(aws_environment::settings(&self.table, None)?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -112,21 +110,6 @@ const BY: tokens::By<'static> = tokens::By {
 
 /// Tokens of one name, with numbers behind it.
 const MOST: usize = 100;
-
-fn platform(table: &str) -> anyhow::Result<aws::Aws> {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if !is_set("AWS_ACCESS_KEY_ID") || !is_set("AWS_SECRET_ACCESS_KEY") {
-        return Err(Failure::usage("there are no AWS credentials")
-            .advice("Run `eval \"$(aws configure export-credentials --format env)\"`.")
-            .into());
-    }
-    let variable = |name: &str| std::env::var(name).ok();
-    let settings = aws::Settings::of_table(table.to_owned(), variable).map_err(|error| {
-        Failure::usage(error.to_string())
-            .advice("`make local` and `make deploy` set what is needed, and end with this command.")
-    })?;
-    Ok(aws::Aws::new(settings))
-}
 
 #[cfg(test)]
 mod tests {

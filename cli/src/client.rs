@@ -3,10 +3,12 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use indicatif::ProgressBar;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pipeline::api::{Page, Problem};
 use pipeline::platform::{Download, Upload};
+use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Request, Response, Uri};
@@ -23,6 +25,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long before what may be repeated is tried again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
+/// How long before it is asked again what became of a request that is still worked on.
+const IN_PROGRESS: Duration = Duration::from_secs(1);
 const ANSWER_MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -48,6 +52,10 @@ pub(crate) struct Call<'a> {
     body: Option<Vec<u8>>,
     /// Once or twice is the same.
     repeatable: bool,
+    /// By which the API knows a request that comes again.
+    key: Option<String>,
+    /// The state that is meant, where another is not to be changed.
+    only: Option<String>,
 }
 
 impl<'a> Call<'a> {
@@ -58,6 +66,8 @@ impl<'a> Call<'a> {
             query: &[],
             body: None,
             repeatable: true,
+            key: None,
+            only: None,
         }
     }
 
@@ -78,11 +88,44 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// A merge patch, which once or twice is the same.
+    pub(crate) fn patch(path: &'a [&'a str], body: Vec<u8>) -> Self {
+        Self {
+            method: "PATCH",
+            repeatable: true,
+            ..Self::post(path, body)
+        }
+    }
+
     pub(crate) fn put(path: &'a [&'a str], body: Vec<u8>) -> Self {
         Self {
             method: "PUT",
             repeatable: true,
             ..Self::post(path, body)
+        }
+    }
+
+    /// A POST that makes something or begins a job, and may be repeated all the same: by its key the API knows that it
+    /// is the same one.
+    pub(crate) fn post_once(path: &'a [&'a str], body: Vec<u8>) -> anyhow::Result<Self> {
+        let mut bytes = [0; 16];
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .map_err(|_| anyhow!("failed to ask the system for random bytes"))?;
+        let key = uuid::Builder::from_random_bytes(bytes).into_uuid();
+        Ok(Self {
+            repeatable: true,
+            key: Some(key.to_string()),
+            ..Self::post(path, body)
+        })
+    }
+
+    /// Only as long as it is what was seen, as its `etag` says.
+    #[must_use]
+    pub(crate) fn only(self, etag: &str) -> Self {
+        Self {
+            only: Some(format!("\"{etag}\"")),
+            ..self
         }
     }
 
@@ -178,12 +221,13 @@ impl Client {
     pub(crate) fn call<T: DeserializeOwned>(&self, call: &Call<'_>) -> anyhow::Result<T> {
         let target = call.target();
         let mut pauses = PAUSES.iter().filter(|_| call.repeatable);
+        let begun = Instant::now();
         loop {
             let started = Instant::now();
-            let answer = self.send(call, &target);
+            let answer = self.send(call, &target).and_then(Answer::read);
             if self.debug {
                 let status = match &answer {
-                    Ok(answer) => answer.status().to_string(),
+                    Ok(answer) => answer.status.to_string(),
                     Err(error) => error.to_string(),
                 };
                 let millis = started.elapsed().as_millis();
@@ -197,12 +241,20 @@ impl Client {
                 );
             }
             let may_pass = match &answer {
-                Ok(answer) => matches!(answer.status().as_u16(), 429 | 502 | 503 | 504),
+                // An earlier one whose answer did not come is still worked on.
+                Ok(answer) if call.key.is_some() && answer.is_in_progress() => {
+                    if begun.elapsed() < ANSWER_TIMEOUT {
+                        std::thread::sleep(IN_PROGRESS);
+                        continue;
+                    }
+                    false
+                }
+                Ok(answer) => matches!(answer.status, 429 | 502 | 503 | 504),
                 Err(error) => can_pass(error),
             };
             match pauses.next().filter(|_| may_pass) {
                 Some(pause) => std::thread::sleep(*pause),
-                None => return self.understand(answer),
+                None => return self.understand(call, answer),
             }
         }
     }
@@ -213,6 +265,14 @@ impl Client {
             .uri(format!("{}{target}", self.base))
             .header("authorization", format!("Bearer {}", self.token))
             .header("accept", "application/json");
+        let request = match &call.key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
+        let request = match &call.only {
+            Some(etags) => request.header("if-match", etags),
+            None => request,
+        };
         match &call.body {
             None => self.agent.run(request.body(())?),
             Some(body) => {
@@ -224,20 +284,17 @@ impl Client {
 
     fn understand<T: DeserializeOwned>(
         &self,
-        answer: Result<Response<Body>, ureq::Error>,
+        call: &Call<'_>,
+        answer: Result<Answer, ureq::Error>,
     ) -> anyhow::Result<T> {
-        let mut answer = answer.map_err(|error| unreachable(&self.base, &error))?;
-        let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
-        let request_id = header("apigw-requestid").or_else(|| header("x-amzn-requestid"));
-        let status = answer.status().as_u16();
-        let body = answer
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_MAX_BYTES)
-            .read_to_vec()
-            .map_err(|error| unreachable(&self.base, &error))?;
+        let Answer {
+            status,
+            request_id,
+            body,
+        } = answer.map_err(|error| unreachable(&self.base, &error))?;
         if !(200..300).contains(&status) {
-            return Err(refused(status, &body, request_id.unwrap_or_default()).into());
+            let request_id = request_id.unwrap_or_default();
+            return Err(refused(call.path, status, &body, request_id).into());
         }
         serde_json::from_slice(&body).map_err(|error| {
             Failure::new(format!("the answer was not understood: {error}"))
@@ -359,6 +416,33 @@ impl Client {
     }
 }
 
+/// What the API answered, whole.
+struct Answer {
+    status: u16,
+    request_id: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(mut answer: Response<Body>) -> Result<Self, ureq::Error> {
+        let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let request_id = header("apigw-requestid").or_else(|| header("x-amzn-requestid"));
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(ANSWER_MAX_BYTES);
+        Ok(Self {
+            status,
+            request_id,
+            body: body.read_to_vec()?,
+        })
+    }
+
+    fn is_in_progress(&self) -> bool {
+        self.status == 409
+            && serde_json::from_slice::<Problem>(&self.body)
+                .is_ok_and(|problem| problem.code == "in-progress")
+    }
+}
+
 /// Why the store would not.
 fn of_store(answer: &mut Response<Body>) -> Failure {
     let status = answer.status().as_u16();
@@ -452,7 +536,10 @@ fn agent() -> anyhow::Result<Agent> {
 /// Whether trying again could help.
 fn can_pass(error: &ureq::Error) -> bool {
     match error {
-        ureq::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
+        ureq::Error::Io(error) => {
+            use std::io::ErrorKind::{ConnectionRefused, InvalidData};
+            !matches!(error.kind(), ConnectionRefused | InvalidData)
+        }
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => true,
         _ => false,
     }
@@ -466,6 +553,11 @@ fn unreachable(at: &str, error: &ureq::Error) -> Failure {
         }
         ureq::Error::HostNotFound => {
             Failure::new(format!("the host of {at} is not known")).advice(connection)
+        }
+        // Where TLS was expected, something else was said.
+        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
+            Failure::new(format!("what answers at {at} does not speak TLS: {io}"))
+                .advice("Look at CHAINLOOP_URL: does it begin with http:// instead of https://?")
         }
         ureq::Error::Timeout(what) => {
             Failure::new(format!("{at} took too long ({what})")).advice("Try again in a while.")
@@ -482,7 +574,7 @@ fn unreachable(at: &str, error: &ureq::Error) -> Failure {
 }
 
 /// An answer that says no: a problem of the API, or the gateway's own few words.
-fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
+fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failure {
     let token = "Is CHAINLOOP_TOKEN right, of this installation, and neither revoked nor expired? An admin makes \
                  another with `chainloop organization api-token create`, or with AWS credentials `chainloop \
                  bootstrap --new-token`; after `make local`, run `. .local/env`.";
@@ -514,12 +606,20 @@ fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
     let advice = match (status, problem.code.as_str()) {
         (401, _) => token,
         (403, "role-above") => "Ask somebody whose token has that role.",
-        (403, _) => "Use a token with a role that may.",
+        (403, _) => {
+            "`chainloop auth status` shows whose token it is; an admin makes another with `chainloop \
+             organization api-token create`."
+        }
+        (404, _) => list_of(path, &problem.detail),
         (409, "token-name-taken") => {
             "Take another name, or revoke the other with `chainloop organization api-token revoke`."
         }
         (409, "name-taken") => "Take another name, or delete the other with `registered delete`.",
         (409, "paused") => "Resume it with `chainloop integration registered resume`.",
+        (412, _) => "It changed since it was looked at: run the command again.",
+        (422, "check-failed") => {
+            "Nothing was kept. Correct the options, or what is wrong there, and try again."
+        }
         // Later it is the same.
         (409, "over" | "gone") => "",
         (409 | 429 | 500.., _) => "Try again in a while.",
@@ -531,6 +631,24 @@ fn refused(status: u16, body: &[u8], request_id: String) -> Failure {
         problem.request_id
     };
     Failure::new(text).faults(faults).advice(advice).request(id)
+}
+
+/// What shows which ones there are, where the one that was asked for is not there.
+fn list_of(path: &[&str], detail: &str) -> &'static str {
+    let [kind, named, ..] = path else { return "" };
+    if !detail.ends_with(named) && !detail.ends_with(&format!("{named:?}")) {
+        return "";
+    }
+    match *kind {
+        "registrations" => "`chainloop integration registered list` shows those that there are.",
+        "attachments" => "`chainloop integration attached list` shows those that there are.",
+        "attestations" => "`chainloop attestation list` shows those that there are.",
+        "deliveries" => "`chainloop delivery list` shows those that there are.",
+        "intakes" => "`chainloop intake list` shows those that there are.",
+        "jobs" => "`chainloop job list` shows those that there are.",
+        "tokens" => "`chainloop organization api-token list` shows those that there are.",
+        _ => "",
+    }
 }
 
 fn beginning_small(text: &str) -> String {
@@ -584,7 +702,14 @@ mod tests {
 
     #[test]
     fn the_gateways_own_refusals_come_with_advice() {
-        let told = |status| told(refused(status, br#"{"message":"Forbidden"}"#, "r1".into()));
+        let told = |status| {
+            told(refused(
+                &[],
+                status,
+                br#"{"message":"Forbidden"}"#,
+                "r1".into(),
+            ))
+        };
         assert!(told(403).starts_with("the token was not accepted\n    Is CHAINLOOP_TOKEN right"));
         assert!(told(401).ends_with("request id: r1"));
         assert!(told(404).contains("without /v1"));
@@ -597,7 +722,7 @@ mod tests {
             "detail":"see the faults","faults":[{"field":"webhook","detail":"must be a URL"},
             {"field":"","detail":"give one of user and token"}],"request_id":"r2"}"#;
         assert_eq!(
-            told(refused(422, body, String::new())),
+            told(refused(&["registrations"], 422, body, String::new())),
             "some inputs are not right\n    webhook: must be a URL\n    give one of user and token\n    \
              request id: r2"
         );

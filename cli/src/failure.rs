@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+
 use crate::output::say;
 
 #[derive(Debug, Default)]
@@ -90,6 +92,15 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         .downcast_ref::<Failure>()
         .and_then(|failure| failure.exit);
     ExitCode::from(exit.unwrap_or(1))
+}
+
+/// Help that was asked for, or what is wrong with what was typed.
+pub(crate) fn parsed(told: &clap::Error) -> ExitCode {
+    let exit = u8::try_from(told.exit_code()).unwrap_or(2);
+    match told.print().context("failed to write to standard output") {
+        Err(error) if !told.use_stderr() => report(&error),
+        _ => ExitCode::from(exit),
+    }
 }
 
 /// All that is told of it.

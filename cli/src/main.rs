@@ -3,10 +3,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod apply;
 mod arguments;
 mod attestation;
 mod audit_log;
 mod auth;
+mod aws_environment;
 mod bootstrap;
 mod client;
 mod confirm;
@@ -20,6 +22,8 @@ mod job;
 mod options;
 mod organization;
 mod output;
+#[cfg(test)]
+mod pages;
 mod progress;
 mod sort;
 mod table;
@@ -31,8 +35,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let arguments = arguments::Arguments::parse();
-    arguments
-        .run()
-        .unwrap_or_else(|error| failure::report(&error))
+    match arguments::Arguments::try_parse() {
+        Ok(arguments) => arguments
+            .run()
+            .unwrap_or_else(|error| failure::report(&error)),
+        Err(told) => failure::parsed(&told),
+    }
 }

@@ -104,6 +104,44 @@ pub(crate) fn read_fields(
     }
 }
 
+/// As [`read`], for a change of inputs, of which nothing must be given: a merge patch, in which what is `unset` is
+/// null. What is `there` can be unset, although today's schema may not know it any more.
+pub(crate) fn read_patch(
+    global: &Global,
+    mut fields: Vec<Field>,
+    given: &[String],
+    unset: &[String],
+    there: &[&Map<String, Value>],
+) -> anyhow::Result<Map<String, Value>> {
+    let mut faults = Vec::new();
+    for name in unset {
+        let is_there = there.iter().any(|inputs| inputs.contains_key(name));
+        if !is_there && fields.iter().all(|field| field.name != *name) {
+            faults.push(unknown(name, &fields));
+        }
+        if given
+            .iter()
+            .any(|option| option.split('=').next() == Some(name))
+        {
+            faults.push(format!("{name}: is both given and unset"));
+        }
+    }
+    match faults.as_slice() {
+        [] => {}
+        [fault] => return Err(Failure::usage(fault).into()),
+        _ => {
+            let failure = Failure::usage("some options are not right");
+            return Err(failure.faults(faults).into());
+        }
+    }
+    for field in &mut fields {
+        field.required = false;
+    }
+    let mut patch = read_fields(global, &fields, given)?;
+    patch.extend(unset.iter().map(|name| (name.clone(), Value::Null)));
+    Ok(patch)
+}
+
 /// Reads the one value of a flag that is a secret, from where an option's would be read.
 pub(crate) fn secret(global: &Global, flag: &str, given: &str) -> anyhow::Result<String> {
     let variable = |name: &str| std::env::var(name).ok();

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 
+use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
@@ -28,7 +29,7 @@ impl FromStr for Format {
 }
 
 /// JSON as Chainloop's command prints it: indented by three.
-pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = Vec::new();
     let mut serializer =
         serde_json::Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"   "));
@@ -37,14 +38,14 @@ pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     bytes(&text)
 }
 
-pub(crate) fn line(text: &str) -> io::Result<()> {
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.context("failed to write to standard output, after all else was done")
 }
 
 /// Whether colour is wanted there: on a terminal that is not told otherwise (<https://no-color.org>).

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom};
 
 /// An attestation of a workflow; another `run` is another attestation.
-fn of(name: &str, run: u32) -> Vec<u8> {
+pub fn of(name: &str, run: u32) -> Vec<u8> {
     let predicate = Predicate {
         metadata: Metadata {
             name: name.into(),

@@ -27,6 +27,7 @@ use serde_json::{Map, Value, json};
 
 use crate::artifacts::{self, Artifacts};
 use crate::contract::{files, functions, root};
+use crate::openapi::is_described;
 use crate::receiver::Receiver;
 use crate::template::ROUTES;
 use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom};
@@ -45,6 +46,11 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("attachments/delete.json", "200 shop/nightly"),
     ("attachments/backfill.json", "202 backfill running"),
     ("attachments/describe.json", "200 shop/nightly"),
+    ("attachments/update.json", "200 shop/nightly"),
+    (
+        "attachments/update-of-workflow.json",
+        "422 invalid-inputs: workflow",
+    ),
     ("attachments/list.json", "200 with 1"),
     ("attachments/list-of-workflow.json", "200 with 1"),
     (
@@ -134,9 +140,10 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("organization/create-token-of-expired.json", "201 old"),
     (
         "organization/create-token-with-faults.json",
-        "422 invalid-inputs: name, expires_in_secs",
+        "422 invalid-inputs: expires_in_secs, name",
     ),
     ("organization/describe.json", "200 example-admin"),
+    ("organization/describe-api.json", "200 OpenAPI 3.1.0"),
     ("organization/describe-expired.json", "401 expired"),
     ("organization/list-tokens.json", "200 with 2"),
     ("organization/list-workflows.json", "200 with 1"),
@@ -168,12 +175,20 @@ const OUTCOMES: &[(&str, &str)] = &[
         "registrations/add-with-faults.json",
         "422 invalid-inputs: ulr, url, name",
     ),
+    (
+        "registrations/add-with-malformed-key.json",
+        "400 malformed-header",
+    ),
     ("registrations/create-intake.json", "201 staging"),
     (
         "registrations/create-intake-without-token.json",
         "422 invalid-inputs: cas_token",
     ),
     ("registrations/delete.json", "200 hook"),
+    (
+        "registrations/delete-changed-meanwhile.json",
+        "412 changed-meanwhile",
+    ),
     ("registrations/delete-intake.json", "200 production"),
     ("registrations/describe.json", "200 hook"),
     ("registrations/describe-integration.json", "200 webhook"),
@@ -193,6 +208,11 @@ const OUTCOMES: &[(&str, &str)] = &[
     (
         "registrations/rotate-with-nothing.json",
         "422 invalid-inputs: url",
+    ),
+    ("registrations/update.json", "200 events"),
+    (
+        "registrations/update-changed-meanwhile.json",
+        "412 changed-meanwhile",
     ),
 ];
 
@@ -216,7 +236,7 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
-        let memory = Memory::new(|_, event| {
+        let memory = Memory::new(|_, _, event| {
             // What the API functions ask is what the delivery functions read.
             let event = serde_json::from_value(event).unwrap();
             let answer = match event {
@@ -282,6 +302,7 @@ impl Stage {
             config: Map::new(),
             label: Map::new(),
             secret: Some(secret),
+            secret_version: None,
             created_at,
             deleted_at: None,
             paused: None,
@@ -577,7 +598,9 @@ impl Stage {
 
     async fn answer(&self, folder: &str, file: &str) -> String {
         let request = self.read::<GatewayEvent>(file).request();
-        let Response { status, body } = self.ask(folder, &request).await;
+        let response = self.ask(folder, &request).await;
+        is_described(&request.route, &response);
+        let Response { status, body, .. } = response;
         let named = ["name", "workflow", "state", "id"]
             .iter()
             .find_map(|name| body[name].as_str());
@@ -622,6 +645,9 @@ impl Stage {
                     (_, Value::String(reason), _) => format!("nothing: {reason}"),
                     (.., Value::String(name)) if named.is_none() => name.clone(),
                     _ if body["material"].is_string() => "kept".to_owned(),
+                    _ if body["openapi"].is_string() => {
+                        format!("OpenAPI {}", body["openapi"].as_str().unwrap())
+                    }
                     _ if file.contains("test-registration") || file.contains("redeliver.") => {
                         format!("{} message", self.memory.queued(Webhook::ID))
                     }

@@ -10,7 +10,7 @@ use pipeline::deliver::preview::{Previewed, preview};
 use pipeline::jobs;
 use pipeline::operations;
 use pipeline::rows::{self, Delivery, Filter, Job, Registration, Stand, State, Work};
-use pipeline::{Platform, attach, audit, deliveries, intake, pauses, register, schedule};
+use pipeline::{Platform, attach, audit, deliveries, intake, pauses, register, schedule, update};
 use serde_json::json;
 
 use crate::receiver::{Answer, Receiver};
@@ -95,7 +95,7 @@ async fn what_comes_while_a_registration_is_paused_is_held_and_its_clock_stands_
     assert_eq!(world.receiver.deliveries().len(), 0);
     world.audit(&accepted).await;
 
-    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
         .await
         .unwrap();
     world.pass(10 * MINUTE).await;
@@ -119,7 +119,7 @@ async fn a_drain_sends_no_more_in_a_second_than_it_was_told() {
         .unwrap();
     push(&world, "1").await;
     world.deliver().await;
-    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, "tests")
+    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, "tests", None)
         .await
         .unwrap();
     let mut arrived = Vec::new();
@@ -167,7 +167,7 @@ async fn a_registration_that_fails_for_a_day_is_paused_and_one_that_is_gone_at_o
         );
         world.audit(&accepted).await;
         answer.store(200, Ordering::Relaxed);
-        pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+        pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
             .await
             .unwrap();
         world.pass(DAY).await;
@@ -401,7 +401,7 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
     let world = World::new();
     world.register("hook").await.unwrap();
     let hook = registration(&world).await;
-    let accepted = operations::test(&world.memory, &hook, inputs(json!({})))
+    let accepted = operations::test(&world.memory, &hook, inputs(json!({})), None)
         .await
         .unwrap();
     assert_eq!(world.memory.queued(Webhook::ID), 1);
@@ -411,7 +411,7 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
         .await
         .unwrap();
     assert!(attached.is_empty(), "it is attached to nothing");
-    let refused = operations::test(&world.memory, &hook, inputs(json!({ "no": 1 }))).await;
+    let refused = operations::test(&world.memory, &hook, inputs(json!({ "no": 1 })), None).await;
     assert!(matches!(refused, Err(register::Error::Faults(_))));
     world.pass(15 * MINUTE).await;
     world.audit(&accepted).await;
@@ -432,11 +432,12 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
     world.deliver().await;
     let url = format!("{}/new-s3cret", world.receiver.url());
     let secret = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
-    let lacking = register::rotate(
+    let lacking = update::rotate(
         &world.memory,
         ORGANIZATION,
         "hook",
         inputs(json!({ "url": url })),
+        "tests",
     )
     .await;
     assert!(
@@ -445,7 +446,7 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
     );
     is_rotated.store(1, Ordering::Relaxed);
     let whole = inputs(json!({ "url": url, "secret": secret }));
-    register::rotate(&world.memory, ORGANIZATION, "hook", whole)
+    update::rotate(&world.memory, ORGANIZATION, "hook", whole, "tests")
         .await
         .unwrap();
     let accepted = push(&world, "2").await;
@@ -518,7 +519,7 @@ async fn a_drain_goes_on_when_somebody_cancels_it() {
         .unwrap();
     let accepted = push(&world, "1").await;
     world.deliver().await;
-    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
         .await
         .unwrap();
     let id = drain.unwrap().id;
@@ -543,7 +544,7 @@ async fn a_held_delivery_that_was_cancelled_stays_so() {
     operations::cancel(&world.memory, ORGANIZATION, &id, "tests")
         .await
         .unwrap();
-    pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests")
+    pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
         .await
         .unwrap();
     world.pass(10 * MINUTE).await;
@@ -583,9 +584,14 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
     world.ready().await;
     world.memory.fail_writes_after.set(Some(1));
     assert!(
-        register::delete(&world.memory, ORGANIZATION, "hook")
-            .await
-            .is_err()
+        register::delete(
+            &world.memory,
+            ORGANIZATION,
+            "hook",
+            &register::Precondition::default()
+        )
+        .await
+        .is_err()
     );
     world.memory.fail_writes_after.set(None);
     world.pass(5 * MINUTE).await;

@@ -337,7 +337,12 @@ fn other(field: &Field) -> Option<Value> {
 }
 
 fn option(field: &Field, value: &Value) -> String {
-    format!("--opt {}={}", field.name, plain(value))
+    let option = format!("{}={}", field.name, plain(value));
+    // As a shell takes it for one word.
+    match option.contains([' ', '*', '{']) {
+        true => format!("--opt '{option}'"),
+        false => format!("--opt {option}"),
+    }
 }
 
 fn plain(value: &Value) -> String {

@@ -312,18 +312,23 @@ async fn bytes_that_come_in_parts_are_there_when_all_of_them_are(platform: &impl
 
 async fn secrets_are_replaced_and_deleted(platform: &impl Platform) {
     let name = format!("contract/{:x}", platform.random());
-    assert_eq!(platform.get_secret(&name).await.unwrap(), None);
+    assert_eq!(platform.get_secret(&name, None).await.unwrap(), None);
+    let mut versions = Vec::new();
     for value in ["first", "second"] {
-        platform
-            .put_secret(&name, &SecretValue::new(value.into()))
-            .await
-            .unwrap();
-        let found = platform.get_secret(&name).await.unwrap().unwrap();
-        assert_eq!(found.expose(), value);
+        let value = SecretValue::new(value.into());
+        let version = platform.put_secret(&name, &value).await.unwrap();
+        let found = platform.get_secret(&name, None).await.unwrap();
+        assert_eq!(found, Some(value.of_version(version.clone())));
+        versions.push(version);
+    }
+    // What a row still speaks of when the write of its next version was cut off.
+    for (version, value) in versions.iter().zip(["first", "second"]) {
+        let found = platform.get_secret(&name, Some(version)).await.unwrap();
+        assert_eq!(found.unwrap().expose(), value);
     }
     for _ in 0..2 {
         platform.delete_secret(&name).await.unwrap();
-        assert_eq!(platform.get_secret(&name).await.unwrap(), None);
+        assert_eq!(platform.get_secret(&name, None).await.unwrap(), None);
     }
 }
 

@@ -30,7 +30,7 @@ Example:
     /// List attestations, the newest first
     #[command(
         visible_alias = "ls",
-        after_help = "Example:\n  chainloop attestation list --workflow shop/nightly --since 7d"
+        after_help = "Example:\n  chainloop attestation list --workflow shop/nightly-build --since 7d"
     )]
     List(list::List),
     /// Show what an attestation says, where its materials are, and what became of it

@@ -47,8 +47,11 @@ impl Push {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let bytes = read(&self.file)?;
         let shown = self.file.display();
-        let attestation = Attestation::parse(&bytes)
-            .with_context(|| format!("{shown} is not an attestation to push"))?;
+        let attestation = Attestation::parse(&bytes).map_err(|error| {
+            let why = format!("{:#}", anyhow::Error::new(error));
+            Failure::new(format!("{shown} is not an attestation to push: {why}"))
+                .advice("Give the DSSE envelope or the Sigstore bundle as it was signed.")
+        })?;
         let client = Client::new(global)?;
         let checked = materials::check(global, &attestation, &self.materials)?;
         for material in &checked {

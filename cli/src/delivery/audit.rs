@@ -19,7 +19,7 @@ impl Audit {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
         let client = Client::new(global)?;
         let job: Job = client
-            .call(&Call::post(&["audits"], Vec::new()))
+            .call(&Call::post_once(&["audits"], Vec::new())?)
             .context("failed to begin an audit")?;
         if self.no_wait {
             return job::leave(global, &job);

@@ -24,7 +24,8 @@ With --until-final, exit codes are: 0 all are delivered, or rightly skipped · 3
 
 Examples:
   chainloop delivery follow --registration prod-images
-  chainloop delivery follow --attestation sha256:… --until-final";
+  chainloop delivery follow --until-final \\
+    --attestation sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
 
 /// The newest that are looked at each time.
 const NEWEST: usize = 100;

@@ -114,7 +114,10 @@ impl Redeliver {
 fn one(global: &Global, id: &str, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
     let client = Client::new(global)?;
     let again: Redelivered = client
-        .call(&Call::post(&["deliveries", id, "redeliver"], Vec::new()))
+        .call(&Call::post_once(
+            &["deliveries", id, "redeliver"],
+            Vec::new(),
+        )?)
         .with_context(|| format!("failed to redeliver {id:?}"))?;
     let Some(timeout) = timeout else {
         match global.output {
@@ -159,7 +162,7 @@ fn all(global: &Global, filter: &Filter, pace: &Pace) -> anyhow::Result<()> {
             dry_run,
         };
         client
-            .call(&Call::post(&["redeliveries"], json(&asked)?))
+            .call(&Call::post_once(&["redeliveries"], json(&asked)?)?)
             .context("failed to begin the redelivery")
     })
 }

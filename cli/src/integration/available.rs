@@ -50,7 +50,7 @@ impl Command {
 }
 
 /// All integrations, sorted by id.
-fn all(client: &Client) -> anyhow::Result<Vec<Integration>> {
+pub(crate) fn all(client: &Client) -> anyhow::Result<Vec<Integration>> {
     let (mut integrations, _): (Vec<Integration>, _) = client
         .list(&["integrations"], &[], EVERYTHING)
         .context("failed to list the available integrations")?;

@@ -1,7 +1,7 @@
 //! `chainloop integration`: what is available, what is registered, what is attached.
 
 mod attached;
-mod available;
+pub(crate) mod available;
 mod registered;
 
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use clap::Subcommand;
 use crate::arguments::Global;
 
 /// No list of configuration is longer than this; only deliveries and attestations are.
-const EVERYTHING: usize = 100_000;
+pub(crate) const EVERYTHING: usize = 100_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

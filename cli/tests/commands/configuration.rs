@@ -53,7 +53,15 @@ fn api() -> Api {
                 json!({ "id": "r-1", "name": "one", "attachments": 2 })
             }
             ("GET", "/v1/attachments") => page(&[attachment()]),
-            ("POST", "/v1/attachments") | ("DELETE", "/v1/attachments/a-1") => attachment(),
+            ("POST", "/v1/attachments") | ("DELETE" | "PATCH", "/v1/attachments/a-1") => {
+                attachment()
+            }
+            ("GET", "/v1/attachments/a-1") => {
+                let mut filtered = attachment();
+                filtered["config"]["filter"] = json!("environment=prod");
+                filtered["wait_secs"] = json!(60);
+                filtered
+            }
             _ => {
                 let problem = json!({
                     "status": 404, "code": "not-found", "title": "There is no such thing",
@@ -243,6 +251,88 @@ fn what_is_attached_shows_the_attachments_configuration_over_the_registrations()
     assert!(ran.stdout.contains("tries: 5"), "{}", ran.stdout);
     assert!(!ran.stdout.contains("tries: 3"), "{}", ran.stdout);
     assert_eq!(api.lines(), ["GET /v1/attachments?project=shop&limit=100"]);
+}
+
+#[test]
+fn an_attachment_is_shown_with_its_options_its_filter_and_its_wait() {
+    let api = api();
+    for by in [&["a-1"][..], &["--id", "a-1"]] {
+        let ran = api.run(&[&["integration", "attached", "describe"], by].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        for row in [
+            "│ ID           │ 6f0c1f0e-0000-4000-8000-000000000001",
+            "│ REGISTRATION │ one",
+            "│ KIND         │ webhook 1.0",
+            "│ WORKFLOW     │ shop/nightly",
+            "│ OPTIONS      │ tries: 5",
+            "│ FILTER       │ environment=prod",
+            "│ WAIT         │ 60 s",
+            "│ ATTACHED AT  │ 2026-01-02",
+        ] {
+            assert!(ran.stdout.contains(row), "{row}: {}", ran.stdout);
+        }
+    }
+    let ran = api.run(&["integration", "attached", "describe", "a-1", "-o", "json"]);
+    assert_eq!(ran.json()["waitSecs"], 60);
+    assert_eq!(ran.json()["integration"]["name"], "one");
+    let ran = api.run(&["integration", "attached", "describe", "b"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr
+            .starts_with("ERR failed to show the attachment \"b\": there is no such thing\n"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn an_attachment_is_updated_by_what_is_given() {
+    let api = api();
+    let ran = api.run(&[
+        "integration",
+        "attached",
+        "update",
+        "a-1",
+        "--unset",
+        "filter",
+        "--wait",
+        "usual",
+    ]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.stderr, "INF the attachment is updated\n");
+    assert!(
+        ran.stdout.contains("│ WAIT         │ as usual"),
+        "{}",
+        ran.stdout
+    );
+    let sent = api.asked().pop().unwrap();
+    assert_eq!(sent.line, "PATCH /v1/attachments/a-1");
+    assert_eq!(
+        sent.json(),
+        json!({ "inputs": { "filter": null }, "wait_secs": null, "dry_run": false })
+    );
+    let ran = api.run(&[
+        "integration",
+        "attached",
+        "update",
+        "--id",
+        "a-1",
+        "--wait",
+        "90",
+        "--dry-run",
+    ]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(
+        api.asked().pop().unwrap().json(),
+        json!({ "wait_secs": 90, "dry_run": true })
+    );
+    for wrong in [
+        &["update", "a-1"][..],
+        &["update", "a-1", "--wait", "86401"],
+    ] {
+        let ran = api.run(&[&["integration", "attached"], wrong].concat());
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+    }
 }
 
 #[test]

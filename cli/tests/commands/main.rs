@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod apply;
 mod archive;
 mod attached;
 mod configuration;
@@ -10,9 +11,15 @@ mod deliveries;
 mod intakes;
 mod jobs;
 mod lists;
+mod memory;
 mod push;
 mod registered;
 mod tokens;
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
 
 use api::{Api, run_with};
 
@@ -96,6 +103,70 @@ fn what_passes_is_tried_again() {
     assert_eq!(api.lines().len(), 2);
 }
 
+const REGISTER: [&str; 9] = [
+    "integration",
+    "registered",
+    "add",
+    "webhook",
+    "--name",
+    "one",
+    "--opt",
+    "tries=3",
+    "-q",
+];
+
+/// Answers a registration as it is told for each time that it is asked for one.
+fn registering(answers: &'static [(u16, &'static str)]) -> Api {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    Api::start(move |_, asked| {
+        if asked.line.starts_with("GET") {
+            return (200, registered::integrations().to_string());
+        }
+        let (status, body) = answers[count.fetch_add(1, std::sync::atomic::Ordering::Relaxed)];
+        match status {
+            201 => (201, registered::registration().to_string()),
+            // Ends the connection without an answer.
+            0 => panic!("the answer is lost"),
+            _ => (status, body.to_owned()),
+        }
+    })
+}
+
+/// The keys of what was posted.
+fn keys(api: &Api) -> Vec<String> {
+    let posts = api.asked().into_iter();
+    posts
+        .filter(|asked| asked.line.starts_with("POST"))
+        .map(|asked| asked.header("idempotency-key").unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_makes_something_is_sent_again_by_the_same_key() {
+    let in_progress = r#"{"status":409,"code":"in-progress","title":"Still worked on"}"#;
+    let answers = vec![(0, ""), (409, in_progress), (503, "{}"), (201, "")];
+    let api = registering(answers.leak());
+    let ran = api.run(&REGISTER);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let first = keys(&api);
+    assert_eq!(first.len(), 4, "{first:?}");
+    assert!(first.iter().all(|key| *key == first[0]), "{first:?}");
+    assert_eq!(first[0].len(), 36);
+    // Whoever runs it again means another one.
+    let api = registering(&[(201, "")]);
+    assert_eq!(api.run(&REGISTER).code, 0);
+    assert_ne!(keys(&api), first[..1]);
+}
+
+#[test]
+fn a_refusal_is_not_sent_again() {
+    let taken = r#"{"status":409,"code":"name-taken","title":"Taken","detail":"it is taken"}"#;
+    let api = registering(vec![(409, taken)].leak());
+    let ran = api.run(&REGISTER);
+    assert_eq!(ran.code, 1);
+    assert_eq!(keys(&api).len(), 1);
+}
+
 #[test]
 fn debug_shows_each_request_and_no_token() {
     let api = Api::start(|_, _| (200, r#"{"items":[],"next":null}"#.into()));
@@ -114,6 +185,63 @@ fn bootstrap_without_credentials_says_where_they_come_from() {
     assert_eq!(ran.code, 2);
     assert!(
         ran.stderr.contains("aws configure export-credentials"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn output_that_cannot_be_written_is_told() {
+    let api = Api::start(|_, _| (200, r#"{"items":[],"next":null}"#.into()));
+    for arguments in [
+        &["delivery", "list"][..],
+        &["delivery", "list", "--help"],
+        &["completion", "bash"],
+    ] {
+        let ended = Command::new(env!("CARGO_BIN_EXE_chainloop"))
+            .args(arguments)
+            .env("CHAINLOOP_URL", &api.url)
+            .env("CHAINLOOP_TOKEN", "cli_test")
+            .stdout(File::options().write(true).open("/dev/full").unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}");
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(
+            told.starts_with("ERR failed to write to standard output"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn an_address_that_does_not_speak_tls_is_told_with_what_to_do() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
+    });
+    let variables = [("CHAINLOOP_URL", url.as_str()), ("CHAINLOOP_TOKEN", "x")];
+    let ran = run_with(&["delivery", "list"], &variables, "");
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("does not speak TLS"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("http:// instead"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_is_not_there_is_told_with_where_to_look() {
+    let problem = r#"{"status":404,"code":"not-found","title":"There is no such thing",
+        "detail":"there is no registration \"a\"","request_id":"req-1"}"#;
+    let api = Api::start(move |_, _| (404, problem.into()));
+    let ran = api.run(&["integration", "registered", "describe", "a"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr
+            .contains("`chainloop integration registered list`"),
         "{}",
         ran.stderr
     );

@@ -6,7 +6,7 @@ use crate::api::{Api, Asked, run_with};
 use crate::deliveries::{delivery, with};
 use crate::jobs::job;
 
-fn registration() -> Value {
+pub(crate) fn registration() -> Value {
     json!({
         "id": "r-1", "name": "one", "integration": "webhook", "version": "1.0", "description": "",
         "config": { "tries": 3 }, "secrets": { "key": "… (fingerprint 1a2b3c4d)" },
@@ -21,7 +21,7 @@ fn paused() -> Value {
     with(registration(), &json!({ "paused": pause }))
 }
 
-fn integrations() -> Value {
+pub(crate) fn integrations() -> Value {
     let webhook = json!({
         "id": "webhook", "version": "1.0", "description": "Sends", "materials": [],
         "registration_schema": {
@@ -58,6 +58,10 @@ fn api(end: &'static str) -> Api {
             "POST /v1/registrations/other/resume" => {
                 json!({ "registration": registration(), "job": null })
             }
+            "PATCH /v1/registrations/r-1" => with(
+                registration(),
+                &json!({ "name": "two", "config": { "tries": 5 } }),
+            ),
             "GET /v1/jobs/j-1" => job(&json!({ "kind": "drain", "state": "done", "done": 1 })),
             "POST /v1/registrations/r-1/rotate" => registration(),
             "POST /v1/registrations/r-1/test" => {
@@ -157,6 +161,102 @@ fn resuming_follows_what_was_held_or_leaves_it_to_itself() {
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
         (0, "INF \"other\" was not paused\n")
+    );
+}
+
+#[test]
+fn an_update_sends_what_changes_and_shows_what_it_is_then() {
+    let api = api("");
+    let variables = [
+        ("CHAINLOOP_URL", api.url.as_str()),
+        ("CHAINLOOP_TOKEN", "cli_test"),
+        ("KEY", "hunter2"),
+    ];
+    let options = [
+        "update",
+        "one",
+        "--name",
+        "two",
+        "--description",
+        "",
+        "--opt",
+        "tries=5",
+        "--opt",
+        "key=env:KEY",
+        "--unset",
+        "other",
+    ];
+    let ran = run_with(&registered(&options), &variables, "");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.stderr, "INF \"one\" is updated\n");
+    for text in ["│ Registration", "│ two", "tries: 5"] {
+        assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
+    }
+    let sent = api.asked().pop().unwrap();
+    assert_eq!(sent.line, "PATCH /v1/registrations/r-1");
+    assert_eq!(
+        sent.json(),
+        json!({
+            "name": "two", "description": "", "dry_run": false,
+            "inputs": { "tries": 5, "key": "hunter2", "other": null },
+        })
+    );
+    let ran = api.run(&registered(&[
+        "update",
+        "one",
+        "--name",
+        "two",
+        "--dry-run",
+        "-o",
+        "json",
+    ]));
+    assert_eq!(ran.json()["name"], "two");
+    assert_eq!(
+        ran.stderr,
+        "INF \"one\" could be updated so, and is as it was\n"
+    );
+    // Without inputs the integration's are not asked for.
+    assert_eq!(
+        api.asked().pop().unwrap().json(),
+        json!({ "name": "two", "dry_run": true })
+    );
+    assert_eq!(
+        api.lines()[api.lines().len() - 2],
+        "GET /v1/registrations/one"
+    );
+}
+
+#[test]
+fn an_update_that_is_none_or_not_right_is_told_and_not_sent() {
+    let api = api("");
+    for (options, text) in [
+        (&["one"][..], "required arguments were not provided"),
+        (&["--name", "two"], "<NAME_OR_ID>"),
+        (
+            &["one", "--unset", "trise"],
+            "trise: is not known; did you mean \"tries\"?",
+        ),
+        (
+            &["one", "--opt", "tries=1", "--unset", "tries"],
+            "tries: is both given and unset",
+        ),
+        (
+            &["one", "--opt", "tries=x"],
+            "tries: invalid option \"x\", the expected format is \"integer\"",
+        ),
+    ] {
+        let ran = api.run(&registered(&[&["update"], options].concat()));
+        assert_eq!(ran.code, 2, "{options:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(text), "{options:?}: {}", ran.stderr);
+    }
+    assert!(!api.lines().iter().any(|line| line.starts_with("PATCH")));
+    let ran = api.run(&registered(&["update", "three", "--name", "two"]));
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr
+            .starts_with("ERR failed to update \"three\": no\n"),
+        "{}",
+        ran.stderr
     );
 }
 

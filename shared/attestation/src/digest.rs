@@ -1,8 +1,10 @@
 //! A SHA-256, the name under which everything here is known: documents, envelopes and materials.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
@@ -128,6 +130,25 @@ impl<'de> Deserialize<'de> for Digest {
         crate::json::Text::deserialize(deserializer)?
             .parse()
             .map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Digest {
+    fn schema_name() -> Cow<'static, str> {
+        "Digest".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let pattern = if generator.contract().is_serialize() {
+            "^sha256:[0-9a-f]{64}$"
+        } else {
+            "^(sha256:)?[0-9A-Fa-f]{64}$"
+        };
+        json_schema!({ "type": "string", "pattern": pattern, "description": "A SHA-256: `sha256:` and 64 hexadecimal digits." })
+    }
+
+    fn inline_schema() -> bool {
+        true
     }
 }
 

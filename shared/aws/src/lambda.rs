@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use integrations::http::Guard;
 use integrations::{Http, Integration};
 use lambda_runtime::{LambdaEvent, service_fn};
+use pipeline::api::idempotency::Made;
 use pipeline::api::{Caller, Problem, Request, Response, Route};
 use pipeline::check::{self, Check, Preview};
 use pipeline::deliver::preview::preview;
@@ -217,9 +218,9 @@ pub async fn fetch_materials() -> Result<(), Error> {
     })
 }
 
-/// API Gateway's event for HTTP APIs, payload format 2.0: the parts that we read.
+/// API Gateway's event for HTTP APIs, payload format 2.0: the parts that we read. Not to be printed: it holds tokens.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayEvent {
     route_key: String,
@@ -227,6 +228,8 @@ pub struct GatewayEvent {
     path_parameters: Option<BTreeMap<String, String>>,
     #[serde(default)]
     query_string_parameters: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    headers: Option<BTreeMap<String, String>>,
     #[serde(default)]
     body: Option<String>,
     #[serde(default)]
@@ -280,6 +283,8 @@ impl GatewayEvent {
             route: self.route_key,
             path: self.path_parameters.unwrap_or_default(),
             query: self.query_string_parameters.unwrap_or_default(),
+            // In this format their names are in lower case.
+            headers: self.headers.unwrap_or_default(),
             body: body.into(),
             caller: caller.map(|context| Caller {
                 organization: context.organization,
@@ -294,6 +299,7 @@ impl GatewayEvent {
                 fetches: None,
             }),
             id: self.request_context.request_id,
+            made: Made::default(),
         }
     }
 }
@@ -304,9 +310,12 @@ fn gateway_answer(response: &Response, request_id: &str) -> Value {
     } else {
         "application/problem+json"
     };
+    let mut headers = response.headers.clone();
+    headers.insert("content-type".into(), kind.into());
+    headers.insert("x-request-id".into(), request_id.into());
     json!({
         "statusCode": response.status,
-        "headers": { "content-type": kind, "x-request-id": request_id },
+        "headers": headers,
         "body": response.body.to_string(),
         "isBase64Encoded": false,
     })
@@ -337,8 +346,8 @@ pub struct FetchEvent {
     pub records: Vec<SqsRecord>,
 }
 
-/// A REQUEST authorizer's event, payload format 2.0.
-#[derive(Debug, Deserialize)]
+/// A REQUEST authorizer's event, payload format 2.0. Not to be printed: it holds a token.
+#[derive(Deserialize)]
 pub struct AuthorizerEvent {
     #[serde(default)]
     headers: BTreeMap<String, String>,

@@ -6,6 +6,7 @@
 
 mod lambda;
 mod platform;
+mod secret;
 mod settings;
 mod table;
 

@@ -411,36 +411,47 @@ impl Platform for Aws {
         Ok(answers)
     }
 
-    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<(), Unreachable> {
+    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<String, Unreachable> {
+        let no_version = || Unreachable {
+            what: "secrets manager",
+            why: "it did not say which version it keeps".to_owned(),
+        };
         let name = self.secret(name);
         let request = self.secrets().create_secret().name(&name);
         let created = request.secret_string(value.expose()).send().await;
         match created {
-            Ok(_) => Ok(()),
+            Ok(created) => created.version_id.ok_or_else(no_version),
             Err(error)
                 if error
                     .as_service_error()
                     .is_some_and(CreateSecretError::is_resource_exists_exception) =>
             {
                 let request = self.secrets().put_secret_value().secret_id(&name);
-                request
-                    .secret_string(value.expose())
-                    .send()
-                    .await
-                    .map(drop)
-                    .map_err(|error| unreachable("secrets manager", &error))
+                let put = request.secret_string(value.expose()).send().await;
+                put.map_err(|error| unreachable("secrets manager", &error))?
+                    .version_id
+                    .ok_or_else(no_version)
             }
             Err(error) => Err(unreachable("secrets manager", &error)),
         }
     }
 
-    async fn get_secret(&self, name: &str) -> Result<Option<SecretValue>, Unreachable> {
+    async fn get_secret(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<Option<SecretValue>, Unreachable> {
         let request = self
             .secrets()
             .get_secret_value()
-            .secret_id(self.secret(name));
+            .secret_id(self.secret(name))
+            .set_version_id(version.map(str::to_owned));
         match request.send().await {
-            Ok(answer) => Ok(answer.secret_string.map(SecretValue::new)),
+            Ok(answer) => {
+                let version = answer.version_id.unwrap_or_default();
+                let value = answer.secret_string.map(SecretValue::new);
+                Ok(value.map(|value| value.of_version(version)))
+            }
             // Gone, or going.
             Err(error)
                 if error.as_service_error().is_some_and(|error| {

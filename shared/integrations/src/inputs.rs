@@ -33,7 +33,7 @@ pub struct Field {
 }
 
 /// Something wrong with one input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fault {
     /// Empty when the fault is between fields.
     pub field: String,
@@ -208,12 +208,20 @@ pub fn web_url(text: &str) -> Result<Url, &'static str> {
 /// The JSON Schema (draft 2020-12) of `T`: one flat object, each of whose properties is one scalar with one
 /// type, its description, its default and its choices.
 pub fn schema<T: Inputs>() -> Value {
+    let mut schema = written::<T>();
+    flatten_all(&mut schema);
+    schema
+}
+
+/// The schema as it follows from the type, in one piece.
+fn written<T: JsonSchema>() -> Value {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    let mut schema = settings
-        .into_generator()
-        .into_root_schema_for::<T>()
-        .to_value();
+    let generator = settings.into_generator();
+    generator.into_root_schema_for::<T>().to_value()
+}
+
+fn flatten_all(schema: &mut Value) {
     let root = schema
         .as_object_mut()
         .expect("a struct's schema is an object");
@@ -224,7 +232,6 @@ pub fn schema<T: Inputs>() -> Value {
             .filter_map(Value::as_object_mut)
             .for_each(flatten);
     }
-    schema
 }
 
 /// An optional field is one that is left out, not one that is null; a choice is one of a list of strings.
@@ -320,13 +327,34 @@ pub fn check<T: Inputs>(inputs: &Map<String, Value>) -> Vec<Fault> {
     let schema = schema::<T>();
     let mut faults = check_schema(&schema, inputs);
     if faults.is_empty() {
-        faults = check_type::<T>(&schema, inputs);
+        faults = check_type::<T>(&schema, inputs.clone(), faults);
     }
     faults.sort_by(|a, b| a.field.cmp(&b.field));
     faults
 }
 
-fn check_schema(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
+/// All that is wrong with a request's body, which is as flat as inputs are: single types and what the schema can
+/// tell, at once. What is left out where it may be null may be null.
+pub fn check_body<T: DeserializeOwned + JsonSchema>(body: &Map<String, Value>) -> Vec<Fault> {
+    let mut schema = written::<T>();
+    let mut given = body.clone();
+    given.retain(|name, value| !value.is_null() || !takes_null(&schema["properties"][name]));
+    flatten_all(&mut schema);
+    let faults = check_schema(&schema, &given);
+    // Those that are left must read well too; gaps are known already.
+    given.retain(|name, _| faults.iter().all(|fault| fault.field != *name));
+    let mut faults = check_type::<T>(&schema, given, faults);
+    faults.sort_by(|a, b| a.field.cmp(&b.field));
+    faults
+}
+
+fn takes_null(property: &Value) -> bool {
+    let list = |key: &str| property[key].as_array().into_iter().flatten();
+    list("type").any(|kind| kind == "null") || list("anyOf").any(|one| one["type"] == "null")
+}
+
+/// What the schema can tell that is wrong with `inputs`, for whoever has no more than the schema.
+pub fn check_schema(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
     let fields = fields(schema);
     let mut faults = Vec::new();
     for name in inputs.keys() {
@@ -392,6 +420,7 @@ fn wrong(property: &Value, field: &Field, value: &Value) -> Option<String> {
         // Text that is one of Chainloop's, and a number by its nature.
         "string" => value.is_string() || property["x-also"] == "integer" && value.is_u64(),
         "boolean" => value.is_boolean(),
+        "object" => value.is_object(),
         "integer" => value.is_i64() || value.is_u64(),
         "number" => value.is_number(),
         _ => true,
@@ -446,11 +475,13 @@ fn is_email(text: &str) -> bool {
 }
 
 /// Reads the inputs as a `T`, again and again without the field that was wrong, until nothing or only the
-/// gaps made in this way are wrong. A rule between fields may put the name of the one that breaks it in front
+/// gaps made in this way, or known before, are wrong. A rule between fields may put the name of the one that breaks it in front
 /// of its text: `region: belongs to s3`.
-fn check_type<T: Inputs>(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
-    let mut faults: Vec<Fault> = Vec::new();
-    let mut rest = inputs.clone();
+fn check_type<T: DeserializeOwned>(
+    schema: &Value,
+    mut rest: Map<String, Value>,
+    mut faults: Vec<Fault>,
+) -> Vec<Fault> {
     loop {
         let inputs = Value::Object(rest.clone());
         let Err(error) = serde_path_to_error::deserialize::<_, T>(inputs) else {
@@ -613,6 +644,25 @@ mod tests {
             .into_iter()
             .map(|fault| (fault.field, fault.detail))
             .collect()
+    }
+
+    #[test]
+    fn a_bodys_faults_of_form_and_of_type_are_said_at_once() {
+        let body = object(json!({ "url": "no URL", "quiet": 1, "mode": "slwo", "x": null }));
+        let faults = check_body::<Unchecked>(&body);
+        let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["mode", "quiet", "url", "x"]);
+    }
+
+    #[test]
+    fn a_body_may_say_null_only_where_its_type_may() {
+        let url = "https://example.org/hook";
+        let body = object(json!({ "url": url, "key": null, "other_mode": null, "mail": null }));
+        assert_eq!(check_body::<Unchecked>(&body), []);
+        let body = object(json!({ "url": null, "quiet": null, "mode": null }));
+        let faults = check_body::<Unchecked>(&body);
+        let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["mode", "quiet", "url"]);
     }
 
     fn one(inputs: Value) -> String {

@@ -143,7 +143,10 @@ pub struct Delivery<'a, I: Integration> {
 }
 
 /// Which workflow's run made the attestation.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[schemars(rename = "WorkflowName")]
 pub struct Workflow {
     /// Chainloop's workflow id; empty when the attestation carries none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -223,7 +226,7 @@ impl Outcome {
 }
 
 /// A request as it would be sent.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Preview {
     pub method: String,
     /// Without what is secret in it.

@@ -1,11 +1,11 @@
 //! Attaches a registration to workflows, lists attachments, and detaches.
 
-use integrations::Fault;
+use integrations::{Description, Fault};
 use serde_json::{Map, Value};
 
-use crate::check::{self, Check, Verdict};
+use crate::check::{self, Check};
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
-use crate::register::{self, Error};
+use crate::register::{self, Error, Precondition};
 use crate::rows::{self, Attachment, Link, Registration, Selector, Stored};
 use crate::schedule;
 
@@ -23,6 +23,8 @@ pub struct Wanted {
     pub workflow: Selector,
     pub inputs: Map<String, Value>,
     pub wait_secs: Option<u64>,
+    /// Its id, where that follows from the request: the same again is the same attachment. A new one when none.
+    pub id: Option<String>,
 }
 
 /// Reads how a workflow is named: an id, a name with its project, `project/name`, `project/*`, or `*`.
@@ -34,6 +36,13 @@ pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault
     let project = project.filter(|project| !project.is_empty());
     if workflow.is_empty() || workflow.len() > 512 {
         return Err(fault("must be 1 to 512 characters long"));
+    }
+    if project.is_some_and(|project| project.len() > 512) {
+        let detail = "must be at most 512 characters long".into();
+        return Err(Fault {
+            field: "project".into(),
+            detail,
+        });
     }
     let is_id = uuid::Uuid::parse_str(workflow).is_ok();
     match (workflow.split_once('/'), project) {
@@ -54,26 +63,54 @@ pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault
     }
 }
 
+/// What is wrong with how long deliveries wait.
+pub(crate) fn wrong_wait(wait_secs: Option<u64>) -> Option<Fault> {
+    let is_long = wait_secs.is_some_and(|secs| secs > LONGEST_WAIT_SECS);
+    is_long.then(|| Fault {
+        field: "wait_secs".into(),
+        detail: "must be at most 86400".into(),
+    })
+}
+
+/// All that is wrong with an attachment's inputs.
+pub async fn faults(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+    inputs: &Map<String, Value>,
+) -> Result<Vec<Fault>, Error> {
+    let registration = register::find(platform, organization, registration).await?;
+    let (_, faults) = check_inputs(&registration.row, inputs)?;
+    Ok(faults)
+}
+
+fn check_inputs(
+    registration: &Registration,
+    inputs: &Map<String, Value>,
+) -> Result<(&'static Description, Vec<Fault>), Error> {
+    let integration = &registration.integration;
+    let description =
+        integrations::find(integration).ok_or_else(|| Error::NoIntegration(integration.clone()))?;
+    let mut faults = (description.check_attachment)(inputs);
+    faults.extend(register::size_fault(inputs));
+    Ok((description, faults))
+}
+
 /// Attaches: validates, asks the third party, and keeps it where intake finds it.
 pub async fn attach(
     platform: &impl Platform,
     organization: &str,
     wanted: Wanted,
-) -> Result<(Attachment, Registration), Error> {
-    let registration = register::find(platform, organization, &wanted.registration).await?;
-    let integration = &registration.row.integration;
-    let description =
-        integrations::find(integration).ok_or_else(|| Error::NoIntegration(integration.clone()))?;
-    let mut faults = (description.check_attachment)(&wanted.inputs);
-    if wanted
-        .wait_secs
-        .is_some_and(|secs| secs > LONGEST_WAIT_SECS)
-    {
-        faults.push(Fault {
-            field: "wait_secs".into(),
-            detail: "must be at most 86400".into(),
-        });
+) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
+    if let Some(id) = &wanted.id {
+        let key = Attachment::at(organization, id);
+        if rows::load::<Attachment>(platform, &key).await?.is_some() {
+            return find(platform, organization, id).await;
+        }
     }
+    let registration = register::find(platform, organization, &wanted.registration).await?;
+    let (description, mut faults) = check_inputs(&registration.row, &wanted.inputs)?;
+    faults.extend(wrong_wait(wanted.wait_secs));
     let partition = Link::of_workflow(organization, &wanted.workflow);
     if platform
         .list(&partition, Link::PREFIX, None, MOST)
@@ -94,20 +131,11 @@ pub async fn attach(
         registration: registration.row.id.clone(),
         inputs: wanted.inputs.clone(),
     };
-    if let Verdict::Refused {
-        text,
-        status,
-        answer,
-    } = check::ask(platform, description.id, &check).await?
-    {
-        return Err(Error::Refused {
-            text,
-            status,
-            answer,
-        });
-    }
+    check::ask(platform, description.id, &check)
+        .await?
+        .accepted()?;
     let attachment = Attachment {
-        id: register::id(platform),
+        id: wanted.id.unwrap_or_else(|| register::id(platform)),
         organization: organization.to_owned(),
         registration: registration.row.id.clone(),
         integration: description.id.to_owned(),
@@ -119,14 +147,16 @@ pub async fn attach(
         deleted_at: None,
     };
     let (of_workflow, of_registration) = links(&attachment);
+    let (write, etag) = rows::put(platform, &attachment, Expect::Absent);
     let writes = vec![
         registration.check(),
-        rows::put(platform, &attachment, Expect::Absent).0,
+        write,
         rows::put(platform, &of_workflow, Expect::Absent).0,
         rows::put(platform, &of_registration, Expect::Absent).0,
     ];
     platform.write(writes).await?;
-    Ok((attachment, registration.row))
+    let row = attachment;
+    Ok((Stored { row, etag }, registration))
 }
 
 fn links(attachment: &Attachment) -> (Link, Link) {
@@ -149,8 +179,8 @@ pub async fn find(
     platform: &impl Platform,
     organization: &str,
     id: &str,
-) -> Result<(Stored<Attachment>, Registration), Error> {
-    let missing = || Error::NotFound(id.to_owned());
+) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
+    let missing = || Error::NotAttached(id.to_owned());
     let attachment = rows::load::<Attachment>(platform, &Attachment::at(organization, id))
         .await?
         .filter(|stored| stored.row.deleted_at.is_none())
@@ -159,7 +189,7 @@ pub async fn find(
     let registration = rows::load::<Registration>(platform, &key)
         .await?
         .ok_or_else(missing)?;
-    Ok((attachment, registration.row))
+    Ok((attachment, registration))
 }
 
 /// The attachments that a workflow selector names.
@@ -187,17 +217,22 @@ pub async fn detach(
     platform: &impl Platform,
     organization: &str,
     id: &str,
-) -> Result<Attachment, Error> {
-    let (attachment, _) = find(platform, organization, id).await?;
-    Ok(remove(platform, attachment).await?)
+    only: &Precondition,
+) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
+    let (attachment, registration) = find(platform, organization, id).await?;
+    only.allow(&attachment.etag)?;
+    let removed = remove(platform, attachment).await;
+    let removed = removed.map_err(|error| only.conflict(error))?;
+    Ok((removed, registration))
 }
 
 pub(crate) async fn remove(
     platform: &impl Platform,
     mut attachment: Stored<Attachment>,
-) -> Result<Attachment, WriteError> {
+) -> Result<Stored<Attachment>, WriteError> {
     attachment.row.deleted_at = Some(platform.now());
-    let mut writes = vec![attachment.update(platform).0];
+    let (write, etag) = attachment.update(platform);
+    let mut writes = vec![write];
     let (of_workflow, of_registration) = links(&attachment.row);
     for link in [of_workflow, of_registration] {
         use crate::rows::Row;
@@ -206,5 +241,6 @@ pub(crate) async fn remove(
         }
     }
     platform.write(writes).await?;
-    Ok(attachment.row)
+    let row = attachment.row;
+    Ok(Stored { row, etag })
 }

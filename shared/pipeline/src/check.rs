@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use attestation::Digest;
 use futures_util::future::{self, Either};
-use integrations::{Answer, Error, Http, Integration};
+use integrations::{Answer, Error, Fault, Http, Integration, inputs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::deliver::preview::Previewed;
 use crate::platform::{Platform, Unreachable};
+use crate::register;
 use crate::rows::{self, Registration};
 
 /// Asks a delivery function to check inputs at its third party. Holds secrets: never logged.
@@ -21,6 +22,15 @@ use crate::rows::{self, Registration};
 pub enum Check {
     /// A registration that is not kept yet, with its secret inputs.
     Registration { inputs: Map<String, Value> },
+    /// A registration that is kept, with other inputs beside the secret ones that it has: only here they can be
+    /// read, and so only here the whole can be validated.
+    Update {
+        organization: String,
+        registration: String,
+        inputs: Map<String, Value>,
+        /// Whether the third party is left alone.
+        only_validate: bool,
+    },
     /// An attachment that is not kept yet, of a registration that is.
     Attachment {
         organization: String,
@@ -50,6 +60,27 @@ pub enum Verdict {
         status: Option<u16>,
         answer: Option<String>,
     },
+    /// The inputs are not right, and nobody was asked.
+    Faults(Vec<Fault>),
+}
+
+impl Verdict {
+    /// What it means for whoever wants to register or attach.
+    pub fn accepted(self) -> Result<(), register::Error> {
+        match self {
+            Self::Works => Ok(()),
+            Self::Refused {
+                text,
+                status,
+                answer,
+            } => Err(register::Error::Refused {
+                text,
+                status,
+                answer,
+            }),
+            Self::Faults(faults) => Err(register::Error::Faults(faults)),
+        }
+    }
 }
 
 impl From<Error> for Verdict {
@@ -107,27 +138,41 @@ async fn question<I: Integration>(
             };
             I::register(http, &registration).await
         }
+        Check::Update {
+            organization,
+            registration,
+            inputs,
+            only_validate,
+        } => {
+            let (_, secrets) = match kept::<I>(platform, &organization, &registration).await? {
+                Ok(kept) => kept,
+                Err(verdict) => return Ok(verdict),
+            };
+            let mut whole = inputs;
+            whole.extend(secrets);
+            let faults = inputs::check::<I::Registration>(&whole);
+            if !faults.is_empty() {
+                return Ok(Verdict::Faults(faults));
+            }
+            let Ok(registration) = serde_json::from_value(Value::Object(whole)) else {
+                return Ok(refused("read the registration's inputs"));
+            };
+            match only_validate {
+                true => Ok(()),
+                false => I::register(http, &registration).await,
+            }
+        }
         Check::Attachment {
             organization,
             registration,
             inputs,
         } => {
-            let key = Registration::at(&organization, &registration);
-            let Some(row) = rows::load::<Registration>(platform, &key).await? else {
-                return Ok(refused("find the registration"));
+            let (row, secrets) = match kept::<I>(platform, &organization, &registration).await? {
+                Ok(kept) => kept,
+                Err(verdict) => return Ok(verdict),
             };
-            let mut config = row.row.config;
-            if row.row.secret.is_some() {
-                let name = Registration::secret_name(&organization, I::ID, &registration);
-                let secret = platform.get_secret(&name).await?;
-                let secrets = secret.and_then(|secret| {
-                    serde_json::from_str::<Map<String, Value>>(secret.expose()).ok()
-                });
-                let Some(secrets) = secrets else {
-                    return Ok(refused("find the registration's credentials"));
-                };
-                config.extend(secrets);
-            }
+            let mut config = row.config;
+            config.extend(secrets);
             let registration = serde_json::from_value(Value::Object(config));
             let attachment = serde_json::from_value(Value::Object(inputs));
             let (Ok(registration), Ok(attachment)) = (registration, attachment) else {
@@ -137,6 +182,30 @@ async fn question<I: Integration>(
         }
     };
     Ok(result.map_or_else(Verdict::from, |()| Verdict::Works))
+}
+
+/// A registration that is kept, and its secret inputs.
+async fn kept<I: Integration>(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+) -> Result<Result<(Registration, Map<String, Value>), Verdict>, Unreachable> {
+    let key = Registration::at(organization, id);
+    let Some(row) = rows::load::<Registration>(platform, &key).await? else {
+        return Ok(Err(refused("find the registration")));
+    };
+    let row = row.row;
+    if row.secret.is_none() {
+        return Ok(Ok((row, Map::new())));
+    }
+    let name = Registration::secret_name(organization, I::ID, id);
+    let version = row.secret_version.as_deref();
+    let secret = platform.get_secret(&name, version).await?;
+    let secrets = secret.and_then(|secret| serde_json::from_str(secret.expose()).ok());
+    Ok(match secrets {
+        Some(secrets) => Ok((row, secrets)),
+        None => Err(refused("find the registration's credentials")),
+    })
 }
 
 /// Has an integration's delivery function answer a [`Check`].

@@ -124,7 +124,7 @@ async fn registrations(
     let mut after: Option<String> = None;
     loop {
         let (page, next) = register::list(platform, organization, after.as_deref(), PAGE).await?;
-        ids.extend(page.into_iter().map(|registration| registration.id));
+        ids.extend(page.into_iter().map(|stored| stored.row.id));
         match next {
             Some(next) => after = Some(next),
             None => return Ok(ids),

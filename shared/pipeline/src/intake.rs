@@ -19,9 +19,6 @@ use crate::rows::{
 };
 use crate::schedule;
 
-/// Of a workflow's id, project and name: all three are part of keys, which DynamoDB limits to 2,048 bytes.
-const WORKFLOW_BYTES: usize = 256;
-
 /// By how many further digests an attestation can be found: a row has its limits, and whoever sends the same envelope
 /// in more forms than that still gets the same answer.
 const FORMS: usize = 100;
@@ -43,15 +40,20 @@ pub enum Error {
     #[error("the attestation says it belongs to {says}, not to {said}")]
     WorkflowOther { says: String, said: String },
     #[error(
+        "the attestation's workflow has an id, a project or a name of more than {NAME_MAX_BYTES} bytes"
+    )]
+    WorkflowTooLong,
+    #[error(
         "the workflow has {0} attachments, and an attestation goes to at most {most}",
         most = schedule::PLAN_MOST
     )]
     TooManyAttachments(usize),
-    #[error("a workflow's id, project and name have at most {most} bytes each", most = WORKFLOW_BYTES)]
-    WorkflowTooLong,
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
+
+/// The longest part of a workflow's name: it stands in keys, which have limits.
+pub const NAME_MAX_BYTES: usize = 512;
 
 /// What was taken in, now or before.
 #[derive(Debug, Clone)]
@@ -125,7 +127,7 @@ pub(crate) async fn take(
     why: Why,
 ) -> Result<Accepted, Error> {
     let parts = [&workflow.id, &workflow.project, &workflow.name];
-    if parts.iter().any(|part| part.len() > WORKFLOW_BYTES) {
+    if parts.iter().any(|part| part.len() > NAME_MAX_BYTES) {
         return Err(Error::WorkflowTooLong);
     }
     let kept = platform.put_object(organization, &parsed.received, bytes.clone());

@@ -65,12 +65,7 @@ fn faults(wanted: &Wanted) -> Vec<Fault> {
         detail: detail.into(),
     };
     let mut faults = Vec::new();
-    if !register::is_label(&wanted.name) {
-        faults.push(fault(
-            "name",
-            "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
-        ));
-    }
+    faults.extend(register::name_fault(&wanted.name));
     if let Some(Cas { url, token }) = &wanted.cas {
         if let Err(detail) = cas::base(url) {
             faults.push(fault("cas_url", detail));
@@ -208,7 +203,7 @@ pub(crate) async fn source(
     id: &str,
 ) -> Result<Option<Source>, Unreachable> {
     let secret = Intake::secret_name(organization, id);
-    let Some(value) = platform.get_secret(&secret).await? else {
+    let Some(value) = platform.get_secret(&secret, None).await? else {
         return Ok(None);
     };
     serde_json::from_str(value.expose())

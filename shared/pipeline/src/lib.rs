@@ -34,6 +34,7 @@ pub mod rows;
 pub mod schedule;
 pub mod secrets;
 pub mod tokens;
+pub mod update;
 pub mod workflows;
 
 pub use clock::Timestamp;

@@ -21,7 +21,9 @@ use crate::platform::{
     WriteError,
 };
 
-type Invoke = Box<dyn Fn(&str, Value) -> LocalBoxFuture<'static, Result<Value, Unreachable>>>;
+type Invoke = Box<
+    dyn for<'a> Fn(&'a Memory, &'a str, Value) -> LocalBoxFuture<'a, Result<Value, Unreachable>>,
+>;
 
 /// A message in a queue.
 #[derive(Debug, Clone)]
@@ -41,7 +43,8 @@ pub struct Memory {
     objects: RefCell<BTreeMap<(String, Digest), Bytes>>,
     uploads: RefCell<BTreeMap<String, BTreeMap<u32, Bytes>>>,
     queues: RefCell<BTreeMap<String, VecDeque<Queued>>>,
-    secrets: RefCell<BTreeMap<String, SecretValue>>,
+    /// Of each the version now and the one before it.
+    secrets: RefCell<BTreeMap<String, Vec<SecretValue>>>,
     invoke: Invoke,
     /// Writes that will be refused as unreachable, counted from now; none when `None`.
     pub fail_writes_after: Cell<Option<u32>>,
@@ -52,14 +55,19 @@ pub struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self::new(|_, _| Box::pin(ready(Ok(serde_json::json!("works")))))
+        Self::new(|_, _, _| Box::pin(ready(Ok(serde_json::json!("works")))))
     }
 }
 
 impl Memory {
-    /// `invoke` stands for the delivery functions.
+    /// `invoke` stands for the delivery functions, which have the same platform.
     pub fn new(
-        invoke: impl Fn(&str, Value) -> LocalBoxFuture<'static, Result<Value, Unreachable>> + 'static,
+        invoke: impl for<'a> Fn(
+            &'a Self,
+            &'a str,
+            Value,
+        ) -> LocalBoxFuture<'a, Result<Value, Unreachable>>
+        + 'static,
     ) -> Self {
         Self {
             now: Cell::new(Timestamp::from_millis(1_767_322_445_000)),
@@ -182,6 +190,7 @@ fn down(what: &'static str) -> Unreachable {
 
 impl Platform for Memory {
     async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable> {
+        assert!(key.can_be(), "the table refuses this key: {key:?}");
         Ok(self.table.borrow().get(key).cloned())
     }
 
@@ -201,6 +210,8 @@ impl Platform for Memory {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Item>, Unreachable> {
+        let first = Key::new(partition, after.unwrap_or("-"));
+        assert!(first.can_be(), "the table refuses this key: {first:?}");
         let table = self.table.borrow();
         Ok(table
             .range(Key::new(partition, prefix)..)
@@ -411,15 +422,28 @@ impl Platform for Memory {
         Ok(messages.iter().map(|_| Ok(())).collect())
     }
 
-    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<(), Unreachable> {
-        self.secrets
-            .borrow_mut()
-            .insert(name.to_owned(), value.clone());
-        Ok(())
+    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<String, Unreachable> {
+        let mut secrets = self.secrets.borrow_mut();
+        let versions = secrets.entry(name.to_owned()).or_default();
+        let last = versions.last().and_then(SecretValue::version);
+        let last: u64 = last.and_then(|last| last.parse().ok()).unwrap_or_default();
+        let version = (last + 1).to_string();
+        versions.push(value.clone().of_version(version.clone()));
+        if versions.len() > 2 {
+            versions.remove(0);
+        }
+        Ok(version)
     }
 
-    async fn get_secret(&self, name: &str) -> Result<Option<SecretValue>, Unreachable> {
-        Ok(self.secrets.borrow().get(name).cloned())
+    async fn get_secret(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<Option<SecretValue>, Unreachable> {
+        let secrets = self.secrets.borrow();
+        let mut versions = secrets.get(name).into_iter().flatten();
+        let wanted = |value: &&SecretValue| version.is_none() || value.version() == version;
+        Ok(versions.rfind(wanted).cloned())
     }
 
     async fn delete_secret(&self, name: &str) -> Result<(), Unreachable> {
@@ -428,7 +452,7 @@ impl Platform for Memory {
     }
 
     async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable> {
-        (self.invoke)(integration, event).await
+        (self.invoke)(self, integration, event).await
     }
 
     fn retention(&self) -> Duration {

@@ -46,12 +46,45 @@ const fn name(state: State) -> &'static str {
     }
 }
 
+/// As [`redeliver`], for a request that may come again: the same request is the same delivery.
+pub(crate) async fn redeliver_once(
+    platform: &impl Platform,
+    delivery: &Delivery,
+    request: &str,
+) -> Result<String, Error> {
+    let is_its_own = |plan: &Plan| plan.job.as_deref() == Some(request);
+    if let Some(id) = again(platform, delivery, Some(request), is_its_own).await? {
+        return Ok(id);
+    }
+    let key = Attestation::at(&delivery.organization, &delivery.attestation);
+    let stored = rows::load::<Attestation>(platform, &key).await?;
+    let stored = stored.ok_or(Error::Gone("attestation"))?;
+    let plans = plans::of(platform, &stored.row).await?;
+    let plan = plans.iter().find(|plan| is_its_own(&plan.row));
+    let id = plan.and_then(|plan| plan.row.deliveries().next().map(|(id, _)| id));
+    id.ok_or(Error::Conflict)
+}
+
 /// Delivers again: what is final gets a delivery of its own in a further plan, what waits is due at once. Answers with
 /// the id of the delivery that is under way then; none when a job finds that it was delivered again already.
 pub async fn redeliver(
     platform: &impl Platform,
     delivery: &Delivery,
     job: Option<&str>,
+) -> Result<Option<String>, Error> {
+    // A job takes what was delivered again since then as done, by itself in a page that was cut off as well.
+    let already = |plan: &Plan| {
+        let is_same = |planned: &Planned| planned.attachment == delivery.attachment;
+        job.is_some() && plan.generation > delivery.generation && plan.planned.iter().any(is_same)
+    };
+    again(platform, delivery, job, already).await
+}
+
+async fn again(
+    platform: &impl Platform,
+    delivery: &Delivery,
+    job: Option<&str>,
+    already: impl Fn(&Plan) -> bool,
 ) -> Result<Option<String>, Error> {
     let organization = &delivery.organization;
     let attachment_at = Attachment::at(organization, &delivery.attachment);
@@ -74,12 +107,7 @@ pub async fn redeliver(
         registration: delivery.registration.clone(),
         integration: delivery.integration.clone(),
     };
-    // A job takes what was delivered again since then as done, by itself in a page that was cut off as well.
-    let generation = delivery.generation;
-    let already = |plan: &Plan| {
-        job.is_some() && plan.generation > generation && plan.planned.contains(&planned)
-    };
-    let (why, planned) = (Why::Redelivered, vec![planned.clone()]);
+    let (why, planned) = (Why::Redelivered, vec![planned]);
     let plan = plans::add(platform, stored, why, job, planned, already).await?;
     Ok(plan.and_then(|plan| plan.deliveries().next().map(|(id, _)| id)))
 }
@@ -156,16 +184,18 @@ pub async fn test(
     platform: &impl Platform,
     registration: &Registration,
     inputs: Map<String, Value>,
+    id: Option<String>,
 ) -> Result<Accepted, register::Error> {
     let description = integrations::find(&registration.integration)
         .ok_or_else(|| register::Error::NoIntegration(registration.integration.clone()))?;
-    let faults = (description.check_attachment)(&inputs);
+    let mut faults = (description.check_attachment)(&inputs);
+    faults.extend(register::size_fault(&inputs));
     if !faults.is_empty() {
         return Err(register::Error::Faults(faults));
     }
     let organization = &registration.organization;
-    let attachment = Attachment {
-        id: register::id(platform),
+    let mut attachment = Attachment {
+        id: id.unwrap_or_else(|| register::id(platform)),
         organization: organization.clone(),
         registration: registration.id.clone(),
         integration: registration.integration.clone(),
@@ -177,10 +207,18 @@ pub async fn test(
         created_at: platform.now(),
         deleted_at: None,
     };
-    platform
-        .write(vec![rows::put(platform, &attachment, Expect::Absent).0])
-        .await?;
-    let bytes: Bytes = test_attestation(&attachment.id, platform.now()).into();
+    let write = rows::put(platform, &attachment, Expect::Absent).0;
+    match platform.write(vec![write]).await {
+        Ok(()) => {}
+        // A request that was cut off: it goes on with what it began.
+        Err(WriteError::Conflict) => {
+            let key = Attachment::at(organization, &attachment.id);
+            let begun = rows::load::<Attachment>(platform, &key).await?;
+            attachment = begun.ok_or(register::Error::Conflict)?.row;
+        }
+        Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
+    }
+    let bytes: Bytes = test_attestation(&attachment.id, attachment.created_at).into();
     let parsed = attestation::Attestation::parse(&bytes).map_err(|error| Unreachable {
         what: "test attestation",
         why: error.to_string(),

@@ -33,11 +33,11 @@ pub async fn pause(
     name_or_id: &str,
     reason: &str,
     by: Option<&str>,
-) -> Result<Registration, Error> {
+) -> Result<Stored<Registration>, Error> {
     let mut stored = register::find(platform, organization, name_or_id).await?;
     for _ in 0..CONFLICTS {
         if stored.row.paused.is_some() {
-            return Ok(stored.row);
+            return Ok(stored);
         }
         let now = platform.now();
         stored.row.paused = Some(Pause {
@@ -47,8 +47,12 @@ pub async fn pause(
         });
         // A look says when the first of what it holds comes of age, also of what an earlier pause held.
         stored.row.wake_at = Some(now.plus(SOON));
-        match platform.write(vec![stored.update(platform).0]).await {
-            Ok(()) => return Ok(stored.row),
+        let (write, etag) = stored.update(platform);
+        match platform.write(vec![write]).await {
+            Ok(()) => {
+                let row = stored.row;
+                return Ok(Stored { row, etag });
+            }
             Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
         }
@@ -64,7 +68,7 @@ pub(crate) async fn fail(
     reason: String,
 ) -> Result<(), Unreachable> {
     match pause(platform, organization, registration, &reason, None).await {
-        Ok(row) if row.paused.as_ref().is_some_and(|pause| pause.by.is_none()) => {
+        Ok(Stored { row, .. }) if row.paused.as_ref().is_some_and(|pause| pause.by.is_none()) => {
             error!(
                 registration.id = row.id,
                 registration.name = row.name,
@@ -83,20 +87,27 @@ pub(crate) async fn fail(
     }
 }
 
-/// Resumes a registration and drains what it held, so many in a second. None when it was not paused.
+/// Resumes a registration and drains what it held, so many in a second. None when it was not paused. A job's id may
+/// follow from the request: then the same again finds the same job.
 pub async fn resume(
     platform: &impl Platform,
     organization: &str,
     name_or_id: &str,
     per_second: u32,
     by: &str,
-) -> Result<(Registration, Option<Job>), Error> {
+    id: Option<String>,
+) -> Result<(Stored<Registration>, Option<Job>), Error> {
     let mut stored = register::find(platform, organization, name_or_id).await?;
+    if let Some(id) = &id
+        && let Some(begun) = jobs::find(platform, organization, id).await?
+    {
+        return Ok((stored, Some(begun.row)));
+    }
     if stored.row.paused.is_none() {
         let ever = platform.now().plus(schedule::PAUSE_LONGEST * 2);
         let id = stored.row.id.clone();
         if held(platform, organization, &id, ever, 1).await?.is_empty() {
-            return Ok((stored.row, None));
+            return Ok((stored, None));
         }
     }
     stored.row.paused = None;
@@ -104,15 +115,18 @@ pub async fn resume(
     let work = Work::Drain {
         registration: stored.row.id.clone(),
     };
-    let job = jobs::new(platform, organization, work, per_second, by);
-    let mut writes = vec![stored.update(platform).0, jobs::put(platform, &job)];
+    let mut job = jobs::new(platform, organization, work, per_second, by);
+    job.id = id.unwrap_or(job.id);
+    let (write, etag) = stored.update(platform);
+    let mut writes = vec![write, jobs::put(platform, &job)];
     // A new beginning: it must not be paused again for what was before.
     let gate = rows::Gate::at(organization, &stored.row.id);
     if let Some(gate) = rows::load::<rows::Gate>(platform, &gate).await? {
         writes.push(gate.delete());
     }
     platform.write(writes).await?;
-    Ok((stored.row, Some(job)))
+    let row = stored.row;
+    Ok((Stored { row, etag }, Some(job)))
 }
 
 /// The deliveries that a registration holds, those first that were held first; `until` is when they would be given

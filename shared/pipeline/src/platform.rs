@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use attestation::Digest;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -29,6 +30,14 @@ impl Key {
             partition: partition.into(),
             sort: sort.into(),
         }
+    }
+}
+
+impl Key {
+    /// Whether a row can have this key at all: the table refuses to look for others, such as a name from a path
+    /// that has more than a kilobyte.
+    pub fn can_be(&self) -> bool {
+        (1..=2048).contains(&self.partition.len()) && (1..=1024).contains(&self.sort.len())
     }
 }
 
@@ -151,7 +160,7 @@ pub struct Message {
 }
 
 /// A presigned upload: exactly these headers, exactly these bytes, once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Upload {
     pub method: String,
     pub url: String,
@@ -159,7 +168,7 @@ pub struct Upload {
 }
 
 /// A presigned download: whoever has the address has the bytes, for 15 minutes.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Download {
     pub url: String,
 }
@@ -172,15 +181,34 @@ impl fmt::Debug for Download {
 
 /// A registration's secret fields, as JSON text. Not printable.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretValue(String);
+pub struct SecretValue {
+    text: String,
+    /// None of one that is not kept yet.
+    version: Option<String>,
+}
 
 impl SecretValue {
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self {
+            text,
+            version: None,
+        }
+    }
+
+    #[must_use]
+    pub fn of_version(self, version: String) -> Self {
+        Self {
+            version: Some(version),
+            ..self
+        }
     }
 
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 }
 
@@ -294,8 +322,14 @@ pub trait Platform {
         messages: &[Message],
     ) -> Result<Vec<Result<(), String>>, Unreachable>;
 
-    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<(), Unreachable>;
-    async fn get_secret(&self, name: &str) -> Result<Option<SecretValue>, Unreachable>;
+    /// Keeps what a secret is from now on, and answers with its version. The version before it can still be read.
+    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<String, Unreachable>;
+    /// A secret as it is now, or as it was in a version.
+    async fn get_secret(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<Option<SecretValue>, Unreachable>;
     async fn delete_secret(&self, name: &str) -> Result<(), Unreachable>;
 
     /// Calls an integration's delivery function and waits for its answer.

@@ -8,7 +8,7 @@ use integrations::{Description, Fault, inputs};
 use serde_json::{Map, Value};
 
 use crate::check::{self, Check, Verdict};
-use crate::platform::{Expect, Platform, SecretValue, Unreachable, WriteError};
+use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
 use crate::rows::{self, Attachment, Link, Name, Registration, Stored, Work};
 use crate::{jobs, schedule};
 
@@ -28,8 +28,13 @@ pub enum Error {
     },
     #[error("there is no registration {0:?}")]
     NotFound(String),
+    #[error("there is no attachment {0:?}")]
+    NotAttached(String),
     #[error("somebody else changed it at the same time; try again")]
     Conflict,
+    /// It is not what whoever wants to change it has seen.
+    #[error("it was changed meanwhile: read it again, and change what it is now")]
+    Changed,
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
@@ -43,6 +48,27 @@ impl From<WriteError> for Error {
     }
 }
 
+/// The states of a row that somebody wants to change, where they say so: `If-Match`.
+#[derive(Debug, Clone, Default)]
+pub struct Precondition(pub Option<Vec<Etag>>);
+
+impl Precondition {
+    pub(crate) fn allow(&self, etag: &Etag) -> Result<(), Error> {
+        match &self.0 {
+            Some(etags) if !etags.contains(etag) => Err(Error::Changed),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a conflict means to them.
+    pub(crate) fn conflict(&self, error: WriteError) -> Error {
+        match error {
+            WriteError::Conflict if self.0.is_some() => Error::Changed,
+            other => other.into(),
+        }
+    }
+}
+
 /// What an operator asks for.
 #[derive(Debug)]
 pub struct Wanted {
@@ -51,7 +77,12 @@ pub struct Wanted {
     pub description: String,
     /// Secret ones among them.
     pub inputs: Map<String, Value>,
+    /// Its id, where that follows from the request: the same again is the same registration. A new one when none.
+    pub id: Option<String>,
 }
+
+/// [`is_label`], for descriptions.
+pub const LABEL: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 
 /// A DNS-1123 label: what a name may be.
 pub fn is_label(name: &str) -> bool {
@@ -60,6 +91,36 @@ pub fn is_label(name: &str) -> bool {
         && name.bytes().all(inner)
         && !name.starts_with('-')
         && !name.ends_with('-')
+}
+
+/// What is wrong with a name.
+pub fn name_fault(name: &str) -> Option<Fault> {
+    let detail =
+        "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end";
+    (!is_label(name)).then(|| Fault {
+        field: "name".into(),
+        detail: detail.into(),
+    })
+}
+
+/// The most that inputs may have in all, as JSON: a row has room for 400 KB, a secret for 64 KiB.
+const INPUTS_MAX_BYTES: usize = 48 * 1024;
+
+/// What is wrong with the size of inputs.
+pub(crate) fn size_fault(inputs: &Map<String, Value>) -> Option<Fault> {
+    let size = serde_json::to_string(inputs).map_or(usize::MAX, |text| text.len());
+    (size > INPUTS_MAX_BYTES).then(|| Fault {
+        field: "inputs".into(),
+        detail: "must have at most 48 KiB in all".into(),
+    })
+}
+
+/// All that is wrong with a registration's name and inputs.
+pub fn faults(description: &Description, name: &str, inputs: &Map<String, Value>) -> Vec<Fault> {
+    let mut faults = (description.check_registration)(inputs);
+    faults.extend(size_fault(inputs));
+    faults.extend(name_fault(name));
+    faults
 }
 
 pub(crate) fn id(platform: &impl Platform) -> String {
@@ -76,24 +137,28 @@ pub async fn register(
     platform: &impl Platform,
     organization: &str,
     wanted: Wanted,
-) -> Result<Registration, Error> {
+) -> Result<Stored<Registration>, Error> {
     let description = integrations::find(&wanted.integration)
         .ok_or_else(|| Error::NoIntegration(wanted.integration.clone()))?;
-    let mut faults = (description.check_registration)(&wanted.inputs);
-    if !is_label(&wanted.name) {
-        faults.push(Fault {
-            field: "name".into(),
-            detail: "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at \
-                     either end"
-                .into(),
-        });
-    }
+    let faults = faults(description, &wanted.name, &wanted.inputs);
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
-    let reserved = reserve(platform, organization, description, &wanted.name).await?;
-    let result = complete(platform, description, &reserved, wanted).await;
-    if result.is_err() {
+    if let Some(id) = &wanted.id {
+        let key = Registration::at(organization, id);
+        match rows::load::<Registration>(platform, &key).await? {
+            None => {}
+            Some(made) if made.row.deleted_at.is_none() => return Ok(made),
+            Some(_) => return Err(Error::NotFound(wanted.name)),
+        }
+    }
+    let id = wanted.id.clone().unwrap_or_else(|| id(platform));
+    let reserved = reserve(platform, organization, description, &wanted.name, id).await?;
+    let check = Check::Registration {
+        inputs: wanted.inputs.clone(),
+    };
+    let verdict = check::ask(platform, description.id, &check).await;
+    if let Err(error) = verdict.map_err(Error::from).and_then(Verdict::accepted) {
         // The reservation would expire by itself; the operator who tries again should not wait for that.
         let secret = Registration::secret_name(
             organization,
@@ -102,8 +167,11 @@ pub async fn register(
         );
         let _ = platform.delete_secret(&secret).await;
         let _ = platform.write(vec![reserved.delete()]).await;
+        return Err(error);
     }
-    result
+    // What fails from here on may have been done all the same, so nothing is taken back: the same request again goes
+    // on with it, and otherwise the reservation expires.
+    complete(platform, description, &reserved, wanted).await
 }
 
 async fn reserve(
@@ -111,28 +179,17 @@ async fn reserve(
     organization: &str,
     description: &Description,
     name: &str,
+    id: String,
 ) -> Result<Stored<Name>, Error> {
     let now = platform.now();
     let row = Name {
         organization: organization.to_owned(),
         name: name.to_owned(),
-        registration: id(platform),
+        registration: id,
         integration: description.id.to_owned(),
         reserved_until: Some(now.plus(schedule::RESERVATION)),
     };
-    let expect = match rows::load::<Name>(platform, &Name::at(organization, name)).await? {
-        None => Expect::Absent,
-        Some(old) if old.row.reserved_until.is_some_and(|until| until < now) => {
-            let secret = Registration::secret_name(
-                organization,
-                &old.row.integration,
-                &old.row.registration,
-            );
-            platform.delete_secret(&secret).await?;
-            Expect::Unchanged(old.etag)
-        }
-        Some(_) => return Err(Error::NameTaken(name.to_owned())),
-    };
+    let expect = free(platform, organization, name, Some(&row.registration)).await?;
     let (write, etag) = rows::put(platform, &row, expect);
     match platform.write(vec![write]).await {
         Ok(()) => Ok(Stored { row, etag }),
@@ -141,36 +198,46 @@ async fn reserve(
     }
 }
 
+/// What a name's row must be for somebody to take it, if it is free or reserved for that registration. Removes what
+/// another one that was cut off left behind.
+pub(crate) async fn free(
+    platform: &impl Platform,
+    organization: &str,
+    name: &str,
+    registration: Option<&String>,
+) -> Result<Expect, Error> {
+    let now = platform.now();
+    match rows::load::<Name>(platform, &Name::at(organization, name)).await? {
+        None => Ok(Expect::Absent),
+        Some(Stored { row, etag })
+            if row.reserved_until.is_some() && registration == Some(&row.registration) =>
+        {
+            Ok(Expect::Unchanged(etag))
+        }
+        Some(old) if old.row.reserved_until.is_some_and(|until| until < now) => {
+            let secret = Registration::secret_name(
+                organization,
+                &old.row.integration,
+                &old.row.registration,
+            );
+            platform.delete_secret(&secret).await?;
+            Ok(Expect::Unchanged(old.etag))
+        }
+        Some(_) => Err(Error::NameTaken(name.to_owned())),
+    }
+}
+
 async fn complete(
     platform: &impl Platform,
     description: &Description,
     reserved: &Stored<Name>,
     wanted: Wanted,
-) -> Result<Registration, Error> {
-    let check = Check::Registration {
-        inputs: wanted.inputs,
-    };
-    let verdict = check::ask(platform, description.id, &check).await?;
-    if let Verdict::Refused {
-        text,
-        status,
-        answer,
-    } = verdict
-    {
-        return Err(Error::Refused {
-            text,
-            status,
-            answer,
-        });
-    }
-    let Check::Registration { inputs } = check else {
-        unreachable!("made above")
-    };
+) -> Result<Stored<Registration>, Error> {
     let schema = (description.registration_schema)();
-    let (config, secrets) = inputs::split(&schema, inputs);
+    let (config, secrets) = inputs::split(&schema, wanted.inputs);
     let name = &reserved.row;
     let secret = Registration::secret_name(&name.organization, description.id, &name.registration);
-    let registration = Registration {
+    let mut registration = Registration {
         id: name.registration.clone(),
         organization: name.organization.clone(),
         name: name.name.clone(),
@@ -179,7 +246,8 @@ async fn complete(
         description: wanted.description,
         config,
         label: inputs::label(&schema, &secrets),
-        secret: (!secrets.is_empty()).then(|| secret.clone()),
+        secret: None,
+        secret_version: None,
         created_at: platform.now(),
         deleted_at: None,
         paused: None,
@@ -187,18 +255,20 @@ async fn complete(
     };
     if !secrets.is_empty() {
         let text = serde_json::to_string(&secrets).expect("text keys and JSON values are JSON");
-        platform
+        let version = platform
             .put_secret(&secret, &SecretValue::new(text))
             .await?;
+        registration.secret = Some(secret);
+        registration.secret_version = Some(version);
     }
     let mut live = reserved.clone();
     live.row.reserved_until = None;
-    let writes = vec![
-        rows::put(platform, &registration, Expect::Absent).0,
-        live.update(platform).0,
-    ];
-    platform.write(writes).await?;
-    Ok(registration)
+    let (write, etag) = rows::put(platform, &registration, Expect::Absent);
+    platform.write(vec![write, live.update(platform).0]).await?;
+    Ok(Stored {
+        row: registration,
+        etag,
+    })
 }
 
 /// A live registration by its name or its id.
@@ -214,10 +284,18 @@ pub async fn find(
         Some(_) => return Err(missing()),
         None => name_or_id.to_owned(),
     };
-    rows::load::<Registration>(platform, &Registration::at(organization, &id))
-        .await?
-        .filter(|stored| stored.row.deleted_at.is_none())
-        .ok_or_else(missing)
+    live(platform, organization, &id).await?.ok_or_else(missing)
+}
+
+/// A live registration by its id.
+pub(crate) async fn live(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+) -> Result<Option<Stored<Registration>>, Unreachable> {
+    let key = Registration::at(organization, id);
+    let stored = rows::load::<Registration>(platform, &key).await?;
+    Ok(stored.filter(|stored| stored.row.deleted_at.is_none()))
 }
 
 /// A page of registrations in the order of their names, from behind `after`, and where the next one begins.
@@ -226,7 +304,7 @@ pub async fn list(
     organization: &str,
     after: Option<&str>,
     limit: usize,
-) -> Result<(Vec<Registration>, Option<String>), Unreachable> {
+) -> Result<(Vec<Stored<Registration>>, Option<String>), Unreachable> {
     let names = platform
         .list(&Name::partition(organization), "", after, limit)
         .await?;
@@ -239,13 +317,9 @@ pub async fn list(
         .filter_map(|name| name.get("registration")?.as_str())
         .map(|id| Registration::at(organization, id))
         .collect();
-    let mut registrations: Vec<Registration> = rows::load_many(platform, &keys)
-        .await?
-        .into_iter()
-        .map(|stored| stored.row)
-        .collect();
-    registrations.retain(|registration| registration.deleted_at.is_none());
-    registrations.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut registrations: Vec<Stored<Registration>> = rows::load_many(platform, &keys).await?;
+    registrations.retain(|stored| stored.row.deleted_at.is_none());
+    registrations.sort_by(|a, b| a.row.name.cmp(&b.row.name));
     Ok((registrations, next))
 }
 
@@ -278,6 +352,7 @@ pub async fn delete(
     platform: &impl Platform,
     organization: &str,
     name_or_id: &str,
+    only: &Precondition,
 ) -> Result<(Registration, usize), Error> {
     let name = rows::load::<Name>(platform, &Name::at(organization, name_or_id)).await?;
     let id = name.map_or_else(|| name_or_id.to_owned(), |name| name.row.registration);
@@ -292,12 +367,14 @@ pub async fn delete(
     // First of all nothing new goes through it.
     let mut gone = stored;
     if gone.row.deleted_at.is_none() {
+        only.allow(&gone.etag)?;
         let now = platform.now();
         gone.row.deleted_at = Some(now);
         // Should this be cut off, the reconciler ends it.
         gone.row.wake_at = Some(now.plus(schedule::UNFINISHED));
         let (write, etag) = gone.update(platform);
-        platform.write(vec![write]).await?;
+        let written = platform.write(vec![write]).await;
+        written.map_err(|error| only.conflict(error))?;
         gone.etag = etag;
     }
     let attachments = attachments(platform, organization, &id).await?;
@@ -305,9 +382,9 @@ pub async fn delete(
     for attachment in attachments {
         crate::attach::remove(platform, attachment).await?;
     }
-    if let Some(secret) = &gone.row.secret {
-        platform.delete_secret(secret).await?;
-    }
+    // Also where the row has none: the update that was to add one may have been cut off.
+    let secret = Registration::secret_name(organization, &gone.row.integration, &id);
+    platform.delete_secret(&secret).await?;
     // The name last: as long as it is there, asking again finds what is left to do.
     gone.row.wake_at = None;
     let was_paused = gone.row.paused.take().is_some();
@@ -330,7 +407,8 @@ pub(crate) async fn finish(
     platform: &impl Platform,
     registration: &Registration,
 ) -> Result<(), Unreachable> {
-    match delete(platform, &registration.organization, &registration.id).await {
+    let any = Precondition::default();
+    match delete(platform, &registration.organization, &registration.id, &any).await {
         Ok(_) | Err(Error::NotFound(_) | Error::Conflict) => Ok(()),
         Err(Error::Unreachable(unreachable)) => Err(unreachable),
         Err(other) => Err(Unreachable {
@@ -361,74 +439,4 @@ pub(crate) async fn abandon(
         Ok(()) | Err(WriteError::Conflict) => Ok(()),
         Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
     }
-}
-
-/// Replaces the secret inputs, all of them, after the third party has accepted the new ones. In-flight deliveries
-/// go on: one that is answered 401 reads the secret again. The old ones are not read here: nothing but a delivery
-/// function may.
-pub async fn rotate(
-    platform: &impl Platform,
-    organization: &str,
-    name_or_id: &str,
-    secrets: Map<String, Value>,
-) -> Result<Registration, Error> {
-    let mut stored = find(platform, organization, name_or_id).await?;
-    let row = &stored.row;
-    let description = integrations::find(&row.integration)
-        .ok_or_else(|| Error::NoIntegration(row.integration.clone()))?;
-    let schema = (description.registration_schema)();
-    let (plain, secrets) = inputs::split(&schema, secrets);
-    let fault = |field: &String, detail: &str| Fault {
-        field: field.clone(),
-        detail: detail.into(),
-    };
-    let not_secret = plain
-        .keys()
-        .map(|field| fault(field, "is not a secret input"));
-    let left_out = row
-        .label
-        .keys()
-        .filter(|field| !secrets.contains_key(*field))
-        .map(|field| {
-            fault(
-                field,
-                "is missing: a rotation replaces all secret inputs together",
-            )
-        });
-    let mut faults: Vec<Fault> = not_secret.chain(left_out).collect();
-    let mut whole = row.config.clone();
-    whole.extend(secrets.clone());
-    if faults.is_empty() {
-        faults.extend((description.check_registration)(&whole));
-    }
-    if faults.is_empty() && secrets.is_empty() {
-        faults.push(fault(
-            &"inputs".to_owned(),
-            "must have the registration's secret inputs",
-        ));
-    }
-    if !faults.is_empty() {
-        return Err(Error::Faults(faults));
-    }
-    let check = Check::Registration { inputs: whole };
-    if let Verdict::Refused {
-        text,
-        status,
-        answer,
-    } = check::ask(platform, description.id, &check).await?
-    {
-        return Err(Error::Refused {
-            text,
-            status,
-            answer,
-        });
-    }
-    let name = Registration::secret_name(organization, &row.integration, &row.id);
-    let text = serde_json::to_string(&secrets).expect("text keys and JSON values are JSON");
-    stored.row.label = inputs::label(&schema, &secrets);
-    stored.row.secret = Some(name.clone());
-    // The row first: it fails when somebody else changes it, and a label alone does no harm.
-    platform.write(vec![stored.update(platform).0]).await?;
-    platform.put_secret(&name, &SecretValue::new(text)).await?;
-    Ok(stored.row)
 }

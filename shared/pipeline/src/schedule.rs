@@ -116,6 +116,9 @@ pub const BYTES_LONGER: Duration = secs(7 * DAY);
 /// How long a name stays reserved by a registration that was cut off.
 pub const RESERVATION: Duration = secs(5 * MINUTE);
 
+/// How long an `Idempotency-Key` is known.
+pub const CLAIMS: Duration = Duration::from_hours(24);
+
 /// Deliveries with more material than this are made one at a time in a function: 8 MB.
 pub const HEAVY_BYTES: u64 = 8_000_000;
 

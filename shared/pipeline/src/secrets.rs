@@ -33,7 +33,18 @@ impl Secrets {
         {
             return Ok(Some(value));
         }
-        let value = platform.get_secret(name).await?;
+        self.read(platform, name, None).await
+    }
+
+    /// Credentials in one version, where what [`get`](Self::get) found is another.
+    pub async fn read(
+        &self,
+        platform: &impl Platform,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<Option<SecretValue>, Unreachable> {
+        let now = platform.now();
+        let value = platform.get_secret(name, version).await?;
         let quarter = u64::try_from(KEPT.as_millis() / 4).unwrap_or(u64::MAX);
         let until = now.plus(KEPT + Duration::from_millis(platform.random() % quarter));
         let mut kept = self.0.borrow_mut();

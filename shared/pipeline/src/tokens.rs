@@ -8,7 +8,7 @@ use integrations::Fault;
 
 use crate::operations;
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
-use crate::register::is_label;
+use crate::register::{is_label, name_fault};
 use crate::rows::{self, Organization, Role, Stored, Token, TokenName};
 
 /// What a token's text begins with, so that scanners for leaked secrets find it.
@@ -101,15 +101,10 @@ pub async fn create(
             detail: detail.into(),
         });
     };
-    if !is_label(&name) {
-        fault(
-            "name",
-            "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
-        );
-    }
     if valid_for.is_some_and(|valid_for| !VALID_SECS.contains(&valid_for.as_secs())) {
         fault("expires_in_secs", "must be from a minute to ten years");
     }
+    faults.extend(name_fault(&name));
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }

@@ -513,7 +513,7 @@ mod tests {
             (Limit::Global, true, 30_000, 60_000),
             (Limit::Front, true, 600_000, 600_000),
         ] {
-            discord.limit(by, Duration::from_secs(60));
+            discord.limit(by, Duration::from_mins(1));
             let error = deliver(&url, json!({})).await.unwrap_err();
             let Kind::Retryable { after: Some(after) } = error.kind else {
                 panic!("{error:?}")

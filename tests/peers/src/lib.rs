@@ -16,15 +16,24 @@ mod deployed;
 pub mod discord;
 mod double;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod export;
 mod folder;
 pub mod gcs;
+#[cfg(test)]
+mod guide;
 pub mod maildev;
 mod operator;
+pub mod parties;
 mod process;
 pub mod registry;
 pub mod slack;
 mod stage;
+#[cfg(test)]
+mod terminal;
+#[cfg(test)]
+mod walk;
 
 pub use aiosmtpd::Aiosmtpd;
 pub use double::{Double, Received};

@@ -319,7 +319,7 @@ mod tests {
     async fn too_many_messages_are_told_when_to_come_again() {
         let slack = Slack::start();
         let url = slack.hook();
-        slack.limit(&url, Duration::from_secs(60));
+        slack.limit(&url, Duration::from_mins(1));
         let stage = Stage::of_statement(STATEMENT);
         let error = deliver(&stage, &url, json!({})).await.unwrap_err();
         let Kind::Retryable { after: Some(after) } = error.kind else {

@@ -455,16 +455,20 @@ impl Platform for Function {
         result
     }
 
-    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<(), Unreachable> {
+    async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<String, Unreachable> {
         self.put("secrets", Fault::SecretsDown, |memory| {
             ready(memory.put_secret(name, value))
         })
         .await
     }
 
-    async fn get_secret(&self, name: &str) -> Result<Option<SecretValue>, Unreachable> {
+    async fn get_secret(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<Option<SecretValue>, Unreachable> {
         self.read("secrets", Fault::SecretsDown, None, |memory| {
-            ready(memory.get_secret(name))
+            ready(memory.get_secret(name, version))
         })
         .await
     }

@@ -106,7 +106,7 @@ fn resume(world: &Rc<World>, registration: &Registration) {
     let about = through(world, registration);
     let rate = world.random.pick(&[1, 10, 50]);
     run(world, Fault::Resumed, &about, move |function| async move {
-        pauses::resume(&function, &organization, &id, rate, "operator").await
+        pauses::resume(&function, &organization, &id, rate, "operator", None).await
     });
 }
 

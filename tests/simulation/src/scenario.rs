@@ -7,6 +7,7 @@ use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
 use integrations::Integration;
 use pipeline::platform::{Expect, Platform, SecretValue, Write};
+use pipeline::register::Precondition;
 use pipeline::rows::{self, Attachment, Link, Name, Registration, Selector};
 use pipeline::{attach, intake, reconcile, register};
 use serde_json::{Map, Value};
@@ -173,6 +174,7 @@ pub fn register(
         config,
         label: Map::new(),
         secret: has_secret.then_some(secret),
+        secret_version: None,
         created_at: world.timestamp(),
         deleted_at: None,
         paused: None,
@@ -292,7 +294,9 @@ fn detach(world: &Rc<World>, registration: Registration) {
 
 fn remove(world: &Rc<World>, organization: String, attachment: String) {
     let (of, id) = (organization.clone(), attachment.clone());
-    let body = |function| async move { attach::detach(&function, &of, &id).await };
+    let body = |function| async move {
+        attach::detach(&function, &of, &id, &Precondition::default()).await
+    };
     let ended = |world: &Rc<World>, _, answer: Option<Result<_, register::Error>>| match answer {
         Some(Ok(_) | Err(register::Error::NotFound(_))) => {}
         _ => world.after(MINUTE, |world| remove(world, organization, attachment)),
@@ -307,8 +311,15 @@ fn deregister(world: &Rc<World>, registration: Registration) {
         .open_through(|row| row.registration == registration.id);
     touch(world, Fault::Deregistered, &names);
     let gone = registration.clone();
-    let body =
-        |function| async move { register::delete(&function, &gone.organization, &gone.id).await };
+    let body = |function| async move {
+        register::delete(
+            &function,
+            &gone.organization,
+            &gone.id,
+            &Precondition::default(),
+        )
+        .await
+    };
     let ended = |world: &Rc<World>, _, answer: Option<Result<_, register::Error>>| match answer {
         Some(Ok(_) | Err(register::Error::NotFound(_))) => {}
         _ => world.after(MINUTE, |world| deregister(world, registration)),

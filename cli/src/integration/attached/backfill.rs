@@ -60,7 +60,7 @@ impl Backfill {
             };
             let path = ["attachments", &self.id, "backfill"];
             client
-                .call(&Call::post(&path, json(&asked)?))
+                .call(&Call::post_once(&path, json(&asked)?)?)
                 .with_context(|| format!("failed to begin the backfill of {:?}", self.id))
         })
     }

@@ -2,12 +2,14 @@
 
 mod backfill;
 mod preview;
+mod update;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use pipeline::Timestamp;
 use pipeline::api::attachments::{Attachment, NewAttachment};
 use pipeline::api::registrations::Registration;
+use pipeline::attach::LONGEST_WAIT_SECS;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -35,6 +37,13 @@ Examples:
   chainloop integration attached list --integration prod-images --sort workflow"
     )]
     List(List),
+    /// Show an attachment
+    #[command(after_help = "Example:\n  chainloop integration attached describe \
+                      6f0c1f0e-0000-4000-8000-000000000001")]
+    Describe(ById),
+    /// Change an attachment's options, or how long its deliveries wait
+    #[command(after_help = update::HELP.to_owned() + options::HELP + update::EXAMPLE)]
+    Update(update::Update),
     /// Show what would be sent of an attestation, without sending it
     #[command(after_help = preview::HELP)]
     Preview(preview::Preview),
@@ -69,7 +78,7 @@ pub(crate) struct Add {
     #[arg(long = "opt", value_name = "KEY=VALUE", allow_hyphen_values = true)]
     options: Vec<String>,
     /// How long deliveries wait for materials that are not there yet
-    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(0..=LONGEST_WAIT_SECS))]
     wait: Option<u64>,
 }
 
@@ -95,11 +104,35 @@ enum Column {
     Attached,
 }
 
+/// An attachment, in whichever way its id is given.
+#[derive(Debug, Args)]
+pub(crate) struct ById {
+    /// The attachment's id
+    #[arg(
+        value_name = "ID",
+        required_unless_present = "by_id",
+        conflicts_with = "by_id"
+    )]
+    attachment: Option<String>,
+    /// The attachment's id
+    #[arg(long = "id", id = "by_id", value_name = "ID")]
+    by_id: Option<String>,
+}
+
+impl ById {
+    fn given(&self) -> String {
+        let given = self.attachment.as_ref().or(self.by_id.as_ref());
+        given.cloned().unwrap_or_default()
+    }
+}
+
 impl Command {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         match self {
             Self::Add(add) => add.run(global),
             Self::List(list) => list.run(global),
+            Self::Describe(id) => describe(global, &id.given()),
+            Self::Update(update) => update.run(global),
             Self::Preview(preview) => preview.run(global),
             Self::Backfill(backfill) => backfill.run(global),
             Self::Delete { id } => delete(global, &id),
@@ -129,7 +162,7 @@ impl Add {
             wait_secs: self.wait,
         };
         let attachment: Attachment = client
-            .call(&Call::post(&["attachments"], json(&new)?))
+            .call(&Call::post_once(&["attachments"], json(&new)?)?)
             .with_context(context)?;
         match global.output {
             Format::Json => output::json(&[View::from(&attachment)])?,
@@ -173,6 +206,46 @@ impl List {
         }
         Ok(())
     }
+}
+
+fn describe(global: &Global, id: &str) -> anyhow::Result<()> {
+    let attachment: Attachment = Client::new(global)?
+        .call(&Call::get(&["attachments", id]))
+        .with_context(|| format!("failed to show the attachment {id:?}"))?;
+    show(global, &attachment)
+}
+
+fn show(global: &Global, attachment: &Attachment) -> anyhow::Result<()> {
+    match global.output {
+        Format::Json => output::json(&View::from(attachment))?,
+        Format::Table => output::line(&card(attachment).to_string())?,
+    }
+    Ok(())
+}
+
+fn card(attachment: &Attachment) -> Table {
+    let mut table = Table::titled("Attachment", &[]);
+    let mut row = |name: &str, content: &str| table.row(vec![cell(name), cell(content)]);
+    let Registration {
+        name,
+        integration,
+        version,
+        ..
+    } = &attachment.registration;
+    row("ID", &attachment.id);
+    row("REGISTRATION", name);
+    row("KIND", &format!("{integration} {version}"));
+    row("WORKFLOW", &attachment.workflow);
+    // A line of its own: whether anything comes at all is what it decides.
+    let mut options = attachment.config.clone();
+    let filter = options.remove("filter");
+    row("OPTIONS", &table::config(&[&options]));
+    let filter = filter.as_ref().and_then(Value::as_str).unwrap_or_default();
+    row("FILTER", filter);
+    let wait = attachment.wait_secs.map(|secs| format!("{secs} s"));
+    row("WAIT", wait.as_deref().unwrap_or("as usual"));
+    row("ATTACHED AT", &time::exact(attachment.created_at));
+    table
 }
 
 fn delete(global: &Global, id: &str) -> anyhow::Result<()> {

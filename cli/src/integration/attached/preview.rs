@@ -15,7 +15,8 @@ pub(super) const HELP: &str = "\
 Secrets are left out of what is shown.
 
 Example:
-  chainloop integration attached preview --id 6f0c1f0e-0000-4000-8000-000000000001 --attestation sha256:…";
+  chainloop integration attached preview --id 6f0c1f0e-0000-4000-8000-000000000001 \\
+    --attestation sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
 
 /// Lines of a body that are shown unless all of it is asked for.
 const LINES: usize = 40;

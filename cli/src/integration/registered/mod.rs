@@ -3,6 +3,7 @@
 mod pause;
 mod rotate;
 mod test;
+mod update;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,7 @@ use crate::{confirm, options, time};
 pub(crate) enum Command {
     /// Register an integration in your organization
     #[command(after_help = options::HELP.to_owned() + "\n\nExample:
-  chainloop integration registered add webhook --name ci-events \\
+  chainloop integration registered add oci-registry --name prod-images \\
     --opt repository=us-east1-docker.pkg.dev/my-project/attestations \\
     --opt username=_json_key --opt password=@service-account.json")]
     Add(Add),
@@ -44,6 +45,9 @@ Examples:
     /// Show a registration
     #[command(after_help = "Example:\n  chainloop integration registered describe prod-images")]
     Describe(Named),
+    /// Change a registration's name, description or inputs
+    #[command(after_help = update::HELP.to_owned() + options::HELP + update::EXAMPLE)]
+    Update(update::Update),
     /// Hold what is to be sent through a registration, until it is resumed
     #[command(after_help = pause::PAUSE_HELP)]
     Pause(pause::Pause),
@@ -128,6 +132,7 @@ impl Command {
             Self::Add(add) => add.run(global)?,
             Self::List(list) => list.run(global)?,
             Self::Describe(named) => describe(global, &named.given())?,
+            Self::Update(update) => update.run(global)?,
             Self::Pause(pause) => pause.run(global)?,
             Self::Resume(resume) => resume.run(global)?,
             Self::Test(test) => return test.run(global),
@@ -151,7 +156,7 @@ impl Add {
             inputs,
         };
         let registration: Registration = client
-            .call(&Call::post(&["registrations"], json(&new)?))
+            .call(&Call::post_once(&["registrations"], json(&new)?)?)
             .context(context)?;
         match global.output {
             Format::Json => output::json(&View::from(&registration))?,

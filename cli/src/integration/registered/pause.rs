@@ -74,10 +74,10 @@ impl Resume {
             per_second: self.rate,
         };
         let resumed: Resumed = client
-            .call(&Call::post(
+            .call(&Call::post_once(
                 &["registrations", &name, "resume"],
                 client::json(&wanted)?,
-            ))
+            )?)
             .with_context(|| format!("failed to resume {name:?}"))?;
         let mut drain = match &resumed.job {
             Some(id) => Some(job::get(&client, id)?),

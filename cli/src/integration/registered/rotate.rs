@@ -76,7 +76,7 @@ fn secrets(
     };
     if let Some(field) = plain.iter().find(is_given) {
         let failure = Failure::usage(format!("{}: is not a secret input", field.name));
-        let advice = "Other inputs stay as they are: to change them, register anew.";
+        let advice = "Other inputs stay as they are: to change them, use `registered update`.";
         return Err(failure.advice(advice));
     }
     for field in &mut secrets {

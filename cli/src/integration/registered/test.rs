@@ -53,7 +53,7 @@ impl Test {
         let inputs = options::read(global, &integration.attachment_schema, &self.options)?;
         let path = ["registrations", &registration.id, "test"];
         let tested: Tested = client
-            .call(&Call::post(&path, json(&NewTest { inputs })?))
+            .call(&Call::post_once(&path, json(&NewTest { inputs })?)?)
             .with_context(context)?;
         let id = &tested.delivery;
         global.info(&format!("the test's delivery is {id}"));

@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use attestation::{Digest, Form};
 use futures_util::future::try_join_all;
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::deliveries::Delivery;
+use super::openapi::{self, Operation, operation};
 use super::{Caller, Page, Problem, Request, Response};
 use crate::clock::Timestamp;
 use crate::deliveries;
@@ -23,7 +26,7 @@ const DELIVERIES: usize = 100;
 const VALUE_CHARS: usize = 300;
 
 /// An attestation as a list has it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Attestation {
     /// The envelope's hash, by which it is known.
     pub attestation: Digest,
@@ -37,7 +40,8 @@ pub struct Attestation {
 }
 
 /// What `GET /v1/attestations/{digest}` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DescribedAttestation")]
 pub struct Described {
     #[serde(flatten)]
     pub attestation: Attestation,
@@ -53,8 +57,9 @@ pub struct Described {
     pub more_deliveries: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "AttestationBytes")]
 pub enum Bytes {
     Kept,
     Gone,
@@ -63,7 +68,8 @@ pub enum Bytes {
 }
 
 /// What an attestation says.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "AttestationContents")]
 pub struct Contents {
     /// `envelope` or `bundle`.
     pub form: String,
@@ -79,14 +85,14 @@ pub struct Contents {
     pub policy: Option<Policy>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Subject {
     pub name: String,
     /// Algorithm to digest.
     pub digests: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Material {
     pub name: String,
     #[serde(rename = "type")]
@@ -100,8 +106,9 @@ pub struct Material {
 }
 
 /// Where a material's bytes are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "MaterialPlace")]
 pub enum Place {
     /// In the attestation itself.
     Inline,
@@ -114,7 +121,8 @@ pub enum Place {
 }
 
 /// What the policies found.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PolicyResult")]
 pub struct Policy {
     /// `PASSED`, `WARNING`, `BLOCKED` …: Chainloop's own words.
     pub status: String,
@@ -127,7 +135,8 @@ pub struct Policy {
     pub found: Vec<Violation>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PolicyViolation")]
 pub struct Violation {
     pub policy: String,
     /// The material's name; empty where the attestation itself was looked at.
@@ -137,7 +146,7 @@ pub struct Violation {
 
 /// What `GET /v1/attestations/{digest}/content` and `GET /v1/materials/{digest}` answer: where the bytes are to be
 /// had, for a quarter of an hour.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Content {
     /// What the bytes must have.
     pub digest: Digest,
@@ -176,6 +185,51 @@ impl From<&attestation::Policy> for Policy {
             found: found.collect(),
         }
     }
+}
+
+/// What the routes take and answer, for the API's description.
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        operation(
+            "GET /v1/attestations",
+            "listAttestations",
+            "List attestations that were accepted",
+        )
+        .about(
+            "Newest first. A page holds all of a moment, and so may have some more \
+                 items than its limit.",
+        )
+        .query("workflow", openapi::WORKFLOW, openapi::text())
+        .query("project", openapi::PROJECT, openapi::text())
+        .query(
+            "since",
+            "Accepted at this time or later.",
+            json!({ "type": "string", "format": "date-time" }),
+        )
+        .pages::<Attestation>(),
+        operation(
+            "GET /v1/attestations/{digest}",
+            "getAttestation",
+            "Get an attestation, what it says and what became of it",
+        )
+        .about("By the envelope's digest, or by that of the bytes as they were received.")
+        .answers::<Described>(200, "The attestation")
+        .refuses(&["invalid-inputs"]),
+        operation(
+            "GET /v1/attestations/{digest}/content",
+            "downloadAttestation",
+            "Get where an attestation's bytes are to be had",
+        )
+        .answers::<Content>(200, "A presigned address, for a quarter of an hour")
+        .refuses(&["invalid-inputs"]),
+        operation(
+            "GET /v1/materials/{digest}",
+            "downloadMaterial",
+            "Get where a material's bytes are to be had",
+        )
+        .answers::<Content>(200, "A presigned address, for a quarter of an hour")
+        .refuses(&["invalid-inputs"]),
+    ]
 }
 
 pub(super) async fn function<P: Platform>(
@@ -230,19 +284,21 @@ async fn list(
     organization: &str,
     request: &Request,
 ) -> Result<Response, Problem> {
-    let workflow = match request.query("workflow") {
-        Some(workflow) => Some(super::jobs::named(workflow, request.query("project"))?),
+    let workflow = match request.workflow()? {
+        Some((workflow, project)) => Some(super::jobs::named(workflow, project)?),
         None => None,
-    };
-    let moment = |name: &str, detail: &str| match request.query(name).map(str::parse) {
-        None => Ok(None),
-        Some(Ok(moment)) => Ok(Some(moment)),
-        Some(Err(_)) => Err(Problem::field(name, detail)),
     };
     let of = attestations::Of {
         workflow,
-        since: moment("since", "must be a time, as 2026-01-31T12:00:00Z")?,
-        until: moment("cursor", "must be the `next` of the page before")?,
+        since: match request.query("since").map(str::parse) {
+            None => None,
+            Some(Ok(since)) => Some(since),
+            Some(Err(_)) => {
+                let detail = "must be a time, as 2026-01-31T12:00:00Z";
+                return Err(Problem::field("since", detail));
+            }
+        },
+        until: request.cursor(|cursor| cursor.parse().ok())?,
     };
     let limit = request.limit()?;
     let (rows, next) = attestations::list(platform, organization, &of, limit).await?;

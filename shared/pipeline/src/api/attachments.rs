@@ -4,20 +4,23 @@ use std::collections::BTreeSet;
 
 use attestation::Digest;
 use futures_util::future::try_join_all;
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use super::openapi::{Operation, operation, text};
 use super::registrations::Registration;
 use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
-use crate::rows::Work;
-use crate::{attach, check, deliver, intake, jobs, register, rows};
+use crate::rows::{Selector, Stored, Work};
+use crate::{attach, check, deliver, intake, jobs, register, rows, update};
 
 pub const ROUTES: &[Route] = &[
     route("POST /v1/attachments", Action::Configure),
     route("GET /v1/attachments", Action::Read),
     route("GET /v1/attachments/{attachment}", Action::Read),
+    route("PATCH /v1/attachments/{attachment}", Action::Configure),
     route("DELETE /v1/attachments/{attachment}", Action::Configure),
     route("POST /v1/attachments/{attachment}/preview", Action::Read),
     route(
@@ -27,7 +30,7 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// What `POST …/preview` takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPreview {
     /// By either of its digests.
@@ -35,7 +38,7 @@ pub struct NewPreview {
 }
 
 /// What `POST …/preview` answers: what a delivery of the attestation would send.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Previewed {
     pub requests: Vec<integrations::Preview>,
     /// Why nothing would be sent.
@@ -44,7 +47,7 @@ pub struct Previewed {
 }
 
 /// What `POST …/backfill` takes: which past attestations are delivered to the attachment.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backfill {
     /// Accepted at this time or later.
@@ -55,6 +58,7 @@ pub struct Backfill {
     pub until: Option<Timestamp>,
     /// 1 to 50; 10 when it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = super::jobs::FASTEST))]
     pub per_second: Option<u32>,
     /// Only counts.
     #[serde(default)]
@@ -62,23 +66,27 @@ pub struct Backfill {
 }
 
 /// What `POST /v1/attachments` takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewAttachment {
     /// A registration's name or id.
     pub registration: String,
     /// An id, a name, `project/name`, `project/*`, or `*`.
+    #[schemars(length(min = 1, max = 512))]
     pub workflow: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
     pub project: Option<String>,
+    /// As the integration's `attachment_schema` says.
     #[serde(default)]
     pub inputs: Map<String, Value>,
     /// How long deliveries wait for a material that is not there yet, 0 to 86400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = attach::LONGEST_WAIT_SECS))]
     pub wait_secs: Option<u64>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Attachment {
     pub id: String,
     /// An id, `project/name`, `project/*`, or `*`.
@@ -87,11 +95,44 @@ pub struct Attachment {
     pub wait_secs: Option<u64>,
     pub registration: Registration,
     pub created_at: Timestamp,
+    /// What `If-Match` takes, there in quotes. That of its registration is another.
+    #[serde(default)]
+    pub etag: String,
+}
+
+/// What `PATCH /v1/attachments/{attachment}` takes: what is to be another, and nothing else.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangedAttachment {
+    /// A JSON merge patch (RFC 7396): a value replaces, null takes away, and what is not named stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Map<String, Value>>,
+    /// How long deliveries wait for a material that is not there yet, 0 to 86400; null is the usual time.
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<u64>")]
+    pub wait_secs: Option<Option<u64>>,
+    /// Only checks.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Tells null from nothing.
+#[expect(clippy::option_option, reason = "null and nothing are two")]
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl Attachment {
-    fn of(row: rows::Attachment, registration: rows::Registration) -> Self {
+    fn of(
+        Stored { row, etag }: Stored<rows::Attachment>,
+        registration: Stored<rows::Registration>,
+    ) -> Self {
         Self {
+            etag: etag.0,
             id: row.id,
             workflow: row.workflow.0,
             config: row.config,
@@ -100,6 +141,104 @@ impl Attachment {
             created_at: row.created_at,
         }
     }
+}
+
+/// An attachment, with its tag.
+fn shown(
+    status: u16,
+    stored: Stored<rows::Attachment>,
+    registration: Stored<rows::Registration>,
+) -> Response {
+    let attachment = Attachment::of(stored, registration);
+    Response::json(status, &attachment).tagged(&attachment.etag)
+}
+
+/// What the routes take and answer, for the API's description.
+pub fn operations() -> Vec<Operation> {
+    vec![
+        operation(
+            "POST /v1/attachments",
+            "createAttachment",
+            "Attach a registration to workflows",
+        )
+        .about(
+            "The third party is asked whether it would work. `inputs` are those of \
+                 the integration's `attachment_schema`.",
+        )
+        .takes::<NewAttachment>()
+        .answers::<Attachment>(201, "The attachment")
+        .tagged()
+        .refuses(&[
+            "check-failed",
+            "conflict",
+            "integration-unknown",
+            "not-found",
+        ]),
+        operation("GET /v1/attachments", "listAttachments", "List attachments")
+            .about("In the order of their registrations' names, and of their ages.")
+            .query(
+                "registration",
+                "Those of this registration, by its name or id.",
+                text(),
+            )
+            .query(
+                "workflow",
+                "Those with exactly this selector: an id, `project/name`, `project/*`, \
+                 `*`, or a name with `project`.",
+                text(),
+            )
+            .query(
+                "project",
+                "The workflow's project; alone, those with a selector in it.",
+                text(),
+            )
+            .pages::<Attachment>()
+            .refuses(&["not-found"]),
+        operation(
+            "GET /v1/attachments/{attachment}",
+            "getAttachment",
+            "Get an attachment",
+        )
+        .answers::<Attachment>(200, "The attachment")
+        .tagged(),
+        operation(
+            "PATCH /v1/attachments/{attachment}",
+            "updateAttachment",
+            "Change an attachment",
+        )
+        .about("Checked as when it was attached. Deliveries that wait are sent as it is then.")
+        .conditional()
+        .takes::<ChangedAttachment>()
+        .answers::<Attachment>(200, "The attachment as it is now")
+        .tagged()
+        .refuses(&["check-failed", "conflict", "integration-unknown"]),
+        operation(
+            "DELETE /v1/attachments/{attachment}",
+            "deleteAttachment",
+            "Detach",
+        )
+        .about("Deliveries that wait are cancelled when their time comes.")
+        .conditional()
+        .answers::<Attachment>(200, "The attachment that was deleted")
+        .refuses(&["conflict"]),
+        operation(
+            "POST /v1/attachments/{attachment}/preview",
+            "previewDelivery",
+            "See what a delivery of an attestation would send",
+        )
+        .about("Nothing is sent.")
+        .takes::<NewPreview>()
+        .answers::<Previewed>(200, "The requests, without what is secret in them")
+        .refuses(&["not-deliverable"]),
+        operation(
+            "POST /v1/attachments/{attachment}/backfill",
+            "backfillAttachment",
+            "Deliver past attestations to an attachment",
+        )
+        .may_take::<Backfill>()
+        .answers::<super::jobs::Job>(202, "The job that does it")
+        .refuses(&["conflict"]),
+    ]
 }
 
 pub async fn function<P: Platform>(
@@ -111,33 +250,50 @@ pub async fn function<P: Platform>(
     let id = request.parameter("attachment");
     match request.route.as_str() {
         "POST /v1/attachments" => {
-            let new: NewAttachment = request.json()?;
-            let workflow = attach::selector(&new.workflow, new.project.as_deref())
-                .map_err(|fault| Problem::faults(vec![fault]))?;
+            let (new, workflow) = match asked(request) {
+                Ok(asked) => asked,
+                Err(problem) => {
+                    return Err(with_inputs(platform, organization, request, problem).await);
+                }
+            };
             let wanted = attach::Wanted {
                 registration: new.registration,
                 workflow,
                 inputs: new.inputs,
                 wait_secs: new.wait_secs,
+                id: request.made.id(),
             };
-            let (row, registration) = attach::attach(platform, organization, wanted).await?;
-            Ok(Response::json(201, &Attachment::of(row, registration)))
+            let (stored, registration) = attach::attach(platform, organization, wanted).await?;
+            Ok(shown(201, stored, registration))
         }
         "GET /v1/attachments" => list(platform, organization, request).await,
         "GET /v1/attachments/{attachment}" => {
             let (stored, registration) = attach::find(platform, organization, id).await?;
-            Ok(Response::json(
-                200,
-                &Attachment::of(stored.row, registration),
-            ))
+            Ok(shown(200, stored, registration))
+        }
+        "PATCH /v1/attachments/{attachment}" => {
+            let detail = "cannot be changed: detach, and attach anew";
+            request.refuse_fixed(&["workflow", "project", "registration"], detail)?;
+            let ChangedAttachment {
+                inputs,
+                wait_secs,
+                dry_run,
+            } = request.json()?;
+            let change = update::AttachmentChange {
+                inputs,
+                wait_secs,
+                dry_run,
+            };
+            let (only, by) = (request.precondition()?, &caller.name);
+            let updated = update::attachment(platform, organization, id, &change, &only, by);
+            let (stored, registration) = updated.await?;
+            Ok(shown(200, stored, registration))
         }
         "DELETE /v1/attachments/{attachment}" => {
-            let (stored, registration) = attach::find(platform, organization, id).await?;
-            attach::detach(platform, organization, id).await?;
-            Ok(Response::json(
-                200,
-                &Attachment::of(stored.row, registration),
-            ))
+            let only = request.precondition()?;
+            let (stored, registration) = attach::detach(platform, organization, id, &only).await?;
+            let detached = Attachment::of(stored, registration);
+            Ok(Response::json(200, &detached))
         }
         "POST /v1/attachments/{attachment}/preview" => {
             let NewPreview { attestation } = request.json()?;
@@ -151,13 +307,44 @@ pub async fn function<P: Platform>(
                 since: asked.since,
                 until: asked.until.unwrap_or_else(|| platform.now()),
             };
-            let rate = super::jobs::per_second(asked.per_second)?;
+            let rate = super::jobs::per_second(asked.per_second);
             let mut job = jobs::new(platform, organization, work, rate, &caller.name);
             job.dry_run = asked.dry_run;
+            job.id = request.made.job().unwrap_or(job.id);
             super::jobs::begin(platform, caller, job, "attachment.backfill", id, None).await
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }
+}
+
+fn asked(request: &Request) -> Result<(NewAttachment, Selector), Problem> {
+    let new: NewAttachment = request.json_and(|body| {
+        let text = |field: &str| body.get(field).and_then(Value::as_str);
+        let selector = text("workflow").map(|name| attach::selector(name, text("project")));
+        selector.and_then(Result::err).into_iter().collect()
+    })?;
+    let workflow = attach::selector(&new.workflow, new.project.as_deref())
+        .map_err(|fault| Problem::faults(vec![fault]))?;
+    Ok((new, workflow))
+}
+
+/// A problem with what is wrong with the inputs added to it, as far as that can be told.
+async fn with_inputs(
+    platform: &impl Platform,
+    organization: &str,
+    request: &Request,
+    mut problem: Problem,
+) -> Problem {
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    if let (Some(registration), Some(inputs), false) = (
+        body["registration"].as_str(),
+        body["inputs"].as_object(),
+        problem.faults.is_empty(),
+    ) && let Ok(faults) = attach::faults(platform, organization, registration, inputs).await
+    {
+        problem.faults.extend(faults);
+    }
+    problem
 }
 
 async fn preview(
@@ -193,23 +380,66 @@ async fn preview(
     Ok(Response::json(200, &previewed))
 }
 
-/// Pages run over registrations, in the order of their names: a page holds all attachments of some.
+/// Where a page begins: behind a registration, by its name, and where not all of its attachments were on the page
+/// before, behind one of them.
+struct After {
+    registration: String,
+    attachment: Option<(Timestamp, String)>,
+}
+
+impl After {
+    fn parse(cursor: &str) -> Option<Self> {
+        let (registration, attachment) = match cursor.split_once('_') {
+            None => (cursor, None),
+            Some((registration, rest)) => {
+                let (created_at, id) = rest.split_once('_')?;
+                (
+                    registration,
+                    Some((created_at.parse().ok()?, id.to_owned())),
+                )
+            }
+        };
+        let registration = register::is_label(registration).then(|| registration.to_owned())?;
+        Some(Self {
+            registration,
+            attachment,
+        })
+    }
+
+    fn comes_before(&self, attachment: &Attachment) -> bool {
+        let Attachment {
+            registration,
+            created_at,
+            id,
+            ..
+        } = attachment;
+        match &self.attachment {
+            Some((own_created_at, own_id)) => {
+                (&self.registration, own_created_at, own_id) < (&registration.name, created_at, id)
+            }
+            None => self.registration < registration.name,
+        }
+    }
+}
+
+/// Pages run over registrations, in the order of their names.
 async fn list(
     platform: &impl Platform,
     organization: &str,
     request: &Request,
 ) -> Result<Response, Problem> {
+    let project = request.project()?;
     let selector = match request.query("workflow") {
         None => None,
         Some(workflow) => Some(
-            attach::selector(workflow, request.query("project"))
-                .map_err(|fault| Problem::faults(vec![fault]))?,
+            attach::selector(workflow, project).map_err(|fault| Problem::faults(vec![fault]))?,
         ),
     };
-    let (registrations, next) = match (request.query("registration"), &selector) {
+    let (limit, after) = (request.limit()?, request.cursor(After::parse)?);
+    let (registrations, further) = match (request.query("registration"), &selector) {
         (Some(named), _) => {
             let stored = register::find(platform, organization, named).await?;
-            (vec![stored.row], None)
+            (vec![stored], None)
         }
         (None, Some(selector)) => {
             let attached = attach::of_workflow(platform, organization, selector).await?;
@@ -221,46 +451,64 @@ async fn list(
                 .into_iter()
                 .map(|id| rows::Registration::at(organization, id))
                 .collect();
-            let mut found: Vec<rows::Registration> = rows::load_many(platform, &keys)
-                .await?
-                .into_iter()
-                .map(|stored| stored.row)
-                .collect();
+            let mut found: Vec<Stored<rows::Registration>> =
+                rows::load_many(platform, &keys).await?;
             // One that is being deleted has no attachments any more.
-            found.retain(|registration| registration.deleted_at.is_none());
+            found.retain(|registration| registration.row.deleted_at.is_none());
+            found.sort_by(|a, b| a.row.name.cmp(&b.row.name));
             (found, None)
         }
         (None, None) => {
-            let (limit, after) = (request.limit()?, request.query("cursor"));
-            register::list(platform, organization, after, limit).await?
+            let behind = after.as_ref().map(|after| after.registration.as_str());
+            let (mut found, next) = register::list(platform, organization, behind, limit).await?;
+            if let Some(After {
+                registration,
+                attachment: Some(_),
+            }) = &after
+            {
+                match register::find(platform, organization, registration).await {
+                    Ok(stored) => found.insert(0, stored),
+                    Err(register::Error::NotFound(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            (found, next)
         }
     };
-    let attachments = try_join_all(
-        registrations
-            .iter()
-            .map(|registration| register::attachments(platform, organization, &registration.id)),
-    )
-    .await?;
-    let items = registrations
+    let attachments =
+        try_join_all(registrations.iter().map(|registration| {
+            register::attachments(platform, organization, &registration.row.id)
+        }))
+        .await?;
+    let mut items: Vec<Attachment> = registrations
         .iter()
         .zip(attachments)
         .flat_map(|(registration, attachments)| {
             attachments
                 .into_iter()
-                .map(|stored| Attachment::of(stored.row, registration.clone()))
+                .map(|stored| Attachment::of(stored, registration.clone()))
         })
-        .filter(|attachment| {
-            selector
-                .as_ref()
-                .is_none_or(|selector| selector.0 == attachment.workflow)
-        })
-        .filter(|attachment| match request.query("project") {
-            Some(project) if selector.is_none() => attachment
+        .filter(|attachment| match (&selector, project) {
+            (Some(selector), _) => selector.0 == attachment.workflow,
+            (None, Some(project)) => attachment
                 .workflow
                 .split_once('/')
                 .is_some_and(|(own, _)| own == project),
-            _ => true,
+            (None, None) => true,
+        })
+        .filter(|attachment| {
+            after
+                .as_ref()
+                .is_none_or(|after| after.comes_before(attachment))
         })
         .collect();
-    Ok(Response::json(200, &Page::<Attachment> { items, next }))
+    let mut next = further;
+    if items.len() > limit {
+        items.truncate(limit);
+        next = items.last().map(|last| {
+            let (name, created_at, id) = (&last.registration.name, last.created_at, &last.id);
+            format!("{name}_{created_at}_{id}")
+        });
+    }
+    Ok(Response::json(200, &Page { items, next }))
 }

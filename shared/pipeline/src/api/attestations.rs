@@ -3,9 +3,11 @@
 use attestation::{Digest, Forwarded, Origin, Unknown};
 use bytes::Bytes;
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::openapi::{self, Operation, PROJECT, operation, text};
 use super::{Action, Caller, Problem, Request, Response, Route, archive, route};
 use crate::intake::{self, Error};
 use crate::platform::{Platform, Upload};
@@ -29,7 +31,7 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// What `POST /v1/registrations/{registration}/test` takes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTest {
     /// Of an attachment.
@@ -37,8 +39,8 @@ pub struct NewTest {
     pub inputs: Map<String, Value>,
 }
 
-/// What it answers: the delivery to look at.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What `POST /v1/registrations/{registration}/test` answers: the delivery to look at.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Tested {
     pub attestation: Digest,
     pub delivery: String,
@@ -48,7 +50,8 @@ pub struct Tested {
 pub const MATERIAL_MAX_BYTES: u64 = 100 * 1024 * 1024;
 
 /// What `POST /v1/attestations` answers. Its body is the envelope or the bundle itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "AcceptedAttestation")]
 pub struct Accepted {
     /// The envelope's hash, by which the attestation is known.
     pub attestation: Digest,
@@ -63,7 +66,8 @@ pub struct Accepted {
 }
 
 /// A delivery of an accepted attestation.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PlannedDelivery")]
 pub struct Planned {
     pub id: String,
     pub attachment: String,
@@ -72,16 +76,43 @@ pub struct Planned {
     pub integration: String,
 }
 
+/// A signed attestation as it stands in the body of `POST /v1/attestations`.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(
+    dead_code,
+    reason = "for the API's description; the bytes are read by `attestation`"
+)]
+enum Signed {
+    /// A DSSE envelope.
+    Envelope {
+        #[schemars(rename = "payloadType")]
+        payload_type: String,
+        /// The in-toto statement, in base64.
+        payload: String,
+        signatures: Vec<Map<String, Value>>,
+    },
+    /// A Sigstore bundle that holds one.
+    Bundle {
+        #[schemars(rename = "mediaType")]
+        media_type: String,
+        #[schemars(rename = "dsseEnvelope")]
+        envelope: Map<String, Value>,
+    },
+}
+
 /// What `PUT /v1/materials/{digest}` takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewMaterial {
+    #[schemars(range(max = MATERIAL_MAX_BYTES))]
     pub size_bytes: u64,
 }
 
 /// What `PUT /v1/materials/{digest}` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "state")]
+#[schemars(rename = "MaterialUpload")]
 pub enum Material {
     /// Those bytes are here already.
     Present,
@@ -90,10 +121,96 @@ pub enum Material {
 }
 
 /// What `POST /v1/intake/{token}` answers to an SBOM; to an attestation it answers with [`Accepted`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "KeptMaterial")]
 pub struct Kept {
     pub material: Digest,
     pub size_bytes: u64,
+}
+
+/// What the routes take and answer, for the API's description.
+pub fn operations() -> Vec<Operation> {
+    let mut all = vec![
+        operation(
+            "POST /v1/attestations",
+            "pushAttestation",
+            "Push an attestation",
+        )
+        .about(
+            "The body is the signed DSSE envelope or the Sigstore bundle itself, \
+                 byte by byte. The same again makes nothing new.",
+        )
+        .query(
+            "workflow",
+            "The workflow that it is from, where it does not say so itself: an id, \
+                 `project/name`, or a name with `project`.",
+            text(),
+        )
+        .query("project", PROJECT, text())
+        .takes::<Signed>()
+        .answers::<Accepted>(202, "It is written down, and is delivered from now on")
+        .refuses(&[
+            "too-large",
+            "too-many-attachments",
+            "workflow-missing",
+            "workflow-other",
+            "workflow-too-long",
+        ])
+        .refuses(openapi::REFUSED)
+        .never_refuses("malformed-body"),
+        operation(
+            "PUT /v1/materials/{digest}",
+            "uploadMaterial",
+            "Ask where a material's bytes are to be sent",
+        )
+        .takes::<NewMaterial>()
+        .answers::<Material>(200, "That they are here already, or the request to send")
+        .refuses(&["invalid-inputs"])
+        .never_refuses("not-found"),
+        operation(
+            "POST /v1/intake/{token}",
+            "forward",
+            "Take in what a Chainloop control plane posts",
+        )
+        .about(
+            "The token in the path is the intake's; there is no other. Chainloop \
+                 posts an attestation's bodies in any order, and again when one of them \
+                 fails.",
+        )
+        .takes::<Map<String, Value>>()
+        .answers::<Kept>(200, "An SBOM was kept, or a test was answered")
+        .answers::<Tried>(200, "")
+        .answers::<Accepted>(202, "An attestation was accepted")
+        .refuses(&[
+            "conflict",
+            "kind-unknown",
+            "too-large",
+            "too-many-attachments",
+            "workflow-missing",
+            "workflow-other",
+            "workflow-too-long",
+        ])
+        .refuses(openapi::REFUSED)
+        .never_refuses("invalid-inputs"),
+        operation(
+            "POST /v1/registrations/{registration}/test",
+            "testRegistration",
+            "Send a test attestation through a registration",
+        )
+        .may_take::<NewTest>()
+        .answers::<Tested>(202, "The delivery to look at")
+        .refuses(&["conflict", "integration-unknown"]),
+    ];
+    all.extend(archive::operations());
+    all
+}
+
+/// What `POST /v1/intake/{token}` answers to a test.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "TriedIntake")]
+pub struct Tried {
+    /// `TEST_WEBHOOK`.
+    pub kind: String,
 }
 
 pub async fn function<P: Platform>(
@@ -121,12 +238,6 @@ pub async fn function<P: Platform>(
         "PUT /v1/materials/{digest}" => {
             let digest = archive::digest(request)?;
             let NewMaterial { size_bytes } = request.json()?;
-            if size_bytes > MATERIAL_MAX_BYTES {
-                return Err(Problem::field(
-                    "size_bytes",
-                    "must be at most 104857600 (100 MiB)",
-                ));
-            }
             let material = match platform.keep_object(organization, &digest).await? {
                 Some(_) => Material::Present,
                 None => Material::Needed {
@@ -141,7 +252,8 @@ pub async fn function<P: Platform>(
             let NewTest { inputs } = request.json_or_default()?;
             let named = request.parameter("registration");
             let stored = register::find(platform, organization, named).await?;
-            let accepted = operations::test(platform, &stored.row, inputs).await?;
+            let accepted =
+                operations::test(platform, &stored.row, inputs, request.made.id()).await?;
             let delivery = accepted.plan.deliveries().next().map(|(id, _)| id);
             let tested = Tested {
                 attestation: accepted.attestation.hash,
@@ -171,7 +283,10 @@ async fn forwarded<P: Platform>(
     }
     let organization = &caller.organization;
     match Forwarded::parse(&request.body)? {
-        Forwarded::Test => Ok(Response::json(200, &json!({ "kind": "TEST_WEBHOOK" }))),
+        Forwarded::Test => {
+            let kind = "TEST_WEBHOOK".into();
+            Ok(Response::json(200, &Tried { kind }))
+        }
         Forwarded::Attestation { envelope, origin } => {
             let Origin { id, name, project } = origin;
             let origin = Workflow { id, project, name };
@@ -221,11 +336,11 @@ impl From<Unknown> for Problem {
 
 /// What the sender says of the workflow.
 fn said(request: &Request) -> Result<Option<Workflow>, Problem> {
-    let Some(workflow) = request.query("workflow") else {
+    let Some((workflow, project)) = request.workflow()? else {
         return Ok(None);
     };
-    let Selector(selector) = attach::selector(workflow, request.query("project"))
-        .map_err(|fault| Problem::faults(vec![fault]))?;
+    let Selector(selector) =
+        attach::selector(workflow, project).map_err(|fault| Problem::faults(vec![fault]))?;
     match selector.split_once('/') {
         Some((_, "*")) => {}
         None if selector == "*" => {}
@@ -280,15 +395,12 @@ fn problem(error: Error) -> Problem {
         Error::WorkflowOther { .. } => {
             Problem::new(422, "workflow-other", "It is from another workflow", text)
         }
+        Error::WorkflowTooLong => {
+            Problem::new(422, "workflow-too-long", "Its name is too long", text)
+        }
         Error::TooManyAttachments(_) => {
             Problem::new(422, "too-many-attachments", "It would go to too many", text)
         }
-        Error::WorkflowTooLong => Problem::new(
-            422,
-            "workflow-too-long",
-            "The workflow has too long a name",
-            text,
-        ),
         Error::Unreachable(unreachable) => unreachable.into(),
     }
 }

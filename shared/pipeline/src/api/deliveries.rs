@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use attestation::Digest;
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::openapi::{self, Operation, operation};
 use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::deliveries::{self, Cursor, Of};
@@ -28,13 +30,13 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// What `POST /v1/deliveries/{delivery}/redeliver` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Redelivered {
     /// The delivery that is under way: a new one, or the same when it was still waiting.
     pub id: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
     pub id: String,
     pub state: State,
@@ -66,7 +68,7 @@ pub struct Delivery {
     pub attempts: Vec<Attempt>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     pub number: u32,
     pub ending: Ending,
@@ -116,6 +118,59 @@ impl From<rows::Attempt> for Attempt {
     }
 }
 
+/// What the routes take and answer, for the API's description.
+pub fn operations() -> Vec<Operation> {
+    let mut all = vec![
+        operation("GET /v1/deliveries", "listDeliveries", "List deliveries")
+            .about(
+                "Newest first. At most one of `attestation`, `registration` and \
+                 `workflow` is given.",
+            )
+            .query(
+                "attestation",
+                "Those of this attestation, by its digest.",
+                json!({ "type": "string", "pattern": "^(sha256:)?[0-9A-Fa-f]{64}$" }),
+            )
+            .query(
+                "registration",
+                "Those through this registration, by its name or id.",
+                openapi::text(),
+            )
+            .query("workflow", openapi::WORKFLOW, openapi::text())
+            .query("project", openapi::PROJECT, openapi::text())
+            .query(
+                "state",
+                "Those in this state.",
+                json!({ "$ref": "#/components/schemas/DeliveryState" }),
+            )
+            .pages::<Delivery>()
+            .refuses(&["not-found"]),
+        operation(
+            "GET /v1/deliveries/{delivery}",
+            "getDelivery",
+            "Get a delivery and its attempts",
+        )
+        .answers::<Delivery>(200, "The delivery"),
+        operation(
+            "POST /v1/deliveries/{delivery}/redeliver",
+            "redeliver",
+            "Deliver once more",
+        )
+        .about("One that waits is due at once; one that is final gets a delivery of its own.")
+        .answers::<Redelivered>(202, "The delivery that is under way")
+        .refuses(&["conflict", "gone", "paused", "under-way"]),
+        operation(
+            "POST /v1/deliveries/{delivery}/cancel",
+            "cancelDelivery",
+            "Cancel a delivery that waits",
+        )
+        .answers::<Delivery>(200, "The delivery")
+        .refuses(&["conflict", "over", "under-way"]),
+    ];
+    all.extend(super::jobs::operations());
+    all
+}
+
 pub async fn function<P: Platform>(
     platform: &P,
     caller: &Caller,
@@ -136,8 +191,12 @@ pub async fn function<P: Platform>(
         "POST /v1/deliveries/{delivery}/redeliver" => {
             let id = request.parameter("delivery");
             let stored = operations::find(platform, organization, id).await?;
-            let again = operations::redeliver(platform, &stored.row, None).await?;
-            let again = again.unwrap_or_else(|| id.to_owned());
+            let again = match request.made.job() {
+                Some(key) => operations::redeliver_once(platform, &stored.row, &key).await?,
+                None => operations::redeliver(platform, &stored.row, None)
+                    .await?
+                    .unwrap_or_else(|| id.to_owned()),
+            };
             let (by, detail) = (&caller.name, format!("as {again}"));
             let action = "delivery.redeliver";
             operations::record(platform, organization, by, action, id, detail).await?;
@@ -162,7 +221,7 @@ async fn list(
     let of = match (
         request.query("attestation"),
         request.query("registration"),
-        request.query("workflow"),
+        request.workflow()?,
     ) {
         (None, None, None) => Of::Organization,
         (Some(digest), None, None) => Of::Attestation(digest.parse().map_err(|_| {
@@ -171,8 +230,8 @@ async fn list(
         (None, Some(named), None) => {
             Of::Registration(register::find(platform, organization, named).await?.row.id)
         }
-        (None, None, Some(workflow)) => {
-            Of::Workflow(super::jobs::named(workflow, request.query("project"))?)
+        (None, None, Some((workflow, project))) => {
+            Of::Workflow(super::jobs::named(workflow, project)?)
         }
         _ => {
             let detail = "give one of attestation, registration and workflow";
@@ -186,7 +245,7 @@ async fn list(
             Problem::field("state", format!("must be {states}"))
         })?),
     };
-    let cursor = request.query("cursor").map(parse).transpose()?;
+    let cursor = request.cursor(parse)?;
     let limit = request.limit()?;
     let (rows, next) =
         deliveries::list(platform, organization, of, state, cursor.as_ref(), limit).await?;
@@ -195,11 +254,10 @@ async fn list(
     Ok(Response::json(200, &Page::<Delivery> { items, next }))
 }
 
-fn parse(cursor: &str) -> Result<Cursor, Problem> {
-    let fault = || Problem::field("cursor", "must be the `next` of the page before");
-    let (created_at, id) = cursor.split_once('_').ok_or_else(fault)?;
-    Ok(Cursor {
-        created_at: created_at.parse().map_err(|_| fault())?,
+fn parse(cursor: &str) -> Option<Cursor> {
+    let (created_at, id) = cursor.split_once('_')?;
+    Some(Cursor {
+        created_at: created_at.parse().ok()?,
         id: id.to_owned(),
     })
 }

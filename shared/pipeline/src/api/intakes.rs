@@ -1,18 +1,22 @@
 //! The URLs to which a Chainloop control plane posts.
 
 use integrations::SecretText;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::openapi::{Operation, operation};
 use super::{Caller, Page, Problem, Request, Response};
 use crate::clock::Timestamp;
 use crate::intakes::{self, Cas, Created, Error, Wanted};
 use crate::platform::Platform;
-use crate::{operations, rows};
+use crate::{operations, register, rows};
 
-/// What `POST /v1/intakes` takes. Not printable: it may hold a secret.
-#[derive(Clone, Serialize, Deserialize)]
+/// What `POST /v1/intakes` takes.
+// Not printable: it may hold a secret.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewIntake {
+    #[schemars(regex(pattern = register::LABEL))]
     pub name: String,
     /// Where Chainloop's artifacts can be had, as `https://<control plane>`, to fetch materials that it only names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,7 +27,7 @@ pub struct NewIntake {
 }
 
 /// An intake; never its token.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Intake {
     pub id: String,
     pub name: String,
@@ -44,8 +48,10 @@ impl From<rows::Intake> for Intake {
     }
 }
 
-/// What `POST /v1/intakes` answers, this once. Not printable: it holds a secret.
-#[derive(Clone, Serialize, Deserialize)]
+/// What `POST /v1/intakes` answers, this once.
+// Not printable: it holds a secret.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CreatedIntake")]
 pub struct NewToken {
     #[serde(flatten)]
     pub intake: Intake,
@@ -65,6 +71,30 @@ impl From<Error> for Problem {
     }
 }
 
+/// What the routes take and answer, for the API's description.
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        operation(
+            "POST /v1/intakes",
+            "createIntake",
+            "Make an address that a Chainloop control plane posts to",
+        )
+        .takes::<NewIntake>()
+        .answers::<NewToken>(201, "The intake, and this once its token")
+        .refuses(&["name-taken"]),
+        operation("GET /v1/intakes", "listIntakes", "List intakes")
+            .about("In the order of their names.")
+            .pages::<Intake>(),
+        operation(
+            "DELETE /v1/intakes/{intake}",
+            "deleteIntake",
+            "Delete an intake",
+        )
+        .about("What is posted to it is refused from now on.")
+        .answers::<Intake>(200, "The intake that was deleted"),
+    ]
+}
+
 pub(super) async fn function<P: Platform>(
     platform: &P,
     caller: &Caller,
@@ -73,7 +103,7 @@ pub(super) async fn function<P: Platform>(
     let (organization, by) = (&caller.organization, &caller.name);
     match request.route.as_str() {
         "POST /v1/intakes" => {
-            let new: NewIntake = request.json()?;
+            let new: NewIntake = request.json_with_name()?;
             let cas = match (new.cas_url, new.cas_token.filter(|token| !token.is_empty())) {
                 (None, None) => None,
                 (Some(url), Some(token)) => Some(Cas {
@@ -109,7 +139,7 @@ pub(super) async fn function<P: Platform>(
             Ok(Response::json(201, &NewToken { intake, token }))
         }
         "GET /v1/intakes" => {
-            let (limit, after) = (request.limit()?, request.query("cursor"));
+            let (limit, after) = (request.limit()?, request.name_cursor()?);
             let (rows, next) = intakes::list(platform, organization, after, limit).await?;
             let items = rows.into_iter().map(Intake::from).collect();
             Ok(Response::json(200, &Page { items, next }))

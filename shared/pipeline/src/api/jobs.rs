@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tracing::warn;
 
+use super::openapi::{Operation, operation};
 use super::{Caller, Page, Problem, Request, Response};
 use crate::clock::Timestamp;
-use crate::platform::Platform;
+use crate::platform::{Expect, Platform, WriteError};
 use crate::rows::{self, Filter, Stand, State, Work};
 use crate::{attach, jobs, operations, register, schedule};
 
@@ -16,7 +19,7 @@ use crate::{attach, jobs, operations, register, schedule};
 pub const FASTEST: u32 = 50;
 
 /// What `POST /v1/redeliveries` takes: which deliveries are delivered again.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redeliveries {
     /// A registration's name or id.
@@ -38,6 +41,7 @@ pub struct Redeliveries {
     pub until: Option<Timestamp>,
     /// 1 to 50; 10 when it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = FASTEST))]
     pub per_second: Option<u32>,
     /// Only counts.
     #[serde(default)]
@@ -45,7 +49,7 @@ pub struct Redeliveries {
 }
 
 /// A job and how far it is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
     pub id: String,
     #[serde(flatten)]
@@ -89,7 +93,8 @@ impl From<rows::Job> for Job {
 }
 
 /// Something that an operator did.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "AuditLogEntry")]
 pub struct Entry {
     pub id: String,
     pub action: String,
@@ -113,15 +118,8 @@ impl From<rows::Entry> for Entry {
 }
 
 /// A rate as it was asked for.
-pub(super) fn per_second(asked: Option<u32>) -> Result<u32, Problem> {
-    match asked {
-        None => Ok(schedule::DRAIN_PER_SECOND),
-        Some(rate @ 1..=FASTEST) => Ok(rate),
-        Some(_) => {
-            let detail = format!("must be a number from 1 to {FASTEST}");
-            Err(Problem::field("per_second", detail))
-        }
-    }
+pub(super) fn per_second(asked: Option<u32>) -> u32 {
+    asked.unwrap_or(schedule::DRAIN_PER_SECOND)
 }
 
 /// How long the request itself works on a new job: small ones are done with their first answer.
@@ -137,19 +135,19 @@ pub(super) async fn begin(
     subject: &str,
     at_once: Option<Duration>,
 ) -> Result<Response, Problem> {
-    platform.write(vec![jobs::put(platform, &job)]).await?;
     let organization = &caller.organization;
+    let mut writes = vec![jobs::put(platform, &job)];
     if !job.dry_run {
-        let detail = format!("job {}", job.id);
-        operations::record(
-            platform,
-            organization,
-            &caller.name,
-            action,
-            subject,
-            detail,
-        )
-        .await?;
+        let (by, detail) = (&caller.name, format!("job {}", job.id));
+        let entry = operations::entry(platform, organization, by, action, subject, detail);
+        writes.push(rows::put(platform, &entry, Expect::Absent).0);
+    }
+    match platform.write(writes).await {
+        Ok(()) => {}
+        // A request that was cut off after it had begun the job.
+        Err(WriteError::Conflict)
+            if jobs::find(platform, organization, &job.id).await?.is_some() => {}
+        Err(error) => return Err(error.into()),
     }
     let mut job = job;
     if let (Some(most), Some(stored)) =
@@ -166,6 +164,57 @@ pub(super) async fn begin(
     Ok(Response::json(202, &Job::from(job)))
 }
 
+/// What the routes take and answer, for the API's description.
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        operation(
+            "POST /v1/redeliveries",
+            "redeliverAll",
+            "Deliver all again that match",
+        )
+        .about("Small jobs are done with the answer; others are worked on from minute to minute.")
+        .takes::<Redeliveries>()
+        .answers::<Job>(202, "The job that does it")
+        .refuses(&["conflict", "not-found"]),
+        operation(
+            "POST /v1/audits",
+            "audit",
+            "Look whether every delivery is accounted for",
+        )
+        .answers::<Job>(202, "The job that does it")
+        .refuses(&["conflict"]),
+        operation("GET /v1/jobs", "listJobs", "List jobs")
+            .about("Newest first.")
+            .pages::<Job>(),
+        operation(
+            "GET /v1/jobs/{job}",
+            "getJob",
+            "Get a job and how far it is",
+        )
+        .answers::<Job>(200, "The job"),
+        operation(
+            "POST /v1/jobs/{job}/cancel",
+            "cancelJob",
+            "End a job where it is",
+        )
+        .about("What it has done stays done. A job that has ended stays as it is.")
+        .answers::<Job>(200, "The job")
+        .refuses(&["conflict", "drain"]),
+        operation(
+            "GET /v1/audit-log",
+            "listAuditLog",
+            "List what was done on a day",
+        )
+        .about("Newest first.")
+        .query(
+            "day",
+            "A day of UTC, as 2026-01-31; today unless given.",
+            json!({ "type": "string", "format": "date" }),
+        )
+        .pages::<Entry>(),
+    ]
+}
+
 pub async fn function<P: Platform>(
     platform: &P,
     caller: &Caller,
@@ -177,18 +226,18 @@ pub async fn function<P: Platform>(
     match request.route.as_str() {
         "POST /v1/redeliveries" => redeliver(platform, caller, request).await,
         "POST /v1/audits" => {
-            let job = jobs::new(platform, organization, Work::Audit, 1, &caller.name);
+            let mut job = jobs::new(platform, organization, Work::Audit, 1, &caller.name);
+            job.id = request.made.job().unwrap_or(job.id);
             begin(platform, caller, job, "audit", "everything", Some(AT_ONCE)).await
         }
         "GET /v1/jobs" => {
             let limit = request.limit()?;
-            let after = request.query("cursor");
+            let after = request.cursor(id_of_time)?;
             let mut rows = jobs::list(platform, organization).await?;
             rows.retain(|job| after.is_none_or(|after| job.id.as_str() < after));
-            let next = (rows.len() > limit).then(|| rows[limit - 1].id.clone());
-            rows.truncate(limit);
             let items = rows.into_iter().map(Job::from).collect();
-            Ok(Response::json(200, &Page::<Job> { items, next }))
+            let page = Page::first(items, limit, |last: &Job| last.id.clone());
+            Ok(Response::json(200, &page))
         }
         "GET /v1/jobs/{job}" => {
             let stored = jobs::find(platform, organization, id).await?;
@@ -213,12 +262,20 @@ pub async fn function<P: Platform>(
                     .parse()
                     .map_err(|_| Problem::field("day", "must be a day of UTC, as 2026-01-31"))?,
             };
-            let entries = operations::entries(platform, organization, day).await?;
+            let (limit, after) = (request.limit()?, request.cursor(id_of_time)?);
+            let mut entries = operations::entries(platform, organization, day).await?;
+            entries.retain(|entry| after.is_none_or(|after| entry.id.as_str() < after));
             let items = entries.into_iter().map(Entry::from).collect();
-            Ok(Response::json(200, &Page::<Entry> { items, next: None }))
+            let page = Page::first(items, limit, |last: &Entry| last.id.clone());
+            Ok(Response::json(200, &page))
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }
+}
+
+/// The id of a job or of an entry, as a cursor.
+fn id_of_time(cursor: &str) -> Option<&str> {
+    uuid::Uuid::parse_str(cursor).is_ok().then_some(cursor)
 }
 
 async fn redeliver(
@@ -250,10 +307,11 @@ async fn redeliver(
         until,
     };
     let subject = serde_json::to_string(&filter).expect("text keys and values");
-    let rate = per_second(asked.per_second)?;
+    let rate = per_second(asked.per_second);
     let work = Work::Redeliver { filter };
     let mut job = jobs::new(platform, organization, work, rate, &caller.name);
     job.dry_run = asked.dry_run;
+    job.id = request.made.job().unwrap_or(job.id);
     let action = "delivery.redeliver-all";
     begin(platform, caller, job, action, &subject, Some(AT_ONCE)).await
 }

@@ -7,38 +7,57 @@ pub mod archive;
 pub mod attachments;
 pub mod attestations;
 pub mod deliveries;
+pub mod idempotency;
 pub mod intakes;
 pub mod jobs;
+pub mod openapi;
 pub mod organization;
 pub mod registrations;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
-use integrations::Fault;
+use integrations::{Fault, inputs};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tracing::{error, warn};
 
+use self::idempotency::{Begun, Made};
 use crate::clock::Timestamp;
-use crate::platform::{Platform, Unreachable, WriteError};
+use crate::platform::{Etag, Platform, Unreachable, WriteError};
+use crate::register::Precondition;
 use crate::rows::Role;
 use crate::{operations, register, tokens};
 
 /// A request as the gateway hands it over.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request {
     /// As in the route table: `GET /v1/deliveries/{delivery}`.
     pub route: String,
     /// The values of the route's parameters.
     pub path: BTreeMap<String, String>,
     pub query: BTreeMap<String, String>,
+    /// Names in lower case.
+    pub headers: BTreeMap<String, String>,
     pub body: Bytes,
     /// As the authorizer found it; none when it did not say.
     pub caller: Option<Caller>,
     /// The gateway's id of the request, for support.
     pub id: String,
+    /// How what it makes is called.
+    pub made: Made,
+}
+
+/// A path may hold an intake's token, and a body secrets.
+impl fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Request");
+        let shown = shown.field("route", &self.route).field("id", &self.id);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// Who asks.
@@ -56,16 +75,54 @@ pub struct Caller {
     pub fetches: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+impl Caller {
+    /// Who asks without saying who: of no organization.
+    fn nobody() -> Self {
+        Self {
+            organization: String::new(),
+            role: Role::Viewer,
+            name: String::new(),
+            token: String::new(),
+            valid_until: None,
+            fetches: None,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq)]
 pub struct Response {
     pub status: u16,
+    /// Names in lower case; beside those that every answer has.
+    pub headers: BTreeMap<String, String>,
     pub body: Value,
+}
+
+/// A body may hold a new token.
+impl fmt::Debug for Response {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Response");
+        shown.field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 impl Response {
     fn json(status: u16, body: &impl Serialize) -> Self {
         let body = serde_json::to_value(body).expect("answers have text keys");
-        Self { status, body }
+        Self {
+            status,
+            headers: BTreeMap::new(),
+            body,
+        }
+    }
+
+    fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With the `ETag` of the row that it shows.
+    fn tagged(self, etag: &str) -> Self {
+        self.header("etag", format!("\"{etag}\""))
     }
 }
 
@@ -84,6 +141,8 @@ pub enum Action {
     Push,
     /// As [`Push`](Self::Push), by whoever knows the intake token in the path: the gateway asks no authorizer.
     Forward,
+    /// Reads what the API is: everybody, without a token.
+    Open,
     /// Tokens.
     Administer,
 }
@@ -131,7 +190,7 @@ const fn route(route: &'static str, action: Action) -> Route {
 }
 
 /// Something wrong, as RFC 9457 says it, with a stable code.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     pub status: u16,
     /// Stable: `name-taken`, `not-found` …
@@ -258,19 +317,31 @@ impl From<register::Error> for Problem {
                     detail,
                 )
             }
-            Error::NotFound(_) => Self::not_found(text),
+            Error::NotFound(_) | Error::NotAttached(_) => Self::not_found(text),
             Error::Conflict => Self::new(409, "conflict", "Changed at the same time", text),
+            Error::Changed => Self::new(412, "changed-meanwhile", "Changed meanwhile", text),
             Error::Unreachable(unreachable) => unreachable.into(),
         }
     }
 }
 
 /// One page of a list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     pub items: Vec<T>,
     /// Give it back as `cursor` for the next page; none on the last.
     pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The first of those that are left, of a list that is all at hand; `next` is the cursor of its last one.
+    fn first(mut items: Vec<T>, limit: usize, cursor: impl FnOnce(&T) -> String) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(cursor);
+        Self { items, next }
+    }
 }
 
 /// Answers a request by its function, after looking at what its caller may do.
@@ -281,21 +352,42 @@ pub async fn answer<P: Platform>(
     request: &Request,
 ) -> Response {
     let now = platform.now();
-    let result = match permit(platform, routes, request, now).await {
-        // Boxed, as the platform's own futures are: one inside the other they are too deep for the compiler.
-        Ok(caller) => Box::pin(function(platform, &caller, request)).await,
-        Err(problem) => Err(problem),
+    let caller = match permit(platform, routes, request, now).await {
+        Ok(caller) => caller,
+        Err(problem) => return refused(request, problem),
     };
-    result.unwrap_or_else(|mut problem| {
-        problem.request_id.clone_from(&request.id);
-        warn!(
-            route = request.route,
-            status = problem.status,
-            code = problem.code,
-            "Refused"
-        );
-        Response::json(problem.status, &problem)
-    })
+    let refused = |problem| refused(request, problem);
+    // Boxed, as the platform's own futures are: one inside the other they are too deep for the compiler.
+    match Box::pin(idempotency::begin(platform, &caller, request)).await {
+        Ok(Begun::Unkeyed) => {
+            let result = Box::pin(function(platform, &caller, request)).await;
+            result.unwrap_or_else(refused)
+        }
+        Ok(Begun::First(claim)) => {
+            let made = claim.row.ids();
+            let request = Request {
+                made,
+                ..request.clone()
+            };
+            let result = Box::pin(function(platform, &caller, &request)).await;
+            let response = result.unwrap_or_else(refused);
+            idempotency::end(platform, *claim, &response).await;
+            response
+        }
+        Ok(Begun::Again(response)) => response,
+        Err(problem) => refused(problem),
+    }
+}
+
+fn refused(request: &Request, mut problem: Problem) -> Response {
+    problem.request_id.clone_from(&request.id);
+    warn!(
+        route = request.route,
+        status = problem.status,
+        code = problem.code,
+        "Refused"
+    );
+    Response::json(problem.status, &problem)
 }
 
 async fn permit(
@@ -309,6 +401,9 @@ async fn permit(
     };
     if route.action == Action::Forward {
         return Box::pin(by_intake(platform, request.parameter("token"))).await;
+    }
+    if route.action == Action::Open {
+        return Ok(Caller::nobody());
     }
     let Some(caller) = &request.caller else {
         return Err(Problem::new(
@@ -356,32 +451,154 @@ impl Request {
     }
 
     fn query(&self, name: &str) -> Option<&str> {
-        self.query
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.query.get(name).map(String::as_str)
     }
 
-    fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+    /// A workflow and its project, as a query names them. A project alone says something to few.
+    fn workflow(&self) -> Result<Option<(&str, Option<&str>)>, Problem> {
+        let project = self.project()?;
+        match (self.query("workflow"), project) {
+            (Some(workflow), project) => Ok(Some((workflow, project))),
+            (None, Some(_)) => Err(Problem::field("project", "goes with `workflow`")),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn project(&self) -> Result<Option<&str>, Problem> {
+        match self.query("project") {
+            Some(project) if project.is_empty() || project.len() > 512 => Err(Problem::field(
+                "project",
+                "must be 1 to 512 characters long",
+            )),
+            project => Ok(project),
+        }
+    }
+
+    fn json<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problem> {
+        self.json_and(|_| Vec::new())
+    }
+
+    /// As [`json`](Self::json); what is wrong with it besides its form is asked for when its form is wrong, so that
+    /// all of it is said at once.
+    fn json_and<T: DeserializeOwned + JsonSchema>(
+        &self,
+        besides: impl FnOnce(&Map<String, Value>) -> Vec<Fault>,
+    ) -> Result<T, Problem> {
+        let body = self.object()?;
+        let mut faults = inputs::check_body::<T>(&body);
+        if !faults.is_empty() {
+            for fault in besides(&body) {
+                if faults.iter().all(|own| own.field != fault.field) {
+                    faults.push(fault);
+                }
+            }
+            faults.sort_by(|a, b| a.field.cmp(&b.field));
+            return Err(Problem::faults(faults));
+        }
+        serde_json::from_value(Value::Object(body))
+            .map_err(|_| malformed_body("the body does not have the fields that it should"))
+    }
+
+    fn object(&self) -> Result<Map<String, Value>, Problem> {
+        let body = serde_json::from_slice(&self.body).map_err(|error| {
             // Its position, not its text: that may quote a secret.
             let (line, column) = (error.line(), error.column());
-            let what = if error.is_data() {
-                "does not have the fields that it should"
-            } else {
-                "is not JSON"
-            };
-            let detail = format!("the body {what} (line {line}, column {column})");
-            Problem::new(400, "malformed-body", "The body could not be read", detail)
+            malformed_body(&format!(
+                "the body is not JSON (line {line}, column {column})"
+            ))
+        })?;
+        match body {
+            Value::Object(body) => Ok(body),
+            _ => Err(malformed_body("the body is JSON and not a JSON object")),
+        }
+    }
+
+    /// As [`json`](Self::json), with the rule for names.
+    fn json_with_name<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problem> {
+        self.json_and(|body| {
+            let name = body.get("name").and_then(Value::as_str);
+            name.and_then(register::name_fault).into_iter().collect()
         })
     }
 
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// What `If-Match` says: `*`, one tag or a list. A weak tag matches nothing, as RFC 9110 has it.
+    fn precondition(&self) -> Result<Precondition, Problem> {
+        let Some(text) = self.header("if-match").map(str::trim) else {
+            return Ok(Precondition(None));
+        };
+        if text == "*" {
+            return Ok(Precondition(None));
+        }
+        let mut etags = Vec::new();
+        for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+            let (is_weak, tag) = match tag.strip_prefix("W/") {
+                Some(tag) => (true, tag),
+                None => (false, tag),
+            };
+            let inner = tag
+                .strip_prefix('"')
+                .and_then(|tag| tag.strip_suffix('"'))
+                .filter(|inner| !inner.contains('"'));
+            match inner {
+                Some(_) if is_weak => {}
+                Some(inner) => etags.push(Etag(inner.to_owned())),
+                None => return Err(malformed_header(IF_MATCH)),
+            }
+        }
+        Ok(Precondition(Some(etags)))
+    }
+
+    /// Refuses a body with fields of what cannot be changed, with what to do instead.
+    fn refuse_fixed(&self, fixed: &[&str], detail: &str) -> Result<(), Problem> {
+        let body = self.object()?;
+        let given = fixed.iter().filter(|name| body.contains_key(**name));
+        let faults: Vec<Fault> = given
+            .map(|name| Fault {
+                field: (*name).into(),
+                detail: detail.into(),
+            })
+            .collect();
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::faults(faults)),
+        }
+    }
+
     /// The body, or what stands for it when there is none.
-    fn json_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Problem> {
+    fn json_or_default<T: DeserializeOwned + Default + JsonSchema>(&self) -> Result<T, Problem> {
         if self.body.is_empty() {
             return Ok(T::default());
         }
         self.json()
+    }
+
+    /// Behind what the page begins, as `read` knows it; none when the list begins.
+    fn cursor<'a, T>(
+        &'a self,
+        read: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        // An empty one is a client's that asks for the first page as for any other.
+        let Some(cursor) = self.query("cursor").filter(|cursor| !cursor.is_empty()) else {
+            return Ok(None);
+        };
+        let fault = Fault {
+            field: "cursor".into(),
+            detail: "must be the `next` of the page before".into(),
+        };
+        let problem = || Problem {
+            faults: vec![fault],
+            ..Problem::new(400, "bad-cursor", "There is no such page", "see the faults")
+        };
+        read(cursor).map(Some).ok_or_else(problem)
+    }
+
+    /// The name behind which the page begins, in a list by names.
+    fn name_cursor(&self) -> Result<Option<&str>, Problem> {
+        self.cursor(|name| register::is_label(name).then_some(name))
     }
 
     /// How many items a page may have: 1 to 100, 50 unless told.
@@ -394,9 +611,73 @@ impl Request {
     }
 }
 
+const IF_MATCH: &str = "If-Match must be *, or entity tags in quotes, as ETag gives them";
+
+fn malformed_body(detail: &str) -> Problem {
+    Problem::new(400, "malformed-body", "The body could not be read", detail)
+}
+
+fn malformed_header(detail: &str) -> Problem {
+    Problem::new(
+        400,
+        "malformed-header",
+        "A header could not be read",
+        detail,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request {
+        let pairs = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Request {
+            route: "POST /v1/intake/{token}".into(),
+            path: BTreeMap::from([("token".into(), "canary-path".into())]),
+            query: BTreeMap::from([("q".into(), "canary-query".into())]),
+            headers: pairs.collect(),
+            body: Bytes::from_static(b"canary-body"),
+            caller: None,
+            id: "request-1".into(),
+            made: Made::default(),
+        }
+    }
+
+    #[test]
+    fn a_request_and_an_answer_show_nothing_that_may_be_secret() {
+        let request = request(&[("authorization", "canary-header")]);
+        let shown = format!("{request:?} {request:#?}");
+        assert!(shown.contains("POST /v1/intake/{token}") && shown.contains("request-1"));
+        assert!(!shown.contains("canary"), "{shown}");
+        let answer = Response::json(201, &"canary-body").header("x", "canary-header");
+        let shown = format!("{answer:?} {answer:#?}");
+        assert!(
+            shown.contains("201") && !shown.contains("canary"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn if_match_is_a_star_or_tags_in_quotes_and_a_weak_one_matches_nothing() {
+        let read = |text| request(&[("if-match", text)]).precondition();
+        let tags = |tags: &[&str]| Some(tags.iter().map(|tag| Etag((*tag).into())).collect());
+        assert_eq!(request(&[]).precondition().unwrap().0, None);
+        assert_eq!(read(" * ").unwrap().0, None);
+        assert_eq!(read("\"a\"").unwrap().0, tags(&["a"]));
+        assert_eq!(read("\"a\" , \"b\"").unwrap().0, tags(&["a", "b"]));
+        assert_eq!(read("W/\"a\"").unwrap().0, tags(&[]));
+        for text in ["a", "\"a", "\"a\"b\"", "W/a", "*, a"] {
+            let problem = read(text).unwrap_err();
+            assert_eq!(
+                (problem.status, problem.code.as_str()),
+                (400, "malformed-header")
+            );
+            assert!(problem.detail.starts_with("If-Match "), "{text}");
+        }
+    }
 
     #[test]
     fn each_role_may_what_it_is_for() {

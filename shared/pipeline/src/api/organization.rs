@@ -3,17 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
+use attestation::Digest;
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use super::openapi::{Operation, operation};
 use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
 use crate::rows::{self, Role};
 use crate::tokens::{self, By};
-use crate::workflows;
+use crate::{register, workflows};
 
 pub const ROUTES: &[Route] = &[
+    route("GET /v1/openapi.json", Action::Open),
     route("GET /v1/organization", Action::Follow),
     route("GET /v1/tokens", Action::Read),
     route("POST /v1/tokens", Action::Administer),
@@ -21,8 +26,11 @@ pub const ROUTES: &[Route] = &[
     route("GET /v1/workflows", Action::Read),
 ];
 
+/// The API's description, as `tests/src/openapi.rs` writes it.
+const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
+
 /// What `GET /v1/organization` answers: whose token asked.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Bearer {
     pub organization: String,
     /// The token's id.
@@ -33,18 +41,20 @@ pub struct Bearer {
 }
 
 /// What `POST /v1/tokens` takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
+    #[schemars(regex(pattern = register::LABEL))]
     pub name: String,
     pub role: Role,
     /// From a minute to ten years; without an end when it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = *tokens::VALID_SECS.start(), max = *tokens::VALID_SECS.end()))]
     pub expires_in_secs: Option<u64>,
 }
 
 /// A token; never its text.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Token {
     pub id: String,
     pub name: String,
@@ -59,7 +69,8 @@ pub struct Token {
 }
 
 /// What `POST /v1/tokens` answers: the token, and this once its text.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CreatedToken")]
 pub struct Created {
     pub text: String,
     #[serde(flatten)]
@@ -73,7 +84,8 @@ impl fmt::Debug for Created {
 }
 
 /// A workflow that an attestation came from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Workflow")]
 pub struct Known {
     pub workflow: Workflow,
     pub first_seen_at: Timestamp,
@@ -108,6 +120,46 @@ impl From<workflows::Known> for Known {
     }
 }
 
+/// What the routes take and answer, for the API's description.
+pub fn operations() -> Vec<Operation> {
+    vec![
+        operation(
+            "GET /v1/openapi.json",
+            "getDescription",
+            "Get this document",
+        )
+        .answers::<Map<String, Value>>(200, "An OpenAPI 3.1 document"),
+        operation(
+            "GET /v1/organization",
+            "getOrganization",
+            "Get whose token asks",
+        )
+        .answers::<Bearer>(200, "The organization and the token"),
+        operation("GET /v1/tokens", "listTokens", "List API tokens")
+            .about("In the order of their names, without those that were revoked.")
+            .pages::<Token>(),
+        operation("POST /v1/tokens", "createToken", "Make an API token")
+            .takes::<NewToken>()
+            .answers::<Created>(201, "The token, and this once its text")
+            .refuses(&["role-above", "token-name-taken"]),
+        operation(
+            "DELETE /v1/tokens/{token}",
+            "revokeToken",
+            "Revoke an API token",
+        )
+        .about("Nobody gets in with it any more within a minute.")
+        .answers::<Token>(200, "The token that was revoked")
+        .refuses(&["conflict", "role-above"]),
+        operation(
+            "GET /v1/workflows",
+            "listWorkflows",
+            "List workflows that attestations came from",
+        )
+        .about("In no order that means something.")
+        .pages::<Known>(),
+    ]
+}
+
 pub async fn function<P: Platform>(
     platform: &P,
     caller: &Caller,
@@ -119,6 +171,11 @@ pub async fn function<P: Platform>(
         role: caller.role,
     };
     match request.route.as_str() {
+        "GET /v1/openapi.json" => {
+            let document: Value =
+                serde_json::from_str(DOCUMENT).expect("a test compares it with the routes");
+            Ok(Response::json(200, &document))
+        }
         "GET /v1/organization" => {
             let bearer = Bearer {
                 organization: organization.clone(),
@@ -130,7 +187,7 @@ pub async fn function<P: Platform>(
             Ok(Response::json(200, &bearer))
         }
         "GET /v1/tokens" => {
-            let (limit, after) = (request.limit()?, request.query("cursor"));
+            let (limit, after) = (request.limit()?, request.name_cursor()?);
             let (rows, next) = tokens::list(platform, organization, after, limit).await?;
             let items = rows.into_iter().map(|row| Token::new(row, now)).collect();
             Ok(Response::json(200, &Page { items, next }))
@@ -140,7 +197,7 @@ pub async fn function<P: Platform>(
                 name,
                 role,
                 expires_in_secs,
-            } = request.json()?;
+            } = request.json_with_name()?;
             let wanted = tokens::Wanted {
                 name,
                 role,
@@ -157,7 +214,9 @@ pub async fn function<P: Platform>(
             Ok(Response::json(200, &Token::new(row, now)))
         }
         "GET /v1/workflows" => {
-            let (limit, after) = (request.limit()?, request.query("cursor"));
+            let is_one = |cursor: &str| cursor.parse::<Digest>().is_ok();
+            let after = request.cursor(|cursor| is_one(cursor).then_some(cursor))?;
+            let limit = request.limit()?;
             let (known, next) = workflows::list(platform, organization, after, limit).await?;
             let items = known.into_iter().map(Known::from).collect();
             Ok(Response::json(200, &Page { items, next }))

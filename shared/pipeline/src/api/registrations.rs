@@ -1,14 +1,16 @@
 //! What is available, what is registered, and what a Chainloop control plane may post to.
 
-use integrations::Description;
+use integrations::{Description, Fault};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::openapi::{Operation, operation};
 use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
-use crate::rows::Pause;
-use crate::{operations, pauses, register, rows};
+use crate::rows::{Pause, Stored};
+use crate::{operations, pauses, register, rows, update};
 
 pub const ROUTES: &[Route] = &[
     route("GET /v1/integrations", Action::Follow),
@@ -16,6 +18,7 @@ pub const ROUTES: &[Route] = &[
     route("POST /v1/registrations", Action::Configure),
     route("GET /v1/registrations", Action::Read),
     route("GET /v1/registrations/{registration}", Action::Read),
+    route("PATCH /v1/registrations/{registration}", Action::Configure),
     route("DELETE /v1/registrations/{registration}", Action::Configure),
     route(
         "POST /v1/registrations/{registration}/pause",
@@ -36,7 +39,7 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// An integration that can be registered.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Integration {
     pub id: String,
     pub version: String,
@@ -65,19 +68,22 @@ impl From<&Description> for Integration {
 }
 
 /// What `POST /v1/registrations` takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRegistration {
     pub integration: String,
+    #[schemars(regex(pattern = register::LABEL))]
     pub name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
     pub description: String,
+    /// As the integration's `registration_schema` says.
     #[serde(default)]
     pub inputs: Map<String, Value>,
 }
 
 /// A registered integration; never its secrets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Registration {
     pub id: String,
     pub name: String,
@@ -91,27 +97,52 @@ pub struct Registration {
     #[serde(default)]
     pub paused: Option<Pause>,
     pub created_at: Timestamp,
+    /// What `If-Match` takes, there in quotes: another with every write, also when it is paused.
+    #[serde(default)]
+    pub etag: String,
+}
+
+/// What `PATCH /v1/registrations/{registration}` takes: what is to be another, and nothing else.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangedRegistration {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = register::LABEL))]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// A JSON merge patch (RFC 7396): a value replaces, null takes away, and what is not named stays. Secret inputs
+    /// are replaced all together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Map<String, Value>>,
+    /// Only checks.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// What `POST …/pause` takes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPause {
     #[serde(default)]
+    #[schemars(length(max = 512))]
     pub reason: String,
 }
 
 /// What `POST …/resume` takes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
     /// How many of the held deliveries are sent in a second, 1 to 50; 10 when it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = super::jobs::FASTEST))]
     pub per_second: Option<u32>,
 }
 
 /// What `POST …/resume` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ResumedRegistration")]
 pub struct Resumed {
     pub registration: Registration,
     /// What drains it; none when it was not paused.
@@ -119,7 +150,7 @@ pub struct Resumed {
 }
 
 /// What `POST …/rotate` takes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSecrets {
     /// All secret inputs that the registration has.
@@ -127,9 +158,10 @@ pub struct NewSecrets {
     pub inputs: Map<String, Value>,
 }
 
-impl From<rows::Registration> for Registration {
-    fn from(row: rows::Registration) -> Self {
+impl From<Stored<rows::Registration>> for Registration {
+    fn from(Stored { row, etag }: Stored<rows::Registration>) -> Self {
         Self {
+            etag: etag.0,
             id: row.id,
             name: row.name,
             integration: row.integration,
@@ -144,12 +176,142 @@ impl From<rows::Registration> for Registration {
 }
 
 /// What `DELETE /v1/registrations/{registration}` answers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeletedRegistration")]
 pub struct Deleted {
     pub id: String,
     pub name: String,
     /// How many attachments went with it.
     pub attachments: usize,
+}
+
+/// A registration, with its tag.
+fn shown(status: u16, stored: Stored<rows::Registration>) -> Response {
+    let registration = Registration::from(stored);
+    Response::json(status, &registration).tagged(&registration.etag)
+}
+
+/// What the routes take and answer, for the API's description.
+pub fn operations() -> Vec<Operation> {
+    let mut all = vec![
+        operation(
+            "GET /v1/integrations",
+            "listIntegrations",
+            "List what can be registered",
+        )
+        .about("In the order of their ids.")
+        .pages::<Integration>(),
+        operation(
+            "GET /v1/integrations/{id}",
+            "getIntegration",
+            "Get an integration and the schemas of its inputs",
+        )
+        .answers::<Integration>(200, "The integration")
+        .refuses(&["integration-unknown"]),
+        operation(
+            "POST /v1/registrations",
+            "createRegistration",
+            "Register an integration",
+        )
+        .about(
+            "The third party is asked whether it would work. Secret inputs are kept \
+                 apart and never shown.",
+        )
+        .takes::<NewRegistration>()
+        .answers::<Registration>(201, "The registration")
+        .tagged()
+        .refuses(&[
+            "check-failed",
+            "conflict",
+            "integration-unknown",
+            "name-taken",
+        ]),
+        operation(
+            "GET /v1/registrations",
+            "listRegistrations",
+            "List registrations",
+        )
+        .about("In the order of their names.")
+        .pages::<Registration>(),
+        operation(
+            "GET /v1/registrations/{registration}",
+            "getRegistration",
+            "Get a registration",
+        )
+        .answers::<Registration>(200, "The registration")
+        .tagged(),
+        operation(
+            "PATCH /v1/registrations/{registration}",
+            "updateRegistration",
+            "Change a registration",
+        )
+        .about(
+            "Checked as at registration, with the third party too, before anything is kept. Deliveries that wait are \
+             sent as it is then.",
+        )
+        .conditional()
+        .takes::<ChangedRegistration>()
+        .answers::<Registration>(200, "The registration as it is now")
+        .tagged()
+        .refuses(&["check-failed", "conflict", "integration-unknown", "name-taken"]),
+        operation(
+            "DELETE /v1/registrations/{registration}",
+            "deleteRegistration",
+            "Delete a registration and its attachments",
+        )
+        .about("Deliveries that wait are cancelled when their time comes.")
+        .conditional()
+        .answers::<Deleted>(200, "What went")
+        .refuses(&["conflict"]),
+    ];
+    all.extend(steering());
+    all.extend(super::intakes::operations());
+    all
+}
+
+/// Those of a registration as it works.
+fn steering() -> Vec<Operation> {
+    vec![
+        operation(
+            "POST /v1/registrations/{registration}/pause",
+            "pauseRegistration",
+            "Hold what would be sent through a registration",
+        )
+        .about("One that is paused stays as it is.")
+        .may_take::<NewPause>()
+        .answers::<Registration>(200, "The registration")
+        .tagged()
+        .refuses(&["conflict"]),
+        operation(
+            "POST /v1/registrations/{registration}/resume",
+            "resumeRegistration",
+            "Let go what a registration holds",
+        )
+        .may_take::<Resume>()
+        .answers::<Resumed>(202, "The registration, and the job that drains it")
+        .refuses(&["conflict"]),
+        operation(
+            "POST /v1/registrations/{registration}/rotate",
+            "rotateRegistration",
+            "Replace a registration's secret inputs",
+        )
+        .about("The third party is asked whether it would work.")
+        .takes::<NewSecrets>()
+        .answers::<Registration>(200, "The registration")
+        .tagged()
+        .refuses(&["check-failed", "conflict", "integration-unknown"]),
+    ]
+}
+
+/// What is wrong with a new registration besides its form, as far as that can be told.
+fn besides(body: &Map<String, Value>) -> Vec<Fault> {
+    let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
+    let none = Map::new();
+    let inputs = body.get("inputs").map_or(Some(&none), Value::as_object);
+    match (integrations::find(text("integration")), inputs) {
+        (Some(description), Some(inputs)) => register::faults(description, text("name"), inputs),
+        _ => register::name_fault(text("name")).into_iter().collect(),
+    }
 }
 
 pub async fn function<P: Platform>(
@@ -161,8 +323,12 @@ pub async fn function<P: Platform>(
     let named = request.parameter("registration");
     match request.route.as_str() {
         "GET /v1/integrations" => {
-            let items = integrations::ALL.iter().map(Integration::from).collect();
-            Ok(Response::json(200, &Page { items, next: None }))
+            let (limit, after) = (request.limit()?, request.name_cursor()?);
+            let all = integrations::ALL.iter();
+            let left = all.filter(|one| after.is_none_or(|after| after < one.id));
+            let items = left.map(Integration::from).collect();
+            let page = Page::first(items, limit, |last: &Integration| last.id.clone());
+            Ok(Response::json(200, &page))
         }
         "GET /v1/integrations/{id}" => {
             let id = request.parameter("id");
@@ -176,28 +342,31 @@ pub async fn function<P: Platform>(
                 name,
                 description,
                 inputs,
-            } = request.json()?;
+            } = request.json_and(besides)?;
             let wanted = register::Wanted {
                 integration,
                 name,
                 description,
                 inputs,
+                id: request.made.id(),
             };
             let registration = register::register(platform, organization, wanted).await?;
-            Ok(Response::json(201, &Registration::from(registration)))
+            Ok(shown(201, registration))
         }
         "GET /v1/registrations" => {
-            let (limit, after) = (request.limit()?, request.query("cursor"));
+            let (limit, after) = (request.limit()?, request.name_cursor()?);
             let (rows, next) = register::list(platform, organization, after, limit).await?;
             let items = rows.into_iter().map(Registration::from).collect();
             Ok(Response::json(200, &Page { items, next }))
         }
         "GET /v1/registrations/{registration}" => {
             let stored = register::find(platform, organization, named).await?;
-            Ok(Response::json(200, &Registration::from(stored.row)))
+            Ok(shown(200, stored))
         }
+        "PATCH /v1/registrations/{registration}" => update(platform, caller, request).await,
         "DELETE /v1/registrations/{registration}" => {
-            let (row, attachments) = register::delete(platform, organization, named).await?;
+            let only = request.precondition()?;
+            let (row, attachments) = register::delete(platform, organization, named, &only).await?;
             Ok(Response::json(
                 200,
                 &Deleted {
@@ -211,41 +380,61 @@ pub async fn function<P: Platform>(
             let NewPause { reason } = request.json_or_default()?;
             let reason = match reason.trim() {
                 "" => "by an operator",
-                reason if reason.len() > 512 => {
-                    return Err(Problem::field(
-                        "reason",
-                        "must be at most 512 characters long",
-                    ));
-                }
                 reason => reason,
             };
             let by = &caller.name;
-            let row = pauses::pause(platform, organization, named, reason, Some(by)).await?;
+            let stored = pauses::pause(platform, organization, named, reason, Some(by)).await?;
             let (action, detail) = ("registration.pause", reason.to_owned());
-            operations::record(platform, organization, by, action, &row.id, detail).await?;
-            Ok(Response::json(200, &Registration::from(row)))
+            let id = &stored.row.id;
+            operations::record(platform, organization, by, action, id, detail).await?;
+            Ok(shown(200, stored))
         }
         "POST /v1/registrations/{registration}/resume" => {
             let Resume { per_second } = request.json_or_default()?;
-            let rate = super::jobs::per_second(per_second)?;
+            let rate = super::jobs::per_second(per_second);
             let by = &caller.name;
-            let (row, job) = pauses::resume(platform, organization, named, rate, by).await?;
-            let action = "registration.resume";
-            operations::record(platform, organization, by, action, &row.id, String::new()).await?;
+            let (stored, job) =
+                pauses::resume(platform, organization, named, rate, by, request.made.job()).await?;
+            let (action, id) = ("registration.resume", &stored.row.id);
+            operations::record(platform, organization, by, action, id, String::new()).await?;
             let resumed = Resumed {
-                registration: row.into(),
+                registration: stored.into(),
                 job: job.map(|job| job.id),
             };
             Ok(Response::json(202, &resumed))
         }
         "POST /v1/registrations/{registration}/rotate" => {
             let NewSecrets { inputs } = request.json()?;
-            let names: Vec<String> = inputs.keys().cloned().collect();
-            let row = register::rotate(platform, organization, named, inputs).await?;
-            let (by, action, detail) = (&caller.name, "registration.rotate", names.join(", "));
-            operations::record(platform, organization, by, action, &row.id, detail).await?;
-            Ok(Response::json(200, &Registration::from(row)))
+            let by = &caller.name;
+            let stored = update::rotate(platform, organization, named, inputs, by).await?;
+            Ok(shown(200, stored))
         }
         _ => super::intakes::function(platform, caller, request).await,
     }
+}
+
+async fn update(
+    platform: &impl Platform,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Response, Problem> {
+    let organization = &caller.organization;
+    let named = request.parameter("registration");
+    let detail = "cannot be changed: register anew";
+    request.refuse_fixed(&["integration"], detail)?;
+    let ChangedRegistration {
+        name,
+        description,
+        inputs,
+        dry_run,
+    } = request.json()?;
+    let change = update::Change {
+        name,
+        description,
+        inputs,
+        dry_run,
+    };
+    let (only, by) = (request.precondition()?, &caller.name);
+    let updated = update::registration(platform, organization, named, &change, &only, by);
+    Ok(shown(200, updated.await?))
 }

@@ -15,7 +15,7 @@ use super::Tools;
 use crate::clock::Timestamp;
 use crate::gate::{self, Later, Pass};
 use crate::intake::CONFLICTS;
-use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
+use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
 use crate::rows::{self, Attachment, Delivery, Gate, Lock, Registration, Row, Stored};
 use crate::schedule::{HEAVY_BYTES, PATIENCE};
 use crate::secrets::Secrets;
@@ -259,20 +259,28 @@ pub(super) async fn registration<I: Integration>(
     fresh: bool,
 ) -> Result<(Stored<Registration>, I::Registration), Sent> {
     let key = Registration::at(organization, id);
-    let secret = Registration::secret_name(organization, I::ID, id);
+    let secret_name = Registration::secret_name(organization, I::ID, id);
     let (registration, secret) = future::join(
         rows::load::<Registration>(platform, &key),
-        secrets.get(platform, &secret, fresh),
+        secrets.get(platform, &secret_name, fresh),
     )
     .await;
     let Some(registration) = registration?.filter(|stored| stored.row.deleted_at.is_none()) else {
         return Err(Sent::Gone("its registration was deleted"));
     };
-    let secret = match &registration.row.secret {
+    let credentials = match &registration.row.secret {
         None => None,
-        Some(_) => Some(secret?.ok_or_else(|| damaged("find the registration's credentials"))?),
+        Some(_) => {
+            let mut found = secret?;
+            let version = registration.row.secret_version.as_deref();
+            let is_other = |found: &SecretValue| found.version() != version;
+            if version.is_some() && found.as_ref().is_none_or(is_other) {
+                found = secrets.read(platform, &secret_name, version).await?;
+            }
+            Some(found.ok_or_else(|| damaged("find the registration's credentials"))?)
+        }
     };
-    let inputs = inputs(registration.row.config.clone(), secret.as_ref())?;
+    let inputs = inputs(registration.row.config.clone(), credentials.as_ref())?;
     Ok((registration, typed(inputs, "registration")?))
 }
 
@@ -283,7 +291,7 @@ fn damaged(text: &str) -> Sent {
 /// A registration's inputs, whole again.
 fn inputs(
     mut config: Map<String, Value>,
-    secret: Option<&crate::platform::SecretValue>,
+    secret: Option<&SecretValue>,
 ) -> Result<Map<String, Value>, Sent> {
     if let Some(secret) = secret {
         let secrets: Map<String, Value> = serde_json::from_str(secret.expose())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -51,7 +52,7 @@ impl Row for Name {
 }
 
 /// Nothing is sent through a registration while it is paused; what comes is held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pause {
     pub since: Timestamp,
     pub reason: String,
@@ -66,7 +67,7 @@ pub struct Registration {
     pub organization: String,
     pub name: String,
     pub integration: String,
-    /// Of the integration, when it was registered.
+    /// Of the integration, when its inputs were last checked.
     pub version: String,
     #[serde(default)]
     pub description: String,
@@ -77,6 +78,9 @@ pub struct Registration {
     /// Where the secret ones are; none when there are none.
     #[serde(default)]
     pub secret: Option<String>,
+    /// Which version of them goes with `config`, so that both change in one write; whichever it is now when none.
+    #[serde(default)]
+    pub secret_version: Option<String>,
     pub created_at: Timestamp,
     /// Since then it is going away, and nothing is delivered through it.
     #[serde(default)]

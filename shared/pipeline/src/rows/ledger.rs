@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attestation::Digest;
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -108,7 +109,7 @@ pub struct Plan {
     /// 0 for the plan of the acceptance.
     pub generation: u32,
     pub why: Why,
-    /// The job that made it.
+    /// The job that made it, or the claim of the request that did.
     #[serde(default)]
     pub job: Option<String>,
     /// The digest of the bytes to deliver.
@@ -191,8 +192,11 @@ impl Row for Received {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "DeliveryState")]
 pub enum State {
     Pending,
     Delivering,
@@ -368,8 +372,9 @@ impl Row for Followup {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "AttemptEnding")]
 pub enum Ending {
     Delivered,
     Skipped,

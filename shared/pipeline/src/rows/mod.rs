@@ -11,6 +11,8 @@ mod newest;
 mod operations;
 mod organization;
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,7 +26,7 @@ pub use ledger::{
     Stage, State, Why,
 };
 pub(crate) use newest::{LAST, Newest, newest};
-pub use operations::{Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
+pub use operations::{Answer, Claim, Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
 pub use organization::{Intake, IntakeToken, Organization, Role, Token, TokenName};
 
 /// Something with a place in the table.
@@ -38,6 +40,11 @@ pub trait Row: Serialize + DeserializeOwned {
 
     /// Since when the time runs after which the row may be forgotten; none while it must be kept.
     fn kept_since(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// How long that time is; the platform's retention when none.
+    fn kept_for(&self) -> Option<Duration> {
         None
     }
 }
@@ -75,6 +82,9 @@ pub async fn load<R: Row>(
     platform: &impl Platform,
     key: &Key,
 ) -> Result<Option<Stored<R>>, Unreachable> {
+    if !key.can_be() {
+        return Ok(None);
+    }
     let item = platform
         .get(key)
         .await?
@@ -102,6 +112,9 @@ pub async fn load_all<R: Row>(
 ) -> Result<Vec<Stored<R>>, Unreachable> {
     const PAGE: usize = 500;
     let mut rows = Vec::new();
+    if !Key::new(partition, "-").can_be() {
+        return Ok(rows);
+    }
     let mut after: Option<String> = None;
     loop {
         let page = platform
@@ -144,7 +157,10 @@ pub fn put<R: Row>(platform: &impl Platform, row: &R, expect: Expect) -> (Write,
     if let Some(since) = row.kept_since() {
         item.insert(
             "expires_at".into(),
-            since.plus(platform.retention()).secs().into(),
+            since
+                .plus(row.kept_for().unwrap_or_else(|| platform.retention()))
+                .secs()
+                .into(),
         );
     }
     item.insert("pk".into(), key.partition.clone().into());

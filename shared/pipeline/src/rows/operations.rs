@@ -1,13 +1,18 @@
 //! What operators set going, what they did, and what holds for a destination.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use attestation::Digest;
 use integrations::Workflow;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Row, State, shard};
 use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
+use crate::schedule;
 
 /// What all functions know of a destination. See [`gate`](crate::gate).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +103,8 @@ impl Row for Lock {
 }
 
 /// Which deliveries an operator means.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeliveryFilter")]
 pub struct Filter {
     /// A registration's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,7 +119,7 @@ pub struct Filter {
 }
 
 /// What a job does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Work {
     /// Delivers again all that match.
@@ -132,8 +138,9 @@ pub enum Work {
 }
 
 /// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "JobState")]
 pub enum Stand {
     Running,
     Done,
@@ -249,6 +256,52 @@ impl Row for Entry {
 
     fn kept_since(&self) -> Option<Timestamp> {
         Some(self.created_at)
+    }
+}
+
+/// A request that is known by its `Idempotency-Key`. What it held is in no way kept here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Claim {
+    pub organization: String,
+    /// SHA-256 of the token's id and the key, in hex.
+    pub key: String,
+    /// SHA-256 of the key and all of the request, in hex.
+    pub asked: String,
+    /// From which the ids of what it makes follow: a UUID that begins with the time.
+    pub made: String,
+    /// Until then somebody is at work on it.
+    pub claimed_until: Timestamp,
+    #[serde(default)]
+    pub answer: Option<Answer>,
+    pub created_at: Timestamp,
+}
+
+/// What a request was answered. Such answers hold no secrets.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    /// JSON.
+    pub body: String,
+}
+
+impl Claim {
+    pub fn at(organization: &str, key: &str) -> Key {
+        Key::new(format!("org/{organization}/claim/{key}"), "claim")
+    }
+}
+
+impl Row for Claim {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.key)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
+    }
+
+    fn kept_for(&self) -> Option<Duration> {
+        Some(schedule::CLAIMS)
     }
 }
 

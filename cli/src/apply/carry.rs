@@ -1,0 +1,180 @@
+//! Carries a plan out, one step after the other. What was done stays done when a later step fails.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use integrations::inputs;
+use pipeline::api::attachments::NewAttachment;
+use pipeline::api::registrations::{Integration, NewRegistration};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+
+use super::plan::{Plan, Step, Update, patch};
+use super::secret::Reader;
+use super::show::{Outcome, title};
+use crate::arguments::Global;
+use crate::client::{Call, Client, json};
+use crate::failure::Failure;
+
+/// The secrets that are sent, by registration. Not shown by anything.
+pub(super) struct Secrets(BTreeMap<String, Map<String, Value>>);
+
+/// Reads the secrets that the plan sends, all of them before anything is done.
+pub(super) fn secrets(plan: &Plan, integrations: &[Integration]) -> anyhow::Result<Secrets> {
+    let mut reader = Reader::new();
+    let mut read = Secrets(BTreeMap::new());
+    let mut faults = Vec::new();
+    for step in &plan.steps {
+        let wanted = match step {
+            Step::Register(wanted) => wanted,
+            Step::Update(update) if update.sends_secrets => &update.wanted,
+            _ => continue,
+        };
+        let mut values = Map::new();
+        for (name, source) in &wanted.secrets {
+            match reader.read(source) {
+                Ok(value) => {
+                    values.insert(name.clone(), value.into());
+                }
+                Err(text) => faults.push(wanted.places.fault(&format!("secrets.{name}"), &text)),
+            }
+        }
+        let integration = integrations.iter().find(|one| one.id == wanted.integration);
+        if let Some(integration) = integration {
+            let mut whole = wanted.inputs.clone();
+            whole.extend(values.clone());
+            let found = inputs::check_schema(&integration.registration_schema, &whole);
+            let of_values = found
+                .into_iter()
+                .filter(|fault| values.contains_key(&fault.field));
+            faults.extend(of_values.map(|fault| {
+                let part = format!("secrets.{}", fault.field);
+                wanted.places.fault(&part, &fault.detail)
+            }));
+        }
+        read.0.insert(wanted.name.clone(), values);
+    }
+    match faults.is_empty() {
+        true => Ok(read),
+        false => Err(
+            Failure::new("some secrets are not right, and nothing was done")
+                .faults(faults)
+                .into(),
+        ),
+    }
+}
+
+/// Carries the steps out, until one fails: what became of each, and why it failed.
+pub(super) fn carry(
+    global: &Global,
+    client: &Client,
+    plan: &Plan,
+    mut secrets: Secrets,
+) -> (Vec<Outcome>, anyhow::Result<()>) {
+    let mut outcomes = Vec::new();
+    for step in &plan.steps {
+        if let Err(error) = one(client, step, &mut secrets) {
+            let left = &plan.steps[outcomes.len()..];
+            outcomes.push(Outcome::Failed);
+            outcomes.resize(plan.steps.len(), Outcome::NotBegun);
+            let titles: Vec<String> = left.iter().map(title).collect();
+            let text = match titles.len() {
+                1 => "1 step is left; run it again to go on".to_owned(),
+                many => format!("{many} steps are left; run it again to go on"),
+            };
+            global.warn(&format!("{text}:\n    {}", titles.join("\n    ")));
+            return (outcomes, Err(error));
+        }
+        outcomes.push(Outcome::Done);
+        global.info(&format!("done: {}", title(step)));
+    }
+    (outcomes, Ok(()))
+}
+
+fn one(client: &Client, step: &Step, secrets: &mut Secrets) -> anyhow::Result<()> {
+    match step {
+        Step::Register(wanted) => {
+            let mut inputs = wanted.inputs.clone();
+            inputs.extend(secrets.0.remove(&wanted.name).unwrap_or_default());
+            let new = NewRegistration {
+                integration: wanted.integration.clone(),
+                name: wanted.name.clone(),
+                description: wanted.description.clone(),
+                inputs,
+            };
+            let call = Call::post_once(&["registrations"], json(&new)?)?;
+            client
+                .call::<IgnoredAny>(&call)
+                .with_context(|| format!("failed to register {:?}", wanted.name))?;
+        }
+        Step::Update(update) => {
+            let Update { there, changes, .. } = &**update;
+            let mut patch = patch(changes);
+            if update.sends_secrets {
+                let inputs = patch.entry("inputs").or_insert_with(|| Map::new().into());
+                if let Value::Object(inputs) = inputs {
+                    inputs.extend(secrets.0.remove(&there.name).unwrap_or_default());
+                    let dropped = update.dropped.iter();
+                    inputs.extend(dropped.map(|name| (name.clone(), Value::Null)));
+                }
+            }
+            let path = ["registrations", &there.id];
+            let call = Call::patch(&path, json(&patch)?).only(&there.etag);
+            client
+                .call::<IgnoredAny>(&call)
+                .with_context(|| format!("failed to update {:?}", there.name))?;
+        }
+        Step::Attach {
+            registration,
+            attachment,
+        } => {
+            let new = NewAttachment {
+                registration: registration.clone(),
+                workflow: attachment.workflow.clone(),
+                project: None,
+                inputs: attachment.inputs.clone(),
+                wait_secs: attachment.wait_secs,
+            };
+            let call = Call::post_once(&["attachments"], json(&new)?)?;
+            client.call::<IgnoredAny>(&call).with_context(|| {
+                format!(
+                    "failed to attach {registration:?} to {}",
+                    attachment.workflow
+                )
+            })?;
+        }
+        Step::Reattach {
+            registration,
+            there,
+            changes,
+        } => {
+            let path = ["attachments", &there.id];
+            let call = Call::patch(&path, json(&patch(changes))?).only(&there.etag);
+            client.call::<IgnoredAny>(&call).with_context(|| {
+                format!(
+                    "failed to update the attachment of {registration:?} to {}",
+                    there.workflow
+                )
+            })?;
+        }
+        Step::Detach {
+            registration,
+            there,
+            ..
+        } => {
+            let path = ["attachments", &there.id];
+            let call = Call::delete(&path).only(&there.etag);
+            client.call::<IgnoredAny>(&call).with_context(|| {
+                format!("failed to detach {registration:?} from {}", there.workflow)
+            })?;
+        }
+        Step::Deregister { there } => {
+            let path = ["registrations", &there.id];
+            let call = Call::delete(&path).only(&there.etag);
+            client
+                .call::<IgnoredAny>(&call)
+                .with_context(|| format!("failed to delete the registration {:?}", there.name))?;
+        }
+    }
+    Ok(())
+}

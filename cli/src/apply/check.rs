@@ -1,0 +1,166 @@
+//! Whether what is wanted fits what the integrations take, before anything is done.
+
+use integrations::inputs;
+use pipeline::api::registrations::Integration;
+use serde_json::{Map, Value};
+
+use super::file::Registration;
+
+/// All that is wrong, each fault with its place. Where a secret comes from is known, but not yet what it is.
+pub(super) fn check(wanted: &[Registration], integrations: &[Integration]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for registration in wanted {
+        let found = integrations
+            .iter()
+            .find(|one| one.id == registration.integration);
+        match found {
+            None => {
+                let known: Vec<&str> = integrations.iter().map(|one| one.id.as_str()).collect();
+                let text = format!("is not known; there is {}", known.join(", "));
+                faults.push(registration.places.fault("integration", &text));
+            }
+            Some(integration) => {
+                faults.extend(of_registration(registration, integration));
+                faults.extend(of_attachments(registration, integration));
+            }
+        }
+    }
+    faults
+}
+
+fn of_registration(registration: &Registration, integration: &Integration) -> Vec<String> {
+    let schema = &integration.registration_schema;
+    let fields = inputs::fields(schema);
+    let secret = |name: &str| {
+        let field = fields.iter().find(|field| field.name == name);
+        field.map(|field| field.secret)
+    };
+    let mut faults = Vec::new();
+    let mut whole = Map::new();
+    for (name, value) in &registration.inputs {
+        if secret(name) == Some(true) {
+            let part = format!("inputs.{name}");
+            let text = format!(
+                "is a secret: say below `secrets` where it is read from, as in {name}: {{ env: NAME }}"
+            );
+            faults.push(registration.places.fault(&part, &text));
+        }
+        whole.insert(name.clone(), value.clone());
+    }
+    for name in registration.secrets.keys() {
+        if secret(name) == Some(false) {
+            let part = format!("secrets.{name}");
+            faults.push(
+                registration
+                    .places
+                    .fault(&part, "is no secret: write it below `inputs`"),
+            );
+        }
+        whole.insert(name.clone(), Value::Null);
+    }
+    for fault in inputs::check_schema(schema, &whole) {
+        let name = fault.field;
+        let is_there = registration.secrets.contains_key(&name);
+        // What it is comes later; what was told above is enough.
+        if is_there && secret(&name).is_some()
+            || secret(&name) == Some(true) && whole.contains_key(&name)
+        {
+            continue;
+        }
+        let below = match is_there || secret(&name) == Some(true) {
+            true => "secrets",
+            false => "inputs",
+        };
+        let part = format!("{below}.{name}");
+        faults.push(registration.places.fault(&part, &fault.detail));
+    }
+    faults
+}
+
+fn of_attachments(registration: &Registration, integration: &Integration) -> Vec<String> {
+    let attachments = registration.attachments.iter().enumerate();
+    let faults = attachments.flat_map(|(index, attachment)| {
+        let faults = inputs::check_schema(&integration.attachment_schema, &attachment.inputs);
+        faults.into_iter().map(move |fault| {
+            let part = format!("attachments[{index}].inputs.{}", fault.field);
+            registration.places.fault(&part, &fault.detail)
+        })
+    });
+    faults.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::{Text, read};
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        let text = Text {
+            name: "a.yaml".into(),
+            directory: "".into(),
+            content: text.into(),
+        };
+        let integrations: Vec<Integration> =
+            integrations::ALL.iter().map(Integration::from).collect();
+        check(&read(&[text]).unwrap(), &integrations)
+    }
+
+    #[test]
+    fn what_fits_has_no_fault() {
+        let text = "
+registrations:
+  - name: images
+    integration: oci-registry
+    inputs: { repository: registry.example.org/sboms, username: ci }
+    secrets: { password: { env: P } }
+    attachments: [{ workflow: shop/a, inputs: { prefix: x } }]
+  - name: hook
+    integration: webhook
+    secrets: { url: { env: U } }
+";
+        assert_eq!(faults(text), [""; 0]);
+    }
+
+    #[test]
+    fn a_secret_in_plain_is_refused_with_what_to_write_instead() {
+        let text = "
+registrations:
+  - name: hook
+    integration: webhook
+    inputs: { url: https://example.org/canary }
+";
+        assert_eq!(
+            faults(text),
+            [
+                "a.yaml:5:15: registrations[0].inputs.url: is a secret: say below `secrets` where it is read from, as in \
+              url: { env: NAME }"
+            ]
+        );
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_with_their_places() {
+        let text = "
+registrations:
+  - name: images
+    integration: oci-registry
+    inputs: { repositry: x, username: 5 }
+    secrets: { username: { env: U }, passwort: { env: P } }
+    attachments: [{ workflow: shop/a, inputs: { prefx: x } }]
+  - name: other
+    integration: web
+";
+        let told = faults(text);
+        let begin = |text: &str| told.iter().any(|fault| fault.starts_with(text));
+        for text in [
+            "a.yaml:5:15: registrations[0].inputs.repositry: is not known; did you mean \"repository\"?",
+            "a.yaml:5:5: registrations[0].inputs.repository: is required",
+            "a.yaml:6:16: registrations[0].secrets.username: is no secret: write it below `inputs`",
+            "a.yaml:6:38: registrations[0].secrets.passwort: is not known; did you mean \"password\"?",
+            "a.yaml:7:49: registrations[0].attachments[0].inputs.prefx: is not known; did you mean \"prefix\"?",
+            "a.yaml:9:5: registrations[1].integration: is not known; there is ",
+        ] {
+            assert!(begin(text), "{text}: {told:#?}");
+        }
+    }
+}

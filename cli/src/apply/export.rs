@@ -1,0 +1,168 @@
+//! `chainloop export`: what is there as a file for `chainloop apply`, which then finds nothing to do.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::secret::Source;
+use super::state::{self, Attached, Registered};
+use crate::arguments::Global;
+use crate::client::Client;
+use crate::output::{self, Format};
+
+pub(crate) const HELP: &str = "\
+Secrets are not in it: it says from which environment variable `chainloop apply` would read each of them.
+
+Example:
+  chainloop export > integrations.yaml
+  chainloop apply -f integrations.yaml --dry-run";
+
+#[derive(Serialize)]
+struct File {
+    registrations: Vec<Registration>,
+}
+
+#[derive(Serialize)]
+struct Registration {
+    name: String,
+    integration: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    description: String,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    inputs: Map<String, Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: BTreeMap<String, Source>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<Attachment>,
+}
+
+#[derive(Serialize)]
+struct Attachment {
+    workflow: String,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    inputs: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait_secs: Option<u64>,
+}
+
+pub(crate) fn export(global: &Global) -> anyhow::Result<()> {
+    let registrations = state::read(&Client::new(global)?)?;
+    let registrations = registrations.into_iter().map(Registration::from).collect();
+    let file = File { registrations };
+    match global.output {
+        Format::Json => output::json(&file)?,
+        Format::Table => output::bytes(yaml(&file)?.as_bytes())?,
+    }
+    Ok(())
+}
+
+fn yaml(file: &File) -> anyhow::Result<String> {
+    Ok(serde_saphyr::to_string(file)?)
+}
+
+impl From<Registered> for Registration {
+    fn from(there: Registered) -> Self {
+        let secrets = there.secrets.keys();
+        let secrets =
+            secrets.map(|secret| (secret.clone(), Source::Env(variable(&there.name, secret))));
+        Self {
+            secrets: secrets.collect(),
+            name: there.name,
+            integration: there.integration,
+            description: there.description,
+            inputs: there.config,
+            attachments: there
+                .attachments
+                .into_iter()
+                .map(Attachment::from)
+                .collect(),
+        }
+    }
+}
+
+impl From<Attached> for Attachment {
+    fn from(there: Attached) -> Self {
+        Self {
+            workflow: there.workflow,
+            inputs: there.config,
+            wait_secs: there.wait_secs,
+        }
+    }
+}
+
+/// `PROD_IMAGES_PASSWORD`: what a shell takes.
+fn variable(registration: &str, secret: &str) -> String {
+    let name = format!("{registration}_{secret}").to_ascii_uppercase();
+    let name: String = name
+        .chars()
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    match name.starts_with(|letter: char| letter.is_ascii_digit()) {
+        true => format!("_{name}"),
+        false => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::file::{Text, read};
+    use super::super::plan::tests::there;
+    use super::super::plan::{Wishes, plan};
+    use super::*;
+
+    fn file(there: &[Registered]) -> File {
+        let registrations = there.iter().cloned().map(Registration::from).collect();
+        File { registrations }
+    }
+
+    fn read_again(text: String) -> Vec<super::super::file::Registration> {
+        let (name, directory) = ("export".to_owned(), PathBuf::new());
+        read(&[Text {
+            name,
+            directory,
+            content: text,
+        }])
+        .unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_exported_and_applied_changes_nothing(there in there()) {
+            let file = file(&there);
+            for text in [yaml(&file).unwrap(), serde_json::to_string(&file).unwrap()] {
+                let plan = plan(&read_again(text), &there, &Wishes { prune: true, ..Wishes::default() }).unwrap();
+                prop_assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+            }
+        }
+
+        #[test]
+        fn any_text_survives(text in "\\PC{0,40}|[ \\n\\t:#'\"&*!|>%@`~-]{0,8}|[0-9_.eExXo+-]{1,6}|true|no|null|\\.inf") {
+            let input = Map::from_iter([("text".to_owned(), json!(text))]);
+            let file = File { registrations: vec![Registration {
+                name: "a".into(), integration: "b".into(), description: text.clone(), inputs: input.clone(),
+                secrets: BTreeMap::new(), attachments: Vec::new(),
+            }] };
+            let read = read_again(yaml(&file).unwrap());
+            prop_assert_eq!(&read[0].inputs, &input);
+            prop_assert_eq!(&read[0].description, &text);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_a_variable_that_a_shell_takes() {
+        assert_eq!(variable("prod-images", "password"), "PROD_IMAGES_PASSWORD");
+        assert_eq!(variable("2nd", "url"), "_2ND_URL");
+    }
+}

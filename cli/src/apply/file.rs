@@ -1,0 +1,569 @@
+//! What the files say is wanted, or all that is wrong with them, each fault with its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use super::node::{self, Content, Node, Place};
+use super::secret::{Arn, Source};
+
+/// One file's text, and what it is called.
+pub(super) struct Text {
+    pub name: String,
+    /// What the paths in it begin at.
+    pub directory: PathBuf,
+    pub content: String,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Registration {
+    pub name: String,
+    pub integration: String,
+    pub description: String,
+    /// Those that are no secrets.
+    pub inputs: Map<String, Value>,
+    pub secrets: BTreeMap<String, Source>,
+    pub attachments: Vec<Attachment>,
+    pub places: Places,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Attachment {
+    /// An id, `project/name`, `project/*`, or `*`.
+    pub workflow: String,
+    pub inputs: Map<String, Value>,
+    pub wait_secs: Option<u64>,
+}
+
+/// Where the parts of a registration stand.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    file: Rc<str>,
+    /// `registrations[0]`.
+    path: String,
+    of: Rc<BTreeMap<String, Place>>,
+}
+
+impl Places {
+    /// A fault of a part, as in `inputs.port`; of the nearest around it that is written.
+    pub(super) fn fault(&self, part: &str, text: &str) -> String {
+        let path = match part {
+            "" => self.path.clone(),
+            part => format!("{}.{part}", self.path),
+        };
+        let mut around = path.as_str();
+        let place = loop {
+            if let Some(place) = self.of.get(around) {
+                break *place;
+            }
+            match around.rfind(['.', '[']) {
+                Some(end) => around = &around[..end],
+                None => break Place { line: 1, column: 1 },
+            }
+        };
+        told(&self.file, place, &path, text)
+    }
+
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self {
+            file: "test.yaml".into(),
+            path: "registrations[0]".into(),
+            of: Rc::default(),
+        }
+    }
+}
+
+fn told(file: &str, place: Place, path: &str, text: &str) -> String {
+    let colon = if path.is_empty() { "" } else { ": " };
+    format!(
+        "{file}:{}:{}: {path}{colon}{text}",
+        place.line, place.column
+    )
+}
+
+/// Reads all files as one.
+pub(super) fn read(texts: &[Text]) -> Result<Vec<Registration>, Vec<String>> {
+    let mut faults = Vec::new();
+    let mut registrations: Vec<Registration> = Vec::new();
+    for text in texts {
+        match node::parse(&text.content) {
+            Ok(node) => {
+                let mut reading = Reading {
+                    text,
+                    faults: Vec::new(),
+                    places: BTreeMap::new(),
+                };
+                let read = reading.file(node);
+                let (file, of) = (Rc::from(text.name.as_str()), Rc::new(reading.places));
+                reading.faults.sort_by_key(|(place, _)| *place);
+                faults.extend(reading.faults.into_iter().map(|(_, text)| text));
+                registrations.extend(read.into_iter().map(|(index, registration)| {
+                    let places = Places {
+                        file: Rc::clone(&file),
+                        path: format!("registrations[{index}]"),
+                        of: Rc::clone(&of),
+                    };
+                    registration.standing(places)
+                }));
+            }
+            Err((place, why)) => {
+                let place = place.unwrap_or(Place { line: 1, column: 1 });
+                faults.push(told(&text.name, place, "", &why));
+            }
+        }
+    }
+    let mut names = BTreeSet::new();
+    for registration in &registrations {
+        let name = &registration.name;
+        if !name.is_empty() && !names.insert(name) {
+            let text = format!("{name:?} is there already, and a name is given once");
+            faults.push(registration.places.fault("name", &text));
+        }
+    }
+    match faults.is_empty() {
+        true => Ok(registrations),
+        false => Err(faults),
+    }
+}
+
+/// A registration before its places are known.
+struct Draft {
+    name: String,
+    integration: String,
+    description: String,
+    inputs: Map<String, Value>,
+    secrets: BTreeMap<String, Source>,
+    attachments: Vec<Attachment>,
+}
+
+impl Draft {
+    fn standing(self, places: Places) -> Registration {
+        Registration {
+            name: self.name,
+            integration: self.integration,
+            description: self.description,
+            inputs: self.inputs,
+            secrets: self.secrets,
+            attachments: self.attachments,
+            places,
+        }
+    }
+}
+
+struct Reading<'a> {
+    text: &'a Text,
+    faults: Vec<(Place, String)>,
+    places: BTreeMap<String, Place>,
+}
+
+impl Reading<'_> {
+    fn fault(&mut self, place: Place, path: &str, text: &str) {
+        let text = told(&self.text.name, place, path, text);
+        self.faults.push((place, text));
+    }
+
+    fn file(&mut self, node: Node) -> Vec<(usize, Draft)> {
+        let mut fields = self.fields(node, "", &["registrations"]);
+        match self.required(&mut fields, "", "registrations") {
+            Some(node) => {
+                let nodes = self.list(node, "registrations");
+                let drafts = nodes.into_iter().enumerate();
+                drafts
+                    .map(|(index, node)| (index, self.registration(node, index)))
+                    .collect()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn registration(&mut self, node: Node, index: usize) -> Draft {
+        let path = format!("registrations[{index}]");
+        let known = [
+            "name",
+            "integration",
+            "description",
+            "inputs",
+            "secrets",
+            "attachments",
+        ];
+        let mut fields = self.fields(node, &path, &known);
+        let name = self.required(&mut fields, &path, "name");
+        let name = self.text(name, &format!("{path}.name"));
+        if !name.is_empty() && !pipeline::register::is_label(&name) {
+            let of_name = format!("{path}.name");
+            let text =
+                "must be 1 to 63 small letters, digits and hyphens, with no hyphen at an end";
+            self.fault(self.places[&of_name], &of_name, text);
+        }
+        let integration = self.required(&mut fields, &path, "integration");
+        let integration = self.text(integration, &format!("{path}.integration"));
+        let description = fields.of.remove("description");
+        let description = self.text(description, &format!("{path}.description"));
+        let inputs = fields.of.remove("inputs");
+        let inputs = self.inputs(inputs, &format!("{path}.inputs"));
+        let secrets = fields.of.remove("secrets");
+        let secrets = self.secrets(secrets, &format!("{path}.secrets"));
+        let attachments = match fields.of.remove("attachments") {
+            Some(node) => self.list(node, &format!("{path}.attachments")),
+            None => Vec::new(),
+        };
+        let mut different = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (index, node) in attachments.into_iter().enumerate() {
+            let (place, path) = (node.place, format!("{path}.attachments[{index}]"));
+            let Some(attachment) = self.attachment(node, &path) else {
+                continue;
+            };
+            if seen.insert(format!("{attachment:?}")) {
+                different.push(attachment);
+            } else {
+                let text = "is there already, with the same workflow and the same inputs";
+                self.fault(place, &path, text);
+            }
+        }
+        Draft {
+            name,
+            integration,
+            description,
+            inputs,
+            secrets,
+            attachments: different,
+        }
+    }
+
+    fn attachment(&mut self, node: Node, path: &str) -> Option<Attachment> {
+        let mut fields = self.fields(node, path, &["workflow", "inputs", "wait_secs"]);
+        let workflow = self.required(&mut fields, path, "workflow");
+        let of_workflow = format!("{path}.workflow");
+        let workflow = self.text(workflow, &of_workflow);
+        let inputs = fields.of.remove("inputs");
+        let inputs = self.inputs(inputs, &format!("{path}.inputs"));
+        let wait_secs = fields.of.remove("wait_secs").and_then(|node| {
+            let secs = match &node.content {
+                Content::Number(number) => number.as_u64(),
+                _ => None,
+            };
+            let secs = secs.filter(|secs| *secs <= pipeline::attach::LONGEST_WAIT_SECS);
+            if secs.is_none() {
+                let text = "must be a number of seconds, 0 to 86400";
+                self.fault(node.place, &format!("{path}.wait_secs"), text);
+            }
+            secs
+        });
+        if workflow.is_empty() {
+            return None;
+        }
+        match pipeline::attach::selector(&workflow, None) {
+            Ok(selector) => Some(Attachment {
+                workflow: selector.0,
+                inputs,
+                wait_secs,
+            }),
+            Err(_) => {
+                let text = "must be an id, project/name, project/* or *";
+                self.fault(self.places[&of_workflow], &of_workflow, text);
+                None
+            }
+        }
+    }
+
+    fn inputs(&mut self, node: Option<Node>, path: &str) -> Map<String, Value> {
+        let Some(node) = node else { return Map::new() };
+        let fields = self.mapping(node, path);
+        let mut inputs = Map::new();
+        for (name, node) in fields {
+            if matches!(node.content, Content::Null) {
+                let text = "has no value: leave it out, or write \"\"";
+                self.fault(node.place, &format!("{path}.{name}"), text);
+            }
+            inputs.insert(name, node.json());
+        }
+        inputs
+    }
+
+    fn secrets(&mut self, node: Option<Node>, path: &str) -> BTreeMap<String, Source> {
+        let Some(node) = node else {
+            return BTreeMap::new();
+        };
+        let mut secrets = BTreeMap::new();
+        for (name, node) in self.mapping(node, path) {
+            let (place, path) = (node.place, format!("{path}.{name}"));
+            match source(node, &self.text.directory) {
+                Ok(source) => {
+                    secrets.insert(name, source);
+                }
+                Err(text) => self.fault(place, &path, &text),
+            }
+        }
+        secrets
+    }
+
+    fn text(&mut self, node: Option<Node>, path: &str) -> String {
+        match node {
+            None => String::new(),
+            Some(Node {
+                content: Content::Text(text),
+                ..
+            }) => text,
+            Some(node) => {
+                let text = format!("must be a text, and is {}", node.kind());
+                self.fault(node.place, path, &text);
+                String::new()
+            }
+        }
+    }
+
+    fn list(&mut self, node: Node, path: &str) -> Vec<Node> {
+        match node.content {
+            Content::List(nodes) => nodes,
+            _ => {
+                let text = format!("must be a list, and is {}", node.kind());
+                self.fault(node.place, path, &text);
+                Vec::new()
+            }
+        }
+    }
+
+    /// A mapping's entries, each name once, and where they stand.
+    fn mapping(&mut self, node: Node, path: &str) -> BTreeMap<String, Node> {
+        // A name's own place is there already.
+        let place = self.places.entry(path.to_owned());
+        place.or_insert(node.place);
+        let Content::Map(entries) = node.content else {
+            let text = format!("must be a mapping, and is {}", node.kind());
+            self.fault(node.place, path, &text);
+            return BTreeMap::new();
+        };
+        let mut fields = BTreeMap::new();
+        for (name, node) in entries {
+            let path = within(path, &name.text);
+            if fields.contains_key(&name.text) {
+                self.fault(name.place, &path, "is there twice");
+                continue;
+            }
+            self.places.insert(path, name.place);
+            fields.insert(name.text, node);
+        }
+        fields
+    }
+
+    fn fields(&mut self, node: Node, path: &str, known: &[&str]) -> Fields {
+        let place = node.place;
+        let is_map = matches!(node.content, Content::Map(_));
+        let mut of = self.mapping(node, path);
+        of.retain(|name, _| {
+            let is_known = known.contains(&name.as_str());
+            if !is_known {
+                let path = within(path, name);
+                let text = format!("is not known; there is {}", known.join(", "));
+                self.fault(self.places[&path], &path, &text);
+            }
+            is_known
+        });
+        Fields { place, is_map, of }
+    }
+
+    fn required(&mut self, fields: &mut Fields, path: &str, name: &str) -> Option<Node> {
+        let node = fields.of.remove(name);
+        let is_empty = node
+            .as_ref()
+            .is_some_and(|node| matches!(&node.content, Content::Text(text) if text.is_empty()));
+        if (node.is_none() || is_empty) && fields.is_map {
+            self.fault(fields.place, &within(path, name), "is required");
+        }
+        node
+    }
+}
+
+struct Fields {
+    place: Place,
+    /// Whether it is a mapping at all.
+    is_map: bool,
+    of: BTreeMap<String, Node>,
+}
+
+fn within(path: &str, name: &str) -> String {
+    match path {
+        "" => name.to_owned(),
+        path => format!("{path}.{name}"),
+    }
+}
+
+/// Where a secret is read from; the error holds nothing of what stands there.
+fn source(node: Node, directory: &Path) -> Result<Source, String> {
+    let wrong =
+        || Err("must be one of { env: NAME }, { file: PATH } and { secret: ARN }".to_owned());
+    let Content::Map(mut entries) = node.content else {
+        return wrong();
+    };
+    let (Some((name, node)), true) = (entries.pop(), entries.is_empty()) else {
+        return wrong();
+    };
+    let Content::Text(text) = node.content else {
+        return wrong();
+    };
+    match name.text.as_str() {
+        _ if text.is_empty() => wrong(),
+        "env" => Ok(Source::Env(text)),
+        "file" => Ok(Source::File {
+            path: directory.join(&text),
+            written: text,
+        }),
+        "secret" => text.parse::<Arn>().map(Source::Secret).map_err(|()| {
+            "must be the ARN of a secret in Secrets Manager, as in \
+             arn:aws:secretsmanager:eu-central-1:123456789012:secret:name-a1b2c3, with #key behind it for one value of \
+             a JSON object"
+                .to_owned()
+        }),
+        _ => wrong(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn texts(texts: &[&str]) -> Vec<Text> {
+        let names = ["a.yaml", "b.yaml"];
+        let texts = names.iter().zip(texts);
+        texts
+            .map(|(name, text)| Text {
+                name: (*name).to_owned(),
+                directory: "there".into(),
+                content: (*text).to_owned(),
+            })
+            .collect()
+    }
+
+    fn faults(files: &[&str]) -> Vec<String> {
+        read(&texts(files)).unwrap_err()
+    }
+
+    const GOOD: &str = "\
+registrations:
+  - name: images
+    integration: oci-registry
+    description: Where images are
+    inputs: { repository: registry.example.org/sboms, username: ci }
+    secrets:
+      password: { env: REGISTRY_PASSWORD }
+      key: { file: key.pem }
+      other: { secret: 'arn:aws:secretsmanager:eu-central-1:123456789012:secret:x-a1b2c3#k' }
+    attachments:
+      - workflow: shop/release
+        inputs: { prefix: custom }
+        wait_secs: 60
+      - workflow: '*'
+  - name: hook
+    integration: webhook
+";
+
+    #[test]
+    fn a_file_is_read_with_all_that_it_says() {
+        let read = read(&texts(&[GOOD])).unwrap();
+        let [images, hook] = &read[..] else {
+            panic!("two")
+        };
+        assert_eq!(images.description, "Where images are");
+        assert_eq!(images.inputs["username"], "ci");
+        let sources: Vec<String> = images.secrets.values().map(ToString::to_string).collect();
+        assert_eq!(
+            sources,
+            [
+                "file key.pem",
+                "secret arn:aws:secretsmanager:eu-central-1:123456789012:secret:x-a1b2c3#k",
+                "env REGISTRY_PASSWORD"
+            ]
+        );
+        assert_eq!(images.attachments[0].inputs["prefix"], json!("custom"));
+        assert_eq!(images.attachments[0].wait_secs, Some(60));
+        assert_eq!(images.attachments[1].workflow, "*");
+        assert!(hook.inputs.is_empty() && hook.attachments.is_empty());
+        let fault = images.places.fault("inputs.username", "is wrong");
+        assert_eq!(
+            fault,
+            "a.yaml:5:55: registrations[0].inputs.username: is wrong"
+        );
+        let fault = hook.places.fault("inputs.url", "is required");
+        assert_eq!(
+            fault,
+            "a.yaml:15:5: registrations[1].inputs.url: is required"
+        );
+    }
+
+    #[test]
+    fn json_is_read_as_well() {
+        let text = r#"{"registrations": [{"name": "a", "integration": "webhook"}]}"#;
+        assert_eq!(read(&texts(&[text])).unwrap()[0].name, "a");
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_with_their_places() {
+        let text = "\
+registrations:
+  - nam: images
+    name: Images
+    integration: 5
+    description: [x]
+    inputs: { a: ~, b: 1, b: 2 }
+    secrets: { password: canary, key: { env: A, file: canary }, url: { value: canary }, c: { secret: canary } }
+    attachments:
+      - workflow: release
+        wait_secs: 86401
+      - workflow: shop/a
+        wait_secs: soon
+      - {}
+      - workflow: shop/b
+      - workflow: shop/b
+  - 7
+other: 1
+";
+        let told = faults(&[text, "registrations: {}"]);
+        let wanted = [
+            "a.yaml:2:5: registrations[0].nam: is not known; there is name, integration, description, inputs, secrets, attachments",
+            "a.yaml:3:5: registrations[0].name: must be 1 to 63 small letters, digits and hyphens, with no hyphen at an end",
+            "a.yaml:4:18: registrations[0].integration: must be a text, and is a number",
+            "a.yaml:5:18: registrations[0].description: must be a text, and is a list",
+            "a.yaml:6:18: registrations[0].inputs.a: has no value: leave it out, or write \"\"",
+            "a.yaml:6:27: registrations[0].inputs.b: is there twice",
+            "a.yaml:7:26: registrations[0].secrets.password: must be one of { env: NAME }, { file: PATH } and { secret: ARN }",
+            "a.yaml:7:39: registrations[0].secrets.key: must be one of { env: NAME }, { file: PATH } and { secret: ARN }",
+            "a.yaml:7:70: registrations[0].secrets.url: must be one of { env: NAME }, { file: PATH } and { secret: ARN }",
+            "a.yaml:7:92: registrations[0].secrets.c: must be the ARN of a secret in Secrets Manager, as in arn:aws:secretsmanager:eu-central-1:123456789012:secret:name-a1b2c3, with #key behind it for one value of a JSON object",
+            "a.yaml:9:9: registrations[0].attachments[0].workflow: must be an id, project/name, project/* or *",
+            "a.yaml:10:20: registrations[0].attachments[0].wait_secs: must be a number of seconds, 0 to 86400",
+            "a.yaml:12:20: registrations[0].attachments[1].wait_secs: must be a number of seconds, 0 to 86400",
+            "a.yaml:13:9: registrations[0].attachments[2].workflow: is required",
+            "a.yaml:15:9: registrations[0].attachments[4]: is there already, with the same workflow and the same inputs",
+            "a.yaml:16:5: registrations[1]: must be a mapping, and is a number",
+            "a.yaml:17:1: other: is not known; there is registrations",
+            "b.yaml:1:16: registrations: must be a list, and is a mapping",
+        ];
+        assert_eq!(told, wanted);
+        assert!(!told.concat().contains("canary"), "{told:?}");
+    }
+
+    #[test]
+    fn a_name_is_given_once_in_all_files() {
+        let told = faults(&[GOOD, "registrations: [{ name: hook, integration: smtp }]"]);
+        assert_eq!(
+            told,
+            [
+                "b.yaml:1:19: registrations[0].name: \"hook\" is there already, and a name is given once"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_without_registrations_is_no_empty_one() {
+        for text in ["", "# nothing\n", "{}", "[]", "text"] {
+            assert_eq!(faults(&[text]).len(), 1, "{text}");
+        }
+        assert!(read(&texts(&["registrations: []"])).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,189 @@
+//! `chainloop apply` and `chainloop export`: registrations and attachments as a file that is kept with the code.
+
+mod carry;
+mod check;
+mod export;
+mod file;
+mod node;
+mod plan;
+mod secret;
+mod show;
+mod state;
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+pub(crate) use self::export::{HELP as EXPORT_HELP, export};
+use self::file::Text;
+use self::plan::{Plan, Step, Wishes};
+use self::state::Open;
+use crate::arguments::Global;
+use crate::client::Client;
+use crate::confirm::{self, Deed};
+use crate::failure::Failure;
+use crate::integration::available;
+use crate::output::{self, Format};
+
+const HELP: &str = "\
+A file says what there is to be; of a secret it says where it is read from: { env: NAME }, { file: PATH }, or \
+{ secret: ARN } for one in Secrets Manager, with #key behind the ARN for one value of a JSON object. `chainloop export` \
+writes such a file.
+
+  registrations:
+    - name: prod-images
+      integration: oci-registry
+      inputs: { repository: registry.example.org/attestations, username: ci }
+      secrets: { password: { env: REGISTRY_PASSWORD } }
+      attachments:
+        - workflow: shop/release
+          inputs: { prefix: custom-prefix }
+
+Secrets are sent when a registration is made, when it gets or loses one, and with --rotate; they are not compared.
+
+Exit codes with --dry-run --exit-code: 0 no changes · 5 changes
+
+Example:
+  chainloop apply -f integrations.yaml --dry-run
+  chainloop apply -f integrations.yaml --prune";
+
+/// What `--dry-run --exit-code` ends with when something would be done; 2 would be a wrong use.
+const CHANGES: u8 = 5;
+
+/// Larger than any list that a person keeps.
+const FILE_MOST_BYTES: u64 = 4 * 1024 * 1024;
+
+/// More at once help nobody.
+const FAULTS_MOST: usize = 100;
+
+const DEED: Deed = Deed {
+    what: "apply it",
+    refused: "nothing was changed",
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Apply {
+    /// A file of registrations and their attachments, YAML or JSON; - for standard input; can be repeated
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Delete registrations and attachments that are in no file
+    #[arg(long)]
+    prune: bool,
+    /// Send the secrets of this registration again; can be repeated
+    #[arg(long, value_name = "NAME")]
+    rotate: Vec<String>,
+    /// Show what would be done, and do nothing; no secret is read
+    #[arg(long)]
+    dry_run: bool,
+    /// End with 5 when something would be done
+    #[arg(long, requires = "dry_run")]
+    exit_code: bool,
+}
+
+impl Apply {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        let texts = texts(&self.files)?;
+        let wanted = file::read(&texts).map_err(wrong)?;
+        let client = Client::new(global)?;
+        let integrations = available::all(&client)?;
+        let faults = check::check(&wanted, &integrations);
+        if !faults.is_empty() {
+            return Err(wrong(faults).into());
+        }
+        let wishes = Wishes {
+            prune: self.prune,
+            rotate: self.rotate.into_iter().collect::<BTreeSet<_>>(),
+        };
+        let plan = plan::plan(&wanted, &state::read(&client)?, &wishes).map_err(wrong)?;
+        let open = open(&client, &plan)?;
+        if global.output == Format::Table {
+            let coloured = output::coloured(&std::io::stdout());
+            output::line(&show::text(&plan, &open, self.prune, coloured))?;
+        }
+        if self.dry_run || plan.steps.is_empty() {
+            if global.output == Format::Json {
+                output::json(&show::json(&plan, &open, &[]))?;
+            }
+            let changes = self.exit_code && !plan.steps.is_empty();
+            return Ok(ExitCode::from(if changes { CHANGES } else { 0 }));
+        }
+        if global.output == Format::Json && !global.yes {
+            let failure = Failure::usage("with -o json nobody sees what is asked about");
+            return Err(failure
+                .advice("Add -y if you are sure, or --dry-run to see it.")
+                .into());
+        }
+        let secrets = carry::secrets(&plan, &integrations)?;
+        confirm::deed(global, &DEED, || Ok(question(&plan)))?;
+        let (outcomes, result) = carry::carry(global, &client, &plan, secrets);
+        if global.output == Format::Json {
+            output::json(&show::json(&plan, &open, &outcomes))?;
+        }
+        result.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+fn question(plan: &Plan) -> String {
+    match show::deletions(plan) {
+        0 => "Apply it?".to_owned(),
+        1 => "Apply it, with 1 deletion?".to_owned(),
+        many => format!("Apply it, with {many} deletions?"),
+    }
+}
+
+fn wrong(mut faults: Vec<String>) -> Failure {
+    let more = faults.len().saturating_sub(FAULTS_MOST);
+    faults.truncate(FAULTS_MOST);
+    if more > 0 {
+        faults.push(format!("… and {more} more"));
+    }
+    Failure::usage("the configuration is not right, and nothing was done").faults(faults)
+}
+
+fn texts(files: &[PathBuf]) -> anyhow::Result<Vec<Text>> {
+    let is_stdin = |path: &&PathBuf| path.as_os_str() == "-";
+    if files.iter().filter(is_stdin).count() > 1 {
+        return Err(Failure::usage("standard input can be read once").into());
+    }
+    let texts = files.iter().map(|path| {
+        let (name, text) = match is_stdin(&path) {
+            true => ("standard input".to_owned(), text(std::io::stdin().lock())),
+            false => {
+                let file = std::fs::File::open(path);
+                (path.display().to_string(), file.and_then(text))
+            }
+        };
+        let text = text.with_context(|| format!("failed to read {name}"))?;
+        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Text {
+            name,
+            directory,
+            content: text,
+        })
+    });
+    texts.collect()
+}
+
+fn text(from: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    from.take(FILE_MOST_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_MOST_BYTES {
+        return Err(std::io::Error::other("it has more than 4 MiB"));
+    }
+    Ok(text)
+}
+
+/// What is still to be delivered through what each step deletes.
+fn open(client: &Client, plan: &Plan) -> anyhow::Result<Vec<Option<Open>>> {
+    let open = plan.steps.iter().map(|step| match step {
+        Step::Detach { of, there, .. } => state::open(client, of, Some(&there.id)).map(Some),
+        Step::Deregister { there } => state::open(client, &there.id, None).map(Some),
+        _ => Ok(None),
+    });
+    open.collect()
+}

@@ -1,0 +1,331 @@
+//! A plan as people read it, and as machines do. Of secrets it shows where they come from.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::plan::{Change, Counts, Plan, Step, Update};
+use super::secret::Source;
+use super::state::{Open, Registered};
+use crate::output::plain;
+
+/// What becomes of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Failed,
+    /// One before it failed.
+    NotBegun,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Create,
+    Update,
+    Delete,
+}
+
+impl Mark {
+    fn of(step: &Step) -> Self {
+        match step {
+            Step::Register(_) | Step::Attach { .. } => Self::Create,
+            Step::Update(_) | Step::Reattach { .. } => Self::Update,
+            Step::Detach { .. } | Step::Deregister { .. } => Self::Delete,
+        }
+    }
+
+    fn sign(self) -> char {
+        match self {
+            Self::Create => '+',
+            Self::Update => '~',
+            Self::Delete => '-',
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// Of a terminal.
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Create => "32",
+            Self::Update => "33",
+            Self::Delete => "31",
+        }
+    }
+}
+
+fn registration(there: &Registered) -> String {
+    format!("registration {:?} ({})", there.name, there.integration)
+}
+
+/// What a step is about, on one line.
+pub(super) fn title(step: &Step) -> String {
+    let text = match step {
+        Step::Register(wanted) => {
+            format!("registration {:?} ({})", wanted.name, wanted.integration)
+        }
+        Step::Update(update) => registration(&update.there),
+        Step::Deregister { there } => registration(there),
+        Step::Attach {
+            registration,
+            attachment,
+        } => format!("attachment of {registration:?} to {}", attachment.workflow),
+        Step::Reattach {
+            registration,
+            there,
+            ..
+        }
+        | Step::Detach {
+            registration,
+            there,
+            ..
+        } => format!(
+            "attachment of {registration:?} to {} ({})",
+            there.workflow, there.id
+        ),
+    };
+    plain(&format!("{} {text}", Mark::of(step).sign()))
+}
+
+/// The whole plan; `open` has what goes with each step that deletes.
+pub(super) fn text(plan: &Plan, open: &[Option<Open>], prune: bool, coloured: bool) -> String {
+    let mut lines = Vec::new();
+    for (step, open) in plan.steps.iter().zip(open) {
+        lines.push(match coloured {
+            true => format!(
+                "\u{1b}[{}m{}\u{1b}[0m",
+                Mark::of(step).colour(),
+                title(step)
+            ),
+            false => title(step),
+        });
+        let details = details(step, *open);
+        lines.extend(details.iter().map(|line| format!("    {}", plain(line))));
+    }
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+    lines.push(summary(plan));
+    if plan.blind {
+        lines.push(
+            "Secrets that are there already are not compared: --rotate NAME sends those of a registration again."
+                .to_owned(),
+        );
+    }
+    if plan.others.all() > 0 && !prune {
+        lines.push(format!(
+            "In no file, and left alone: {}; --prune deletes them.",
+            counted(plan.others)
+        ));
+    }
+    lines.join("\n")
+}
+
+fn summary(plan: &Plan) -> String {
+    if plan.steps.is_empty() {
+        return match plan.unchanged.all() {
+            0 => "No changes: there is nothing, and nothing is wanted.".to_owned(),
+            _ => format!("No changes: {} as wanted.", counted(plan.unchanged)),
+        };
+    }
+    format!(
+        "{} to create, {} to update, {} to delete; unchanged: {}.",
+        count(plan, Mark::Create),
+        count(plan, Mark::Update),
+        deletions(plan),
+        counted(plan.unchanged)
+    )
+}
+
+fn count(plan: &Plan, mark: Mark) -> usize {
+    let steps = plan.steps.iter();
+    steps.filter(|step| Mark::of(step) == mark).count()
+}
+
+pub(super) fn deletions(plan: &Plan) -> usize {
+    count(plan, Mark::Delete)
+}
+
+fn counted(counts: Counts) -> String {
+    let one = |count: usize, what: &str| match count {
+        1 => format!("1 {what}"),
+        many => format!("{many} {what}s"),
+    };
+    format!(
+        "{}, {}",
+        one(counts.registrations, "registration"),
+        one(counts.attachments, "attachment")
+    )
+}
+
+fn details(step: &Step, open: Option<Open>) -> Vec<String> {
+    let mut lines = Vec::new();
+    match step {
+        Step::Register(wanted) => {
+            if !wanted.description.is_empty() {
+                lines.push(format!("description: {:?}", wanted.description));
+            }
+            lines.extend(inputs(&wanted.inputs));
+            lines.extend(secrets(&wanted.secrets));
+        }
+        Step::Update(update) => {
+            lines.extend(update.changes.iter().map(change));
+            if update.sends_secrets {
+                lines.extend(secrets(&update.wanted.secrets));
+            }
+            let dropped = update.dropped.iter();
+            lines.extend(dropped.map(|name| format!("secrets.{name}: (secret) → (none)")));
+        }
+        Step::Attach { attachment, .. } => {
+            lines.extend(inputs(&attachment.inputs));
+            lines.extend(
+                attachment
+                    .wait_secs
+                    .map(|secs| format!("wait_secs: {secs}")),
+            );
+        }
+        Step::Reattach { changes, .. } => lines.extend(changes.iter().map(change)),
+        Step::Detach { .. } => {}
+        Step::Deregister { there } => {
+            for attachment in &there.attachments {
+                lines.push(format!(
+                    "with its attachment to {} ({})",
+                    attachment.workflow, attachment.id
+                ));
+            }
+        }
+    }
+    lines.extend(open.and_then(cancelled));
+    lines
+}
+
+/// What is lost with it.
+fn cancelled(open: Open) -> Option<String> {
+    let deliveries = match open.count {
+        0 => return None,
+        1 => "1 delivery that is not final is".to_owned(),
+        many => format!("{many} deliveries that are not final are"),
+    };
+    let among = if open.of_newest {
+        ", among the newest 100 of the registration"
+    } else {
+        ""
+    };
+    Some(format!("{deliveries} cancelled with it{among}"))
+}
+
+fn inputs(inputs: &Map<String, Value>) -> impl Iterator<Item = String> {
+    let inputs = inputs.iter();
+    inputs.map(|(name, value)| format!("inputs.{name}: {value}"))
+}
+
+fn secrets(secrets: &BTreeMap<String, Source>) -> impl Iterator<Item = String> {
+    let secrets = secrets.iter();
+    secrets.map(|(name, source)| format!("secrets.{name}: (secret, set from {source})"))
+}
+
+fn change(change: &Change) -> String {
+    let value = |value: &Option<Value>| {
+        let text = value.as_ref().map(Value::to_string);
+        text.unwrap_or_else(|| "(none)".to_owned())
+    };
+    format!(
+        "{}: {} → {}",
+        change.field,
+        value(&change.from),
+        value(&change.to)
+    )
+}
+
+/// The whole plan; `outcomes` is empty where nothing was tried.
+pub(super) fn json(plan: &Plan, open: &[Option<Open>], outcomes: &[Outcome]) -> Value {
+    let steps = plan.steps.iter().zip(open).enumerate();
+    let steps: Vec<Value> = steps
+        .map(|(index, (step, open))| {
+            let mut shown = of_step(step, *open);
+            if let Some(outcome) = outcomes.get(index) {
+                shown["outcome"] = match outcome {
+                    Outcome::Done => "done",
+                    Outcome::Failed => "failed",
+                    Outcome::NotBegun => "not-begun",
+                }
+                .into();
+            }
+            shown
+        })
+        .collect();
+    let counts = |counts: Counts| json!({ "registrations": counts.registrations, "attachments": counts.attachments });
+    json!({
+        "steps": steps,
+        "unchanged": counts(plan.unchanged),
+        "inNoFile": counts(plan.others),
+        "secretsNotCompared": plan.blind,
+    })
+}
+
+fn of_step(step: &Step, open: Option<Open>) -> Value {
+    let mut shown = match step {
+        Step::Register(wanted) => json!({
+            "kind": "registration", "name": wanted.name, "integration": wanted.integration,
+            "description": wanted.description, "inputs": wanted.inputs, "secrets": wanted.secrets,
+        }),
+        Step::Update(update) => {
+            let Update {
+                there,
+                wanted,
+                changes,
+                sends_secrets,
+                dropped,
+            } = &**update;
+            let sent = sends_secrets.then_some(&wanted.secrets);
+            json!({
+                "kind": "registration", "name": there.name, "integration": there.integration, "id": there.id,
+                "changes": changed(changes), "secrets": sent, "droppedSecrets": dropped,
+            })
+        }
+        Step::Attach {
+            registration,
+            attachment,
+        } => json!({
+            "kind": "attachment", "registration": registration, "workflow": attachment.workflow,
+            "inputs": attachment.inputs, "waitSecs": attachment.wait_secs,
+        }),
+        Step::Reattach {
+            registration,
+            there,
+            changes,
+        } => json!({
+            "kind": "attachment", "registration": registration, "workflow": there.workflow, "id": there.id,
+            "changes": changed(changes),
+        }),
+        Step::Detach {
+            registration,
+            there,
+            ..
+        } => json!({
+            "kind": "attachment", "registration": registration, "workflow": there.workflow, "id": there.id,
+        }),
+        Step::Deregister { there } => json!({
+            "kind": "registration", "name": there.name, "integration": there.integration, "id": there.id,
+            "attachments": there.attachments.len(),
+        }),
+    };
+    shown["action"] = Mark::of(step).word().into();
+    if let Some(open) = open {
+        shown["openDeliveries"] = open.count.into();
+    }
+    shown
+}
+
+fn changed(changes: &[Change]) -> Value {
+    let changes = changes
+        .iter()
+        .map(|Change { field, from, to }| json!({ "field": field, "from": from, "to": to }));
+    changes.collect()
+}

@@ -1,0 +1,114 @@
+//! What is there: every registration with its attachments, as far as a file can say anything of them.
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::client::{Call, Client};
+use crate::integration::EVERYTHING;
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct Registered {
+    pub id: String,
+    pub name: String,
+    pub integration: String,
+    #[serde(default)]
+    pub description: String,
+    #[serde(default)]
+    pub config: Map<String, Value>,
+    /// Masked: their names are all that can be compared.
+    #[serde(default)]
+    pub secrets: Map<String, Value>,
+    pub etag: String,
+    #[serde(skip)]
+    pub attachments: Vec<Attached>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct Attached {
+    pub id: String,
+    pub workflow: String,
+    #[serde(default)]
+    pub config: Map<String, Value>,
+    #[serde(default)]
+    pub wait_secs: Option<u64>,
+    pub etag: String,
+    registration: Of,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Of {
+    id: String,
+}
+
+/// All that there is, in the order of names; attachments in the order in which they were made.
+pub(super) fn read(client: &Client) -> anyhow::Result<Vec<Registered>> {
+    let (mut registrations, _): (Vec<Registered>, _) = client
+        .list(&["registrations"], &[], EVERYTHING)
+        .context("failed to list the registered integrations")?;
+    let (attachments, _): (Vec<Attached>, _) = client
+        .list(&["attachments"], &[], EVERYTHING)
+        .context("failed to list the attached integrations")?;
+    for attachment in attachments {
+        let of = &attachment.registration.id;
+        // One that was registered between the two lists is nothing that the plan could know.
+        if let Some(registration) = registrations.iter_mut().find(|one| one.id == *of) {
+            registration.attachments.push(attachment);
+        }
+    }
+    Ok(registrations)
+}
+
+/// Deliveries that are not final among the newest, and whether there are older ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Open {
+    pub count: usize,
+    pub of_newest: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Delivery {
+    state: String,
+    attachment: String,
+}
+
+/// Of a registration, or of one attachment of it. One request: the whole history may be long.
+pub(super) fn open(
+    client: &Client,
+    registration: &str,
+    attachment: Option<&str>,
+) -> anyhow::Result<Open> {
+    let query = [("registration", Some(registration)), ("limit", Some("100"))];
+    let page: pipeline::api::Page<Delivery> = client
+        .call(&Call::get(&["deliveries"]).query(&query))
+        .context("failed to list the deliveries of what is to be deleted")?;
+    let is_open = |delivery: &&Delivery| {
+        matches!(delivery.state.as_str(), "pending" | "delivering")
+            && attachment.is_none_or(|id| id == delivery.attachment)
+    };
+    Ok(Open {
+        count: page.items.iter().filter(is_open).count(),
+        of_newest: page.next.is_some(),
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn attached(
+        id: &str,
+        workflow: &str,
+        config: Map<String, Value>,
+        wait_secs: Option<u64>,
+    ) -> Attached {
+        Attached {
+            id: id.to_owned(),
+            workflow: workflow.to_owned(),
+            config,
+            wait_secs,
+            etag: format!("etag of {id}"),
+            registration: Of { id: String::new() },
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `attached update`: an attachment's options and its wait become others.
+
+use anyhow::Context as _;
+use clap::{ArgGroup, Args};
+use integrations::inputs;
+use pipeline::api::attachments::{Attachment, ChangedAttachment};
+
+use super::{ById, LONGEST_WAIT_SECS, available, show};
+use crate::arguments::Global;
+use crate::client::{Call, Client, json};
+use crate::options;
+
+pub(super) const HELP: &str = "\
+What is not named stays as it is, and so do the workflow and the registration: to change those, detach and attach. \
+Deliveries that wait are sent by what the attachment is then.
+
+";
+
+pub(super) const EXAMPLE: &str = "
+
+Examples:
+  chainloop integration attached update 6f0c1f0e-0000-4000-8000-000000000001 --opt filter=environment=prod
+  chainloop integration attached update 6f0c1f0e-0000-4000-8000-000000000001 --unset filter --wait usual";
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true))]
+pub(crate) struct Update {
+    #[command(flatten)]
+    id: ById,
+    /// An input, as `integration available describe` shows them; can be repeated
+    #[arg(
+        long = "opt",
+        value_name = "KEY=VALUE",
+        allow_hyphen_values = true,
+        group = "change"
+    )]
+    options: Vec<String>,
+    /// An input that is left out from now on, or back at its default; can be repeated
+    #[arg(long, value_name = "KEY", group = "change")]
+    unset: Vec<String>,
+    /// How long deliveries wait for materials that are not there yet, in seconds, or `usual`
+    #[arg(long, value_name = "SECS", value_parser = wait, group = "change")]
+    wait: Option<Wait>,
+    /// Only check
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wait(Option<u64>);
+
+fn wait(text: &str) -> Result<Wait, String> {
+    match text.parse() {
+        _ if text == "usual" => Ok(Wait(None)),
+        Ok(secs @ 0..=LONGEST_WAIT_SECS) => Ok(Wait(Some(secs))),
+        _ => Err(format!("must be 0 to {LONGEST_WAIT_SECS}, or usual")),
+    }
+}
+
+impl Update {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let id = self.id.given();
+        let client = Client::new(global)?;
+        let context = || format!("failed to update {id:?}");
+        let inputs = if self.options.is_empty() && self.unset.is_empty() {
+            None
+        } else {
+            let found: Attachment = client
+                .call(&Call::get(&["attachments", &id]))
+                .with_context(context)?;
+            let integration = available::get(&client, &found.registration.integration)?;
+            let fields = inputs::fields(&integration.attachment_schema);
+            let there = [&found.config];
+            let (given, unset) = (&self.options, &self.unset);
+            Some(options::read_patch(global, fields, given, unset, &there)?)
+        };
+        let change = ChangedAttachment {
+            inputs,
+            wait_secs: self.wait.map(|Wait(secs)| secs),
+            dry_run: self.dry_run,
+        };
+        let updated: Attachment = client
+            .call(&Call::patch(&["attachments", &id], json(&change)?))
+            .with_context(context)?;
+        global.info(match self.dry_run {
+            true => "the attachment could be updated so, and is as it was",
+            false => "the attachment is updated",
+        });
+        show(global, &updated)
+    }
+}

@@ -1,0 +1,86 @@
+//! `registered update`: a registration becomes another, and keeps its id, its attachments and what waits.
+
+use anyhow::Context as _;
+use clap::{ArgGroup, Args};
+use integrations::inputs;
+use pipeline::api::registrations::{ChangedRegistration, Registration};
+
+use super::{available, show};
+use crate::arguments::Global;
+use crate::client::{Call, Client, json};
+use crate::options;
+
+pub(super) const HELP: &str = "\
+What is not named stays as it is. The third party is asked first, as when registering, and if it refuses, nothing \
+changes. Deliveries that wait are sent by what the registration is then. Secret inputs are replaced all together.
+
+";
+
+pub(super) const EXAMPLE: &str = "
+
+Examples:
+  chainloop integration registered update prod-images --opt repository=registry.example.org/attestations --dry-run
+  chainloop integration registered update prod-images --description 'images of production'";
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true))]
+pub(crate) struct Update {
+    /// The registration's name or id
+    #[arg(value_name = "NAME_OR_ID")]
+    registration: String,
+    /// Another name, not yet taken in your organization: small letters, digits and hyphens
+    #[arg(long, group = "change")]
+    name: Option<String>,
+    /// Another description
+    #[arg(long, group = "change")]
+    description: Option<String>,
+    /// An input, as `integration available describe` shows them; can be repeated
+    #[arg(
+        long = "opt",
+        value_name = "KEY=VALUE",
+        allow_hyphen_values = true,
+        group = "change"
+    )]
+    options: Vec<String>,
+    /// An input that is left out from now on, or back at its default; can be repeated
+    #[arg(long, value_name = "KEY", group = "change")]
+    unset: Vec<String>,
+    /// Only check
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Update {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let name = &self.registration;
+        let client = Client::new(global)?;
+        let context = || format!("failed to update {name:?}");
+        let found: Registration = client
+            .call(&Call::get(&["registrations", name]))
+            .with_context(context)?;
+        let inputs = if self.options.is_empty() && self.unset.is_empty() {
+            None
+        } else {
+            let integration = available::get(&client, &found.integration)?;
+            let fields = inputs::fields(&integration.registration_schema);
+            let there = [&found.config, &found.secrets];
+            let (given, unset) = (&self.options, &self.unset);
+            Some(options::read_patch(global, fields, given, unset, &there)?)
+        };
+        let change = ChangedRegistration {
+            name: self.name,
+            description: self.description,
+            inputs,
+            dry_run: self.dry_run,
+        };
+        // By its id: should it be repeated, the name may be another already.
+        let updated: Registration = client
+            .call(&Call::patch(&["registrations", &found.id], json(&change)?))
+            .with_context(context)?;
+        global.info(&match self.dry_run {
+            true => format!("{name:?} could be updated so, and is as it was"),
+            false => format!("{name:?} is updated"),
+        });
+        show(global, &updated)
+    }
+}

@@ -1,0 +1,439 @@
+//! Changes what is registered and what is attached, which keep their ids: what waits is delivered by what they are
+//! then.
+//!
+//! The whole is checked as it is at registration, before anything is kept. Secret inputs become a further version of
+//! the secret, which nobody reads before the registration's row names it: so what is secret and what is not change
+//! in one write, and a change that was cut off is none.
+
+use integrations::{Description, Fault, inputs};
+use serde_json::{Map, Value};
+
+use crate::check::{self, Check};
+use crate::intake::CONFLICTS;
+use crate::operations;
+use crate::platform::{Expect, Platform, SecretValue, Write, WriteError};
+use crate::register::{self, Error, Precondition};
+use crate::rows::{self, Attachment, Name, Registration, Stored};
+use crate::{attach, platform};
+
+/// What of a registration is to be another.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    /// A JSON merge patch (RFC 7396), with secret inputs among it. Without it the inputs are not looked at, and nobody
+    /// is asked: a new name needs no third party that answers.
+    pub inputs: Option<Map<String, Value>>,
+    /// Whether it is only checked.
+    pub dry_run: bool,
+}
+
+/// What of an attachment is to be another.
+#[derive(Debug, Clone, Default)]
+pub struct AttachmentChange {
+    /// As of a registration.
+    pub inputs: Option<Map<String, Value>>,
+    /// None within is the usual time.
+    pub wait_secs: Option<Option<u64>>,
+    pub dry_run: bool,
+}
+
+/// Who does it, and what it is called in the audit log.
+#[derive(Clone, Copy)]
+struct Deed<'a> {
+    by: &'a str,
+    action: &'a str,
+}
+
+impl Deed<'_> {
+    /// An entry that says which fields changed, and nothing of what they are.
+    fn entry(
+        &self,
+        platform: &impl Platform,
+        organization: &str,
+        subject: &str,
+        changed: &[String],
+    ) -> Write {
+        let Deed { by, action } = self;
+        let detail = changed.join(", ");
+        let entry = operations::entry(platform, organization, by, action, subject, detail);
+        rows::put(platform, &entry, Expect::Absent).0
+    }
+}
+
+/// Changes a registration. What it is changed from is what `only` allows; without that, whatever it is when it is
+/// written.
+pub async fn registration(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+    change: &Change,
+    only: &Precondition,
+    by: &str,
+) -> Result<Stored<Registration>, Error> {
+    let action = "registration.update";
+    let stored = register::find(platform, organization, name_or_id).await?;
+    apply(platform, stored, change, only, Deed { by, action }).await
+}
+
+/// Replaces the secret inputs, all of them, after the third party has accepted the new ones. In-flight deliveries
+/// go on: one that is answered 401 reads the registration and its secret again.
+pub async fn rotate(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+    secrets: Map<String, Value>,
+    by: &str,
+) -> Result<Stored<Registration>, Error> {
+    let stored = register::find(platform, organization, name_or_id).await?;
+    let description = description(&stored.row.integration)?;
+    let schema = (description.registration_schema)();
+    let (plain, secrets) = inputs::split(&schema, secrets);
+    let mut faults: Vec<Fault> = plain
+        .keys()
+        .map(|field| fault(field, "is not a secret input"))
+        .collect();
+    faults.extend(left_out(&stored.row, &secrets));
+    if faults.is_empty() && secrets.is_empty() {
+        faults = (description.check_registration)(&stored.row.config);
+    }
+    if faults.is_empty() && secrets.is_empty() {
+        faults.push(fault(
+            "inputs",
+            "must have the registration's secret inputs",
+        ));
+    }
+    if !faults.is_empty() {
+        return Err(Error::Faults(faults));
+    }
+    let change = Change {
+        inputs: Some(secrets),
+        ..Change::default()
+    };
+    let action = "registration.rotate";
+    let any = Precondition::default();
+    apply(platform, stored, &change, &any, Deed { by, action }).await
+}
+
+fn fault(field: &str, detail: &str) -> Fault {
+    Fault {
+        field: field.to_owned(),
+        detail: detail.to_owned(),
+    }
+}
+
+fn description(integration: &str) -> Result<&'static Description, Error> {
+    integrations::find(integration).ok_or_else(|| Error::NoIntegration(integration.to_owned()))
+}
+
+/// The secret inputs that are there and not among these. The old ones are not read here, nothing but a delivery
+/// function may, and one secret holds them all.
+fn left_out(row: &Registration, secrets: &Map<String, Value>) -> Vec<Fault> {
+    let detail = "is missing: secret inputs are replaced all together";
+    let left_out = row
+        .label
+        .keys()
+        .filter(|field| !secrets.contains_key(*field));
+    left_out.map(|field| fault(field, detail)).collect()
+}
+
+/// Applies a merge patch to inputs, which are flat.
+fn merge(inputs: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    for (name, value) in patch {
+        match value {
+            Value::Null => inputs.remove(name),
+            value => inputs.insert(name.clone(), value.clone()),
+        };
+    }
+}
+
+/// Faults of names that nobody knows, of which a patch wants to have none: a typing error, and no change.
+fn unknown(
+    check: fn(&Map<String, Value>) -> Vec<Fault>,
+    schema: &Value,
+    inputs: &Map<String, Value>,
+    patch: &Map<String, Value>,
+) -> Vec<Fault> {
+    let mut names = patch.clone();
+    names.retain(|name, value| {
+        let is_known = !schema["properties"][name].is_null() || inputs.contains_key(name);
+        value.is_null() && !is_known
+    });
+    let mut faults = check(&names);
+    faults.retain(|fault| names.contains_key(&fault.field));
+    faults
+}
+
+/// The names of inputs that are not what they were.
+fn changed(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| old.get(*name) != new.get(*name));
+    names
+        .into_iter()
+        .map(|name| format!("inputs.{name}"))
+        .collect()
+}
+
+/// A registration's inputs as a patch makes them.
+struct Whole {
+    config: Map<String, Value>,
+    /// All that there are from now on; none when the patch leaves them alone.
+    secrets: Option<Map<String, Value>>,
+    faults: Vec<Fault>,
+}
+
+impl Whole {
+    fn of(
+        description: &Description,
+        schema: &Value,
+        row: &Registration,
+        patch: &Map<String, Value>,
+    ) -> Self {
+        let check = description.check_registration;
+        let mut faults = unknown(check, schema, &row.config, patch);
+        let (plain, mut secrets) = inputs::split(schema, patch.clone());
+        let mut config = row.config.clone();
+        merge(&mut config, &plain);
+        // Nothing is replaced where one is taken away that is not there.
+        secrets.retain(|name, value| !value.is_null() || row.label.contains_key(name));
+        let secrets = (!secrets.is_empty()).then(|| {
+            faults.extend(left_out(row, &secrets));
+            secrets.retain(|_, value| !value.is_null());
+            secrets
+        });
+        if secrets.is_some() || row.secret.is_none() {
+            let mut whole = config.clone();
+            whole.extend(secrets.clone().unwrap_or_default());
+            let mut more = check(&whole);
+            more.retain(|fault| faults.iter().all(|other| other.field != fault.field));
+            faults.extend(more);
+        }
+        Self {
+            config,
+            secrets,
+            faults,
+        }
+    }
+
+    /// Has the delivery function validate what cannot be here without the secret inputs that are kept, and ask the
+    /// third party, unless something is wrong anyhow.
+    async fn check(&mut self, platform: &impl Platform, row: &Registration) -> Result<(), Error> {
+        let is_wrong = !self.faults.is_empty();
+        let mut whole = self.config.clone();
+        let check = match &self.secrets {
+            None if row.secret.is_some() => Check::Update {
+                organization: row.organization.clone(),
+                registration: row.id.clone(),
+                inputs: whole,
+                only_validate: is_wrong,
+            },
+            _ if is_wrong => return Err(self.wrong(Vec::new())),
+            secrets => {
+                whole.extend(secrets.clone().unwrap_or_default());
+                Check::Registration { inputs: whole }
+            }
+        };
+        let verdict = check::ask(platform, &row.integration, &check).await?;
+        match verdict.accepted() {
+            Err(Error::Faults(more)) => Err(self.wrong(more)),
+            Ok(()) if is_wrong => Err(self.wrong(Vec::new())),
+            other => other,
+        }
+    }
+
+    fn wrong(&mut self, more: Vec<Fault>) -> Error {
+        let mut faults = std::mem::take(&mut self.faults);
+        faults.extend(more);
+        faults.sort_by(|a, b| a.field.cmp(&b.field));
+        Error::Faults(faults)
+    }
+}
+
+async fn apply(
+    platform: &impl Platform,
+    mut stored: Stored<Registration>,
+    change: &Change,
+    only: &Precondition,
+    deed: Deed<'_>,
+) -> Result<Stored<Registration>, Error> {
+    let mut checked = None;
+    let mut version = None;
+    for _ in 0..CONFLICTS {
+        only.allow(&stored.etag)?;
+        let mut row = stored.row.clone();
+        let mut fields = Vec::new();
+        if let Some(name) = change.name.as_ref().filter(|name| **name != row.name) {
+            row.name.clone_from(name);
+            fields.push("name".to_owned());
+        }
+        if let Some(description) = &change.description
+            && *description != row.description
+        {
+            row.description.clone_from(description);
+            fields.push("description".to_owned());
+        }
+        let wrong_name = (row.name != stored.row.name)
+            .then(|| register::name_fault(&row.name))
+            .flatten();
+        let (organization, id) = (row.organization.clone(), row.id.clone());
+        // Before anybody is asked: a taken name must not send a test message.
+        let name = match (row.name == stored.row.name, &wrong_name) {
+            (false, None) => Some(register::free(platform, &organization, &row.name, None).await?),
+            _ => None,
+        };
+        let mut secrets = None;
+        if let Some(patch) = &change.inputs {
+            let description = description(&row.integration)?;
+            let schema = (description.registration_schema)();
+            let mut whole = Whole::of(description, &schema, &stored.row, patch);
+            whole.faults.extend(wrong_name);
+            let asked = (whole.config.clone(), row.secret_version.clone());
+            // Somebody who paused it meanwhile changed nothing that the third party was asked about.
+            if checked.as_ref() != Some(&asked) {
+                whole.check(platform, &stored.row).await?;
+                checked = Some(asked);
+            }
+            fields.extend(changed(&row.config, &whole.config));
+            if let Some(all) = &whole.secrets {
+                fields.extend(changed(&row.label, all));
+                row.label = inputs::label(&schema, all);
+            }
+            row.config = whole.config;
+            description.version.clone_into(&mut row.version);
+            secrets = whole.secrets;
+        } else if let Some(fault) = wrong_name {
+            return Err(Error::Faults(vec![fault]));
+        }
+        if change.dry_run || (fields.is_empty() && row.version == stored.row.version) {
+            let etag = stored.etag;
+            return Ok(Stored { row, etag });
+        }
+        if let Some(secrets) = secrets {
+            let secret = Registration::secret_name(&organization, &row.integration, &id);
+            let kept = match version.take() {
+                Some(kept) => kept,
+                None => {
+                    let text = serde_json::to_string(&secrets)
+                        .expect("text keys and JSON values are JSON");
+                    platform
+                        .put_secret(&secret, &SecretValue::new(text))
+                        .await?
+                }
+            };
+            version = Some(kept.clone());
+            row.secret_version = Some(kept);
+            row.secret = Some(secret);
+        }
+        let (write, etag) = rows::put(platform, &row, Expect::Unchanged(stored.etag.clone()));
+        let mut writes = vec![write, deed.entry(platform, &organization, &id, &fields)];
+        if let Some(expect) = name {
+            // In the same write, so that neither is there without the other.
+            writes.extend(rename(platform, &stored.row, &row, expect).await?);
+        }
+        match platform.write(writes).await {
+            Ok(()) => return Ok(Stored { row, etag }),
+            Err(WriteError::Conflict) if only.0.is_none() => {
+                stored = register::live(platform, &organization, &id)
+                    .await?
+                    .ok_or(Error::NotFound(id))?;
+            }
+            Err(error) => return Err(only.conflict(error)),
+        }
+    }
+    Err(Error::Conflict)
+}
+
+/// What gives a registration another name.
+async fn rename(
+    platform: &impl Platform,
+    old: &Registration,
+    new: &Registration,
+    expect: Expect,
+) -> Result<Vec<Write>, platform::Unreachable> {
+    let name = Name {
+        organization: new.organization.clone(),
+        name: new.name.clone(),
+        registration: new.id.clone(),
+        integration: new.integration.clone(),
+        reserved_until: None,
+    };
+    let mut writes = vec![rows::put(platform, &name, expect).0];
+    // Gone where somebody renamed it meanwhile, and then the registration's own row is not what it was, either.
+    let key = Name::at(&old.organization, &old.name);
+    if let Some(stored) = rows::load::<Name>(platform, &key).await? {
+        writes.push(stored.delete());
+    }
+    Ok(writes)
+}
+
+/// Changes an attachment. Its workflow and its registration are what it is, and stay.
+pub async fn attachment(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+    change: &AttachmentChange,
+    only: &Precondition,
+    by: &str,
+) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
+    let action = "attachment.update";
+    let deed = Deed { by, action };
+    let mut checked = None;
+    for _ in 0..CONFLICTS {
+        let (stored, registration) = attach::find(platform, organization, id).await?;
+        only.allow(&stored.etag)?;
+        let mut row = stored.row.clone();
+        let mut faults = Vec::new();
+        let mut fields = Vec::new();
+        if let Some(wait_secs) = change.wait_secs
+            && wait_secs != row.wait_secs
+        {
+            faults.extend(attach::wrong_wait(wait_secs));
+            row.wait_secs = wait_secs;
+            fields.push("wait_secs".to_owned());
+        }
+        let mut writes = Vec::new();
+        if let Some(patch) = &change.inputs {
+            let description = description(&row.integration)?;
+            let check = description.check_attachment;
+            let schema = (description.attachment_schema)();
+            faults.extend(unknown(check, &schema, &row.config, patch));
+            merge(&mut row.config, patch);
+            faults.extend(check(&row.config));
+            fields.extend(changed(&stored.row.config, &row.config));
+            // It was checked with the registration as it is.
+            writes.push(registration.check());
+        }
+        if !faults.is_empty() {
+            faults.sort_by(|a, b| a.field.cmp(&b.field));
+            return Err(Error::Faults(faults));
+        }
+        let of = &registration.row;
+        let asked = (of.config.clone(), of.secret_version.clone());
+        if change.inputs.is_some() && checked.as_ref() != Some(&asked) {
+            let check = Check::Attachment {
+                organization: organization.to_owned(),
+                registration: of.id.clone(),
+                inputs: row.config.clone(),
+            };
+            let verdict = check::ask(platform, &row.integration, &check).await?;
+            verdict.accepted()?;
+            checked = Some(asked);
+        }
+        if change.dry_run || fields.is_empty() {
+            let etag = stored.etag;
+            return Ok((Stored { row, etag }, registration));
+        }
+        let (write, etag) = rows::put(platform, &row, Expect::Unchanged(stored.etag));
+        writes.push(write);
+        writes.push(deed.entry(platform, organization, id, &fields));
+        match platform.write(writes).await {
+            Ok(()) => return Ok((Stored { row, etag }, registration)),
+            // Its registration may be what changed; if it did itself, that is seen now.
+            Err(WriteError::Conflict) => {}
+            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
+        }
+    }
+    Err(Error::Conflict)
+}

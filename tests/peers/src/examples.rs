@@ -1,0 +1,248 @@
+//! Every example that `--help` shows, typed as it stands there, in the order of one story: somebody sets up a registry,
+//! pushes, looks, mends, and takes everything down again.
+//!
+//! The examples are read from `docs/commands`, which `cli/src/pages.rs` writes from the commands. What stands in them
+//! for something of the reader's own is put in its place; nothing else is changed. An example that the story does not
+//! tell of fails it.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::registry::{self, DockerRegistry};
+use crate::terminal::{Terminal, fenced, root};
+
+/// What stands in examples for something of the reader's own.
+const API: &str = "https://api.example.org";
+const REPOSITORY: &str = "us-east1-docker.pkg.dev/my-project/attestations";
+const ANOTHER_REPOSITORY: &str = "registry.example.org/attestations";
+const USERNAME: &str = "_json_key";
+const TABLE: &str = "prod-Table-1A2B3C4D5E6F";
+const ATTESTATION: &str = "sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
+const ATTACHMENT: &str = "6f0c1f0e-0000-4000-8000-000000000001";
+const DELIVERY: &str = "6f0c1f0e-0000-8000-8000-000000000001";
+const JOB: &str = "0198c0de-0000-7000-8000-000000000001";
+
+struct Story {
+    terminal: Terminal,
+    /// Of each command that was not told of yet.
+    examples: BTreeMap<String, Vec<String>>,
+    placed: Vec<(&'static str, String)>,
+}
+
+/// Who ends an example, and whether it asks.
+enum Ends {
+    ByItself,
+    /// It asks whether it should, and nobody is here to be asked.
+    Sure,
+    /// With Ctrl-C: it follows what goes on by itself, for longer than anybody needs to watch.
+    Interrupted,
+}
+
+impl Story {
+    fn begin(terminal: Terminal) -> Self {
+        let mut examples = BTreeMap::new();
+        for entry in fs::read_dir(root().join("docs/commands")).unwrap() {
+            let page = fs::read_to_string(entry.unwrap().path()).unwrap();
+            let title = page.lines().find_map(|line| line.strip_prefix("# "));
+            let title = title.unwrap().trim_start_matches("chainloop ").to_owned();
+            let block = fenced(&page, "sh").remove(0);
+            let lines = block.replace("\\\n", "\u{0}");
+            let own = lines.lines().map(|line| line.replace('\u{0}', "\\\n"));
+            examples.insert(title, own.collect());
+        }
+        Self {
+            terminal,
+            examples,
+            placed: Vec::new(),
+        }
+    }
+
+    fn place(&mut self, example: &'static str, own: &str) {
+        self.placed.retain(|(known, _)| *known != example);
+        self.placed.push((example, own.to_owned()));
+    }
+
+    fn tell(&mut self, command: &str) {
+        self.tell_of(command, &Ends::ByItself);
+    }
+
+    fn sure(&mut self, command: &str) {
+        self.tell_of(command, &Ends::Sure);
+    }
+
+    fn tell_of(&mut self, command: &str, ends: &Ends) {
+        for typed in self.typed(command, ends) {
+            self.run(&typed);
+        }
+    }
+
+    /// Side by side, since each has to wait for the reconciler's next minute.
+    fn meanwhile(&mut self, commands: &[(&str, Ends)]) {
+        let typed: Vec<_> = commands
+            .iter()
+            .map(|(command, ends)| self.typed(command, ends))
+            .collect();
+        let story = &*self;
+        std::thread::scope(|scope| {
+            for own in &typed {
+                scope.spawn(move || own.iter().for_each(|typed| story.run(typed)));
+            }
+        });
+    }
+
+    /// A command's examples, as they are typed here.
+    fn typed(&mut self, command: &str, ends: &Ends) -> Vec<String> {
+        let examples = self.examples.remove(command);
+        let examples = examples.unwrap_or_else(|| {
+            panic!("there is no command {command:?} any more: take it out of this story")
+        });
+        // Somebody else's command is not ours to try.
+        let own = examples.iter().filter(|line| line.contains("chainloop "));
+        let typed = own.map(|example| {
+            let places = self.placed.iter();
+            let typed = places.fold(example.clone(), |typed, (example, own)| {
+                typed.replace(example, own)
+            });
+            match ends {
+                Ends::Sure => format!("{typed} -y"),
+                Ends::Interrupted if !typed.contains("--until-final") => {
+                    format!("timeout --preserve-status --signal INT 4 {typed}")
+                }
+                _ => typed,
+            }
+        });
+        typed.collect()
+    }
+
+    fn run(&self, typed: &str) {
+        let began = std::time::Instant::now();
+        let ended = self.terminal.run(typed);
+        // Shown with --nocapture: what a reader would wait for.
+        println!("{:6.1} s  {typed}", began.elapsed().as_secs_f64());
+        let expected = if typed.starts_with("timeout ") {
+            130
+        } else {
+            0
+        };
+        assert_eq!(
+            ended.code, expected,
+            "an example does not work:\n$ {typed}\n{}{}",
+            ended.stdout, ended.stderr
+        );
+    }
+
+    fn end(self) {
+        let left: Vec<_> = self.examples.keys().collect();
+        assert!(
+            left.is_empty(),
+            "tell of these commands' examples in this story, tests/peers/src/examples.rs: {left:?}"
+        );
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("no text: {value:#}"))
+}
+
+#[test]
+fn every_example_works_as_it_stands() {
+    let server = DockerRegistry::with_password();
+    let terminal = Terminal::new("examples");
+    terminal.write("service-account.json", registry::PASSWORD.as_bytes());
+    terminal.write("cas-token.txt", b"token-of-another-system\n");
+    let token = terminal.variable("CHAINLOOP_TOKEN").to_owned();
+    terminal.write("token.txt", token.as_bytes());
+    let completions = ".local/share/bash-completion/completions";
+    fs::create_dir_all(terminal.path().join(completions)).unwrap();
+    let (api, table) = ("CHAINLOOP_URL", "CHAINLOOP_TABLE");
+    let (api, table) = (terminal.variable(api), terminal.variable(table));
+    let (api, table) = (format!("'{api}'"), table.to_owned());
+
+    let mut story = Story::begin(terminal);
+    story.place(API, &api);
+    story.place(TABLE, &table);
+    story.place(REPOSITORY, &server.repository("acme/attestations"));
+    story.place(ANOTHER_REPOSITORY, &server.repository("acme/others"));
+    story.place(USERNAME, registry::USERNAME);
+
+    story.tell("version");
+    story.tell("completion");
+    story.tell("bootstrap");
+    story.tell("auth login");
+    story.tell("auth status");
+    story.tell("auth logout");
+
+    story.tell("integration available list");
+    story.tell("integration available describe");
+    story.tell("integration registered add");
+    story.tell("integration registered list");
+    story.tell("integration registered describe");
+    story.tell("integration registered test");
+    story.tell("integration registered rotate");
+    story.tell("integration attached add");
+    story.tell("integration attached list");
+
+    story.tell("attestation craft");
+    story.tell("attestation push");
+    story.tell("attestation list");
+    story.tell("workflow list");
+    let pushed = story.terminal.ask("attestation list");
+    story.place(ATTESTATION, text(&pushed[0]["attestation"]));
+    let attached = story.terminal.ask("integration attached list");
+    story.place(ATTACHMENT, text(&attached[0]["id"]));
+    let delivered = story.terminal.ask("delivery list --state delivered");
+    story.place(DELIVERY, text(&delivered[0]["id"]));
+    story.tell("attestation describe");
+    story.tell("integration attached preview");
+    story.terminal.shown("rm attestation.json shop.cdx.json");
+    story.tell("attestation download");
+
+    story.tell("delivery list");
+    story.tell("delivery describe");
+    story.tell_of("delivery follow", &Ends::Interrupted);
+    story.tell("integration registered pause");
+    let again = "chainloop attestation craft again.json --project shop --workflow nightly-build";
+    story.terminal.shown(again);
+    story
+        .terminal
+        .shown("chainloop attestation push again.json");
+    let waiting = story.terminal.ask("delivery list --state pending");
+    let first = text(&delivered[0]["id"]).to_owned();
+    story.place(DELIVERY, text(&waiting[0]["id"]));
+    story.sure("delivery cancel");
+    // It looks for late ones for minutes.
+    story.tell_of("integration registered resume", &Ends::Interrupted);
+    story.place(DELIVERY, &first);
+    story.meanwhile(&[
+        ("delivery redeliver", Ends::Sure),
+        ("integration attached backfill", Ends::Sure),
+        ("delivery audit", Ends::ByItself),
+    ]);
+
+    story.tell("job list");
+    let jobs = story.terminal.ask("job list");
+    story.place(JOB, text(&jobs[0]["id"]));
+    story.tell("job describe");
+    story.tell("job cancel");
+    story.tell("audit list");
+
+    story.tell("intake create");
+    story.tell("intake list");
+    story.tell("intake delete");
+    story.tell("organization api-token create");
+    story.tell("organization api-token list");
+    story.sure("organization api-token revoke");
+
+    story.tell("export");
+    story.sure("apply");
+    story.tell("integration attached describe");
+    story.tell("integration attached update");
+    story.tell("integration registered update");
+    story.sure("integration attached delete");
+    story.sure("integration registered delete");
+    story.end();
+}

@@ -1,0 +1,60 @@
+//! The guide, `docs/guide.md`, typed from its beginning to its end as it stands there, so that it cannot rot.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::parties::Parties;
+use crate::terminal::{Terminal, fenced, given, root};
+
+/// What somebody types whose work `make test` has done already: it builds, deploys, and takes down.
+const DONE: [&str; 3] = ["make local", "make parties", "make local-down"];
+
+#[test]
+fn the_guide_works_as_it_is_typed_and_every_integration_delivers() {
+    let guide = fs::read_to_string(root().join("docs/guide.md")).unwrap();
+    let mut script = "set -eu\n".to_owned();
+    for block in fenced(&guide, "sh") {
+        for line in block.lines() {
+            let command = line.split('#').next().unwrap().trim_end();
+            if DONE.contains(&command) {
+                continue;
+            }
+            assert!(!line.starts_with("make "), "who runs {line:?} in a test?");
+            script.push_str(line);
+            script.push('\n');
+        }
+    }
+    for one in integrations::ALL {
+        let registers = format!("chainloop integration registered add {} ", one.id);
+        assert!(guide.contains(&registers), "the guide lacks {}", one.id);
+    }
+
+    // What `make local` and `make parties` leave.
+    let terminal = Terminal::new("guide");
+    let local = terminal.path().join(".local");
+    fs::create_dir_all(local.join("parties")).unwrap();
+    let url = given("CHAINLOOP_URL");
+    fs::write(local.join("env"), format!("export CHAINLOOP_URL='{url}'\n")).unwrap();
+    let parties = Parties::start(&local.join("parties"));
+
+    let (sender, typed) = std::sync::mpsc::channel();
+    let ended = std::thread::scope(|scope| {
+        let terminal = &terminal;
+        scope.spawn(move || sender.send(terminal.run(&script)));
+        loop {
+            parties.keep();
+            if let Ok(ended) = typed.recv_timeout(Duration::from_millis(100)) {
+                break ended;
+            }
+        }
+    });
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    parties.keep();
+    let received = fs::read_dir(parties.received()).unwrap();
+    assert_eq!(
+        received.count(),
+        integrations::ALL.len(),
+        "each third party was sent something: {}",
+        ended.stdout
+    );
+}

@@ -1,0 +1,347 @@
+//! Requests that come again by the same `Idempotency-Key`, over memory: answered once, and made once.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use integrations::webhook::Webhook;
+use pipeline::api::idempotency::KEYED;
+use pipeline::api::{
+    self, Request, Response, attachments, attestations, deliveries, registrations,
+};
+use pipeline::check::{self, Check, Verdict};
+use pipeline::memory::Memory;
+use pipeline::platform::Unreachable;
+use pipeline::rows::{self, Role, State, Stored};
+use pipeline::{Platform, attach, jobs, pauses, register};
+use serde_json::{Value, json};
+
+use crate::receiver::Receiver;
+use crate::world::{ORGANIZATION, World, attestation, http, request};
+
+/// A function may run for as long, and whoever comes later goes on with what it began.
+const AT_WORK: Duration = Duration::from_secs(36);
+
+fn keyed(key: &str, route: &str, path: &[(&str, &str)], body: &Value) -> Request {
+    request(
+        Role::Operator,
+        route,
+        path,
+        &[("idempotency-key", key)],
+        body,
+    )
+}
+
+/// Asks whichever function has the route.
+async fn answer(memory: &Memory, request: &Request) -> Response {
+    let has = |routes: &[api::Route]| routes.iter().any(|one| one.route == request.route);
+    if has(registrations::ROUTES) {
+        api::answer(
+            registrations::ROUTES,
+            registrations::function,
+            memory,
+            request,
+        )
+        .await
+    } else if has(attachments::ROUTES) {
+        api::answer(attachments::ROUTES, attachments::function, memory, request).await
+    } else if has(attestations::ROUTES) {
+        api::answer(
+            attestations::ROUTES,
+            attestations::function,
+            memory,
+            request,
+        )
+        .await
+    } else {
+        api::answer(deliveries::ROUTES, deliveries::function, memory, request).await
+    }
+}
+
+fn registration(world: &World, name: &str) -> Value {
+    let secret = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
+    json!({
+        "integration": "webhook", "name": name,
+        "inputs": { "url": world.receiver.url(), "secret": secret },
+    })
+}
+
+const REGISTER: &str = "POST /v1/registrations";
+
+async fn register(world: &World, key: &str, name: &str) -> Response {
+    let body = registration(world, name);
+    answer(&world.memory, &keyed(key, REGISTER, &[], &body)).await
+}
+
+fn code(answer: &Response) -> (u16, &str) {
+    (
+        answer.status,
+        answer.body["code"].as_str().unwrap_or_default(),
+    )
+}
+
+#[tokio::test]
+async fn the_same_request_again_has_the_first_answer_again() {
+    let world = World::new();
+    let first = register(&world, "k", "one").await;
+    assert_eq!(first.status, 201, "{}", first.body);
+    assert!(first.headers.contains_key("etag"));
+    assert_eq!(register(&world, "k", "one").await, first);
+    assert_eq!(
+        world.receiver.received().len(),
+        1,
+        "the third party was asked once"
+    );
+    // Also when it is another by now.
+    pauses::pause(&world.memory, ORGANIZATION, "one", "moves", None)
+        .await
+        .unwrap();
+    assert_eq!(register(&world, "k", "one").await, first);
+    // A refusal is an answer, too.
+    let refused = register(&world, "k2", "one").await;
+    assert_eq!(code(&refused), (409, "name-taken"));
+    let only = register::Precondition::default();
+    register::delete(&world.memory, ORGANIZATION, "one", &only)
+        .await
+        .unwrap();
+    assert_eq!(register(&world, "k2", "one").await, refused);
+    assert_eq!(register(&world, "k3", "one").await.status, 201);
+}
+
+#[tokio::test]
+async fn a_key_is_one_request_of_one_token_for_a_day() {
+    let world = World::new();
+    let first = register(&world, "k", "one").await;
+    let other = register(&world, "k", "two").await;
+    assert_eq!(code(&other), (422, "idempotency-key-reused"));
+    let route = "POST /v1/registrations/{registration}/resume";
+    let elsewhere = keyed(
+        "k",
+        route,
+        &[("registration", "one")],
+        &registration(&world, "one"),
+    );
+    let elsewhere = answer(&world.memory, &elsewhere).await;
+    assert_eq!(code(&elsewhere), (422, "idempotency-key-reused"));
+    let mut request = keyed("k", REGISTER, &[], &registration(&world, "two"));
+    if let Some(caller) = &mut request.caller {
+        caller.token = "token-2".into();
+    }
+    assert_eq!(answer(&world.memory, &request).await.status, 201);
+    world.memory.advance(Duration::from_hours(23));
+    assert_eq!(register(&world, "k", "one").await, first);
+    world.memory.advance(Duration::from_hours(2));
+    assert_eq!(
+        code(&register(&world, "k", "one").await),
+        (409, "name-taken")
+    );
+    assert_eq!(register(&world, "k4", "three").await.status, 201);
+}
+
+#[tokio::test]
+async fn a_key_is_1_to_255_printable_characters() {
+    let world = World::new();
+    let long = "k".repeat(256);
+    for key in ["", "a\tb", "ключ", long.as_str()] {
+        let refused = register(&world, key, "one").await;
+        assert_eq!(code(&refused), (400, "malformed-header"), "{key:?}");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.starts_with("Idempotency-Key "), "{detail}");
+    }
+    assert_eq!(register(&world, &long[1..], "one").await.status, 201);
+    assert_eq!(register(&world, "\"a b\"", "two").await.status, 201);
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_request_shows_nothing_of_it() {
+    let world = World::new();
+    register(&world, "canary-key", "one").await;
+    let dump = world.memory.dump();
+    assert!(dump.contains("/claim/"));
+    for canary in [
+        "s3cret-path",
+        "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0",
+        "canary-key",
+    ] {
+        assert!(!dump.contains(canary), "{canary}");
+    }
+    let body = registration(&world, "one").to_string();
+    let digest = ::attestation::Digest::of(body.as_bytes()).hex();
+    assert!(!dump.contains(&digest), "nobody can try out what it was");
+}
+
+type Asked = Rc<RefCell<Option<(Request, Vec<Response>)>>>;
+
+#[tokio::test]
+async fn a_request_that_comes_while_the_first_is_worked_on_is_told_so() {
+    let asked: Asked = Rc::default();
+    let again = Rc::clone(&asked);
+    let memory = Memory::new(move |memory, _, _| {
+        let again = Rc::clone(&again);
+        Box::pin(async move {
+            let request = again.borrow_mut().take().map(|(request, _)| request);
+            if let Some(request) = request {
+                let second = answer(memory, &request).await;
+                *again.borrow_mut() = Some((request, vec![second]));
+            }
+            Ok(json!(Verdict::Works))
+        })
+    });
+    let world = World::over(memory, Receiver::start());
+    let request = keyed("k", REGISTER, &[], &registration(&world, "one"));
+    *asked.borrow_mut() = Some((request, Vec::new()));
+    let first = register(&world, "k", "one").await;
+    assert_eq!(first.status, 201, "{}", first.body);
+    let (_, second) = asked.borrow_mut().take().unwrap();
+    assert_eq!(code(&second[0]), (409, "in-progress"));
+    assert_eq!(register(&world, "k", "one").await, first);
+}
+
+#[tokio::test]
+async fn what_could_not_be_reached_is_tried_again_at_once_by_the_same_key() {
+    let fails = Rc::new(Cell::new(true));
+    let down = Rc::clone(&fails);
+    let memory = Memory::new(move |memory, _, event| {
+        let is_down = down.get();
+        Box::pin(async move {
+            if is_down {
+                return Err(Unreachable {
+                    what: "delivery function",
+                    why: "it was made to fail".into(),
+                });
+            }
+            let check: Check = serde_json::from_value(event["check"].clone()).unwrap();
+            let verdict = check::check::<Webhook>(memory, &http(), check).await?;
+            Ok(serde_json::to_value(verdict).unwrap())
+        })
+    });
+    let world = World::over(memory, Receiver::start());
+    assert_eq!(register(&world, "k", "one").await.status, 503);
+    fails.set(false);
+    let made = register(&world, "k", "one").await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    assert_eq!(register(&world, "k", "one").await, made);
+}
+
+/// How many there are of all that a request can make.
+async fn count(world: &World) -> [usize; 5] {
+    let memory = &world.memory;
+    let (registrations, _) = register::list(memory, ORGANIZATION, None, 100)
+        .await
+        .unwrap();
+    let selector = attach::selector("shop/other", None).unwrap();
+    let attached = attach::of_workflow(memory, ORGANIZATION, &selector)
+        .await
+        .unwrap();
+    let jobs = jobs::list(memory, ORGANIZATION).await.unwrap();
+    let rows = memory.rows();
+    let of = |sort: &str| rows.iter().filter(|key| key.sort == sort).count();
+    [
+        registrations.len(),
+        attached.len(),
+        jobs.len(),
+        of("delivery"),
+        of("attachment"),
+    ]
+}
+
+/// A world with something to do for each of the routes, and the id of a delivery that is final.
+async fn busy() -> (World, rows::Attachment, String) {
+    let world = World::new();
+    let attachment = world.ready().await;
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
+    world.deliver().await;
+    let (delivery, _) = world.delivery(&accepted).await;
+    assert_eq!(delivery.state, State::Delivered);
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "moves", None)
+        .await
+        .unwrap();
+    (world, attachment, delivery.id)
+}
+
+#[tokio::test]
+async fn wherever_a_request_is_cut_off_the_same_again_makes_one_of_it() {
+    for route in KEYED {
+        let mut made = None;
+        // Cut off at each of its writes, and then at none.
+        for writes in 0.. {
+            assert!(writes < 40, "{route}: does it end at all?");
+            let (world, attachment, delivery) = busy().await;
+            let path: &[(&str, &str)] = &[
+                ("registration", "hook"),
+                ("attachment", &attachment.id),
+                ("delivery", &delivery),
+            ];
+            let body = match *route {
+                REGISTER => registration(&world, "other"),
+                "POST /v1/attachments" => {
+                    json!({ "registration": "hook", "workflow": "shop/other" })
+                }
+                "POST /v1/redeliveries" => json!({ "state": "delivered" }),
+                _ => json!({}),
+            };
+            let request = keyed("k", route, path, &body);
+            let before = count(&world).await;
+            world.memory.fail_writes_after.set(Some(writes));
+            let cut_off = answer(&world.memory, &request).await;
+            let left = world.memory.fail_writes_after.replace(None);
+            world.memory.advance(AT_WORK);
+            let first = answer(&world.memory, &request).await;
+            assert!(
+                matches!(first.status, 201 | 202),
+                "{route} {writes}: {}",
+                first.body
+            );
+            let again = answer(&world.memory, &request).await;
+            assert_eq!(
+                (&again.body, again.status),
+                (&first.body, first.status),
+                "{route}"
+            );
+            if cut_off.status < 400 {
+                assert_eq!(cut_off.body["id"], first.body["id"], "{route} {writes}");
+            }
+            let after = count(&world).await;
+            assert_ne!(before, after, "{route} makes something");
+            assert_eq!(
+                *made.get_or_insert(after),
+                after,
+                "{route}, cut off at {writes}"
+            );
+            if left.is_some_and(|left| left > 0) {
+                assert!(writes > 1, "{route}: it was never cut off");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_route_that_takes_a_key_is_there() {
+    let all = [
+        registrations::ROUTES,
+        attachments::ROUTES,
+        attestations::ROUTES,
+        deliveries::ROUTES,
+    ]
+    .concat();
+    for route in KEYED {
+        assert!(all.iter().any(|one| one.route == *route), "{route}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_is_forgotten_after_a_day() {
+    let world = World::new();
+    register(&world, "k", "one").await;
+    let rows = world.memory.rows();
+    let key = rows.iter().find(|key| key.sort == "claim").unwrap();
+    let expires = world.memory.look(key, |item| item["expires_at"].as_u64());
+    let day = world.memory.now().plus(Duration::from_hours(24));
+    assert_eq!(expires, Some(Some(day.secs())));
+    let stored: Option<Stored<rows::Claim>> = rows::load(&world.memory, key).await.unwrap();
+    assert_eq!(stored.unwrap().row.answer.unwrap().status, 201);
+}
