@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt};
 use tracing::{error, info};
 
 use crate::deliver::settle;
-use crate::intake::{CONFLICTS, reload};
+use crate::intake::CONFLICTS;
 use crate::jobs;
 use crate::ledger;
 use crate::platform::{Index, Platform, Range, Unreachable, WriteError};
@@ -53,7 +53,13 @@ pub async fn pause(
                 let row = stored.row;
                 return Ok(Stored { row, etag });
             }
-            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
+            // It may be what deleted it: that must not be written over.
+            Err(WriteError::Conflict) => {
+                let id = stored.row.id;
+                stored = register::live(platform, organization, &id)
+                    .await?
+                    .ok_or(Error::NotFound(id))?;
+            }
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
         }
     }
