@@ -131,7 +131,9 @@ class Run:
             if load.organization not in self.apis:
                 api = self.apis[load.organization] = Api(self.stack.api, self.stack.token(load.organization))
                 url = self.receiver.url(load.organization)
-                self.registrations[load.organization] = api.register(load.organization, url)
+                self.registrations[load.organization] = api.register(
+                    load.organization, url, f"{load.organization}-0"
+                )
             api, registration = self.apis[load.organization], self.registrations[load.organization]
             with ThreadPoolExecutor(4) as pool:
                 attach = lambda _: api.attach(registration, load.workflow, send_sbom=load.sbom is not None)
@@ -181,9 +183,9 @@ class Run:
     def rotate(self, load: Load) -> None:
         for number in range(load.rotations):
             time.sleep(load.count / load.rate / (load.rotations + 1))
-            url, old = self.receiver.url(load.organization), "key" if number == 0 else f"key-{number}"
-            self.apis[load.organization].rotate(self.registrations[load.organization], url, f"key-{number + 1}")
-            self.receiver.revoke(old)
+            url, name = self.receiver.url(load.organization), load.organization
+            self.apis[name].rotate(self.registrations[name], url, f"{name}-{number + 1}")
+            self.receiver.revoke(f"{name}-{number}")
 
     def count(self, outcome: Outcome) -> None:
         last = 0.0
