@@ -209,6 +209,7 @@ pub(crate) fn tree(map: &Map<String, Value>) -> String {
     fn entries(map: &Map<String, Value>, indent: &str, lines: &mut Vec<String>) {
         for (key, content) in map {
             match content {
+                Value::Null => {}
                 Value::Array(items) if items.is_empty() => {}
                 Value::Array(items) if items.iter().all(is_leaf) => {
                     let items: Vec<_> = items.iter().map(value).collect();
