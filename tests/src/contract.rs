@@ -451,6 +451,26 @@ const EXCEPTIONS: [(&str, &str, &str); 10] = [
     ),
 ];
 
+/// Else whoever may change a registration could have its secrets sent to themselves.
+#[test]
+fn every_integration_with_secrets_says_where_they_are_sent() {
+    for one in integrations::ALL {
+        let schema = (one.registration_schema)();
+        let properties = schema["properties"].as_object().unwrap().values();
+        let has = |is: fn(&Value) -> bool| properties.clone().any(is);
+        let is_secret = |property: &Value| property["writeOnly"] == true;
+        // A URL that is itself secret is replaced together with all that is.
+        let is_secret_url =
+            |property: &Value| property["writeOnly"] == true && property["format"] == "uri";
+        let is_marked = |property: &Value| property[integrations::inputs::DESTINATION] == true;
+        assert!(
+            !has(is_secret) || has(is_secret_url) || has(is_marked),
+            "{}: mark the inputs that say where its secrets go with `extend(\"x-destination\" = true)`",
+            one.id
+        );
+    }
+}
+
 #[test]
 fn an_id_occurs_nowhere_but_in_its_module_its_function_and_its_block() {
     let blocks = template::blocks();

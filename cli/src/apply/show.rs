@@ -90,7 +90,12 @@ pub(super) fn title(step: &Step) -> String {
             there.workflow, there.id
         ),
     };
-    plain(&format!("{} {text}", Mark::of(step).sign()))
+    one_line(&format!("{} {text}", Mark::of(step).sign()))
+}
+
+/// Whatever somebody has put into a workflow's name: it must not look like a line of the plan.
+fn one_line(text: &str) -> String {
+    plain(text).replace('\n', "\u{fffd}")
 }
 
 /// The whole plan; `open` has what goes with each step that deletes.
@@ -106,7 +111,7 @@ pub(super) fn text(plan: &Plan, open: &[Option<Open>], prune: bool, coloured: bo
             false => title(step),
         });
         let details = details(step, *open);
-        lines.extend(details.iter().map(|line| format!("    {}", plain(line))));
+        lines.extend(details.iter().map(|line| format!("    {}", one_line(line))));
     }
     if !lines.is_empty() {
         lines.push(String::new());

@@ -59,7 +59,7 @@ pub struct DependencyTrack;
 pub struct Registration {
     /// URL of Dependency-Track's API server; where it has a path, `/api` is asked for below that
     #[serde(rename = "instanceURI")]
-    #[schemars(with = "String", url, example = "https://dtrack.example.org")]
+    #[schemars(with = "String", url, example = "https://dtrack.example.org", extend("x-destination" = true))]
     pub instance_uri: Instance,
     /// API key of a team that may upload SBOMs (`BOM_UPLOAD`)
     #[serde(rename = "apiKey")]

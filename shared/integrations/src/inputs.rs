@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
 
+/// What a registration's schema marks those inputs with that say where its secrets are sent: kept secrets do not go
+/// to another place than they were given for.
+pub const DESTINATION: &str = "x-destination";
+
 /// A registration's or an attachment's inputs: a flat struct with doc comments and `deny_unknown_fields`.
 pub trait Inputs: DeserializeOwned + JsonSchema + std::fmt::Debug + 'static {}
 impl<T: DeserializeOwned + JsonSchema + std::fmt::Debug + 'static> Inputs for T {}

@@ -68,7 +68,8 @@ pub struct Registration {
     #[schemars(
         with = "String",
         length(min = 3, max = 255),
-        example = "ghcr.io/acme/attestations"
+        example = "ghcr.io/acme/attestations",
+        extend("x-destination" = true)
     )]
     pub repository: Repository,
     /// OCI repository username

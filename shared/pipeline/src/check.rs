@@ -201,6 +201,12 @@ async fn kept<I: Integration>(
     let name = Registration::secret_name(organization, I::ID, id);
     let version = row.secret_version.as_deref();
     let secret = platform.get_secret(&name, version).await?;
+    if secret.is_none() && version.is_some() {
+        return Err(Unreachable {
+            what: "secrets manager",
+            why: "it does not show this version of the credentials".to_owned(),
+        });
+    }
     let secrets = secret.and_then(|secret| serde_json::from_str(secret.expose()).ok());
     Ok(match secrets {
         Some(secrets) => Ok((row, secrets)),

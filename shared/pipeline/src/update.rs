@@ -5,7 +5,8 @@
 //! the secret, which nobody reads before the registration's row names it: so what is secret and what is not change
 //! in one write, and a change that was cut off is none.
 
-use integrations::{Description, Fault, inputs};
+use integrations::inputs::{self, DESTINATION};
+use integrations::{Description, Fault};
 use serde_json::{Map, Value};
 
 use crate::check::{self, Check};
@@ -137,6 +138,24 @@ fn left_out(row: &Registration, secrets: &Map<String, Value>) -> Vec<Fault> {
     left_out.map(|field| fault(field, detail)).collect()
 }
 
+/// The inputs that say where the secret ones are sent, of those that a patch changes.
+fn moved(schema: &Value, old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let destinations = properties.filter(|(_, property)| property[DESTINATION] == true);
+    destinations
+        .map(|(name, _)| name)
+        .filter(|name| old.get(*name) != new.get(*name))
+        .cloned()
+        .collect()
+}
+
+/// What is kept was given for another place.
+fn kept_back(row: &Registration, moved: &str) -> Vec<Fault> {
+    let detail = format!("is wanted anew: where it is sent changes with {moved}");
+    let secrets = row.label.keys();
+    secrets.map(|field| fault(field, &detail)).collect()
+}
+
 /// Applies a merge patch to inputs, which are flat.
 fn merge(inputs: &mut Map<String, Value>, patch: &Map<String, Value>) {
     for (name, value) in patch {
@@ -198,6 +217,13 @@ impl Whole {
         merge(&mut config, &plain);
         // Nothing is replaced where one is taken away that is not there.
         secrets.retain(|name, value| !value.is_null() || row.label.contains_key(name));
+        // Whoever may change where they go may not thereby read them.
+        if secrets.is_empty() && row.secret.is_some() {
+            let moved = moved(schema, &row.config, &config);
+            if !moved.is_empty() {
+                faults.extend(kept_back(row, &moved.join(", ")));
+            }
+        }
         let secrets = (!secrets.is_empty()).then(|| {
             faults.extend(left_out(row, &secrets));
             secrets.retain(|_, value| !value.is_null());
@@ -210,6 +236,9 @@ impl Whole {
             more.retain(|fault| faults.iter().all(|other| other.field != fault.field));
             faults.extend(more);
         }
+        let mut all = config.clone();
+        all.extend(secrets.clone().unwrap_or_default());
+        faults.extend(register::size_fault(&all));
         Self {
             config,
             secrets,
@@ -401,6 +430,7 @@ pub async fn attachment(
             faults.extend(unknown(check, &schema, &row.config, patch));
             merge(&mut row.config, patch);
             faults.extend(check(&row.config));
+            faults.extend(register::size_fault(&row.config));
             fields.extend(changed(&stored.row.config, &row.config));
             // It was checked with the registration as it is.
             writes.push(registration.check());
@@ -436,4 +466,86 @@ pub async fn attachment(
         }
     }
     Err(Error::Conflict)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn object(value: &Value) -> Map<String, Value> {
+        value.as_object().cloned().unwrap()
+    }
+
+    /// The fields that a patch has to name too.
+    fn wanted(integration: &str, config: &Value, label: &Value, patch: &Value) -> Vec<String> {
+        let row = Registration {
+            id: "r".into(),
+            organization: "o".into(),
+            name: "n".into(),
+            integration: integration.into(),
+            version: "1".into(),
+            description: String::new(),
+            config: object(config),
+            label: object(label),
+            secret: Some("kept".into()),
+            secret_version: None,
+            created_at: Timestamp::from_millis(0),
+            deleted_at: None,
+            paused: None,
+            wake_at: None,
+        };
+        let description = description(integration).unwrap();
+        let schema = (description.registration_schema)();
+        let whole = Whole::of(description, &schema, &row, &object(patch));
+        let faults = whole.faults.into_iter();
+        let anew = faults.filter(|fault| fault.detail.starts_with("is wanted anew"));
+        anew.map(|fault| fault.field).collect()
+    }
+
+    #[test]
+    fn kept_secrets_go_to_no_other_place_than_they_were_given_for() {
+        for (integration, config, secret, moves, stays) in [
+            (
+                "dependency-track",
+                json!({ "instanceURI": "https://a.example.org", "allowAutoCreate": true }),
+                "apiKey",
+                json!({ "instanceURI": "https://b.example.org" }),
+                json!({ "allowAutoCreate": false, "instanceURI": "https://a.example.org" }),
+            ),
+            (
+                "oci-registry",
+                json!({ "repository": "a.example.org/x", "username": "u" }),
+                "password",
+                json!({ "repository": "b.example.org/x" }),
+                json!({ "username": "v" }),
+            ),
+            (
+                "smtp",
+                json!({ "to": "a@example.org", "from": "b@example.org", "host": "a.example.org", "port": "587" }),
+                "password",
+                json!({ "tls": "none" }),
+                json!({ "to": "c@example.org" }),
+            ),
+            (
+                "guac",
+                json!({ "provider": "s3", "bucket": "bucket", "access_key_id": "AKIAEXAMPLE" }),
+                "credentials",
+                json!({ "endpoint": "https://b.example.org" }),
+                json!({ "bucket": "another" }),
+            ),
+        ] {
+            let wanted = |patch: &Value| {
+                let label = json!({ secret: "…" });
+                wanted(integration, &config, &label, patch)
+            };
+            assert_eq!(wanted(&moves), [secret], "{integration}");
+            assert!(wanted(&stays).is_empty(), "{integration}");
+            let mut both = object(&moves);
+            both.insert(secret.into(), json!("given anew"));
+            assert!(wanted(&both.into()).is_empty(), "{integration}");
+        }
+    }
 }

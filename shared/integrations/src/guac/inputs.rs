@@ -40,6 +40,7 @@ pub(super) enum Place {
 #[serde(deny_unknown_fields)]
 struct Inputs {
     /// Blob storage backend: Amazon S3 and what speaks its protocol, Google Cloud Storage, or Azure Blob Storage; without it, `gcs` when `credentials` are a JSON key, and `s3` otherwise
+    #[schemars(extend("x-destination" = true))]
     provider: Option<Provider>,
     /// Name of the bucket (of the container, with `azure`), best one of its own: GUAC collects all that is in it
     #[schemars(with = "String", length(min = 3, max = 222))]
@@ -48,7 +49,7 @@ struct Inputs {
     #[schemars(with = "Option<String>", length(min = 1, max = 32))]
     region: Option<Region>,
     /// URL of the service, when it is not the provider's own: with `s3` and `azure`, what is asked by paths (`<endpoint>/<bucket>/<key>`); with `gcs`, only one on this machine
-    #[schemars(with = "Option<String>", url)]
+    #[schemars(with = "Option<String>", url, extend("x-destination" = true))]
     endpoint: Option<Endpoint>,
     /// `s3`, required there: id of an access key that may do `s3:PutObject` below the attachments' prefixes and below `chainloop/`
     #[schemars(with = "Option<String>", length(min = 1, max = 128))]
@@ -57,7 +58,8 @@ struct Inputs {
     #[schemars(
         with = "Option<String>",
         length(min = 3, max = 24),
-        example = &"mystorage"
+        example = &"mystorage",
+        extend("x-destination" = true)
     )]
     account: Option<Account>,
     /// With `s3`, the secret access key that belongs to `access_key_id`; with `gcs`, the JSON key of a service account that may create objects; with `azure`, an account key, or a SAS token that may create blobs in the container

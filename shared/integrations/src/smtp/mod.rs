@@ -62,11 +62,14 @@ pub struct Filled {
     /// Address that mails come from
     pub from: Address,
     /// Host of the mail server
+    #[schemars(extend("x-destination" = true))]
     pub host: MailHost,
     /// Port of the mail server: 25, 465, 587 or 2525
+    #[schemars(extend("x-destination" = true))]
     pub port: Port,
     /// How the connection is encrypted: from its beginning (`implicit`, the default for port 465), by a STARTTLS that the server must offer (`starttls`, the default for all others), or `none`
     #[serde(default)]
+    #[schemars(extend("x-destination" = true))]
     pub tls: Option<Tls>,
     /// User to log in as; only together with `password`
     #[serde(default)]

@@ -277,7 +277,14 @@ pub(super) async fn registration<I: Integration>(
             if version.is_some() && found.as_ref().is_none_or(is_other) {
                 found = secrets.read(platform, &secret_name, version).await?;
             }
-            Some(found.ok_or_else(|| damaged("find the registration's credentials"))?)
+            Some(found.ok_or_else(|| match version {
+                // The table shows at once what is written, and Secrets Manager after a while.
+                Some(_) => Sent::Unreachable(Unreachable {
+                    what: "secrets manager",
+                    why: "it does not show this version of the credentials".to_owned(),
+                }),
+                None => damaged("find the registration's credentials"),
+            })?)
         }
     };
     let inputs = inputs(registration.row.config.clone(), credentials.as_ref())?;
