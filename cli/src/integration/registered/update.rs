@@ -12,14 +12,16 @@ use crate::options;
 
 pub(super) const HELP: &str = "\
 What is not named stays as it is. The third party is asked first, as when registering, and if it refuses, nothing \
-changes. Deliveries that wait are sent by what the registration is then. Secret inputs are replaced all together.
+changes. Deliveries that wait are sent by what the registration is then. Secret inputs are replaced \
+all together, and wanted anew when it changes where they are sent.
 
 ";
 
 pub(super) const EXAMPLE: &str = "
 
 Examples:
-  chainloop integration registered update prod-images --opt repository=registry.example.org/attestations --dry-run
+  chainloop integration registered update prod-images --dry-run \\
+    --opt repository=registry.example.org/attestations --opt password=@service-account.json
   chainloop integration registered update prod-images --description 'images of production'";
 
 #[derive(Debug, Args)]
