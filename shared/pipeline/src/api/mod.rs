@@ -533,6 +533,9 @@ impl Request {
         if text == "*" {
             return Ok(Precondition(None));
         }
+        if text.is_empty() {
+            return Err(malformed_header(IF_MATCH));
+        }
         let mut etags = Vec::new();
         for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
             let (is_weak, tag) = match tag.strip_prefix("W/") {
@@ -669,7 +672,7 @@ mod tests {
         assert_eq!(read("\"a\"").unwrap().0, tags(&["a"]));
         assert_eq!(read("\"a\" , \"b\"").unwrap().0, tags(&["a", "b"]));
         assert_eq!(read("W/\"a\"").unwrap().0, tags(&[]));
-        for text in ["a", "\"a", "\"a\"b\"", "W/a", "*, a"] {
+        for text in ["", "a", "\"a", "\"a\"b\"", "W/a", "*, a"] {
             let problem = read(text).unwrap_err();
             assert_eq!(
                 (problem.status, problem.code.as_str()),
