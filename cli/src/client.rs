@@ -88,13 +88,12 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A merge patch, which once or twice is the same.
-    pub(crate) fn patch(path: &'a [&'a str], body: Vec<u8>) -> Self {
-        Self {
+    /// A merge patch. Sent again it is known by its key, so that the caller's own change is not told as another's.
+    pub(crate) fn patch_once(path: &'a [&'a str], body: Vec<u8>) -> anyhow::Result<Self> {
+        Ok(Self {
             method: "PATCH",
-            repeatable: true,
-            ..Self::post(path, body)
-        }
+            ..Self::post_once(path, body)?
+        })
     }
 
     pub(crate) fn put(path: &'a [&'a str], body: Vec<u8>) -> Self {

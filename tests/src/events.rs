@@ -284,6 +284,7 @@ impl Stage {
             registration: REGISTRATION.into(),
             integration: integration.clone(),
             reserved_until: None,
+            abandoned: false,
         })
         .await;
         let secret = rows::Registration::secret_name(ORGANIZATION, Webhook::ID, REGISTRATION);

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use integrations::Integration;
 use integrations::webhook::Webhook;
 use pipeline::deliver::{self, Record};
+use pipeline::platform::SecretValue;
 use pipeline::rows::{Ending, Role, Stage, State};
 use pipeline::{Platform, api, intake, reconcile, register, schedule};
 use serde_json::json;
@@ -681,6 +682,25 @@ async fn a_name_reserved_by_a_registration_that_was_cut_off_is_free_again_after_
     world.memory.advance(schedule::RESERVATION + MINUTE);
     world.register("hook").await.unwrap();
     assert_eq!(world.memory.secret_names().len(), 1);
+}
+
+#[tokio::test]
+async fn what_an_update_keeps_for_a_registration_that_goes_meanwhile_goes_too() {
+    let world = World::new();
+    let row = world.register("hook").await.unwrap();
+    let any = register::Precondition::default();
+    register::delete(&world.memory, ORGANIZATION, "hook", &any)
+        .await
+        .unwrap();
+    // By an update that read it before.
+    let value = SecretValue::new("{}".into());
+    let secret = row.secret.unwrap();
+    world.memory.put_secret(&secret, &value).await.unwrap();
+    world.memory.advance(2 * MINUTE);
+    world.reconcile().await;
+    assert_eq!(world.memory.secret_names(), Vec::<String>::new());
+    world.memory.advance(2 * MINUTE);
+    assert_eq!(world.reconcile().await.others, 0, "that was the last look");
 }
 
 #[tokio::test]

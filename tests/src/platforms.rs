@@ -330,6 +330,12 @@ async fn secrets_are_replaced_and_deleted(platform: &impl Platform) {
         platform.delete_secret(&name).await.unwrap();
         assert_eq!(platform.get_secret(&name, None).await.unwrap(), None);
     }
+    // A request that comes again needs the name of what its first try left and somebody removed.
+    let value = SecretValue::new("third".into());
+    let version = platform.put_secret(&name, &value).await.unwrap();
+    let found = platform.get_secret(&name, None).await.unwrap();
+    assert_eq!(found, Some(value.of_version(version)));
+    platform.delete_secret(&name).await.unwrap();
 }
 
 async fn messages_are_answered_one_by_one(platform: &impl Platform) {

@@ -119,7 +119,7 @@ fn one(client: &Client, step: &Step, secrets: &mut Secrets) -> anyhow::Result<()
                 }
             }
             let path = ["registrations", &there.id];
-            let call = Call::patch(&path, json(&patch)?).only(&there.etag);
+            let call = Call::patch_once(&path, json(&patch)?)?.only(&there.etag);
             client
                 .call::<IgnoredAny>(&call)
                 .with_context(|| format!("failed to update {:?}", there.name))?;
@@ -149,7 +149,7 @@ fn one(client: &Client, step: &Step, secrets: &mut Secrets) -> anyhow::Result<()
             changes,
         } => {
             let path = ["attachments", &there.id];
-            let call = Call::patch(&path, json(&patch(changes))?).only(&there.etag);
+            let call = Call::patch_once(&path, json(&patch(changes))?)?.only(&there.etag);
             client.call::<IgnoredAny>(&call).with_context(|| {
                 format!(
                     "failed to update the attachment of {registration:?} to {}",

@@ -97,6 +97,21 @@ impl Aws {
     fn secret(&self, name: &str) -> String {
         format!("{}/{name}", self.settings.stack)
     }
+
+    /// Puts a further version of a secret that is there.
+    async fn add_version(&self, name: &str, value: &SecretValue) -> Result<String, Unreachable> {
+        let request = self.secrets().put_secret_value().secret_id(name);
+        let put = request.secret_string(value.expose()).send().await;
+        let put = put.map_err(|error| unreachable("secrets manager", &error))?;
+        known(put.version_id)
+    }
+}
+
+fn known(version: Option<String>) -> Result<String, Unreachable> {
+    version.ok_or_else(|| Unreachable {
+        what: "secrets manager",
+        why: "it did not say which version it keeps".to_owned(),
+    })
 }
 
 // The table's futures and the bucket's are boxed: those of the SDK are so deep that, one inside the other, they exceed what the
@@ -412,25 +427,29 @@ impl Platform for Aws {
     }
 
     async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<String, Unreachable> {
-        let no_version = || Unreachable {
-            what: "secrets manager",
-            why: "it did not say which version it keeps".to_owned(),
-        };
         let name = self.secret(name);
         let request = self.secrets().create_secret().name(&name);
         let created = request.secret_string(value.expose()).send().await;
         match created {
-            Ok(created) => created.version_id.ok_or_else(no_version),
+            Ok(created) => known(created.version_id),
             Err(error)
                 if error
                     .as_service_error()
                     .is_some_and(CreateSecretError::is_resource_exists_exception) =>
             {
-                let request = self.secrets().put_secret_value().secret_id(&name);
-                let put = request.secret_string(value.expose()).send().await;
-                put.map_err(|error| unreachable("secrets manager", &error))?
-                    .version_id
-                    .ok_or_else(no_version)
+                self.add_version(&name, value).await
+            }
+            // It was deleted a short while ago, and its name is not free before the week is over.
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(CreateSecretError::is_invalid_request_exception) =>
+            {
+                let restored = self.secrets().restore_secret().secret_id(&name).send();
+                restored
+                    .await
+                    .map_err(|error| unreachable("secrets manager", &error))?;
+                self.add_version(&name, value).await
             }
             Err(error) => Err(unreachable("secrets manager", &error)),
         }

@@ -322,7 +322,8 @@ pub trait Platform {
         messages: &[Message],
     ) -> Result<Vec<Result<(), String>>, Unreachable>;
 
-    /// Keeps what a secret is from now on, and answers with its version. The version before it can still be read.
+    /// Keeps what a secret is from now on, and answers with its version. The version before it can still be read. One
+    /// that was deleted is there again.
     async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<String, Unreachable>;
     /// A secret as it is now, or as it was in a version.
     async fn get_secret(

@@ -170,7 +170,7 @@ async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<D
             let stored = rows::load::<Registration>(platform, key).await?;
             match stored.filter(|stored| stored.row.wake_at.is_some_and(|at| at <= now)) {
                 Some(stored) if stored.row.deleted_at.is_some() => {
-                    register::finish(platform, &stored.row)
+                    register::finish(platform, stored)
                         .await
                         .map(|()| Done::Other)
                 }

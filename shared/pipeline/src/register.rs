@@ -188,6 +188,7 @@ async fn reserve(
         registration: id,
         integration: description.id.to_owned(),
         reserved_until: Some(now.plus(schedule::RESERVATION)),
+        abandoned: false,
     };
     let expect = free(platform, organization, name, Some(&row.registration)).await?;
     let (write, etag) = rows::put(platform, &row, expect);
@@ -210,18 +211,15 @@ pub(crate) async fn free(
     match rows::load::<Name>(platform, &Name::at(organization, name)).await? {
         None => Ok(Expect::Absent),
         Some(Stored { row, etag })
-            if row.reserved_until.is_some() && registration == Some(&row.registration) =>
+            if row.reserved_until.is_some()
+                && !row.abandoned
+                && registration == Some(&row.registration) =>
         {
             Ok(Expect::Unchanged(etag))
         }
         Some(old) if old.row.reserved_until.is_some_and(|until| until < now) => {
-            let secret = Registration::secret_name(
-                organization,
-                &old.row.integration,
-                &old.row.registration,
-            );
-            platform.delete_secret(&secret).await?;
-            Ok(Expect::Unchanged(old.etag))
+            abandon(platform, old).await?;
+            Ok(Expect::Absent)
         }
         Some(_) => Err(Error::NameTaken(name.to_owned())),
     }
@@ -385,8 +383,9 @@ pub async fn delete(
     // Also where the row has none: the update that was to add one may have been cut off.
     let secret = Registration::secret_name(organization, &gone.row.integration, &id);
     platform.delete_secret(&secret).await?;
+    // Once more when no update can be under way any more that has seen it and now keeps a secret for it.
+    gone.row.wake_at = Some(platform.now().plus(schedule::UNFINISHED));
     // The name last: as long as it is there, asking again finds what is left to do.
-    gone.row.wake_at = None;
     let was_paused = gone.row.paused.take().is_some();
     let mut writes = vec![name.delete(), gone.update(platform).0];
     if was_paused {
@@ -402,14 +401,29 @@ pub async fn delete(
     Ok((gone.row, count))
 }
 
-/// Ends a deletion that was cut off.
+/// Ends a deletion that was cut off, or looks once more after one that was not.
 pub(crate) async fn finish(
     platform: &impl Platform,
-    registration: &Registration,
+    mut stored: Stored<Registration>,
 ) -> Result<(), Unreachable> {
+    let Registration {
+        organization,
+        integration,
+        id,
+        ..
+    } = &stored.row;
     let any = Precondition::default();
-    match delete(platform, &registration.organization, &registration.id, &any).await {
-        Ok(_) | Err(Error::NotFound(_) | Error::Conflict) => Ok(()),
+    match delete(platform, organization, id, &any).await {
+        Ok(_) | Err(Error::Conflict) => Ok(()),
+        Err(Error::NotFound(_)) => {
+            let secret = Registration::secret_name(organization, integration, id);
+            platform.delete_secret(&secret).await?;
+            stored.row.wake_at = None;
+            match platform.write(vec![stored.update(platform).0]).await {
+                Ok(()) | Err(WriteError::Conflict) => Ok(()),
+                Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+            }
+        }
         Err(Error::Unreachable(unreachable)) => Err(unreachable),
         Err(other) => Err(Unreachable {
             what: "table",
@@ -421,18 +435,28 @@ pub(crate) async fn finish(
 /// Removes what a registration that was cut off left behind: its reservation, and its secret.
 pub(crate) async fn abandon(
     platform: &impl Platform,
-    stored: Stored<Name>,
+    mut stored: Stored<Name>,
 ) -> Result<(), Unreachable> {
+    let reserved_until = stored.row.reserved_until;
+    if reserved_until.is_none_or(|until| until >= platform.now()) {
+        return Ok(());
+    }
+    // First of all, so that the same request, should it come again just now, completes nothing that loses its secret.
+    if !stored.row.abandoned {
+        stored.row.abandoned = true;
+        let (write, etag) = stored.update(platform);
+        match platform.write(vec![write]).await {
+            Ok(()) => stored.etag = etag,
+            Err(WriteError::Conflict) => return Ok(()),
+            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+        }
+    }
     let Name {
         organization,
         integration,
         registration,
-        reserved_until,
         ..
     } = &stored.row;
-    if reserved_until.is_none_or(|until| until >= platform.now()) {
-        return Ok(());
-    }
     let secret = Registration::secret_name(organization, integration, registration);
     platform.delete_secret(&secret).await?;
     match platform.write(vec![stored.delete()]).await {

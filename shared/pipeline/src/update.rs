@@ -387,6 +387,7 @@ async fn rename(
         registration: new.id.clone(),
         integration: new.integration.clone(),
         reserved_until: None,
+        abandoned: false,
     };
     let mut writes = vec![rows::put(platform, &name, expect).0];
     // Gone where somebody renamed it meanwhile, and then the registration's own row is not what it was, either.

@@ -163,6 +163,7 @@ pub fn register(
         registration: id.clone(),
         integration: integration.to_owned(),
         reserved_until: None,
+        abandoned: false,
     };
     let registration = Registration {
         id,

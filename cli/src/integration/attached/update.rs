@@ -80,7 +80,7 @@ impl Update {
             dry_run: self.dry_run,
         };
         let updated: Attachment = client
-            .call(&Call::patch(&["attachments", &id], json(&change)?))
+            .call(&Call::patch_once(&["attachments", &id], json(&change)?)?)
             .with_context(context)?;
         global.info(match self.dry_run {
             true => "the attachment could be updated so, and is as it was",

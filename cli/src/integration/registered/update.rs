@@ -77,7 +77,10 @@ impl Update {
         };
         // By its id: should it be repeated, the name may be another already.
         let updated: Registration = client
-            .call(&Call::patch(&["registrations", &found.id], json(&change)?))
+            .call(&Call::patch_once(
+                &["registrations", &found.id],
+                json(&change)?,
+            )?)
             .with_context(context)?;
         global.info(&match self.dry_run {
             true => format!("{name:?} could be updated so, and is as it was"),

@@ -16,13 +16,15 @@ use crate::jobs;
 use crate::platform::{Expect, Platform, WriteError};
 use crate::rows::{self, Answer, Claim, Stored};
 
-/// What may be sent again by a key: what makes something that has no name of its own, or begins a job. Not what
-/// answers with a token, which must not be kept.
+/// What may be sent again by a key: what makes something that has no name of its own, begins a job, or changes what
+/// may only be changed as it was seen. Not what answers with a token, which must not be kept.
 pub const KEYED: &[&str] = &[
     "POST /v1/registrations",
+    "PATCH /v1/registrations/{registration}",
     "POST /v1/registrations/{registration}/resume",
     "POST /v1/registrations/{registration}/test",
     "POST /v1/attachments",
+    "PATCH /v1/attachments/{attachment}",
     "POST /v1/attachments/{attachment}/backfill",
     "POST /v1/deliveries/{delivery}/redeliver",
     "POST /v1/redeliveries",
@@ -126,7 +128,8 @@ fn asked(key: &str, request: &Request) -> String {
         route, path, query, ..
     } = request;
     let body = Digest::of(&request.body).hex();
-    let whole = json!([key, route, path, query, body]).to_string();
+    let only = request.header("if-match");
+    let whole = json!([key, route, path, query, only, body]).to_string();
     Digest::of(whole.as_bytes()).hex()
 }
 

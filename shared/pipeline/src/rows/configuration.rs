@@ -22,6 +22,9 @@ pub struct Name {
     /// Until then the name is reserved by a registration that is being made; then it is free again.
     #[serde(default)]
     pub reserved_until: Option<Timestamp>,
+    /// The reservation was for nothing, and what it left behind is being removed.
+    #[serde(default)]
+    pub abandoned: bool,
 }
 
 /// How much longer a reservation is left alone than it holds, so that whoever made it can complete it.
