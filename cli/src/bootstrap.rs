@@ -22,7 +22,7 @@ pub(crate) struct Bootstrap {
     /// The deployment's table: the stack's output TableName
     #[arg(long, env = "CHAINLOOP_TABLE")]
     table: String,
-    /// The organization: small letters, digits and hyphens
+    /// The organization: lower-case letters, digits and hyphens
     #[arg(long, default_value = "default", value_parser = label)]
     organization: String,
     /// The token's name; a number is added where it is taken
@@ -35,10 +35,10 @@ pub(crate) struct Bootstrap {
 
 /// A DNS-1123 label.
 pub(crate) fn label(text: &str) -> Result<String, String> {
-    if pipeline::register::is_label(text) {
-        return Ok(text.to_owned());
+    match pipeline::register::name_fault(text) {
+        None => Ok(text.to_owned()),
+        Some(fault) => Err(fault.detail),
     }
-    Err("must be 1 to 63 small letters, digits and hyphens, with no hyphen at an end".to_owned())
 }
 
 impl Bootstrap {

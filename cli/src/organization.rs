@@ -60,7 +60,7 @@ Example:
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// A name, not yet taken in your organization: small letters, digits and hyphens
+    /// A name, not yet taken in your organization: lower-case letters, digits and hyphens
     #[arg(long, value_parser = label)]
     name: String,
     /// What its bearer may do

@@ -9,6 +9,7 @@ use integrations::webhook::Webhook;
 use pipeline::deliver::preview::{Previewed, preview};
 use pipeline::jobs;
 use pipeline::operations;
+use pipeline::platform::{Etag, Expect};
 use pipeline::rows::{self, Delivery, Filter, Job, Registration, Stand, State, Work};
 use pipeline::{Platform, attach, audit, deliveries, intake, pauses, register, schedule, update};
 use serde_json::json;
@@ -250,6 +251,19 @@ async fn a_waiting_delivery_is_due_at_once_when_it_is_delivered_again() {
     assert_eq!((rows.len(), rows[0].state), (1, State::Delivered));
 }
 
+/// What a dry run of a redelivery says.
+async fn count(world: &World, filter: Filter) -> Job {
+    let work = Work::Redeliver { filter };
+    let mut counted = jobs::new(&world.memory, ORGANIZATION, work, 10, "tests");
+    counted.dry_run = true;
+    let (write, _) = rows::put(&world.memory, &counted, pipeline::platform::Expect::Absent);
+    world.memory.write(vec![write]).await.unwrap();
+    world.reconcile().await;
+    let counted = job(world, &counted.id).await;
+    assert_eq!(counted.stand, Stand::Done);
+    counted
+}
+
 #[tokio::test]
 async fn all_that_match_are_delivered_again_once_and_counted_before() {
     let (world, answer) = answering(200);
@@ -271,25 +285,11 @@ async fn all_that_match_are_delivered_again_once_and_counted_before() {
         since: None,
         until: world.memory.now(),
     };
-    let mut counted = jobs::new(
-        &world.memory,
-        ORGANIZATION,
-        Work::Redeliver {
-            filter: filter(&world),
-        },
-        10,
-        "tests",
-    );
-    counted.dry_run = true;
-    let (write, _) = rows::put(&world.memory, &counted, pipeline::platform::Expect::Absent);
-    world.memory.write(vec![write]).await.unwrap();
-    world.reconcile().await;
-    world.deliver().await;
-    let counted = job(&world, &counted.id).await;
-    assert_eq!((counted.stand, counted.done), (Stand::Done, 30));
     let before = world.receiver.deliveries().len();
 
     for expected in [30, 0] {
+        let counted = count(&world, filter(&world)).await;
+        assert_eq!((counted.done, counted.skipped), (expected, 30 - expected));
         let work = Work::Redeliver {
             filter: filter(&world),
         };
@@ -490,6 +490,44 @@ async fn an_audit_walks_everything_and_names_what_is_missing() {
 }
 
 #[tokio::test]
+async fn a_job_that_cannot_go_on_says_why_and_ends_after_a_day() {
+    let world = World::new();
+    world.ready().await;
+    let accepted = push(&world, "1").await;
+    world.deliver().await;
+    world.pass(15 * MINUTE).await;
+    let (id, _) = accepted.plan.deliveries().next().unwrap();
+    let key = Delivery::at(ORGANIZATION, &id);
+    let mut item = world.memory.look(&key, Clone::clone).unwrap();
+    let etag = item["etag"].as_str().unwrap().to_owned();
+    // As a version of the system wrote it that this one does not know.
+    item.insert("state".into(), "teleported".into());
+    let write = pipeline::platform::Write::Put {
+        key,
+        item,
+        etag: Etag(etag.clone()),
+        expect: Expect::Unchanged(Etag(etag)),
+    };
+    world.memory.write(vec![write]).await.unwrap();
+    let begun = begin(&world, Work::Audit).await;
+    world.pass(2 * MINUTE).await;
+    let tried = job(&world, &begun.id).await;
+    let reason = tried.reason.unwrap();
+    assert_eq!(tried.stand, Stand::Running);
+    assert!(
+        reason.starts_with("failed to reach the table: unreadable row: unknown variant"),
+        "{reason}"
+    );
+    world.pass(2 * DAY).await;
+    let over = job(&world, &begun.id).await;
+    assert_eq!(
+        (over.stand, over.failures, over.wake_at),
+        (Stand::Failed, schedule::JOB_TRIES, None)
+    );
+    assert_eq!(over.reason.unwrap(), reason);
+}
+
+#[tokio::test]
 async fn an_audit_of_many_attestations_of_one_moment_sees_each_once() {
     let world = World::new();
     world.ready().await;
@@ -565,6 +603,51 @@ async fn a_third_party_that_asks_for_a_week_gets_it_and_nobody_else_waits_so_lon
     let second = push(&world, "2").await;
     world.pass(3 * HOUR).await;
     assert_eq!(world.delivery(&second).await.0.state, State::Delivered);
+}
+
+#[tokio::test]
+async fn deliveries_of_a_registration_that_is_gone_are_listed_among_all() {
+    let world = World::new();
+    let mut wanted = Vec::new();
+    for name in ["a", "b", "c"] {
+        world.register(name).await.unwrap();
+        world.attach(name).await;
+        for run in 0..3 {
+            let accepted = push(&world, &format!("{name}{run}")).await;
+            wanted.extend(accepted.plan.deliveries().map(|(id, _)| id));
+            world.deliver().await;
+            world.memory.advance(MINUTE);
+        }
+        if name != "c" {
+            let any = register::Precondition::default();
+            register::delete(&world.memory, ORGANIZATION, name, &any)
+                .await
+                .unwrap();
+        }
+    }
+    wanted.reverse();
+    for limit in 1..=wanted.len() + 1 {
+        let mut found = Vec::new();
+        let mut cursor = None;
+        loop {
+            let of = deliveries::Of::Organization;
+            let page = deliveries::list(
+                &world.memory,
+                ORGANIZATION,
+                of,
+                None,
+                cursor.as_ref(),
+                limit,
+            );
+            let (page, next) = page.await.unwrap();
+            found.extend(page.into_iter().map(|delivery| delivery.id));
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, wanted, "{limit} at a time");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::plan::{Plan, Step, Update, patch};
 use super::secret::Reader;
 use super::show::{Outcome, title};
+use super::state;
 use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::failure::Failure;
@@ -169,6 +170,16 @@ fn one(client: &Client, step: &Step, secrets: &mut Secrets) -> anyhow::Result<()
             })?;
         }
         Step::Deregister { there } => {
+            // An attachment changes nothing of its registration's, so no tag would tell.
+            let known = |id: &String| there.attachments.iter().any(|one| one.id == *id);
+            if !state::attachments(client, &there.id)?.iter().all(known) {
+                let text = format!(
+                    "failed to delete the registration {:?}: it was attached meanwhile",
+                    there.name
+                );
+                let advice = "Run it again to see what would go with it.";
+                return Err(Failure::new(text).advice(advice).into());
+            }
             let path = ["registrations", &there.id];
             let call = Call::delete(&path).only(&there.etag);
             client

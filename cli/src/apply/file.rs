@@ -192,11 +192,10 @@ impl Reading<'_> {
         let mut fields = self.fields(node, &path, &known);
         let name = self.required(&mut fields, &path, "name");
         let name = self.text(name, &format!("{path}.name"));
-        if !name.is_empty() && !pipeline::register::is_label(&name) {
+        let fault = pipeline::register::name_fault(&name).filter(|_| !name.is_empty());
+        if let Some(fault) = fault {
             let of_name = format!("{path}.name");
-            let text =
-                "must be 1 to 63 small letters, digits and hyphens, with no hyphen at an end";
-            self.fault(self.places[&of_name], &of_name, text);
+            self.fault(self.places[&of_name], &of_name, &fault.detail);
         }
         let integration = self.required(&mut fields, &path, "integration");
         let integration = self.text(integration, &format!("{path}.integration"));
@@ -526,7 +525,7 @@ other: 1
         let told = faults(&[text, "registrations: {}"]);
         let wanted = [
             "a.yaml:2:5: registrations[0].nam: is not known; there is name, integration, description, inputs, secrets, attachments",
-            "a.yaml:3:5: registrations[0].name: must be 1 to 63 small letters, digits and hyphens, with no hyphen at an end",
+            "a.yaml:3:5: registrations[0].name: must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
             "a.yaml:4:18: registrations[0].integration: must be a text, and is a number",
             "a.yaml:5:18: registrations[0].description: must be a text, and is a list",
             "a.yaml:6:18: registrations[0].inputs.a: has no value: leave it out, or write \"\"",

@@ -59,6 +59,19 @@ pub(super) fn read(client: &Client) -> anyhow::Result<Vec<Registered>> {
     Ok(registrations)
 }
 
+/// The ids of the attachments that a registration has now.
+pub(super) fn attachments(client: &Client, registration: &str) -> anyhow::Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Id {
+        id: String,
+    }
+    let query = [("registration", Some(registration))];
+    let (found, _): (Vec<Id>, _) = client
+        .list(&["attachments"], &query, EVERYTHING)
+        .context("failed to list the attachments of what is to be deleted")?;
+    Ok(found.into_iter().map(|one| one.id).collect())
+}
+
 /// Deliveries that are not final among the newest, and whether there are older ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Open {

@@ -72,6 +72,9 @@ fn message(job: &Job, of: Option<u64>, waited: Duration) -> String {
     if is_new {
         return "waiting for the reconciler, up to a minute".into();
     }
+    if let Some(reason) = &job.reason {
+        return format!("{reason}; it is tried again");
+    }
     let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
     match job.work {
         Work::Audit => format!("{seen} attestations looked at"),
@@ -115,6 +118,13 @@ mod tests {
             "waiting for the reconciler, up to a minute"
         );
         assert!(said(new, None, 200).ends_with("does it run?"));
+    }
+
+    #[test]
+    fn why_a_job_does_not_go_on_is_told() {
+        let reason = "failed to reach the table: timed out";
+        let job = json!({ "kind": "audit", "seen": 9, "reason": reason });
+        assert_eq!(said(job, None, 70), format!("{reason}; it is tried again"));
     }
 
     #[test]

@@ -250,6 +250,34 @@ Secrets that are there already are not compared: --rotate NAME sends those of a 
 }
 
 #[test]
+fn what_was_attached_after_the_plan_is_not_deleted_unseen() {
+    let api = memory::start_with(|asked| {
+        // While the plan is made, when the lists have been read.
+        let is_late = asked.line.starts_with("GET /v1/deliveries?");
+        let body = json!({ "registration": "other", "workflow": "shop/late" });
+        is_late.then(|| Asked {
+            line: "POST /v1/attachments".into(),
+            headers: Vec::new(),
+            body: body.to_string().into_bytes(),
+        })
+    });
+    apply(&api, TWO, &[]);
+    let one = TWO.split("  - name: other").next().unwrap();
+    let ran = apply(&api, one, &["--prune"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(
+        ran.stderr.ends_with(
+            "ERR failed to delete the registration \"other\": it was attached meanwhile\n    \
+             Run it again to see what would go with it.\n"
+        ),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(memory::list(&api, "registered").len(), 2);
+    attached(&api, "shop/late");
+}
+
+#[test]
 fn a_dry_run_does_nothing_and_reads_no_secret() {
     let api = memory::start();
     let file = TWO.replace("HOOK_URL", "NOT_THERE");

@@ -17,15 +17,29 @@ type Answer = (u16, String);
 
 /// An API with nothing in it. A third party refuses each registration whose inputs hold the word `refused`.
 pub(crate) fn start() -> Api {
+    start_with(|_| None)
+}
+
+/// As [`start`]; before it answers a request, somebody else asks what `meanwhile` says.
+pub(crate) fn start_with(
+    meanwhile: impl Fn(&Asked) -> Option<Asked> + Send + Sync + 'static,
+) -> Api {
     let (ask, asked) = channel::<(Asked, Sender<Answer>)>();
     // The memory is of one thread.
     std::thread::spawn(move || serve(&asked));
     let ask = Mutex::new(ask);
-    Api::start(move |_, asked| {
+    let send = move |asked: &Asked| {
         let (answer, answered) = channel();
         let sent = ask.lock().unwrap().send((asked.clone(), answer));
         sent.unwrap();
         answered.recv().unwrap()
+    };
+    Api::start(move |_, asked| {
+        if let Some(other) = meanwhile(asked) {
+            let (status, body) = send(&other);
+            assert!(status < 300, "{body}");
+        }
+        send(asked)
     })
 }
 

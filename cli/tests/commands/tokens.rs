@@ -88,7 +88,7 @@ fn what_cannot_be_a_token_is_refused_before_it_is_asked_for() {
     for (line, text) in [
         (
             &["--name", "Ci", "--role", "viewer"][..],
-            "small letters, digits and hyphens",
+            "lower-case letters, digits and hyphens",
         ),
         (
             &["--name", "ci", "--role", "root"],

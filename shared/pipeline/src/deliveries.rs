@@ -1,15 +1,22 @@
 //! Looks at deliveries: those of an attestation, a registration, a workflow or all; and one with its attempts.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use attestation::Digest;
-use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use integrations::Workflow;
 
 use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Unreachable};
-use crate::rows::{self, Attempt, Delivery, Newest, State};
+use crate::rows::{self, Attempt, Delivery, Gone, Newest, State};
 use crate::{intake, plans, register};
+
+/// Registrations whose deliveries are looked for side by side.
+const AT_ONCE: usize = 32;
+
+/// How far the clocks of two functions may be apart.
+const SKEW: Duration = Duration::from_mins(1);
 
 /// Which deliveries.
 #[derive(Debug, Clone)]
@@ -77,11 +84,19 @@ pub async fn list(
             vec![newest(Index::Failed, organization.to_owned()).await?]
         }
         Of::Organization => {
-            let registrations = registrations(platform, organization).await?;
-            let hashes = registrations
-                .iter()
-                .map(|id| Delivery::registration_hash(organization, id));
-            try_join_all(hashes.map(|hash| newest(Index::ByRegistration, hash))).await?
+            let all = async |ids: BTreeSet<String>| {
+                let hashes = ids
+                    .iter()
+                    .map(|id| Delivery::registration_hash(organization, id));
+                stream::iter(hashes.map(|hash| newest(Index::ByRegistration, hash)))
+                    .buffer_unordered(AT_ONCE)
+                    .try_collect::<Vec<_>>()
+                    .await
+            };
+            let mut found = all(registrations(platform, organization).await?).await?;
+            let since = oldest(&found, limit);
+            found.extend(all(gone(platform, organization, since).await?).await?);
+            found
         }
     };
     // Where one ends, the others may have something older than what follows in it.
@@ -113,6 +128,33 @@ pub async fn list(
 pub struct Cursor {
     pub created_at: Timestamp,
     pub id: String,
+}
+
+/// The time of the last delivery of a page of these; none when the page is not full, so that older ones belong to it.
+fn oldest(found: &[Newest<Delivery>], limit: usize) -> Option<Timestamp> {
+    let cut_at = found.iter().filter_map(|newest| newest.cut_at).max();
+    let rows = found.iter().flat_map(|newest| &newest.rows);
+    let mut times: Vec<Timestamp> = rows
+        .map(|stored| stored.row.created_at)
+        .filter(|at| cut_at.is_none_or(|cut_at| *at > cut_at))
+        .collect();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    times.get(limit.saturating_sub(1)).copied().or(cut_at)
+}
+
+/// Registrations that were deleted, of which there can be deliveries since then: for one that is gone none is made.
+async fn gone(
+    platform: &impl Platform,
+    organization: &str,
+    since: Option<Timestamp>,
+) -> Result<BTreeSet<String>, Unreachable> {
+    let since = since.map(|since| since.minus(SKEW).to_string());
+    let partition = Gone::partition(organization);
+    let gone = rows::load_after::<Gone>(platform, &partition, "", since).await?;
+    Ok(gone
+        .into_iter()
+        .map(|stored| stored.row.registration)
+        .collect())
 }
 
 async fn registrations(

@@ -15,7 +15,7 @@ use crate::rows::{
     self, Attachment, Attestation, Delivery, Filter, Job, Place, Plan, Planned, Seen, Stand,
     Stored, Why, Work,
 };
-use crate::{audit, operations, pauses, plans};
+use crate::{audit, operations, pauses, plans, schedule};
 
 /// Attestations or deliveries that one page looks at.
 const PAGE: usize = 100;
@@ -51,6 +51,7 @@ pub fn new(
         skipped: 0,
         violations: Vec::new(),
         reason: None,
+        failures: 0,
         created_by: by.to_owned(),
         created_at: now,
         updated_at: now,
@@ -124,8 +125,15 @@ pub(crate) async fn work(
             return Ok(());
         }
         let mut job = stored.row.clone();
+        (job.reason, job.failures) = (None, 0);
         let before = job.done;
-        let more = page(platform, &mut job, most.saturating_sub(sent), until).await?;
+        let more = match page(platform, &mut job, most.saturating_sub(sent), until).await {
+            Ok(more) => more,
+            Err(unreachable) => {
+                put_off(platform, stored, &unreachable).await?;
+                return Err(unreachable);
+            }
+        };
         let now = platform.now();
         sent += job.done - before;
         job.updated_at = now;
@@ -151,6 +159,32 @@ pub(crate) async fn work(
         }
     }
     Ok(())
+}
+
+/// Has a page tried again later, and in the end no more. Whoever looks at the job sees why.
+async fn put_off(
+    platform: &impl Platform,
+    mut stored: Stored<Job>,
+    why: &Unreachable,
+) -> Result<(), Unreachable> {
+    let now = platform.now();
+    let job = &mut stored.row;
+    job.failures = job.failures.saturating_add(1);
+    job.reason = Some(format!("failed to {why}"));
+    job.updated_at = now;
+    // What a drain has not let go would be held for ever.
+    let is_drain = matches!(job.work, Work::Drain { .. });
+    if job.failures >= schedule::JOB_TRIES && !is_drain {
+        warn!(job.id = job.id, error = %why, "A job has failed");
+        end(job, Stand::Failed, now);
+    } else {
+        job.wake_at = Some(now.plus(schedule::job_after(job.failures)));
+    }
+    match platform.write(vec![stored.update(platform).0]).await {
+        // Somebody else works on it, or cancelled it.
+        Ok(()) | Err(WriteError::Conflict) => Ok(()),
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+    }
 }
 
 /// One page. Whether there is more to do.
@@ -222,7 +256,10 @@ async fn redeliver(
             if left == 0 || platform.now() >= until {
                 return Ok(true);
             }
-            let made = job.dry_run || again(platform, job, &delivery).await?;
+            let made = match job.dry_run {
+                true => operations::would_redeliver(platform, &delivery).await?,
+                false => again(platform, job, &delivery).await?,
+            };
             if made {
                 job.done += 1;
                 left -= 1;

@@ -72,12 +72,33 @@ pub async fn redeliver(
     delivery: &Delivery,
     job: Option<&str>,
 ) -> Result<Option<String>, Error> {
-    // A job takes what was delivered again since then as done, by itself in a page that was cut off as well.
-    let already = |plan: &Plan| {
-        let is_same = |planned: &Planned| planned.attachment == delivery.attachment;
-        job.is_some() && plan.generation > delivery.generation && plan.planned.iter().any(is_same)
-    };
+    let already = |plan: &Plan| job.is_some() && is_repeat(plan, delivery);
     again(platform, delivery, job, already).await
+}
+
+/// Whether a job would deliver this one again, which is final.
+pub(crate) async fn would_redeliver(
+    platform: &impl Platform,
+    delivery: &Delivery,
+) -> Result<bool, Unreachable> {
+    let key = Attachment::at(&delivery.organization, &delivery.attachment);
+    let attachment = rows::load::<Attachment>(platform, &key).await?;
+    if attachment.is_none_or(|stored| stored.row.deleted_at.is_some()) {
+        return Ok(false);
+    }
+    let key = Attestation::at(&delivery.organization, &delivery.attestation);
+    let Some(stored) = rows::load::<Attestation>(platform, &key).await? else {
+        return Ok(false);
+    };
+    let plans = plans::of(platform, &stored.row).await?;
+    Ok(!plans.iter().any(|plan| is_repeat(&plan.row, delivery)))
+}
+
+/// Whether a plan delivers again what a delivery before it did. A job takes that as done, be it by itself in a page that
+/// was cut off.
+fn is_repeat(plan: &Plan, delivery: &Delivery) -> bool {
+    let is_same = |planned: &Planned| planned.attachment == delivery.attachment;
+    plan.generation > delivery.generation && plan.planned.iter().any(is_same)
 }
 
 async fn again(

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::check::{self, Check, Verdict};
 use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
-use crate::rows::{self, Attachment, Link, Name, Registration, Stored, Work};
+use crate::rows::{self, Attachment, Gone, Link, Name, Registration, Stored, Work};
 use crate::{jobs, schedule};
 
 #[derive(Debug, thiserror::Error)]
@@ -95,9 +95,16 @@ pub fn is_label(name: &str) -> bool {
 
 /// What is wrong with a name.
 pub fn name_fault(name: &str) -> Option<Fault> {
-    let detail =
-        "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end";
-    (!is_label(name)).then(|| Fault {
+    // A name or an id is asked for in one place, and nobody may be called as another one is known.
+    let is_id = name.len() == 36 && uuid::Uuid::try_parse(name).is_ok();
+    let detail = match (is_label(name), is_id) {
+        (true, false) => return None,
+        (true, true) => "must not be a UUID, which ids are",
+        (false, _) => {
+            "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end"
+        }
+    };
+    Some(Fault {
         field: "name".into(),
         detail: detail.into(),
     })
@@ -387,7 +394,17 @@ pub async fn delete(
     gone.row.wake_at = Some(platform.now().plus(schedule::UNFINISHED));
     // The name last: as long as it is there, asking again finds what is left to do.
     let was_paused = gone.row.paused.take().is_some();
-    let mut writes = vec![name.delete(), gone.update(platform).0];
+    let now = platform.now();
+    let listed = Gone {
+        organization: organization.to_owned(),
+        registration: id.clone(),
+        deleted_at: now,
+    };
+    let mut writes = vec![
+        name.delete(),
+        gone.update(platform).0,
+        rows::put(platform, &listed, Expect::Absent).0,
+    ];
     if was_paused {
         // What it held is let go, to be cancelled.
         let work = Work::Drain {

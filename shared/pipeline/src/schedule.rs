@@ -107,6 +107,9 @@ pub const FETCHES: [Duration; 6] = [
     secs(4 * MINUTE),
 ];
 
+/// Tries of one page of a job, after which the job has failed. What lets go held deliveries is tried for ever.
+pub const JOB_TRIES: u32 = 24;
+
 /// How long rows and bytes are kept, unless the deployment says otherwise.
 pub const RETENTION: Duration = secs(180 * DAY);
 
@@ -200,6 +203,13 @@ pub fn put_off(times: u32, random: u64) -> Duration {
     let usual = retry_after(times.saturating_add(2).min(ATTEMPTS), None, random);
     let longest = PROBES[PROBES.len() - 1] + Duration::from_millis(random % 30_000);
     usual.unwrap_or(longest).min(longest)
+}
+
+/// When a page of a job that failed `failures` times in a row is tried again: after a minute, then twice as long
+/// each time, at most an hour.
+pub fn job_after(failures: u32) -> Duration {
+    let doubled = 2u32.saturating_pow(failures.saturating_sub(1).min(6));
+    secs(MINUTE).saturating_mul(doubled).min(secs(HOUR))
 }
 
 /// How long a destination is left alone that failed `failures` times in a row.

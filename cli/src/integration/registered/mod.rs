@@ -75,7 +75,7 @@ Examples:
 pub(crate) struct Add {
     /// The integration, as `integration available list` shows it
     integration: String,
-    /// A name, not yet taken in your organization: small letters, digits and hyphens
+    /// A name, not yet taken in your organization: lower-case letters, digits and hyphens
     #[arg(long)]
     name: String,
     /// What it is for

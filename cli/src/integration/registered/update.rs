@@ -30,7 +30,7 @@ pub(crate) struct Update {
     /// The registration's name or id
     #[arg(value_name = "NAME_OR_ID")]
     registration: String,
-    /// Another name, not yet taken in your organization: small letters, digits and hyphens
+    /// Another name, not yet taken in your organization: lower-case letters, digits and hyphens
     #[arg(long, group = "change")]
     name: Option<String>,
     /// Another description

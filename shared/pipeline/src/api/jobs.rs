@@ -66,6 +66,7 @@ pub struct Job {
     /// What an audit found, the first hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<String>,
+    /// Why it is over, or, of one that runs, why its last page is tried again.
     pub reason: Option<String>,
     pub created_by: String,
     pub created_at: Timestamp,

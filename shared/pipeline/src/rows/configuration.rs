@@ -124,6 +124,39 @@ impl Row for Registration {
     }
 }
 
+/// A registration that was deleted, for as long as its deliveries are there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Gone {
+    pub organization: String,
+    pub registration: String,
+    pub deleted_at: Timestamp,
+}
+
+impl Gone {
+    pub fn partition(organization: &str) -> String {
+        format!("org/{organization}/gone")
+    }
+}
+
+impl Row for Gone {
+    fn key(&self) -> Key {
+        let Self {
+            organization,
+            registration,
+            deleted_at,
+        } = self;
+        Key::new(
+            Self::partition(organization),
+            // In the order of time.
+            format!("{deleted_at}/{registration}"),
+        )
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.deleted_at)
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attachment {
     pub id: String,

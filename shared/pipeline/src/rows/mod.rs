@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::platform::{Etag, Expect, Index, Item, Key, Platform, Unreachable, Write};
 
-pub use configuration::{Attachment, Link, Name, Pause, Registration, Selector};
+pub use configuration::{Attachment, Gone, Link, Name, Pause, Registration, Selector};
 pub use ledger::{
     Attempt, Attestation, Delivery, Ending, Followup, Lease, Parked, Plan, Planned, Received,
     Stage, State, Why,
@@ -110,12 +110,21 @@ pub async fn load_all<R: Row>(
     partition: &str,
     prefix: &str,
 ) -> Result<Vec<Stored<R>>, Unreachable> {
+    load_after(platform, partition, prefix, None).await
+}
+
+/// As [`load_all`], of those behind the sort key `after`.
+pub async fn load_after<R: Row>(
+    platform: &impl Platform,
+    partition: &str,
+    prefix: &str,
+    mut after: Option<String>,
+) -> Result<Vec<Stored<R>>, Unreachable> {
     const PAGE: usize = 500;
     let mut rows = Vec::new();
     if !Key::new(partition, "-").can_be() {
         return Ok(rows);
     }
-    let mut after: Option<String> = None;
     loop {
         let page = platform
             .list(partition, prefix, after.as_deref(), PAGE)

@@ -183,8 +183,12 @@ pub struct Job {
     /// What an audit found, the first hundred.
     #[serde(default)]
     pub violations: Vec<String>,
+    /// Why it is over, or, of one that runs, why its last page is tried again.
     #[serde(default)]
     pub reason: Option<String>,
+    /// How often in a row a page of it failed.
+    #[serde(default)]
+    pub failures: u32,
     /// The name of the token that asked for it.
     pub created_by: String,
     pub created_at: Timestamp,
