@@ -161,6 +161,9 @@ async fn rows_are_read_alone_together_and_in_order(platform: &impl Platform) {
             .unwrap(),
     );
     assert_eq!((rest.len(), rest[0].as_str()), (70, "row/050"));
+    // Behind where no row is, or is no more.
+    let rest = sorts(platform.list(&own, "", Some("row/1"), 500).await.unwrap());
+    assert_eq!((rest.len(), rest[0].as_str()), (20, "row/100"));
     assert!(
         platform
             .list(&own, "none/", None, 10)

@@ -142,7 +142,7 @@ mod tests {
         fn what_is_exported_and_applied_changes_nothing(there in there()) {
             let file = file(&there);
             for text in [yaml(&file).unwrap(), serde_json::to_string(&file).unwrap()] {
-                let plan = plan(&read_again(text), &there, &Wishes { prune: true, ..Wishes::default() }).unwrap();
+                let plan = plan(&read_again(text), &there, &[], &Wishes { prune: true, ..Wishes::default() }).unwrap();
                 prop_assert!(plan.steps.is_empty(), "{:?}", plan.steps);
             }
         }

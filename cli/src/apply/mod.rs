@@ -43,7 +43,8 @@ writes such a file.
         - workflow: shop/release
           inputs: { prefix: custom-prefix }
 
-Secrets are sent when a registration is made, when it gets or loses one, and with --rotate; they are not compared.
+Secrets are sent when a registration is made, when it gets or loses one, when the place changes that they are sent to, \
+and with --rotate; they are not compared.
 
 Exit codes with --dry-run --exit-code: 0 no changes · 5 changes
 
@@ -99,7 +100,8 @@ impl Apply {
             prune: self.prune,
             rotate: self.rotate.into_iter().collect::<BTreeSet<_>>(),
         };
-        let plan = plan::plan(&wanted, &state::read(&client)?, &wishes).map_err(wrong)?;
+        let plan =
+            plan::plan(&wanted, &state::read(&client)?, &integrations, &wishes).map_err(wrong)?;
         let open = open(&client, &plan)?;
         if global.output == Format::Table {
             let coloured = output::coloured(&std::io::stdout());

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use integrations::inputs;
+use pipeline::api::registrations::Integration;
 use serde_json::{Map, Value};
 
 use super::file::{Attachment, Registration};
@@ -88,6 +90,7 @@ pub(super) struct Change {
 pub(super) fn plan(
     wanted: &[Registration],
     there: &[Registered],
+    integrations: &[Integration],
     wishes: &Wishes,
 ) -> Result<Plan, Vec<String>> {
     let mut plan = Plan::default();
@@ -110,7 +113,14 @@ pub(super) fn plan(
                 faults.push(registration.places.fault("integration", &text));
             }
             Some(found) => {
-                plan.update(registration, found, wishes.rotate.contains(name));
+                let is_meant = |one: &&Integration| one.id == found.integration;
+                let schema = integrations.iter().find(is_meant);
+                let moves = schema.is_some_and(|integration| {
+                    let schema = &integration.registration_schema;
+                    !inputs::moved(schema, &found.config, &registration.inputs).is_empty()
+                });
+                // Kept secrets go nowhere else than they were given for.
+                plan.update(registration, found, moves || wishes.rotate.contains(name));
                 plan.reattach(registration, found, wishes.prune);
             }
         }
@@ -152,7 +162,7 @@ impl Plan {
         });
     }
 
-    fn update(&mut self, wanted: &Registration, there: &Registered, rotate: bool) {
+    fn update(&mut self, wanted: &Registration, there: &Registered, sends: bool) {
         let mut changes = Vec::new();
         if wanted.description != there.description {
             let text = |text: &String| (!text.is_empty()).then(|| text.as_str().into());
@@ -164,7 +174,7 @@ impl Plan {
         }
         changes.extend(differences(&there.config, &wanted.inputs));
         let is_same = wanted.secrets.keys().eq(there.secrets.keys());
-        let sends_secrets = rotate || !is_same;
+        let sends_secrets = sends && !wanted.secrets.is_empty() || !is_same;
         self.blind |= !sends_secrets && !wanted.secrets.is_empty();
         if changes.is_empty() && !sends_secrets {
             self.unchanged.registrations += 1;
@@ -340,7 +350,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn there() -> impl Strategy<Value = Vec<Registered>> {
         wanted().prop_map(|wanted| {
-            let plan = plan(&wanted, &[], &Wishes::default()).unwrap();
+            let plan = plan(&wanted, &[], &[], &Wishes::default()).unwrap();
             carried(&plan, Vec::new())
         })
     }
@@ -462,16 +472,16 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn what_is_planned_with_prune_makes_what_the_file_says(wanted in wanted(), there in there()) {
-            let all = carried(&plan(&wanted, &[], &PRUNE).unwrap(), Vec::new());
-            let made = carried(&plan(&wanted, &there, &PRUNE).unwrap(), there);
+            let all = carried(&plan(&wanted, &[], &[], &PRUNE).unwrap(), Vec::new());
+            let made = carried(&plan(&wanted, &there, &[], &PRUNE).unwrap(), there);
             prop_assert_eq!(seen(&made), seen(&all));
         }
 
         #[test]
         fn a_second_time_there_is_nothing_to_do(wanted in wanted(), there in there(), prune: bool) {
             let wishes = Wishes { prune, ..Wishes::default() };
-            let made = carried(&plan(&wanted, &there, &wishes).unwrap(), there);
-            let again = plan(&wanted, &made, &wishes).unwrap();
+            let made = carried(&plan(&wanted, &there, &[], &wishes).unwrap(), there);
+            let again = plan(&wanted, &made, &[], &wishes).unwrap();
             prop_assert!(again.steps.is_empty(), "{:?}", again.steps);
             let of_file: usize = wanted.iter().map(|one| 1 + one.attachments.len()).sum();
             prop_assert_eq!(again.unchanged.all(), of_file);
@@ -479,18 +489,18 @@ pub(super) mod tests {
 
         #[test]
         fn without_prune_nothing_is_deleted(wanted in wanted(), there in there()) {
-            let plan = plan(&wanted, &there, &Wishes::default()).unwrap();
+            let plan = plan(&wanted, &there, &[], &Wishes::default()).unwrap();
             let deletes = |step: &Step| matches!(step, Step::Detach { .. } | Step::Deregister { .. });
             prop_assert!(!plan.steps.iter().any(deletes));
         }
 
         #[test]
         fn what_is_cut_off_goes_on_the_next_time(wanted in wanted(), there in there(), done in 0..9_usize) {
-            let mut first = plan(&wanted, &there, &PRUNE).unwrap();
+            let mut first = plan(&wanted, &there, &[], &PRUNE).unwrap();
             first.steps.truncate(done);
             let cut = carried(&first, there);
-            let made = carried(&plan(&wanted, &cut, &PRUNE).unwrap(), cut);
-            let all = carried(&plan(&wanted, &[], &PRUNE).unwrap(), Vec::new());
+            let made = carried(&plan(&wanted, &cut, &[], &PRUNE).unwrap(), cut);
+            let all = carried(&plan(&wanted, &[], &[], &PRUNE).unwrap(), Vec::new());
             prop_assert_eq!(seen(&made), seen(&all));
         }
     }
@@ -508,7 +518,7 @@ pub(super) mod tests {
     }
 
     fn registered(wanted: &Registration) -> Registered {
-        let plan = plan(std::slice::from_ref(wanted), &[], &Wishes::default()).unwrap();
+        let plan = plan(std::slice::from_ref(wanted), &[], &[], &Wishes::default()).unwrap();
         carried(&plan, Vec::new()).remove(0)
     }
 
@@ -519,7 +529,7 @@ pub(super) mod tests {
             integration: "other".to_owned(),
             ..one("hook")
         };
-        let faults = plan(&[wanted], &[there], &PRUNE).unwrap_err();
+        let faults = plan(&[wanted], &[there], &[], &PRUNE).unwrap_err();
         assert!(
             faults[0].contains("registrations[0].integration: is \"one\" there"),
             "{faults:?}"
@@ -527,21 +537,52 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn secrets_are_sent_again_when_the_place_changes_that_they_are_sent_to() {
+        let integration = Integration {
+            id: "one".to_owned(),
+            version: "1.0".to_owned(),
+            description: String::new(),
+            materials: Vec::new(),
+            registration_schema: json!({ "properties": {
+                "host": { "type": "string", inputs::DESTINATION: true }, "user": { "type": "string" },
+            } }),
+            attachment_schema: json!({}),
+        };
+        let with = |field: &str| Registration {
+            inputs: Map::from_iter([(field.to_owned(), json!("x"))]),
+            ..one("hook")
+        };
+        let there = [registered(&one("hook"))];
+        let sends = |wanted: Registration| {
+            let plan = plan(
+                &[wanted],
+                &there,
+                std::slice::from_ref(&integration),
+                &PRUNE,
+            )
+            .unwrap();
+            matches!(&plan.steps[..], [Step::Update(update)] if update.sends_secrets)
+        };
+        assert!(sends(with("host")));
+        assert!(!sends(with("user")));
+    }
+
+    #[test]
     fn secrets_are_sent_again_when_that_is_asked_for_and_when_their_names_change() {
         let there = [registered(&one("hook"))];
-        let same = plan(&[one("hook")], &there, &Wishes::default()).unwrap();
+        let same = plan(&[one("hook")], &there, &[], &Wishes::default()).unwrap();
         assert!(same.steps.is_empty() && same.blind);
         let rotate = Wishes {
             rotate: BTreeSet::from(["hook".to_owned()]),
             ..Wishes::default()
         };
-        let again = plan(&[one("hook")], &there, &rotate).unwrap();
+        let again = plan(&[one("hook")], &there, &[], &rotate).unwrap();
         assert!(matches!(&again.steps[..], [Step::Update(update)] if update.sends_secrets));
         let mut other = one("hook");
         other.secrets = BTreeMap::from([("key".to_owned(), Source::Env("KEY".to_owned()))]);
-        let other = plan(&[other], &there, &Wishes::default()).unwrap();
+        let other = plan(&[other], &there, &[], &Wishes::default()).unwrap();
         assert!(matches!(&other.steps[..], [Step::Update(update)] if update.dropped == ["url"]));
-        let faults = plan(&[], &there, &rotate).unwrap_err();
+        let faults = plan(&[], &there, &[], &rotate).unwrap_err();
         assert_eq!(
             faults,
             ["--rotate hook: no file has a registration of this name"]
@@ -559,7 +600,7 @@ pub(super) mod tests {
         wanted.attachments = vec![attachment("one"), attachment("two")];
         let there = [registered(&wanted)];
         wanted.attachments = vec![attachment("new"), attachment("one")];
-        let plan = plan(&[wanted], &there, &Wishes::default()).unwrap();
+        let plan = plan(&[wanted], &there, &[], &Wishes::default()).unwrap();
         let [Step::Reattach { there, changes, .. }] = &plan.steps[..] else {
             panic!("{:?}", plan.steps)
         };

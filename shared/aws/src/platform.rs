@@ -11,7 +11,8 @@ use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
-use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
+use aws_sdk_secretsmanager::error::SdkError;
+use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
@@ -98,11 +99,26 @@ impl Aws {
         format!("{}/{name}", self.settings.stack)
     }
 
-    /// Puts a further version of a secret that is there.
+    /// Puts a further version of a secret that is there, be it about to go.
     async fn add_version(&self, name: &str, value: &SecretValue) -> Result<String, Unreachable> {
-        let request = self.secrets().put_secret_value().secret_id(name);
-        let put = request.secret_string(value.expose()).send().await;
-        let put = put.map_err(|error| unreachable("secrets manager", &error))?;
+        let put = || {
+            let request = self.secrets().put_secret_value().secret_id(name);
+            request.secret_string(value.expose()).send()
+        };
+        let failed = |error: &SdkError<_>| unreachable("secrets manager", error);
+        let error = match put().await {
+            Ok(put) => return known(put.version_id),
+            Err(error) => error,
+        };
+        let is_going = |error: &PutSecretValueError| error.is_invalid_request_exception();
+        if !error.as_service_error().is_some_and(is_going) {
+            return Err(failed(&error));
+        }
+        let restore = self.secrets().restore_secret().secret_id(name).send();
+        restore
+            .await
+            .map_err(|error| unreachable("secrets manager", &error))?;
+        let put = put().await.map_err(|error| failed(&error))?;
         known(put.version_id)
     }
 }
@@ -433,22 +449,11 @@ impl Platform for Aws {
         match created {
             Ok(created) => known(created.version_id),
             Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(CreateSecretError::is_resource_exists_exception) =>
+                // Or it was deleted a short while ago, and its name is not free before the week is over.
+                if error.as_service_error().is_some_and(|error| {
+                    error.is_resource_exists_exception() || error.is_invalid_request_exception()
+                }) =>
             {
-                self.add_version(&name, value).await
-            }
-            // It was deleted a short while ago, and its name is not free before the week is over.
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(CreateSecretError::is_invalid_request_exception) =>
-            {
-                let restored = self.secrets().restore_secret().secret_id(&name).send();
-                restored
-                    .await
-                    .map_err(|error| unreachable("secrets manager", &error))?;
                 self.add_version(&name, value).await
             }
             Err(error) => Err(unreachable("secrets manager", &error)),

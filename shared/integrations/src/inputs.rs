@@ -16,6 +16,17 @@ use url::Url;
 /// to another place than they were given for.
 pub const DESTINATION: &str = "x-destination";
 
+/// The inputs that say where the secret ones are sent, of those that are another now.
+pub fn moved(schema: &Value, old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let destinations = properties.filter(|(_, property)| property[DESTINATION] == true);
+    destinations
+        .map(|(name, _)| name)
+        .filter(|name| old.get(*name) != new.get(*name))
+        .cloned()
+        .collect()
+}
+
 /// A registration's or an attachment's inputs: a flat struct with doc comments and `deny_unknown_fields`.
 pub trait Inputs: DeserializeOwned + JsonSchema + std::fmt::Debug + 'static {}
 impl<T: DeserializeOwned + JsonSchema + std::fmt::Debug + 'static> Inputs for T {}

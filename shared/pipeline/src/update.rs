@@ -5,7 +5,7 @@
 //! the secret, which nobody reads before the registration's row names it: so what is secret and what is not change
 //! in one write, and a change that was cut off is none.
 
-use integrations::inputs::{self, DESTINATION};
+use integrations::inputs;
 use integrations::{Description, Fault};
 use serde_json::{Map, Value};
 
@@ -138,17 +138,6 @@ fn left_out(row: &Registration, secrets: &Map<String, Value>) -> Vec<Fault> {
     left_out.map(|field| fault(field, detail)).collect()
 }
 
-/// The inputs that say where the secret ones are sent, of those that a patch changes.
-fn moved(schema: &Value, old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
-    let properties = schema["properties"].as_object().into_iter().flatten();
-    let destinations = properties.filter(|(_, property)| property[DESTINATION] == true);
-    destinations
-        .map(|(name, _)| name)
-        .filter(|name| old.get(*name) != new.get(*name))
-        .cloned()
-        .collect()
-}
-
 /// What is kept was given for another place.
 fn kept_back(row: &Registration, moved: &str) -> Vec<Fault> {
     let detail = format!("is wanted anew: where it is sent changes with {moved}");
@@ -219,7 +208,7 @@ impl Whole {
         secrets.retain(|name, value| !value.is_null() || row.label.contains_key(name));
         // Whoever may change where they go may not thereby read them.
         if secrets.is_empty() && row.secret.is_some() {
-            let moved = moved(schema, &row.config, &config);
+            let moved = inputs::moved(schema, &row.config, &config);
             if !moved.is_empty() {
                 faults.extend(kept_back(row, &moved.join(", ")));
             }
