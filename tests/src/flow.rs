@@ -685,6 +685,27 @@ async fn a_name_reserved_by_a_registration_that_was_cut_off_is_free_again_after_
 }
 
 #[tokio::test]
+async fn a_reservation_is_cleaned_up_whatever_its_name_is() {
+    for name in [
+        "delivery",
+        "plan",
+        "job",
+        "registration",
+        "followup",
+        "hook",
+    ] {
+        let world = World::new();
+        world.memory.fail_writes_after.set(Some(1));
+        assert!(world.register(name).await.is_err());
+        world.memory.fail_writes_after.set(None);
+        world.memory.advance(schedule::RESERVATION + 2 * MINUTE);
+        let report = world.reconcile().await;
+        assert_eq!((report.others, report.left), (1, 0), "{name}");
+        assert_eq!(world.memory.secret_names(), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn what_an_update_keeps_for_a_registration_that_goes_meanwhile_goes_too() {
     let world = World::new();
     let row = world.register("hook").await.unwrap();

@@ -570,6 +570,31 @@ async fn a_drain_goes_on_when_somebody_cancels_it() {
 }
 
 #[tokio::test]
+async fn what_is_held_and_was_hidden_from_the_drain_is_found_again() {
+    let world = World::new();
+    world.ready().await;
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "moves", None)
+        .await
+        .unwrap();
+    let accepted = push(&world, "1").await;
+    world.deliver().await;
+    assert!(all(&world, &accepted).await[0].held_at.is_some());
+    // Resumed by what saw nothing that is held.
+    let key = Registration::at(ORGANIZATION, &registration(&world).await.id);
+    let mut stored = rows::load::<Registration>(&world.memory, &key)
+        .await
+        .unwrap()
+        .unwrap();
+    (stored.row.paused, stored.row.wake_at) = (None, None);
+    let (write, _) = stored.update(&world.memory);
+    world.memory.write(vec![write]).await.unwrap();
+    world.pass(DAY).await;
+    let delivered = &all(&world, &accepted).await[0];
+    assert_eq!(delivered.state, State::Delivered);
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
 async fn a_held_delivery_that_was_cancelled_stays_so() {
     let world = World::new();
     world.ready().await;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::archive;
 use crate::openapi::is_described;
-use crate::world::{ORGANIZATION, World, ask, request};
+use crate::world::{ORGANIZATION, World, ask, attestation, promised_sbom, request};
 
 /// A list's page, or what is wrong with the question.
 async fn page(memory: &Memory, route: &str, query: &[(&str, &str)]) -> Response {
@@ -339,6 +339,30 @@ async fn a_name_too_long_for_any_row_is_not_found() {
         post(&world, "POST /v1/attachments", &[], body).await.status,
         404
     );
+}
+
+#[tokio::test]
+async fn an_attestation_with_a_name_in_it_too_long_for_any_row_is_refused() {
+    let world = World::new();
+    world.ready().await;
+    let with = |name: String| {
+        let mut material = promised_sbom();
+        material.name = name;
+        attestation("1", vec![material]).compact()
+    };
+    let refused = world.push(with("x".repeat(513))).await;
+    assert!(
+        matches!(refused, Err(intake::Error::NameTooLong(_))),
+        "{refused:?}"
+    );
+    let refused = world
+        .push(attestation(&"r".repeat(513), vec![]).compact())
+        .await;
+    assert!(
+        matches!(refused, Err(intake::Error::NameTooLong(_))),
+        "{refused:?}"
+    );
+    assert!(world.push(with("x".repeat(512))).await.is_ok());
 }
 
 #[tokio::test]

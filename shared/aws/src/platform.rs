@@ -520,7 +520,12 @@ impl Platform for Aws {
             .config_override(
                 aws_sdk_lambda::Config::builder()
                     .retry_config(RetryConfig::disabled())
-                    .timeout_config(TimeoutConfig::builder().operation_timeout(INVOKE).build()),
+                    .timeout_config(
+                        TimeoutConfig::builder()
+                            .operation_timeout(INVOKE)
+                            .operation_attempt_timeout(INVOKE)
+                            .build(),
+                    ),
             )
             .send()
             .await

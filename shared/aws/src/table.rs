@@ -101,6 +101,11 @@ fn is_own(write: &Write, found: Option<&Row>) -> bool {
     found.and_then(|row| row.get("etag")?.as_s().ok()) == Some(&etag.0)
 }
 
+/// Whether a transaction under way held the row: the SDK does not try that over, and [`Aws::transact`] does.
+fn is_held(error: &SdkError<impl ProvideErrorMetadata>) -> bool {
+    error.code() == Some("TransactionConflictException")
+}
+
 impl Aws {
     pub(crate) async fn get_row(&self, at: &Key) -> Result<Option<Item>, Unreachable> {
         let request = self.dynamodb().get_item().table_name(&self.settings.table);
@@ -274,6 +279,7 @@ impl Aws {
                             Err(WriteError::Conflict)
                         }
                     }
+                    _ if is_held(&error) => self.transact(std::slice::from_ref(write)).await,
                     _ => Err(table(&error).into()),
                 }
             }
@@ -298,6 +304,7 @@ impl Aws {
                             Some(_) => Err(WriteError::Conflict),
                         }
                     }
+                    _ if is_held(&error) => self.transact(std::slice::from_ref(write)).await,
                     _ => Err(table(&error).into()),
                 }
             }
@@ -340,8 +347,10 @@ impl Aws {
                     Err(WriteError::Conflict)
                 };
             }
-            // Another transaction held a row, or the table was busy: nothing was decided.
-            tokio::time::sleep(pause).await;
+            // Another transaction held a row, or the table was busy: nothing was decided. Those that met come again at
+            // different times.
+            let jitter = pause * u32::try_from(self.random() % 100).unwrap_or_default() / 100;
+            tokio::time::sleep(pause + jitter).await;
             pause *= 2;
         }
         let why = "other transactions held the rows for too long".to_owned();

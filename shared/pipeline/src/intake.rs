@@ -43,6 +43,8 @@ pub enum Error {
         "the attestation's workflow has an id, a project or a name of more than {NAME_MAX_BYTES} bytes"
     )]
     WorkflowTooLong,
+    #[error("{0} of the attestation has more than {NAME_MAX_BYTES} bytes")]
+    NameTooLong(&'static str),
     #[error(
         "the workflow has {0} attachments, and an attestation goes to at most {most}",
         most = schedule::PLAN_MOST
@@ -52,7 +54,7 @@ pub enum Error {
     Unreachable(#[from] Unreachable),
 }
 
-/// The longest part of a workflow's name: it stands in keys, which have limits.
+/// The longest name that an attestation may have in it: it stands in keys and rows, which have limits.
 pub const NAME_MAX_BYTES: usize = 512;
 
 /// What was taken in, now or before.
@@ -129,6 +131,23 @@ pub(crate) async fn take(
     let parts = [&workflow.id, &workflow.project, &workflow.name];
     if parts.iter().any(|part| part.len() > NAME_MAX_BYTES) {
         return Err(Error::WorkflowTooLong);
+    }
+    let is_long = |text: &str| text.len() > NAME_MAX_BYTES;
+    if parsed
+        .materials()
+        .iter()
+        .any(|material| is_long(&material.name))
+    {
+        return Err(Error::NameTooLong("the name of a material"));
+    }
+    if is_long(&parsed.statement.predicate_type) {
+        return Err(Error::NameTooLong("the predicate type"));
+    }
+    let run = parsed
+        .predicate()
+        .map(|predicate| &predicate.metadata.workflow_run_id);
+    if run.is_some_and(|run| is_long(run)) {
+        return Err(Error::NameTooLong("the id of the workflow run"));
     }
     let kept = platform.put_object(organization, &parsed.received, bytes.clone());
     let known = known(platform, organization, &parsed.hash);

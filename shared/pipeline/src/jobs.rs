@@ -130,8 +130,11 @@ pub(crate) async fn work(
         let more = match page(platform, &mut job, most.saturating_sub(sent), until).await {
             Ok(more) => more,
             Err(unreachable) => {
-                put_off(platform, stored, &unreachable).await?;
-                return Err(unreachable);
+                stored.row = put_off(&stored.row, job, &unreachable, platform.now());
+                return match platform.write(vec![stored.update(platform).0]).await {
+                    Ok(()) | Err(WriteError::Conflict) => Err(unreachable),
+                    Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+                };
             }
         };
         let now = platform.now();
@@ -161,30 +164,26 @@ pub(crate) async fn work(
     Ok(())
 }
 
-/// Has a page tried again later, and in the end no more. Whoever looks at the job sees why.
-async fn put_off(
-    platform: &impl Platform,
-    mut stored: Stored<Job>,
-    why: &Unreachable,
-) -> Result<(), Unreachable> {
-    let now = platform.now();
-    let job = &mut stored.row;
-    job.failures = job.failures.saturating_add(1);
+/// Has a job go on later from where its page failed, and in the end no more. Whoever looks at the job sees why.
+fn put_off(before: &Job, mut job: Job, why: &Unreachable, now: Timestamp) -> Job {
+    // One that gets on has met something that passes.
+    let gets_on = job.place != before.place || job.done != before.done;
+    job.failures = if gets_on {
+        1
+    } else {
+        before.failures.saturating_add(1)
+    };
     job.reason = Some(format!("failed to {why}"));
     job.updated_at = now;
     // What a drain has not let go would be held for ever.
     let is_drain = matches!(job.work, Work::Drain { .. });
     if job.failures >= schedule::JOB_TRIES && !is_drain {
         warn!(job.id = job.id, error = %why, "A job has failed");
-        end(job, Stand::Failed, now);
+        end(&mut job, Stand::Failed, now);
     } else {
         job.wake_at = Some(now.plus(schedule::job_after(job.failures)));
     }
-    match platform.write(vec![stored.update(platform).0]).await {
-        // Somebody else works on it, or cancelled it.
-        Ok(()) | Err(WriteError::Conflict) => Ok(()),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    job
 }
 
 /// One page. Whether there is more to do.
@@ -297,13 +296,13 @@ async fn again(
 }
 
 /// A page of an organization's attestations, those of one workflow after those of another, newest first; none
-/// when there are no more. Moves the job's place on.
+/// when there are no more. And the job's place behind them.
 async fn attestations(
     platform: &impl Platform,
-    job: &mut Job,
+    job: &Job,
     wanted: impl Fn(&Seen) -> bool,
     until: Timestamp,
-) -> Result<Option<Vec<Stored<Attestation>>>, Unreachable> {
+) -> Result<Option<(Vec<Stored<Attestation>>, Place)>, Unreachable> {
     let partition = Seen::partition(&job.organization);
     let seen = rows::load_all::<Seen>(platform, &partition, Seen::PREFIX).await?;
     // Several ids may have one name; the index knows names.
@@ -339,7 +338,7 @@ async fn attestations(
     .await?;
     let mut found = newest.rows;
     found.sort_by_key(|stored| std::cmp::Reverse(order(&stored.row)));
-    job.place = Some(match newest.cut_at {
+    let next = match newest.cut_at {
         Some(oldest) => Place {
             workflow: place.workflow,
             created_at: oldest,
@@ -350,12 +349,12 @@ async fn attestations(
             created_at: until,
             id: String::new(),
         },
-    });
+    };
     if !place.id.is_empty() {
         // Of the moment that the page before was cut off in.
         found.retain(|stored| order(&stored.row) < (place.created_at, place.id.clone()));
     }
-    Ok(Some(found))
+    Ok(Some((found, next)))
 }
 
 fn order(attestation: &Attestation) -> (Timestamp, String) {
@@ -381,13 +380,12 @@ async fn backfill(
         end(job, Stand::Failed, platform.now());
         return Ok(false);
     };
-    let before = job.place.clone();
-    let mut done = before.clone();
+    let workflow = job.place.as_ref().map_or(0, |place| place.workflow);
     let selector = attachment.workflow.clone();
     let wanted = |seen: &Seen| {
         selector.is_for(&seen.workflow) && seen.workflow.project != operations::TEST_PROJECT
     };
-    let Some(page) = attestations(platform, job, wanted, newest).await? else {
+    let Some((page, next)) = attestations(platform, job, wanted, newest).await? else {
         return Ok(false);
     };
     let planned = Planned {
@@ -400,25 +398,24 @@ async fn backfill(
         let row = &stored.row;
         if since.is_some_and(|since| row.created_at < since) {
             // Those that follow in this workflow are older still.
-            let workflow = before.as_ref().map_or(0, |place| place.workflow) + 1;
             job.place = Some(Place {
-                workflow,
+                workflow: workflow + 1,
                 created_at: newest,
                 id: String::new(),
             });
             return Ok(true);
         }
         if left == 0 || platform.now() >= until {
-            job.place = done;
             return Ok(true);
         }
-        job.seen += 1;
-        done = Some(Place {
-            workflow: before.as_ref().map_or(0, |place| place.workflow),
+        let place = Place {
+            workflow,
             created_at: row.created_at,
             id: row.hash.hex(),
-        });
+        };
         if !selector.is_for(&row.workflow) {
+            job.seen += 1;
+            job.place = Some(place);
             continue;
         }
         let has = |plan: &Plan| {
@@ -444,7 +441,10 @@ async fn backfill(
         } else {
             job.skipped += 1;
         }
+        job.seen += 1;
+        job.place = Some(place);
     }
+    job.place = Some(next);
     Ok(true)
 }
 
@@ -494,20 +494,18 @@ async fn law(
     until: Timestamp,
 ) -> Result<bool, Unreachable> {
     let newest = job.created_at;
-    let before = job.place.clone();
-    let Some(page) = attestations(platform, job, |_| true, newest).await? else {
+    let workflow = job.place.as_ref().map_or(0, |place| place.workflow);
+    let Some((page, next)) = attestations(platform, job, |_| true, newest).await? else {
         return Ok(false);
     };
-    let mut done = before.clone();
     for Stored { row, .. } in page {
         if platform.now() >= until {
-            job.place = done;
             return Ok(true);
         }
         let hash: &Digest = &row.hash;
         let found = audit::attestation(platform, &row.organization, hash).await?;
-        done = Some(Place {
-            workflow: before.as_ref().map_or(0, |place| place.workflow),
+        job.place = Some(Place {
+            workflow,
             created_at: row.created_at,
             id: row.hash.hex(),
         });
@@ -517,5 +515,6 @@ async fn law(
         job.skipped += u64::from(!found.is_empty());
         job.violations.extend(found.into_iter().take(room));
     }
+    job.place = Some(next);
     Ok(true)
 }

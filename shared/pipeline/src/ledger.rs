@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use integrations::{Error, Kind, Outcome};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
 use crate::gate::Later;
@@ -164,7 +165,7 @@ pub fn settle(
             };
         }
         Ok(Outcome::Delivered(receipt)) => {
-            delivery.receipt = Some(receipt);
+            delivery.receipt = Some(bounded(receipt));
             (Ending::Delivered, None, None, Next::Final(State::Delivered))
         }
         Ok(Outcome::Skipped(reason)) => (
@@ -201,11 +202,13 @@ pub fn settle(
     }
 }
 
-/// Ends an attempt whose function ended in the midst of it, or whose message never led to a claim.
+/// Ends an attempt whose function ended in the midst of it, or whose message never led to a claim. The next one is due as
+/// after any failure, within seconds at first: a function that does not even start must not use up in hours what is to
+/// last for a week.
 pub fn crash(delivery: &mut Delivery, now: Timestamp, random: u64) -> Settled {
     let detail = "the function ended before it could say how the attempt went".to_owned();
     let attempt = attempt(delivery, Ending::Crashed, Some(detail.clone()), now);
-    let send_after = follow(delivery, Next::AtOnce, Some(detail), now, random);
+    let send_after = follow(delivery, Next::Retry(None), Some(detail), now, random);
     Settled {
         attempt: Some(attempt),
         send_after,
@@ -331,11 +334,52 @@ pub fn hasten(delivery: &mut Delivery, now: Timestamp) -> Option<Settled> {
     })
 }
 
+/// The longest text that a row says of what happened.
+const TEXT_MAX_BYTES: usize = 2 * 1024;
+
+/// The largest receipt: what is written in the end must find room in its row.
+const RECEIPT_MAX_BYTES: usize = 32 * 1024;
+
+/// A text that may quote what others wrote, at a length that a row has room for.
+fn clipped(mut text: String) -> String {
+    if text.len() > TEXT_MAX_BYTES {
+        let end = text.floor_char_boundary(TEXT_MAX_BYTES);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// A receipt without the ends of its lists, where it is too large, and with how many it had.
+fn bounded(mut receipt: Map<String, Value>) -> Map<String, Value> {
+    let size = |receipt: &Map<String, Value>| {
+        serde_json::to_string(receipt).map_or(usize::MAX, |text| text.len())
+    };
+    let mut most = 64;
+    while size(&receipt) > RECEIPT_MAX_BYTES && most > 0 {
+        most /= 2;
+        let mut counts = Map::new();
+        for (name, value) in &mut receipt {
+            match value {
+                Value::Array(list) if list.len() > most => {
+                    counts.insert(format!("{name}Count"), list.len().into());
+                    list.truncate(most);
+                }
+                Value::String(text) => *text = clipped(std::mem::take(text)),
+                _ => {}
+            }
+        }
+        for (name, count) in counts {
+            receipt.entry(name).or_insert(count);
+        }
+    }
+    receipt
+}
+
 #[derive(Clone, Copy)]
 enum Next {
     Final(State),
     Retry(Option<Duration>),
-    AtOnce,
 }
 
 fn attempt(delivery: &Delivery, ending: Ending, detail: Option<String>, now: Timestamp) -> Attempt {
@@ -343,6 +387,7 @@ fn attempt(delivery: &Delivery, ending: Ending, detail: Option<String>, now: Tim
         Some(lease) => (lease.owner.clone(), lease.started_at),
         None => (String::new(), now),
     };
+    let detail = detail.map(clipped);
     Attempt {
         organization: delivery.organization.clone(),
         delivery: delivery.id.clone(),
@@ -368,7 +413,7 @@ fn follow(
     delivery.lease = None;
     delivery.held_at = None;
     delivery.updated_at = now;
-    delivery.reason = reason;
+    delivery.reason = reason.map(clipped);
     let retry = match next {
         Next::Final(state) => {
             delivery.state = state;
@@ -376,7 +421,6 @@ fn follow(
             return None;
         }
         Next::Retry(floor) => schedule::retry_after(delivery.attempt + 1, floor, random),
-        Next::AtOnce => (delivery.attempt < schedule::ATTEMPTS).then_some(Duration::ZERO),
     };
     delivery.put_off = 0;
     delivery.booked = false;
@@ -413,7 +457,7 @@ fn put_off(
         fail(delivery, format!("gave up after {days} days: {reason}"));
         return None;
     }
-    delivery.reason = Some(reason).filter(|reason| !reason.is_empty());
+    delivery.reason = Some(clipped(reason)).filter(|reason| !reason.is_empty());
     pend(delivery, delay, now)
 }
 
@@ -483,4 +527,38 @@ pub fn wake(delivery: &mut Delivery, now: Timestamp, random: u64) -> Woken {
     delivery.wake_at = Some(now.plus(delay + again).min(over));
     delivery.updated_at = now;
     Woken::Send(message_delay(delay))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_finds_room_in_a_row() {
+        assert_eq!(clipped("short".into()), "short");
+        let long = clipped("ä".repeat(5_000));
+        assert!(
+            long.len() <= TEXT_MAX_BYTES + 3 && long.ends_with("ä…"),
+            "{}",
+            long.len()
+        );
+        let object = json!({ "key": "k".repeat(300), "digest": "sha256:…" });
+        let receipt = json!({ "bucket": "sboms", "objects": vec![object; 1_000], "missing": ["m".repeat(512)] });
+        let Value::Object(receipt) = receipt else {
+            unreachable!()
+        };
+        let kept = bounded(receipt.clone());
+        assert!(serde_json::to_string(&kept).unwrap().len() <= RECEIPT_MAX_BYTES);
+        assert_eq!(
+            (&kept["bucket"], &kept["objectsCount"]),
+            (&json!("sboms"), &json!(1_000))
+        );
+        assert_eq!(kept["objects"][0], receipt["objects"][0]);
+        assert_eq!(kept["missing"], receipt["missing"]);
+        // Nothing that was small is another.
+        let small = Map::from_iter([("objects".to_owned(), json!(vec![1; 500]))]);
+        assert_eq!(bounded(small.clone()), small);
+    }
 }

@@ -13,7 +13,7 @@ use crate::intake::{CONFLICTS, reload};
 use crate::ledger::{self, Message};
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
 use crate::rows::{self, Attestation, Delivery, Plan, Planned, Stage, State, Stored, Why};
-use crate::{audit, schedule};
+use crate::{audit, pauses, schedule};
 
 /// Messages to a queue in one call.
 const BATCH: usize = 10;
@@ -337,6 +337,12 @@ async fn close(
             violation,
             "The conservation law is broken"
         );
+    }
+    for held in deliveries
+        .iter()
+        .filter(|delivery| delivery.held_at.is_some())
+    {
+        pauses::find_again(platform, held).await?;
     }
     let is_over = deliveries.iter().all(|delivery| delivery.state.is_final());
     if is_over && violations.is_empty() {

@@ -84,8 +84,13 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
         jobs.extend(keys.extract_if(.., |key| key.sort.starts_with(JOB)));
         report.look(platform, &keys, until).await;
     }
+    // Each has its share of what is left: an hour of backfill must not hold up somebody else's drain.
+    let mut left = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
     for key in jobs {
-        report.look(platform, &[key], until).await;
+        let now = platform.now();
+        let share = now.plus(until.since(now) / left);
+        report.look(platform, &[key], share).await;
+        left -= 1;
     }
     if report.left > 0 || !is_all {
         report.overdue_secs = audit::oldest_overdue(platform).await?.as_secs();
@@ -143,6 +148,15 @@ enum Done {
 /// A row by what its key says it is.
 async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<Done, Unreachable> {
     let now = platform.now();
+    // First of all, since a name may be any of the words below.
+    if Name::is_at(key) {
+        return match rows::load::<Name>(platform, key).await? {
+            Some(stored) => register::abandon(platform, stored)
+                .await
+                .map(|()| Done::Other),
+            None => Ok(Done::Nothing),
+        };
+    }
     let kind = key.sort.split('/').next().unwrap_or_default();
     match kind {
         "delivery" => wake(platform, key).await,
@@ -178,13 +192,8 @@ async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<D
                 None => Ok(Done::Nothing),
             }
         }
-        // A reservation is the only other row that is ever due.
-        _ => match rows::load::<Name>(platform, key).await? {
-            Some(stored) => register::abandon(platform, stored)
-                .await
-                .map(|()| Done::Other),
-            None => Ok(Done::Nothing),
-        },
+        // Nothing else is ever due.
+        _ => Ok(Done::Nothing),
     }
 }
 

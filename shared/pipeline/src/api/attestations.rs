@@ -154,6 +154,7 @@ pub fn operations() -> Vec<Operation> {
             "too-many-attachments",
             "workflow-missing",
             "workflow-other",
+            "name-too-long",
             "workflow-too-long",
         ])
         .refuses(openapi::REFUSED)
@@ -188,6 +189,7 @@ pub fn operations() -> Vec<Operation> {
             "too-many-attachments",
             "workflow-missing",
             "workflow-other",
+            "name-too-long",
             "workflow-too-long",
         ])
         .refuses(openapi::REFUSED)
@@ -394,6 +396,9 @@ fn problem(error: Error) -> Problem {
         }
         Error::WorkflowOther { .. } => {
             Problem::new(422, "workflow-other", "It is from another workflow", text)
+        }
+        Error::NameTooLong(_) => {
+            Problem::new(422, "name-too-long", "A name in it is too long", text)
         }
         Error::WorkflowTooLong => {
             Problem::new(422, "workflow-too-long", "Its name is too long", text)

@@ -233,6 +233,11 @@ pub const CODES: &[(&str, u16, &str)] = &[
         "`faults` names all inputs that are not right",
     ),
     (
+        "name-too-long",
+        422,
+        "the name of a material, the predicate type or the run's id has more than 512 bytes",
+    ),
+    (
         "not-deliverable",
         422,
         "the attestation could not be delivered; `detail` says why",

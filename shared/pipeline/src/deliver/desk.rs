@@ -102,7 +102,7 @@ pub(super) struct Prepared<I: Integration> {
     received: Bytes,
     materials: Vec<Material>,
     missing: Vec<Material>,
-    /// Of all materials.
+    /// Of the attestation and all materials.
     size_bytes: u64,
     /// Why the attachment's filter leaves nothing to send.
     unwanted: Option<String>,
@@ -233,6 +233,7 @@ pub(super) async fn load<I: Integration>(
     let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
     let (wanted, unwanted) = wanted::<I>(&attestation, subject.workflow, &attached);
     let (materials, missing, size_bytes) = available(platform, organization, wanted).await?;
+    let size_bytes = size_bytes + bytes.len() as u64;
     let prepared = Prepared {
         registration: registration_inputs,
         attachment: attached,
@@ -359,7 +360,9 @@ async fn available(
 ) -> Result<(Vec<Material>, Vec<Material>, u64), Unreachable> {
     let there = future::try_join_all(wanted.iter().map(|material| async {
         match &material.digest {
-            _ if material.content.is_some() => Ok(Some(0)),
+            _ if material.content.is_some() => {
+                Ok(material.content.as_ref().map(|inline| inline.len() as u64))
+            }
             Some(digest) => platform.object_size(organization, digest).await,
             None => Ok(None),
         }

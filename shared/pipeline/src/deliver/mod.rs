@@ -351,13 +351,15 @@ async fn hold(
             info!(delivery.id = held.row.id, "Held");
             Ok(())
         }
-        Err(WriteError::Conflict) => {
+        // Many that are held in one moment meet at the registration's row, and some do not come through. Should it have
+        // been written all the same, this is not.
+        Err(WriteError::Conflict | WriteError::Unreachable(_)) => {
             let mut again = claimed;
-            let soon = Later::Again(now.plus(Duration::from_secs(5)));
-            let settled = ledger::later(&mut again.row, soon, now, platform.random());
+            let random = platform.random();
+            let pause = Duration::from_millis(5_000 + random % 5_000);
+            let settled = ledger::later(&mut again.row, Later::Again(now.plus(pause)), now, random);
             settle(platform, &again, settled).await
         }
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
     }
 }
 

@@ -38,6 +38,11 @@ impl Name {
     pub fn at(organization: &str, name: &str) -> Key {
         Key::new(Self::partition(organization), name)
     }
+
+    /// Whether a row with this key is one.
+    pub fn is_at(key: &Key) -> bool {
+        key.partition.ends_with("/registrations")
+    }
 }
 
 impl Row for Name {
