@@ -16,7 +16,7 @@ missed=0
 
 # As they are now, committed or not. Files that have not changed keep their time, so that little is rebuilt.
 mkdir -p "$copy"
-git ls-files --cached --others --exclude-standard -- '*.toml' '*.rs' Cargo.lock shared events | while read -r file; do
+git ls-files --cached --others --exclude-standard -- '*.toml' '*.rs' Cargo.lock docs/openapi.json shared events | while read -r file; do
     if [ ! -e "$file" ]; then
         rm -f "$copy/$file"
     elif ! cmp -s "$file" "$copy/$file"; then

@@ -685,6 +685,37 @@ async fn a_name_reserved_by_a_registration_that_was_cut_off_is_free_again_after_
 }
 
 #[tokio::test]
+async fn a_function_that_does_not_start_for_a_day_leaves_enough_attempts_for_the_rest_of_the_week()
+{
+    let world = World::new();
+    world.ready().await;
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
+    for _ in 0..24 * 4 {
+        // Each message is received five times in vain.
+        let letters = world.memory.receive(Webhook::ID, 10);
+        reconcile::dead_letters(&world.memory, letters).await;
+        world.memory.advance(15 * MINUTE);
+        world.reconcile().await;
+    }
+    let (delivery, attempts) = world.delivery(&accepted).await;
+    assert_eq!(delivery.state, State::Pending);
+    assert!(
+        attempts
+            .iter()
+            .all(|attempt| attempt.ending == Ending::Crashed)
+    );
+    assert!((6..=11).contains(&attempts.len()), "{}", attempts.len());
+    world.memory.advance(13 * HOUR);
+    world.reconcile().await;
+    world.memory.advance(MINUTE);
+    world.deliver().await;
+    assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
+}
+
+#[tokio::test]
 async fn a_reservation_is_cleaned_up_whatever_its_name_is() {
     for name in [
         "delivery",

@@ -62,7 +62,7 @@ The same attestation pushed again, or a hundred times at once, gives the same id
 
 ## When it is attempted again
 
-At once when a function was killed. Otherwise not before these times, counted from the failure, and not before a longer
+At once when a function was killed, {crashes} times in a row at most. Otherwise not before these times, counted from the failure, and not before a longer
 `Retry-After`; up to a tenth is added, so that not all come in the same moment.
 
 | attempt | not before |
@@ -74,6 +74,7 @@ At once when a function was killed. Otherwise not before these times, counted fr
         patience = long(schedule::PATIENCE),
         failing = long(schedule::FAILING),
         pause = long(schedule::PAUSE_LONGEST),
+        crashes = ["no", "one", "two", "three"][schedule::CRASHES as usize],
         down = schedule::DOWN_AFTER,
         probes = schedule::PROBES.map(long).join(", "),
         attached = pipeline::attach::MOST,

@@ -83,6 +83,7 @@ pub fn begin(plan: &Plan, planned: &Planned, id: String, now: Timestamp) -> Deli
         held_at: None,
         booked: false,
         put_off: 0,
+        crashes: 0,
         wake_at: Some(now.plus(schedule::RESEND)),
         sends: 1,
         looks: 0,
@@ -157,6 +158,7 @@ pub fn settle(
     now: Timestamp,
     random: u64,
 ) -> Settled {
+    delivery.crashes = 0;
     let (ending, answer, detail, next) = match result {
         Ok(Outcome::ContinueAfter { delay, reason }) => {
             return Settled {
@@ -202,13 +204,17 @@ pub fn settle(
     }
 }
 
-/// Ends an attempt whose function ended in the midst of it, or whose message never led to a claim. The next one is due as
-/// after any failure, within seconds at first: a function that does not even start must not use up in hours what is to
-/// last for a week.
+/// Ends an attempt whose function ended in the midst of it, or whose message never led to a claim.
 pub fn crash(delivery: &mut Delivery, now: Timestamp, random: u64) -> Settled {
     let detail = "the function ended before it could say how the attempt went".to_owned();
     let attempt = attempt(delivery, Ending::Crashed, Some(detail.clone()), now);
-    let send_after = follow(delivery, Next::Retry(None), Some(detail), now, random);
+    // A function that does not even start, or ends each time, must not use up in hours what is to last for a week.
+    let next = match delivery.lease {
+        Some(_) if delivery.crashes < schedule::CRASHES => Next::AtOnce,
+        _ => Next::Retry(None),
+    };
+    delivery.crashes = delivery.crashes.saturating_add(1);
+    let send_after = follow(delivery, next, Some(detail), now, random);
     Settled {
         attempt: Some(attempt),
         send_after,
@@ -380,6 +386,7 @@ fn bounded(mut receipt: Map<String, Value>) -> Map<String, Value> {
 enum Next {
     Final(State),
     Retry(Option<Duration>),
+    AtOnce,
 }
 
 fn attempt(delivery: &Delivery, ending: Ending, detail: Option<String>, now: Timestamp) -> Attempt {
@@ -421,6 +428,7 @@ fn follow(
             return None;
         }
         Next::Retry(floor) => schedule::retry_after(delivery.attempt + 1, floor, random),
+        Next::AtOnce => (delivery.attempt < schedule::ATTEMPTS).then_some(Duration::ZERO),
     };
     delivery.put_off = 0;
     delivery.booked = false;

@@ -80,6 +80,9 @@ pub const UNFINISHED: Duration = secs(60);
 /// A message that the queue would not take is tried again this much later at most.
 pub const UNSENT: Duration = secs(5 * MINUTE);
 
+/// Crashes in the midst of an attempt, in a row, that the next attempt follows at once; then the schedule holds.
+pub const CRASHES: u32 = 2;
+
 /// After its due time, a delivery is looked for this much later.
 pub const GRACE: Duration = secs(60);
 

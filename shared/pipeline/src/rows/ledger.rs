@@ -249,6 +249,9 @@ pub struct Delivery {
     /// How often it was put off without an attempt since the last one.
     #[serde(default)]
     pub put_off: u32,
+    /// How often in a row its attempts crashed.
+    #[serde(default)]
+    pub crashes: u32,
     /// When the reconciler must look at it, if nothing else has happened. None when final.
     #[serde(default)]
     pub wake_at: Option<Timestamp>,
