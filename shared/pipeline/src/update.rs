@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::check::{self, Check};
 use crate::intake::CONFLICTS;
 use crate::operations;
-use crate::platform::{Expect, Platform, SecretValue, Write, WriteError};
+use crate::platform::{Etag, Expect, Platform, SecretValue, Write, WriteError};
 use crate::register::{self, Error, Precondition};
 use crate::rows::{self, Attachment, Name, Registration, Stored};
 use crate::{attach, platform};
@@ -27,6 +27,8 @@ pub struct Change {
     pub inputs: Option<Map<String, Value>>,
     /// Whether it is only checked.
     pub dry_run: bool,
+    /// The etag that the row has then, for a request that may come again: found there, it is done.
+    pub mark: Option<Etag>,
 }
 
 /// What of an attachment is to be another.
@@ -37,6 +39,8 @@ pub struct AttachmentChange {
     /// None within is the usual time.
     pub wait_secs: Option<Option<u64>>,
     pub dry_run: bool,
+    /// As of a registration.
+    pub mark: Option<Etag>,
 }
 
 /// Who does it, and what it is called in the audit log.
@@ -279,6 +283,9 @@ async fn apply(
     let mut checked = None;
     let mut version = None;
     for _ in 0..CONFLICTS {
+        if change.mark.as_ref() == Some(&stored.etag) {
+            return Ok(stored);
+        }
         only.allow(&stored.etag)?;
         let mut row = stored.row.clone();
         let mut fields = Vec::new();
@@ -344,7 +351,8 @@ async fn apply(
             row.secret_version = Some(kept);
             row.secret = Some(secret);
         }
-        let (write, etag) = rows::put(platform, &row, Expect::Unchanged(stored.etag.clone()));
+        let expect = Expect::Unchanged(stored.etag.clone());
+        let (write, etag) = marked(platform, &row, expect, change.mark.as_ref());
         let mut writes = vec![write, deed.entry(platform, &organization, &id, &fields)];
         if let Some(expect) = name {
             // In the same write, so that neither is there without the other.
@@ -361,6 +369,19 @@ async fn apply(
         }
     }
     Err(Error::Conflict)
+}
+
+/// A write of a row with its mark, if it is to have one.
+fn marked<R: rows::Row>(
+    platform: &impl Platform,
+    row: &R,
+    expect: Expect,
+    mark: Option<&Etag>,
+) -> (Write, Etag) {
+    match mark {
+        Some(mark) => (rows::put_as(platform, row, expect, mark), mark.clone()),
+        None => rows::put(platform, row, expect),
+    }
 }
 
 /// What gives a registration another name.
@@ -401,6 +422,9 @@ pub async fn attachment(
     let mut checked = None;
     for _ in 0..CONFLICTS {
         let (stored, registration) = attach::find(platform, organization, id).await?;
+        if change.mark.as_ref() == Some(&stored.etag) {
+            return Ok((stored, registration));
+        }
         only.allow(&stored.etag)?;
         let mut row = stored.row.clone();
         let mut faults = Vec::new();
@@ -445,7 +469,8 @@ pub async fn attachment(
             let etag = stored.etag;
             return Ok((Stored { row, etag }, registration));
         }
-        let (write, etag) = rows::put(platform, &row, Expect::Unchanged(stored.etag));
+        let expect = Expect::Unchanged(stored.etag);
+        let (write, etag) = marked(platform, &row, expect, change.mark.as_ref());
         writes.push(write);
         writes.push(deed.entry(platform, organization, id, &fields));
         match platform.write(writes).await {

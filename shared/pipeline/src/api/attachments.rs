@@ -283,6 +283,7 @@ pub async fn function<P: Platform>(
                 inputs,
                 wait_secs,
                 dry_run,
+                mark: request.made.mark(),
             };
             let (only, by) = (request.precondition()?, &caller.name);
             let updated = update::attachment(platform, organization, id, &change, &only, by);

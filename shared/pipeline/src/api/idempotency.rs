@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{Caller, Problem, Request, Response, malformed_header};
 use crate::jobs;
-use crate::platform::{Expect, Platform, WriteError};
+use crate::platform::{Etag, Expect, Platform, WriteError};
 use crate::rows::{self, Answer, Claim, Stored};
 
 /// What may be sent again by a key: what makes something that has no name of its own, begins a job, or changes what
@@ -48,6 +48,13 @@ impl Made {
         bytes.copy_from_slice(&Digest::of(claim.as_bytes()).bytes()[..16]);
         let id = uuid::Builder::from_random_bytes(bytes).into_uuid();
         Some(id.to_string())
+    }
+
+    /// What a row is marked with that is changed by this claim, and by no other: whoever comes again knows the change.
+    pub(super) fn mark(&self) -> Option<Etag> {
+        let claim = self.0.as_ref()?;
+        let digest = Digest::of(format!("{claim} changes").as_bytes()).hex();
+        Some(Etag(digest[..16].to_owned()))
     }
 
     /// As [`id`](Self::id), of a job: those have the order of time.

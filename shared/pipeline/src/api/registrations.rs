@@ -433,6 +433,7 @@ async fn update(
         description,
         inputs,
         dry_run,
+        mark: request.made.mark(),
     };
     let (only, by) = (request.precondition()?, &caller.name);
     let updated = update::registration(platform, organization, named, &change, &only, by);

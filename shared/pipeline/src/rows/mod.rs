@@ -150,8 +150,13 @@ pub async fn load_after<R: Row>(
 
 /// A write of this row, and the etag that it will have then.
 pub fn put<R: Row>(platform: &impl Platform, row: &R, expect: Expect) -> (Write, Etag) {
-    let key = row.key();
     let etag = Etag(format!("{:016x}", platform.random()));
+    (put_as(platform, row, expect, &etag), etag)
+}
+
+/// A write of this row that gives it this etag.
+pub fn put_as<R: Row>(platform: &impl Platform, row: &R, expect: Expect, etag: &Etag) -> Write {
+    let key = row.key();
     let mut item = match serde_json::to_value(row) {
         Ok(Value::Object(item)) => item,
         other => unreachable!("a row is an object with text keys: {other:?}"),
@@ -175,15 +180,12 @@ pub fn put<R: Row>(platform: &impl Platform, row: &R, expect: Expect) -> (Write,
     item.insert("pk".into(), key.partition.clone().into());
     item.insert("sk".into(), key.sort.clone().into());
     item.insert("etag".into(), etag.0.clone().into());
-    (
-        Write::Put {
-            key,
-            item,
-            etag: etag.clone(),
-            expect,
-        },
-        etag,
-    )
+    Write::Put {
+        key,
+        item,
+        etag: etag.clone(),
+        expect,
+    }
 }
 
 impl<R: Row> Stored<R> {
