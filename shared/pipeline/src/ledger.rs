@@ -343,8 +343,8 @@ pub fn hasten(delivery: &mut Delivery, now: Timestamp) -> Option<Settled> {
 /// The longest text that a row says of what happened.
 const TEXT_MAX_BYTES: usize = 2 * 1024;
 
-/// The largest receipt: what is written in the end must find room in its row.
-const RECEIPT_MAX_BYTES: usize = 32 * 1024;
+/// The largest receipt: what is written in the end must find room in its row, which has 400 KB, beside the steps.
+const RECEIPT_MAX_BYTES: usize = 128 * 1024;
 
 /// A text that may quote what others wrote, at a length that a row has room for.
 fn clipped(mut text: String) -> String {
@@ -361,7 +361,7 @@ fn bounded(mut receipt: Map<String, Value>) -> Map<String, Value> {
     let size = |receipt: &Map<String, Value>| {
         serde_json::to_string(receipt).map_or(usize::MAX, |text| text.len())
     };
-    let mut most = 64;
+    let mut most = 2_048;
     while size(&receipt) > RECEIPT_MAX_BYTES && most > 0 {
         most /= 2;
         let mut counts = Map::new();
