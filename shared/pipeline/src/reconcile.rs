@@ -3,6 +3,8 @@
 //! Reads the due index, which may lag: every row is read again before anything is done, and written on
 //! the condition that it has not changed. So it is safe to run twice at once.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde::Serialize;
 use tracing::{info, warn};
@@ -22,6 +24,9 @@ const UNREADABLE: &str = "dead-letters";
 
 /// What the sort key of a job begins with.
 const JOB: &str = "job/";
+
+/// A job's share of a run, at the least: so many are left to the next run that those which have theirs get on.
+const LEAST: Duration = Duration::from_secs(2);
 
 /// What one run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -88,7 +93,7 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
     let mut left = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
     for key in jobs {
         let now = platform.now();
-        let share = now.plus(until.since(now) / left);
+        let share = now.plus((until.since(now) / left).max(LEAST)).min(until);
         report.look(platform, &[key], share).await;
         left -= 1;
     }
