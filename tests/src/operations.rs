@@ -570,6 +570,29 @@ async fn a_drain_goes_on_when_somebody_cancels_it() {
 }
 
 #[tokio::test]
+async fn what_a_drain_lets_go_bit_by_bit_is_not_let_go_by_its_plans() {
+    let world = World::new();
+    world.ready().await;
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "moves", None)
+        .await
+        .unwrap();
+    for run in 0..300 {
+        push(&world, &run.to_string()).await;
+    }
+    world.deliver().await;
+    // The plans are looked at after 10 minutes, and after 20 more.
+    world.pass(29 * MINUTE).await;
+    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, "tests", None)
+        .await
+        .unwrap();
+    world.pass(2 * MINUTE).await;
+    let sent = world.receiver.deliveries().len();
+    assert!((1..=180).contains(&sent), "{sent}");
+    world.pass(10 * MINUTE).await;
+    assert_eq!(world.receiver.deliveries().len(), 300);
+}
+
+#[tokio::test]
 async fn what_is_held_and_was_hidden_from_the_drain_is_found_again() {
     let world = World::new();
     world.ready().await;

@@ -1,6 +1,7 @@
 //! Pauses a registration and resumes it: nothing is sent through it meanwhile, nothing is lost, and the clock
 //! of what it holds stands still.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -12,7 +13,7 @@ use crate::jobs;
 use crate::ledger;
 use crate::platform::{Index, Platform, Range, Unreachable, WriteError};
 use crate::register::{self, Error};
-use crate::rows::{self, Delivery, Job, Pause, Registration, Stored, Work};
+use crate::rows::{self, Delivery, Job, Pause, Registration, Stand, Stored, Work};
 use crate::schedule;
 
 /// Held deliveries that are looked at in one go.
@@ -211,25 +212,49 @@ pub(crate) async fn drain(
     Ok(all)
 }
 
-/// Lets go what is held though its registration is not paused: an index that lagged for longer than a drain looks has
-/// hidden it from the drain.
+/// Lets go what is held though nothing holds it: an index that lagged for longer than a drain looks has hidden it from
+/// the drain.
 pub(crate) async fn find_again(
     platform: &impl Platform,
-    delivery: &Delivery,
+    held: &[&Delivery],
 ) -> Result<(), Unreachable> {
-    let key = Registration::at(&delivery.organization, &delivery.registration);
-    let registration = rows::load::<Registration>(platform, &key).await?;
-    if registration.is_some_and(|stored| stored.row.paused.is_some()) {
-        return Ok(());
+    let mut forgotten = BTreeMap::new();
+    for delivery in held {
+        let registration = &delivery.registration;
+        if !forgotten.contains_key(registration) {
+            let is_kept = is_kept(platform, &delivery.organization, registration).await?;
+            forgotten.insert(registration.clone(), !is_kept);
+        }
+        if !forgotten[registration] {
+            continue;
+        }
+        let key = Delivery::at(&delivery.organization, &delivery.id);
+        let Some(mut stored) = rows::load::<Delivery>(platform, &key).await? else {
+            continue;
+        };
+        if let Some(settled) = ledger::release(&mut stored.row, Duration::ZERO, platform.now()) {
+            settle(platform, &stored, settled).await?;
+        }
     }
-    let key = Delivery::at(&delivery.organization, &delivery.id);
-    let Some(mut stored) = rows::load::<Delivery>(platform, &key).await? else {
-        return Ok(());
+    Ok(())
+}
+
+/// Whether what a registration holds is somebody's: it is paused, or a drain lets it go at its own rate.
+async fn is_kept(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+) -> Result<bool, Unreachable> {
+    let key = Registration::at(organization, registration);
+    let row = rows::load::<Registration>(platform, &key).await?;
+    if row.is_some_and(|stored| stored.row.paused.is_some()) {
+        return Ok(true);
+    }
+    let drains = |job: &Job| {
+        job.stand == Stand::Running
+            && matches!(&job.work, Work::Drain { registration: of } if of == registration)
     };
-    match ledger::release(&mut stored.row, Duration::ZERO, platform.now()) {
-        Some(settled) => settle(platform, &stored, settled).await,
-        None => Ok(()),
-    }
+    Ok(jobs::list(platform, organization).await?.iter().any(drains))
 }
 
 /// Gives up on what a paused registration has held for too long, and says when to look again.

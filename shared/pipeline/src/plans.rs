@@ -338,12 +338,10 @@ async fn close(
             "The conservation law is broken"
         );
     }
-    for held in deliveries
+    let held = deliveries
         .iter()
-        .filter(|delivery| delivery.held_at.is_some())
-    {
-        pauses::find_again(platform, held).await?;
-    }
+        .filter(|delivery| delivery.held_at.is_some());
+    pauses::find_again(platform, &held.collect::<Vec<_>>()).await?;
     let is_over = deliveries.iter().all(|delivery| delivery.state.is_final());
     if is_over && violations.is_empty() {
         stored.row.stage = Stage::Closed;
