@@ -62,8 +62,8 @@ The same attestation pushed again, or a hundred times at once, gives the same id
 
 ## When it is attempted again
 
-At once when a function was killed, {crashes} times in a row at most. Otherwise not before these times, counted from the failure, and not before a longer
-`Retry-After`; up to a tenth is added, so that not all come in the same moment.
+At once when a function was killed, {crashes} times in a row at most. Otherwise not before these times, counted from the
+failure, and not before a longer `Retry-After`; up to a tenth is added, so that not all come in the same moment.
 
 | attempt | not before |
 |---|---|
