@@ -39,7 +39,7 @@ use tokio::time::Instant;
 use crate::summary::{Detail, Link, Summary};
 use crate::{
     Delivery, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview, SecretText, Template,
-    facts, http,
+    Warnings, facts, http,
 };
 pub use addresses::{Address, Addresses, MailHost, Port};
 use connection::{Connection, Fate, Server, Why};
@@ -177,7 +177,7 @@ impl Integration for Smtp {
     }
 
     /// Logs in, and sends no mail unless it is asked to.
-    async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
+    async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let until = Instant::now() + CHECK;
         let server = Server::of(registration);
         let mut connection = server.open(http, until).await?;
@@ -195,11 +195,11 @@ impl Integration for Smtp {
             }
         }
         connection.quit().await;
-        Ok(())
+        Ok(Warnings::new())
     }
 
-    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<(), Error> {
-        Ok(())
+    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<Warnings, Error> {
+        Ok(Warnings::new())
     }
 
     async fn deliver(

@@ -239,7 +239,7 @@ fn trusting() -> Http {
     Http::with_roots(guard, AUTHORITY).unwrap()
 }
 
-async fn register(server: &MailServer, more: Value) -> Result<(), Error> {
+async fn register(server: &MailServer, more: Value) -> Result<Warnings, Error> {
     Smtp::register(&trusting(), &registration(server, more)).await
 }
 
