@@ -10,6 +10,7 @@
 mod classify;
 mod client;
 mod guard;
+pub(crate) mod tls;
 
 use attestation::Digest;
 use bytes::{Bytes, BytesMut};
@@ -18,21 +19,21 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::error::Error;
+use crate::redact::MASK;
 use crate::{Content, Host, Preview};
 
 pub(crate) use self::classify::LONGEST_PAUSE;
-pub use self::classify::{EXCERPT_BYTES, Response, classify, excerpt, retry_after};
+pub use self::classify::{EXCERPT_BYTES, Response, retry_after};
 pub use self::client::{ANSWER_BYTES, BadRoots, Download, Http, USER_AGENT};
 pub(crate) use self::guard::is_sendable;
 pub use self::guard::{Guard, is_local};
 
 impl Preview {
-    /// `request` as it would be sent, with `target` in place of its URL and `…` for the headers that are
-    /// not to be shown.
-    pub(crate) fn of(request: &Request<Bytes>, target: String, masked: &[HeaderName]) -> Self {
+    /// `request` as it would be sent, with `target` in place of its URL and `…` for sensitive headers.
+    pub(crate) fn of(request: &Request<Bytes>, target: String) -> Self {
         let shown = |(name, value): (&HeaderName, &HeaderValue)| {
-            let text = if masked.contains(name) {
-                "…".into()
+            let text = if value.is_sensitive() {
+                MASK.into()
             } else {
                 String::from_utf8_lossy(value.as_bytes())
             };
@@ -55,7 +56,6 @@ impl Preview {
         host: &dyn Host,
         request: &Request<Content<'_>>,
         target: String,
-        masked: &[HeaderName],
     ) -> Result<Self, Error> {
         let content = request.body();
         let mut hash = Sha256::new();
@@ -72,7 +72,7 @@ impl Preview {
         Ok(Self {
             digest: Digest::from(<[u8; 32]>::from(hash.finalize())),
             size_bytes: content.size_bytes(),
-            ..Self::of(&shown, target, masked)
+            ..Self::of(&shown, target)
         })
     }
 }
@@ -83,5 +83,13 @@ pub fn origin(url: &Url) -> String {
     match url.port() {
         Some(port) => format!("{}://{host}:{port}", url.scheme()),
         None => format!("{}://{host}", url.scheme()),
+    }
+}
+
+/// As [`origin`], with the port where none is written and another than usual is meant.
+pub(crate) fn place(url: &Url) -> String {
+    match (url.scheme(), url.port()) {
+        ("http", None) => format!("{}:80", origin(url)),
+        _ => origin(url),
     }
 }

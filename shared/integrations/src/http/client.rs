@@ -20,8 +20,9 @@ use url::Url;
 
 use super::classify::{Response, explain};
 use super::guard::{Guard, LAMBDA_PORT, Refused, Resolver, is_local, literal, refuse};
-use super::origin;
+use super::place;
 use crate::error::{Error, Kind};
+use crate::redact::Redactor;
 use crate::{Content, Host};
 
 /// Sent as `User-Agent`: some third parties (Discord) refuse requests without one.
@@ -94,6 +95,7 @@ pub struct Http {
     roots: Arc<[CertificateDer<'static>]>,
     guard: Guard,
     limits: Limits,
+    redactor: Redactor,
 }
 
 impl Http {
@@ -138,7 +140,22 @@ impl Http {
             roots: extra.into(),
             guard,
             limits,
+            redactor: Redactor::default(),
         }
+    }
+
+    /// The same client, which masks what this redactor knows, and lets it know what requests carry.
+    #[must_use]
+    pub fn masking(&self, redactor: &Redactor) -> Self {
+        Self {
+            redactor: redactor.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Masks the credentials of whatever is being worked on.
+    pub(crate) fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// The addresses of a host that is not asked by HTTP, vetted: a connection is made to one of these and to no
@@ -157,7 +174,10 @@ impl Http {
         };
         let local = self.guard.allow_loopback && is_local(&borrowed);
         if !(local && port != LAMBDA_PORT || ports.contains(&port)) {
-            return Err(refuse(&place, Refused("this port")));
+            let mut error = refuse(&place, Refused("this port"));
+            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+            error.text = format!("{}; use {}", error.text, ports.join(" or "));
+            return Err(error);
         }
         let found: Vec<SocketAddr> = match (literal(&borrowed), host) {
             (None, url::Host::Domain(name)) => {
@@ -271,8 +291,8 @@ impl Http {
     ) -> Result<Download, Error> {
         let deadline = Instant::now() + within;
         let (parts, body) = request.into_parts();
-        let place =
-            Url::parse(&parts.uri.to_string()).map_or_else(|_| String::new(), |url| origin(&url));
+        let place = Url::parse(&parts.uri.to_string())
+            .map_or_else(|_| String::new(), |url| self.place(&url));
         let handed_over = AtomicBool::new(true);
         let response = self
             .respond(parts, body.into(), within, &handed_over)
@@ -290,6 +310,11 @@ impl Http {
             }
             _ => Ok(download),
         }
+    }
+
+    /// All of a URL that is said of it. A third party may have named it, with a credential of ours in the host.
+    fn place(&self, url: &Url) -> String {
+        self.redactor.text(&place(url)).into_owned()
     }
 
     async fn execute(
@@ -315,11 +340,12 @@ impl Http {
     ) -> Result<reqwest::Response, Error> {
         let url = Url::parse(&parts.uri.to_string())
             .map_err(|_| Error::permanent("send a request: its URL is not absolute"))?;
-        let place = origin(&url);
+        let place = self.place(&url);
         if let Err(refused) = self.guard.admit(&url) {
             return Err(refuse(&place, refused));
         }
 
+        self.redactor.learn_request(&url, &parts.headers);
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
         *outgoing.body_mut() = Some(body);
@@ -366,6 +392,7 @@ impl Http {
             headers: std::mem::take(response.headers_mut()),
             body: body.freeze(),
             truncated,
+            redactor: self.redactor.clone(),
         }
     }
 }
@@ -541,10 +568,11 @@ mod tests {
         ] {
             let error = public.resolve(&host(to), port, &[25]).await.unwrap_err();
             assert_eq!(error.kind, Kind::Permanent, "{to}");
-            assert_eq!(
-                error.text,
-                format!("reach {to}:{port}: {reason} is not allowed")
-            );
+            let mut text = format!("reach {to}:{port}: {reason} is not allowed");
+            if port != 25 {
+                text.push_str("; use 25");
+            }
+            assert_eq!(error.text, text);
         }
         let found = local.resolve(&host("localhost"), 2525, &[25]).await;
         assert!(found.unwrap().iter().all(|found| found.ip().is_loopback()));
@@ -581,7 +609,7 @@ mod tests {
     }
 
     /// A third party whose certificate is one of the test authority's.
-    async fn serve_tls() -> SocketAddr {
+    async fn serve_tls(at: &str) -> SocketAddr {
         let pem = include_bytes!("../../../../tests/peers/tls/localhost.pem");
         let key = include_bytes!("../../../../tests/peers/tls/localhost.test.key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -595,7 +623,7 @@ mod tests {
             )
             .unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-        serve(move |stream| {
+        serve_at(at, move |stream| {
             let acceptor = acceptor.clone();
             async move {
                 let Ok(mut stream) = acceptor.accept(stream).await else {
@@ -611,7 +639,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_authority_of_ones_own_is_trusted_where_it_is_named_and_nowhere_else() {
-        let address = serve_tls().await;
+        let address = serve_tls("127.0.0.1").await;
         let get = || Request::get(format!("https://{address}/")).body(Bytes::new());
         let trusting = Http::with_roots(LOCAL, AUTHORITY.as_bytes()).unwrap();
         assert_eq!(trusting.send(get().unwrap()).await.unwrap().status, 200);
@@ -619,6 +647,53 @@ mod tests {
         assert_eq!(error.kind, AGAIN);
         let shown = format!("{:?}", error.source);
         assert!(shown.contains("UnknownIssuer"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn an_untrusted_certificate_another_name_and_no_tls_are_told_apart() {
+        let trusting = Http::with_roots(LOCAL, AUTHORITY.as_bytes()).unwrap();
+        let speaks_plainly = serve(async |mut stream| {
+            let _ = stream.write_all(fixture::OK.as_bytes()).await;
+            let _ = stream.read(&mut [0; 64]).await;
+        })
+        .await;
+        let hangs_up = serve(async |stream| drop(stream)).await;
+        for (http, address, reason) in [
+            (
+                Http::new(LOCAL),
+                serve_tls("127.0.0.1").await,
+                "its certificate is of an authority that is not trusted; name an authority of your own in the \
+                 parameter ExtraRoots",
+            ),
+            (
+                trusting.clone(),
+                serve_tls("127.0.0.2").await,
+                "its certificate is for another name",
+            ),
+            (trusting.clone(), speaks_plainly, "no TLS is spoken there"),
+            (
+                trusting,
+                hangs_up,
+                "the connection ended in the TLS handshake",
+            ),
+        ] {
+            let request = Request::get(format!("https://{address}/")).body(Bytes::new());
+            let error = http.send(request.unwrap()).await.unwrap_err();
+            assert_eq!(error.text, format!("reach https://{address}: {reason}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_not_allowed_is_logged_without_what_sent_us_there() {
+        let redactor = Redactor::default();
+        redactor.learn("s3cret-host-name");
+        let http = Http::new(PUBLIC).masking(&redactor);
+        let request = Request::get("http://s3cret-host-name.example.org/").body(Bytes::new());
+        let error = http.send(request.unwrap()).await.unwrap_err();
+        assert!(
+            error.text.starts_with("reach http://….example.org:80: "),
+            "{error}"
+        );
     }
 
     const SHORT: Limits = Limits {
@@ -631,7 +706,14 @@ mod tests {
     async fn serve<F: Future<Output = ()> + Send + 'static>(
         respond: impl Fn(TcpStream) -> F + Send + 'static,
     ) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        serve_at("127.0.0.1", respond).await
+    }
+
+    async fn serve_at<F: Future<Output = ()> + Send + 'static>(
+        at: &str,
+        respond: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> SocketAddr {
+        let listener = TcpListener::bind((at, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             loop {
@@ -796,7 +878,7 @@ mod tests {
         let response = post(&format!("http://{address}/"), "x").await.unwrap();
         assert_eq!(response.body.len(), ANSWER_BYTES);
         assert!(response.truncated);
-        let error = response.check("post", &[], 0).unwrap_err();
+        let error = response.check("post", 0).unwrap_err();
         assert_eq!(error.answer.unwrap().excerpt.len(), EXCERPT_BYTES);
     }
 
@@ -816,7 +898,7 @@ mod tests {
             "HTTP/1.1 307 Temporary Redirect\r\nlocation: /other\r\ncontent-length: 0\r\n\r\n",
         ]);
         let response = post(&party.origin, "x").await.unwrap();
-        let error = response.check("post to it", &[], 0).unwrap_err();
+        let error = response.check("post to it", 0).unwrap_err();
         assert_eq!(error.kind, Kind::Permanent);
         assert_eq!(error.text, "post to it: answered 307 Temporary Redirect");
         assert_eq!(party.received().len(), 1);
@@ -853,7 +935,7 @@ mod tests {
             ),
             (
                 "http://example.org/canary",
-                "reach http://example.org: a URL that is not https is not allowed",
+                "reach http://example.org:80: a URL that is not https is not allowed",
             ),
         ] {
             let error = http
