@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,7 +109,7 @@ impl Search {
     }
 }
 
-/// What the third parties repeat, and how.
+/// A third party that repeats what it knows.
 struct Parrot {
     port: u16,
     words: Vec<String>,
@@ -319,7 +319,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     Some((head, body))
 }
 
-/// What is logged, as in production.
+/// The log, at the level of production.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<String>>);
 
@@ -378,7 +378,7 @@ fn memory(is_strict: Rc<RefCell<bool>>) -> Memory {
     })
 }
 
-/// Where anything of a credential could have gone: its name, and all that went there.
+/// Everything that a credential could have reached, by the name of the place.
 #[derive(Default)]
 struct Sinks(BTreeMap<&'static str, String>);
 

@@ -1,4 +1,4 @@
-//! What came back, and what it means.
+//! Responses, and the classification of their statuses.
 
 use std::time::Duration;
 
