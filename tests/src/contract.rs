@@ -671,6 +671,29 @@ fn only_aws_names_a_service_or_lambda() {
     }
 }
 
+/// Past the edge, a third party's words would be kept with the credentials that it repeats.
+#[test]
+fn only_the_edge_asks_an_integration() {
+    for folder in [
+        "shared/pipeline/src",
+        "shared/aws/src",
+        "functions",
+        "cli/src",
+    ] {
+        for path in files(&root().join(folder), &["rs"]) {
+            let text = fs::read_to_string(&path).unwrap();
+            for asks in ["register", "attach", "deliver", "follow", "preview"] {
+                let call = format!("I::{asks}(");
+                assert!(
+                    !text.contains(&call),
+                    "{}: ask by `Registered`, not by `{call}`",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_function_depends_on_what_it_assembles_alone() {
     for function in functions() {

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::http::{self as client, origin};
 use crate::inputs::web_url;
-use crate::{Error, Http};
+use crate::{Error, Http, Redactor};
 
 pub use crate::http::Download;
 
@@ -40,6 +40,21 @@ pub async fn open(
     most: u64,
     within: Duration,
 ) -> Result<Download, Error> {
+    let redactor = Redactor::default();
+    redactor.learn(token);
+    let http = &http.masking(&redactor);
+    let opened = try_open(http, url, token, digest, most, within).await;
+    opened.map_err(|error| redactor.error(error))
+}
+
+async fn try_open(
+    http: &Http,
+    url: &str,
+    token: &str,
+    digest: &Digest,
+    most: u64,
+    within: Duration,
+) -> Result<Download, Error> {
     let base = base(url)
         .map_err(|detail| Error::permanent(format!("fetch {digest}: the URL {detail}")))?;
     let place = download_url(&base, digest);
@@ -50,7 +65,8 @@ pub async fn open(
         None => first,
         Some(next) => {
             let token = is_same(&place, &next).then_some(token);
-            http.open(request(&next, token)?, most, within).await?
+            let opened = http.open(request(&next, token)?, most, within).await;
+            opened.map_err(|error| error.sent_by(&origin(&place)))?
         }
     };
     match download.status() {

@@ -401,7 +401,7 @@ impl Integration for DependencyTrack {
         for upload in uploads {
             let request = upload.request(host, delivery).await?;
             let target = request.uri().to_string();
-            previews.push(Preview::of_content(host, &request, target, &[api::KEY]).await?);
+            previews.push(Preview::of_content(host, &request, target).await?);
         }
         Ok(previews)
     }
@@ -620,7 +620,7 @@ impl Upload<'_> {
             response = self.post(http, host, delivery, &doing).await?;
         }
         let registration = delivery.registration;
-        let accepted = api::accepted(&response, registration, &doing, host.unix_secs());
+        let accepted = api::accepted(&response, &doing, host.unix_secs());
         let is_named = matches!(self.place, Place::Named { .. });
         accepted.map_err(
             |error| match error.answer.as_ref().map(|answer| answer.status) {

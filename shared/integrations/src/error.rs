@@ -74,6 +74,13 @@ impl Error {
         self
     }
 
+    /// The place that it names was named to us by this one: without that, nobody could tell why we went there.
+    #[must_use]
+    pub(crate) fn sent_by(mut self, place: &str) -> Self {
+        self.text = format!("{}; {place} sent us there", self.text);
+        self
+    }
+
     #[must_use]
     pub fn answer(mut self, answer: Answer) -> Self {
         self.answer = Some(answer);

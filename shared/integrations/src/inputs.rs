@@ -142,21 +142,6 @@ impl SecretUrl {
             .collect::<String>();
         format!("{}/… (fingerprint {fingerprint})", self.origin)
     }
-
-    /// What has to be cut out of a third party's answer: the URL and each part of it that could be
-    /// the secret one.
-    pub fn secrets(&self) -> Vec<&str> {
-        let url = self.expose();
-        let rest = url.get(self.origin.len()..).unwrap_or_default();
-        let parts = rest
-            .split(['/', '?', '&', '='])
-            .filter(|part| part.len() >= 8);
-        [url, rest]
-            .into_iter()
-            .filter(|part| part.len() >= 8)
-            .chain(parts)
-            .collect()
-    }
 }
 
 impl TryFrom<String> for SecretUrl {
@@ -908,13 +893,6 @@ mod tests {
         );
         assert_eq!(url("http://0x7f.1:8080").origin(), "http://127.0.0.1:8080");
         assert_eq!(url("http://0x7f.1:8080").expose(), "http://127.0.0.1:8080/");
-        let secrets = [
-            "https://example.org/a/12345678?t=abcdefgh",
-            "/a/12345678?t=abcdefgh",
-            "12345678",
-            "abcdefgh",
-        ];
-        assert_eq!(url(secrets[0]).secrets(), secrets);
     }
 
     #[test]

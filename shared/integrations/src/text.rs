@@ -25,6 +25,18 @@ pub(crate) fn visible(text: &str) -> String {
         .collect()
 }
 
+/// At most `most` bytes on one line.
+pub(crate) fn excerpt(text: &str, most: usize) -> String {
+    let visible: String = text
+        .chars()
+        .filter(|&letter| !is_invisible(letter))
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect();
+    let mut line = visible.trim().to_owned();
+    line.truncate(line.floor_char_boundary(most));
+    line
+}
+
 /// At most `most` characters on one line, the last of them `…` where there was more.
 pub(crate) fn line(text: &str, most: usize, addresses: bool) -> String {
     /// As long as a mail address can be: one that begins before the cut is whole when it is looked for.

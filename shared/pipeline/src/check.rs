@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use attestation::Digest;
 use futures_util::future::{self, Either};
-use integrations::{Answer, Error, Fault, Http, Integration, Warnings, inputs};
+use integrations::{Answer, Error, Fault, Http, Integration, Registered, Warnings, inputs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -136,10 +136,10 @@ async fn question<I: Integration>(
 ) -> Result<Verdict, Unreachable> {
     let result = match check {
         Check::Registration { inputs } => {
-            let Ok(registration) = serde_json::from_value(Value::Object(inputs)) else {
+            let Some(registration) = Registered::<I>::read(inputs) else {
                 return Ok(refused("read the registration's inputs"));
             };
-            I::register(http, &registration).await
+            registration.register(http).await
         }
         Check::Update {
             organization,
@@ -157,12 +157,12 @@ async fn question<I: Integration>(
             if !faults.is_empty() {
                 return Ok(Verdict::Faults(faults));
             }
-            let Ok(registration) = serde_json::from_value(Value::Object(whole)) else {
+            let Some(registration) = Registered::<I>::read(whole) else {
                 return Ok(refused("read the registration's inputs"));
             };
             match only_validate {
                 true => Ok(Warnings::new()),
-                false => I::register(http, &registration).await,
+                false => registration.register(http).await,
             }
         }
         Check::Attachment {
@@ -176,12 +176,12 @@ async fn question<I: Integration>(
             };
             let mut config = row.config;
             config.extend(secrets);
-            let registration = serde_json::from_value(Value::Object(config));
+            let registration = Registered::<I>::read(config);
             let attachment = serde_json::from_value(Value::Object(inputs));
-            let (Ok(registration), Ok(attachment)) = (registration, attachment) else {
+            let (Some(registration), Ok(attachment)) = (registration, attachment) else {
                 return Ok(refused("read the inputs"));
             };
-            I::attach(http, &registration, &attachment).await
+            registration.attach(http, &attachment).await
         }
     };
     Ok(result.map_or_else(Verdict::from, |warnings| Verdict::Works { warnings }))

@@ -11,7 +11,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{Instance, Place, Registration};
-use crate::http::{Response, excerpt, origin};
+use crate::http::{Response, origin};
 use crate::{Content, Encoding, Error, Host, Http, Kind, text};
 
 pub(super) const KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -45,10 +45,6 @@ pub(super) fn within(doing: &str, error: Error) -> Error {
     }
 }
 
-fn secrets(registration: &Registration) -> [&str; 1] {
-    [registration.api_key.0.expose()]
-}
-
 fn invalid(error: http::Error) -> Error {
     Error::permanent("build a request to Dependency-Track").source(error)
 }
@@ -78,7 +74,7 @@ pub(super) async fn version(http: &Http, registration: &Registration) -> Result<
         .send(request)
         .await
         .map_err(|error| within(&doing, error))?;
-    let checked = check(&response, registration, &doing, http.unix_secs());
+    let checked = check(&response, &doing, http.unix_secs());
     let another =
         "instanceURI has to be the address of Dependency-Track's API server, not of its frontend";
     checked.map_err(|error| match error.kind {
@@ -91,7 +87,7 @@ pub(super) async fn version(http: &Http, registration: &Registration) -> Result<
         .is_some_and(|name| name.starts_with("Dependency-Track"));
     if !is_it {
         let text = format!("{doing}: what answers there is not Dependency-Track; {another}");
-        return Err(Error::permanent(text).answer(response.answer(&secrets(registration))));
+        return Err(Error::permanent(text).answer(response.answer()));
     }
     let version = text::line(about["version"].as_str().unwrap_or("unknown"), 32, true);
     tracing::info!(version, "Found Dependency-Track");
@@ -116,7 +112,7 @@ pub(super) async fn permissions(http: &Http, registration: &Registration) -> Res
     let doing = "ask Dependency-Track what the key may do";
     let url = registration.instance_uri.url(&["v1", "team", "self"]);
     let response = get(http, registration, doing, url).await?;
-    let answer = response.answer(&secrets(registration));
+    let answer = response.answer();
     match response.status.as_u16() {
         404 => {
             let text = format!(
@@ -127,7 +123,7 @@ pub(super) async fn permissions(http: &Http, registration: &Registration) -> Res
         }
         // Version 4 with its authentication turned off: everybody may do everything.
         200 if response.body.trim_ascii().is_empty() => return Ok(()),
-        _ => check(&response, registration, doing, http.unix_secs())?,
+        _ => check(&response, doing, http.unix_secs())?,
     }
     let Ok(team) = serde_json::from_slice::<Team>(&response.body) else {
         let text = format!("{doing}: the answer cannot be read");
@@ -191,12 +187,12 @@ pub(super) async fn exists(
     match response.status {
         StatusCode::NOT_FOUND => Ok(false),
         StatusCode::FORBIDDEN => {
-            let error = check(&response, registration, &doing, http.unix_secs());
+            let error = check(&response, &doing, http.unix_secs());
             error.map(|()| false).map_err(|error| {
                 hint(error, "the key needs the permission VIEW_PORTFOLIO and, under portfolio access control, access to the project")
             })
         }
-        _ => check(&response, registration, &doing, http.unix_secs()).map(|()| true),
+        _ => check(&response, &doing, http.unix_secs()).map(|()| true),
     }
 }
 
@@ -247,12 +243,12 @@ pub(super) async fn is_processing(
         // Before 4.11.
         response = ask("bom").await?;
     }
-    check(&response, registration, doing, http.unix_secs())?;
+    check(&response, doing, http.unix_secs())?;
     match serde_json::from_slice::<Progress>(&response.body) {
         Ok(progress) => Ok(progress.processing),
         Err(_) => {
             let text = format!("{doing}: the answer cannot be read");
-            Err(Error::retryable(text).answer(response.answer(&secrets(registration))))
+            Err(Error::retryable(text).answer(response.answer()))
         }
     }
 }
@@ -303,14 +299,9 @@ pub(super) fn was_overtaken(response: &Response) -> bool {
     response.status == StatusCode::CONFLICT
 }
 
-pub(super) fn accepted(
-    response: &Response,
-    registration: &Registration,
-    doing: &str,
-    now: u64,
-) -> Result<Accepted, Error> {
-    if let Err(error) = check(response, registration, doing, now) {
-        return Err(refined(error, response, registration));
+pub(super) fn accepted(response: &Response, doing: &str, now: u64) -> Result<Accepted, Error> {
+    if let Err(error) = check(response, doing, now) {
+        return Err(refined(error, response));
     }
     let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let uuid = |key: &str| answer[key].as_str().and_then(|text| text.parse().ok());
@@ -325,12 +316,12 @@ pub(super) fn accepted(
             response.status.as_u16()
         )),
     };
-    Err(error.answer(response.answer(&secrets(registration))))
+    Err(error.answer(response.answer()))
 }
 
 /// Where Dependency-Track means something else by its status, or there is something to be done about it.
-fn refined(mut error: Error, response: &Response, registration: &Registration) -> Error {
-    let said = excerpt(&response.body, &secrets(registration));
+fn refined(mut error: Error, response: &Response) -> Error {
+    let said = response.excerpt(&response.body);
     match response.status.as_u16() {
         // Not the key is wrong, and it is not read again.
         401 if said.contains("permission to create project") => {
@@ -361,16 +352,9 @@ fn refined(mut error: Error, response: &Response, registration: &Registration) -
 }
 
 /// As [`Response::check`], with what Dependency-Track says about it.
-fn check(
-    response: &Response,
-    registration: &Registration,
-    doing: &str,
-    now: u64,
-) -> Result<(), Error> {
-    let secrets = secrets(registration);
-    let checked = response.check(doing, &secrets, now);
-    checked.map_err(|mut error| {
-        let said = said(response, &secrets);
+fn check(response: &Response, doing: &str, now: u64) -> Result<(), Error> {
+    response.check(doing, now).map_err(|mut error| {
+        let said = said(response);
         if !said.is_empty() {
             error.text = format!("{}: {said}", error.text);
         }
@@ -400,9 +384,9 @@ struct Problem {
 }
 
 /// What the answer says in words: a problem's, or a line of text. A proxy's pages say nothing.
-fn said(response: &Response, secrets: &[&str]) -> String {
+fn said(response: &Response) -> String {
     let shown = |text: &str| {
-        let text = excerpt(text.as_bytes(), secrets);
+        let text = response.excerpt(text.as_bytes());
         text::line(text.trim_end_matches('.'), SHOWN, true)
     };
     let kind = response.headers.get(CONTENT_TYPE);

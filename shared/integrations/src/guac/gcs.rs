@@ -151,6 +151,7 @@ impl Gcs {
         let now = http.unix_secs();
         let doing = format!("get a token for {}", self.account.email);
         let assertion = self.account.assertion(now)?;
+        http.redactor().learn(&assertion);
         let url = match &self.endpoint {
             Some(endpoint) => format!("{}/token", endpoint.base()),
             None => TOKEN_URL.to_owned(),
@@ -163,7 +164,7 @@ impl Gcs {
             .body(Bytes::from(form))
             .map_err(invalid)?;
         let response = http.send(request).await.map_err(during(&doing))?;
-        if let Err(mut error) = response.check(&doing, &[&assertion], now) {
+        if let Err(mut error) = response.check(&doing, now) {
             let reason = reason(&response);
             explain(&mut error, reason.as_deref());
             // The account, or its key, may have been replaced since the secret was read.
@@ -227,7 +228,7 @@ impl Gcs {
             .body(Bytes::new())
             .map_err(invalid)?;
         let response = http.send(request).await.map_err(during(&doing))?;
-        judge(&response, &doing, &token, http.unix_secs())?;
+        judge(&response, &doing, http.unix_secs())?;
         let granted: Granted = serde_json::from_slice(&response.body).map_err(|error| {
             Error::permanent(format!("{doing}: answered nonsense")).source(error)
         })?;
@@ -258,7 +259,7 @@ impl Gcs {
         if response.status == StatusCode::PRECONDITION_FAILED || is_there(&response) {
             return Ok(false);
         }
-        judge(&response, &doing, token, host.unix_secs())?;
+        judge(&response, &doing, host.unix_secs())?;
         Ok(true)
     }
 }
@@ -279,8 +280,8 @@ fn is_there(response: &Response) -> bool {
 }
 
 /// <https://cloud.google.com/storage/docs/json_api/v1/status-codes>
-fn judge(response: &Response, doing: &str, token: &SecretText, now: u64) -> Result<(), Error> {
-    let Err(mut error) = response.check(doing, &[token.expose()], now) else {
+fn judge(response: &Response, doing: &str, now: u64) -> Result<(), Error> {
+    let Err(mut error) = response.check(doing, now) else {
         return Ok(());
     };
     let reason = reason(response);

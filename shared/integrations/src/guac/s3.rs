@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::inputs::{AccessKeyId, Endpoint, Prefix, Region};
 use super::{JSON, Object, check_key, code, during, explain, invalid};
-use crate::http::{Response, excerpt};
+use crate::http::Response;
 use crate::{Content, Error, Host, Http, Kind, SecretText};
 
 #[derive(Debug, Clone)]
@@ -157,7 +157,7 @@ impl S3 {
     ///
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
     fn judge(&self, response: &Response, doing: &str, now: u64) -> Result<(), Error> {
-        let Err(mut error) = response.check(doing, &[self.secret.expose()], now) else {
+        let Err(mut error) = response.check(doing, now) else {
             return Ok(());
         };
         let code = code(response);
@@ -185,7 +185,7 @@ impl S3 {
             .get("x-amz-bucket-region")
             .and_then(|region| region.to_str().ok());
         if let Some(region) = region.filter(|region| *region != self.region.as_str()) {
-            let region = excerpt(region.as_bytes(), &[]);
+            let region = response.excerpt(region.as_bytes());
             let _ = write!(error.text, "; the bucket is in the region {region}");
         }
         Err(error)

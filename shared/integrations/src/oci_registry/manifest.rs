@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::OciRegistry;
-use crate::http::excerpt;
+use crate::http::EXCERPT_BYTES;
+use crate::text::excerpt;
 use crate::{Delivery, Error};
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -164,7 +165,7 @@ fn annotations(delivery: &Delivery<'_, OciRegistry>) -> BTreeMap<String, String>
     }
     annotations
         .into_iter()
-        .map(|(key, value)| (key.to_owned(), excerpt(value.as_bytes(), &[])))
+        .map(|(key, value)| (key.to_owned(), excerpt(&value, EXCERPT_BYTES)))
         .filter(|(_, value)| !value.is_empty())
         .collect()
 }

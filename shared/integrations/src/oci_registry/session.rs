@@ -12,7 +12,7 @@ use url::Url;
 
 use super::Registration;
 use super::reference::Repository;
-use crate::http::{ANSWER_BYTES, Response, excerpt, origin};
+use crate::http::{ANSWER_BYTES, Response, origin};
 use crate::{Error, Http, Kind};
 
 /// A redirect leads to another one at most this often.
@@ -27,8 +27,6 @@ pub struct Session<'a> {
     now_unix: u64,
     /// As the registry last asked for it.
     authorization: Option<HeaderValue>,
-    /// What must not be kept of an answer.
-    secrets: Vec<String>,
 }
 
 impl<'a> Session<'a> {
@@ -38,7 +36,6 @@ impl<'a> Session<'a> {
             registration,
             now_unix,
             authorization: None,
-            secrets: secrets(registration),
         }
     }
 
@@ -57,7 +54,8 @@ impl<'a> Session<'a> {
         most_bytes: usize,
     ) -> Result<Response, Error> {
         if !self.repository().is_at(request.uri()) {
-            return self.http.fetch(request, most_bytes).await;
+            let fetched = self.http.fetch(request, most_bytes).await;
+            return fetched.map_err(|error| error.sent_by(self.repository().registry()));
         }
         let mut authorized = request.clone();
         if let Some(authorization) = &self.authorization {
@@ -96,11 +94,13 @@ impl<'a> Session<'a> {
                 return Ok(response);
             }
             let here = Url::parse(&request.uri().to_string()).ok();
+            let sender = here.as_ref().map(origin).unwrap_or_default();
             if here.is_none_or(|here| here.origin() != next.origin()) {
                 request.headers_mut().remove(AUTHORIZATION);
             }
             *request.uri_mut() = uri(&next)?;
-            response = self.http.send(request.clone()).await?;
+            let sent = self.http.send(request.clone()).await;
+            response = sent.map_err(|error| error.sent_by(&sender))?;
         }
         Ok(response)
     }
@@ -137,7 +137,8 @@ impl<'a> Session<'a> {
             .header(AUTHORIZATION, basic(self.registration))
             .body(Bytes::new())
             .map_err(|_| unusable("that cannot be asked"))?;
-        let response = self.http.send(request.clone()).await?;
+        let sent = self.http.send(request.clone()).await;
+        let response = sent.map_err(|error| error.sent_by(repository.registry()))?;
         let response = self.follow(request, response).await?;
         let doing = format!("get a token for {repository} from {}", origin(&url));
         if response.status != StatusCode::OK {
@@ -154,18 +155,16 @@ impl<'a> Session<'a> {
         let mut authorization =
             HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| none())?;
         authorization.set_sensitive(true);
-        self.secrets.push(token);
         Ok(authorization)
     }
 
     /// What a refusal is and what a person should know of it. `doing` completes "failed to …".
     pub fn refusal(&self, doing: &str, response: &Response) -> Error {
-        let secrets: Vec<&str> = self.secrets.iter().map(String::as_str).collect();
-        let mut error = match response.check(doing, &secrets, self.now_unix) {
+        let mut error = match response.check(doing, self.now_unix) {
             Err(error) => error,
             // A success where another was due.
             Ok(()) => Error::permanent(format!("{doing}: answered {}", response.status.as_u16()))
-                .answer(response.answer(&secrets)),
+                .answer(response.answer()),
         };
         if code(response).as_deref() == Some("TOOMANYREQUESTS") && error.kind == Kind::Permanent {
             error.kind = Kind::Retryable {
@@ -187,10 +186,7 @@ impl<'a> Session<'a> {
                 .text
                 .push_str(": the provided credentials don't have write permissions");
         }
-        for part in [reason(response, &secrets), limits(&response.headers)]
-            .into_iter()
-            .flatten()
-        {
+        for part in [reason(response), limits(response)].into_iter().flatten() {
             error.text.push_str(": ");
             error.text.push_str(&part);
         }
@@ -232,41 +228,15 @@ pub fn request(method: Method, url: &Url) -> Result<Request<Bytes>, Error> {
 }
 
 fn basic(registration: &Registration) -> HeaderValue {
-    let mut value = HeaderValue::try_from(format!("Basic {}", encoded(registration)))
-        .expect("base64 can be in a header");
-    value.set_sensitive(true);
-    value
-}
-
-fn encoded(registration: &Registration) -> String {
     let (username, password) = (
         registration.username.as_str(),
         registration.password.expose(),
     );
-    base64_simd::STANDARD.encode_to_string(format!("{username}:{password}"))
-}
-
-/// What the registry could echo: name and password as they are, as they are sent, and each long part of a password
-/// that is a document, such as the key of a service account.
-fn secrets(registration: &Registration) -> Vec<String> {
-    let password = registration.password.expose();
-    let flat = |text: &str| text.replace(char::is_control, " ");
-    let quoted = serde_json::to_string(password).unwrap_or_default();
-    let parts = password.replace("\\n", "\n");
-    let parts = parts
-        .split(|letter: char| letter.is_whitespace() || "\"\\".contains(letter))
-        .filter(|part| part.len() >= 16)
-        .map(str::to_owned);
-    [
-        registration.username.as_str().to_owned(),
-        encoded(registration),
-        flat(password),
-        flat(password.trim()),
-        quoted.trim_matches('"').to_owned(),
-    ]
-    .into_iter()
-    .chain(parts)
-    .collect()
+    let encoded = base64_simd::STANDARD.encode_to_string(format!("{username}:{password}"));
+    let mut value =
+        HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 can be in a header");
+    value.set_sensitive(true);
+    value
 }
 
 /// Each challenge in an answer, with its parameters; of a header that ends in nonsense, what stands before it.
@@ -365,7 +335,7 @@ pub fn code(response: &Response) -> Option<String> {
 }
 
 /// The registry's own words, where they are words and not a page.
-fn reason(response: &Response, secrets: &[&str]) -> Option<String> {
+fn reason(response: &Response) -> Option<String> {
     let text = match fault(response) {
         Some(Fault { code, message }) if !code.is_empty() && !message.is_empty() => {
             format!("{code}: {message}")
@@ -378,19 +348,19 @@ fn reason(response: &Response, secrets: &[&str]) -> Option<String> {
         }
         None => String::from_utf8_lossy(&response.body).into_owned(),
     };
-    let mut text = excerpt(text.as_bytes(), secrets);
+    let mut text = response.excerpt(text.as_bytes());
     text.truncate(text.floor_char_boundary(REASON_BYTES));
     (!text.is_empty()).then_some(text)
 }
 
 /// How many requests Docker Hub still allows.
-fn limits(headers: &HeaderMap) -> Option<String> {
+fn limits(response: &Response) -> Option<String> {
     let shown: Vec<String> = ["ratelimit-limit", "ratelimit-remaining"]
         .into_iter()
         .filter_map(|name| {
             Some(format!(
                 "{name} {}",
-                excerpt(headers.get(name)?.as_bytes(), &[])
+                response.excerpt(response.headers.get(name)?.as_bytes())
             ))
         })
         .collect();

@@ -26,7 +26,8 @@ use tokio_rustls::TlsConnector;
 
 use super::wire::Wire;
 use super::{Address, Registration, Tls};
-use crate::{Answer, Error, Http, Kind, http, text};
+use crate::http::tls;
+use crate::{Answer, Error, Http, Kind, Redactor, text};
 
 /// Where mail is submitted. Anything else is more often somebody's other service.
 const PORTS: [u16; 4] = [25, 465, 587, 2525];
@@ -174,50 +175,26 @@ impl Step {
     }
 }
 
-/// The server of a registration, and what must not be shown of its answers.
+/// The server of a registration.
 #[derive(Debug)]
 pub(super) struct Server<'a> {
     registration: &'a Registration,
     /// `smtp.example.org:587`
     pub(super) place: String,
-    secrets: Secrets,
-}
-
-/// The password in each form that it travels in.
-struct Secrets(Vec<String>);
-
-impl fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
-
-impl Secrets {
-    fn of(registration: &Registration) -> Self {
-        let Some((user, password)) = registration.credentials() else {
-            return Self(Vec::new());
-        };
-        let base64 = |text: &str| base64_simd::STANDARD.encode_to_string(text);
-        Self(vec![
-            password.to_owned(),
-            base64(password),
-            base64(&format!("\0{user}\0{password}")),
-        ])
-    }
+    redactor: Redactor,
 }
 
 impl<'a> Server<'a> {
-    pub(super) fn of(registration: &'a Registration) -> Self {
+    pub(super) fn of(registration: &'a Registration, http: &Http) -> Self {
         Self {
             registration,
             place: registration.place(),
-            secrets: Secrets::of(registration),
+            redactor: http.redactor().clone(),
         }
     }
 
     fn reply(&self, code: u16, text: &str) -> Reply {
-        let secrets: Vec<&str> = self.secrets.0.iter().map(String::as_str).collect();
-        let excerpt = http::excerpt(text.as_bytes(), &secrets);
+        let excerpt = self.redactor.excerpt(text.as_bytes());
         Reply {
             code,
             text: text::without_addresses(&excerpt).into_owned(),
@@ -398,31 +375,22 @@ async fn try_address(address: SocketAddr, until: Instant) -> io::Result<TcpStrea
 
 /// What broke, and whether it will break again.
 fn reason(error: &(dyn StdError + 'static)) -> (&'static str, bool) {
-    let mut cause = Some(error);
-    let mut reason = ("the connection broke", false);
-    while let Some(current) = cause {
-        let mut inner = current.downcast_ref::<rustls::Error>();
-        if let Some(error) = current.downcast_ref::<io::Error>() {
-            // What an `io::Error` was made of is not its source.
-            inner = inner.or_else(|| error.get_ref()?.downcast_ref());
+    if let Some(reason) = tls::failure(error) {
+        return reason;
+    }
+    let mut reason = "the connection broke";
+    for cause in tls::causes(error) {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
             reason = match error.kind() {
-                io::ErrorKind::ConnectionRefused => ("connection refused", false),
-                io::ErrorKind::TimedOut => ("no connection in time", false),
-                io::ErrorKind::NotFound => ("it has no address", false),
-                io::ErrorKind::InvalidData => ("the TLS handshake failed", false),
+                io::ErrorKind::ConnectionRefused => "connection refused",
+                io::ErrorKind::TimedOut => "no connection in time",
+                io::ErrorKind::NotFound => "it has no address",
+                io::ErrorKind::InvalidData => "the TLS handshake failed",
                 _ => reason,
             };
         }
-        match inner {
-            Some(rustls::Error::InvalidCertificate(_)) => {
-                return ("its certificate is not valid for it", true);
-            }
-            Some(_) => reason = ("the TLS handshake failed", false),
-            None => {}
-        }
-        cause = current.source();
     }
-    reason
+    (reason, false)
 }
 
 /// The size of a mail that the server takes at most, if it knows of sizes (RFC 1870).

@@ -179,7 +179,7 @@ impl Integration for Smtp {
     /// Logs in, and sends no mail unless it is asked to.
     async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let until = Instant::now() + CHECK;
-        let server = Server::of(registration);
+        let server = Server::of(registration, http);
         let mut connection = server.open(http, until).await?;
         connection.noop(until).await?;
         if registration.send_test_message {
@@ -210,7 +210,7 @@ impl Integration for Smtp {
         let until = Instant::now() + ATTEMPT;
         let registration = delivery.registration;
         let message = message(delivery, host.unix_secs())?;
-        let server = Server::of(registration);
+        let server = Server::of(registration, http);
         let mut connection = None;
         let mut post = Post::new(&server, delivery.progress);
         for (domain, recipients) in Envelope::of_delivery(delivery).0 {

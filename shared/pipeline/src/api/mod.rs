@@ -301,27 +301,39 @@ impl From<register::Error> for Problem {
             ),
             Error::Faults(faults) => Self::faults(faults),
             Error::NameTaken(_) => Self::new(409, "name-taken", "The name is taken", text),
-            Error::Refused { status, answer, .. } => {
-                let status = status.map(|status| format!("; it answered {status}"));
-                let answer = answer.filter(|answer| !answer.is_empty());
-                let answer = answer.map(|answer| format!(": {answer}"));
-                let detail = format!(
-                    "{text}{}{}",
-                    status.unwrap_or_default(),
-                    answer.unwrap_or_default()
-                );
-                Self::new(
-                    422,
-                    "check-failed",
-                    "The third party would not have it",
-                    detail,
-                )
-            }
+            Error::Refused { status, answer, .. } => Self::new(
+                422,
+                "check-failed",
+                "The third party would not have it",
+                told_once(text, status, answer),
+            ),
             Error::NotFound(_) | Error::NotAttached(_) => Self::not_found(text),
             Error::Conflict => Self::new(409, "conflict", "Changed at the same time", text),
             Error::Changed => Self::new(412, "changed-meanwhile", "Changed meanwhile", text),
             Error::Unreachable(unreachable) => unreachable.into(),
         }
+    }
+}
+
+/// With the response's status and body, where the text does not say them already.
+fn told_once(text: String, status: Option<u16>, answer: Option<String>) -> String {
+    let status = status
+        .filter(|status| !text.contains(&format!("answered {status}")))
+        .map(|status| format!("; it answered {status}"));
+    let answer = answer
+        .filter(|answer| !answer.is_empty() && !text.contains(answer.as_str()))
+        // An integration quotes the message of a document that it knows.
+        .filter(|answer| !serde_json::from_str(answer).is_ok_and(|answer| quotes(&text, &answer)))
+        .map(|answer| format!(": {answer}"));
+    text + &status.unwrap_or_default() + &answer.unwrap_or_default()
+}
+
+fn quotes(text: &str, answer: &Value) -> bool {
+    match answer {
+        Value::String(word) => word.len() >= 12 && text.contains(word.trim_end_matches('.')),
+        Value::Array(values) => values.iter().any(|value| quotes(text, value)),
+        Value::Object(map) => map.values().any(|value| quotes(text, value)),
+        _ => false,
     }
 }
 
@@ -647,6 +659,30 @@ mod tests {
             id: "request-1".into(),
             made: Made::default(),
         }
+    }
+
+    #[test]
+    fn a_refusal_says_each_thing_once() {
+        let detail = |text: &str, answer: &str| {
+            told_once(text.to_owned(), Some(401), Some(answer.to_owned()))
+        };
+        let refused = "failed to log in: answered 401 Unauthorized";
+        assert_eq!(detail(refused, ""), refused);
+        assert_eq!(
+            detail(refused, "no such key"),
+            format!("{refused}: no such key")
+        );
+        let quoted = format!("{refused}: DENIED: access is denied");
+        for answer in [
+            "access is denied",
+            r#"{"errors":[{"code":"DENIED","message":"access is denied."}]}"#,
+        ] {
+            assert_eq!(detail(&quoted, answer), quoted);
+        }
+        assert_eq!(
+            detail("failed to find a team", r#"{"title":"Unauthorized"}"#),
+            r#"failed to find a team; it answered 401: {"title":"Unauthorized"}"#
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future::{self, LocalBoxFuture as LocalFuture};
 use futures_util::lock::Mutex;
-use integrations::{Error, Host, Http, Integration, Kind, Locked, Outcome, Workflow};
+use integrations::{Error, Host, Http, Integration, Kind, Locked, Outcome, Registered, Workflow};
 use serde_json::{Map, Value};
 
 use super::Tools;
@@ -70,7 +70,7 @@ async fn pass<I: Integration, P: Platform>(
     if let Some(until) = desk.shut_for_all::<I>().await? {
         return Err(Sent::Later(Later::Down(until)));
     }
-    let interval = I::interval(&prepared.registration);
+    let interval = I::interval(&prepared.registration.inputs);
     let booked = desk.delivery.borrow().row.booked;
     for _ in 0..CONFLICTS {
         let before = desk.gate.borrow().clone();
@@ -96,7 +96,7 @@ async fn pass<I: Integration, P: Platform>(
 
 /// What an integration is given, read and checked.
 pub(super) struct Prepared<I: Integration> {
-    registration: I::Registration,
+    pub(super) registration: Registered<I>,
     attachment: I::Attachment,
     attestation: attestation::Attestation,
     received: Bytes,
@@ -132,7 +132,7 @@ impl<I: Integration> Prepared<I> {
     ) -> integrations::Delivery<'a, I> {
         integrations::Delivery {
             id,
-            registration: &self.registration,
+            registration: &self.registration.inputs,
             attachment: &self.attachment,
             attestation: &self.attestation,
             received: &self.received,
@@ -258,7 +258,7 @@ pub(super) async fn registration<I: Integration>(
     organization: &str,
     id: &str,
     fresh: bool,
-) -> Result<(Stored<Registration>, I::Registration), Sent> {
+) -> Result<(Stored<Registration>, Registered<I>), Sent> {
     let key = Registration::at(organization, id);
     let secret_name = Registration::secret_name(organization, I::ID, id);
     let (registration, secret) = future::join(
@@ -289,7 +289,8 @@ pub(super) async fn registration<I: Integration>(
         }
     };
     let inputs = inputs(registration.row.config.clone(), credentials.as_ref())?;
-    Ok((registration, typed(inputs, "registration")?))
+    let inputs = Registered::read(inputs).ok_or_else(|| unreadable("registration"))?;
+    Ok((registration, inputs))
 }
 
 fn damaged(text: &str) -> Sent {
@@ -314,11 +315,13 @@ fn typed<T: serde::de::DeserializeOwned>(
     whose: &str,
 ) -> Result<T, Sent> {
     // The text of serde's error may quote a value, which may be secret: it goes nowhere.
-    serde_json::from_value(Value::Object(inputs)).map_err(|_| {
-        damaged(&format!(
-            "read the {whose}'s inputs: they do not fit this version"
-        ))
-    })
+    serde_json::from_value(Value::Object(inputs)).map_err(|_| unreadable(whose))
+}
+
+fn unreadable(whose: &str) -> Sent {
+    damaged(&format!(
+        "read the {whose}'s inputs: they do not fit this version"
+    ))
 }
 
 /// The subscribed materials that the attachment's filter admits, and why nothing at all is wanted, if so: neither
@@ -398,7 +401,7 @@ async fn deliver<I: Integration, P: Platform>(
         let reason = "another large delivery was under way".to_owned();
         return Ok(Outcome::ContinueAfter { delay, reason });
     }
-    I::deliver(http, desk, &delivery).await
+    prepared.registration.deliver(http, desk, &delivery).await
 }
 
 /// A material's bytes, inline or stored, checked against its digest.

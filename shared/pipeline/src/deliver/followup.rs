@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use futures_util::future::{self, Either};
-use integrations::{Error, Followed, Http, Integration, Kind};
+use integrations::{Error, Followed, Http, Integration, Kind, Registered};
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
@@ -99,10 +99,10 @@ pub(super) async fn ask<I: Integration>(
 async fn followed<I: Integration>(
     platform: &impl Platform,
     http: &Http,
-    registration: &I::Registration,
+    registration: &Registered<I>,
     receipt: &Map<String, Value>,
 ) -> Result<Followed, Error> {
-    let asking = Box::pin(I::follow(http, registration, receipt));
+    let asking = Box::pin(registration.follow(http, receipt));
     match future::select(asking, Box::pin(platform.sleep(PATIENCE))).await {
         Either::Left((followed, _)) => followed,
         Either::Right(((), _)) => Err(Error::retryable(format!(

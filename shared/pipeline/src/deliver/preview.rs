@@ -67,11 +67,13 @@ pub async fn preview<I: Integration>(
         platform,
         organization,
     };
-    Ok(match I::preview(&reader, &delivery).await {
-        Ok(requests) if requests.is_empty() => Previewed::Nothing("nothing is sent".to_owned()),
-        Ok(requests) => Previewed::Requests(requests),
-        Err(error) => Previewed::Refused(format!("failed to {}", error.text)),
-    })
+    Ok(
+        match prepared.registration.preview(&reader, &delivery).await {
+            Ok(requests) if requests.is_empty() => Previewed::Nothing("nothing is sent".to_owned()),
+            Ok(requests) => Previewed::Requests(requests),
+            Err(error) => Previewed::Refused(format!("failed to {}", error.text)),
+        },
+    )
 }
 
 /// Reads, and keeps nothing.

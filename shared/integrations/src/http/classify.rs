@@ -1,0 +1,224 @@
+//! What came back, and what it means.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+
+use super::guard::{Refused, refuse};
+use super::tls;
+use crate::error::{Answer, Error, Kind};
+use crate::redact::Redactor;
+
+/// More of an answer than this is not kept with the attempt.
+pub const EXCERPT_BYTES: usize = 2 * 1024;
+
+/// A third party that asks for a longer pause than this gets this one: no delivery lives longer.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_hours(7 * 24);
+
+/// What came back, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Response {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// At most [`ANSWER_BYTES`](super::ANSWER_BYTES), or as much as [`Http::fetch`](super::Http::fetch) was asked for.
+    pub body: Bytes,
+    /// The answer was longer, or its end did not come in time.
+    pub truncated: bool,
+    pub(crate) redactor: Redactor,
+}
+
+impl Response {
+    /// [`classify`], with what was being done in front and the excerpt beside it.
+    ///
+    /// `doing` completes "failed to …": `post to https://hooks.example.org`.
+    pub fn check(&self, doing: &str, now_unix: u64) -> Result<(), Error> {
+        classify(self.status, &self.headers, now_unix).map_err(|error| Error {
+            text: format!("{doing}: {}", error.text),
+            answer: Some(self.answer()),
+            ..error
+        })
+    }
+
+    /// What is kept of it with the attempt.
+    pub fn answer(&self) -> Answer {
+        Answer {
+            status: self.status.as_u16(),
+            excerpt: self.excerpt(&self.body),
+        }
+    }
+
+    /// A part of it as it may be quoted. See [`Redactor::excerpt`].
+    pub fn excerpt(&self, part: &[u8]) -> String {
+        self.redactor.excerpt(part)
+    }
+}
+
+pub(super) fn explain(place: &str, error: reqwest::Error, handed_over: bool) -> Error {
+    let mut reset = None;
+    for cause in tls::causes(&error) {
+        if let Some(refused) = cause.downcast_ref::<Refused>() {
+            return refuse(place, *refused);
+        }
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            reset = Some(io.kind());
+        }
+    }
+    let tls = tls::failure(&error);
+    let error = error.without_url();
+    let reason = match (tls, reset) {
+        _ if error.is_dns() => "its name could not be resolved",
+        _ if error.is_timeout() => "no connection in time",
+        (Some((reason, _)), _) => reason,
+        (_, Some(std::io::ErrorKind::ConnectionRefused)) => "connection refused",
+        (_, Some(std::io::ErrorKind::UnexpectedEof)) if error.is_connect() => {
+            "the connection ended in the TLS handshake"
+        }
+        _ => "the connection broke",
+    };
+    if error.is_builder() {
+        Error::permanent(format!("send to {place}: not a valid request"))
+    } else if error.is_connect() || !handed_over {
+        Error::retryable(format!("reach {place}: {reason}"))
+    } else {
+        Error::new(
+            Kind::Unanswered,
+            format!("hear from {place}: {reason} before an answer came"),
+        )
+    }
+    .source(error)
+}
+
+/// What a status means, where the third party says nothing else about it.
+///
+/// 2xx is success. 408, 425, 429 and 5xx are [`Kind::Retryable`], not before `Retry-After` (seconds or
+/// a date; RFC 9110, section 10.2.3), 401 is [`Kind::Unauthorized`], 410 is [`Kind::Dead`], and all others,
+/// redirects among them, are [`Kind::Permanent`].
+fn classify(status: StatusCode, headers: &HeaderMap, now_unix: u64) -> Result<(), Error> {
+    let kind = match status.as_u16() {
+        200..=299 => return Ok(()),
+        408 | 425 | 429 | 500..=599 => Kind::Retryable {
+            after: retry_after(headers, now_unix),
+        },
+        401 => Kind::Unauthorized,
+        410 => Kind::Dead,
+        _ => Kind::Permanent,
+    };
+    Err(Error::new(kind, format!("answered {}", phrase(status))))
+}
+
+/// `404 Not Found`; of a status without a name, the number alone.
+fn phrase(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_u16()),
+        None => status.as_u16().to_string(),
+    }
+}
+
+/// How long the third party asks us to wait. A date counts from the answer's own `Date`, so that a wrong
+/// clock on either side does no harm, and from `now_unix` where it has none.
+pub fn retry_after(headers: &HeaderMap, now_unix: u64) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let secs = if let Ok(secs) = value.parse::<u64>() {
+        secs
+    } else {
+        let until = http_date(value)?;
+        let from = headers
+            .get(DATE)
+            .and_then(|date| http_date(date.to_str().ok()?))
+            .unwrap_or(now_unix);
+        until.saturating_sub(from)
+    };
+    Some(Duration::from_secs(secs).min(LONGEST_PAUSE))
+}
+
+fn http_date(value: &str) -> Option<u64> {
+    let parser = jiff::fmt::rfc2822::DateTimeParser::new();
+    u64::try_from(parser.parse_timestamp(value).ok()?.as_second()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    const AGAIN: Kind = Kind::Retryable { after: None };
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    fn kind(status: u16, pairs: &[(&'static str, &'static str)]) -> Option<Kind> {
+        let status = StatusCode::from_u16(status).unwrap();
+        classify(status, &headers(pairs), 784_111_777)
+            .err()
+            .map(|error| error.kind)
+    }
+
+    #[test]
+    fn each_status_has_its_class() {
+        for status in [200, 201, 202, 204, 299] {
+            assert_eq!(kind(status, &[]), None);
+        }
+        for status in [408, 425, 429, 500, 501, 502, 503, 504, 599] {
+            assert_eq!(kind(status, &[]), Some(AGAIN), "{status}");
+        }
+        for status in [
+            300, 301, 302, 303, 304, 307, 308, 400, 402, 403, 404, 405, 409, 413, 422, 499,
+        ] {
+            assert_eq!(kind(status, &[]), Some(Kind::Permanent), "{status}");
+        }
+        assert_eq!(kind(401, &[]), Some(Kind::Unauthorized));
+        assert_eq!(kind(410, &[]), Some(Kind::Dead));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let after = |secs| {
+            Some(Kind::Retryable {
+                after: Some(Duration::from_secs(secs)),
+            })
+        };
+        assert_eq!(kind(429, &[("retry-after", "120")]), after(120));
+        assert_eq!(kind(503, &[("retry-after", " 0 ")]), after(0));
+        // Sun, 06 Nov 1994 08:49:37 GMT is `now`.
+        assert_eq!(
+            kind(503, &[("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT")]),
+            after(60)
+        );
+        assert_eq!(
+            kind(503, &[("retry-after", "Sun, 06 Nov 1994 08:40:37 GMT")]),
+            after(0)
+        );
+        let server = ("date", "Sun, 06 Nov 1994 10:00:00 GMT");
+        assert_eq!(
+            kind(
+                503,
+                &[("retry-after", "Sun, 06 Nov 1994 10:00:09 GMT"), server]
+            ),
+            after(9)
+        );
+        assert_eq!(
+            kind(429, &[("retry-after", "99999999999")]),
+            after(7 * 24 * 3600)
+        );
+        for nonsense in ["soon", "-5", "", "99999999999999999999999"] {
+            assert_eq!(
+                kind(429, &[("retry-after", nonsense)]),
+                Some(AGAIN),
+                "{nonsense}"
+            );
+        }
+        assert_eq!(kind(404, &[("retry-after", "120")]), Some(Kind::Permanent));
+    }
+}

@@ -1,0 +1,52 @@
+//! What is wrong when TLS does not come about.
+
+use std::error::Error as StdError;
+use std::io;
+
+use rustls::CertificateError;
+
+/// With the remedy, which is the operator's.
+const UNTRUSTED: &str = "its certificate is of an authority that is not trusted; name an authority of your own in the \
+                         parameter ExtraRoots";
+
+/// What TLS failed of, as a reason in an error's text, and whether it is the certificate; none where TLS was not what
+/// failed.
+pub(crate) fn failure(error: &(dyn StdError + 'static)) -> Option<(&'static str, bool)> {
+    match causes(error).find_map(|cause| cause.downcast_ref())? {
+        rustls::Error::InvalidCertificate(why) => Some((certificate(why), true)),
+        rustls::Error::InvalidMessage(_) => Some(("no TLS is spoken there", false)),
+        _ => Some(("the TLS handshake failed", false)),
+    }
+}
+
+/// The error and what it came from. What an `io::Error` was made of is not its source, and clients wrap one in another.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&cause| {
+        let inner = cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        match inner {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => cause.source(),
+        }
+    })
+}
+
+fn certificate(why: &CertificateError) -> &'static str {
+    match why {
+        CertificateError::UnknownIssuer => UNTRUSTED,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet"
+        }
+        // One of an authority, for example, which signed itself.
+        _ => "its certificate cannot be used for a server",
+    }
+}
