@@ -45,17 +45,15 @@ mod session;
 mod tests;
 
 use attestation::{Digest, MaterialType};
-use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use self::manifest::{Artifact, Descriptor, MANIFEST};
-use self::push::Pushed;
 pub use self::reference::{Prefix, Repository, Username};
 use self::session::Session;
 use crate::{
-    Delivery, Error, Filter, Host, Http, Integration, Locked, Outcome, Preview, SecretText,
+    Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview, SecretText,
     Warnings,
 };
 
@@ -104,7 +102,7 @@ fn yes() -> bool {
 
 impl Integration for OciRegistry {
     const ID: &'static str = "oci-registry";
-    const VERSION: &'static str = "1.1";
+    const VERSION: &'static str = "1.2";
     const DESCRIPTION: &'static str = "Send attestations to a compatible OCI registry";
     const MATERIALS: &'static [MaterialType] = &[];
 
@@ -120,10 +118,7 @@ impl Integration for OciRegistry {
         let mut session = Session::new(http, registration, http.unix_secs());
         let doing = format!("begin an upload to {}", registration.repository);
         let upload = push::begin_upload(&mut session, &doing).await?;
-        // Whatever comes of this says nothing of whether a push would work, and an upload left alone expires.
-        if let Ok(request) = session::request(Method::DELETE, &upload) {
-            let _ = session.send(request).await;
-        }
+        push::cancel_upload(&mut session, &doing, &upload).await?;
         Ok(Warnings::new())
     }
 
@@ -140,39 +135,27 @@ impl Integration for OciRegistry {
         let subject = subject(&mut session, host, delivery).await?;
         let artifact = Artifact::of(delivery, subject.image.clone());
         let digest = artifact.descriptor.digest;
-        let pushed = match done(delivery, digest) {
-            Some(pushed) => pushed,
-            None => {
-                let pushed = push::push(&mut session, &artifact).await?;
-                let lists_referrers = pushed
-                    == Pushed::Now {
-                        lists_referrers: true,
-                    };
-                let receipt = json!({ "digest": digest, "lists_referrers": lists_referrers });
-                host.record(MANIFEST_STEP, receipt).await?;
-                pushed
+        if !is_pushed(delivery, digest) {
+            push::push(&mut session, &artifact).await?;
+            let receipt = json!({ "digest": digest });
+            host.record(MANIFEST_STEP, receipt).await?;
+        }
+        let (mut referrers, mut note) = (None, None);
+        if let Some(image) = &artifact.subject {
+            match list(&mut session, host, image.digest, &artifact.descriptor).await {
+                Ok(Some(place)) => referrers = Some(place),
+                Ok(None) => {
+                    let place = format!("the list of what refers to {}", image.digest);
+                    return Ok(Outcome::busy(&place));
+                }
+                // As by a tag that cannot be changed. The attestation has its own tag all the same.
+                Err(error) if error.kind == Kind::Permanent => {
+                    let why = error.text;
+                    note = Some(format!("its image does not lead to it: failed to {why}"));
+                }
+                Err(error) => return Err(error),
             }
-        };
-        let referrers = match &artifact.subject {
-            None => None,
-            Some(image) => {
-                let Some(referrers) = list(
-                    &mut session,
-                    host,
-                    pushed,
-                    image.digest,
-                    &artifact.descriptor,
-                )
-                .await?
-                else {
-                    return Ok(Outcome::busy(&format!(
-                        "the list of what refers to {}",
-                        image.digest
-                    )));
-                };
-                Some(referrers)
-            }
-        };
+        }
         let mut receipt = Map::new();
         let reference = format!(
             "{}:{}@{digest}",
@@ -188,7 +171,10 @@ impl Integration for OciRegistry {
             receipt.insert("no_subject".to_owned(), json!(reason));
         }
         receipt.insert("referrers".to_owned(), json!(referrers));
-        Ok(Outcome::Delivered(receipt))
+        Ok(match note {
+            None => Outcome::Delivered(receipt),
+            Some(note) => Outcome::PartlyDelivered { receipt, note },
+        })
     }
 
     async fn preview(_: &dyn Host, delivery: &Delivery<'_, Self>) -> Result<Vec<Preview>, Error> {
@@ -261,18 +247,10 @@ async fn subject(
     Ok(subject)
 }
 
-/// What an earlier attempt knows of the manifest.
-fn done(delivery: &Delivery<'_, OciRegistry>, digest: Digest) -> Option<Pushed> {
-    let receipt = delivery.progress.get(MANIFEST_STEP)?;
-    if receipt["digest"] != json!(digest) {
-        return None;
-    }
-    match receipt["lists_referrers"] == true {
-        true => Some(Pushed::Now {
-            lists_referrers: true,
-        }),
-        false => Some(Pushed::Already),
-    }
+/// Whether an earlier attempt pushed the manifest.
+fn is_pushed(delivery: &Delivery<'_, OciRegistry>, digest: Digest) -> bool {
+    let receipt = delivery.progress.get(MANIFEST_STEP);
+    receipt.is_some_and(|receipt| receipt["digest"] == json!(digest))
 }
 
 /// Who keeps the list of what refers to an image.
@@ -286,18 +264,15 @@ enum Referrers {
 }
 
 /// Sees to it that the artifact is listed under its subject; nothing when another delivery is at that list.
+///
+/// The registry's `OCI-Subject` header does not decide who lists it: some send it and list nothing.
 async fn list(
     session: &mut Session<'_>,
     host: &dyn Host,
-    pushed: Pushed,
     subject: Digest,
     artifact: &Descriptor,
 ) -> Result<Option<Referrers>, Error> {
-    let is_native = match pushed {
-        Pushed::Now { lists_referrers } => lists_referrers,
-        Pushed::Already => push::lists_referrers(session, subject).await?,
-    };
-    if is_native {
+    if push::lists_referrer(session, subject, artifact.digest).await? {
         return Ok(Some(Referrers::Native));
     }
     let place = format!("referrers {}@{subject}", session.repository());
