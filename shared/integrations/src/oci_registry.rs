@@ -6,10 +6,16 @@
 //! a repository has to be created first or may not have another below it; whoever knows an attestation's digest
 //! finds it; and a repeat finds it there.
 //!
-//! Where an attested image is in that same repository, the artifact names it as its subject, so that
-//! `cosign`, `oras discover` and the like find the attestation from the image. Registries that do not keep that list
-//! by themselves have it at the tag `sha256-<digits of the image's digest>`, as the distribution specification asks.
-//! Several registrations of one repository would not see each other there: register a repository once.
+//! Where an attested image is in that same repository, the artifact names it as its subject, and is listed among the
+//! image's referrers. Registries that do not keep that list by themselves have it at the tag
+//! `sha256-<digits of the image's digest>`, as the distribution specification asks. Several registrations of one
+//! repository would not see each other there: register a repository once.
+//!
+//! `cosign tree`, `oras discover` and `regctl artifact tree` find each attestation from the image.
+//! `cosign verify-attestation` and `cosign download attestation` read Sigstore bundles among the referrers, and so
+//! find an attestation that came in a bundle. They do not find a bare DSSE envelope: for one they read the tag
+//! `sha256-<digits of the image's digest>.att`, which is not written. Get an envelope with `oras pull`, and
+//! verify it with a tool for DSSE.
 //!
 //! Examples of repositories: `ghcr.io/acme/attestations` (a token that may write packages as the password),
 //! `us-east1-docker.pkg.dev/my-project/my-repository/attestations` (username `_json_key`, and the whole key file of a
@@ -21,7 +27,8 @@
 //!
 //! # Receipt
 //!
-//! The reference with its digest, the subject if there is one, and how it is listed there: by the registry or by a tag.
+//! The reference with its digest, the subject if there is one, and how it is listed there: by the registry or by a tag,
+//! or why it is not (`not_listed`).
 //!
 //! # Limits
 //!
@@ -34,6 +41,10 @@
 //!   first.
 //! - MANIFEST_INVALID, UNSUPPORTED: an old registry; attach with `--opt compatibility=true`.
 //! - 409 or 412 on a tag: another artifact has the tag, which the registry does not let go of.
+//! - the list at the tag `sha256-…` cannot be written, as where tags are immutable: delivered, and `not_listed` in the
+//!   receipt says why. Attached with `--opt subject=false`, it is not tried.
+//! - the registry leads to another address than it was asked at: behind a proxy it has to be told its own by the headers
+//!   `Host`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
 //! - 413: the registry refuses the size.
 //! - 429 TOOMANYREQUESTS: tried again when the registry says.
 
