@@ -27,8 +27,7 @@
 //!
 //! # Receipt
 //!
-//! The reference with its digest, the subject if there is one, and how it is listed there: by the registry or by a tag,
-//! or why it is not (`not_listed`).
+//! The reference with its digest, the subject if there is one, and how it is listed there: by the registry or by a tag.
 //!
 //! # Limits
 //!
@@ -41,8 +40,8 @@
 //!   first.
 //! - MANIFEST_INVALID, UNSUPPORTED: an old registry; attach with `--opt compatibility=true`.
 //! - 409 or 412 on a tag: another artifact has the tag, which the registry does not let go of.
-//! - the list at the tag `sha256-…` cannot be written, as where tags are immutable: delivered, and `not_listed` in the
-//!   receipt says why. Attached with `--opt subject=false`, it is not tried.
+//! - the list at the tag `sha256-…` cannot be written, as where tags are immutable: delivered, and the delivery's reason
+//!   says why its image does not lead to it. Attached with `--opt subject=false`, it is not tried.
 //! - the registry leads to another address than it was asked at: behind a proxy it has to be told its own by the headers
 //!   `Host`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
 //! - 413: the registry refuses the size.
