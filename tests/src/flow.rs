@@ -179,6 +179,12 @@ async fn a_503_is_tried_again_on_schedule_and_each_attempt_is_kept() {
             (Ending::Delivered, None)
         ]
     );
+    let sent = world.receiver.deliveries();
+    let numbers: Vec<_> = sent
+        .iter()
+        .map(|request| request.header("webhook-attempt"))
+        .collect();
+    assert_eq!(numbers, [Some("1"), Some("2"), Some("3")]);
     world.audit(&accepted).await;
 }
 

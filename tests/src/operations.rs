@@ -367,10 +367,11 @@ async fn a_preview_has_the_very_bytes_that_are_sent() {
     let sent = world.receiver.deliveries();
     assert_eq!((requests.len(), sent.len()), (1, 1));
     assert_eq!(requests[0].digest, attestation::Digest::of(&sent[0].body));
-    assert_eq!(
-        requests[0].headers.get("webhook-id").map(String::as_str),
-        sent[0].header("webhook-id")
-    );
+    for name in ["webhook-id", "webhook-attempt"] {
+        let shown = requests[0].headers.get(name).map(String::as_str);
+        assert!(shown.is_some());
+        assert_eq!(shown, sent[0].header(name));
+    }
     let text = serde_json::to_string(&requests).unwrap();
     assert!(!text.contains("s3cret-path"), "{text}");
 }

@@ -132,6 +132,8 @@ pub trait Integration: Sized + 'static {
 pub struct Delivery<'a, I: Integration> {
     /// Stable over retries and redrives: the key by which a third party can recognise a repeat.
     pub id: &'a str,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
     pub registration: &'a I::Registration,
     pub attachment: &'a I::Attachment,
     pub attestation: &'a Attestation,

@@ -6,10 +6,16 @@
 //! a repository has to be created first or may not have another below it; whoever knows an attestation's digest
 //! finds it; and a repeat finds it there.
 //!
-//! Where an attested image is in that same repository, the artifact names it as its subject, so that
-//! `cosign`, `oras discover` and the like find the attestation from the image. Registries that do not keep that list
-//! by themselves have it at the tag `sha256-<digits of the image's digest>`, as the distribution specification asks.
-//! Several registrations of one repository would not see each other there: register a repository once.
+//! Where an attested image is in that same repository, the artifact names it as its subject, and is listed among the
+//! image's referrers. Registries that do not keep that list by themselves have it at the tag
+//! `sha256-<digits of the image's digest>`, as the distribution specification asks. Several registrations of one
+//! repository would not see each other there: register a repository once.
+//!
+//! `cosign tree`, `oras discover` and `regctl artifact tree` find each attestation from the image.
+//! `cosign verify-attestation` and `cosign download attestation` read Sigstore bundles among the referrers, and so
+//! find an attestation that came in a bundle. They do not find a bare DSSE envelope: for one they read the tag
+//! `sha256-<digits of the image's digest>.att`, which is not written. Get an envelope with `oras pull`, and
+//! verify it with a tool for DSSE.
 //!
 //! Examples of repositories: `ghcr.io/acme/attestations` (a token that may write packages as the password),
 //! `us-east1-docker.pkg.dev/my-project/my-repository/attestations` (username `_json_key`, and the whole key file of a
@@ -34,6 +40,10 @@
 //!   first.
 //! - MANIFEST_INVALID, UNSUPPORTED: an old registry; attach with `--opt compatibility=true`.
 //! - 409 or 412 on a tag: another artifact has the tag, which the registry does not let go of.
+//! - the list at the tag `sha256-…` cannot be written, as where tags are immutable: delivered, and the delivery's reason
+//!   says why its image does not lead to it. Attached with `--opt subject=false`, it is not tried.
+//! - the registry leads to another address than it was asked at: behind a proxy it has to be told its own by the headers
+//!   `Host`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
 //! - 413: the registry refuses the size.
 //! - 429 TOOMANYREQUESTS: tried again when the registry says.
 
@@ -45,17 +55,15 @@ mod session;
 mod tests;
 
 use attestation::{Digest, MaterialType};
-use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use self::manifest::{Artifact, Descriptor, MANIFEST};
-use self::push::Pushed;
 pub use self::reference::{Prefix, Repository, Username};
 use self::session::Session;
 use crate::{
-    Delivery, Error, Filter, Host, Http, Integration, Locked, Outcome, Preview, SecretText,
+    Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview, SecretText,
     Warnings,
 };
 
@@ -104,7 +112,7 @@ fn yes() -> bool {
 
 impl Integration for OciRegistry {
     const ID: &'static str = "oci-registry";
-    const VERSION: &'static str = "1.1";
+    const VERSION: &'static str = "1.2";
     const DESCRIPTION: &'static str = "Send attestations to a compatible OCI registry";
     const MATERIALS: &'static [MaterialType] = &[];
 
@@ -120,10 +128,7 @@ impl Integration for OciRegistry {
         let mut session = Session::new(http, registration, http.unix_secs());
         let doing = format!("begin an upload to {}", registration.repository);
         let upload = push::begin_upload(&mut session, &doing).await?;
-        // Whatever comes of this says nothing of whether a push would work, and an upload left alone expires.
-        if let Ok(request) = session::request(Method::DELETE, &upload) {
-            let _ = session.send(request).await;
-        }
+        push::cancel_upload(&mut session, &doing, &upload).await?;
         Ok(Warnings::new())
     }
 
@@ -140,39 +145,27 @@ impl Integration for OciRegistry {
         let subject = subject(&mut session, host, delivery).await?;
         let artifact = Artifact::of(delivery, subject.image.clone());
         let digest = artifact.descriptor.digest;
-        let pushed = match done(delivery, digest) {
-            Some(pushed) => pushed,
-            None => {
-                let pushed = push::push(&mut session, &artifact).await?;
-                let lists_referrers = pushed
-                    == Pushed::Now {
-                        lists_referrers: true,
-                    };
-                let receipt = json!({ "digest": digest, "lists_referrers": lists_referrers });
-                host.record(MANIFEST_STEP, receipt).await?;
-                pushed
+        if !is_pushed(delivery, digest) {
+            push::push(&mut session, &artifact).await?;
+            let receipt = json!({ "digest": digest });
+            host.record(MANIFEST_STEP, receipt).await?;
+        }
+        let (mut referrers, mut note) = (None, None);
+        if let Some(image) = &artifact.subject {
+            match list(&mut session, host, image.digest, &artifact.descriptor).await {
+                Ok(Some(place)) => referrers = Some(place),
+                Ok(None) => {
+                    let place = format!("the list of what refers to {}", image.digest);
+                    return Ok(Outcome::busy(&place));
+                }
+                // As by a tag that cannot be changed. The attestation has its own tag all the same.
+                Err(error) if error.kind == Kind::Permanent => {
+                    let why = error.text;
+                    note = Some(format!("its image does not lead to it: failed to {why}"));
+                }
+                Err(error) => return Err(error),
             }
-        };
-        let referrers = match &artifact.subject {
-            None => None,
-            Some(image) => {
-                let Some(referrers) = list(
-                    &mut session,
-                    host,
-                    pushed,
-                    image.digest,
-                    &artifact.descriptor,
-                )
-                .await?
-                else {
-                    return Ok(Outcome::busy(&format!(
-                        "the list of what refers to {}",
-                        image.digest
-                    )));
-                };
-                Some(referrers)
-            }
-        };
+        }
         let mut receipt = Map::new();
         let reference = format!(
             "{}:{}@{digest}",
@@ -188,7 +181,10 @@ impl Integration for OciRegistry {
             receipt.insert("no_subject".to_owned(), json!(reason));
         }
         receipt.insert("referrers".to_owned(), json!(referrers));
-        Ok(Outcome::Delivered(receipt))
+        Ok(match note {
+            None => Outcome::Delivered(receipt),
+            Some(note) => Outcome::PartlyDelivered { receipt, note },
+        })
     }
 
     async fn preview(_: &dyn Host, delivery: &Delivery<'_, Self>) -> Result<Vec<Preview>, Error> {
@@ -261,18 +257,10 @@ async fn subject(
     Ok(subject)
 }
 
-/// What an earlier attempt knows of the manifest.
-fn done(delivery: &Delivery<'_, OciRegistry>, digest: Digest) -> Option<Pushed> {
-    let receipt = delivery.progress.get(MANIFEST_STEP)?;
-    if receipt["digest"] != json!(digest) {
-        return None;
-    }
-    match receipt["lists_referrers"] == true {
-        true => Some(Pushed::Now {
-            lists_referrers: true,
-        }),
-        false => Some(Pushed::Already),
-    }
+/// Whether an earlier attempt pushed the manifest.
+fn is_pushed(delivery: &Delivery<'_, OciRegistry>, digest: Digest) -> bool {
+    let receipt = delivery.progress.get(MANIFEST_STEP);
+    receipt.is_some_and(|receipt| receipt["digest"] == json!(digest))
 }
 
 /// Who keeps the list of what refers to an image.
@@ -286,18 +274,15 @@ enum Referrers {
 }
 
 /// Sees to it that the artifact is listed under its subject; nothing when another delivery is at that list.
+///
+/// The registry's `OCI-Subject` header does not decide who lists it: some send it and list nothing.
 async fn list(
     session: &mut Session<'_>,
     host: &dyn Host,
-    pushed: Pushed,
     subject: Digest,
     artifact: &Descriptor,
 ) -> Result<Option<Referrers>, Error> {
-    let is_native = match pushed {
-        Pushed::Now { lists_referrers } => lists_referrers,
-        Pushed::Already => push::lists_referrers(session, subject).await?,
-    };
-    if is_native {
+    if push::lists_referrer(session, subject, artifact.digest).await? {
         return Ok(Some(Referrers::Native));
     }
     let place = format!("referrers {}@{subject}", session.repository());

@@ -2,9 +2,12 @@
 //! organization runs itself.
 //!
 //! The bodies are those of Chainloop's own `webhook` integration, so that a receiver written for it needs no
-//! change. What Chainloop lacks is beside them: with a signing secret each request carries the headers of
-//! Standard Webhooks, whose `webhook-id` stays the same when a request is repeated. A receiver that would rather
-//! have CloudEvents gets them in the structured JSON form.
+//! change. A receiver that would rather have CloudEvents gets them in the structured JSON form.
+//!
+//! Each request carries `webhook-id`, which stays the same when the request is repeated, `webhook-timestamp` (seconds
+//! since 1970) and `webhook-attempt` (1 for the first). With a signing secret it also carries the `webhook-signature`
+//! of Standard Webhooks. A receiver that works for longer than the limit below answers first and works afterwards, or
+//! remembers the IDs.
 //!
 //! # Receipt
 //!
@@ -29,6 +32,7 @@ use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, Request};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -81,7 +85,7 @@ impl Format {
     fn media_type(self) -> &'static str {
         match self {
             Self::Chainloop => "application/json",
-            Self::CloudEvents => "application/cloudevents+json; charset=UTF-8",
+            Self::CloudEvents => "application/cloudevents+json; charset=utf-8",
         }
     }
 }
@@ -265,7 +269,7 @@ impl TryFrom<SecretText> for SigningSecret {
 
 impl Integration for Webhook {
     const ID: &'static str = "webhook";
-    const VERSION: &'static str = "1.3";
+    const VERSION: &'static str = "1.4";
     const DESCRIPTION: &'static str = "Send Attestation and SBOMs to a generic POST webhook URL";
     const MATERIALS: &'static [MaterialType] = &[
         MaterialType::SBOM_CYCLONEDX_JSON,
@@ -279,7 +283,6 @@ impl Integration for Webhook {
         attachment.filter.as_ref()
     }
 
-    /// Posts Chainloop's `TEST_WEBHOOK`, which receivers know to ignore: a webhook cannot be asked otherwise.
     fn materials(attachment: &Attachment) -> &'static [MaterialType] {
         if attachment.send_sbom {
             Self::MATERIALS
@@ -293,6 +296,7 @@ impl Integration for Webhook {
         Some(Duration::from_secs(1) / per_second.clamp(1, 100))
     }
 
+    /// Posts Chainloop's `TEST_WEBHOOK`, which receivers know to ignore: a webhook cannot be asked otherwise.
     async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let now = http.unix_secs();
         let id = format!("test_{now}");
@@ -301,7 +305,7 @@ impl Integration for Webhook {
         if let Some(signature) = &mut signature {
             signature.update(&body);
         }
-        let request = request(registration, &id, now, signature, body)?;
+        let request = request(registration, &id, now, 1, signature, body)?;
         let response = http.send(request).await?;
         let doing = format!("post a test to {}", registration.url.origin());
         response.check(&doing, now)?;
@@ -401,7 +405,14 @@ impl<'a> Step<'a> {
         };
         content.each(host, take).await?;
         let digest = Digest::from(<[u8; 32]>::from(hash.finalize()));
-        let request = request(delivery.registration, &id, unix_secs, signature, content)?;
+        let request = request(
+            delivery.registration,
+            &id,
+            unix_secs,
+            delivery.attempt,
+            signature,
+            content,
+        )?;
         Ok((request, digest))
     }
 
@@ -454,6 +465,13 @@ impl<'a> Step<'a> {
     }
 }
 
+/// All that a path segment needs encoded (RFC 3986, section 2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 /// The attributes of a CloudEvent, those of our own at the end. None depends on when it is sent.
 ///
 /// <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>
@@ -483,10 +501,8 @@ impl<'a> Event<'a> {
         media_type: &'static str,
     ) -> Self {
         let (workflow, run) = (&metadata.workflow, &metadata.workflow_run);
-        let escaped = |text: &str| -> String {
-            url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
-        };
-        let (project, name) = (escaped(&workflow.project), escaped(&workflow.name));
+        let segment = |text| utf8_percent_encode(text, SEGMENT);
+        let (project, name) = (segment(&workflow.project), segment(&workflow.name));
         Self {
             specversion: "1.0",
             id,
@@ -566,12 +582,14 @@ fn message_id(delivery: &str, step: &str) -> String {
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 fn request<T>(
     registration: &Registration,
     id: &str,
     unix_secs: u64,
+    attempt: u32,
     signature: Option<Signature>,
     body: T,
 ) -> Result<Request<T>, Error> {
@@ -580,7 +598,10 @@ fn request<T>(
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(registration.url.expose())
-        .header(CONTENT_TYPE, registration.format.media_type());
+        .header(CONTENT_TYPE, registration.format.media_type())
+        .header(ID, id)
+        .header(TIMESTAMP, unix_secs)
+        .header(ATTEMPT, attempt);
     for (name, value) in registration.headers.iter().flat_map(Headers::all) {
         request = request.header(name, value);
     }
@@ -588,10 +609,7 @@ fn request<T>(
         let mut value =
             HeaderValue::try_from(signature.value()).expect("base64 can be in a header");
         value.set_sensitive(true);
-        request = request
-            .header(ID, id)
-            .header(TIMESTAMP, unix_secs)
-            .header(SIGNATURE, value);
+        request = request.header(SIGNATURE, value);
     }
     request.body(body).map_err(invalid)
 }
@@ -1137,12 +1155,70 @@ mod tests {
         assert!(decoded(&body) == sbom);
     }
 
-    #[test]
-    fn without_a_secret_nothing_is_signed() {
+    #[tokio::test]
+    async fn a_receiver_without_a_secret_knows_a_repeat_by_its_id_and_its_attempt() {
+        let party = Party::start(&[
+            "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n",
+            fixture::OK,
+            fixture::OK,
+            fixture::OK,
+        ]);
         let registration: Registration =
-            serde_json::from_value(json!({ "url": "https://example.org" })).unwrap();
-        let request = request(&registration, "id", 1, None, Bytes::new()).unwrap();
-        assert_eq!(request.headers().len(), 1);
+            serde_json::from_value(json!({ "url": format!("{}/hook", party.origin) })).unwrap();
+        let stage = Stage::new();
+        let mut delivery = stage.delivery(&registration, &BOTH);
+        let previews = Webhook::preview(&stage, &delivery).await.unwrap();
+        let http = fixture::http();
+        Webhook::deliver(&http, &stage, &delivery)
+            .await
+            .unwrap_err();
+        delivery.attempt = 2;
+        Webhook::deliver(&http, &stage, &delivery).await.unwrap();
+        let received = party.received();
+        let header = |at: usize, name: &str| received[at].headers[name].clone();
+        assert_eq!(header(0, "webhook-id"), header(1, "webhook-id"));
+        assert_ne!(header(1, "webhook-id"), header(2, "webhook-id"));
+        let attempts: Vec<_> = (0..4).map(|at| header(at, "webhook-attempt")).collect();
+        assert_eq!(attempts, ["1", "2", "2", "2"]);
+        for sent in &received {
+            assert_eq!(sent.headers["webhook-timestamp"], "1767323400");
+            assert!(!sent.headers.contains_key("webhook-signature"));
+        }
+        for name in ["webhook-id", "webhook-timestamp", "webhook-attempt"] {
+            assert_eq!(previews[0].headers[name], header(0, name), "{name}");
+        }
+        assert!(!previews[0].headers.contains_key("webhook-signature"));
+    }
+
+    #[tokio::test]
+    async fn a_check_without_a_secret_has_an_id_as_well() {
+        let party = Party::start(&[fixture::OK]);
+        let registration: Registration =
+            serde_json::from_value(json!({ "url": format!("{}/hook", party.origin) })).unwrap();
+        Webhook::register(&fixture::http(), &registration)
+            .await
+            .unwrap();
+        let headers = &party.received()[0].headers;
+        assert_eq!(headers["webhook-attempt"], "1");
+        let time = &headers["webhook-timestamp"];
+        assert_eq!(headers["webhook-id"], format!("test_{time}"));
+    }
+
+    #[test]
+    fn an_events_source_is_a_path_that_is_encoded_as_one() {
+        for (project, name, source) in [
+            ("my shop", "a/b", "chainloop/my%20shop/a%2Fb"),
+            ("shop+1", "é?#%", "chainloop/shop%2B1/%C3%A9%3F%23%25"),
+            ("a-b._~", "x:y", "chainloop/a-b._~/x%3Ay"),
+        ] {
+            let mut metadata = Metadata::default();
+            metadata.workflow.project = project.to_owned();
+            metadata.workflow.name = name.to_owned();
+            let event = Event::new("id", "kind", &metadata, "subject", "application/json");
+            assert_eq!(event.source, source);
+            let url = url::Url::parse("https://example.org/").unwrap();
+            assert_eq!(url.join(source).unwrap().path(), format!("/{source}"));
+        }
     }
 
     #[test]
@@ -1198,7 +1274,7 @@ mod tests {
         for (event, sent) in events.iter().zip(&received) {
             assert_eq!(
                 sent.headers["content-type"],
-                "application/cloudevents+json; charset=UTF-8"
+                "application/cloudevents+json; charset=utf-8"
             );
             assert_eq!(event["specversion"], "1.0");
             assert_eq!(event["id"], sent.headers["webhook-id"].as_str());

@@ -37,6 +37,15 @@ pub struct DockerRegistry {
 }
 
 impl DockerRegistry {
+    /// For [`USERNAME`] with [`PASSWORD`], and sure that it is at another origin than it is, as one behind a proxy may be.
+    pub fn astray(origin: &str) -> Self {
+        Self::start("basic.yml", |command| {
+            command
+                .env("REGISTRY_AUTH_HTPASSWD_PATH", file("htpasswd"))
+                .env("REGISTRY_HTTP_HOST", origin);
+        })
+    }
+
     /// For [`USERNAME`] with [`PASSWORD`].
     pub fn with_password() -> Self {
         Self::start("basic.yml", |command| {
@@ -218,9 +227,29 @@ pub struct ReferrersRegistry {
     double: Double,
 }
 
+/// Deviations of some registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oddity {
+    /// It answers `OCI-Subject` and has no list.
+    ListsNothing,
+    /// It has no list, and lets no tag be moved.
+    ImmutableTags,
+}
+
 impl ReferrersRegistry {
     pub fn start() -> Self {
-        let mut contents = Contents::default();
+        Self::with(None)
+    }
+
+    pub fn odd(oddity: Oddity) -> Self {
+        Self::with(Some(oddity))
+    }
+
+    fn with(oddity: Option<Oddity>) -> Self {
+        let mut contents = Contents {
+            oddity,
+            ..Contents::default()
+        };
         Self {
             double: Double::start(move |request| contents.answer(request)),
         }
@@ -242,6 +271,7 @@ impl ReferrersRegistry {
 /// What a registry holds. Blobs are not told apart by repository.
 #[derive(Default)]
 struct Contents {
+    oddity: Option<Oddity>,
     blobs: BTreeMap<Digest, Bytes>,
     /// By repository and digest: media type and bytes.
     manifests: BTreeMap<(String, Digest), (String, Bytes)>,
@@ -372,18 +402,23 @@ impl Contents {
             }
         }
         let digest = Digest::of(bytes);
+        let tag = (name.to_owned(), reference.to_owned());
+        if self.oddity == Some(Oddity::ImmutableTags) && self.tags.contains_key(&tag) {
+            return refuse(400, "TAG_INVALID", "the tag is immutable");
+        }
         let kind = kind.unwrap_or_default().to_owned();
         self.manifests
             .insert((name.to_owned(), digest), (kind, bytes.clone()));
         if reference.parse::<Digest>().is_err() {
-            self.tags
-                .insert((name.to_owned(), reference.to_owned()), digest);
+            self.tags.insert(tag, digest);
         }
         let mut response = Response::builder()
             .status(StatusCode::CREATED)
             .header("location", format!("/v2/{name}/manifests/{digest}"))
             .header("docker-content-digest", digest.to_string());
-        if let Some(subject) = manifest["subject"]["digest"].as_str() {
+        if let Some(subject) = manifest["subject"]["digest"].as_str()
+            && self.oddity != Some(Oddity::ImmutableTags)
+        {
             response = response.header("oci-subject", subject);
         }
         response.body(Bytes::new()).unwrap()
@@ -391,6 +426,9 @@ impl Contents {
 
     fn referrers(&mut self, _: &Received, name: &str, subject: &str) -> Response<Bytes> {
         const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+        if self.oddity.is_some() {
+            return refuse(404, "UNSUPPORTED", "no such list");
+        }
         let ours = self
             .manifests
             .iter()
@@ -763,6 +801,87 @@ pub(crate) mod tests {
         assert_eq!(writes.count(), 0);
         let (_, layer) = read_back(&receipt, &RegistryAuth::Anonymous).await;
         assert_eq!(layer, stage.received);
+    }
+
+    /// The receipts of two attestations of one image, with the delivery's note, and what is at the tag that lists them.
+    async fn two_attestations_of_an_image(
+        registry: &ReferrersRegistry,
+    ) -> ([Map<String, Value>; 2], Value) {
+        let repository = registry.repository("acme/shop");
+        let registration = registration(&repository, "anybody", "anything");
+        let image = push_image(&repository, &RegistryAuth::Anonymous).await;
+        let mut receipts = [Map::new(), Map::new()];
+        for (number, receipt) in receipts.iter_mut().enumerate() {
+            let statement = STATEMENT
+                .replace("SUBJECT", &repository)
+                .replace("DIGEST", &image.hex())
+                .replace(
+                    "\"predicate\":{}",
+                    &format!("\"predicate\":{{\"x\":{number}}}"),
+                );
+            let stage = Stage::of_statement(&statement);
+            let attachment = attachment(json!({}));
+            let delivery = stage.delivery::<OciRegistry>(&registration, &attachment);
+            let outcome = OciRegistry::deliver(&crate::http(), &stage, &delivery).await;
+            *receipt = match outcome.unwrap() {
+                Outcome::Delivered(receipt) => receipt,
+                Outcome::PartlyDelivered { mut receipt, note } => {
+                    receipt.insert("note".to_owned(), note.into());
+                    receipt
+                }
+                other => panic!("{other:?}"),
+            };
+            let (_, layer) = read_back(receipt, &RegistryAuth::Anonymous).await;
+            assert_eq!(layer, stage.received);
+        }
+        let listed: Reference = format!("{repository}:sha256-{}", image.hex())
+            .parse()
+            .unwrap();
+        let kinds = ["application/vnd.oci.image.index.v1+json"];
+        let (index, _) = reader()
+            .pull_manifest_raw(&listed, &RegistryAuth::Anonymous, &kinds)
+            .await
+            .unwrap();
+        (receipts, serde_json::from_slice(&index).unwrap())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn where_a_registry_claims_a_list_and_keeps_none_another_client_finds_it_at_the_tag() {
+        let registry = ReferrersRegistry::odd(Oddity::ListsNothing);
+        let (receipts, index) = two_attestations_of_an_image(&registry).await;
+        for (receipt, listed) in receipts.iter().zip(index["manifests"].as_array().unwrap()) {
+            assert_eq!(receipt["referrers"], "tag");
+            assert_eq!(listed["digest"], receipt["digest"]);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn where_tags_are_immutable_the_second_attestation_of_an_image_is_there_and_not_listed() {
+        let registry = ReferrersRegistry::odd(Oddity::ImmutableTags);
+        let ([first, second], index) = two_attestations_of_an_image(&registry).await;
+        assert_eq!(first["referrers"], "tag");
+        assert_eq!(second["referrers"], Value::Null);
+        assert!(first.get("note").is_none());
+        let note = second["note"].as_str().unwrap();
+        let end = "answered 400 Bad Request: TAG_INVALID: the tag is immutable";
+        assert!(note.ends_with(end), "{note}");
+        assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_registry_that_does_not_know_where_it_is_is_told_of_when_it_is_registered() {
+        let nobody = format!("http://localhost:{}", free_port());
+        let registry = DockerRegistry::astray(&nobody);
+        let registration = registration(&registry.repository("acme/shop"), USERNAME, PASSWORD);
+        let error = OciRegistry::register(&crate::http(), &registration)
+            .await
+            .unwrap_err();
+        let told = format!(
+            "the registry was asked at {} and leads to {nobody}: ",
+            registry.origin()
+        );
+        assert!(error.text.contains(&told), "{error}");
+        assert!(error.text.ends_with("X-Forwarded-Proto"), "{error}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -92,6 +92,7 @@ impl Stage {
     ) -> Delivery<'a, I> {
         Delivery {
             id: "sha256:5d1e",
+            attempt: 1,
             registration,
             attachment,
             attestation: &self.attestation,

@@ -1,10 +1,11 @@
 //! Posts a summary of each attestation to a Discord channel: what was built and how its policies were judged, with
 //! all the rest in a text file.
 //!
-//! It goes through a webhook of that channel, or of one of its threads. Registering asks Discord for the webhook and
-//! posts nothing. Discord cannot tell a repeat from a new message: where it took a message and did not say so, that
-//! message may show up twice, and no more often. It counts what all of us do wrong by our address, so a webhook that
-//! is gone is left alone at once, and when it refuses our address, nothing is sent to anybody for a while.
+//! It goes through a webhook of that channel, and into one of its threads where the attachment has `thread_id`.
+//! Registering asks Discord for the webhook and posts nothing. Discord cannot tell a repeat from a new message: where
+//! it took a message and did not say so, that message may show up twice, and no more often. It counts what all of us
+//! do wrong by our address, so a webhook that is gone is left alone at once, and when it refuses our address, nothing
+//! is sent to anybody for a while.
 //!
 //! # Receipt
 //!
@@ -119,14 +120,25 @@ impl TryFrom<SecretUrl> for WebhookUrl {
         if !is_discords && !url.host().is_some_and(|host| crate::http::is_local(&host)) {
             return Err(NOT_A_WEBHOOK);
         }
-        let path: Vec<&str> = url.path_segments().into_iter().flatten().collect();
+        let mut path: Vec<&str> = url.path_segments().into_iter().flatten().collect();
+        // A slash at the end means nothing to Discord.
+        path.pop_if(|last| last.is_empty());
         let (id, token) = match path[..] {
             ["api", "webhooks", id, token] => (id, token),
             ["api", version, "webhooks", id, token] if is_version(version) => (id, token),
+            [.., "slack" | "github"] => return Err(OTHER_FORM),
             _ => return Err(NOT_A_WEBHOOK),
         };
-        if url.query().is_some() || !is_id(id) || token.is_empty() {
+        if !is_id(id) || token.is_empty() {
             return Err(NOT_A_WEBHOOK);
+        }
+        for (name, _) in url.query_pairs() {
+            match &*name {
+                // Each delivery asks Discord to wait, whatever the URL says.
+                "wait" => {}
+                "thread_id" => return Err(THREAD),
+                _ => return Err(QUERY),
+            }
         }
         let used = format!("{origin}/api/v10/webhooks/{id}/{token}").try_into()?;
         Ok(Self { given, used })
@@ -135,6 +147,9 @@ impl TryFrom<SecretUrl> for WebhookUrl {
 
 const NOT_A_WEBHOOK: &str =
     "must be a webhook's, as in https://discord.com/api/webhooks/<id>/<token>";
+const OTHER_FORM: &str = "must not end in /slack or /github: Discord takes other services' messages there, and ours without it";
+const THREAD: &str = "must not have a thread_id, which belongs to the attachment: leave it out here, and attach with the option thread_id";
+const QUERY: &str = "must not have anything behind a question mark other than wait";
 
 fn is_version(text: &str) -> bool {
     text.strip_prefix('v')
@@ -183,7 +198,7 @@ impl TryFrom<String> for ThreadId {
 
 impl Integration for DiscordWebhook {
     const ID: &'static str = "discord-webhook";
-    const VERSION: &'static str = "1.1";
+    const VERSION: &'static str = "1.2";
     const DESCRIPTION: &'static str = "Send attestations to Discord";
     const MATERIALS: &'static [MaterialType] = &[];
     /// By address: after 10,000 refusals in ten minutes nobody gets through.
@@ -815,6 +830,9 @@ mod tests {
             "https://discord.com/api/v6/webhooks/123/canary",
             "https://discord.com/api/v10/webhooks/123/canary#part",
             "https://DISCORD.com:443/api/webhooks/123/canary",
+            "https://discord.com/api/webhooks/123/canary/",
+            "https://discord.com/api/webhooks/123/canary?wait=true",
+            "https://discord.com/api/v10/webhooks/123/canary/?wait=false",
         ] {
             let url: WebhookUrl = serde_json::from_value(json!(url)).unwrap();
             assert_eq!(
@@ -843,8 +861,8 @@ mod tests {
             "https://discord.com/api/webhooks/123/",
             "https://discord.com/api/webhooks/abc/canary",
             "https://discord.com/api/webhooks/+12/canary",
-            "https://discord.com/api/webhooks/123/canary/slack",
-            "https://discord.com/api/webhooks/123/canary?thread_id=1",
+            "https://discord.com/api/webhooks/123/canary//",
+            "https://discord.com/api/webhooks/123//",
             "https://discord.com/api/v/webhooks/123/canary",
             "https://discord.com/channels/1/2",
         ] {
@@ -853,6 +871,23 @@ mod tests {
                 Some(NOT_A_WEBHOOK),
                 "{url}"
             );
+        }
+    }
+
+    #[test]
+    fn a_url_with_more_than_a_webhook_in_it_is_refused_with_what_to_do() {
+        let canary = "https://discord.com/api/webhooks/123/canary";
+        for (end, detail) in [
+            ("?thread_id=123456789012345678", THREAD),
+            ("?wait=true&thread_id=1", THREAD),
+            ("/?thread_id=1", THREAD),
+            ("/slack", OTHER_FORM),
+            ("/slack/", OTHER_FORM),
+            ("/github?wait=true", OTHER_FORM),
+            ("?with_components=true", QUERY),
+        ] {
+            let said = fault("webhook", &format!("{canary}{end}"));
+            assert_eq!(said.as_deref(), Some(detail), "{end}");
         }
     }
 

@@ -197,6 +197,19 @@ pub fn images(delivery: &Delivery<'_, OciRegistry>) -> Vec<Digest> {
 /// More images than these are not asked for: one can be the subject.
 const MAX_IMAGES: usize = 4;
 
+fn has(manifests: &[Value], digest: Digest) -> bool {
+    let digest = digest.to_string();
+    manifests.iter().any(|one| one["digest"] == *digest)
+}
+
+/// Whether a list of what refers to an image has this manifest.
+pub fn is_listed(index: &[u8], digest: Digest) -> bool {
+    let index: Value = serde_json::from_slice(index).unwrap_or_default();
+    index["manifests"]
+        .as_array()
+        .is_some_and(|manifests| has(manifests, digest))
+}
+
 /// The list of what refers to an image, with one more in it; nothing when it is there already.
 pub fn with_referrer(index: Option<&[u8]>, new: &Descriptor) -> Result<Option<Bytes>, Error> {
     let not_one = || Error::permanent("it is not an image index");
@@ -213,8 +226,7 @@ pub fn with_referrer(index: Option<&[u8]>, new: &Descriptor) -> Result<Option<By
     let Value::Array(manifests) = index.entry("manifests").or_insert_with(|| json!([])) else {
         return Err(not_one());
     };
-    let digest = new.digest.to_string();
-    if manifests.iter().any(|one| one["digest"] == *digest) {
+    if has(manifests, new.digest) {
         return Ok(None);
     }
     manifests.push(json!(new));

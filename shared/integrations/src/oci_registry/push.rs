@@ -3,11 +3,11 @@
 
 use attestation::Digest;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LINK};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use url::Url;
 
-use super::manifest::{Artifact, Descriptor, INDEX, MANIFEST, with_referrer};
+use super::manifest::{Artifact, Descriptor, INDEX, MANIFEST, is_listed, with_referrer};
 use super::reference::Repository;
 use super::session::{Session, code, location, request};
 use crate::http::Response;
@@ -22,17 +22,6 @@ const ANY_MANIFEST: HeaderValue = HeaderValue::from_static(
 
 /// Registries take manifests up to here, and so may list that many referrers.
 const MANIFEST_BYTES: usize = 4 * 1024 * 1024;
-
-/// What became of the manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
-    /// It was there before.
-    Already,
-    Now {
-        /// The registry lists it under its subject by itself.
-        lists_referrers: bool,
-    },
-}
 
 /// Why a step did not end well.
 enum Stop {
@@ -91,16 +80,40 @@ pub async fn begin_upload(session: &mut Session<'_>, doing: &str) -> Result<Url,
     location(&uri, &response.headers).ok_or_else(nowhere)
 }
 
+/// Cancels an upload. Where the registry leads elsewhere for it, a push would go there, too, so that place has to
+/// respond; and to be of the registry's making where it is the same host by another scheme or port.
+pub async fn cancel_upload(
+    session: &mut Session<'_>,
+    doing: &str,
+    upload: &Url,
+) -> Result<(), Error> {
+    let cancelled = match request(Method::DELETE, upload) {
+        Ok(request) => session.send(request).await,
+        Err(error) => Err(error),
+    };
+    let repository = session.repository();
+    match cancelled {
+        // What comes of it says nothing of whether a push would work, and an upload left alone expires.
+        _ if repository.has_origin(upload) => Ok(()),
+        Ok(response) if response.status.is_success() || !repository.has_host(upload) => Ok(()),
+        Ok(response) => {
+            let refusal = session.refusal(doing, &response);
+            Err(session.elsewhere(doing, upload, refusal))
+        }
+        Err(error) => Err(session.elsewhere(doing, upload, error)),
+    }
+}
+
 /// Pushes the artifact under its tag, unless it is there.
-pub async fn push(session: &mut Session<'_>, artifact: &Artifact) -> Result<Pushed, Error> {
+pub async fn push(session: &mut Session<'_>, artifact: &Artifact) -> Result<(), Error> {
     // The tag alone is asked for: where it has our digest, the manifest is there by its digest, too.
     if digest_of(session, &artifact.tag).await? == Some(artifact.descriptor.digest) {
-        return Ok(Pushed::Already);
+        return Ok(());
     }
     match push_once(session, artifact, true).await {
         Err(Stop::Restart(_)) => {}
         Err(Stop::Failed(error)) => return Err(error),
-        Ok(pushed) => return Ok(pushed),
+        Ok(()) => return Ok(()),
     }
     // What the registry said was there is not: this time it is not asked.
     match push_once(session, artifact, false).await {
@@ -109,7 +122,7 @@ pub async fn push(session: &mut Session<'_>, artifact: &Artifact) -> Result<Push
             ..error
         }),
         Err(Stop::Failed(error)) => Err(error),
-        Ok(pushed) => Ok(pushed),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -117,7 +130,7 @@ async fn push_once(
     session: &mut Session<'_>,
     artifact: &Artifact,
     may_be_there: bool,
-) -> Result<Pushed, Stop> {
+) -> Result<(), Stop> {
     for (digest, bytes) in &artifact.blobs {
         if !(may_be_there && has_blob(session, *digest).await?) {
             upload(session, *digest, bytes).await?;
@@ -135,9 +148,9 @@ async fn has_blob(session: &mut Session<'_>, digest: Digest) -> Result<bool, Err
         let doing = format!("ask {} for a blob", session.repository());
         return Err(session.refusal(&doing, &response));
     }
-    // Whatever the place says that blobs are kept at: at worst we upload what is there.
-    let response = session.follow(request, response).await?;
-    Ok(response.status == StatusCode::OK)
+    // Whatever becomes of it at the place that blobs are kept at: at worst we upload what is there.
+    let response = session.follow(request, response).await;
+    Ok(response.is_ok_and(|response| response.status == StatusCode::OK))
 }
 
 /// Nothing that asking for something else would explain.
@@ -152,11 +165,13 @@ async fn upload(session: &mut Session<'_>, digest: Digest, bytes: &Bytes) -> Res
     let doing = format!("upload to {}", session.repository());
     let place = begin_upload(session, &doing).await?;
     let request = blob_request(&place, digest, bytes.clone())?;
-    let response = session.send(request).await?;
-    if response.status.is_success() {
-        return Ok(());
-    }
+    let response = match session.send(request).await {
+        Ok(response) if response.status.is_success() => return Ok(()),
+        Ok(response) => response,
+        Err(error) => return Err(session.elsewhere(&doing, &place, error).into()),
+    };
     let error = session.refusal(&doing, &response);
+    let error = session.elsewhere(&doing, &place, error);
     let is_lost = matches!(
         response.status,
         StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::RANGE_NOT_SATISFIABLE
@@ -170,7 +185,7 @@ async fn upload(session: &mut Session<'_>, digest: Digest, bytes: &Bytes) -> Res
     })
 }
 
-async fn put_manifest(session: &mut Session<'_>, artifact: &Artifact) -> Result<Pushed, Stop> {
+async fn put_manifest(session: &mut Session<'_>, artifact: &Artifact) -> Result<(), Stop> {
     let repository = session.repository();
     let (tag, digest) = (&artifact.tag, artifact.descriptor.digest);
     let response = session
@@ -187,8 +202,7 @@ async fn put_manifest(session: &mut Session<'_>, artifact: &Artifact) -> Result<
             let text = format!("{doing}: the registry made {other} of {digest}");
             return Err(Error::permanent(text).into());
         }
-        let lists_referrers = response.headers.contains_key("oci-subject");
-        return Ok(Pushed::Now { lists_referrers });
+        return Ok(());
     }
     let mut error = session.refusal(&doing, &response);
     let code = code(&response).unwrap_or_default();
@@ -196,9 +210,9 @@ async fn put_manifest(session: &mut Session<'_>, artifact: &Artifact) -> Result<
         (400 | 404, "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN") | (416, _) => {
             return Err(Stop::Restart(error));
         }
-        (409 | 412, _) | (400, "TAG_INVALID") => {
+        _ if is_immutable(&response, &code) => {
             if digest_of(session, tag).await? == Some(digest) {
-                return Ok(Pushed::Already);
+                return Ok(());
             }
             error.kind = Kind::Permanent;
             error
@@ -211,6 +225,21 @@ async fn put_manifest(session: &mut Session<'_>, artifact: &Artifact) -> Result<
         _ => {}
     }
     Err(error.into())
+}
+
+/// Whether a tag is what a registry does not let go of. They say so in many ways, and some in words alone.
+fn is_immutable(response: &Response, code: &str) -> bool {
+    let words = String::from_utf8_lossy(&response.body).to_lowercase();
+    match response.status.as_u16() {
+        409 | 412 => true,
+        400 | 403 => {
+            code == "TAG_INVALID"
+                || ["immutable", "alreadyexists", "cannot be overwritten"]
+                    .iter()
+                    .any(|word| words.contains(word))
+        }
+        _ => false,
+    }
 }
 
 /// What the operator may try where a registry does not take the manifest.
@@ -306,21 +335,32 @@ pub async fn image(session: &mut Session<'_>, digest: Digest) -> Result<Option<D
     }))
 }
 
-/// Whether the registry lists by itself what refers to an image.
-pub async fn lists_referrers(session: &mut Session<'_>, subject: Digest) -> Result<bool, Error> {
+/// Whether the registry by itself lists a manifest among those that refer to an image.
+pub async fn lists_referrer(
+    session: &mut Session<'_>,
+    subject: Digest,
+    referrer: Digest,
+) -> Result<bool, Error> {
     let url = session.repository().api(&format!("referrers/{subject}"));
     let mut request = request(Method::GET, &url)?;
     request
         .headers_mut()
         .insert(ACCEPT, HeaderValue::from_static(INDEX));
-    let response = session.send(request).await?;
-    match is_trouble(response.status) {
-        true => {
-            let doing = format!("ask {} for what refers to {subject}", session.repository());
-            Err(session.refusal(&doing, &response))
-        }
-        false => Ok(response.status == StatusCode::OK && is_index(&response.headers)),
+    let response = session.fetch(request, MANIFEST_BYTES).await?;
+    // Without such a list, a registry answers the path in one way or another.
+    let knows_no_list = matches!(
+        response.status,
+        StatusCode::UNAUTHORIZED | StatusCode::NOT_IMPLEMENTED
+    );
+    if is_trouble(response.status) && !knows_no_list {
+        let doing = format!("ask {} for what refers to {subject}", session.repository());
+        return Err(session.refusal(&doing, &response));
     }
+    // Of a list that goes on elsewhere, the rest is taken on trust.
+    let goes_on = response.truncated || response.headers.contains_key(LINK);
+    Ok(response.status == StatusCode::OK
+        && is_index(&response.headers)
+        && (goes_on || is_listed(&response.body, referrer)))
 }
 
 fn is_index(headers: &HeaderMap) -> bool {

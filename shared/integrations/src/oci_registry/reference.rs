@@ -6,7 +6,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::http::is_local;
+use crate::http::{is_local, origin};
 
 /// Docker Hub has three names, of which only the last answers its API.
 const HUB: &str = "docker.io";
@@ -120,9 +120,24 @@ impl Repository {
         &self.registry
     }
 
+    /// Scheme, host and port that the registry is asked at.
+    pub fn origin(&self) -> String {
+        origin(&self.base)
+    }
+
     /// Whether something is asked of the registry itself, which alone gets to see how we authenticate.
     pub fn is_at(&self, uri: &Uri) -> bool {
-        Url::parse(&uri.to_string()).is_ok_and(|url| url.origin() == self.base.origin())
+        Url::parse(&uri.to_string()).is_ok_and(|url| self.has_origin(&url))
+    }
+
+    /// Whether a URL leads to the registry, and not to another place.
+    pub fn has_origin(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
+    /// Whether a URL leads to the registry's host, by any scheme and port.
+    pub fn has_host(&self, url: &Url) -> bool {
+        url.host() == self.base.host()
     }
 
     /// Whether an image of this name is in this repository. The name may have a tag or a digest, and may leave out

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::Registration;
 use super::reference::Repository;
-use crate::http::{ANSWER_BYTES, Response, origin};
+use crate::http::{ANSWER_BYTES, Response, is_local, origin};
 use crate::{Error, Http, Kind};
 
 /// A redirect leads to another one at most this often.
@@ -54,8 +54,7 @@ impl<'a> Session<'a> {
         most_bytes: usize,
     ) -> Result<Response, Error> {
         if !self.repository().is_at(request.uri()) {
-            let fetched = self.http.fetch(request, most_bytes).await;
-            return fetched.map_err(|error| error.sent_by(self.repository().registry()));
+            return self.http.fetch(request, most_bytes).await;
         }
         let mut authorized = request.clone();
         if let Some(authorization) = &self.authorization {
@@ -137,10 +136,12 @@ impl<'a> Session<'a> {
             .header(AUTHORIZATION, basic(self.registration))
             .body(Bytes::new())
             .map_err(|_| unusable("that cannot be asked"))?;
-        let sent = self.http.send(request.clone()).await;
-        let response = sent.map_err(|error| error.sent_by(repository.registry()))?;
-        let response = self.follow(request, response).await?;
         let doing = format!("get a token for {repository} from {}", origin(&url));
+        let asked = match self.http.send(request.clone()).await {
+            Ok(response) => self.follow(request, response).await,
+            Err(error) => Err(error),
+        };
+        let response = asked.map_err(|error| self.elsewhere(&doing, &url, error))?;
         if response.status != StatusCode::OK {
             return Err(self.refusal(&doing, &response));
         }
@@ -156,6 +157,29 @@ impl<'a> Session<'a> {
             HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| none())?;
         authorization.set_sensitive(true);
         Ok(authorization)
+    }
+
+    /// Adds to an error at a place that the registry named that it did so, and why that may be wrong.
+    pub fn elsewhere(&self, doing: &str, place: &Url, error: Error) -> Error {
+        let repository = self.repository();
+        if repository.has_origin(place) {
+            return error;
+        }
+        let (asked, named) = (repository.origin(), origin(place));
+        let start = format!("{doing}: ");
+        let rest = error.text.strip_prefix(&start).unwrap_or(&error.text);
+        let mut text =
+            format!("{doing}: the registry was asked at {asked} and leads to {named}: {rest}");
+        // A place of others that fails is no fault of the registry's.
+        let is_refused = error.kind == Kind::Permanent && error.answer.is_none();
+        let is_local = place.host().is_some_and(|host| is_local(&host));
+        if is_refused || is_local || repository.has_host(place) {
+            text.push_str(
+                "; a registry behind a proxy knows its own address by the headers Host, X-Forwarded-Host and \
+                 X-Forwarded-Proto",
+            );
+        }
+        Error { text, ..error }
     }
 
     /// What a refusal is and what a person should know of it. `doing` completes "failed to …".

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fixture::{self, Lock, Party, Received, Stage};
-use crate::http::Guard;
+use crate::http::{Guard, origin};
 use crate::{Kind, inputs};
 
 const PASSWORD: &str = "canary-of-the-password";
@@ -313,11 +313,9 @@ async fn an_upload_does_not_go_on_over_plain_http_or_to_a_private_address() {
         let answers = [absent(), absent(), begun(place)];
         let error = failure(&answers).await;
         assert_eq!(error.kind, Kind::Permanent, "{error}");
-        let registry = error.text.rsplit_once(" is not allowed; 127.0.0.1:");
-        assert!(
-            registry.is_some_and(|(_, registry)| registry.ends_with(" sent us there")),
-            "{error}"
-        );
+        assert!(error.text.contains("is not allowed; a registry"), "{error}");
+        let start = "upload to 127.0.0.1:";
+        assert!(error.text.starts_with(start), "{error}");
     }
     let answers = [absent(), absent(), answer("202 Accepted", "", "")];
     let error = failure(&answers).await;
@@ -573,6 +571,10 @@ async fn a_token_service_has_to_be_a_safe_place() {
         let error = failure(&[unauthorized(&[&format!("Bearer realm=\"{realm}\"")])]).await;
         assert_eq!(error.kind, Kind::Permanent, "{error}");
         assert!(error.text.contains(reason), "{realm}: {error}");
+        // The registry may have been told nothing of the proxy in front of it.
+        let is_url = realm.contains(".");
+        assert_eq!(error.text.contains("and leads to http"), is_url, "{error}");
+        assert_eq!(error.text.ends_with("X-Forwarded-Proto"), is_url, "{error}");
     }
 }
 
@@ -773,6 +775,8 @@ async fn a_tag_that_cannot_be_changed_is_ours_or_is_not() {
         answer("412 Precondition Failed", "", ""),
         refused("409 Conflict", "DENIED"),
         refused("400 Bad Request", "TAG_INVALID"),
+        refused("400 Bad Request", "ImageTagAlreadyExistsException"),
+        answer("403 Forbidden", "", "tags here are immutable"),
     ] {
         let stage = Stage::new();
         let ours = artifact(&stage, None).descriptor.digest;
@@ -912,20 +916,66 @@ fn subject_of(received: &Received) -> Value {
     manifest["subject"].clone()
 }
 
-fn listed() -> String {
+/// To the manifest, from a registry that says that it will list it.
+fn claimed() -> String {
     let subject = Digest::of(IMAGE.as_bytes());
     answer("201 Created", &format!("oci-subject: {subject}\r\n"), "")
 }
 
+/// The manifest of an attestation of the image.
+fn ours(stage: &Stage) -> Digest {
+    let subject = Descriptor {
+        media_type: manifest::MANIFEST.to_owned(),
+        digest: Digest::of(IMAGE.as_bytes()),
+        size: IMAGE.len() as u64,
+        artifact_type: None,
+        annotations: std::collections::BTreeMap::new(),
+    };
+    artifact(stage, Some(subject)).descriptor.digest
+}
+
+/// To a push of an attestation of the image, up to the manifest.
+fn pushed() -> Vec<String> {
+    [[image()].as_slice(), &before_manifest(), &[created()]].concat()
+}
+
+/// What becomes of a delivery to which these answers are given.
+async fn delivered(answers: &[String]) -> (Map<String, Value>, Party) {
+    let party = party(answers);
+    let stage = about_image(&party);
+    let receipt = receipt(deliver(&stage, &party).await.unwrap());
+    assert_eq!(party.received().len(), answers.len());
+    (receipt, party)
+}
+
+/// Of one that could not be listed: the receipt and the note.
+async fn delivered_in_part(answers: &[String]) -> (Map<String, Value>, String) {
+    let party = party(answers);
+    let outcome = deliver(&about_image(&party), &party).await.unwrap();
+    assert_eq!(party.received().len(), answers.len());
+    match outcome {
+        Outcome::PartlyDelivered { receipt, note } => (receipt, note),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn an_attested_image_of_the_same_repository_is_the_subject() {
-    let answers = [[image()].as_slice(), &before_manifest(), &[listed()]].concat();
-    let party = party(&answers);
+    let party = party(&[]);
     let stage = about_image(&party);
+    let native = index(&json!([{ "digest": ours(&stage) }]));
+    let answers = [
+        [image()].as_slice(),
+        &before_manifest(),
+        &[claimed(), native],
+    ]
+    .concat();
+    let answers: Vec<_> = answers.iter().map(String::as_str).collect();
+    let party = Party::again(&party, &answers).await;
     let receipt = receipt(deliver(&stage, &party).await.unwrap());
     let digest = Digest::of(IMAGE.as_bytes());
     let received = party.received();
-    assert_eq!(received.len(), 5, "the registry lists it by itself");
+    assert_eq!(received.len(), 6, "the registry lists it by itself");
     assert_eq!(
         received[0].target,
         format!("/v2/acme/shop/manifests/{digest}")
@@ -1008,12 +1058,7 @@ async fn where_the_registry_keeps_no_list_it_is_kept_at_a_tag() {
     let others =
         json!([{ "mediaType": "m", "digest": Digest::of(b"other"), "size": 1, "data": "eA==" }]);
     for (there, before) in [(absent(), json!([])), (index(&others), others)] {
-        let answers = [
-            [image()].as_slice(),
-            &before_manifest(),
-            &[created(), there, created()],
-        ]
-        .concat();
+        let answers = [pushed().as_slice(), &[absent(), there, created()]].concat();
         let party = party(&answers);
         let stage = about_image(&party);
         let receipt = receipt(deliver(&stage, &party).await.unwrap());
@@ -1037,8 +1082,7 @@ async fn where_the_registry_keeps_no_list_it_is_kept_at_a_tag() {
 
 #[tokio::test]
 async fn while_another_delivery_is_at_the_list_this_one_waits() {
-    let answers = [[image()].as_slice(), &before_manifest(), &[created()]].concat();
-    let party = party(&answers);
+    let party = party(&[pushed().as_slice(), &[absent()]].concat());
     let mut stage = about_image(&party);
     let host = party.origin.strip_prefix("http://").unwrap();
     let place = format!(
@@ -1074,14 +1118,7 @@ async fn while_another_delivery_is_at_the_list_this_one_waits() {
 async fn a_repeat_finds_itself_in_the_list_and_leaves_it() {
     let party = party(&[]);
     let stage = about_image(&party);
-    let subject = Descriptor {
-        media_type: manifest::MANIFEST.to_owned(),
-        digest: Digest::of(IMAGE.as_bytes()),
-        size: IMAGE.len() as u64,
-        artifact_type: None,
-        annotations: std::collections::BTreeMap::new(),
-    };
-    let ours = artifact(&stage, Some(subject)).descriptor.digest;
+    let ours = ours(&stage);
     let list = index(&json!([{ "digest": ours }]));
     let party = Party::again(&party, &[&image(), &has_digest(ours), &absent(), &list]).await;
     let receipt = receipt(deliver(&stage, &party).await.unwrap());
@@ -1093,12 +1130,88 @@ async fn a_repeat_finds_itself_in_the_list_and_leaves_it() {
             .all(|one| matches!(one.method.as_str(), "GET" | "HEAD"))
     );
 
-    let native = index(&json!([]));
+    let native = index(&json!([{ "digest": ours }]));
     let party = Party::again(&party, &[&image(), &has_digest(ours), &native]).await;
     assert_eq!(
         self::receipt(deliver(&stage, &party).await.unwrap())["referrers"],
         "native"
     );
+}
+
+#[tokio::test]
+async fn a_registry_that_claims_a_list_and_keeps_none_has_it_at_a_tag() {
+    for said in [
+        absent(),
+        answer("400 Bad Request", "", ""),
+        answer("401 Unauthorized", "", ""),
+        answer("403 Forbidden", "", ""),
+        answer("405 Method Not Allowed", "", ""),
+        answer("501 Not Implemented", "", ""),
+        answer("200 OK", "", ""),
+        answer("200 OK", "content-type: text/html\r\n", "<html>"),
+        answer(
+            "200 OK",
+            &format!("content-type: {}\r\n", manifest::INDEX),
+            "no JSON",
+        ),
+        index(&json!([])),
+        index(&json!([{ "digest": Digest::of(b"other") }])),
+    ] {
+        let answers = [
+            [image()].as_slice(),
+            &before_manifest(),
+            &[claimed(), said, absent(), created()],
+        ]
+        .concat();
+        let (receipt, party) = delivered(&answers).await;
+        assert_eq!(receipt["referrers"], "tag");
+        let list = put_list(&party);
+        assert_eq!(list["manifests"][0]["digest"], receipt["digest"]);
+        let asked = lines(&party);
+        let asked = asked.iter().filter(|line| line.contains("/referrers/"));
+        assert_eq!(asked.count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn of_a_registrys_list_in_pages_the_first_is_enough() {
+    let kind = format!("content-type: {}\r\n", manifest::INDEX);
+    let next = format!("{kind}link: </v2/acme/shop/referrers/x?last=y>; rel=\"next\"\r\n");
+    let first = answer("200 OK", &next, r#"{"schemaVersion":2,"manifests":[]}"#);
+    let (receipt, _) = delivered(&[pushed().as_slice(), &[first]].concat()).await;
+    assert_eq!(receipt["referrers"], "native");
+}
+
+#[tokio::test]
+async fn an_attestation_that_cannot_be_listed_is_delivered_and_says_so() {
+    for said in [
+        refused("400 Bad Request", "TAG_INVALID"),
+        refused("400 Bad Request", "ImageTagAlreadyExistsException"),
+        refused("403 Forbidden", "DENIED"),
+        refused("405 Method Not Allowed", "UNSUPPORTED"),
+        refused("409 Conflict", "TAG_IMMUTABLE"),
+        refused("412 Precondition Failed", "PRECONDITION"),
+        answer("413 Content Too Large", "", "<html>"),
+        answer("422 Unprocessable Content", "", ""),
+    ] {
+        let others = index(&json!([{ "digest": Digest::of(b"other") }]));
+        let answers = [pushed().as_slice(), &[absent(), others, said]].concat();
+        let (receipt, note) = delivered_in_part(&answers).await;
+        let tag = format!("sha256-{}", Digest::of(IMAGE.as_bytes()).hex());
+        assert!(
+            note.starts_with("its image does not lead to it: failed to list the attestation at "),
+            "{note}"
+        );
+        let refusal = format!("/acme/shop:{tag}: answered 4");
+        assert!(note.contains(&refusal), "{note}");
+        assert_eq!(receipt["referrers"], Value::Null);
+        let image = Digest::of(IMAGE.as_bytes());
+        assert_eq!(receipt["subject"], json!(image));
+        let digest = receipt["digest"].as_str().unwrap();
+        let reference = receipt["reference"].as_str().unwrap();
+        assert!(reference.contains("/acme/shop:chainloop-"), "{reference}");
+        assert!(reference.ends_with(digest), "{reference}");
+    }
 }
 
 #[tokio::test]
@@ -1118,15 +1231,10 @@ async fn a_list_that_is_none_is_left_alone() {
         ),
         refused("403 Forbidden", "DENIED"),
     ] {
-        let answers = [[image()].as_slice(), &before_manifest(), &[created(), said]].concat();
-        let party = party(&answers);
-        let error = deliver(&about_image(&party), &party).await.unwrap_err();
-        assert_eq!(error.kind, Kind::Permanent, "{error}");
-        assert!(
-            error.text.starts_with("list the attestation at 127.0.0.1"),
-            "{error}"
-        );
-        assert_eq!(party.received().len(), 6);
+        let answers = [pushed().as_slice(), &[absent(), said]].concat();
+        let (_, note) = delivered_in_part(&answers).await;
+        let start = "its image does not lead to it: failed to list the attestation at 127.0.0.1";
+        assert!(note.starts_with(start), "{note}");
     }
 }
 
@@ -1135,15 +1243,14 @@ async fn a_list_that_cannot_be_read_or_written_now_is_tried_again() {
     for said in [
         vec![answer("500 Oops", "", "")],
         vec![absent(), answer("500 Oops", "", "")],
+        vec![absent(), absent(), answer("500 Oops", "", "")],
+        vec![
+            absent(),
+            absent(),
+            refused("403 Forbidden", "TOOMANYREQUESTS"),
+        ],
     ] {
-        let answers = [
-            [image()].as_slice(),
-            &before_manifest(),
-            &[created()],
-            &said,
-        ]
-        .concat();
-        let party = party(&answers);
+        let party = party(&[pushed().as_slice(), &said].concat());
         let error = deliver(&about_image(&party), &party).await.unwrap_err();
         assert_eq!(error.kind, AGAIN, "{error}");
     }
@@ -1156,14 +1263,7 @@ async fn a_list_longer_than_an_answer_is_read_whole() {
         .collect();
     let list = index(&json!(many));
     assert!(list.len() > crate::http::ANSWER_BYTES);
-    let answers = [
-        [image()].as_slice(),
-        &before_manifest(),
-        &[created(), list, created()],
-    ]
-    .concat();
-    let party = party(&answers);
-    receipt(deliver(&about_image(&party), &party).await.unwrap());
+    let (_, party) = delivered(&[pushed().as_slice(), &[absent(), list, created()]].concat()).await;
     assert_eq!(put_list(&party)["manifests"].as_array().unwrap().len(), 501);
 }
 
@@ -1188,6 +1288,109 @@ async fn registering_begins_an_upload_and_leaves_nothing() {
                 "DELETE /v2/acme/shop/blobs/uploads/1?a=b",
             ]
         );
+    }
+}
+
+const HINT: &str = "; a registry behind a proxy knows its own address by the headers Host, X-Forwarded-Host and X-Forwarded-Proto";
+
+#[tokio::test]
+async fn a_registry_that_sends_uploads_where_it_is_not_is_told_of_when_it_is_registered() {
+    let nobody = party(&[]).origin.clone();
+    let other = party(&[absent()]);
+    for (place, kind, reason) in [
+        (
+            "http://registry.example.org/x",
+            Kind::Permanent,
+            "a URL that is not https is not allowed",
+        ),
+        (
+            "https://10.0.0.1/x",
+            Kind::Permanent,
+            "a private address is not allowed",
+        ),
+        (&*format!("{nobody}/x"), AGAIN, "connection refused"),
+        // Something is there, which knows nothing of the upload.
+        (
+            &*format!("{}/x", other.origin),
+            Kind::Permanent,
+            "answered 404 Not Found",
+        ),
+    ] {
+        let party = party(&[begun(place)]);
+        let error = OciRegistry::register(&fixture::http(), &registration(&party))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        let named = origin(&url::Url::parse(place).unwrap());
+        let asked = party.origin.strip_prefix("http://").unwrap();
+        let start = format!(
+            "begin an upload to {asked}/acme/shop: the registry was asked at {} and leads to {named}: ",
+            party.origin
+        );
+        assert!(error.text.starts_with(&start), "{error}");
+        assert!(error.text.ends_with(&format!("{reason}{HINT}")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_keeps_uploads_elsewhere_is_registered() {
+    let storage = party(&[answer("204 No Content", "", "")]);
+    let registry = party(&[basic(), begun(&format!("{}/upload", storage.origin))]);
+    OciRegistry::register(&fixture::http(), &registration(&registry))
+        .await
+        .unwrap();
+    let sent = storage.received();
+    assert_eq!(sent[0].method, "DELETE");
+    assert!(!sent[0].headers.contains_key("authorization"));
+    // At another host, a place need not know how to cancel.
+    let storage = party(&[answer("403 Forbidden", "", "")]);
+    let other = storage.origin.replace("127.0.0.1", "localhost");
+    let registry = party(&[begun(&format!("{other}/upload"))]);
+    OciRegistry::register(&fixture::http(), &registration(&registry))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_elsewhere_says_that_the_registry_led_there() {
+    let nobody = party(&[]).origin.clone();
+    let error = failure(&[absent(), absent(), begun(&format!("{nobody}/x"))]).await;
+    assert_eq!(error.kind, AGAIN);
+    let end = format!(" and leads to {nobody}: reach {nobody}: connection refused{HINT}");
+    assert!(error.text.ends_with(&end), "{error}");
+
+    let storage = party(&[answer("503 Service Unavailable", "", "")]);
+    let other = storage.origin.replace("127.0.0.1", "storage.localhost");
+    let error = failure(&[absent(), absent(), begun(&format!("{other}/x"))]).await;
+    assert_eq!(error.kind, AGAIN);
+    assert!(
+        error.text.contains(&format!(" and leads to {other}: ")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_location_is_read_from_where_it_was_answered() {
+    let from: http::Uri = "https://registry.example.org/v2/acme/shop/blobs/uploads/"
+        .parse()
+        .unwrap();
+    for (said, place) in [
+        (
+            "/v2/x?a=b%2Fc&d",
+            "https://registry.example.org/v2/x?a=b%2Fc&d",
+        ),
+        (
+            "1?a=b",
+            "https://registry.example.org/v2/acme/shop/blobs/uploads/1?a=b",
+        ),
+        ("//other.example.org/x", "https://other.example.org/x"),
+        (
+            "http://registry.example.org:5000/x",
+            "http://registry.example.org:5000/x",
+        ),
+    ] {
+        let headers = http::HeaderMap::from_iter([(http::header::LOCATION, said.parse().unwrap())]);
+        assert_eq!(session::location(&from, &headers).unwrap().as_str(), place);
     }
 }
 

@@ -20,6 +20,8 @@ const LINK: usize = 500;
 const COMMAND: usize = 200;
 /// Shown where blocks are not, as in a notification.
 const TEXT: usize = 500;
+/// Mattermost takes 4,000 characters where it is old, and Rocket.Chat 5,000.
+const PLAIN: usize = 3_900;
 
 /// The summary, or what an operator's template made in place of it.
 pub(super) fn message(summary: &Summary, text: Option<&str>) -> Value {
@@ -55,6 +57,17 @@ pub(super) fn message(summary: &Summary, text: Option<&str>) -> Value {
         "unfurl_links": false,
         "unfurl_media": false,
     })
+}
+
+/// The same for a server that takes Slack's messages and has a markup of its own: in a code block, where that has no
+/// meaning.
+pub(super) fn plain_message(summary: &Summary, text: Option<&str>) -> Value {
+    let text = text.map_or_else(
+        || summary.text(PLAIN - ROOM),
+        |text| text::visible(text).trim().to_owned(),
+    );
+    let text = cut(&text, PLAIN, inert);
+    json!({ "text": format!("{FENCE}\n{text}\n{FENCE}") })
 }
 
 /// What is neither verdict nor fact, in lists. A template's fences are an operator's; here nobody opens one.
@@ -128,16 +141,38 @@ fn plain(letter: char) -> Option<&'static str> {
     }
 }
 
+/// For a code block: closes none, and mentions nobody where a server looks for that in code, too.
+fn inert(letter: char) -> Option<&'static str> {
+    match letter {
+        '`' => Some("'"),
+        '@' => Some("@\u{2060}"),
+        letter => plain(letter),
+    }
+}
+
 fn width(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
 /// As much of the text as fits, on one line, and never nothing: Slack refuses a text that is empty.
 fn first(text: &str, most: usize, escape: fn(char) -> Option<&'static str>) -> String {
+    let line: String = text::visible(text)
+        .trim()
+        .chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect();
+    let kept = cut(&line, most, escape);
+    match kept.trim().is_empty() {
+        true => "–".to_owned(),
+        false => kept,
+    }
+}
+
+/// As much of the text as fits once it is escaped.
+fn cut(text: &str, most: usize, escape: fn(char) -> Option<&'static str>) -> String {
     let mut kept = String::new();
     let mut used = 0;
-    for letter in text::visible(text).trim().chars() {
-        let letter = if letter.is_control() { ' ' } else { letter };
+    for letter in text.chars() {
         let mut own = [0; 4];
         let shown = escape(letter).unwrap_or(letter.encode_utf8(&mut own));
         used += width(shown);
@@ -147,10 +182,7 @@ fn first(text: &str, most: usize, escape: fn(char) -> Option<&'static str>) -> S
         }
         kept.push_str(shown);
     }
-    match kept.trim().is_empty() {
-        true => "–".to_owned(),
-        false => kept,
-    }
+    kept
 }
 
 const FENCE: &str = "```";
@@ -421,6 +453,14 @@ mod tests {
             let text = parts.concat();
             check(&message(&saying(&text), None));
             check(&message(&saying(&text), Some(&text)));
+            for plain in [None, Some(&*text)] {
+                let message = plain_message(&saying(&text), plain);
+                let shown = message["text"].as_str().unwrap();
+                prop_assert!(width(shown) < 4_000);
+                let inside = shown.strip_prefix("```\n").unwrap().strip_suffix("\n```").unwrap();
+                prop_assert!(!inside.contains(['`', '<']), "{inside}");
+                prop_assert_eq!(inside.matches('@').count(), inside.matches("@\u{2060}").count());
+            }
         }
     }
 }

@@ -5,13 +5,21 @@
 //! posting anything; with `send_test_message` it posts what Chainloop posts. Slack cannot tell a repeat from a new
 //! message: where it took a message and did not say so, that message may show up twice, and no more often.
 //!
+//! Mattermost, Rocket.Chat and other servers take Slack's messages at webhooks of their own: register one with
+//! `compatible=true`, as in `https://mattermost.example.org/hooks/…`. It gets `{"text": …}` and nothing else, with the
+//! summary or the template's text in a code block. Any 2xx answer is a delivery, and Slack's words have no meaning
+//! there. Registering posts an empty object, in which Mattermost misses the text and of which Rocket.Chat makes no
+//! message. An answer of 400 or 422 does not show that the webhook exists: then there is a warning, and
+//! `send_test_message` shows it. Microsoft Teams takes messages of another form.
+//!
 //! # Receipt
 //!
 //! The status and the digest of the message: Slack gives a webhook's message no id.
 //!
 //! # Limits
 //!
-//! A message a second for each webhook; what is longer than Slack shows is cut and says so.
+//! A message a second for each webhook; what is longer than Slack shows is cut and says so. With `compatible=true` a
+//! message has fewer than 4,000 characters.
 //!
 //! # Failures
 //!
@@ -22,6 +30,8 @@
 //! - 429: tried again when Slack says.
 //! - `rollup_error`: tried again.
 //! - no answer twice: fails, since the message may be there twice already.
+//! - with `compatible=true`, any 4xx but 408, 425 and 429: fails; what was answered is kept with the attempt. 410: the
+//!   registration is paused.
 
 mod message;
 
@@ -45,54 +55,86 @@ use crate::{
 pub struct SlackWebhook;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(try_from = "Inputs")]
+#[schemars(with = "Inputs")]
+pub struct Registration(Inputs);
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Registration {
+pub struct Inputs {
     /// URL of the incoming webhook, as Slack shows it: `https://hooks.slack.com/services/…`
-    #[schemars(
-        with = "SecretUrl",
-        example = "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXX"
-    )]
-    pub webhook: WebhookUrl,
+    #[schemars(example = "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXX")]
+    webhook: SecretUrl,
+    /// Whether the webhook is that of a server that takes Slack's messages, as Mattermost and Rocket.Chat do: it gets a plain text, and any 2xx answer is success
+    #[serde(default)]
+    compatible: bool,
     /// Whether to post a test message to the channel on each check, rather than ask without leaving a trace
     #[serde(default)]
-    pub send_test_message: bool,
+    send_test_message: bool,
 }
 
-/// Where Slack takes messages. A URL of this machine is one, too, for whoever plays Slack there; the client reaches
-/// it in local mode alone.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "SecretUrl")]
-pub struct WebhookUrl(SecretUrl);
+impl TryFrom<Inputs> for Registration {
+    type Error = String;
 
-impl TryFrom<SecretUrl> for WebhookUrl {
-    type Error = &'static str;
-
-    fn try_from(secret: SecretUrl) -> Result<Self, Self::Error> {
-        let url = inputs::web_url(secret.expose())?;
-        let is_slacks = matches!(
-            secret.origin(),
-            "https://hooks.slack.com" | "https://hooks.slack-gov.com"
-        );
-        if !is_slacks && !url.host().is_some_and(|host| crate::http::is_local(&host)) {
-            return Err(NOT_A_WEBHOOK);
-        }
-        let path: Vec<&str> = url.path_segments().into_iter().flatten().collect();
-        match path[..] {
-            ["services", team, app, token]
-                if url.query().is_none() && ![team, app, token].contains(&"") =>
-            {
-                Ok(Self(secret))
-            }
-            ["workflows" | "triggers", ..] => Err(
-                "must be an incoming webhook's; one that starts a workflow takes that workflow's variables and no message",
-            ),
-            _ => Err(NOT_A_WEBHOOK),
+    fn try_from(inputs: Inputs) -> Result<Self, String> {
+        let checked = match inputs.compatible {
+            true => check_compatible(&inputs.webhook),
+            false => check(&inputs.webhook),
+        };
+        match checked {
+            Ok(()) => Ok(Self(inputs)),
+            Err(why) => Err(format!("webhook: {why}")),
         }
     }
 }
 
-const NOT_A_WEBHOOK: &str =
-    "must be an incoming webhook's, as in https://hooks.slack.com/services/T…/B…/…";
+impl std::ops::Deref for Registration {
+    type Target = Inputs;
+
+    fn deref(&self) -> &Inputs {
+        &self.0
+    }
+}
+
+fn is_slacks(webhook: &SecretUrl) -> bool {
+    matches!(
+        webhook.origin(),
+        "https://hooks.slack.com" | "https://hooks.slack-gov.com"
+    )
+}
+
+/// A URL of this machine is one of Slack's, too, for whoever plays Slack there; the client reaches it in local mode
+/// alone.
+fn check(webhook: &SecretUrl) -> Result<(), &'static str> {
+    let url = inputs::web_url(webhook.expose())?;
+    if !is_slacks(webhook) && !url.host().is_some_and(|host| crate::http::is_local(&host)) {
+        return Err(NOT_A_WEBHOOK);
+    }
+    let path: Vec<&str> = url.path_segments().into_iter().flatten().collect();
+    match path[..] {
+        ["services", team, app, token]
+            if url.query().is_none() && ![team, app, token].contains(&"") =>
+        {
+            Ok(())
+        }
+        ["workflows" | "triggers", ..] => Err(
+            "must be an incoming webhook's; one that starts a workflow takes that workflow's variables and no message",
+        ),
+        _ => Err(NOT_A_WEBHOOK),
+    }
+}
+
+fn check_compatible(webhook: &SecretUrl) -> Result<(), &'static str> {
+    let url = inputs::web_url(webhook.expose())?;
+    match is_slacks(webhook) {
+        true => Err("must not be Slack's own when compatible is true: leave that out"),
+        false if !crate::http::is_sendable(&url) => Err("must be an HTTPS URL on port 443 or 8443"),
+        false => Ok(()),
+    }
+}
+
+const NOT_A_WEBHOOK: &str = "must be an incoming webhook's, as in https://hooks.slack.com/services/T…/B…/…; \
+     one of Mattermost, Rocket.Chat or the like needs compatible=true";
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -114,7 +156,7 @@ pub struct Attachment {
 
 impl Integration for SlackWebhook {
     const ID: &'static str = "slack-webhook";
-    const VERSION: &'static str = "1.1";
+    const VERSION: &'static str = "1.2";
     const DESCRIPTION: &'static str = "Send attestations to Slack";
     const MATERIALS: &'static [MaterialType] = &[];
 
@@ -131,17 +173,17 @@ impl Integration for SlackWebhook {
     }
 
     async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
-        let text = match registration.send_test_message {
-            true => "This is a test message. Welcome to Chainloop!",
-            false => "",
+        let is_quiet = !registration.send_test_message;
+        let message = match (is_quiet, registration.compatible) {
+            (true, true) => json!({}),
+            (true, false) => json!({ "text": "" }),
+            (false, _) => json!({ "text": "This is a test message. Welcome to Chainloop!" }),
         };
-        let request = request(registration, &json!({ "text": text }))?;
-        let response = http.send(request).await?;
-        match registration.send_test_message {
-            true => read(&response, registration, http.unix_secs())?,
-            false => read_of_nothing(&response, registration, http.unix_secs())?,
+        let response = http.send(request(registration, &message)?).await?;
+        match is_quiet {
+            true => read_of_nothing(&response, registration, http.unix_secs()),
+            false => read(&response, registration, http.unix_secs()).map(|()| Warnings::new()),
         }
-        Ok(Warnings::new())
     }
 
     async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<Warnings, Error> {
@@ -167,13 +209,13 @@ impl Integration for SlackWebhook {
 
     async fn preview(_: &dyn Host, delivery: &Delivery<'_, Self>) -> Result<Vec<Preview>, Error> {
         let request = request(delivery.registration, &message(delivery)?)?;
-        let target = delivery.registration.webhook.0.label();
+        let target = delivery.registration.webhook.label();
         Ok(vec![Preview::of(&request, target)])
     }
 }
 
 fn request(registration: &Registration, message: &Value) -> Result<Request<Bytes>, Error> {
-    Request::post(registration.webhook.0.expose())
+    Request::post(registration.webhook.expose())
         .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
         .body(message.to_string().into())
         .map_err(|error| Error::permanent("build the request to Slack").source(error))
@@ -186,13 +228,20 @@ fn message(delivery: &Delivery<'_, SlackWebhook>) -> Result<Value, Error> {
         emails: attachment.emails,
     };
     let summary = Summary::of(attestation, workflow, &detail);
-    let Some(template) = &attachment.template else {
-        return Ok(message::message(&summary, None));
+    let text = match &attachment.template {
+        None => None,
+        Some(template) => Some(
+            template
+                .render(&facts(attestation, workflow, None), TEMPLATE_BYTES)
+                .map_err(|why| {
+                    Error::permanent(format!("fill the attachment's template: {why}"))
+                })?,
+        ),
     };
-    let text = template
-        .render(&facts(attestation, workflow, None), TEMPLATE_BYTES)
-        .map_err(|why| Error::permanent(format!("fill the attachment's template: {why}")))?;
-    Ok(message::message(&summary, Some(&text)))
+    Ok(match delivery.registration.compatible {
+        true => message::plain_message(&summary, text.as_deref()),
+        false => message::message(&summary, text.as_deref()),
+    })
 }
 
 /// More than Slack shows, so that a text a little too long is cut and one far too long is told of.
@@ -292,10 +341,11 @@ const ANSWERS: &[(&str, Kind, &str)] = &[
 
 /// The word first and then the status: since 2016 Slack has moved words from one status to another.
 fn read(response: &Response, registration: &Registration, now: u64) -> Result<(), Error> {
-    let url = &registration.webhook.0;
+    let url = &registration.webhook;
     let doing = format!("post to {}", url.origin());
     let by_status = response.check(&doing, now);
-    let Some((word, kind, meaning)) = find(response) else {
+    let word = find(response).filter(|_| !registration.compatible);
+    let Some((word, kind, meaning)) = word else {
         return by_status;
     };
     let status = response.status.as_u16();
@@ -309,27 +359,39 @@ fn find(response: &Response) -> Option<&'static (&'static str, Kind, &'static st
 }
 
 /// What it says to a message without a text. That it misses the text shows that it looked at it, which makes it
-/// likely that it works; Slack has no better way to ask. That it is gone is certain.
+/// likely that it works; Slack has no better way to ask. That it is gone is certain. Of a compatible server no words
+/// are known.
 fn read_of_nothing(
     response: &Response,
     registration: &Registration,
     now: u64,
-) -> Result<(), Error> {
+) -> Result<Warnings, Error> {
     const ALIVE: [&str; 3] = [
         "no_text",
         "missing_text_or_fallback_or_attachments",
         "invalid_payload",
     ];
     let status = response.status.as_u16();
+    if registration.compatible {
+        return match status {
+            400 | 422 => Ok(vec![format!(
+                "{} answered {status} to a message without a text, which does not show that the webhook exists; \
+                 send_test_message=true posts one",
+                registration.webhook.origin()
+            )]),
+            _ => read(response, registration, now).map(|()| Warnings::new()),
+        };
+    }
     match find(response) {
-        Some((word, ..)) if status == 400 && ALIVE.contains(word) => Ok(()),
-        _ => read(response, registration, now).map_err(|error| match status {
-            403 | 404 | 410 => Error {
+        Some((word, ..)) if status == 400 && ALIVE.contains(word) => Ok(Warnings::new()),
+        _ => match read(response, registration, now) {
+            Ok(()) => Ok(Warnings::new()),
+            Err(error) if matches!(status, 403 | 404 | 410) => Err(Error {
                 kind: Kind::Dead,
                 ..error
-            },
-            _ => error,
-        }),
+            }),
+            Err(error) => Err(error),
+        },
     }
 }
 
@@ -544,7 +606,7 @@ mod tests {
     async fn a_check_posts_chainloops_test_where_that_is_asked_for() {
         let party = Party::start(&[&answer("200 OK", "ok"), &answer("404 Not Found", "no_team")]);
         let mut registration = registration(&party);
-        registration.send_test_message = true;
+        registration.0.send_test_message = true;
         SlackWebhook::register(&fixture::http(), &registration)
             .await
             .unwrap();
@@ -629,6 +691,143 @@ mod tests {
                 detail.contains("that workflow's variables and no message"),
                 "{detail}"
             );
+        }
+    }
+
+    const HOOK: &str = "/hooks/canary-of-a-compatible-server";
+
+    fn compatible(party: &Party) -> Registration {
+        let webhook = format!("{}{HOOK}", party.origin);
+        serde_json::from_value(json!({ "webhook": webhook, "compatible": true })).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_compatible_server_gets_a_text_and_nothing_else() {
+        let party = Party::start(&[&answer("200 OK", "ok"), &answer("204 No Content", "")]);
+        let (stage, registration) = (Stage::new(), compatible(&party));
+        for template in [None, Some("{{ workflow.name }} @all `<!here>` ```")] {
+            let attachment = attachment(match template {
+                None => json!({}),
+                Some(template) => json!({ "template": template }),
+            });
+            let delivery = stage.delivery(&registration, &attachment);
+            let previews = SlackWebhook::preview(&stage, &delivery).await.unwrap();
+            let outcome = SlackWebhook::deliver(&fixture::http(), &stage, &delivery).await;
+            assert!(matches!(outcome, Ok(Outcome::Delivered(_))), "{outcome:?}");
+            let sent = party.received().pop().unwrap();
+            assert_eq!(sent.target, HOOK);
+            assert_eq!(previews[0].digest, Digest::of(&sent.body));
+            assert!(!format!("{previews:?}").contains("canary"), "{previews:?}");
+            let message: Value = serde_json::from_slice(&sent.body).unwrap();
+            assert_eq!(message.as_object().unwrap().len(), 1);
+            let text = message["text"].as_str().unwrap();
+            match template {
+                None => fixture::compare("slack-webhook-compatible.txt", text),
+                Some(_) => assert_eq!(text, "```\nnightly-build @\u{2060}all '‹!here›' '''\n```"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_compatible_server_the_status_alone_counts() {
+        let again = Kind::Retryable { after: None };
+        for (status, body, expected) in [
+            ("200 OK", "no_service", Ok(())),
+            ("201 Created", r#"{"success":true}"#, Ok(())),
+            ("204 No Content", "", Ok(())),
+            ("400 Bad Request", "invalid_token", Err(Kind::Permanent)),
+            ("403 Forbidden", "action_prohibited", Err(Kind::Permanent)),
+            ("404 Not Found", "no_service", Err(Kind::Permanent)),
+            ("302 Found", "", Err(Kind::Permanent)),
+            ("401 Unauthorized", "", Err(Kind::Unauthorized)),
+            ("410 Gone", "", Err(Kind::Dead)),
+            ("429 Too Many Requests", "no_team", Err(again)),
+            ("501 Not Implemented", "", Err(again)),
+        ] {
+            let party = Party::start(&[&answer(status, body)]);
+            let result = deliver(&Stage::new(), &compatible(&party)).await;
+            let kind = result.map(|_| ()).map_err(|error| error.kind);
+            assert_eq!(kind, expected, "{status} {body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_compatible_server_is_asked_with_an_empty_object() {
+        for (status, expected) in [
+            ("200 OK", Ok(0)),
+            ("400 Bad Request", Ok(1)),
+            ("422 Unprocessable Content", Ok(1)),
+            ("403 Forbidden", Err(Kind::Permanent)),
+            ("404 Not Found", Err(Kind::Permanent)),
+        ] {
+            let party = Party::start(&[&answer(status, "no_service")]);
+            let result = SlackWebhook::register(&fixture::http(), &compatible(&party)).await;
+            let warnings = result.map_err(|error| error.kind);
+            let count = warnings.as_ref().map(Vec::len).map_err(|kind| *kind);
+            assert_eq!(count, expected, "{status}");
+            let shown = format!("{warnings:?}");
+            assert_eq!(shown.contains("send_test_message"), expected == Ok(1));
+            assert!(!shown.contains("canary"), "{shown}");
+            assert_eq!(party.received()[0].body, b"{}");
+        }
+        let party = Party::start(&[
+            &answer("200 OK", "ok"),
+            &answer("400 Bad Request", "Invalid webhook"),
+        ]);
+        let mut registration = compatible(&party);
+        registration.0.send_test_message = true;
+        let check = async || SlackWebhook::register(&fixture::http(), &registration).await;
+        check().await.unwrap();
+        let body = br#"{"text":"This is a test message. Welcome to Chainloop!"}"#;
+        assert_eq!(party.received()[0].body, body);
+        assert_eq!(check().await.unwrap_err().kind, Kind::Permanent);
+    }
+
+    #[tokio::test]
+    async fn no_part_of_a_compatible_servers_url_is_in_an_error() {
+        let echo = answer("404 Not Found", &format!("no hook {HOOK}"));
+        let party = Party::start(&[&echo, &echo, ""]);
+        let registration = compatible(&party);
+        let error = deliver(&Stage::new(), &registration).await.unwrap_err();
+        assert_eq!(error.answer.as_ref().unwrap().excerpt, "no hook …");
+        let check = SlackWebhook::register(&fixture::http(), &registration)
+            .await
+            .unwrap_err();
+        let lost = deliver(&Stage::new(), &registration).await.unwrap_err();
+        let shown = format!("{error} {error:?} {check:?} {lost} {lost:?} {registration:?}");
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn a_compatible_servers_webhook_is_any_https_url_but_slacks_own() {
+        let fault = |url: &str| {
+            let inputs = json!({ "webhook": url, "compatible": true });
+            let faults = inputs::check::<Registration>(inputs.as_object().unwrap());
+            assert!(!format!("{faults:?}").contains("canary"), "{faults:?}");
+            assert!(faults.iter().all(|fault| fault.field == "webhook"));
+            faults.into_iter().map(|fault| fault.detail).next()
+        };
+        for url in [
+            "https://mattermost.example.org/hooks/canary",
+            "https://chat.example.org:8443/hooks/canary/canary",
+            "https://example.org/services/T0/B0/canary?key=canary",
+            "http://127.0.0.1:8080/hooks/canary",
+        ] {
+            assert_eq!(fault(url), None, "{url}");
+        }
+        for url in [
+            "http://mattermost.example.org/hooks/canary",
+            "https://mattermost.example.org:8065/hooks/canary",
+        ] {
+            let detail = fault(url).unwrap();
+            assert_eq!(detail, "must be an HTTPS URL on port 443 or 8443", "{url}");
+        }
+        for url in [
+            "https://hooks.slack.com/services/T0/B0/canary",
+            "https://hooks.slack-gov.com/triggers/canary",
+        ] {
+            let detail = fault(url).unwrap();
+            assert!(detail.starts_with("must not be Slack's own"), "{detail}");
         }
     }
 

@@ -127,11 +127,13 @@ impl<I: Integration> Prepared<I> {
     pub(super) fn delivery<'a>(
         &'a self,
         id: &'a str,
+        attempt: u32,
         workflow: &'a Workflow,
         progress: &'a BTreeMap<String, Value>,
     ) -> integrations::Delivery<'a, I> {
         integrations::Delivery {
             id,
+            attempt,
             registration: &self.registration.inputs,
             attachment: &self.attachment,
             attestation: &self.attestation,
@@ -392,7 +394,7 @@ async fn deliver<I: Integration, P: Platform>(
         return Ok(Outcome::Skipped(reason));
     }
     let row = desk.delivery.borrow().row.clone();
-    let delivery = prepared.delivery(&row.id, &row.workflow, &row.progress);
+    let delivery = prepared.delivery(&row.id, row.attempt, &row.workflow, &row.progress);
     // Ten large ones side by side would not fit into the function's memory. Waiting here would eat up the
     // attempt's time.
     let alone = (prepared.size_bytes > HEAVY_BYTES).then(|| desk.heavy.try_lock());

@@ -62,7 +62,7 @@ pub async fn preview<I: Integration>(
     }
     let id = Delivery::id(organization, hash, attachment, 0);
     let progress = BTreeMap::new();
-    let delivery = prepared.delivery(&id, &attestation.row.workflow, &progress);
+    let delivery = prepared.delivery(&id, 1, &attestation.row.workflow, &progress);
     let reader = Reader {
         platform,
         organization,
