@@ -307,8 +307,6 @@ impl Response {
 pub struct Http {
     client: reqwest::Client,
     tls: Arc<rustls::ClientConfig>,
-    /// Trusted beside the public ones.
-    roots: Arc<[CertificateDer<'static>]>,
     guard: Guard,
     limits: Limits,
 }
@@ -327,7 +325,7 @@ impl Http {
         let mut roots = rustls::RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
         };
-        let (_, unusable) = roots.add_parsable_certificates(extra.iter().cloned());
+        let (_, unusable) = roots.add_parsable_certificates(extra);
         debug_assert_eq!(unusable, 0, "checked when they were read");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -352,7 +350,6 @@ impl Http {
         Self {
             client,
             tls: Arc::new(tls),
-            roots: extra.into(),
             guard,
             limits,
         }
@@ -408,11 +405,6 @@ impl Http {
     /// How TLS is spoken by whoever does not speak HTTP.
     pub(crate) fn tls(&self) -> Arc<rustls::ClientConfig> {
         Arc::clone(&self.tls)
-    }
-
-    /// What is trusted beside the public authorities.
-    pub(crate) fn roots(&self) -> &[CertificateDer<'static>] {
-        &self.roots
     }
 
     /// Seconds since 1970 by the system's clock, for checks, which have no [`Host`](crate::Host).
