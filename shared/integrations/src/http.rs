@@ -1123,7 +1123,7 @@ mod tests {
 
     #[test]
     fn roots_are_certificates_in_pem() {
-        let roots = |pem: &[u8]| Http::with_roots(PUBLIC, pem).map(|http| http.roots().len());
+        let roots = |pem: &[u8]| read_roots(pem).map(|roots| roots.len());
         assert_eq!(roots(AUTHORITY.as_bytes()), Ok(1));
         assert_eq!(roots(format!("{AUTHORITY}{AUTHORITY}").as_bytes()), Ok(2));
         let one_line = AUTHORITY.replace('\n', "\\n");

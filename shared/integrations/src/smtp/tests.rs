@@ -840,20 +840,17 @@ async fn letters_beyond_ascii_are_refused_before_anything_is_sent_where_it_is_no
         let error = deliver(&server, &Stage::new(), more, json!({})).await;
         assert!(error.unwrap_err().text.ends_with(reason));
     }
-    let attached = Smtp::attach(
-        &trusting(),
-        &registration(&server, json!({})),
-        &attachment(copies.clone()),
-    );
-    assert!(attached.await.unwrap_err().text.ends_with(reason));
+    let attach = async |server: &MailServer| {
+        let (registration, attachment) = (registration(server, json!({})), attachment(copies.clone()));
+        Smtp::attach(&trusting(), &registration, &attachment).await
+    };
+    assert!(attach(&server).await.unwrap_err().text.ends_with(reason));
     let error = deliver(&server, &Stage::new(), json!({}), copies.clone()).await;
     assert!(error.unwrap_err().text.ends_with(reason));
     assert!(!server.heard().iter().any(|line| line.starts_with("MAIL")));
 
     let server = MailServer::start(&[UTF8]).await;
-    let registration = registration(&server, json!({}));
-    let attached = Smtp::attach(&trusting(), &registration, &attachment(copies));
-    attached.await.unwrap();
+    attach(&server).await.unwrap();
 }
 
 // --- servers with peculiarities -----------------------------------------------------------------------
