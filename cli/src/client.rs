@@ -9,8 +9,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pipeline::api::{Page, Problem};
 use pipeline::platform::{Download, Upload};
 use ring::rand::{SecureRandom, SystemRandom};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use ureq::http::{Request, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, SendBody};
@@ -42,6 +42,13 @@ pub(crate) struct Client {
     base: String,
     token: String,
     debug: bool,
+    quiet: bool,
+}
+
+/// Warnings in an answer: shown here, so that no command forgets them.
+#[derive(Deserialize)]
+struct Warned {
+    warnings: Vec<String>,
 }
 
 /// One call of the API.
@@ -208,6 +215,7 @@ impl Client {
             base,
             token,
             debug: global.debug,
+            quiet: global.quiet,
         })
     }
 
@@ -294,6 +302,13 @@ impl Client {
         if !(200..300).contains(&status) {
             let request_id = request_id.unwrap_or_default();
             return Err(refused(call.path, status, &body, request_id).into());
+        }
+        if let Ok(Warned { warnings }) = serde_json::from_slice(&body)
+            && !self.quiet
+        {
+            for warning in warnings {
+                say("WRN", "33", &warning);
+            }
         }
         serde_json::from_slice(&body).map_err(|error| {
             Failure::new(format!("the answer was not understood: {error}"))

@@ -6,13 +6,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use integrations::webhook::{Attachment, Registration, Webhook};
-use integrations::{Error, Followed, Host, Http, Integration, Kind, Locked, Outcome, Preview};
+use integrations::{
+    Error, Followed, Host, Http, Integration, Kind, Locked, Outcome, Preview, Warnings,
+};
 use pipeline::Platform;
-use pipeline::deliver;
 use pipeline::rows::State;
+use pipeline::{check, deliver};
 use serde_json::{Map, Value, json};
 
-use crate::world::{World, attestation};
+use crate::world::{ORGANIZATION, World, attestation};
 
 thread_local! {
     static FOLLOWED: RefCell<VecDeque<Result<Followed, Error>>> = const { RefCell::new(VecDeque::new()) };
@@ -20,6 +22,8 @@ thread_local! {
     static NOTES: RefCell<Vec<Value>> = const { RefCell::new(Vec::new()) };
     static IS_BUSY_FOR_ALL: Cell<bool> = const { Cell::new(false) };
     static FAILS_AT_PLACE: Cell<bool> = const { Cell::new(false) };
+    /// Something that does not arrive.
+    static NOTED: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
 /// Registered as the webhook is.
@@ -35,12 +39,12 @@ impl Integration for Importer {
     type Registration = Registration;
     type Attachment = Attachment;
 
-    async fn register(_: &Http, _: &Registration) -> Result<(), Error> {
-        Ok(())
+    async fn register(_: &Http, _: &Registration) -> Result<Warnings, Error> {
+        Ok(Warnings::new())
     }
 
-    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<(), Error> {
-        Ok(())
+    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<Warnings, Error> {
+        Ok(vec!["imports take a while".to_owned()])
     }
 
     async fn deliver(
@@ -66,10 +70,14 @@ impl Integration for Importer {
             json!({ "last": delivery.attestation.hash.hex() }),
         )
         .await?;
-        Ok(Outcome::Delivered(Map::from_iter([(
-            "token".to_owned(),
-            json!("t-1"),
-        )])))
+        let receipt = Map::from_iter([("token".to_owned(), json!("t-1"))]);
+        Ok(match NOTED.get() {
+            None => Outcome::Delivered(receipt),
+            Some(note) => Outcome::PartlyDelivered {
+                receipt,
+                note: note.to_owned(),
+            },
+        })
     }
 
     async fn follow(
@@ -145,6 +153,41 @@ async fn what_was_accepted_is_followed_until_it_is_over() {
     assert_eq!(after.len(), attempts.len(), "asking is no attempt");
     assert_eq!(world.memory.queued(Webhook::ID), 0, "nobody asks any more");
     world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_arrived_in_part_is_delivered_and_says_what_did_not() {
+    let world = World::new();
+    world.ready().await;
+    let envelope = attestation("1", vec![]);
+    let accepted = world.push(envelope.compact()).await.unwrap();
+    NOTED.set(Some("not listed at the project"));
+    deliver(&world).await;
+    let (delivery, attempts) = world.delivery(&accepted).await;
+    assert_eq!(delivery.state, State::Delivered);
+    assert_eq!(
+        delivery.reason.as_deref(),
+        Some("not listed at the project")
+    );
+    assert_eq!(
+        (attempts.len(), attempts[0].detail.as_deref()),
+        (1, Some("not listed at the project"))
+    );
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_warning_of_the_check_reaches_the_verdict() {
+    let world = World::new();
+    let attachment = world.ready().await;
+    let check = check::Check::Attachment {
+        organization: ORGANIZATION.to_owned(),
+        registration: attachment.registration,
+        inputs: Map::new(),
+    };
+    let verdict = check::check::<Importer>(&world.memory, &world.tools.http, check).await;
+    let warnings = verdict.unwrap().accepted().unwrap();
+    assert_eq!(warnings, ["imports take a while"]);
 }
 
 #[tokio::test]

@@ -185,7 +185,9 @@ async fn a_request_that_comes_while_the_first_is_worked_on_is_told_so() {
                 let second = answer(memory, &request).await;
                 *again.borrow_mut() = Some((request, vec![second]));
             }
-            Ok(json!(Verdict::Works))
+            Ok(json!(Verdict::Works {
+                warnings: vec!["imports take a while".to_owned()]
+            }))
         })
     });
     let world = World::over(memory, Receiver::start());
@@ -193,6 +195,7 @@ async fn a_request_that_comes_while_the_first_is_worked_on_is_told_so() {
     *asked.borrow_mut() = Some((request, Vec::new()));
     let first = register(&world, "k", "one").await;
     assert_eq!(first.status, 201, "{}", first.body);
+    assert_eq!(first.body["warnings"], json!(["imports take a while"]));
     let (_, second) = asked.borrow_mut().take().unwrap();
     assert_eq!(code(&second[0]), (409, "in-progress"));
     assert_eq!(register(&world, "k", "one").await, first);

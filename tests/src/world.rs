@@ -84,7 +84,7 @@ impl World {
             id: None,
         };
         let registered = register::register(&self.memory, ORGANIZATION, wanted).await;
-        registered.map(|stored| stored.row)
+        registered.map(|(stored, _)| stored.row)
     }
 
     pub async fn attach(&self, registration: &str) -> rows::Attachment {

@@ -60,7 +60,7 @@ fn api(end: &'static str) -> Api {
             }
             "PATCH /v1/registrations/r-1" => with(
                 registration(),
-                &json!({ "name": "two", "config": { "tries": 5 } }),
+                &json!({ "name": "two", "config": { "tries": 5 }, "warnings": ["imports take a while"] }),
             ),
             "GET /v1/jobs/j-1" => job(&json!({ "kind": "drain", "state": "done", "done": 1 })),
             "POST /v1/registrations/r-1/rotate" => registration(),
@@ -188,7 +188,10 @@ fn an_update_sends_what_changes_and_shows_what_it_is_then() {
     ];
     let ran = run_with(&registered(&options), &variables, "");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert_eq!(ran.stderr, "INF \"one\" is updated\n");
+    assert_eq!(
+        ran.stderr,
+        "WRN imports take a while\nINF \"one\" is updated\n"
+    );
     for text in ["│ Registration", "│ two", "tries: 5"] {
         assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
     }

@@ -47,7 +47,7 @@ use uuid::Uuid;
 
 use crate::{
     Content, Delivery, Error, Filter, Followed, Host, Http, Integration, Kind, Locked, Outcome,
-    Preview, SecretText, Template, facts, inputs,
+    Preview, SecretText, Template, Warnings, facts, inputs,
 };
 use last::{Notes, Verdict};
 
@@ -298,19 +298,21 @@ impl Integration for DependencyTrack {
         attachment.filter.as_ref()
     }
 
-    async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
+    async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         api::version(http, registration).await?;
-        api::permissions(http, registration).await
+        api::permissions(http, registration).await?;
+        Ok(Warnings::new())
     }
 
     async fn attach(
         http: &Http,
         registration: &Registration,
         attachment: &Attachment,
-    ) -> Result<(), Error> {
+    ) -> Result<Warnings, Error> {
         let (named, parent) = match &attachment.project {
             Project::Id(id) => {
-                return api::must_exist(http, registration, "project", &Place::Id(*id)).await;
+                api::must_exist(http, registration, "project", &Place::Id(*id)).await?;
+                return Ok(Warnings::new());
             }
             Project::Named(named, parent) => (named, parent),
         };
@@ -333,10 +335,10 @@ impl Integration for DependencyTrack {
             Some(Parent::Named(named)) => Place::literal(named),
             None => None,
         };
-        match parent {
-            Some(parent) => api::must_exist(http, registration, "parent project", &parent).await,
-            None => Ok(()),
+        if let Some(parent) = parent {
+            api::must_exist(http, registration, "parent project", &parent).await?;
         }
+        Ok(Warnings::new())
     }
 
     async fn deliver(

@@ -94,14 +94,14 @@ pub trait Integration: Sized + 'static {
     }
 
     /// Asks the third party whether deliveries could work, leaving no trace there where it offers a way.
-    async fn register(http: &Http, registration: &Self::Registration) -> Result<(), Error>;
+    async fn register(http: &Http, registration: &Self::Registration) -> Result<Warnings, Error>;
 
     /// As [`register`](Self::register), for what the attachment adds.
     async fn attach(
         http: &Http,
         registration: &Self::Registration,
         attachment: &Self::Attachment,
-    ) -> Result<(), Error>;
+    ) -> Result<Warnings, Error>;
 
     /// Sends. What [`Delivery::progress`] says was done already is not repeated.
     async fn deliver(
@@ -207,11 +207,21 @@ pub enum Followed {
     Over(Map<String, Value>),
 }
 
+/// Doubts about something that passed its check: deliveries could work, and may not do what was meant. Each is a
+/// sentence fragment, in lower case and without a full stop. Operators see them in the answer.
+pub type Warnings = Vec<String>;
+
 /// How a delivery went, when nothing is wrong. Everything else is an [`Error`] with a [`Kind`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The third party has it; the receipt says what it called it.
     Delivered(Map<String, Value>),
+    /// As [`Delivered`](Self::Delivered), except for what the note says: a recipient that was refused, a list that
+    /// could not be written. Not tried again; a sentence fragment without a full stop.
+    PartlyDelivered {
+        receipt: Map<String, Value>,
+        note: String,
+    },
     /// Rightly not sent.
     Skipped(String),
     /// Not yet, for a reason that costs no attempt.

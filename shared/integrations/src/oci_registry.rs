@@ -56,6 +56,7 @@ pub use self::reference::{Prefix, Repository, Username};
 use self::session::Session;
 use crate::{
     Delivery, Error, Filter, Host, Http, Integration, Locked, Outcome, Preview, SecretText,
+    Warnings,
 };
 
 #[derive(Debug)]
@@ -115,7 +116,7 @@ impl Integration for OciRegistry {
     }
 
     /// Begins an upload, which only those may who may push, and cancels it.
-    async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
+    async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let mut session = Session::new(http, registration, http.unix_secs());
         let doing = format!("begin an upload to {}", registration.repository);
         let upload = push::begin_upload(&mut session, &doing).await?;
@@ -123,11 +124,11 @@ impl Integration for OciRegistry {
         if let Ok(request) = session::request(Method::DELETE, &upload) {
             let _ = session.send(request).await;
         }
-        Ok(())
+        Ok(Warnings::new())
     }
 
-    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<(), Error> {
-        Ok(())
+    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<Warnings, Error> {
+        Ok(Warnings::new())
     }
 
     async fn deliver(

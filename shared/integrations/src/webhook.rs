@@ -37,7 +37,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Content, Delivery, Encoding, Error, Filter, Host, Http, Integration, Outcome, Preview,
-    SecretText, SecretUrl,
+    SecretText, SecretUrl, Warnings,
 };
 
 #[derive(Debug)]
@@ -293,7 +293,7 @@ impl Integration for Webhook {
         Some(Duration::from_secs(1) / per_second.clamp(1, 100))
     }
 
-    async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
+    async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let now = http.unix_secs();
         let id = format!("test_{now}");
         let body = test_body(registration.format, &id);
@@ -304,11 +304,12 @@ impl Integration for Webhook {
         let request = request(registration, &id, now, signature, body)?;
         let response = http.send(request).await?;
         let doing = format!("post a test to {}", registration.url.origin());
-        response.check(&doing, &secrets(registration), now)
+        response.check(&doing, &secrets(registration), now)?;
+        Ok(Warnings::new())
     }
 
-    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<(), Error> {
-        Ok(())
+    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<Warnings, Error> {
+        Ok(Warnings::new())
     }
 
     async fn deliver(

@@ -1,6 +1,6 @@
 //! Attaches a registration to workflows, lists attachments, and detaches.
 
-use integrations::{Description, Fault};
+use integrations::{Description, Fault, Warnings};
 use serde_json::{Map, Value};
 
 use crate::check::{self, Check};
@@ -101,11 +101,12 @@ pub async fn attach(
     platform: &impl Platform,
     organization: &str,
     wanted: Wanted,
-) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
+) -> Result<(Stored<Attachment>, Stored<Registration>, Warnings), Error> {
     if let Some(id) = &wanted.id {
         let key = Attachment::at(organization, id);
         if rows::load::<Attachment>(platform, &key).await?.is_some() {
-            return find(platform, organization, id).await;
+            let (attachment, registration) = find(platform, organization, id).await?;
+            return Ok((attachment, registration, Warnings::new()));
         }
     }
     let registration = register::find(platform, organization, &wanted.registration).await?;
@@ -131,9 +132,8 @@ pub async fn attach(
         registration: registration.row.id.clone(),
         inputs: wanted.inputs.clone(),
     };
-    check::ask(platform, description.id, &check)
-        .await?
-        .accepted()?;
+    let verdict = check::ask(platform, description.id, &check).await?;
+    let warnings = verdict.accepted()?;
     let attachment = Attachment {
         id: wanted.id.unwrap_or_else(|| register::id(platform)),
         organization: organization.to_owned(),
@@ -156,7 +156,7 @@ pub async fn attach(
     ];
     platform.write(writes).await?;
     let row = attachment;
-    Ok((Stored { row, etag }, registration))
+    Ok((Stored { row, etag }, registration, warnings))
 }
 
 fn links(attachment: &Attachment) -> (Link, Link) {

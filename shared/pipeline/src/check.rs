@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use attestation::Digest;
 use futures_util::future::{self, Either};
-use integrations::{Answer, Error, Fault, Http, Integration, inputs};
+use integrations::{Answer, Error, Fault, Http, Integration, Warnings, inputs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -53,7 +53,10 @@ pub struct Preview {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    Works,
+    Works {
+        #[serde(default)]
+        warnings: Warnings,
+    },
     /// It would not work; the text completes "failed to …".
     Refused {
         text: String,
@@ -66,9 +69,9 @@ pub enum Verdict {
 
 impl Verdict {
     /// What it means for whoever wants to register or attach.
-    pub fn accepted(self) -> Result<(), register::Error> {
+    pub fn accepted(self) -> Result<Warnings, register::Error> {
         match self {
-            Self::Works => Ok(()),
+            Self::Works { warnings } => Ok(warnings),
             Self::Refused {
                 text,
                 status,
@@ -158,7 +161,7 @@ async fn question<I: Integration>(
                 return Ok(refused("read the registration's inputs"));
             };
             match only_validate {
-                true => Ok(()),
+                true => Ok(Warnings::new()),
                 false => I::register(http, &registration).await,
             }
         }
@@ -181,7 +184,7 @@ async fn question<I: Integration>(
             I::attach(http, &registration, &attachment).await
         }
     };
-    Ok(result.map_or_else(Verdict::from, |()| Verdict::Works))
+    Ok(result.map_or_else(Verdict::from, |warnings| Verdict::Works { warnings }))
 }
 
 /// A registration that is kept, and its secret inputs.

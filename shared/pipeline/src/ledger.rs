@@ -170,6 +170,11 @@ pub fn settle(
             delivery.receipt = Some(bounded(receipt));
             (Ending::Delivered, None, None, Next::Final(State::Delivered))
         }
+        Ok(Outcome::PartlyDelivered { receipt, note }) => {
+            delivery.receipt = Some(bounded(receipt));
+            let next = Next::Final(State::Delivered);
+            (Ending::Delivered, None, Some(note), next)
+        }
         Ok(Outcome::Skipped(reason)) => (
             Ending::Skipped,
             None,

@@ -4,7 +4,7 @@
 //! a registration that a crash cut off must leave neither a name nor a secret behind. A reservation
 //! expires; whoever takes the name then removes what the cut-off one may have stored.
 
-use integrations::{Description, Fault, inputs};
+use integrations::{Description, Fault, Warnings, inputs};
 use serde_json::{Map, Value};
 
 use crate::check::{self, Check, Verdict};
@@ -144,7 +144,7 @@ pub async fn register(
     platform: &impl Platform,
     organization: &str,
     wanted: Wanted,
-) -> Result<Stored<Registration>, Error> {
+) -> Result<(Stored<Registration>, Warnings), Error> {
     let description = integrations::find(&wanted.integration)
         .ok_or_else(|| Error::NoIntegration(wanted.integration.clone()))?;
     let faults = faults(description, &wanted.name, &wanted.inputs);
@@ -155,7 +155,7 @@ pub async fn register(
         let key = Registration::at(organization, id);
         match rows::load::<Registration>(platform, &key).await? {
             None => {}
-            Some(made) if made.row.deleted_at.is_none() => return Ok(made),
+            Some(made) if made.row.deleted_at.is_none() => return Ok((made, Warnings::new())),
             Some(_) => return Err(Error::NotFound(wanted.name)),
         }
     }
@@ -165,20 +165,24 @@ pub async fn register(
         inputs: wanted.inputs.clone(),
     };
     let verdict = check::ask(platform, description.id, &check).await;
-    if let Err(error) = verdict.map_err(Error::from).and_then(Verdict::accepted) {
-        // The reservation would expire by itself; the operator who tries again should not wait for that.
-        let secret = Registration::secret_name(
-            organization,
-            &reserved.row.integration,
-            &reserved.row.registration,
-        );
-        let _ = platform.delete_secret(&secret).await;
-        let _ = platform.write(vec![reserved.delete()]).await;
-        return Err(error);
-    }
+    let warnings = match verdict.map_err(Error::from).and_then(Verdict::accepted) {
+        Ok(warnings) => warnings,
+        Err(error) => {
+            // The reservation would expire by itself; the operator who tries again should not wait for that.
+            let secret = Registration::secret_name(
+                organization,
+                &reserved.row.integration,
+                &reserved.row.registration,
+            );
+            let _ = platform.delete_secret(&secret).await;
+            let _ = platform.write(vec![reserved.delete()]).await;
+            return Err(error);
+        }
+    };
     // What fails from here on may have been done all the same, so nothing is taken back: the same request again goes
     // on with it, and otherwise the reservation expires.
-    complete(platform, description, &reserved, wanted).await
+    let registration = complete(platform, description, &reserved, wanted).await?;
+    Ok((registration, warnings))
 }
 
 async fn reserve(

@@ -6,7 +6,7 @@
 //! in one write, and a change that was cut off is none.
 
 use integrations::inputs;
-use integrations::{Description, Fault};
+use integrations::{Description, Fault, Warnings};
 use serde_json::{Map, Value};
 
 use crate::check::{self, Check};
@@ -75,7 +75,7 @@ pub async fn registration(
     change: &Change,
     only: &Precondition,
     by: &str,
-) -> Result<Stored<Registration>, Error> {
+) -> Result<(Stored<Registration>, Warnings), Error> {
     let action = "registration.update";
     let stored = register::find(platform, organization, name_or_id).await?;
     apply(platform, stored, change, only, Deed { by, action }).await
@@ -89,7 +89,7 @@ pub async fn rotate(
     name_or_id: &str,
     secrets: Map<String, Value>,
     by: &str,
-) -> Result<Stored<Registration>, Error> {
+) -> Result<(Stored<Registration>, Warnings), Error> {
     let stored = register::find(platform, organization, name_or_id).await?;
     let description = description(&stored.row.integration)?;
     let schema = (description.registration_schema)();
@@ -241,7 +241,11 @@ impl Whole {
 
     /// Has the delivery function validate what cannot be here without the secret inputs that are kept, and ask the
     /// third party, unless something is wrong anyhow.
-    async fn check(&mut self, platform: &impl Platform, row: &Registration) -> Result<(), Error> {
+    async fn check(
+        &mut self,
+        platform: &impl Platform,
+        row: &Registration,
+    ) -> Result<Warnings, Error> {
         let is_wrong = !self.faults.is_empty();
         let mut whole = self.config.clone();
         let check = match &self.secrets {
@@ -260,7 +264,7 @@ impl Whole {
         let verdict = check::ask(platform, &row.integration, &check).await?;
         match verdict.accepted() {
             Err(Error::Faults(more)) => Err(self.wrong(more)),
-            Ok(()) if is_wrong => Err(self.wrong(Vec::new())),
+            Ok(_) if is_wrong => Err(self.wrong(Vec::new())),
             other => other,
         }
     }
@@ -279,12 +283,13 @@ async fn apply(
     change: &Change,
     only: &Precondition,
     deed: Deed<'_>,
-) -> Result<Stored<Registration>, Error> {
+) -> Result<(Stored<Registration>, Warnings), Error> {
     let mut checked = None;
+    let mut warnings = Warnings::new();
     let mut version = None;
     for _ in 0..CONFLICTS {
         if change.mark.as_ref() == Some(&stored.etag) {
-            return Ok(stored);
+            return Ok((stored, warnings));
         }
         only.allow(&stored.etag)?;
         let mut row = stored.row.clone();
@@ -317,7 +322,7 @@ async fn apply(
             let asked = (whole.config.clone(), row.secret_version.clone());
             // Somebody who paused it meanwhile changed nothing that the third party was asked about.
             if checked.as_ref() != Some(&asked) {
-                whole.check(platform, &stored.row).await?;
+                warnings = whole.check(platform, &stored.row).await?;
                 checked = Some(asked);
             }
             fields.extend(changed(&row.config, &whole.config));
@@ -333,7 +338,7 @@ async fn apply(
         }
         if change.dry_run || (fields.is_empty() && row.version == stored.row.version) {
             let etag = stored.etag;
-            return Ok(Stored { row, etag });
+            return Ok((Stored { row, etag }, warnings));
         }
         if let Some(secrets) = secrets {
             let secret = Registration::secret_name(&organization, &row.integration, &id);
@@ -359,7 +364,7 @@ async fn apply(
             writes.extend(rename(platform, &stored.row, &row, expect).await?);
         }
         match platform.write(writes).await {
-            Ok(()) => return Ok(Stored { row, etag }),
+            Ok(()) => return Ok((Stored { row, etag }, warnings)),
             Err(WriteError::Conflict) if only.0.is_none() => {
                 stored = register::live(platform, &organization, &id)
                     .await?
@@ -416,14 +421,15 @@ pub async fn attachment(
     change: &AttachmentChange,
     only: &Precondition,
     by: &str,
-) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
+) -> Result<(Stored<Attachment>, Stored<Registration>, Warnings), Error> {
     let action = "attachment.update";
     let deed = Deed { by, action };
     let mut checked = None;
+    let mut warnings = Warnings::new();
     for _ in 0..CONFLICTS {
         let (stored, registration) = attach::find(platform, organization, id).await?;
         if change.mark.as_ref() == Some(&stored.etag) {
-            return Ok((stored, registration));
+            return Ok((stored, registration, warnings));
         }
         only.allow(&stored.etag)?;
         let mut row = stored.row.clone();
@@ -462,19 +468,19 @@ pub async fn attachment(
                 inputs: row.config.clone(),
             };
             let verdict = check::ask(platform, &row.integration, &check).await?;
-            verdict.accepted()?;
+            warnings = verdict.accepted()?;
             checked = Some(asked);
         }
         if change.dry_run || fields.is_empty() {
             let etag = stored.etag;
-            return Ok((Stored { row, etag }, registration));
+            return Ok((Stored { row, etag }, registration, warnings));
         }
         let expect = Expect::Unchanged(stored.etag);
         let (write, etag) = marked(platform, &row, expect, change.mark.as_ref());
         writes.push(write);
         writes.push(deed.entry(platform, organization, id, &fields));
         match platform.write(writes).await {
-            Ok(()) => return Ok((Stored { row, etag }, registration)),
+            Ok(()) => return Ok((Stored { row, etag }, registration, warnings)),
             // Its registration may be what changed; if it did itself, that is seen now.
             Err(WriteError::Conflict) => {}
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),

@@ -713,7 +713,7 @@ mod tests {
                 let result =
                     Integrated::attach(&http(), &registration, &attachment(inputs.clone())).await;
                 match (result, expected) {
-                    (Ok(()), Ok(())) => {}
+                    (Ok(_), Ok(())) => {}
                     (Err(error), Err(part)) => assert!(error.text.contains(part), "{error}"),
                     (result, _) => panic!("{inputs}: {result:?}"),
                 }

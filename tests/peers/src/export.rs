@@ -40,7 +40,8 @@ impl Export {
     /// At registration and at attachment.
     pub(crate) async fn check(&self) -> Result<(), Error> {
         Guac::register(&http(), &self.registration).await?;
-        Guac::attach(&http(), &self.registration, &self.attachment).await
+        Guac::attach(&http(), &self.registration, &self.attachment).await?;
+        Ok(())
     }
 
     /// Of each object, whether it was created.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use attestation::MaterialType;
-use integrations::{Error, Followed, Host, Http, Integration, Kind, Outcome, Preview};
+use integrations::{Error, Followed, Host, Http, Integration, Kind, Outcome, Preview, Warnings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -80,12 +80,12 @@ macro_rules! integration {
                 registration.interval_millis.map(Duration::from_millis)
             }
 
-            async fn register(_: &Http, _: &Registration) -> Result<(), Error> {
-                Ok(())
+            async fn register(_: &Http, _: &Registration) -> Result<Warnings, Error> {
+                Ok(Warnings::new())
             }
 
-            async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<(), Error> {
-                Ok(())
+            async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<Warnings, Error> {
+                Ok(Warnings::new())
             }
 
             async fn deliver(

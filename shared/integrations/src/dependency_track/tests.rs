@@ -771,7 +771,10 @@ fn team(permissions: &[&str]) -> String {
     json_answer(&json!({ "uuid": ID, "name": "Automation", "permissions": permissions }))
 }
 
-async fn register(create: bool, answers: &[&str]) -> (Result<(), Error>, Vec<fixture::Received>) {
+async fn register(
+    create: bool,
+    answers: &[&str],
+) -> (Result<Warnings, Error>, Vec<fixture::Received>) {
     let party = Party::start(answers);
     let registration = registration_of(&party.origin, &json!({ "allowAutoCreate": create }));
     let result = DependencyTrack::register(&fixture::http(), &registration).await;
@@ -886,7 +889,11 @@ async fn what_is_not_dependency_track_never_gets_the_key() {
     }
 }
 
-async fn attach(create: bool, inputs: Value, answers: &[&str]) -> (Result<(), Error>, Vec<String>) {
+async fn attach(
+    create: bool,
+    inputs: Value,
+    answers: &[&str],
+) -> (Result<Warnings, Error>, Vec<String>) {
     let party = Party::start(answers);
     let registration = registration_of(&party.origin, &json!({ "allowAutoCreate": create }));
     let result =

@@ -41,7 +41,7 @@ use serde_json::{Map, Value};
 use crate::http::{LONGEST_PAUSE, Response, retry_after};
 use crate::{
     Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview, SecretUrl,
-    Summary, Template, facts, inputs, repeat,
+    Summary, Template, Warnings, facts, inputs, repeat,
 };
 
 #[derive(Debug)]
@@ -202,7 +202,7 @@ impl Integration for DiscordWebhook {
         Some(Duration::from_millis(500))
     }
 
-    async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
+    async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let webhook = &registration.webhook;
         let request = Request::get(webhook.used.expose())
             .body(Bytes::new())
@@ -213,15 +213,15 @@ impl Integration for DiscordWebhook {
         let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         // Webhooks of other types belong to applications, and follow other channels.
         match answer["type"] == 1 && answer["channel_id"].is_string() {
-            true => Ok(()),
+            true => Ok(Warnings::new()),
             false => Err(Error::permanent(format!(
                 "{doing}: what is there takes no messages"
             ))),
         }
     }
 
-    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<(), Error> {
-        Ok(())
+    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<Warnings, Error> {
+        Ok(Warnings::new())
     }
 
     async fn deliver(
@@ -749,7 +749,7 @@ mod tests {
             received[0].target,
             "/api/v10/webhooks/123456789/canary-token"
         );
-        result.map_err(|error| error.kind)
+        result.map(|_| ()).map_err(|error| error.kind)
     }
 
     #[tokio::test]

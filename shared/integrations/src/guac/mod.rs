@@ -41,7 +41,7 @@ use serde_json::{Map, Value, json};
 use crate::http::Response;
 use crate::{
     Content, Delivery, Encoding, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview,
-    SecretText,
+    SecretText, Warnings,
 };
 
 pub use inputs::{Attachment, Attestations, Bucket, Prefix, Provider, Registration};
@@ -67,17 +67,19 @@ impl Integration for Guac {
         attachment.filter.as_ref()
     }
 
-    async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
-        registration.place.check(http).await
+    async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
+        registration.place.check(http).await?;
+        Ok(Warnings::new())
     }
 
     async fn attach(
         http: &Http,
         registration: &Registration,
         attachment: &Attachment,
-    ) -> Result<(), Error> {
+    ) -> Result<Warnings, Error> {
         let place = &registration.place;
-        place.try_to_write(http, &attachment.prefix).await
+        place.try_to_write(http, &attachment.prefix).await?;
+        Ok(Warnings::new())
     }
 
     async fn deliver(

@@ -38,7 +38,7 @@ use serde_json::{Map, Value, json};
 use crate::http::Response;
 use crate::{
     Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview, SecretUrl,
-    Summary, Template, facts, inputs, repeat,
+    Summary, Template, Warnings, facts, inputs, repeat,
 };
 
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl Integration for SlackWebhook {
         Some(Duration::from_secs(1))
     }
 
-    async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
+    async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let text = match registration.send_test_message {
             true => "This is a test message. Welcome to Chainloop!",
             false => "",
@@ -138,13 +138,14 @@ impl Integration for SlackWebhook {
         let request = request(registration, &json!({ "text": text }))?;
         let response = http.send(request).await?;
         match registration.send_test_message {
-            true => read(&response, registration, http.unix_secs()),
-            false => read_of_nothing(&response, registration, http.unix_secs()),
+            true => read(&response, registration, http.unix_secs())?,
+            false => read_of_nothing(&response, registration, http.unix_secs())?,
         }
+        Ok(Warnings::new())
     }
 
-    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<(), Error> {
-        Ok(())
+    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<Warnings, Error> {
+        Ok(Warnings::new())
     }
 
     async fn deliver(
@@ -501,7 +502,7 @@ mod tests {
         let party = Party::start(&[&answer(status, body)]);
         let result = SlackWebhook::register(&fixture::http(), &registration(&party)).await;
         assert_eq!(party.received()[0].body, br#"{"text":""}"#);
-        result.map_err(|error| error.kind)
+        result.map(|_| ()).map_err(|error| error.kind)
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ const VERDICT: Duration = Duration::from_secs(90);
 const QUIT: Duration = Duration::from_secs(1);
 
 /// How much of a reply stands in an error's text; more of it is kept with the attempt.
-const SHOWN_BYTES: usize = 256;
+pub(super) const SHOWN_BYTES: usize = 256;
 
 /// Longest command line without its end (RFC 5321, 4.5.3.1.4).
 const COMMAND_BYTES: usize = 510;

@@ -41,10 +41,10 @@ use tokio::time::Instant;
 use crate::summary::{Detail, Link, Summary};
 use crate::{
     Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview, SecretText,
-    Template, facts, http,
+    Template, Warnings, facts, http,
 };
 pub use addresses::{Address, Addresses, MailHost, Port};
-use connection::{Connection, Fate, REPLY, Server, Time, Why};
+use connection::{Connection, Fate, REPLY, Reply, SHOWN_BYTES, Server, Time, Why};
 use message::Letter;
 
 #[derive(Debug)]
@@ -194,7 +194,7 @@ impl Integration for Smtp {
     }
 
     /// Logs in and names the sender, and sends no mail unless it is asked to.
-    async fn register(http: &Http, registration: &Registration) -> Result<(), Error> {
+    async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let time = Time::until(Instant::now() + CHECK);
         let server = Server::of(registration);
         let mut connection = server.open(http, time).await?;
@@ -202,7 +202,8 @@ impl Integration for Smtp {
         if addresses.chain([&registration.from]).any(Address::needs_utf8) {
             connection.check_utf8()?;
         }
-        connection.try_sender(&registration.from, time).await?;
+        let refused = connection.try_sender(&registration.from, time).await?;
+        let warnings = refused.map(|reply| doubt(registration, &reply));
         if registration.send_test_message {
             let message = test_message(registration, http.unix_secs())?;
             let envelope = Envelope::of(registration.to.as_slice());
@@ -216,7 +217,7 @@ impl Integration for Smtp {
             }
         }
         connection.quit().await;
-        Ok(())
+        Ok(warnings.into_iter().collect())
     }
 
     /// Asks nothing, unless a copy goes to an address that not every server takes.
@@ -224,7 +225,7 @@ impl Integration for Smtp {
         http: &Http,
         registration: &Registration,
         attachment: &Attachment,
-    ) -> Result<(), Error> {
+    ) -> Result<Warnings, Error> {
         if copies(attachment).iter().any(Address::needs_utf8) {
             let time = Time::until(Instant::now() + CHECK);
             let server = Server::of(registration);
@@ -232,7 +233,7 @@ impl Integration for Smtp {
             connection.check_utf8()?;
             connection.quit().await;
         }
-        Ok(())
+        Ok(Warnings::new())
     }
 
     async fn deliver(
@@ -316,6 +317,24 @@ impl Integration for Smtp {
     }
 }
 
+/// Doubt about a registration whose server refuses the sender.
+fn doubt(registration: &Registration, reply: &Reply) -> String {
+    let wants_tls = reply.text.to_ascii_uppercase().contains("TLS");
+    let advice = match &registration.user {
+        _ if wants_tls && registration.tls() == Tls::None => {
+            "; it wants encryption: choose tls=starttls"
+        }
+        None => "; it may want a login: add user and password",
+        Some(_) => "",
+    };
+    format!(
+        "{} refuses mail from {}: answered {}{advice}",
+        registration.place(),
+        registration.from.mask(),
+        reply.shown(SHOWN_BYTES)
+    )
+}
+
 /// Takes one of the server's places, which is let go of at the attempt's end.
 async fn has_place(host: &dyn Host, server: &Server<'_>) -> Result<bool, Error> {
     for number in 1..=CONNECTIONS {
@@ -364,6 +383,9 @@ const UNKNOWN: &str = "unknown";
 
 /// How much of an answer a receipt keeps for each recipient: all receipts together have 8 KB.
 const KEPT_BYTES: usize = 80;
+
+/// How many recipients without the mail a note names.
+const NAMED: usize = 4;
 
 /// Begin of the step that is kept when no reply came to a domain's mail; no domain has a space.
 const UNANSWERED: &str = "unanswered ";
@@ -486,6 +508,7 @@ impl<'a> Post<'a> {
             let again = || Error::permanent(format!("mail by {}: refused", self.server.place));
             return Err(self.refused.unwrap_or_else(again));
         }
+        let note = self.note();
         let is_repeat = self.progress.keys().any(|step| step.starts_with(UNANSWERED));
         let domains = self
             .settled
@@ -499,7 +522,30 @@ impl<'a> Post<'a> {
         if is_repeat {
             receipt.insert("possibly_duplicated".to_owned(), json!(true));
         }
-        Ok(Outcome::Delivered(receipt))
+        Ok(match note {
+            Some(note) => Outcome::PartlyDelivered { receipt, note },
+            None => Outcome::Delivered(receipt),
+        })
+    }
+
+    /// `accepted for 1 of 2 recipients; a…@example.org refused: 550 5.1.1 unknown`
+    fn note(&self) -> Option<String> {
+        let all = self.settled.values().flatten();
+        let without: Vec<_> = all.filter(|one| one["outcome"] != ACCEPTED).collect();
+        if without.is_empty() {
+            return None;
+        }
+        let (accepted, count) = (self.count(ACCEPTED), self.settled.values().flatten().count());
+        let mut note = format!("accepted for {accepted} of {count} recipients");
+        for one in without.iter().take(NAMED) {
+            let text = |field: &str| one[field].as_str().unwrap_or_default();
+            let [recipient, outcome, reply] = ["recipient", "outcome", "reply"].map(text);
+            note.push_str(&format!("; {recipient} {outcome}: {reply}"));
+        }
+        if without.len() > NAMED {
+            note.push_str(&format!("; and {} more", without.len() - NAMED));
+        }
+        Some(note)
     }
 }
 

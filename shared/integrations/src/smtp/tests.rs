@@ -243,7 +243,7 @@ fn trusting() -> Http {
     Http::with_roots(guard, AUTHORITY).unwrap()
 }
 
-async fn register(server: &MailServer, more: Value) -> Result<(), Error> {
+async fn register(server: &MailServer, more: Value) -> Result<Warnings, Error> {
     Smtp::register(&trusting(), &registration(server, more)).await
 }
 
@@ -292,6 +292,36 @@ async fn a_check_sends_a_mail_when_it_is_asked_to() {
             server.port
         )
     );
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_the_sender_is_warned_of() {
+    let refuses = async |answer: &'static str, more: Value| {
+        let server = MailServer::start(Box::leak(Box::new([("MAIL", answer)]))).await;
+        let warnings = register(&server, more).await.unwrap();
+        assert_eq!(server.commands().last().unwrap(), "QUIT");
+        let place = format!("localhost:{} ", server.port);
+        let warnings = warnings.into_iter();
+        warnings.map(|one| one.replace(&place, "@ ")).collect::<Vec<_>>()
+    };
+    let starttls = "530 5.7.0 Must issue a STARTTLS command first";
+    assert_eq!(
+        refuses(starttls, json!({})).await,
+        [format!("@ refuses mail from c…@example.net: answered {starttls}; it wants encryption: choose tls=starttls")]
+    );
+    for answer in ["530 5.7.0 Authentication required", "550 5.7.1 not allowed"] {
+        assert_eq!(
+            refuses(answer, json!({})).await,
+            [format!("@ refuses mail from c…@example.net: answered {answer}; it may want a login: add user and password")]
+        );
+        assert_eq!(
+            refuses(answer, with_password()).await,
+            [format!("@ refuses mail from c…@example.net: answered {answer}")]
+        );
+    }
+    for answer in ["451 4.7.1 greylisted", "250 ok"] {
+        assert!(refuses(answer, json!({})).await.is_empty(), "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -1085,9 +1115,13 @@ async fn one_refused_recipient_is_in_nobodys_way() {
     let outcome = deliver(&server, &stage, json!({}), json!({}))
         .await
         .unwrap();
-    let Outcome::Delivered(receipt) = outcome else {
+    let Outcome::PartlyDelivered { receipt, note } = outcome else {
         panic!("{outcome:?}")
     };
+    assert_eq!(
+        note,
+        "accepted for 1 of 2 recipients; a…@example.org refused: 550 5.1.1 <…@example.org> unknown"
+    );
     let receipt = &receipt["domains"]["example.org"];
     assert_eq!(
         outcomes(receipt),
@@ -1282,9 +1316,11 @@ async fn a_mail_that_nobody_knows_of_keeps_nothing_from_other_domains() {
     assert_eq!(sent, 2, "the mail for example.org, once more and no third time");
     let friendly = MailServer::start(&[]).await;
     let outcome = deliver(&friendly, &stage, json!({}), attached).await.unwrap();
-    let Outcome::Delivered(receipt) = outcome else {
+    let Outcome::PartlyDelivered { receipt, note } = outcome else {
         panic!("{outcome:?}")
     };
+    let begin = "accepted for 1 of 3 recipients; a…@example.org unknown: the connection ended";
+    assert!(note.starts_with(begin), "{note}");
     let outcomes = outcomes(&receipt["domains"]["example.org"]);
     assert_eq!(
         outcomes,

@@ -98,6 +98,9 @@ pub struct Attachment {
     /// What `If-Match` takes, there in quotes. That of its registration is another.
     #[serde(default)]
     pub etag: String,
+    /// Doubts about what passed its check; in the answers to creating and changing it alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What `PATCH /v1/attachments/{attachment}` takes: what is to be another, and nothing else.
@@ -139,6 +142,7 @@ impl Attachment {
             wait_secs: row.wait_secs,
             registration: registration.into(),
             created_at: row.created_at,
+            warnings: Vec::new(),
         }
     }
 }
@@ -148,8 +152,12 @@ fn shown(
     status: u16,
     stored: Stored<rows::Attachment>,
     registration: Stored<rows::Registration>,
+    warnings: Vec<String>,
 ) -> Response {
-    let attachment = Attachment::of(stored, registration);
+    let attachment = Attachment {
+        warnings,
+        ..Attachment::of(stored, registration)
+    };
     Response::json(status, &attachment).tagged(&attachment.etag)
 }
 
@@ -263,13 +271,14 @@ pub async fn function<P: Platform>(
                 wait_secs: new.wait_secs,
                 id: request.made.id(),
             };
-            let (stored, registration) = attach::attach(platform, organization, wanted).await?;
-            Ok(shown(201, stored, registration))
+            let attached = attach::attach(platform, organization, wanted).await?;
+            let (stored, registration, warnings) = attached;
+            Ok(shown(201, stored, registration, warnings))
         }
         "GET /v1/attachments" => list(platform, organization, request).await,
         "GET /v1/attachments/{attachment}" => {
             let (stored, registration) = attach::find(platform, organization, id).await?;
-            Ok(shown(200, stored, registration))
+            Ok(shown(200, stored, registration, Vec::new()))
         }
         "PATCH /v1/attachments/{attachment}" => {
             let detail = "cannot be changed: detach, and attach anew";
@@ -287,8 +296,8 @@ pub async fn function<P: Platform>(
             };
             let (only, by) = (request.precondition()?, &caller.name);
             let updated = update::attachment(platform, organization, id, &change, &only, by);
-            let (stored, registration) = updated.await?;
-            Ok(shown(200, stored, registration))
+            let (stored, registration, warnings) = updated.await?;
+            Ok(shown(200, stored, registration, warnings))
         }
         "DELETE /v1/attachments/{attachment}" => {
             let only = request.precondition()?;

@@ -100,6 +100,9 @@ pub struct Registration {
     /// What `If-Match` takes, there in quotes: another with every write, also when it is paused.
     #[serde(default)]
     pub etag: String,
+    /// Doubts about what passed its check; in the answers to creating and changing it alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What `PATCH /v1/registrations/{registration}` takes: what is to be another, and nothing else.
@@ -171,6 +174,7 @@ impl From<Stored<rows::Registration>> for Registration {
             secrets: row.label,
             paused: row.paused,
             created_at: row.created_at,
+            warnings: Vec::new(),
         }
     }
 }
@@ -187,7 +191,15 @@ pub struct Deleted {
 
 /// A registration, with its tag.
 fn shown(status: u16, stored: Stored<rows::Registration>) -> Response {
-    let registration = Registration::from(stored);
+    checked(status, (stored, Vec::new()))
+}
+
+/// A registration after its check, with its tag.
+fn checked(status: u16, (stored, warnings): (Stored<rows::Registration>, Vec<String>)) -> Response {
+    let registration = Registration {
+        warnings,
+        ..stored.into()
+    };
     Response::json(status, &registration).tagged(&registration.etag)
 }
 
@@ -351,7 +363,7 @@ pub async fn function<P: Platform>(
                 id: request.made.id(),
             };
             let registration = register::register(platform, organization, wanted).await?;
-            Ok(shown(201, registration))
+            Ok(checked(201, registration))
         }
         "GET /v1/registrations" => {
             let (limit, after) = (request.limit()?, request.name_cursor()?);
@@ -406,8 +418,8 @@ pub async fn function<P: Platform>(
         "POST /v1/registrations/{registration}/rotate" => {
             let NewSecrets { inputs } = request.json()?;
             let by = &caller.name;
-            let stored = update::rotate(platform, organization, named, inputs, by).await?;
-            Ok(shown(200, stored))
+            let rotated = update::rotate(platform, organization, named, inputs, by).await?;
+            Ok(checked(200, rotated))
         }
         _ => super::intakes::function(platform, caller, request).await,
     }
@@ -437,5 +449,5 @@ async fn update(
     };
     let (only, by) = (request.precondition()?, &caller.name);
     let updated = update::registration(platform, organization, named, &change, &only, by);
-    Ok(shown(200, updated.await?))
+    Ok(checked(200, updated.await?))
 }

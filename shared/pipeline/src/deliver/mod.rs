@@ -273,7 +273,7 @@ enum Seen {
 impl Seen {
     fn of(result: &Result<Outcome, Error>) -> Self {
         match result {
-            Ok(Outcome::Delivered(_)) => Self::Accepted,
+            Ok(Outcome::Delivered(_) | Outcome::PartlyDelivered { .. }) => Self::Accepted,
             Ok(Outcome::Skipped(_) | Outcome::ContinueAfter { .. }) => Self::Nothing,
             Err(error) => match error.kind {
                 Kind::Retryable { after } if error.is_for_all => {

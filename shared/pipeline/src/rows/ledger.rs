@@ -264,7 +264,7 @@ pub struct Delivery {
     /// Step → receipt of what is finished, kept over attempts.
     #[serde(default)]
     pub progress: BTreeMap<String, Value>,
-    /// Why it is in this state.
+    /// Why it is in this state; once delivered, what did not arrive.
     #[serde(default)]
     pub reason: Option<String>,
     /// What the third party called what it got.
