@@ -80,6 +80,10 @@ fn show(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
 fn end(global: &Global, name: &str, delivery: &Delivery) -> ExitCode {
     let id = &delivery.id;
     match delivery.state {
+        State::Delivered if delivery::is_partial(delivery) => {
+            global.warn(&format!("the test of {name:?} arrived in part"));
+            ExitCode::FAILURE
+        }
         State::Delivered | State::Skipped => ExitCode::SUCCESS,
         State::Failed | State::Cancelled => {
             global.warn(&format!("the test of {name:?} failed"));

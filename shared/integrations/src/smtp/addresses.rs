@@ -376,7 +376,12 @@ mod tests {
         let host = |text: &str| serde_json::from_value::<MailHost>(json!(text)).ok();
         let (v4, v6) = ("[192.0.2.1]", "[IPv6:2001:db8::1]");
         for (text, shown, name, literal) in [
-            ("smtp.Example.org", "smtp.example.org", "smtp.example.org", "smtp.example.org"),
+            (
+                "smtp.Example.org",
+                "smtp.example.org",
+                "smtp.example.org",
+                "smtp.example.org",
+            ),
             ("192.0.2.1", "192.0.2.1", "192.0.2.1", v4),
             ("2001:db8::1", "[2001:db8::1]", "2001:db8::1", v6),
             ("[2001:db8::1]", "[2001:db8::1]", "2001:db8::1", v6),

@@ -443,7 +443,8 @@ impl Offers {
         for line in lines.iter().skip(1) {
             let line = line.to_ascii_uppercase();
             // `AUTH=PLAIN LOGIN` is how servers wrote it before there was a standard.
-            let mut words = line.split(|letter: char| letter.is_ascii_whitespace() || letter == '=');
+            let mut words =
+                line.split(|letter: char| letter.is_ascii_whitespace() || letter == '=');
             match words.next().unwrap_or_default() {
                 "STARTTLS" => offers.starttls = true,
                 "8BITMIME" => offers.eight_bit = true,
@@ -530,7 +531,10 @@ impl<'a> Connection<'a> {
     async fn starttls(mut self, http: &Http, time: Time) -> Result<Self, Error> {
         let server = self.server;
         if !self.offers.starttls {
-            let text = format!("speak TLS with {}: it does not offer STARTTLS", server.place);
+            let text = format!(
+                "speak TLS with {}: it does not offer STARTTLS",
+                server.place
+            );
             return Err(Error::permanent(text));
         }
         if let Err(trouble) = self.command("STARTTLS", time).await {

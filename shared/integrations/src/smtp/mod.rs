@@ -199,7 +199,10 @@ impl Integration for Smtp {
         let server = Server::of(registration);
         let mut connection = server.open(http, time).await?;
         let addresses = registration.to.as_slice().iter();
-        if addresses.chain([&registration.from]).any(Address::needs_utf8) {
+        if addresses
+            .chain([&registration.from])
+            .any(Address::needs_utf8)
+        {
             connection.check_utf8()?;
         }
         let refused = connection.try_sender(&registration.from, time).await?;
@@ -509,7 +512,10 @@ impl<'a> Post<'a> {
             return Err(self.refused.unwrap_or_else(again));
         }
         let note = self.note();
-        let is_repeat = self.progress.keys().any(|step| step.starts_with(UNANSWERED));
+        let is_repeat = self
+            .progress
+            .keys()
+            .any(|step| step.starts_with(UNANSWERED));
         let domains = self
             .settled
             .into_iter()
@@ -535,7 +541,10 @@ impl<'a> Post<'a> {
         if without.is_empty() {
             return None;
         }
-        let (accepted, count) = (self.count(ACCEPTED), self.settled.values().flatten().count());
+        let (accepted, count) = (
+            self.count(ACCEPTED),
+            self.settled.values().flatten().count(),
+        );
         let mut note = format!("accepted for {accepted} of {count} recipients");
         for one in without.iter().take(NAMED) {
             let text = |field: &str| one[field].as_str().unwrap_or_default();

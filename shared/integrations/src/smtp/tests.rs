@@ -302,21 +302,29 @@ async fn a_server_that_refuses_the_sender_is_warned_of() {
         assert_eq!(server.commands().last().unwrap(), "QUIT");
         let place = format!("localhost:{} ", server.port);
         let warnings = warnings.into_iter();
-        warnings.map(|one| one.replace(&place, "@ ")).collect::<Vec<_>>()
+        warnings
+            .map(|one| one.replace(&place, "@ "))
+            .collect::<Vec<_>>()
     };
     let starttls = "530 5.7.0 Must issue a STARTTLS command first";
     assert_eq!(
         refuses(starttls, json!({})).await,
-        [format!("@ refuses mail from c…@example.net: answered {starttls}; it wants encryption: choose tls=starttls")]
+        [format!(
+            "@ refuses mail from c…@example.net: answered {starttls}; it wants encryption: choose tls=starttls"
+        )]
     );
     for answer in ["530 5.7.0 Authentication required", "550 5.7.1 not allowed"] {
         assert_eq!(
             refuses(answer, json!({})).await,
-            [format!("@ refuses mail from c…@example.net: answered {answer}; it may want a login: add user and password")]
+            [format!(
+                "@ refuses mail from c…@example.net: answered {answer}; it may want a login: add user and password"
+            )]
         );
         assert_eq!(
             refuses(answer, with_password()).await,
-            [format!("@ refuses mail from c…@example.net: answered {answer}")]
+            [format!(
+                "@ refuses mail from c…@example.net: answered {answer}"
+            )]
         );
     }
     for answer in ["451 4.7.1 greylisted", "250 ok"] {
@@ -440,8 +448,13 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
         let opened = smtp.open(&http, Time::until(until)).await;
         let error = opened.map(|_| ()).unwrap_err();
         assert_eq!(error.kind, AGAIN);
-        let hint = ": no greeting in time; if its port is one for implicit TLS, choose tls=implicit";
-        let known = if script[0].0 == "(greeting)" { hint } else { ": no reply in time" };
+        let hint =
+            ": no greeting in time; if its port is one for implicit TLS, choose tls=implicit";
+        let known = if script[0].0 == "(greeting)" {
+            hint
+        } else {
+            ": no reply in time"
+        };
         assert!(error.text.ends_with(known), "{error}");
         assert!(until.elapsed() < Duration::from_secs(10));
     }
@@ -635,7 +648,10 @@ async fn what_is_put_behind_the_answer_to_starttls_is_not_believed() {
     let error = register(&server, starttls).await.unwrap_err();
     assert_eq!(error.kind, AGAIN, "{error:?}");
     let reason = ": something came behind its reply to STARTTLS";
-    assert!(error.text.starts_with("speak TLS with ") && error.text.ends_with(reason), "{error}");
+    assert!(
+        error.text.starts_with("speak TLS with ") && error.text.ends_with(reason),
+        "{error}"
+    );
     assert!(!server.heard().iter().any(|line| line.starts_with("AUTH")));
 }
 
@@ -667,7 +683,9 @@ async fn a_server_is_greeted_once_and_again_after_starttls_alone() {
         let mut inputs = with_password();
         inputs["tls"] = json!(tls);
         register(&server, inputs.clone()).await.unwrap();
-        deliver(&server, &Stage::new(), inputs, json!({})).await.unwrap();
+        deliver(&server, &Stage::new(), inputs, json!({}))
+            .await
+            .unwrap();
         let heard = server.heard();
         let greeted = heard.iter().filter(|line| line.starts_with("EHLO")).count();
         assert_eq!(greeted, 2 * greetings, "{heard:?}");
@@ -678,10 +696,19 @@ async fn a_server_is_greeted_once_and_again_after_starttls_alone() {
 async fn a_server_is_greeted_by_the_senders_domain_or_the_name_that_is_chosen() {
     for (more, greeting) in [
         (json!({}), "EHLO example.net"),
-        (json!({ "from": "ci@bücher.example" }), "EHLO xn--bcher-kva.example"),
-        (json!({ "ehlo_name": "Build.Example.org" }), "EHLO build.example.org"),
+        (
+            json!({ "from": "ci@bücher.example" }),
+            "EHLO xn--bcher-kva.example",
+        ),
+        (
+            json!({ "ehlo_name": "Build.Example.org" }),
+            "EHLO build.example.org",
+        ),
         (json!({ "ehlo_name": "192.0.2.7" }), "EHLO [192.0.2.7]"),
-        (json!({ "ehlo_name": "2001:db8::7" }), "EHLO [IPv6:2001:db8::7]"),
+        (
+            json!({ "ehlo_name": "2001:db8::7" }),
+            "EHLO [IPv6:2001:db8::7]",
+        ),
     ] {
         let server = MailServer::start(&[]).await;
         register(&server, more).await.unwrap();
@@ -701,7 +728,9 @@ async fn a_server_that_does_not_know_ehlo_is_greeted_as_of_old_and_offers_nothin
         let script = Box::leak(Box::new([("EHLO", reply)]));
         let server = MailServer::start(script).await;
         let stage = Stage::new();
-        deliver(&server, &stage, json!({}), json!({})).await.unwrap();
+        deliver(&server, &stage, json!({}), json!({}))
+            .await
+            .unwrap();
         let heard = server.heard();
         assert_eq!(heard[1..4], ["EHLO example.net", "HELO example.net", MAIL]);
         // Neither a password nor anything else goes out without what would keep it safe.
@@ -709,7 +738,10 @@ async fn a_server_that_does_not_know_ehlo_is_greeted_as_of_old_and_offers_nothin
         let mut starttls = with_password();
         starttls["tls"] = json!("starttls");
         let error = register(&server, starttls).await.unwrap_err();
-        assert!(error.text.ends_with("it does not offer STARTTLS"), "{error}");
+        assert!(
+            error.text.ends_with("it does not offer STARTTLS"),
+            "{error}"
+        );
         let error = register(&server, with_password()).await.unwrap_err();
         assert!(error.text.contains("it does not offer AUTH"), "{error}");
     }
@@ -813,7 +845,10 @@ async fn prompts_without_an_end_end_the_login() {
     ])
     .await;
     let error = register(&server, with_password()).await.unwrap_err();
-    assert!(error.text.ends_with("answered 501 5.7.0 given up"), "{error}");
+    assert!(
+        error.text.ends_with("answered 501 5.7.0 given up"),
+        "{error}"
+    );
     assert_eq!(server.heard().iter().filter(|line| *line == "*").count(), 2);
 }
 
@@ -829,26 +864,44 @@ async fn a_login_too_long_for_a_command_line_is_sent_behind_it() {
 
 // --- letters beyond ASCII -----------------------------------------------------------------------------
 
-const UTF8: (&str, &str) = ("EHLO", "250-test\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE");
+const UTF8: (&str, &str) = (
+    "EHLO",
+    "250-test\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE",
+);
 
 #[tokio::test]
 async fn letters_beyond_ascii_are_sent_where_smtputf8_is_offered() {
     let server = MailServer::start(&[UTF8]).await;
     let more = json!({ "to": "jörg@example.org, bob@bücher.example" });
     register(&server, more.clone()).await.unwrap();
-    deliver(&server, &Stage::new(), more, json!({})).await.unwrap();
+    deliver(&server, &Stage::new(), more, json!({}))
+        .await
+        .unwrap();
     let heard = server.heard();
-    assert!(heard.contains(&"RCPT TO:<jörg@example.org>".to_owned()), "{heard:?}");
+    assert!(
+        heard.contains(&"RCPT TO:<jörg@example.org>".to_owned()),
+        "{heard:?}"
+    );
     assert!(heard.contains(&"RCPT TO:<bob@xn--bcher-kva.example>".to_owned()));
     let mails = server.mails();
     let size = mails[0].len();
     let mail = format!("{MAIL} SIZE={size} BODY=8BITMIME SMTPUTF8");
-    assert_eq!(heard.iter().filter(|line| **line == mail).count(), 2, "{heard:?}");
-    assert!(mails[0].contains("To: jörg@example.org, bob@xn--bcher-kva.example\r\n"), "{}", mails[0]);
+    assert_eq!(
+        heard.iter().filter(|line| **line == mail).count(),
+        2,
+        "{heard:?}"
+    );
+    assert!(
+        mails[0].contains("To: jörg@example.org, bob@xn--bcher-kva.example\r\n"),
+        "{}",
+        mails[0]
+    );
 
     // What needs no such letter does without.
     let server = MailServer::start(&[UTF8]).await;
-    deliver(&server, &Stage::new(), json!({}), json!({})).await.unwrap();
+    deliver(&server, &Stage::new(), json!({}), json!({}))
+        .await
+        .unwrap();
     assert!(!server.heard().iter().any(|line| line.contains("SMTPUTF8")));
 
     let server = MailServer::start(&[UTF8]).await;
@@ -860,10 +913,14 @@ async fn letters_beyond_ascii_are_sent_where_smtputf8_is_offered() {
 
 #[tokio::test]
 async fn letters_beyond_ascii_are_refused_before_anything_is_sent_where_it_is_not() {
-    let reason = "an address has letters beyond ASCII, for which the server does not offer SMTPUTF8";
+    let reason =
+        "an address has letters beyond ASCII, for which the server does not offer SMTPUTF8";
     let copies = json!({ "cc": "jörg@example.org" });
     let server = MailServer::start(&[]).await;
-    for more in [json!({ "to": "jörg@example.org" }), json!({ "from": "jörg@example.org" })] {
+    for more in [
+        json!({ "to": "jörg@example.org" }),
+        json!({ "from": "jörg@example.org" }),
+    ] {
         let error = register(&server, more.clone()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Permanent);
         assert!(error.text.ends_with(reason), "{error}");
@@ -871,7 +928,8 @@ async fn letters_beyond_ascii_are_refused_before_anything_is_sent_where_it_is_no
         assert!(error.unwrap_err().text.ends_with(reason));
     }
     let attach = async |server: &MailServer| {
-        let (registration, attachment) = (registration(server, json!({})), attachment(copies.clone()));
+        let (registration, attachment) =
+            (registration(server, json!({})), attachment(copies.clone()));
         Smtp::attach(&trusting(), &registration, &attachment).await
     };
     assert!(attach(&server).await.unwrap_err().text.ends_with(reason));
@@ -902,7 +960,10 @@ async fn replies_of_all_kinds_are_understood() {
     ] {
         let server = MailServer::start(script).await;
         let outcome = deliver(&server, &Stage::new(), json!({}), json!({})).await;
-        assert!(matches!(outcome, Ok(Outcome::Delivered(_))), "{script:?}: {outcome:?}");
+        assert!(
+            matches!(outcome, Ok(Outcome::Delivered(_))),
+            "{script:?}: {outcome:?}"
+        );
         assert_eq!(server.mails().len(), 1);
     }
 }
@@ -924,7 +985,14 @@ async fn a_long_list_of_extensions_is_read_to_its_end() {
 #[tokio::test]
 async fn a_server_that_goes_away_at_any_step_is_come_back_to() {
     for step in ["(greeting)", "EHLO", "MAIL", "RCPT", "DATA", "."] {
-        for said in ["421 4.3.2 shutting down", "421", HANGS_UP, "garbage", "\u{ff}\u{fe}", "999 what"] {
+        for said in [
+            "421 4.3.2 shutting down",
+            "421",
+            HANGS_UP,
+            "garbage",
+            "\u{ff}\u{fe}",
+            "999 what",
+        ] {
             let server = MailServer::start(Box::leak(Box::new([(step, said)]))).await;
             let error = deliver(&server, &Stage::new(), json!({}), json!({})).await;
             let kind = match (step, said) {
@@ -988,8 +1056,13 @@ async fn the_verdict_on_a_mail_may_take_longer_than_what_comes_before() {
     };
     let mut connection = smtp.open(&http, time).await.unwrap();
     let to: Vec<_> = registration.to.as_slice().iter().collect();
-    let fates = connection.send(&registration.from, &to, b"x\r\n", time).await;
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::Accepted(_))), "{fates:?}");
+    let fates = connection
+        .send(&registration.from, &to, b"x\r\n", time)
+        .await;
+    assert!(
+        fates.iter().all(|fate| matches!(fate, Fate::Accepted(_))),
+        "{fates:?}"
+    );
     assert!(now.elapsed() > Duration::from_secs(1));
 }
 
@@ -998,15 +1071,21 @@ async fn two_connections_at_a_time_go_to_a_server() {
     let server = MailServer::start(&[]).await;
     let stage = Stage::new();
     for _ in 0..2 {
-        deliver(&server, &stage, json!({}), json!({})).await.unwrap();
+        deliver(&server, &stage, json!({}), json!({}))
+            .await
+            .unwrap();
     }
     // The stage lets go of nothing by itself, as if those attempts were not over.
     let place = format!("localhost:{}", server.port);
-    let outcome = deliver(&server, &stage, json!({}), json!({})).await.unwrap();
+    let outcome = deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
     assert_eq!(outcome, Outcome::busy(&place));
     assert_eq!(server.mails().len(), 2);
     stage.locks.borrow_mut().remove(&format!("{place} 1"));
-    let outcome = deliver(&server, &stage, json!({}), json!({})).await.unwrap();
+    let outcome = deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
     assert!(matches!(outcome, Outcome::Delivered(_)), "{outcome:?}");
 }
 
@@ -1273,7 +1352,10 @@ async fn a_mail_that_went_out_without_an_answer_may_have_arrived() {
         "{error}"
     );
     let recorded = stage.recorded();
-    assert_eq!(recorded, [("unanswered example.org".to_owned(), json!(true))]);
+    assert_eq!(
+        recorded,
+        [("unanswered example.org".to_owned(), json!(true))]
+    );
 }
 
 #[tokio::test]
@@ -1293,7 +1375,9 @@ async fn a_mail_that_nobody_knows_of_is_sent_once_more_and_no_third_time() {
     // One that answers at the second time has it, perhaps twice.
     let server = MailServer::start(&[]).await;
     stage.progress = before;
-    let outcome = deliver(&server, &stage, json!({}), json!({})).await.unwrap();
+    let outcome = deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
     let Outcome::Delivered(receipt) = outcome else {
         panic!("{outcome:?}")
     };
@@ -1313,9 +1397,14 @@ async fn a_mail_that_nobody_knows_of_keeps_nothing_from_other_domains() {
     }
     let heard = server.heard();
     let sent = heard.iter().filter(|line| *line == "DATA").count();
-    assert_eq!(sent, 2, "the mail for example.org, once more and no third time");
+    assert_eq!(
+        sent, 2,
+        "the mail for example.org, once more and no third time"
+    );
     let friendly = MailServer::start(&[]).await;
-    let outcome = deliver(&friendly, &stage, json!({}), attached).await.unwrap();
+    let outcome = deliver(&friendly, &stage, json!({}), attached)
+        .await
+        .unwrap();
     let Outcome::PartlyDelivered { receipt, note } = outcome else {
         panic!("{outcome:?}")
     };

@@ -174,16 +174,28 @@ mod tests {
             "\u{661}\u{662}\u{663} ok\r\n",
         ] {
             let (replies, end) = read(said.as_bytes()).await;
-            assert!(replies.is_empty() && matches!(end, Unread::Malformed), "{said:?}: {end:?}");
+            assert!(
+                replies.is_empty() && matches!(end, Unread::Malformed),
+                "{said:?}: {end:?}"
+            );
         }
         for said in ["", "2", "250", "250 ok", "250-a\r\n", "250-a\r\n250 ok\r"] {
             let (replies, end) = read(said.as_bytes()).await;
-            assert!(replies.is_empty() && matches!(end, Unread::Ended), "{said:?}: {end:?}");
+            assert!(
+                replies.is_empty() && matches!(end, Unread::Ended),
+                "{said:?}: {end:?}"
+            );
         }
-        let endless = ["2".repeat(REPLY_BYTES), "250-x\r\n".repeat(REPLY_BYTES / 7 + 1)];
+        let endless = [
+            "2".repeat(REPLY_BYTES),
+            "250-x\r\n".repeat(REPLY_BYTES / 7 + 1),
+        ];
         for said in endless {
             let (replies, end) = read(said.as_bytes()).await;
-            assert!(replies.is_empty() && matches!(end, Unread::Endless), "{end:?}");
+            assert!(
+                replies.is_empty() && matches!(end, Unread::Endless),
+                "{end:?}"
+            );
         }
     }
 
