@@ -491,7 +491,7 @@ impl<'a> Post<'a> {
     }
 
     fn outcome(self, message_id: &str) -> Result<Outcome, Error> {
-        let accepted = self.count(ACCEPTED);
+        let (accepted, note) = (self.count(ACCEPTED), self.note());
         let (stopped, for_good) = match self.stopped {
             Some(error) if !matches!(error.kind, Kind::Retryable { .. }) => (None, Some(error)),
             stopped => (stopped, None),
@@ -511,7 +511,6 @@ impl<'a> Post<'a> {
             let again = || Error::permanent(format!("mail by {}: refused", self.server.place));
             return Err(self.refused.unwrap_or_else(again));
         }
-        let note = self.note();
         let is_repeat = self
             .progress
             .keys()
