@@ -93,7 +93,7 @@ pub(super) fn standing(delivery: &Delivery) -> String {
     word(&delivery.state) + suffix
 }
 
-/// Whether it is delivered except for something, which its reason names.
+/// Returns whether a delivery arrived in part; its reason names the rest.
 pub(crate) fn is_partial(delivery: &Delivery) -> bool {
     delivery.state == State::Delivered && delivery.reason.is_some()
 }

@@ -26,7 +26,7 @@ impl Address {
         self.0.as_ref()
     }
 
-    /// Whether it needs a server that offers SMTPUTF8.
+    /// Returns whether the address needs a server that offers SMTPUTF8.
     pub(super) fn needs_utf8(&self) -> bool {
         !self.as_str().is_ascii()
     }
@@ -163,7 +163,7 @@ impl MailHost {
         &self.0
     }
 
-    /// As it stands in a greeting (RFC 5321, 4.1.3).
+    /// Returns the host as a greeting names it (RFC 5321, 4.1.3).
     pub(super) fn literal(&self) -> String {
         match &self.0 {
             url::Host::Domain(name) => name.clone(),
@@ -172,7 +172,7 @@ impl MailHost {
         }
     }
 
-    /// As it stands in a certificate.
+    /// Returns the host as a certificate names it.
     pub(super) fn name(&self) -> String {
         match &self.0 {
             url::Host::Ipv6(address) => address.to_string(),

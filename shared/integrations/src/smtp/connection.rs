@@ -33,7 +33,7 @@ const VERDICT: Duration = Duration::from_secs(90);
 /// Timeout of the last word, which nobody waits for.
 const QUIT: Duration = Duration::from_secs(1);
 
-/// How much of a reply stands in an error's text; more of it is kept with the attempt.
+/// Longest reply in an error's text; the attempt keeps more of it.
 pub(super) const SHOWN_BYTES: usize = 256;
 
 /// Longest command line without its end (RFC 5321, 4.5.3.1.4).
@@ -48,7 +48,7 @@ pub(super) struct Time {
 }
 
 impl Time {
-    /// For a dialogue that ends then.
+    /// Returns the time of a dialogue without a mail.
     pub(super) fn until(end: Instant) -> Self {
         Self { content: end, end }
     }
@@ -62,7 +62,7 @@ impl Time {
     }
 }
 
-/// What a server said, fit to be shown: without secrets, control characters and addresses of people.
+/// Reply fit to be shown: without secrets, control characters and addresses of people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) code: u16,
@@ -77,12 +77,12 @@ impl Reply {
         shown.trim_end().to_owned()
     }
 
-    /// By the first digit, as RFC 5321 (4.2.1) has it, and the codes that it gives a meaning of their own.
+    /// Returns whether the same may be accepted later (RFC 5321, 4.2.1).
     fn is_transient(&self) -> bool {
         self.code < 500
     }
 
-    /// What it means where it concerns the whole of a delivery.
+    /// Returns the kind of a failure that concerns the whole delivery.
     fn kind(&self, step: Step) -> Kind {
         match self.code {
             _ if self.is_transient() => Kind::Retryable { after: None },
@@ -100,28 +100,28 @@ impl Reply {
     }
 }
 
-/// What became of one recipient's mail.
+/// Outcome of the mail for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
     Accepted(Reply),
-    /// For good.
+    /// Refused for good.
     Refused(Why),
-    /// Just now; it is tried again later.
+    /// Refused for now; a later attempt tries again.
     Deferred(Why),
     /// The mail went out, and no reply came.
     Unanswered(&'static str),
-    /// As [`Unanswered`](Self::Unanswered), for the second time: it is given up.
+    /// [`Unanswered`](Self::Unanswered) for the second time: nobody tries again.
     Lost(&'static str),
 }
 
 const NOT_ASCII: &str =
     "an address has letters beyond ASCII, for which the server does not offer SMTPUTF8";
 
-/// Why a recipient does not have the mail.
+/// Reason why a recipient does not have the mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Why {
     Said(Reply),
-    /// What the server said of itself before any of them was named.
+    /// The mail exceeds the size that the server offers.
     TooLarge {
         size_bytes: usize,
         limit: usize,
@@ -166,11 +166,11 @@ impl Fate {
     }
 }
 
-/// Why a step was not taken.
+/// Failure of a step.
 #[derive(Debug)]
 enum Trouble {
     Said(Reply),
-    /// No answer that could be understood.
+    /// No reply, or none that could be understood.
     Broken {
         reason: &'static str,
         is_permanent: bool,
@@ -226,7 +226,7 @@ impl Step {
     }
 }
 
-/// The server of a registration, and what must not be shown of its answers.
+/// The server of a registration, and the secrets that its replies must not show.
 #[derive(Debug)]
 pub(super) struct Server<'a> {
     registration: &'a Registration,
@@ -337,7 +337,7 @@ impl<'a> Server<'a> {
         Ok(connection)
     }
 
-    /// To the first of the host's addresses that takes it.
+    /// Connects to the first of the host's addresses that accepts.
     async fn connect(&self, http: &Http, time: Time) -> Result<TcpStream, Error> {
         let (host, port) = (&self.registration.host, self.registration.port);
         let addresses = http.resolve(host.host(), port.0, &PORTS).await?;
@@ -392,7 +392,7 @@ async fn try_address(address: SocketAddr, until: Instant) -> io::Result<TcpStrea
 const NOT_TLS: &str =
     "it does not answer in TLS; if its port is one for STARTTLS, choose tls=starttls";
 
-/// What broke, and whether it will break again.
+/// Names the cause, and tells whether it is permanent.
 fn reason(error: &(dyn StdError + 'static)) -> (&'static str, bool) {
     let mut cause = Some(error);
     let mut reason = ("the connection broke", false);
@@ -481,7 +481,7 @@ impl<'a> Connection<'a> {
         self.is_broken
     }
 
-    /// Whether it takes addresses with letters beyond ASCII.
+    /// Fails where the server takes no addresses with letters beyond ASCII.
     pub(super) fn check_utf8(&self) -> Result<(), Error> {
         match self.offers.utf8 {
             true => Ok(()),
@@ -736,7 +736,7 @@ impl<'a> Connection<'a> {
         self.expect(&lines, 2)
     }
 
-    /// As [`command`](Self::command), for a reply whose first digit and lines matter.
+    /// Sends a command, and returns the lines of a reply of this class (its first digit).
     async fn lines(&mut self, line: &str, class: u16, time: Time) -> Result<Lines, Trouble> {
         let lines = self.any(line, time).await?;
         self.expect(&lines, class)?;

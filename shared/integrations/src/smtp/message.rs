@@ -41,7 +41,7 @@ const NO_PERSON: &[(HeaderName, &str)] = &[
 const LIST_ID: HeaderName = HeaderName::new_from_ascii_str("List-Id");
 
 impl Letter<'_> {
-    /// In lines that every server takes, and in ASCII where the addresses are.
+    /// Returns the mail in lines that every server takes; in ASCII, unless an address is not.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, Error> {
         let mailbox = |address: &Address| Mailbox::new(None, address.parsed().clone());
         let mut message = Message::builder()

@@ -387,23 +387,23 @@ const UNKNOWN: &str = "unknown";
 /// How much of an answer a receipt keeps for each recipient: all receipts together have 8 KB.
 const KEPT_BYTES: usize = 80;
 
-/// How many recipients without the mail a note names.
+/// Most recipients without the mail that a note names.
 const NAMED: usize = 4;
 
 /// Begin of the step that is kept when no reply came to a domain's mail; no domain has a space.
 const UNANSWERED: &str = "unanswered ";
 
-/// What has become of each recipient, by this attempt and those before.
+/// Outcome for each recipient, by this attempt and those before.
 struct Post<'a> {
     server: &'a Server<'a>,
     progress: &'a BTreeMap<String, Value>,
     /// Receipts of those for whom it is over, by domain.
     settled: BTreeMap<String, Vec<Value>>,
-    /// Why those who do not have it do not, the most telling last.
+    /// First error of each kind, the most telling last.
     refused: Option<Error>,
     deferred: Option<Error>,
     unanswered: Option<Error>,
-    /// Why the rest was not tried.
+    /// Error that ended the attempt early.
     stopped: Option<Error>,
     /// The rest is for another attempt, for want of time.
     is_cut: bool,
@@ -557,7 +557,7 @@ impl<'a> Post<'a> {
     }
 }
 
-/// Why one recipient does not have the mail.
+/// Returns the reason why one recipient does not have the mail.
 fn error(server: &Server<'_>, domain: &str, recipient: &Address, fate: &Fate) -> Option<Error> {
     let doing = format!("mail {} by {}", recipient.mask(), server.place);
     let (kind, reason, answer) = match fate {

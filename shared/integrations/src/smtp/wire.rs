@@ -17,7 +17,7 @@ pub(super) struct Wire(BufReader<Box<dyn Stream>>);
 /// Reply of a server, as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lines {
-    /// Of the last line, where a server is at odds with itself.
+    /// Code of the last line, where lines differ.
     pub(super) code: u16,
     /// Text of each line behind its code.
     pub(super) texts: Vec<String>,
