@@ -20,7 +20,7 @@ use crate::output::{self, Format};
 pub(super) const HELP: &str = "\
 The third party gets an attestation that says of itself that it is a test.
 
-Exit codes: 0 it is delivered, or rightly skipped · 1 it failed · 4 after --timeout it is not final.
+Exit codes: 0 it is delivered, or rightly skipped · 1 it failed, or arrived in part · 4 after --timeout it is not final.
 
 ";
 
