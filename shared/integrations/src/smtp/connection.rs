@@ -3,8 +3,9 @@
 //! Written here rather than taken from lettre, whose connection gives a whole mail up at the first recipient that is
 //! refused, keeps nothing of a reply to EHLO but a few names, and has no way on where a server refuses one.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -424,46 +425,41 @@ fn reason(error: &(dyn StdError + 'static)) -> (&'static str, bool) {
     reason
 }
 
-/// Extensions that a server offers in its reply to EHLO, as far as they matter here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Offers {
-    starttls: bool,
-    auth_plain: bool,
-    auth_login: bool,
-    eight_bit: bool,
-    utf8: bool,
-    /// Largest mail in bytes, where it knows of sizes (RFC 1870).
-    size: Option<usize>,
-}
+/// Extensions that a server offers in its reply to EHLO: words by keyword, in capital letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Offers(BTreeMap<String, Vec<String>>);
 
 impl Offers {
     fn of(lines: &[String]) -> Self {
-        let mut offers = Self::default();
+        let mut offers: BTreeMap<_, Vec<_>> = BTreeMap::new();
         // The first line names the server.
         for line in lines.iter().skip(1) {
             let line = line.to_ascii_uppercase();
             // `AUTH=PLAIN LOGIN` is how servers wrote it before there was a standard.
-            let mut words =
-                line.split(|letter: char| letter.is_ascii_whitespace() || letter == '=');
-            match words.next().unwrap_or_default() {
-                "STARTTLS" => offers.starttls = true,
-                "8BITMIME" => offers.eight_bit = true,
-                "SMTPUTF8" => offers.utf8 = true,
-                "AUTH" => {
-                    for mechanism in words {
-                        offers.auth_plain |= mechanism == "PLAIN";
-                        offers.auth_login |= mechanism == "LOGIN";
-                    }
-                }
-                "SIZE" => {
-                    let limit = words.next().and_then(|limit| limit.parse().ok());
-                    // Zero, or none at all: it knows no limit.
-                    offers.size = Some(limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX));
-                }
-                _ => {}
-            }
+            let mut words = line
+                .split(|letter: char| letter.is_ascii_whitespace() || letter == '=')
+                .map(str::to_owned);
+            let keyword = words.next().unwrap_or_default();
+            offers.entry(keyword).or_default().extend(words);
         }
-        offers
+        Self(offers)
+    }
+
+    fn has(&self, keyword: &str) -> bool {
+        self.0.contains_key(keyword)
+    }
+
+    /// Returns whether users can log in by a mechanism.
+    fn has_login(&self, mechanism: &str) -> bool {
+        let mechanisms = self.0.get("AUTH").map(Vec::as_slice);
+        let mut mechanisms = mechanisms.unwrap_or_default().iter();
+        mechanisms.any(|offered| offered == mechanism)
+    }
+
+    /// Returns the largest mail in bytes, where the server knows of sizes (RFC 1870).
+    fn size(&self) -> Option<usize> {
+        let limit = self.0.get("SIZE")?.first()?.parse().ok();
+        limit.filter(|limit| *limit > 0)
     }
 }
 
@@ -483,7 +479,7 @@ impl<'a> Connection<'a> {
 
     /// Fails where the server takes no addresses with letters beyond ASCII.
     pub(super) fn check_utf8(&self) -> Result<(), Error> {
-        match self.offers.utf8 {
+        match self.offers.has("SMTPUTF8") {
             true => Ok(()),
             false => Err(Error::permanent(format!(
                 "mail by {}: {NOT_ASCII}",
@@ -530,7 +526,7 @@ impl<'a> Connection<'a> {
 
     async fn starttls(mut self, http: &Http, time: Time) -> Result<Self, Error> {
         let server = self.server;
-        if !self.offers.starttls {
+        if !self.offers.has("STARTTLS") {
             let text = format!(
                 "speak TLS with {}: it does not offer STARTTLS",
                 server.place
@@ -555,7 +551,7 @@ impl<'a> Connection<'a> {
     async fn log_in(&mut self, user: &str, password: &str, time: Time) -> Result<(), Error> {
         let base64 = |text: &str| base64_simd::STANDARD.encode_to_string(text);
         let mut refused = None;
-        if self.offers.auth_plain {
+        if self.offers.has_login("PLAIN") {
             let response = base64(&format!("\0{user}\0{password}"));
             let at_once = format!("AUTH PLAIN {response}");
             let command = match at_once.len() {
@@ -573,7 +569,7 @@ impl<'a> Connection<'a> {
             Some(Trouble::Said(reply)) => !reply.is_transient() && reply.code != 535,
             Some(Trouble::Broken { .. }) => false,
         };
-        if self.offers.auth_login && may_go_on {
+        if self.offers.has_login("LOGIN") && may_go_on {
             let responses = [base64(user), base64(password)];
             let responses = [responses[0].as_str(), responses[1].as_str()];
             match self.authenticate("AUTH LOGIN", &responses, time).await {
@@ -657,18 +653,18 @@ impl<'a> Connection<'a> {
         let refused = |why| vec![Fate::Refused(why); recipients.len()];
         let size_bytes = message.len();
         let mut parameters = String::new();
-        if let Some(limit) = self.offers.size {
-            if limit < size_bytes {
-                return refused(Why::TooLarge { size_bytes, limit });
-            }
-            parameters.push_str(&format!(" SIZE={size_bytes}"));
+        if let Some(limit) = self.offers.size().filter(|limit| *limit < size_bytes) {
+            return refused(Why::TooLarge { size_bytes, limit });
+        }
+        if self.offers.has("SIZE") {
+            write!(parameters, " SIZE={size_bytes}").expect("a string takes all");
         }
         // Its header has the addresses of all recipients.
         if !message.is_ascii() || recipients.iter().any(|to| to.needs_utf8()) {
-            if !self.offers.utf8 {
+            if !self.offers.has("SMTPUTF8") {
                 return refused(Why::NotAscii);
             }
-            if self.offers.eight_bit {
+            if self.offers.has("8BITMIME") {
                 parameters.push_str(" BODY=8BITMIME");
             }
             parameters.push_str(" SMTPUTF8");

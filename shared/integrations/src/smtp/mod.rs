@@ -30,6 +30,7 @@ mod message;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use attestation::{Digest, MaterialType};
@@ -548,10 +549,11 @@ impl<'a> Post<'a> {
         for one in without.iter().take(NAMED) {
             let text = |field: &str| one[field].as_str().unwrap_or_default();
             let [recipient, outcome, reply] = ["recipient", "outcome", "reply"].map(text);
-            note.push_str(&format!("; {recipient} {outcome}: {reply}"));
+            write!(note, "; {recipient} {outcome}: {reply}").expect("a string takes all");
         }
         if without.len() > NAMED {
-            note.push_str(&format!("; and {} more", without.len() - NAMED));
+            let more = without.len() - NAMED;
+            write!(note, "; and {more} more").expect("a string takes all");
         }
         Some(note)
     }
