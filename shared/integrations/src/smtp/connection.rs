@@ -458,7 +458,7 @@ impl Offers {
 
     /// Returns the largest mail in bytes, where the server knows of sizes (RFC 1870).
     fn size(&self) -> Option<usize> {
-        let limit = self.0.get("SIZE")?.first()?.parse().ok();
+        let limit: Option<usize> = self.0.get("SIZE")?.first()?.parse().ok();
         limit.filter(|limit| *limit > 0)
     }
 }
