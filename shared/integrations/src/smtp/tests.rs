@@ -579,16 +579,23 @@ async fn without_the_starttls_that_was_asked_for_nothing_is_sent() {
 
 #[tokio::test]
 async fn a_password_is_not_sent_to_another_machine_without_tls() {
+    let reason = "a password is not sent without TLS; choose `starttls` or `implicit`";
     let server = MailServer::start(&[]).await;
     let mut far = with_password();
     far["host"] = json!("8.8.8.8");
-    far["port"] = json!(25);
-    let error = register(&server, far).await.unwrap_err();
-    assert_eq!(error.kind, Kind::Permanent);
-    assert_eq!(
-        error.text,
-        "log in at 8.8.8.8:25: a password is not sent without TLS; choose `starttls` or `implicit`"
-    );
+    for port in [25, 465, 587, 2465, 2525, 2587] {
+        far["port"] = json!(port);
+        let error = register(&server, far.clone()).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Permanent);
+        assert_eq!(error.text, format!("log in at 8.8.8.8:{port}: {reason}"));
+    }
+    // No other port of another machine is come to at all.
+    for port in [22, 80, 2526] {
+        far["port"] = json!(port);
+        let error = register(&server, far.clone()).await.unwrap_err();
+        let begin = format!("reach 8.8.8.8:{port}: this port is not allowed");
+        assert!(error.text.starts_with(&begin), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -1499,6 +1506,23 @@ async fn the_preview_is_what_is_sent() {
         "alice@example.org, bob@example.org"
     );
     assert!(mails[0].contains("shop &lt;b&gt;"), "{}", mails[0]);
+}
+
+#[test]
+fn domains_for_which_no_time_is_left_follow_in_another_attempt() {
+    let registration: Registration = serde_json::from_value(json!({
+        "to": "a@example.org", "from": "b@example.org", "host": "localhost", "port": 25,
+    }))
+    .unwrap();
+    let (server, progress) = (Server::of(&registration), BTreeMap::new());
+    let mut post = Post::new(&server, &progress);
+    post.is_cut = true;
+    let outcome = post.outcome("<a@example.org>").unwrap();
+    let Outcome::ContinueAfter { delay, reason } = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(delay, Duration::from_secs(1));
+    assert_eq!(reason, "localhost:25 is slow; the other domains follow");
 }
 
 // --- words --------------------------------------------------------------------------------------------
