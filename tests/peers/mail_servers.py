@@ -113,6 +113,9 @@ define(`confPID_FILE', `{directory}/pid')dnl
 define(`confDELIVERY_MODE', `q')dnl
 define(`confDOMAIN_NAME', `localhost.localdomain')dnl
 define(`confTO_IDENT', `0')dnl
+dnl However busy this machine is.
+define(`confREFUSE_LA', `1000')dnl
+define(`confQUEUE_LA', `1000')dnl
 define(`confSERVER_CERT', `{directory}/certificate')dnl
 define(`confSERVER_KEY', `{directory}/key')dnl
 define(`confCACERT_PATH', `{directory}')dnl
@@ -156,7 +159,9 @@ def main() -> None:
     values = {"port": port, "directory": directory, "root": ROOT}
     command = {"exim": exim, "opensmtpd": opensmtpd, "postfix": postfix, "sendmail": sendmail}[name](directory, values)
     environment = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": LIBRARIES, "MAIL_CONFIG": str(directory)}
-    os.execve(command[0], [str(word) for word in command], environment)
+    # This process is the first of its namespace: when it ends, all ends that the server has started.
+    server = subprocess.Popen([str(word) for word in command], env=environment)
+    sys.exit(server.wait())
 
 
 def end_with_parent() -> None:
