@@ -18,7 +18,7 @@ KILL ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local parties local-down tools functions cli test test-peers simulate plants load bench kill-run lint deploy clean tools peers
+.PHONY: help local parties local-down tools functions cli test test-peers test-mail simulate plants load bench kill-run lint deploy clean tools peers
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -50,6 +50,10 @@ test-peers: ## What we send against the vendors' OpenAPI documents: make test-pe
 	@test -d "$(SAMPLES_DIR)/specs" || { echo "SAMPLES_DIR is to be a directory with specs/dependency-track-v5-openapi-v1.yaml and specs/discord-openapi.json"; exit 1; }
 	@infra/local/npm.sh prism
 	@cargo test --target $(TARGET) --profile local --package attestation --package integrations --package peers --test prism
+
+test-mail: ## Mail through exim, OpenSMTPD, Postfix and sendmail, unpacked from Debian: as root, or with its package uidmap
+	@infra/local/debian.sh mail-servers
+	@cargo test --target $(TARGET) --profile local --package attestation --package integrations --package peers --test mail_servers
 
 simulate: ## The pipeline where everything goes wrong: make simulate SEEDS=1000000
 	@cargo run --quiet --target $(TARGET) --profile local --package simulation -- --seeds $(SEEDS)

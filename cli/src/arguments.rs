@@ -17,8 +17,8 @@ use crate::{
     name = "chainloop",
     version,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done · 1 failed · 2 wrongly used · 3 a delivery failed · 4 a delivery \
-                  is not final yet\n\nExample:\n  chainloop integration available list"
+    after_help = "Exit codes: 0 done · 1 failed · 2 wrongly used · 3 a delivery failed, or arrived in \
+                  part · 4 a delivery is not final yet\n\nExample:\n  chainloop integration available list"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]

@@ -42,7 +42,7 @@ Nothing else, ever. Until then it is pending or being attempted, and something w
 | | |
 |---|---|
 | Attempts | {attempts}, within {give_up}; then it has failed and says why |
-| Longest attempt | {notification} where no materials are sent, {material} otherwise |
+| Longest attempt | {notification} for messages to chats, {material} otherwise |
 | A function that is killed in the midst of it | is found {lease} after the attempt began; its delivery is attempted again within two minutes more |
 | A missing material | is waited for until {patience} after acceptance, or as long as the attachment says; then what is there is delivered, and what is missing is named |
 | A registration that fails for {failing}, or whose third party says that it is gone | is paused: what comes is held, its {give_up} stand still, and it goes on where it stood when you resume it |

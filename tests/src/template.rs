@@ -156,7 +156,7 @@ fn the_blocks_of_integrations_differ_in_their_ids_alone() {
                 .text
                 .replace(&camel(&id), "<Id>")
                 .replace(&format!("Integration: {id}"), "Integration: <id>")
-                .replace("[Pace, Notifications,", "[Pace, Materials,");
+                .replace("[Pace, Short,", "[Pace, Long,");
             let lines = text.lines().map(|line| {
                 let words =
                     line.split_inclusive(|letter: char| !letter.is_alphanumeric() && letter != '-');
@@ -209,8 +209,8 @@ fn replaced(word: &str, id: &str) -> String {
 #[test]
 fn deadline_timeout_lease_and_visibility_are_those_of_the_code() {
     let template = template();
-    for (pace, sends_materials) in [("Notifications", false), ("Materials", true)] {
-        let numbers = Deadlines::of(sends_materials);
+    for (pace, takes_long) in [("Short", false), ("Long", true)] {
+        let numbers = Deadlines::of(takes_long);
         for (name, duration) in [
             ("AttemptDeadlineSecs", numbers.attempt),
             ("TimeoutSecs", numbers.function),
@@ -226,14 +226,14 @@ fn deadline_timeout_lease_and_visibility_are_those_of_the_code() {
         }
     }
     for one in integrations::ALL {
-        let numbers = Deadlines::of(!one.materials.is_empty());
+        let numbers = Deadlines::of(one.takes_long);
         let (id, camel) = (one.id, camel(one.id));
         let timeout = &template.properties(&format!("Deliver{camel}"))["Timeout"];
         let visibility = &template.properties(&format!("{camel}Queue"))["VisibilityTimeout"];
         assert_eq!(
             (template.number(timeout), template.number(visibility)),
             (numbers.function.as_secs(), numbers.visibility.as_secs()),
-            "{id}: give the function's timeout and the queue's visibility the pace that fits its MATERIALS"
+            "{id}: give the function's timeout and the queue's visibility the pace that fits its TAKES_LONG"
         );
     }
 }

@@ -21,8 +21,8 @@ use crate::arguments::Global;
 pub(crate) enum Command {
     /// Push an attestation, with its materials, to everything attached to its workflow
     #[command(after_help = "\
-With --wait, exit codes are: 0 everything is delivered, or rightly skipped · 3 a delivery failed or was \
-cancelled · 4 after --timeout a delivery is not final; it goes on without this command.
+With --wait, exit codes are: 0 everything is delivered, or rightly skipped · 3 a delivery failed, was \
+cancelled, or arrived in part · 4 after --timeout a delivery is not final; it goes on without this command.
 
 Example:
   chainloop attestation push attestation.json --material sbom=shop.cdx.json --wait")]

@@ -75,6 +75,7 @@ pub(crate) fn named(workflow: &Workflow) -> String {
 /// What waits because its registration is paused is told apart from what waits for its time.
 pub(super) fn state(delivery: &Delivery) -> Cell {
     let colour = match delivery.state {
+        State::Delivered if is_partial(delivery) => Color::Yellow,
         State::Delivered => Color::Green,
         State::Failed => Color::Red,
         State::Pending | State::Delivering => Color::Yellow,
@@ -84,8 +85,17 @@ pub(super) fn state(delivery: &Delivery) -> Cell {
 }
 
 pub(super) fn standing(delivery: &Delivery) -> String {
-    let held = delivery.held_at.map(|_| " (held)").unwrap_or_default();
-    word(&delivery.state) + held
+    let suffix = match delivery.held_at {
+        Some(_) => " (held)",
+        None if is_partial(delivery) => " (in part)",
+        None => "",
+    };
+    word(&delivery.state) + suffix
+}
+
+/// Returns whether a delivery arrived in part; its reason names the rest.
+pub(crate) fn is_partial(delivery: &Delivery) -> bool {
+    delivery.state == State::Delivered && delivery.reason.is_some()
 }
 
 /// The attempt, and whether the delivery is the first of its attestation to its attachment.

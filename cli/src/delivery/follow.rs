@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::Args;
 use pipeline::api::deliveries::Delivery;
-use pipeline::rows::State;
 
 use super::list::Which;
 use super::{View, card, get, wait};
@@ -20,7 +19,8 @@ pub(super) const HELP: &str = "\
 It begins with the deliveries that are under way, of an attestation with all; Ctrl-C ends it. With -o json, each \
 line is a delivery.
 
-With --until-final, exit codes are: 0 all are delivered, or rightly skipped · 3 one failed or was cancelled.
+With --until-final, exit codes are: 0 all are delivered, or rightly skipped · 3 one failed, was cancelled, or \
+arrived in part.
 
 Examples:
   chainloop delivery follow --registration prod-images
@@ -148,10 +148,8 @@ fn line(delivery: &Delivery) -> String {
         card::standing(delivery),
         card::workflow(delivery),
     );
-    let reason = match (delivery.state, &delivery.reason) {
-        (State::Delivered, _) | (_, None) => String::new(),
-        (_, Some(reason)) => format!(": {reason}"),
-    };
+    let reason = delivery.reason.as_ref().map(|reason| format!(": {reason}"));
+    let reason = reason.unwrap_or_default();
     let attempt = card::attempt(delivery);
     format!("{at}  {id}  {state:<10}  {integration}  {workflow}  attempt {attempt}{reason}")
 }

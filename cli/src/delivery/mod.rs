@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use pipeline::api::deliveries::Delivery;
 
-pub(crate) use self::card::{attempts, named as workflow, outcomes, receipts, word};
+pub(crate) use self::card::{attempts, is_partial, named as workflow, outcomes, receipts, word};
 pub(crate) use self::view::View;
 use crate::arguments::Global;
 use crate::client::{Call, Client};

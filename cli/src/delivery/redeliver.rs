@@ -24,8 +24,8 @@ pub(super) const HELP: &str = "\
 One that is final gets a delivery of its own, whose id is printed. One that waits is due at once.
 With --all, they are counted first, and you are asked; -y does it at once.
 
-With --wait, exit codes are: 0 it is delivered, or rightly skipped · 3 it failed or was cancelled · 4 after \
---timeout it is not final.
+With --wait, exit codes are: 0 it is delivered, or rightly skipped · 3 it failed, was cancelled, or \
+arrived in part · 4 after --timeout it is not final.
 
 Examples:
   chainloop delivery redeliver 6f0c1f0e-0000-8000-8000-000000000001 --wait

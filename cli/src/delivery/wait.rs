@@ -53,18 +53,22 @@ fn message(delivery: &Delivery) -> String {
     )
 }
 
-/// 0 when all went well, 3 when one did not, 4 when that is not known yet.
+/// 0 when all went well, 3 when one did not or in part alone, 4 when that is not known yet.
 pub(crate) fn exit_code(global: &Global, deliveries: &[Delivery]) -> ExitCode {
-    let count = |is: fn(State) -> bool| {
-        deliveries
-            .iter()
-            .filter(|delivery| is(delivery.state))
-            .count()
-    };
-    let lost = count(|state| matches!(state, State::Failed | State::Cancelled));
-    let open = count(|state| !state.is_final());
+    let count = |is: fn(&Delivery) -> bool| deliveries.iter().filter(|one| is(one)).count();
+    let lost = count(|one| matches!(one.state, State::Failed | State::Cancelled));
+    let partial = count(card::is_partial);
+    let open = count(|one| !one.state.is_final());
     if lost > 0 {
         global.warn(&format!("{lost} of {} deliveries failed", deliveries.len()));
+    }
+    if partial > 0 {
+        global.warn(&format!(
+            "{partial} of {} deliveries arrived in part",
+            deliveries.len()
+        ));
+    }
+    if lost + partial > 0 {
         return ExitCode::from(3);
     }
     if open > 0 {

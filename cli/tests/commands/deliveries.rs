@@ -357,3 +357,35 @@ fn all_deliveries_of_an_attestation_are_followed_and_their_end_is_the_commands()
     );
     assert_eq!(ran.stderr, "WRN 1 of 1 deliveries failed\n");
 }
+
+#[test]
+fn a_delivery_that_arrived_in_part_is_told_and_ends_with_3() {
+    let api = Api::start(|_, _| {
+        let note = json!({ "reason": "accepted for 1 of 2 recipients" });
+        let items = [
+            with(delivery("d-1", "delivered"), &note),
+            delivery("d-2", "delivered"),
+        ];
+        (200, json!({ "items": items, "next": null }).to_string())
+    });
+    let follow = [
+        "delivery",
+        "follow",
+        "--attestation",
+        DIGEST,
+        "--until-final",
+    ];
+    let ran = api.run(&follow);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    let told = |id: &str| lines.iter().find(|line| line.contains(id)).unwrap();
+    let note =
+        "delivered (in part)  webhook  shop/nightly  attempt 1: accepted for 1 of 2 recipients";
+    assert!(told("d-1").ends_with(note), "{}", ran.stdout);
+    assert!(told("d-2").ends_with("attempt 1"), "{}", ran.stdout);
+    assert_eq!(ran.stderr, "WRN 1 of 2 deliveries arrived in part\n");
+
+    let ran = api.run(&["delivery", "list"]);
+    assert!(ran.stdout.contains("(in part)"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("accepted for 1 of 2"), "{}", ran.stdout);
+}

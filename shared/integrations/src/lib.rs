@@ -66,6 +66,9 @@ pub trait Integration: Sized + 'static {
     const MATERIALS: &'static [MaterialType];
     /// Without any material there is nothing to deliver.
     const MATERIALS_ONLY: bool = false;
+    /// Whether an attempt may take two minutes, not 20 s: where materials are sent, and where a third party lets its
+    /// clients wait.
+    const TAKES_LONG: bool = !Self::MATERIALS.is_empty();
     /// The third party works on after it has accepted, and [`follow`](Self::follow) asks how that went.
     const FOLLOWS: bool = false;
     /// The third party limits all of our organizations together, as it does who shares an address:
@@ -263,6 +266,7 @@ pub struct Description {
     pub description: &'static str,
     pub materials: &'static [MaterialType],
     pub materials_only: bool,
+    pub takes_long: bool,
     /// JSON Schema (draft 2020-12) of the registration's inputs; flat.
     pub registration_schema: fn() -> Value,
     /// JSON Schema of the attachment's inputs; flat.
@@ -281,6 +285,7 @@ impl Description {
             description: I::DESCRIPTION,
             materials: I::MATERIALS,
             materials_only: I::MATERIALS_ONLY,
+            takes_long: I::TAKES_LONG,
             registration_schema: inputs::schema::<I::Registration>,
             attachment_schema: inputs::schema::<I::Attachment>,
             check_registration: inputs::check::<I::Registration>,

@@ -151,8 +151,8 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    pub const fn of(sends_materials: bool) -> Self {
-        let attempt = if sends_materials { 120 } else { 20 };
+    pub const fn of(takes_long: bool) -> Self {
+        let attempt = if takes_long { 120 } else { 20 };
         let function = attempt + 10;
         Self {
             attempt: secs(attempt),
@@ -260,8 +260,8 @@ mod tests {
 
     #[test]
     fn deadlines_nest() {
-        for sends_materials in [false, true] {
-            let numbers = Deadlines::of(sends_materials);
+        for takes_long in [false, true] {
+            let numbers = Deadlines::of(takes_long);
             assert!(numbers.attempt + secs(10) <= numbers.function);
             assert!(numbers.function + secs(30) <= numbers.lease);
             assert!(numbers.lease < numbers.visibility);

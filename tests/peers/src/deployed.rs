@@ -157,7 +157,13 @@ fn mails_arrive_in_each_mailbox() {
     operator.register("smtp", &right);
     assert!(server.mails().is_empty(), "the check sends none");
     operator.attach(&["cc=bob@example.com"]);
-    let receipt = operator.deliver(&[]);
+    let delivery = operator.push(&operator.craft(&[]));
+    assert_eq!(delivery["state"], "delivered", "{delivery:#}");
+    assert_eq!(
+        delivery["reason"],
+        "accepted for 2 of 3 recipients; g…@example.org refused: 550 5.1.1 no such mailbox"
+    );
+    let receipt = &delivery["receipt"];
     let mails = server.mails();
     assert_eq!(mails.len(), 2, "one for each domain: {mails:#?}");
     let recipients: Vec<_> = mails.iter().map(|mail| mail["to"].to_string()).collect();

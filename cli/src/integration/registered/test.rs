@@ -20,7 +20,7 @@ use crate::output::{self, Format};
 pub(super) const HELP: &str = "\
 The third party gets an attestation that says of itself that it is a test.
 
-Exit codes: 0 it is delivered, or rightly skipped · 1 it failed · 4 after --timeout it is not final.
+Exit codes: 0 it is delivered, or rightly skipped · 1 it failed, or arrived in part · 4 after --timeout it is not final.
 
 ";
 
@@ -80,6 +80,10 @@ fn show(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
 fn end(global: &Global, name: &str, delivery: &Delivery) -> ExitCode {
     let id = &delivery.id;
     match delivery.state {
+        State::Delivered if delivery::is_partial(delivery) => {
+            global.warn(&format!("the test of {name:?} arrived in part"));
+            ExitCode::FAILURE
+        }
         State::Delivered | State::Skipped => ExitCode::SUCCESS,
         State::Failed | State::Cancelled => {
             global.warn(&format!("the test of {name:?} failed"));

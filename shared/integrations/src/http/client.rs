@@ -91,8 +91,6 @@ fn read_roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BadRoots> {
 pub struct Http {
     client: reqwest::Client,
     tls: Arc<rustls::ClientConfig>,
-    /// Trusted beside the public ones.
-    roots: Arc<[CertificateDer<'static>]>,
     guard: Guard,
     limits: Limits,
     redactor: Redactor,
@@ -112,7 +110,7 @@ impl Http {
         let mut roots = rustls::RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
         };
-        let (_, unusable) = roots.add_parsable_certificates(extra.iter().cloned());
+        let (_, unusable) = roots.add_parsable_certificates(extra);
         debug_assert_eq!(unusable, 0, "checked when they were read");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -137,7 +135,6 @@ impl Http {
         Self {
             client,
             tls: Arc::new(tls),
-            roots: extra.into(),
             guard,
             limits,
             redactor: Redactor::default(),
@@ -211,11 +208,6 @@ impl Http {
     /// How TLS is spoken by whoever does not speak HTTP.
     pub(crate) fn tls(&self) -> Arc<rustls::ClientConfig> {
         Arc::clone(&self.tls)
-    }
-
-    /// What is trusted beside the public authorities.
-    pub(crate) fn roots(&self) -> &[CertificateDer<'static>] {
-        &self.roots
     }
 
     /// Seconds since 1970 by the system's clock, for checks, which have no [`Host`](crate::Host).
@@ -590,7 +582,7 @@ mod tests {
 
     #[test]
     fn roots_are_certificates_in_pem() {
-        let roots = |pem: &[u8]| Http::with_roots(PUBLIC, pem).map(|http| http.roots().len());
+        let roots = |pem: &[u8]| read_roots(pem).map(|roots| roots.len());
         assert_eq!(roots(AUTHORITY.as_bytes()), Ok(1));
         assert_eq!(roots(format!("{AUTHORITY}{AUTHORITY}").as_bytes()), Ok(2));
         let one_line = AUTHORITY.replace('\n', "\\n");

@@ -9,12 +9,15 @@ use rustls::CertificateError;
 const UNTRUSTED: &str = "its certificate is of an authority that is not trusted; name an authority of your own in the \
                          parameter ExtraRoots";
 
+/// The server speaks something else.
+pub(crate) const NO_TLS: &str = "no TLS is spoken there";
+
 /// What TLS failed of, as a reason in an error's text, and whether it is the certificate; none where TLS was not what
 /// failed.
 pub(crate) fn failure(error: &(dyn StdError + 'static)) -> Option<(&'static str, bool)> {
     match causes(error).find_map(|cause| cause.downcast_ref())? {
         rustls::Error::InvalidCertificate(why) => Some((certificate(why), true)),
-        rustls::Error::InvalidMessage(_) => Some(("no TLS is spoken there", false)),
+        rustls::Error::InvalidMessage(_) => Some((NO_TLS, false)),
         _ => Some(("the TLS handshake failed", false)),
     }
 }

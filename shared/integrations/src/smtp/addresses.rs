@@ -7,21 +7,28 @@ use attestation::Digest;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use crate::text::is_invisible;
+
 /// The most that one input takes: each is asked for by itself, and all of them within one attempt.
 pub const MOST: usize = 16;
 
-/// One mail address without a name, its domain in lower case and in ASCII.
+/// One mail address without a name, its domain in lower case and in ASCII. Letters beyond it in front of the `@` need
+/// a server that offers SMTPUTF8.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(lettre::Address);
 
 impl Address {
-    /// As it stands in an envelope.
-    pub(super) fn envelope(&self) -> &lettre::Address {
+    pub(super) fn parsed(&self) -> &lettre::Address {
         &self.0
     }
 
     pub(super) fn as_str(&self) -> &str {
         self.0.as_ref()
+    }
+
+    /// Returns whether the address needs a server that offers SMTPUTF8.
+    pub(super) fn needs_utf8(&self) -> bool {
+        !self.as_str().is_ascii()
     }
 
     pub(super) fn domain(&self) -> &str {
@@ -56,10 +63,11 @@ impl TryFrom<&str> for Address {
 
     fn try_from(text: &str) -> Result<Self, Self::Error> {
         let (user, domain) = text.rsplit_once('@').ok_or(NOT_AN_ADDRESS)?;
-        // Quoting, comments and letters that need SMTPUTF8 are the rest of what there could be in front of
-        // the @: few servers take them, and they make header fields hard to get right.
-        let plain = |letter: char| {
-            letter.is_ascii_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(letter)
+        // Quoting and comments are the rest of what there could be in front of the @: few servers take them, and
+        // they make header fields hard to get right.
+        let plain = |letter: char| match letter.is_ascii() {
+            true => letter.is_ascii_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(letter),
+            false => !(letter.is_control() || letter.is_whitespace() || is_invisible(letter)),
         };
         if user.len() > 64 || !user.chars().all(plain) || domain.contains('%') {
             return Err(NOT_AN_ADDRESS);
@@ -155,7 +163,16 @@ impl MailHost {
         &self.0
     }
 
-    /// As it stands in a certificate.
+    /// Returns the host as a greeting names it (RFC 5321, 4.1.3).
+    pub(super) fn literal(&self) -> String {
+        match &self.0 {
+            url::Host::Domain(name) => name.clone(),
+            url::Host::Ipv4(address) => format!("[{address}]"),
+            url::Host::Ipv6(address) => format!("[IPv6:{address}]"),
+        }
+    }
+
+    /// Returns the host as a certificate names it.
     pub(super) fn name(&self) -> String {
         match &self.0 {
             url::Host::Ipv6(address) => address.to_string(),
@@ -269,6 +286,9 @@ mod tests {
             (" First.Last+tag@Example.ORG ", "First.Last+tag@example.org"),
             ("a@bücher.example", "a@xn--bcher-kva.example"),
             ("root@localhost", "root@localhost"),
+            ("Jörg@bücher.example", "Jörg@xn--bcher-kva.example"),
+            ("हिन्दी@example.org", "हिन्दी@example.org"),
+            ("用户@例子.example", "用户@xn--fsqu00a.example"),
         ] {
             assert_eq!(address(text).unwrap().as_str(), written);
         }
@@ -284,7 +304,9 @@ mod tests {
             "A <a@example.org>",
             "a@b@example.org",
             "\"a\"@example.org",
-            "ä@example.org",
+            "a\u{202e}b@example.org",
+            "a\u{a0}b@example.org",
+            "a\u{85}b@example.org",
             "a@[127.0.0.1]",
             "a@127.0.0.1",
             "a@example.org,b@example.org",
@@ -352,19 +374,23 @@ mod tests {
     #[test]
     fn a_host_is_a_name_or_an_address_alone() {
         let host = |text: &str| serde_json::from_value::<MailHost>(json!(text)).ok();
-        for (text, shown, name) in [
-            ("smtp.Example.org", "smtp.example.org", "smtp.example.org"),
-            ("192.0.2.1", "192.0.2.1", "192.0.2.1"),
-            ("2001:db8::1", "[2001:db8::1]", "2001:db8::1"),
-            ("[2001:db8::1]", "[2001:db8::1]", "2001:db8::1"),
+        let (v4, v6) = ("[192.0.2.1]", "[IPv6:2001:db8::1]");
+        for (text, shown, name, literal) in [
+            (
+                "smtp.Example.org",
+                "smtp.example.org",
+                "smtp.example.org",
+                "smtp.example.org",
+            ),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.1", v4),
+            ("2001:db8::1", "[2001:db8::1]", "2001:db8::1", v6),
+            ("[2001:db8::1]", "[2001:db8::1]", "2001:db8::1", v6),
             // Whatever spelling there is of it, it is this address that is vetted.
-            ("0x7f.1", "127.0.0.1", "127.0.0.1"),
+            ("0x7f.1", "127.0.0.1", "127.0.0.1", "[127.0.0.1]"),
         ] {
             let host = host(text).unwrap();
-            assert_eq!(
-                (host.to_string().as_str(), host.name().as_str()),
-                (shown, name)
-            );
+            let written = [host.to_string(), host.name(), host.literal()];
+            assert_eq!(written, [shown, name, literal]);
         }
         for text in [
             "",

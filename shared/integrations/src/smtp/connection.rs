@@ -1,47 +1,70 @@
-//! A dialogue with a mail server: how it begins, what one mail of it is, and what each answer means.
+//! A dialogue with a mail server (RFC 5321, 3207, 4954): how it begins, one mail of it, and the meaning of each reply.
 //!
-//! lettre has the words; when they are said, how long each may take, and what follows from an answer is decided
-//! here. Its own way to send gives a whole mail up at the first recipient that is refused, and its time limit
-//! ends with the connection's making.
+//! Written here rather than taken from lettre, whose connection gives a whole mail up at the first recipient that is
+//! refused, keeps nothing of a reply to EHLO but a few names, and has no way on where a server refuses one.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
-use std::fmt;
-use std::future::Future;
+use std::fmt::{self, Write as _};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use lettre::transport::smtp::Error as Fault;
-use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{
-    AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters,
-};
-use lettre::transport::smtp::commands::{Data, Ehlo, Mail, Noop, Quit, Rcpt, Rset};
-use lettre::transport::smtp::extension::{ClientId, MailParameter};
-use lettre::transport::smtp::response::Response;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::wire::Wire;
+use super::wire::{self, Lines, Stream, Unread, Wire};
 use super::{Address, Registration, Tls};
 use crate::http::tls;
 use crate::{Answer, Error, Http, Kind, Redactor, text};
 
-/// Where mail is submitted. Anything else is more often somebody's other service.
-const PORTS: [u16; 4] = [25, 465, 587, 2525];
+/// Ports of mail servers. Anything else is more often somebody's other service.
+const PORTS: [u16; 6] = [25, 465, 587, 2465, 2525, 2587];
 
 /// One address of several that does not answer must not use up the time of the others.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// For the last word, which nobody waits for.
+/// Timeout of each reply but the last.
+pub(super) const REPLY: Duration = Duration::from_secs(30);
+
+/// Timeout of the reply to a mail's content: a server may scan the mail before it takes it.
+const VERDICT: Duration = Duration::from_secs(90);
+
+/// Timeout of the last word, which nobody waits for.
 const QUIT: Duration = Duration::from_secs(1);
 
-/// How much of an answer stands in an error's text; more of it is kept with the attempt.
-const SHOWN_BYTES: usize = 256;
+/// Longest reply in an error's text; the attempt keeps more of it.
+pub(super) const SHOWN_BYTES: usize = 256;
 
-/// What a server said, fit to be shown: without secrets, control characters and addresses of people.
+/// Longest command line without its end (RFC 5321, 4.5.3.1.4).
+const COMMAND_BYTES: usize = 510;
+
+/// Time that a dialogue has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Time {
+    /// A mail's content is not sent later than this.
+    pub(super) content: Instant,
+    pub(super) end: Instant,
+}
+
+impl Time {
+    /// Returns the time of a dialogue without a mail.
+    pub(super) fn until(end: Instant) -> Self {
+        Self { content: end, end }
+    }
+
+    fn reply(self) -> Instant {
+        self.content.min(Instant::now() + REPLY)
+    }
+
+    fn verdict(self) -> Instant {
+        self.end.min(Instant::now() + VERDICT)
+    }
+}
+
+/// Reply fit to be shown: without secrets, control characters and addresses of people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) code: u16,
@@ -56,12 +79,12 @@ impl Reply {
         shown.trim_end().to_owned()
     }
 
-    /// By the first digit, as RFC 5321 (4.2.1) has it, and the codes that it gives a meaning of their own.
+    /// Returns whether the same may be accepted later (RFC 5321, 4.2.1).
     fn is_transient(&self) -> bool {
         self.code < 500
     }
 
-    /// What it means where it concerns the whole of a delivery.
+    /// Returns the kind of a failure that concerns the whole delivery.
     fn kind(&self, step: Step) -> Kind {
         match self.code {
             _ if self.is_transient() => Kind::Retryable { after: None },
@@ -79,27 +102,34 @@ impl Reply {
     }
 }
 
-/// What became of one recipient's mail.
+/// Outcome of the mail for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
     Accepted(Reply),
-    /// For good.
+    /// Refused for good.
     Refused(Why),
-    /// Just now; it is tried again later.
+    /// Refused for now; a later attempt tries again.
     Deferred(Why),
-    /// The mail went out, and no answer came.
+    /// The mail went out, and no reply came.
     Unanswered(&'static str),
+    /// [`Unanswered`](Self::Unanswered) for the second time: nobody tries again.
+    Lost(&'static str),
 }
 
-/// Why a recipient does not have the mail.
+const NOT_ASCII: &str =
+    "an address has letters beyond ASCII, for which the server does not offer SMTPUTF8";
+
+/// Reason why a recipient does not have the mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Why {
     Said(Reply),
-    /// What the server said of itself before any of them was named.
+    /// The mail exceeds the size that the server offers.
     TooLarge {
         size_bytes: usize,
         limit: usize,
     },
+    /// An address has letters beyond ASCII, and the server does not offer SMTPUTF8.
+    NotAscii,
     Broken(&'static str),
 }
 
@@ -107,7 +137,7 @@ impl Why {
     pub(super) fn answer(&self) -> Option<Answer> {
         match self {
             Self::Said(reply) => Some(reply.answer()),
-            Self::TooLarge { .. } | Self::Broken(_) => None,
+            Self::TooLarge { .. } | Self::NotAscii | Self::Broken(_) => None,
         }
     }
 }
@@ -120,6 +150,7 @@ impl fmt::Display for Why {
                 f,
                 "the mail has {size_bytes} bytes, and the server takes {limit} at most"
             ),
+            Self::NotAscii => f.write_str(NOT_ASCII),
             Self::Broken(reason) => f.write_str(reason),
         }
     }
@@ -137,11 +168,11 @@ impl Fate {
     }
 }
 
-/// Why a step was not taken.
+/// Failure of a step.
 #[derive(Debug)]
 enum Trouble {
     Said(Reply),
-    /// No answer that could be understood.
+    /// No reply, or none that could be understood.
     Broken {
         reason: &'static str,
         is_permanent: bool,
@@ -149,11 +180,33 @@ enum Trouble {
     },
 }
 
-const LATE: Trouble = Trouble::Broken {
-    reason: "no answer in time",
-    is_permanent: false,
-    source: None,
-};
+impl Trouble {
+    const fn broken(reason: &'static str) -> Self {
+        Self::Broken {
+            reason,
+            is_permanent: false,
+            source: None,
+        }
+    }
+}
+
+const LATE: Trouble = Trouble::broken("no reply in time");
+
+impl From<Unread> for Trouble {
+    fn from(unread: Unread) -> Self {
+        let (reason, is_permanent) = match &unread {
+            Unread::Ended => ("the connection ended without a reply", false),
+            Unread::Endless => ("the reply does not end", false),
+            Unread::Malformed => ("the reply is not one of a mail server", false),
+            Unread::Broken(error) => reason(error),
+        };
+        Self::Broken {
+            reason,
+            is_permanent,
+            source: Some(unread.into()),
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -201,24 +254,6 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn trouble(&self, fault: Fault) -> Trouble {
-        if let Some(code) = fault.status() {
-            let text = fault.source().map(ToString::to_string);
-            return Trouble::Said(self.reply(code.into(), &text.unwrap_or_default()));
-        }
-        let (reason, is_permanent) = if fault.is_response() {
-            // Also what lettre says when the connection was closed.
-            ("the connection ended without a proper answer", false)
-        } else {
-            reason(&fault)
-        };
-        Trouble::Broken {
-            reason,
-            is_permanent,
-            source: Some(fault.into()),
-        }
-    }
-
     fn error(&self, step: Step, trouble: Trouble) -> Error {
         let (doing, place) = (step.doing(), &self.place);
         match trouble {
@@ -254,69 +289,34 @@ impl<'a> Server<'a> {
     }
 
     /// Connects, encrypts, logs in: all that can be done without a mail.
-    pub(super) async fn open(&self, http: &Http, until: Instant) -> Result<Connection<'_>, Error> {
-        let tcp = self.connect(http, until).await?;
-        let hello = match tcp.local_addr().map(|address| address.ip()) {
-            Ok(IpAddr::V4(address)) => ClientId::Ipv4(address),
-            Ok(IpAddr::V6(address)) => ClientId::Ipv6(address),
-            Err(_) => ClientId::default(),
+    pub(super) async fn open(&self, http: &Http, time: Time) -> Result<Connection<'_>, Error> {
+        let tcp = self.connect(http, time).await?;
+        let tls = self.registration.tls();
+        let wire = match tls {
+            Tls::Implicit => self.encrypt(http, tcp, time).await?,
+            Tls::Starttls | Tls::None => Wire::new(tcp),
         };
-        let wire = match self.registration.tls() {
-            Tls::Implicit => self.encrypt(http, tcp, until).await?,
-            Tls::Starttls | Tls::None => Wire::plain(tcp),
+        let mut connection = Connection {
+            server: self,
+            wire,
+            offers: Offers::default(),
+            is_broken: false,
         };
-        let greeted = AsyncSmtpConnection::connect_with_transport(Box::new(wire), &hello);
-        let mut smtp = self.within(until, Step::Greet, greeted).await?;
-        if self.registration.tls() == Tls::Starttls {
-            if !smtp.can_starttls() {
-                let text = format!("speak TLS with {}: it does not offer STARTTLS", self.place);
-                return Err(Error::permanent(text));
-            }
-            let tls = self.tls_parameters(http)?;
-            let encrypted = smtp.starttls(tls, &hello);
-            self.within(until, Step::Encrypt, encrypted).await?;
+        connection.greeted(time).await?;
+        connection.greet(time).await?;
+        if tls == Tls::Starttls {
+            connection = connection.starttls(http, time).await?;
+            // What was offered before is void (RFC 3207, 4.2).
+            connection.greet(time).await?;
         }
         if let Some((user, password)) = self.registration.credentials() {
-            const KNOWN: &[Mechanism] = &[Mechanism::Plain, Mechanism::Login];
-            if smtp.server_info().get_auth_mechanism(KNOWN).is_none() {
-                let text = format!(
-                    "log in at {}: it does not offer AUTH by PLAIN or LOGIN, but the registration has a password",
-                    self.place
-                );
-                return Err(Error::permanent(text));
-            }
-            let credentials = Credentials::new(user.to_owned(), password.to_owned());
-            let authenticated = smtp.auth(KNOWN, &credentials);
-            self.within(until, Step::Authenticate, authenticated)
-                .await?;
+            connection.log_in(user, password, time).await?;
         }
-        // Asked once more because lettre does not keep the SIZE, and because a server may allow more to those
-        // whom it knows.
-        let asked = smtp.command(Ehlo::new(hello));
-        let said = self.within(until, Step::Greet, asked).await?;
-        Ok(Connection {
-            server: self,
-            size: size(&said),
-            smtp,
-            is_broken: false,
-        })
+        Ok(connection)
     }
 
-    async fn within<T>(
-        &self,
-        until: Instant,
-        step: Step,
-        future: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Error> {
-        match timeout_at(until, future).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(fault)) => Err(self.error(step, self.trouble(fault))),
-            Err(_) => Err(self.error(step, LATE)),
-        }
-    }
-
-    /// To the first of the host's addresses that takes it.
-    async fn connect(&self, http: &Http, until: Instant) -> Result<TcpStream, Error> {
+    /// Connects to the first of the host's addresses that accepts.
+    async fn connect(&self, http: &Http, time: Time) -> Result<TcpStream, Error> {
         let (host, port) = (&self.registration.host, self.registration.port);
         let addresses = http.resolve(host.host(), port.0, &PORTS).await?;
         let is_private = || addresses.iter().all(|address| address.ip().is_loopback());
@@ -333,7 +333,7 @@ impl<'a> Server<'a> {
         }
         let mut failed = None;
         for address in addresses {
-            match try_address(address, until).await {
+            match try_address(address, time.content).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failed = Some(error),
             }
@@ -342,26 +342,20 @@ impl<'a> Server<'a> {
         Err(self.broken(Step::Connect, failed.unwrap_or_else(none)))
     }
 
-    async fn encrypt(&self, http: &Http, tcp: TcpStream, until: Instant) -> Result<Wire, Error> {
+    async fn encrypt(
+        &self,
+        http: &Http,
+        stream: impl Stream + 'static,
+        time: Time,
+    ) -> Result<Wire, Error> {
         let name = ServerName::try_from(self.registration.host.name())
             .map_err(|_| Error::permanent(format!("speak TLS with {}: its name", self.place)))?;
         let connector = TlsConnector::from(http.tls());
-        match timeout_at(until, connector.connect(name, tcp)).await {
-            Ok(Ok(stream)) => Ok(Wire::encrypted(stream)),
+        match timeout_at(time.reply(), connector.connect(name, stream)).await {
+            Ok(Ok(stream)) => Ok(Wire::new(stream)),
             Ok(Err(error)) => Err(self.broken(Step::Encrypt, error)),
             Err(_) => Err(self.error(Step::Encrypt, LATE)),
         }
-    }
-
-    fn tls_parameters(&self, http: &Http) -> Result<TlsParameters, Error> {
-        let unusable = |fault: Fault| self.error(Step::Encrypt, self.trouble(fault));
-        let mut parameters = TlsParameters::builder(self.registration.host.name())
-            .certificate_store(CertificateStore::WebpkiRoots);
-        for root in http.roots() {
-            let root = Certificate::from_der(root.to_vec()).map_err(unusable)?;
-            parameters = parameters.add_root_certificate(root);
-        }
-        parameters.build_rustls().map_err(unusable)
     }
 }
 
@@ -373,10 +367,15 @@ async fn try_address(address: SocketAddr, until: Instant) -> io::Result<TcpStrea
     }
 }
 
-/// What broke, and whether it will break again.
+const NOT_TLS: &str =
+    "it does not answer in TLS; if its port is one for STARTTLS, choose tls=starttls";
+
+/// Names the cause, and tells whether it is permanent.
 fn reason(error: &(dyn StdError + 'static)) -> (&'static str, bool) {
-    if let Some(reason) = tls::failure(error) {
-        return reason;
+    match tls::failure(error) {
+        Some((tls::NO_TLS, is_permanent)) => return (NOT_TLS, is_permanent),
+        Some(reason) => return reason,
+        None => {}
     }
     let mut reason = "the connection broke";
     for cause in tls::causes(error) {
@@ -393,88 +392,274 @@ fn reason(error: &(dyn StdError + 'static)) -> (&'static str, bool) {
     (reason, false)
 }
 
-/// The size of a mail that the server takes at most, if it knows of sizes (RFC 1870).
-fn size(said: &Response) -> Option<usize> {
-    said.message().find_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        let is_size = words.next()?.eq_ignore_ascii_case("SIZE");
-        let limit = words.next().and_then(|limit| limit.parse().ok());
-        // Zero, or none at all: it knows no limit.
-        let limit = limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-        is_size.then_some(limit)
-    })
+/// Extensions that a server offers in its reply to EHLO: words by keyword, in capital letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Offers(BTreeMap<String, Vec<String>>);
+
+impl Offers {
+    fn of(lines: &[String]) -> Self {
+        let mut offers: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        // The first line names the server.
+        for line in lines.iter().skip(1) {
+            let line = line.to_ascii_uppercase();
+            // `AUTH=PLAIN LOGIN` is how servers wrote it before there was a standard.
+            let mut words = line
+                .split(|letter: char| letter.is_ascii_whitespace() || letter == '=')
+                .map(str::to_owned);
+            let keyword = words.next().unwrap_or_default();
+            offers.entry(keyword).or_default().extend(words);
+        }
+        Self(offers)
+    }
+
+    fn has(&self, keyword: &str) -> bool {
+        self.0.contains_key(keyword)
+    }
+
+    /// Returns whether users can log in by a mechanism.
+    fn has_login(&self, mechanism: &str) -> bool {
+        let mechanisms = self.0.get("AUTH").map(Vec::as_slice);
+        let mut mechanisms = mechanisms.unwrap_or_default().iter();
+        mechanisms.any(|offered| offered == mechanism)
+    }
+
+    /// Returns the largest mail in bytes, where the server knows of sizes (RFC 1870).
+    fn size(&self) -> Option<usize> {
+        let limit: Option<usize> = self.0.get("SIZE")?.first()?.parse().ok();
+        limit.filter(|limit| *limit > 0)
+    }
 }
 
 /// A server that has let us in.
 pub(super) struct Connection<'a> {
     server: &'a Server<'a>,
-    smtp: AsyncSmtpConnection,
-    /// Of a mail at most, if it knows SIZE.
-    size: Option<usize>,
+    wire: Wire,
+    offers: Offers,
     is_broken: bool,
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
     /// Nothing more can be sent through it.
     pub(super) fn is_broken(&self) -> bool {
-        self.is_broken || self.smtp.has_broken()
+        self.is_broken
     }
 
-    /// Asks for nothing, to see that the server listens to those who have logged in.
-    pub(super) async fn noop(&mut self, until: Instant) -> Result<(), Error> {
-        let asked = self.smtp.command(Noop);
-        self.server.within(until, Step::Greet, asked).await?;
-        Ok(())
+    /// Fails where the server takes no addresses with letters beyond ASCII.
+    pub(super) fn check_utf8(&self) -> Result<(), Error> {
+        match self.offers.has("SMTPUTF8") {
+            true => Ok(()),
+            false => Err(Error::permanent(format!(
+                "mail by {}: {NOT_ASCII}",
+                self.server.place
+            ))),
+        }
+    }
+
+    /// Reads the server's greeting.
+    async fn greeted(&mut self, time: Time) -> Result<(), Error> {
+        let trouble = match timeout_at(time.reply(), self.wire.read()).await {
+            Ok(Ok(lines)) => match self.expect(&lines, 2) {
+                Ok(_) => return Ok(()),
+                Err(trouble) => trouble,
+            },
+            Ok(Err(unread)) => unread.into(),
+            Err(_) => Trouble::broken(
+                "no greeting in time; if its port is one for implicit TLS, choose tls=implicit",
+            ),
+        };
+        Err(self.server.error(Step::Greet, trouble))
+    }
+
+    /// Greets the server, and keeps what it offers. One that does not know EHLO is greeted as of old, and offers
+    /// nothing (RFC 5321, 3.2).
+    async fn greet(&mut self, time: Time) -> Result<(), Error> {
+        let name = self.server.registration.greeting_name();
+        let greeted = match self.lines(&format!("EHLO {name}"), 2, time).await {
+            Ok(lines) => {
+                self.offers = Offers::of(&lines.texts);
+                return Ok(());
+            }
+            Err(Trouble::Said(reply)) if matches!(reply.code, 500..=504) => {
+                self.offers = Offers::default();
+                self.lines(&format!("HELO {name}"), 2, time).await
+            }
+            Err(trouble) => Err(trouble),
+        };
+        match greeted {
+            Ok(_) => Ok(()),
+            Err(trouble) => Err(self.server.error(Step::Greet, trouble)),
+        }
+    }
+
+    async fn starttls(mut self, http: &Http, time: Time) -> Result<Self, Error> {
+        let server = self.server;
+        if !self.offers.has("STARTTLS") {
+            let text = format!(
+                "speak TLS with {}: it does not offer STARTTLS",
+                server.place
+            );
+            return Err(Error::permanent(text));
+        }
+        if let Err(trouble) = self.command("STARTTLS", time).await {
+            return Err(server.error(Step::Encrypt, trouble));
+        }
+        let (stream, has_more) = self.wire.into_stream();
+        if has_more {
+            // Whoever put it there wants it taken for something that came encrypted (CVE-2011-0411).
+            let trouble = Trouble::broken("something came behind its reply to STARTTLS");
+            return Err(server.error(Step::Encrypt, trouble));
+        }
+        self.wire = server.encrypt(http, stream, time).await?;
+        Ok(self)
+    }
+
+    /// Logs in by PLAIN, and where that is refused for another reason than the password, by LOGIN. CRAM-MD5 is left
+    /// out: it spares the password nothing that TLS does not, and few servers offer it alone.
+    async fn log_in(&mut self, user: &str, password: &str, time: Time) -> Result<(), Error> {
+        let base64 = |text: &str| base64_simd::STANDARD.encode_to_string(text);
+        let mut refused = None;
+        if self.offers.has_login("PLAIN") {
+            let response = base64(&format!("\0{user}\0{password}"));
+            let at_once = format!("AUTH PLAIN {response}");
+            let command = match at_once.len() {
+                ..=COMMAND_BYTES => &at_once,
+                _ => "AUTH PLAIN",
+            };
+            // Some ask for the response although they were given it.
+            match self.authenticate(command, &[&response], time).await {
+                Ok(()) => return Ok(()),
+                Err(trouble) => refused = Some(trouble),
+            }
+        }
+        let may_go_on = match &refused {
+            None => true,
+            Some(Trouble::Said(reply)) => !reply.is_transient() && reply.code != 535,
+            Some(Trouble::Broken { .. }) => false,
+        };
+        if self.offers.has_login("LOGIN") && may_go_on {
+            let responses = [base64(user), base64(password)];
+            let responses = [responses[0].as_str(), responses[1].as_str()];
+            match self.authenticate("AUTH LOGIN", &responses, time).await {
+                Ok(()) => return Ok(()),
+                // That it hung up at the second try says less than its reply to the first.
+                Err(Trouble::Broken { .. }) if refused.is_some() => {}
+                Err(trouble) => refused = Some(trouble),
+            }
+        }
+        match refused {
+            Some(trouble) => Err(self.server.error(Step::Authenticate, trouble)),
+            None => Err(Error::permanent(format!(
+                "log in at {}: it does not offer AUTH by PLAIN or LOGIN, but the registration has a password",
+                self.server.place
+            ))),
+        }
+    }
+
+    /// Sends a command, and a response to each 334. The words of a 334 are for people, and servers differ in them.
+    async fn authenticate(
+        &mut self,
+        command: &str,
+        responses: &[&str],
+        time: Time,
+    ) -> Result<(), Trouble> {
+        let mut responses = responses.iter();
+        let mut reply = self.any(command, time).await?;
+        while reply.code == 334 {
+            let Some(response) = responses.next() else {
+                // Gives the login up (RFC 4954, 4).
+                reply = self.any("*", time).await?;
+                break;
+            };
+            reply = self.any(response, time).await?;
+        }
+        self.expect(&reply, 2).map(|_| ())
+    }
+
+    /// Begins a mail and takes it back, to hear whether the sender may send. Returns the refusal.
+    pub(super) async fn try_sender(
+        &mut self,
+        from: &Address,
+        time: Time,
+    ) -> Result<Option<Reply>, Error> {
+        let parameters = match from.needs_utf8() {
+            true => " SMTPUTF8",
+            false => "",
+        };
+        let refused = match self.command(&mail(from, parameters), time).await {
+            Ok(_) => None,
+            // What is refused just now, by greylisting say, says nothing of later.
+            Err(Trouble::Said(reply)) if !self.is_broken => {
+                Some(reply).filter(|reply| !reply.is_transient())
+            }
+            Err(trouble) => return Err(self.server.error(Step::Greet, trouble)),
+        };
+        match self.command("RSET", time).await {
+            Ok(_) | Err(Trouble::Said(_)) => Ok(refused),
+            Err(trouble) => Err(self.server.error(Step::Greet, trouble)),
+        }
     }
 
     pub(super) async fn quit(mut self) {
         let until = Instant::now() + QUIT;
+        let last = async {
+            self.wire.write(b"QUIT\r\n").await?;
+            self.wire.read().await
+        };
         // Whatever it says, we are done.
-        let _ = timeout_at(until, self.smtp.command(Quit)).await;
+        let _ = timeout_at(until, last).await;
     }
 
-    /// One mail to some of its recipients: what became of each, in their order.
+    /// Sends one mail to some of its recipients, and returns what became of each, in their order.
     pub(super) async fn send(
         &mut self,
         from: &Address,
         recipients: &[&Address],
         message: &[u8],
-        until: Instant,
+        time: Time,
     ) -> Vec<Fate> {
+        let refused = |why| vec![Fate::Refused(why); recipients.len()];
         let size_bytes = message.len();
-        let mut parameters = Vec::new();
-        if let Some(limit) = self.size {
-            parameters.push(MailParameter::Size(size_bytes));
-            if limit < size_bytes {
-                let refused = Fate::Refused(Why::TooLarge { size_bytes, limit });
-                return vec![refused; recipients.len()];
-            }
+        let mut parameters = String::new();
+        if let Some(limit) = self.offers.size().filter(|limit| *limit < size_bytes) {
+            return refused(Why::TooLarge { size_bytes, limit });
         }
-        let mail = Mail::new(Some(from.envelope().clone()), parameters);
-        if let Err(trouble) = self.command(mail, until).await {
+        if self.offers.has("SIZE") {
+            write!(parameters, " SIZE={size_bytes}").expect("a string takes all");
+        }
+        // Its header has the addresses of all recipients.
+        if !message.is_ascii() || recipients.iter().any(|to| to.needs_utf8()) {
+            if !self.offers.has("SMTPUTF8") {
+                return refused(Why::NotAscii);
+            }
+            if self.offers.has("8BITMIME") {
+                parameters.push_str(" BODY=8BITMIME");
+            }
+            parameters.push_str(" SMTPUTF8");
+        }
+        if let Err(trouble) = self.command(&mail(from, &parameters), time).await {
             return vec![Fate::of(&trouble); recipients.len()];
         }
         let mut fates: Vec<Option<Fate>> = Vec::new();
         for recipient in recipients {
-            let rcpt = Rcpt::new(recipient.envelope().clone(), Vec::new());
-            let fate = match self.command(rcpt, until).await {
+            let rcpt = format!("RCPT TO:<{}>", recipient.as_str());
+            let fate = match self.command(&rcpt, time).await {
                 Ok(_) => None,
                 Err(trouble) => Some(Fate::of(&trouble)),
             };
             fates.push(fate);
-            if self.is_broken() {
+            if self.is_broken {
                 break;
             }
         }
         let gone = || Fate::Deferred(Why::Broken("the connection broke"));
         let rest = match fates.contains(&None) {
-            _ if self.is_broken() => fates.last().cloned().flatten().unwrap_or_else(gone),
-            true => self.content(message, until).await,
+            _ if self.is_broken => fates.last().cloned().flatten().unwrap_or_else(gone),
+            true => self.content(message, time).await,
             false => gone(),
         };
-        if !matches!(rest, Fate::Accepted(_)) && !self.is_broken() {
+        if !matches!(rest, Fate::Accepted(_)) && !self.is_broken {
             // The server may be waiting for this mail to go on.
-            let _ = self.command(Rset, until).await;
+            let _ = self.command("RSET", time).await;
         }
         fates.resize(recipients.len(), None);
         fates
@@ -483,48 +668,81 @@ impl Connection<'_> {
             .collect()
     }
 
-    /// The mail itself, for those recipients that were taken.
-    async fn content(&mut self, message: &[u8], until: Instant) -> Fate {
-        if let Err(trouble) = self.command(Data, until).await {
+    /// Sends the mail itself, for those recipients that were taken.
+    async fn content(&mut self, message: &[u8], time: Time) -> Fate {
+        if let Err(trouble) = self.lines("DATA", 3, time).await {
             return Fate::of(&trouble);
         }
-        // lettre ends the last line once more.
-        let message = message.strip_suffix(b"\r\n").unwrap_or(message);
-        let said = timeout_at(until, self.smtp.message(message)).await;
-        match self.settle(said) {
-            Ok(reply) => Fate::Accepted(reply),
+        let content = wire::stuffed(message);
+        let written = match timeout_at(time.reply(), self.wire.write(&content)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Trouble::from(Unread::from(error))),
+            Err(_) => Err(LATE),
+        };
+        if let Err(trouble) = written {
+            // Without its end, a server must not take it.
+            self.is_broken = true;
+            return Fate::of(&trouble);
+        }
+        match self.read(time.verdict()).await {
+            Ok(lines) => match self.expect(&lines, 2) {
+                Ok(reply) => Fate::Accepted(reply),
+                Err(trouble) => Fate::of(&trouble),
+            },
             Err(Trouble::Broken { reason, .. }) => Fate::Unanswered(reason),
             Err(trouble) => Fate::of(&trouble),
         }
     }
 
-    async fn command(
-        &mut self,
-        command: impl fmt::Display,
-        until: Instant,
-    ) -> Result<Reply, Trouble> {
-        let said = timeout_at(until, self.smtp.command(command)).await;
-        self.settle(said)
+    async fn command(&mut self, line: &str, time: Time) -> Result<Reply, Trouble> {
+        let lines = self.any(line, time).await?;
+        self.expect(&lines, 2)
     }
 
-    fn settle(
-        &mut self,
-        said: Result<Result<Response, Fault>, tokio::time::error::Elapsed>,
-    ) -> Result<Reply, Trouble> {
-        let trouble = match said {
-            Ok(Ok(response)) => {
-                let text: Vec<&str> = response.message().collect();
-                let reply = self.server.reply(response.code().into(), &text.join(" "));
-                return Ok(reply);
+    /// Sends a command, and returns the lines of a reply of this class (its first digit).
+    async fn lines(&mut self, line: &str, class: u16, time: Time) -> Result<Lines, Trouble> {
+        let lines = self.any(line, time).await?;
+        self.expect(&lines, class)?;
+        Ok(lines)
+    }
+
+    /// Sends a line, and returns whatever the server replies.
+    async fn any(&mut self, line: &str, time: Time) -> Result<Lines, Trouble> {
+        debug_assert!(!line.contains(['\r', '\n']), "checked when it was read");
+        let until = time.reply();
+        let line = format!("{line}\r\n");
+        match timeout_at(until, self.wire.write(line.as_bytes())).await {
+            // A server that closes the connection has often said why before.
+            Ok(_) => self.read(until).await,
+            Err(_) => {
+                self.is_broken = true;
+                Err(LATE)
             }
-            Ok(Err(fault)) => self.server.trouble(fault),
+        }
+    }
+
+    async fn read(&mut self, until: Instant) -> Result<Lines, Trouble> {
+        let trouble = match timeout_at(until, self.wire.read()).await {
+            Ok(Ok(lines)) => return Ok(lines),
+            Ok(Err(unread)) => unread.into(),
             Err(_) => LATE,
         };
-        // 421: it closes the connection.
-        self.is_broken |= match &trouble {
-            Trouble::Said(reply) => reply.code == 421,
-            Trouble::Broken { .. } => true,
-        };
+        self.is_broken = true;
         Err(trouble)
     }
+
+    /// Takes a reply whose code begins with this digit.
+    fn expect(&mut self, lines: &Lines, class: u16) -> Result<Reply, Trouble> {
+        let reply = self.server.reply(lines.code, &lines.texts.join(" "));
+        if lines.code / 100 == class {
+            return Ok(reply);
+        }
+        // 421: it closes the connection. Neither success nor failure: nobody knows what it waits for.
+        self.is_broken |= lines.code == 421 || lines.code < 400;
+        Err(Trouble::Said(reply))
+    }
+}
+
+fn mail(from: &Address, parameters: &str) -> String {
+    format!("MAIL FROM:<{}>{parameters}", from.as_str())
 }

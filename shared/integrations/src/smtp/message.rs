@@ -41,9 +41,9 @@ const NO_PERSON: &[(HeaderName, &str)] = &[
 const LIST_ID: HeaderName = HeaderName::new_from_ascii_str("List-Id");
 
 impl Letter<'_> {
-    /// In ASCII, in lines that every server takes.
+    /// Returns the mail in lines that every server takes; in ASCII, unless an address is not.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, Error> {
-        let mailbox = |address: &Address| Mailbox::new(None, address.envelope().clone());
+        let mailbox = |address: &Address| Mailbox::new(None, address.parsed().clone());
         let mut message = Message::builder()
             .from(mailbox(self.from))
             .date(UNIX_EPOCH + Duration::from_secs(self.unix_secs))

@@ -10,10 +10,12 @@
 //!
 //! # Limits
 //!
-//! The server's own SIZE, which is asked for before a mail is sent; 15 s for each domain.
+//! The server's own SIZE. 30 s for each reply, and 60 to 90 s for the one to a mail's content. Two connections at a time for each
+//! registration. Addresses with letters beyond ASCII need a server that offers SMTPUTF8.
 //!
 //! # Failures
 //!
+//! - no reply to a mail's content: it may have arrived, and is sent once more and no third time.
 //! - 535: user and password are not right, or not any more. Mend it with `registered rotate`.
 //! - 530: the server wants a login or encryption that this registration does not have.
 //! - 550, 551, 553: it does not know or take a recipient; the others get the mail all the same.
@@ -28,6 +30,7 @@ mod message;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use attestation::{Digest, MaterialType};
@@ -38,11 +41,11 @@ use tokio::time::Instant;
 
 use crate::summary::{Detail, Link, Summary};
 use crate::{
-    Delivery, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview, SecretText, Template,
-    Warnings, facts, http,
+    Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview, SecretText,
+    Template, Warnings, facts, http,
 };
 pub use addresses::{Address, Addresses, MailHost, Port};
-use connection::{Connection, Fate, Server, Why};
+use connection::{Connection, Fate, REPLY, Reply, SHOWN_BYTES, Server, Time, Why};
 use message::Letter;
 
 #[derive(Debug)]
@@ -64,10 +67,10 @@ pub struct Filled {
     /// Host of the mail server
     #[schemars(extend("x-destination" = true))]
     pub host: MailHost,
-    /// Port of the mail server: 25, 465, 587 or 2525
+    /// Port of the mail server: 25, 465, 587, 2465, 2525 or 2587
     #[schemars(extend("x-destination" = true))]
     pub port: Port,
-    /// How the connection is encrypted: from its beginning (`implicit`, the default for port 465), by a STARTTLS that the server must offer (`starttls`, the default for all others), or `none`
+    /// How the connection is encrypted: from its beginning (`implicit`, the default for ports 465 and 2465), by a STARTTLS that the server must offer (`starttls`, the default for all others), or `none`
     #[serde(default)]
     #[schemars(extend("x-destination" = true))]
     pub tls: Option<Tls>,
@@ -78,6 +81,9 @@ pub struct Filled {
     /// Password to log in with; never sent over a connection that is not encrypted
     #[serde(default)]
     pub password: Option<SecretText>,
+    /// Name to greet the mail server with; without it, the domain of `from`
+    #[serde(default)]
+    pub ehlo_name: Option<MailHost>,
     /// Whether to send a mail when this is registered; without it the server is only logged in to
     #[serde(default)]
     pub send_test_message: bool,
@@ -140,7 +146,7 @@ impl std::ops::Deref for Registration {
 impl Registration {
     fn tls(&self) -> Tls {
         self.tls.unwrap_or(match self.port.0 {
-            465 => Tls::Implicit,
+            465 | 2465 => Tls::Implicit,
             _ => Tls::Starttls,
         })
     }
@@ -150,24 +156,36 @@ impl Registration {
         Some((user, password.expose()))
     }
 
+    /// Name of ours in a greeting. The address of a function says nothing to anybody.
+    fn greeting_name(&self) -> String {
+        match &self.ehlo_name {
+            Some(name) => name.literal(),
+            None => self.from.domain().to_owned(),
+        }
+    }
+
     /// Host and port, as they are shown.
     fn place(&self) -> String {
         format!("{}:{}", self.host, self.port.0)
     }
 }
 
-/// All that a check may take.
-const CHECK: Duration = Duration::from_secs(15);
-/// For one domain's mail, from the connection to the server's last word.
-const DOMAIN: Duration = Duration::from_secs(15);
-/// For all domains, so that what was done is written down before the attempt is over.
-const ATTEMPT: Duration = Duration::from_secs(18);
+/// Time of a check: somebody waits for it.
+const CHECK: Duration = Duration::from_secs(22);
+/// Time of an attempt, less than its deadline, so that what was done is written down before.
+const ATTEMPT: Duration = Duration::from_secs(116);
+/// Time that is kept for the server's verdict on a mail; there is more where the dialogue before was short.
+const VERDICT_LEAST: Duration = Duration::from_secs(60);
+/// Connections to one server at a time, of one registration over all functions: many servers take no more from one
+/// client.
+const CONNECTIONS: u32 = 2;
 
 impl Integration for Smtp {
     const ID: &'static str = "smtp";
     const VERSION: &'static str = "1.0";
     const DESCRIPTION: &'static str = "Send emails with information about a received attestation";
     const MATERIALS: &'static [MaterialType] = &[];
+    const TAKES_LONG: bool = true;
 
     type Registration = Registration;
     type Attachment = Attachment;
@@ -176,17 +194,25 @@ impl Integration for Smtp {
         attachment.filter.as_ref()
     }
 
-    /// Logs in, and sends no mail unless it is asked to.
+    /// Logs in and names the sender, and sends no mail unless it is asked to.
     async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
-        let until = Instant::now() + CHECK;
+        let time = Time::until(Instant::now() + CHECK);
         let server = Server::of(registration, http);
-        let mut connection = server.open(http, until).await?;
-        connection.noop(until).await?;
+        let mut connection = server.open(http, time).await?;
+        let addresses = registration.to.as_slice().iter();
+        if addresses
+            .chain([&registration.from])
+            .any(Address::needs_utf8)
+        {
+            connection.check_utf8()?;
+        }
+        let refused = connection.try_sender(&registration.from, time).await?;
+        let warnings = refused.map(|reply| doubt(registration, &reply));
         if registration.send_test_message {
             let message = test_message(registration, http.unix_secs())?;
             let envelope = Envelope::of(registration.to.as_slice());
             for (domain, recipients) in envelope.0 {
-                let sent = connection.send(&registration.from, &recipients, &message, until);
+                let sent = connection.send(&registration.from, &recipients, &message, time);
                 for (recipient, fate) in recipients.iter().zip(sent.await) {
                     if let Some(error) = error(&server, domain, recipient, &fate) {
                         return Err(error);
@@ -195,10 +221,22 @@ impl Integration for Smtp {
             }
         }
         connection.quit().await;
-        Ok(Warnings::new())
+        Ok(warnings.into_iter().collect())
     }
 
-    async fn attach(_: &Http, _: &Registration, _: &Attachment) -> Result<Warnings, Error> {
+    /// Asks nothing, unless a copy goes to an address that not every server takes.
+    async fn attach(
+        http: &Http,
+        registration: &Registration,
+        attachment: &Attachment,
+    ) -> Result<Warnings, Error> {
+        if copies(attachment).iter().any(Address::needs_utf8) {
+            let time = Time::until(Instant::now() + CHECK);
+            let server = Server::of(registration);
+            let connection = server.open(http, time).await?;
+            connection.check_utf8()?;
+            connection.quit().await;
+        }
         Ok(Warnings::new())
     }
 
@@ -207,31 +245,42 @@ impl Integration for Smtp {
         host: &dyn Host,
         delivery: &Delivery<'_, Self>,
     ) -> Result<Outcome, Error> {
-        let until = Instant::now() + ATTEMPT;
+        let end = Instant::now() + ATTEMPT;
+        let time = Time {
+            content: end - VERDICT_LEAST,
+            end,
+        };
         let registration = delivery.registration;
         let message = message(delivery, host.unix_secs())?;
         let server = Server::of(registration, http);
-        let mut connection = None;
         let mut post = Post::new(&server, delivery.progress);
-        for (domain, recipients) in Envelope::of_delivery(delivery).0 {
-            let left = post.left(domain, &recipients);
-            if left.is_empty() {
-                continue;
+        let mut envelope = Envelope::of_delivery(delivery).0;
+        envelope.retain(|domain, recipients| {
+            post.keep_open(domain, recipients);
+            !recipients.is_empty()
+        });
+        if !envelope.is_empty() && !has_place(host, &server).await? {
+            return Ok(Outcome::busy(&server.place));
+        }
+        let mut connection = None;
+        for (domain, recipients) in envelope {
+            if Instant::now() + REPLY > time.content {
+                post.is_cut = true;
+                break;
             }
-            let until = until.min(Instant::now() + DOMAIN);
             let mut open = match connection.take() {
                 Some(open) => open,
-                None => match server.open(http, until).await {
+                None => match server.open(http, time).await {
                     Ok(open) => open,
                     Err(error) => {
-                        post.stop(error);
+                        post.stopped = Some(error);
                         break;
                     }
                 },
             };
-            let fates = open.send(&registration.from, &left, &message, until).await;
-            if post.settle(domain, &left, fates) {
-                host.record(domain, post.receipt(domain)).await?;
+            let sent = open.send(&registration.from, &recipients, &message, time);
+            for step in post.settle(domain, &recipients, sent.await) {
+                host.record(&step.0, step.1).await?;
             }
             connection = Some(open).filter(|open| !open.is_broken());
         }
@@ -272,6 +321,35 @@ impl Integration for Smtp {
     }
 }
 
+/// Doubt about a registration whose server refuses the sender.
+fn doubt(registration: &Registration, reply: &Reply) -> String {
+    let wants_tls = reply.text.to_ascii_uppercase().contains("TLS");
+    let advice = match &registration.user {
+        _ if wants_tls && registration.tls() == Tls::None => {
+            "; it wants encryption: choose tls=starttls"
+        }
+        None => "; it may want a login: add user and password",
+        Some(_) => "",
+    };
+    format!(
+        "{} refuses mail from {}: answered {}{advice}",
+        registration.place(),
+        registration.from.mask(),
+        reply.shown(SHOWN_BYTES)
+    )
+}
+
+/// Takes one of the server's places, which is let go of at the attempt's end.
+async fn has_place(host: &dyn Host, server: &Server<'_>) -> Result<bool, Error> {
+    for number in 1..=CONNECTIONS {
+        let name = format!("{} {number}", server.place);
+        if matches!(host.lock(&name).await?, Locked::Ours(_)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Recipients by domain, each once.
 struct Envelope<'a>(BTreeMap<&'a str, Vec<&'a Address>>);
 
@@ -301,104 +379,120 @@ fn copies(attachment: &Attachment) -> &[Address] {
         .unwrap_or_default()
 }
 
+/// Outcomes of a recipient in a receipt.
+const ACCEPTED: &str = "accepted";
+const REFUSED: &str = "refused";
+/// Nobody knows whether the mail arrived.
+const UNKNOWN: &str = "unknown";
+
 /// How much of an answer a receipt keeps for each recipient: all receipts together have 8 KB.
 const KEPT_BYTES: usize = 80;
 
-/// What has become of each recipient, by this attempt and those before.
+/// Most recipients without the mail that a note names.
+const NAMED: usize = 4;
+
+/// Begin of the step that is kept when no reply came to a domain's mail; no domain has a space.
+const UNANSWERED: &str = "unanswered ";
+
+/// Outcome for each recipient, by this attempt and those before.
 struct Post<'a> {
     server: &'a Server<'a>,
+    progress: &'a BTreeMap<String, Value>,
     /// Receipts of those for whom it is over, by domain.
     settled: BTreeMap<String, Vec<Value>>,
-    accepted: usize,
-    /// Why those who do not have it do not, the most telling last.
+    /// First error of each kind, the most telling last.
     refused: Option<Error>,
     deferred: Option<Error>,
     unanswered: Option<Error>,
-    /// Why the rest was not tried.
+    /// Error that ended the attempt early.
     stopped: Option<Error>,
+    /// The rest is for another attempt, for want of time.
+    is_cut: bool,
 }
 
 impl<'a> Post<'a> {
-    fn new(server: &'a Server<'a>, progress: &BTreeMap<String, Value>) -> Self {
-        let settled: BTreeMap<_, _> = progress
-            .iter()
-            .filter_map(|(domain, receipt)| {
-                let recipients = receipt["recipients"].as_array()?;
-                Some((domain.clone(), recipients.clone()))
-            })
-            .collect();
-        let all = settled.values().flatten();
+    fn new(server: &'a Server<'a>, progress: &'a BTreeMap<String, Value>) -> Self {
+        let settled = progress.iter().filter_map(|(domain, receipt)| {
+            let recipients = receipt["recipients"].as_array()?;
+            Some((domain.clone(), recipients.clone()))
+        });
         Self {
             server,
-            accepted: all.filter(|one| one["outcome"] == "accepted").count(),
-            settled,
+            progress,
+            settled: settled.collect(),
             refused: None,
             deferred: None,
             unanswered: None,
             stopped: None,
+            is_cut: false,
         }
     }
 
-    /// Those for whom it is not over.
-    fn left<'b>(&self, domain: &str, recipients: &[&'b Address]) -> Vec<&'b Address> {
-        let settled = self.settled.get(domain);
-        let is_over = |recipient: &Address| {
+    /// Keeps those for whom it is not over.
+    fn keep_open(&self, domain: &str, recipients: &mut Vec<&Address>) {
+        let settled = self.settled.get(domain).map(Vec::as_slice);
+        recipients.retain(|recipient| {
             let fingerprint = recipient.fingerprint();
-            settled
-                .into_iter()
-                .flatten()
-                .any(|one| one["fingerprint"] == fingerprint.as_str())
-        };
-        recipients
-            .iter()
-            .copied()
-            .filter(|recipient| !is_over(recipient))
-            .collect()
+            let mut settled = settled.unwrap_or_default().iter();
+            !settled.any(|one| one["fingerprint"] == fingerprint.as_str())
+        });
     }
 
-    /// Whether it is over for any of them, which is to be kept then.
-    fn settle(&mut self, domain: &str, recipients: &[&Address], fates: Vec<Fate>) -> bool {
-        let mut is_over = false;
+    /// Returns the steps that are to be kept: for whom it is over, and that nobody knows whether a mail arrived.
+    fn settle(
+        &mut self,
+        domain: &str,
+        recipients: &[&Address],
+        fates: Vec<Fate>,
+    ) -> Vec<(String, Value)> {
+        let unanswered = format!("{UNANSWERED}{domain}");
+        let is_repeat = self.progress.contains_key(&unanswered);
+        let mut steps = BTreeMap::new();
         for (recipient, fate) in recipients.iter().zip(fates) {
+            let fate = match fate {
+                Fate::Unanswered(reason) if is_repeat => Fate::Lost(reason),
+                fate => fate,
+            };
             let settled = match &fate {
-                Fate::Accepted(reply) => Some(("accepted", reply.shown(KEPT_BYTES))),
-                Fate::Refused(Why::Said(reply)) => Some(("refused", reply.shown(KEPT_BYTES))),
-                Fate::Refused(why) => Some(("refused", why.to_string())),
-                Fate::Deferred(_) | Fate::Unanswered(_) => None,
+                Fate::Accepted(reply) => Some((ACCEPTED, reply.shown(KEPT_BYTES))),
+                Fate::Refused(Why::Said(reply)) => Some((REFUSED, reply.shown(KEPT_BYTES))),
+                Fate::Refused(why) => Some((REFUSED, why.to_string())),
+                Fate::Lost(reason) => Some((UNKNOWN, (*reason).to_owned())),
+                Fate::Unanswered(_) => {
+                    steps.insert(unanswered.clone(), json!(true));
+                    None
+                }
+                Fate::Deferred(_) => None,
             };
             if let Some((outcome, reply)) = settled {
-                is_over = true;
-                self.accepted += usize::from(outcome == "accepted");
-                let receipt = json!({
+                let receipts = self.settled.entry(domain.to_owned()).or_default();
+                receipts.push(json!({
                     "recipient": recipient.mask(),
                     "fingerprint": recipient.fingerprint(),
                     "outcome": outcome,
                     "reply": reply,
-                });
-                let receipts = self.settled.entry(domain.to_owned()).or_default();
-                receipts.push(receipt);
+                }));
+                steps.insert(domain.to_owned(), json!({ "recipients": receipts }));
             }
             let error = error(self.server, domain, recipient, &fate);
             let place = match fate {
                 Fate::Accepted(_) => continue,
-                Fate::Refused(_) => &mut self.refused,
+                Fate::Refused(_) | Fate::Lost(_) => &mut self.refused,
                 Fate::Deferred(_) => &mut self.deferred,
                 Fate::Unanswered(_) => &mut self.unanswered,
             };
             *place = place.take().or(error);
         }
-        is_over
+        steps.into_iter().collect()
     }
 
-    fn receipt(&self, domain: &str) -> Value {
-        json!({ "recipients": self.settled.get(domain) })
-    }
-
-    fn stop(&mut self, error: Error) {
-        self.stopped = Some(error);
+    fn count(&self, outcome: &str) -> usize {
+        let all = self.settled.values().flatten();
+        all.filter(|one| one["outcome"] == outcome).count()
     }
 
     fn outcome(self, message_id: &str) -> Result<Outcome, Error> {
+        let (accepted, note) = (self.count(ACCEPTED), self.note());
         let (stopped, for_good) = match self.stopped {
             Some(error) if !matches!(error.kind, Kind::Retryable { .. }) => (None, Some(error)),
             stopped => (stopped, None),
@@ -408,23 +502,64 @@ impl<'a> Post<'a> {
         if let Some(error) = again {
             return Err(error);
         }
-        if self.accepted == 0 {
+        if self.is_cut {
+            return Ok(Outcome::ContinueAfter {
+                delay: Duration::from_secs(1),
+                reason: format!("{} is slow; the other domains follow", self.server.place),
+            });
+        }
+        if accepted == 0 {
             let again = || Error::permanent(format!("mail by {}: refused", self.server.place));
             return Err(self.refused.unwrap_or_else(again));
         }
+        let is_repeat = self
+            .progress
+            .keys()
+            .any(|step| step.starts_with(UNANSWERED));
         let domains = self
             .settled
             .into_iter()
             .map(|(domain, recipients)| (domain, json!({ "recipients": recipients })))
             .collect::<Map<_, _>>();
-        Ok(Outcome::Delivered(Map::from_iter([
+        let mut receipt = Map::from_iter([
             ("message_id".to_owned(), json!(message_id)),
             ("domains".to_owned(), Value::Object(domains)),
-        ])))
+        ]);
+        if is_repeat {
+            receipt.insert("possibly_duplicated".to_owned(), json!(true));
+        }
+        Ok(match note {
+            Some(note) => Outcome::PartlyDelivered { receipt, note },
+            None => Outcome::Delivered(receipt),
+        })
+    }
+
+    /// `accepted for 1 of 2 recipients; a…@example.org refused: 550 5.1.1 unknown`
+    fn note(&self) -> Option<String> {
+        let all = self.settled.values().flatten();
+        let without: Vec<_> = all.filter(|one| one["outcome"] != ACCEPTED).collect();
+        if without.is_empty() {
+            return None;
+        }
+        let (accepted, count) = (
+            self.count(ACCEPTED),
+            self.settled.values().flatten().count(),
+        );
+        let mut note = format!("accepted for {accepted} of {count} recipients");
+        for one in without.iter().take(NAMED) {
+            let text = |field: &str| one[field].as_str().unwrap_or_default();
+            let [recipient, outcome, reply] = ["recipient", "outcome", "reply"].map(text);
+            write!(note, "; {recipient} {outcome}: {reply}").expect("a string takes all");
+        }
+        if without.len() > NAMED {
+            let more = without.len() - NAMED;
+            write!(note, "; and {more} more").expect("a string takes all");
+        }
+        Some(note)
     }
 }
 
-/// Why one recipient does not have the mail.
+/// Returns the reason why one recipient does not have the mail.
 fn error(server: &Server<'_>, domain: &str, recipient: &Address, fate: &Fate) -> Option<Error> {
     let doing = format!("mail {} by {}", recipient.mask(), server.place);
     let (kind, reason, answer) = match fate {
@@ -437,6 +572,12 @@ fn error(server: &Server<'_>, domain: &str, recipient: &Address, fate: &Fate) ->
         Fate::Unanswered(reason) => {
             let reason = format!("the mail for {domain} was sent, but {reason}");
             (Kind::Unanswered, reason, None)
+        }
+        Fate::Lost(reason) => {
+            let reason = format!(
+                "the mail for {domain} was sent, but {reason}, for the second time: it may have arrived twice, once or not at all"
+            );
+            (Kind::Permanent, reason, None)
         }
     };
     let mut error = Error::new(kind, format!("{doing}: {reason}"));

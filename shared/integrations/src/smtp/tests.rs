@@ -173,6 +173,10 @@ async fn talk(
             _ if is_mail && line != "." => "",
             Some((_, said)) if *said == HANGS_UP => return false,
             Some((_, said)) if *said == SILENCE => std::future::pending().await,
+            Some((_, said)) if said.starts_with("(2 s) ") => {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                &said[6..]
+            }
             Some((_, said)) => said,
             None => match line.split(' ').next().unwrap() {
                 "" => "",
@@ -254,6 +258,8 @@ async fn deliver(
     Smtp::deliver(&trusting(), stage, &delivery).await
 }
 
+const MAIL: &str = "MAIL FROM:<ci@example.net>";
+
 const AGAIN: Kind = Kind::Retryable { after: None };
 
 // --- checks -------------------------------------------------------------------------------------------
@@ -262,9 +268,8 @@ const AGAIN: Kind = Kind::Retryable { after: None };
 async fn a_check_logs_in_and_sends_no_mail() {
     let server = MailServer::start(&[]).await;
     register(&server, with_password()).await.unwrap();
-    let commands = ["(connected)", "EHLO", "AUTH", "EHLO", "NOOP", "QUIT"];
+    let commands = ["(connected)", "EHLO", "AUTH", MAIL, "RSET", "QUIT"];
     assert_eq!(server.commands(), commands);
-    assert!(server.heard()[1].starts_with("EHLO [127.0.0.1]"));
 }
 
 #[tokio::test]
@@ -290,6 +295,44 @@ async fn a_check_sends_a_mail_when_it_is_asked_to() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_the_sender_is_warned_of() {
+    let refuses = async |answer: &'static str, more: Value| {
+        let server = MailServer::start(Box::leak(Box::new([("MAIL", answer)]))).await;
+        let warnings = register(&server, more).await.unwrap();
+        assert_eq!(server.commands().last().unwrap(), "QUIT");
+        let place = format!("localhost:{} ", server.port);
+        let warnings = warnings.into_iter();
+        warnings
+            .map(|one| one.replace(&place, "@ "))
+            .collect::<Vec<_>>()
+    };
+    let starttls = "530 5.7.0 Must issue a STARTTLS command first";
+    assert_eq!(
+        refuses(starttls, json!({})).await,
+        [format!(
+            "@ refuses mail from c…@example.net: answered {starttls}; it wants encryption: choose tls=starttls"
+        )]
+    );
+    for answer in ["530 5.7.0 Authentication required", "550 5.7.1 not allowed"] {
+        assert_eq!(
+            refuses(answer, json!({})).await,
+            [format!(
+                "@ refuses mail from c…@example.net: answered {answer}; it may want a login: add user and password"
+            )]
+        );
+        assert_eq!(
+            refuses(answer, with_password()).await,
+            [format!(
+                "@ refuses mail from c…@example.net: answered {answer}"
+            )]
+        );
+    }
+    for answer in ["451 4.7.1 greylisted", "250 ok"] {
+        assert!(refuses(answer, json!({})).await.is_empty(), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn each_answer_to_a_login_has_its_class() {
     for (script, kind, text) in [
         (
@@ -305,12 +348,12 @@ async fn each_answer_to_a_login_has_its_class() {
         (
             &[("(greeting)", HANGS_UP)],
             AGAIN,
-            "speak with @: the connection ended without a proper answer",
+            "speak with @: the connection ended without a reply",
         ),
         (
             &[("(greeting)", "HTTP/1.1 400 Bad Request")],
             AGAIN,
-            "speak with @: the connection ended without a proper answer",
+            "speak with @: the reply is not one of a mail server",
         ),
         (
             &[("EHLO", "450 4.3.2 later")],
@@ -340,7 +383,7 @@ async fn each_answer_to_a_login_has_its_class() {
         (
             &[("AUTH", HANGS_UP)],
             AGAIN,
-            "log in at @: the connection ended without a proper answer",
+            "log in at @: the connection ended without a reply",
         ),
         (
             &[("EHLO", "250 test")],
@@ -348,9 +391,14 @@ async fn each_answer_to_a_login_has_its_class() {
             "log in at @: it does not offer AUTH by PLAIN or LOGIN, but the registration has a password",
         ),
         (
-            &[("NOOP", "530 5.7.0 who are you")],
-            Kind::Permanent,
-            "speak with @: answered 530 5.7.0 who are you",
+            &[("MAIL", "421 4.7.0 closing")],
+            AGAIN,
+            "speak with @: answered 421 4.7.0 closing",
+        ),
+        (
+            &[("RSET", HANGS_UP)],
+            AGAIN,
+            "speak with @: the connection ended without a reply",
         ),
     ] {
         let server = MailServer::start(script).await;
@@ -397,9 +445,17 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
         let registration = registration(&server, tls);
         let until = Instant::now() + Duration::from_secs(1);
         let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
-        let error = smtp.open(&http, until).await.map(|_| ()).unwrap_err();
+        let opened = smtp.open(&http, Time::until(until)).await;
+        let error = opened.map(|_| ()).unwrap_err();
         assert_eq!(error.kind, AGAIN);
-        assert!(error.text.ends_with(": no answer in time"), "{error}");
+        let hint =
+            ": no greeting in time; if its port is one for implicit TLS, choose tls=implicit";
+        let known = if script[0].0 == "(greeting)" {
+            hint
+        } else {
+            ": no reply in time"
+        };
+        assert!(error.text.ends_with(known), "{error}");
         assert!(until.elapsed() < Duration::from_secs(10));
     }
     for (script, unanswered) in [
@@ -412,15 +468,15 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
         let registration = registration(&server, json!({}));
         let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
         let far = Instant::now() + Duration::from_secs(10);
-        let mut connection = smtp.open(&http, far).await.unwrap();
+        let mut connection = smtp.open(&http, Time::until(far)).await.unwrap();
         let until = Instant::now() + Duration::from_secs(1);
         let to: Vec<_> = registration.to.as_slice().iter().collect();
-        let fates = connection.send(&registration.from, &to, b"x\r\n", until);
+        let fates = connection.send(&registration.from, &to, b"x\r\n", Time::until(until));
         for fate in fates.await {
             match fate {
-                Fate::Unanswered(reason) if unanswered => assert_eq!(reason, "no answer in time"),
+                Fate::Unanswered(reason) if unanswered => assert_eq!(reason, "no reply in time"),
                 Fate::Deferred(why) if !unanswered => {
-                    assert_eq!(why.to_string(), "no answer in time");
+                    assert_eq!(why.to_string(), "no reply in time");
                 }
                 other => panic!("{script:?}: {other:?}"),
             }
@@ -464,8 +520,10 @@ async fn encryption_is_as_the_port_says_unless_it_is_chosen() {
             .unwrap()
             .tls()
     };
-    assert_eq!(tls(json!({ "port": "465" })), Tls::Implicit);
-    for port in ["25", "587", "2525"] {
+    for port in ["465", "2465"] {
+        assert_eq!(tls(json!({ "port": port })), Tls::Implicit);
+    }
+    for port in ["25", "587", "2525", "2587"] {
         assert_eq!(tls(json!({ "port": port })), Tls::Starttls);
     }
     assert_eq!(
@@ -489,8 +547,8 @@ async fn a_password_is_sent_after_the_connection_is_encrypted() {
         "(encrypted)",
         "EHLO",
         "AUTH",
-        "EHLO",
-        "NOOP",
+        MAIL,
+        "RSET",
         "QUIT",
     ];
     assert_eq!(commands, expected);
@@ -501,7 +559,7 @@ async fn a_password_is_sent_after_the_connection_is_encrypted() {
     register(&server, implicit).await.unwrap();
     assert_eq!(
         server.commands(),
-        ["(connected)", "EHLO", "AUTH", "EHLO", "NOOP", "QUIT"]
+        ["(connected)", "EHLO", "AUTH", MAIL, "RSET", "QUIT"]
     );
 }
 
@@ -521,16 +579,23 @@ async fn without_the_starttls_that_was_asked_for_nothing_is_sent() {
 
 #[tokio::test]
 async fn a_password_is_not_sent_to_another_machine_without_tls() {
+    let reason = "a password is not sent without TLS; choose `starttls` or `implicit`";
     let server = MailServer::start(&[]).await;
     let mut far = with_password();
     far["host"] = json!("8.8.8.8");
-    far["port"] = json!(25);
-    let error = register(&server, far).await.unwrap_err();
-    assert_eq!(error.kind, Kind::Permanent);
-    assert_eq!(
-        error.text,
-        "log in at 8.8.8.8:25: a password is not sent without TLS; choose `starttls` or `implicit`"
-    );
+    for port in [25, 465, 587, 2465, 2525, 2587] {
+        far["port"] = json!(port);
+        let error = register(&server, far.clone()).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Permanent);
+        assert_eq!(error.text, format!("log in at 8.8.8.8:{port}: {reason}"));
+    }
+    // No other port of another machine is come to at all.
+    for port in [22, 80, 2526] {
+        far["port"] = json!(port);
+        let error = register(&server, far.clone()).await.unwrap_err();
+        let begin = format!("reach 8.8.8.8:{port}: this port is not allowed");
+        assert!(error.text.starts_with(&begin), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -588,7 +653,446 @@ async fn what_is_put_behind_the_answer_to_starttls_is_not_believed() {
     starttls["tls"] = json!("starttls");
     let error = register(&server, starttls).await.unwrap_err();
     assert_eq!(error.kind, AGAIN, "{error:?}");
-    assert!(error.text.starts_with("speak TLS with "), "{error}");
+    let reason = ": something came behind its reply to STARTTLS";
+    assert!(
+        error.text.starts_with("speak TLS with ") && error.text.ends_with(reason),
+        "{error}"
+    );
+    assert!(!server.heard().iter().any(|line| line.starts_with("AUTH")));
+}
+
+#[tokio::test]
+async fn tls_on_the_wrong_port_is_told_with_what_to_choose() {
+    let server = MailServer::start(&[]).await;
+    let error = register(&server, json!({ "tls": "implicit" })).await;
+    let error = error.unwrap_err();
+    assert!(error.text.ends_with("choose tls=starttls"), "{error}");
+
+    let server = MailServer::listen(&[], true).await;
+    let registration = registration(&server, json!({ "tls": "starttls" }));
+    let (smtp, http) = (Server::of(&registration), trusting());
+    let time = Time::until(Instant::now() + Duration::from_secs(1));
+    let error = smtp.open(&http, time).await.map(|_| ()).unwrap_err();
+    assert!(error.text.ends_with("choose tls=implicit"), "{error}");
+}
+
+// --- greetings ----------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_server_is_greeted_once_and_again_after_starttls_alone() {
+    // OpenSMTPD refuses each greeting but the first.
+    for (server, tls, greetings) in [
+        (MailServer::start(&[]).await, "none", 1),
+        (MailServer::listen(&[], true).await, "implicit", 1),
+        (MailServer::start(&[STARTTLS]).await, "starttls", 2),
+    ] {
+        let mut inputs = with_password();
+        inputs["tls"] = json!(tls);
+        register(&server, inputs.clone()).await.unwrap();
+        deliver(&server, &Stage::new(), inputs, json!({}))
+            .await
+            .unwrap();
+        let heard = server.heard();
+        let greeted = heard.iter().filter(|line| line.starts_with("EHLO")).count();
+        assert_eq!(greeted, 2 * greetings, "{heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_greeted_by_the_senders_domain_or_the_name_that_is_chosen() {
+    for (more, greeting) in [
+        (json!({}), "EHLO example.net"),
+        (
+            json!({ "from": "ci@bücher.example" }),
+            "EHLO xn--bcher-kva.example",
+        ),
+        (
+            json!({ "ehlo_name": "Build.Example.org" }),
+            "EHLO build.example.org",
+        ),
+        (json!({ "ehlo_name": "192.0.2.7" }), "EHLO [192.0.2.7]"),
+        (
+            json!({ "ehlo_name": "2001:db8::7" }),
+            "EHLO [IPv6:2001:db8::7]",
+        ),
+    ] {
+        let server = MailServer::start(&[]).await;
+        register(&server, more).await.unwrap();
+        assert_eq!(server.heard()[1], greeting);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_ehlo_is_greeted_as_of_old_and_offers_nothing() {
+    for reply in [
+        "500 5.5.1 what",
+        "501 syntax",
+        "502 5.5.2 not implemented",
+        "503 sequence",
+        "504 parameter",
+    ] {
+        let script = Box::leak(Box::new([("EHLO", reply)]));
+        let server = MailServer::start(script).await;
+        let stage = Stage::new();
+        deliver(&server, &stage, json!({}), json!({}))
+            .await
+            .unwrap();
+        let heard = server.heard();
+        assert_eq!(heard[1..4], ["EHLO example.net", "HELO example.net", MAIL]);
+        // Neither a password nor anything else goes out without what would keep it safe.
+        let server = MailServer::start(script).await;
+        let mut starttls = with_password();
+        starttls["tls"] = json!("starttls");
+        let error = register(&server, starttls).await.unwrap_err();
+        assert!(
+            error.text.ends_with("it does not offer STARTTLS"),
+            "{error}"
+        );
+        let error = register(&server, with_password()).await.unwrap_err();
+        assert!(error.text.contains("it does not offer AUTH"), "{error}");
+    }
+    // Others mean it.
+    for reply in ["550 5.7.1 not you", "554 no service", "521 no mail here"] {
+        let script = Box::leak(Box::new([("EHLO", reply)]));
+        let server = MailServer::start(script).await;
+        let error = register(&server, json!({})).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Permanent, "{error}");
+        assert_eq!(server.commands(), ["(connected)", "EHLO"]);
+    }
+}
+
+// --- logins -------------------------------------------------------------------------------------------
+
+const USER_64: &str = "Y2k=";
+const PASSWORD_64: &str = "Y2FuYXJ5LTljMWY=";
+
+#[tokio::test]
+async fn login_is_tried_where_plain_is_not_offered_or_not_understood() {
+    let both = "250-test\r\n250-AUTH LOGIN PLAIN\r\n250 SIZE";
+    for (offered, plain) in [
+        ("250-test\r\n250 AUTH LOGIN", None),
+        ("250-test\r\n250 AUTH=LOGIN", None),
+        ("250-test\r\n250 auth cram-md5 login", None),
+        (both, Some("553 5.3.0 Auth failure")),
+        (both, Some("504 5.5.4 unrecognized mechanism")),
+        (both, Some("501 5.5.2 cannot decode")),
+        // A prompt where there was an answer already, and then no use for it.
+        (both, Some("334 go on")),
+    ] {
+        for (user, password) in [
+            ("334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"),
+            ("334 Username:", "334 Password:"),
+            ("334", "334 "),
+            ("334-first\r\n334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"),
+        ] {
+            let script = Box::leak(Box::new([
+                ("EHLO", offered),
+                ("AUTH PLAIN", plain.unwrap_or("504 not offered")),
+                ("AUTH LOGIN", user),
+                (USER_64, password),
+                (PASSWORD_64, "235 2.7.0 welcome"),
+                ("AGNpAGNhbmFyeS05YzFm", "535 5.7.8 no"),
+            ]));
+            let server = MailServer::start(script).await;
+            let registered = register(&server, with_password()).await;
+            let heard = server.heard();
+            let tried = |word: &str| heard.iter().any(|line| line.starts_with(word));
+            assert_eq!(tried("AUTH PLAIN"), plain.is_some(), "{heard:?}");
+            if plain == Some("334 go on") {
+                assert_eq!(registered.unwrap_err().kind, Kind::Unauthorized);
+                assert!(!tried("AUTH LOGIN"), "a wrong password is tried once");
+            } else {
+                registered.unwrap();
+                assert!(heard.contains(&PASSWORD_64.to_owned()));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_refused_is_tried_once() {
+    for (script, kind) in [
+        (("AUTH PLAIN", "535 5.7.8 wrong"), Kind::Unauthorized),
+        (("AUTH PLAIN", "454 4.7.0 later"), AGAIN),
+        (("AUTH PLAIN", "421 4.7.0 closing"), AGAIN),
+        (("AUTH PLAIN", HANGS_UP), AGAIN),
+    ] {
+        let server = MailServer::start(Box::leak(Box::new([script]))).await;
+        let error = register(&server, with_password()).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        let heard = server.heard();
+        let tries = heard.iter().filter(|line| line.starts_with("AUTH")).count();
+        assert_eq!(tries, 1, "{heard:?}");
+    }
+    // What both are refused for is what the second was refused for.
+    let server = MailServer::start(&[
+        ("AUTH PLAIN", "553 no"),
+        ("AUTH LOGIN", "334 "),
+        (USER_64, "334 "),
+        (PASSWORD_64, "535 5.7.8 wrong"),
+    ])
+    .await;
+    let error = register(&server, with_password()).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unauthorized, "{error}");
+    // Unless there was nobody any more.
+    let server = MailServer::start(&[("AUTH PLAIN", "553 no"), ("AUTH LOGIN", HANGS_UP)]).await;
+    let error = register(&server, with_password()).await.unwrap_err();
+    assert!(error.text.ends_with("answered 553 no"), "{error}");
+}
+
+#[tokio::test]
+async fn prompts_without_an_end_end_the_login() {
+    let server = MailServer::start(&[
+        ("AUTH", "334 "),
+        ("AGNp", "334 more"),
+        ("*", "501 5.7.0 given up"),
+        (USER_64, "334 "),
+        (PASSWORD_64, "334 and now?"),
+    ])
+    .await;
+    let error = register(&server, with_password()).await.unwrap_err();
+    assert!(
+        error.text.ends_with("answered 501 5.7.0 given up"),
+        "{error}"
+    );
+    assert_eq!(server.heard().iter().filter(|line| *line == "*").count(), 2);
+}
+
+#[tokio::test]
+async fn a_login_too_long_for_a_command_line_is_sent_behind_it() {
+    let server = MailServer::start(&[("AUTH PLAIN", "334 "), ("AHV1", "235 welcome")]).await;
+    let long = json!({ "user": "u".repeat(256), "password": "p".repeat(300) });
+    register(&server, long).await.unwrap();
+    let heard = server.heard();
+    assert_eq!(heard[2], "AUTH PLAIN");
+    assert_eq!(heard[3].len(), (2_usize + 256 + 300).div_ceil(3) * 4);
+}
+
+// --- letters beyond ASCII -----------------------------------------------------------------------------
+
+const UTF8: (&str, &str) = (
+    "EHLO",
+    "250-test\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE",
+);
+
+#[tokio::test]
+async fn letters_beyond_ascii_are_sent_where_smtputf8_is_offered() {
+    let server = MailServer::start(&[UTF8]).await;
+    let more = json!({ "to": "jörg@example.org, bob@bücher.example" });
+    register(&server, more.clone()).await.unwrap();
+    deliver(&server, &Stage::new(), more, json!({}))
+        .await
+        .unwrap();
+    let heard = server.heard();
+    assert!(
+        heard.contains(&"RCPT TO:<jörg@example.org>".to_owned()),
+        "{heard:?}"
+    );
+    assert!(heard.contains(&"RCPT TO:<bob@xn--bcher-kva.example>".to_owned()));
+    let mails = server.mails();
+    let size = mails[0].len();
+    let mail = format!("{MAIL} SIZE={size} BODY=8BITMIME SMTPUTF8");
+    assert_eq!(
+        heard.iter().filter(|line| **line == mail).count(),
+        2,
+        "{heard:?}"
+    );
+    assert!(
+        mails[0].contains("To: jörg@example.org, bob@xn--bcher-kva.example\r\n"),
+        "{}",
+        mails[0]
+    );
+
+    // What needs no such letter does without.
+    let server = MailServer::start(&[UTF8]).await;
+    deliver(&server, &Stage::new(), json!({}), json!({}))
+        .await
+        .unwrap();
+    assert!(!server.heard().iter().any(|line| line.contains("SMTPUTF8")));
+
+    let server = MailServer::start(&[UTF8]).await;
+    let sender = json!({ "from": "böb@example.net" });
+    register(&server, sender).await.unwrap();
+    let mail = "MAIL FROM:<böb@example.net> SMTPUTF8".to_owned();
+    assert!(server.heard().contains(&mail));
+}
+
+#[tokio::test]
+async fn letters_beyond_ascii_are_refused_before_anything_is_sent_where_it_is_not() {
+    let reason =
+        "an address has letters beyond ASCII, for which the server does not offer SMTPUTF8";
+    let copies = json!({ "cc": "jörg@example.org" });
+    let server = MailServer::start(&[]).await;
+    for more in [
+        json!({ "to": "jörg@example.org" }),
+        json!({ "from": "jörg@example.org" }),
+    ] {
+        let error = register(&server, more.clone()).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Permanent);
+        assert!(error.text.ends_with(reason), "{error}");
+        let error = deliver(&server, &Stage::new(), more, json!({})).await;
+        assert!(error.unwrap_err().text.ends_with(reason));
+    }
+    let attach = async |server: &MailServer| {
+        let (registration, attachment) =
+            (registration(server, json!({})), attachment(copies.clone()));
+        Smtp::attach(&trusting(), &registration, &attachment).await
+    };
+    assert!(attach(&server).await.unwrap_err().text.ends_with(reason));
+    let error = deliver(&server, &Stage::new(), json!({}), copies.clone()).await;
+    assert!(error.unwrap_err().text.ends_with(reason));
+    assert!(!server.heard().iter().any(|line| line.starts_with("MAIL")));
+
+    let server = MailServer::start(&[UTF8]).await;
+    attach(&server).await.unwrap();
+}
+
+// --- servers with peculiarities -----------------------------------------------------------------------
+
+#[tokio::test]
+async fn replies_of_all_kinds_are_understood() {
+    for script in [
+        &[("(greeting)", "220-\r\n220-\u{e9}t\u{e9}\r\n220")][..],
+        &[("EHLO", "250")],
+        &[("EHLO", "250-a\r\n250 b=c d=e")],
+        &[("RCPT", "251 will forward")],
+        &[("RCPT", "252 cannot verify")],
+        &[("DATA", "354")],
+        &[("DATA", "300 go")],
+        &[("MAIL", "250-\r\n250-\r\n250 ok")],
+        &[(".", "250-one\r\n250 two")],
+        &[("QUIT", HANGS_UP)],
+        &[("QUIT", "500 what")],
+    ] {
+        let server = MailServer::start(script).await;
+        let outcome = deliver(&server, &Stage::new(), json!({}), json!({})).await;
+        assert!(
+            matches!(outcome, Ok(Outcome::Delivered(_))),
+            "{script:?}: {outcome:?}"
+        );
+        assert_eq!(server.mails().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_long_list_of_extensions_is_read_to_its_end() {
+    let many = "250-X-SOMETHING OR OTHER\r\n".repeat(2000);
+    let list = format!("250-test\r\n{many}250-SIZE 12345678\r\n250 AUTH PLAIN").leak();
+    let server = MailServer::start(Box::leak(Box::new([("EHLO", &*list)]))).await;
+    register(&server, with_password()).await.unwrap();
+
+    let endless = "250-X-SOMETHING OR OTHER\r\n".repeat(4000).leak();
+    let server = MailServer::start(Box::leak(Box::new([("EHLO", &*endless)]))).await;
+    let error = register(&server, json!({})).await.unwrap_err();
+    assert!(error.text.ends_with("the reply does not end"), "{error}");
+}
+
+/// At any step: a mail that was not sent whole is tried again, and one that was is not known to have arrived.
+#[tokio::test]
+async fn a_server_that_goes_away_at_any_step_is_come_back_to() {
+    for step in ["(greeting)", "EHLO", "MAIL", "RCPT", "DATA", "."] {
+        for said in [
+            "421 4.3.2 shutting down",
+            "421",
+            HANGS_UP,
+            "garbage",
+            "\u{ff}\u{fe}",
+            "999 what",
+        ] {
+            let server = MailServer::start(Box::leak(Box::new([(step, said)]))).await;
+            let error = deliver(&server, &Stage::new(), json!({}), json!({})).await;
+            let kind = match (step, said) {
+                (".", said) if !said.starts_with("421") => Kind::Unanswered,
+                _ => AGAIN,
+            };
+            assert_eq!(error.unwrap_err().kind, kind, "{step}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_fits_no_step_sends_no_mail() {
+    for (step, said) in [
+        ("MAIL", "354 go on"),
+        ("RCPT", "334 VXNlcm5hbWU6"),
+        ("DATA", "250 ok"),
+        ("EHLO", "354 go on"),
+        ("(greeting)", "354 go on"),
+        ("AUTH", "250-x\r\n354 go on"),
+    ] {
+        let server = MailServer::start(Box::leak(Box::new([(step, said)]))).await;
+        let error = deliver(&server, &Stage::new(), with_password(), json!({})).await;
+        assert_eq!(error.unwrap_err().kind, AGAIN, "{step}");
+        assert!(server.mails().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_comes_drop_by_drop_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        while stream.write_all(b"220-\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let inputs = json!({
+        "to": "a@example.org", "from": "b@example.org", "host": "localhost", "port": port, "tls": "none",
+    });
+    let registration: Registration = serde_json::from_value(inputs).unwrap();
+    let (smtp, http) = (Server::of(&registration), trusting());
+    let end = Instant::now() + Duration::from_secs(1);
+    let error = smtp.open(&http, Time::until(end)).await.map(|_| ());
+    assert_eq!(error.unwrap_err().kind, AGAIN);
+    assert!(end.elapsed() < Duration::from_secs(5));
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_verdict_on_a_mail_may_take_longer_than_what_comes_before() {
+    const { assert!(REPLY.as_secs() + VERDICT_LEAST.as_secs() < ATTEMPT.as_secs()) };
+    let server = MailServer::start(&[(".", "(2 s) 250 2.0.0 queued")]).await;
+    let registration = registration(&server, json!({}));
+    let (smtp, http) = (Server::of(&registration), trusting());
+    let now = Instant::now();
+    let time = Time {
+        content: now + Duration::from_secs(1),
+        end: now + Duration::from_secs(30),
+    };
+    let mut connection = smtp.open(&http, time).await.unwrap();
+    let to: Vec<_> = registration.to.as_slice().iter().collect();
+    let fates = connection
+        .send(&registration.from, &to, b"x\r\n", time)
+        .await;
+    assert!(
+        fates.iter().all(|fate| matches!(fate, Fate::Accepted(_))),
+        "{fates:?}"
+    );
+    assert!(now.elapsed() > Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn two_connections_at_a_time_go_to_a_server() {
+    let server = MailServer::start(&[]).await;
+    let stage = Stage::new();
+    for _ in 0..2 {
+        deliver(&server, &stage, json!({}), json!({}))
+            .await
+            .unwrap();
+    }
+    // The stage lets go of nothing by itself, as if those attempts were not over.
+    let place = format!("localhost:{}", server.port);
+    let outcome = deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
+    assert_eq!(outcome, Outcome::busy(&place));
+    assert_eq!(server.mails().len(), 2);
+    stage.locks.borrow_mut().remove(&format!("{place} 1"));
+    let outcome = deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
+    assert!(matches!(outcome, Outcome::Delivered(_)), "{outcome:?}");
 }
 
 // --- deliveries ---------------------------------------------------------------------------------------
@@ -616,11 +1120,10 @@ async fn each_domain_has_a_mail_of_its_own_with_copies_among_them() {
         [
             "(connected)",
             "EHLO",
-            "EHLO",
-            "MAIL FROM:<ci@example.net>",
+            MAIL,
             "RCPT TO:<carol@example.com>",
             "DATA",
-            "MAIL FROM:<ci@example.net>",
+            MAIL,
             "RCPT TO:<alice@example.org>",
             "RCPT TO:<bob@example.org>",
             "RCPT TO:<dave@example.org>",
@@ -697,9 +1200,13 @@ async fn one_refused_recipient_is_in_nobodys_way() {
     let outcome = deliver(&server, &stage, json!({}), json!({}))
         .await
         .unwrap();
-    let Outcome::Delivered(receipt) = outcome else {
+    let Outcome::PartlyDelivered { receipt, note } = outcome else {
         panic!("{outcome:?}")
     };
+    assert_eq!(
+        note,
+        "accepted for 1 of 2 recipients; a…@example.org refused: 550 5.1.1 <…@example.org> unknown"
+    );
     let receipt = &receipt["domains"]["example.org"];
     assert_eq!(
         outcomes(receipt),
@@ -850,7 +1357,70 @@ async fn a_mail_that_went_out_without_an_answer_may_have_arrived() {
             .contains("the mail for example.org was sent, but"),
         "{error}"
     );
-    assert!(stage.recorded().is_empty());
+    let recorded = stage.recorded();
+    assert_eq!(
+        recorded,
+        [("unanswered example.org".to_owned(), json!(true))]
+    );
+}
+
+#[tokio::test]
+async fn a_mail_that_nobody_knows_of_is_sent_once_more_and_no_third_time() {
+    let silent = MailServer::start(&[(".", HANGS_UP)]).await;
+    let mut stage = Stage::new();
+    let first = deliver(&silent, &stage, json!({}), json!({})).await;
+    assert_eq!(first.unwrap_err().kind, Kind::Unanswered);
+    stage.progress.extend(stage.recorded());
+    let before = stage.progress.clone();
+    let second = deliver(&silent, &stage, json!({}), json!({})).await;
+    let second = second.unwrap_err();
+    assert_eq!(second.kind, Kind::Permanent);
+    let reason = "for the second time: it may have arrived twice, once or not at all";
+    assert!(second.text.ends_with(reason), "{second}");
+
+    // One that answers at the second time has it, perhaps twice.
+    let server = MailServer::start(&[]).await;
+    stage.progress = before;
+    let outcome = deliver(&server, &stage, json!({}), json!({}))
+        .await
+        .unwrap();
+    let Outcome::Delivered(receipt) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(receipt["possibly_duplicated"], true);
+}
+
+#[tokio::test]
+async fn a_mail_that_nobody_knows_of_keeps_nothing_from_other_domains() {
+    let server = MailServer::start(&[("RCPT TO:<carol", "450 busy"), (".", HANGS_UP)]).await;
+    let mut stage = Stage::new();
+    let attached = json!({ "cc": "carol@example.com" });
+    for kind in [Kind::Unanswered, AGAIN, AGAIN] {
+        let error = deliver(&server, &stage, json!({}), attached.clone()).await;
+        assert_eq!(error.unwrap_err().kind, kind);
+        stage.progress.extend(stage.recorded());
+        stage.locks.borrow_mut().clear();
+    }
+    let heard = server.heard();
+    let sent = heard.iter().filter(|line| *line == "DATA").count();
+    assert_eq!(
+        sent, 2,
+        "the mail for example.org, once more and no third time"
+    );
+    let friendly = MailServer::start(&[]).await;
+    let outcome = deliver(&friendly, &stage, json!({}), attached)
+        .await
+        .unwrap();
+    let Outcome::PartlyDelivered { receipt, note } = outcome else {
+        panic!("{outcome:?}")
+    };
+    let begin = "accepted for 1 of 3 recipients; a…@example.org unknown: the connection ended";
+    assert!(note.starts_with(begin), "{note}");
+    let outcomes = outcomes(&receipt["domains"]["example.org"]);
+    assert_eq!(
+        outcomes,
+        [("a…@example.org", "unknown"), ("b…@example.org", "unknown")]
+    );
 }
 
 #[tokio::test]
@@ -942,6 +1512,23 @@ async fn the_preview_is_what_is_sent() {
     assert!(mails[0].contains("shop &lt;b&gt;"), "{}", mails[0]);
 }
 
+#[test]
+fn domains_for_which_no_time_is_left_follow_in_another_attempt() {
+    let registration: Registration = serde_json::from_value(json!({
+        "to": "a@example.org", "from": "b@example.org", "host": "localhost", "port": 25,
+    }))
+    .unwrap();
+    let (server, progress) = (Server::of(&registration), BTreeMap::new());
+    let mut post = Post::new(&server, &progress);
+    post.is_cut = true;
+    let outcome = post.outcome("<a@example.org>").unwrap();
+    let Outcome::ContinueAfter { delay, reason } = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(delay, Duration::from_secs(1));
+    assert_eq!(reason, "localhost:25 is slow; the other domains follow");
+}
+
 // --- words --------------------------------------------------------------------------------------------
 
 #[tokio::test]
@@ -1013,6 +1600,8 @@ fn inputs_that_could_not_work_are_refused() {
         ("port", json!(70000)),
         ("port", json!(true)),
         ("tls", json!("opportunistic")),
+        ("ehlo_name", json!("a b")),
+        ("ehlo_name", json!("a\r\nMAIL FROM:<b>")),
         ("send_test_message", json!("yes")),
     ] {
         assert_eq!(faults(json!({ field: value })), [field], "{value}");

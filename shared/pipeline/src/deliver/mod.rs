@@ -106,7 +106,7 @@ async fn one<I: Integration>(
         Ok(message) => message,
         Err(reason) => return Ok(park(platform, I::ID, record, reason).await?),
     };
-    let deadlines = Deadlines::of(!I::MATERIALS.is_empty());
+    let deadlines = Deadlines::of(I::TAKES_LONG);
     if until.since(platform.now()) < deadlines.attempt {
         return Err(GiveBack::NoTime);
     }
