@@ -25,14 +25,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body::{Frame, SizeHint};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use crate::error::{Answer, Error, Kind};
-use crate::{Content, Host, Preview};
+use crate::{Authorities, Content, Host, Integration, Preview};
 
 /// Sent as `User-Agent`: some third parties (Discord) refuse requests without one.
 pub const USER_AGENT: &str = concat!("chainloop-integrations/", env!("CARGO_PKG_VERSION"));
@@ -240,36 +239,6 @@ impl Limits {
     }
 }
 
-/// Why a bundle of certificates cannot be trusted in addition to the public ones.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadRoots {
-    #[error("it is not PEM text")]
-    NotPem,
-    #[error("it holds no certificate")]
-    Empty,
-    #[error("its certificate number {0} is not one that can be trusted")]
-    Unusable(usize),
-}
-
-/// Certificates in PEM. Where a line cannot be broken, as on a command line, `\n` stands for the end of one.
-fn read_roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BadRoots> {
-    let text = std::str::from_utf8(pem).map_err(|_| BadRoots::NotPem)?;
-    let text = text.replace("\\n", "\n");
-    let roots = CertificateDer::pem_slice_iter(text.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| BadRoots::NotPem)?;
-    if roots.is_empty() {
-        return Err(BadRoots::Empty);
-    }
-    for (number, root) in roots.iter().enumerate() {
-        let mut store = rustls::RootCertStore::empty();
-        store
-            .add(root.clone())
-            .map_err(|_| BadRoots::Unusable(number + 1))?;
-    }
-    Ok(roots)
-}
-
 /// What came back, whatever its status.
 #[derive(Debug, Clone)]
 pub struct Response {
@@ -308,26 +277,37 @@ pub struct Http {
     client: reqwest::Client,
     tls: Arc<rustls::ClientConfig>,
     /// Trusted beside the public ones.
-    roots: Arc<[CertificateDer<'static>]>,
+    authorities: Authorities,
     guard: Guard,
     limits: Limits,
 }
 
 impl Http {
     pub fn new(guard: Guard) -> Self {
-        Self::build(guard, LIMITS, Vec::new())
+        Self::build(guard, LIMITS, Authorities::default())
     }
 
-    /// Trusts the certificates of this PEM text, too: an organization's own authority.
-    pub fn with_roots(guard: Guard, pem: &[u8]) -> Result<Self, BadRoots> {
-        Ok(Self::build(guard, LIMITS, read_roots(pem)?))
+    /// The client for what a registration is for: it trusts what that one trusts, and shares no connection with others.
+    #[must_use]
+    pub fn of<I: Integration>(&self, registration: &I::Registration) -> Self {
+        self.trusting(I::authorities(registration))
     }
 
-    fn build(guard: Guard, limits: Limits, extra: Vec<CertificateDer<'static>>) -> Self {
+    /// Trusts these, too, in place of what it trusted beside the public authorities.
+    #[must_use]
+    pub fn trusting(&self, authorities: Option<&Authorities>) -> Self {
+        match authorities {
+            Some(authorities) => Self::build(self.guard, self.limits, authorities.clone()),
+            None => self.clone(),
+        }
+    }
+
+    fn build(guard: Guard, limits: Limits, authorities: Authorities) -> Self {
         let mut roots = rustls::RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
         };
-        let (_, unusable) = roots.add_parsable_certificates(extra.iter().cloned());
+        let (_, unusable) =
+            roots.add_parsable_certificates(authorities.certificates().iter().cloned());
         debug_assert_eq!(unusable, 0, "checked when they were read");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -352,7 +332,7 @@ impl Http {
         Self {
             client,
             tls: Arc::new(tls),
-            roots: extra.into(),
+            authorities,
             guard,
             limits,
         }
@@ -411,8 +391,8 @@ impl Http {
     }
 
     /// What is trusted beside the public authorities.
-    pub(crate) fn roots(&self) -> &[CertificateDer<'static>] {
-        &self.roots
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        self.authorities.certificates()
     }
 
     /// Seconds since 1970 by the system's clock, for checks, which have no [`Host`](crate::Host).
@@ -925,6 +905,7 @@ mod tests {
 
     use super::*;
     use crate::fixture::{self, Party};
+    use rustls::pki_types::pem::PemObject as _;
 
     const LOCAL: Guard = Guard {
         allow_loopback: true,
@@ -1129,26 +1110,6 @@ mod tests {
         assert_eq!(error.unwrap_err().kind, AGAIN);
     }
 
-    #[test]
-    fn roots_are_certificates_in_pem() {
-        let roots = |pem: &[u8]| Http::with_roots(PUBLIC, pem).map(|http| http.roots().len());
-        assert_eq!(roots(AUTHORITY.as_bytes()), Ok(1));
-        assert_eq!(roots(format!("{AUTHORITY}{AUTHORITY}").as_bytes()), Ok(2));
-        let one_line = AUTHORITY.replace('\n', "\\n");
-        assert_eq!(roots(one_line.as_bytes()), Ok(1), "as on a command line");
-        assert_eq!(roots(b"canary"), Err(BadRoots::Empty));
-        assert_eq!(roots(b"\xff"), Err(BadRoots::NotPem));
-        assert_eq!(
-            roots(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
-            Err(BadRoots::NotPem)
-        );
-        let nonsense = "-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n";
-        assert_eq!(
-            roots(format!("{AUTHORITY}{nonsense}").as_bytes()),
-            Err(BadRoots::Unusable(2))
-        );
-    }
-
     /// A third party whose certificate is one of the test authority's.
     async fn serve_tls() -> SocketAddr {
         let pem = include_bytes!("../../../tests/peers/tls/localhost.pem");
@@ -1182,9 +1143,11 @@ mod tests {
     async fn an_authority_of_ones_own_is_trusted_where_it_is_named_and_nowhere_else() {
         let address = serve_tls().await;
         let get = || Request::get(format!("https://{address}/")).body(Bytes::new());
-        let trusting = Http::with_roots(LOCAL, AUTHORITY.as_bytes()).unwrap();
+        let authorities = Authorities::try_from(AUTHORITY).unwrap();
+        let http = Http::new(LOCAL);
+        let trusting = http.trusting(Some(&authorities));
         assert_eq!(trusting.send(get().unwrap()).await.unwrap().status, 200);
-        let error = Http::new(LOCAL).send(get().unwrap()).await.unwrap_err();
+        let error = http.send(get().unwrap()).await.unwrap_err();
         assert_eq!(error.kind, AGAIN);
         let shown = format!("{:?}", error.source);
         assert!(shown.contains("UnknownIssuer"), "{shown}");
@@ -1214,9 +1177,12 @@ mod tests {
     async fn post(url: &str, body: impl Into<Bytes>) -> Result<Response, Error> {
         let request = Request::post(url).body(body.into()).unwrap();
         let limit = Duration::from_secs(20);
-        timeout(limit, Http::build(LOCAL, SHORT, Vec::new()).send(request))
-            .await
-            .expect("nothing holds us")
+        timeout(
+            limit,
+            Http::build(LOCAL, SHORT, Authorities::default()).send(request),
+        )
+        .await
+        .expect("nothing holds us")
     }
 
     const AGAIN: Kind = Kind::Retryable { after: None };
@@ -1556,7 +1522,7 @@ mod tests {
             }
         })
         .await;
-        let http = Http::build(LOCAL, SHORT, Vec::new());
+        let http = Http::build(LOCAL, SHORT, Authorities::default());
         for n in ["0", "1"] {
             let request = Request::get(format!("http://{address}/"))
                 .body(Bytes::new())

@@ -55,8 +55,8 @@ use self::push::Pushed;
 pub use self::reference::{Prefix, Repository, Username};
 use self::session::Session;
 use crate::{
-    Delivery, Error, Filter, Host, Http, Integration, Locked, Outcome, Preview, SecretText,
-    Warnings,
+    Authorities, Delivery, Error, Filter, Host, Http, Integration, Locked, Outcome, Preview,
+    SecretText, Warnings,
 };
 
 #[derive(Debug)]
@@ -78,6 +78,8 @@ pub struct Registration {
     pub username: Username,
     /// OCI repository password
     pub password: SecretText,
+    #[serde(default)]
+    pub ca_certificates: Option<Authorities>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -110,6 +112,10 @@ impl Integration for OciRegistry {
 
     type Registration = Registration;
     type Attachment = Attachment;
+
+    fn authorities(registration: &Registration) -> Option<&Authorities> {
+        registration.ca_certificates.as_ref()
+    }
 
     fn filter(attachment: &Attachment) -> Option<&Filter> {
         attachment.filter.as_ref()

@@ -139,7 +139,7 @@ async fn question<I: Integration>(
             let Ok(registration) = serde_json::from_value(Value::Object(inputs)) else {
                 return Ok(refused("read the registration's inputs"));
             };
-            I::register(http, &registration).await
+            I::register(&http.of::<I>(&registration), &registration).await
         }
         Check::Update {
             organization,
@@ -162,7 +162,7 @@ async fn question<I: Integration>(
             };
             match only_validate {
                 true => Ok(Warnings::new()),
-                false => I::register(http, &registration).await,
+                false => I::register(&http.of::<I>(&registration), &registration).await,
             }
         }
         Check::Attachment {
@@ -181,7 +181,7 @@ async fn question<I: Integration>(
             let (Ok(registration), Ok(attachment)) = (registration, attachment) else {
                 return Ok(refused("read the inputs"));
             };
-            I::attach(http, &registration, &attachment).await
+            I::attach(&http.of::<I>(&registration), &registration, &attachment).await
         }
     };
     Ok(result.map_or_else(Verdict::from, |warnings| Verdict::Works { warnings }))

@@ -398,7 +398,7 @@ async fn deliver<I: Integration, P: Platform>(
         let reason = "another large delivery was under way".to_owned();
         return Ok(Outcome::ContinueAfter { delay, reason });
     }
-    I::deliver(http, desk, &delivery).await
+    I::deliver(&http.of::<I>(&prepared.registration), desk, &delivery).await
 }
 
 /// A material's bytes, inline or stored, checked against its digest.

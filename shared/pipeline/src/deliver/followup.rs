@@ -102,7 +102,8 @@ async fn followed<I: Integration>(
     registration: &I::Registration,
     receipt: &Map<String, Value>,
 ) -> Result<Followed, Error> {
-    let asking = Box::pin(I::follow(http, registration, receipt));
+    let http = http.of::<I>(registration);
+    let asking = Box::pin(I::follow(&http, registration, receipt));
     match future::select(asking, Box::pin(platform.sleep(PATIENCE))).await {
         Either::Left((followed, _)) => followed,
         Either::Right(((), _)) => Err(Error::retryable(format!(
