@@ -114,8 +114,9 @@ impl Aws {
         Ok(Some(bytes.into_bytes()))
     }
 
+    /// Below a name of this system's own: another system's secrets may well begin with `prod/`.
     fn secret(&self, name: &str) -> String {
-        format!("{}/{name}", self.settings.stack)
+        format!("chainloop-integrations/{}/{name}", self.settings.stack)
     }
 
     /// Puts a further version of a secret that is there, be it about to go.
