@@ -121,11 +121,13 @@ fn named(value: &Value) -> String {
     if let Some(attribute) = value["Fn::GetAtt"].as_str() {
         return attribute.trim_end_matches(".Arn").to_owned();
     }
-    let text = words(value).replace("${AWS::StackName}", "<stack>");
-    let text = match text.strip_prefix("arn:${AWS::Partition}:") {
-        Some(arn) => arn.splitn(4, ':').nth(3).unwrap().to_owned(),
-        None => text,
-    };
+    let mut text = words(value).replace("${AWS::StackName}", "<stack>");
+    for everywhere in ["${AWS::Partition}", "${AWS::Region}", "${AWS::AccountId}"] {
+        text = text.replace(everywhere, "");
+    }
+    if let Some(arn) = text.strip_prefix("arn:") {
+        text = arn.splitn(5, ':').nth(4).unwrap_or_default().to_owned();
+    }
     assert!(!text.is_empty(), "{value} names nothing");
     text.replace(".Arn}", "").replace("${", "")
 }
@@ -497,6 +499,11 @@ fn those(actions: &[&str], partition: &str) -> Vec<String> {
         .collect()
 }
 
+fn kept<R: rows::Row>(memory: &Memory, row: Value) -> Row {
+    let row: R = serde_json::from_value(row).unwrap();
+    rows::put(memory, &row, pipeline::platform::Expect::Absent).0
+}
+
 /// The rows that say who may come in, and what operators did.
 fn guarded() -> [(Key, Item); 5] {
     let memory = Memory::default();
@@ -515,10 +522,6 @@ fn guarded() -> [(Key, Item); 5] {
             .extend(row.as_object().unwrap().clone());
         all
     };
-    fn kept<R: rows::Row>(memory: &Memory, row: Value) -> Row {
-        let row: R = serde_json::from_value(row).unwrap();
-        rows::put(memory, &row, pipeline::platform::Expect::Absent).0
-    }
     [
         item(kept::<rows::Token>(
             &memory,
@@ -747,13 +750,14 @@ fn page() -> String {
         .to_owned();
     let mut seen: Vec<(String, Vec<String>)> = Vec::new();
     for (function, statements) in roles(&template()) {
-        let id = function.strip_prefix("deliver-").unwrap_or("-");
-        let lines = statements.iter().map(|statement| {
-            let line = statement.line();
-            line.replace(&camel(id), "<Id>")
-                .replace(&format!("/{id}/"), "/<id>/")
-        });
-        let text: String = lines.collect();
+        let lines: String = statements.iter().map(Statement::line).collect();
+        // Delivery functions differ by their integration's name alone.
+        let text = match function.strip_prefix("deliver-") {
+            Some(id) => lines
+                .replace(&camel(id), "<Id>")
+                .replace(&format!("/{id}/"), "/<id>/"),
+            None => lines,
+        };
         match seen.iter_mut().find(|(own, _)| *own == text) {
             Some((_, names)) => names.push(function),
             None => seen.push((text, vec![function])),

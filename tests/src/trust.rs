@@ -145,16 +145,6 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
 
 #[tokio::test]
 async fn a_registration_trusts_its_own_authorities_wherever_it_is_spoken_for() {
-    // MEASURE
-    {
-        let a = Authorities::try_from(include_str!("../peers/tls/authority.pem")).unwrap();
-        let h = http();
-        let t = std::time::Instant::now();
-        for _ in 0..200 {
-            std::hint::black_box(h.trusting(Some(&a)));
-        }
-        eprintln!("MEASURED {:?} each", t.elapsed() / 200);
-    }
     let world = World::new();
     let authority = include_str!("../peers/tls/authority.pem");
     let deeds = ["register", "attach", "register", "deliver", "follow"];
