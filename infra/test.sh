@@ -45,8 +45,7 @@ stage "deploy to a local cloud"
 infra/local/cloud.py down --directory "$directory"
 rm -rf "$directory"
 infra/local/cloud.py up --directory "$directory" --ephemeral
-.venv/sam/bin/python infra/local/deploy.py --directory "$directory" --stack test \
-    --extra-roots tests/peers/tls/authority.pem
+.venv/sam/bin/python infra/local/deploy.py --directory "$directory" --stack test
 # An operator's own settings must not reach the tests.
 unset CHAINLOOP_TOKEN CHAINLOOP_URL CHAINLOOP_TABLE
 . "$directory/env"

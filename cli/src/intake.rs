@@ -1,5 +1,8 @@
 //! `chainloop intake`: URLs to which a Chainloop control plane posts what it accepts.
 
+use std::fs;
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use pipeline::api::intakes::{Intake, NewIntake, NewToken};
@@ -54,6 +57,9 @@ pub(crate) struct Create {
         allow_hyphen_values = true
     )]
     cas_token: Option<String>,
+    /// Certificates in PEM of authorities that are trusted there beside the public ones
+    #[arg(long, requires = "cas_url", value_name = "FILE")]
+    cas_ca_certificates: Option<PathBuf>,
 }
 
 impl Command {
@@ -82,7 +88,14 @@ impl Create {
             name,
             cas_url,
             cas_token,
+            cas_ca_certificates,
         } = self;
+        let cas_ca_certificates = cas_ca_certificates
+            .map(|path| {
+                fs::read_to_string(&path)
+                    .with_context(|| format!("failed to read {}", path.display()))
+            })
+            .transpose()?;
         let cas_token = match cas_token {
             None => None,
             Some(given) => Some(options::secret(global, "cas-token", &given)?),
@@ -92,6 +105,7 @@ impl Create {
             name,
             cas_url,
             cas_token,
+            cas_ca_certificates,
         };
         let NewToken { intake, token } = client
             .call(&Call::post(&["intakes"], json(&new)?))

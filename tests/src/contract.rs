@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use integrations::{Description, Fault, Field, Integration, inputs};
+use integrations::http::{Guard, Http};
+use integrations::{AUTHORITIES, Description, Fault, Field, Integration, inputs};
 use serde_json::{Map, Value, json};
 
 use crate::template;
@@ -17,6 +18,8 @@ struct Typed {
     path: &'static str,
     /// A registration of these inputs as a log would show it.
     debug: fn(Map<String, Value>) -> String,
+    /// How many certificates the client for such a registration trusts beside the public ones.
+    trusts: fn(Map<String, Value>) -> usize,
 }
 
 impl Typed {
@@ -25,6 +28,7 @@ impl Typed {
             id: I::ID,
             path: std::any::type_name::<I>(),
             debug: debug::<I::Registration>,
+            trusts: trusts::<I>,
         }
     }
 }
@@ -32,6 +36,11 @@ impl Typed {
 fn debug<T: inputs::Inputs>(inputs: Map<String, Value>) -> String {
     let read: T = serde_json::from_value(Value::Object(inputs)).unwrap();
     format!("{read:?} {read:#?}")
+}
+
+fn trusts<I: Integration>(inputs: Map<String, Value>) -> usize {
+    let read: I::Registration = serde_json::from_value(Value::Object(inputs)).unwrap();
+    Http::new(Guard::default()).of::<I>(&read).roots().len()
 }
 
 macro_rules! typed {
@@ -159,6 +168,9 @@ pub fn sample(schema: &Value, field: &Field) -> Value {
     }
     if let Some(choice) = field.choices.first() {
         return json!(choice);
+    }
+    if field.name == AUTHORITIES {
+        return json!(include_str!("../peers/tls/authority.pem"));
     }
     let name = field.name.replace('_', "-");
     match (field.kind.as_str(), field.format.as_deref()) {
@@ -456,8 +468,10 @@ const EXCEPTIONS: [(&str, &str, &str); 10] = [
 fn every_integration_with_secrets_says_where_they_are_sent() {
     for one in integrations::ALL {
         let schema = (one.registration_schema)();
-        let properties = schema["properties"].as_object().unwrap().values();
-        let has = |is: fn(&Value) -> bool| properties.clone().any(is);
+        let properties = schema["properties"].as_object().unwrap().iter();
+        // Whom to trust says nothing of where.
+        let properties = properties.filter(|(name, _)| *name != AUTHORITIES);
+        let has = |is: fn(&Value) -> bool| properties.clone().any(|(_, property)| is(property));
         let is_secret = |property: &Value| property["writeOnly"] == true;
         // A URL that is itself secret is replaced together with all that is.
         let is_secret_url =
@@ -468,6 +482,68 @@ fn every_integration_with_secrets_says_where_they_are_sent() {
             "{}: mark the inputs that say where its secrets go with `extend(\"x-destination\" = true)`",
             one.id
         );
+    }
+}
+
+/// Whether it speaks to a host that an operator chose, which may be inside the organization.
+fn is_anywhere(one: &Description, inputs: &Map<String, Value>) -> bool {
+    let schema = (one.registration_schema)();
+    schema["properties"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .any(|(name, property)| {
+            if property["writeOnly"] != true {
+                return name != AUTHORITIES && property[inputs::DESTINATION] == true;
+            }
+            let mut elsewhere = inputs.clone();
+            elsewhere.insert(
+                name.clone(),
+                json!("https://hooks.inside.example.org/canary"),
+            );
+            property["format"] == "uri" && (one.check_registration)(&elsewhere).is_empty()
+        })
+}
+
+#[test]
+fn authorities_of_ones_own_are_trusted_where_the_host_is_ones_own_and_nowhere_else() {
+    for (one, typed) in all() {
+        let schema = (one.registration_schema)();
+        let mut inputs = accepted(one.id, &schema, one.check_registration);
+        let anywhere = is_anywhere(one, &inputs);
+        let takes = inputs.contains_key(AUTHORITIES);
+        assert_eq!(
+            takes, anywhere,
+            "{}: give its registration {AUTHORITIES}",
+            one.id
+        );
+        if !takes {
+            continue;
+        }
+        assert_eq!(
+            (typed.trusts)(inputs.clone()),
+            1,
+            "{}: write `authorities`",
+            one.id
+        );
+        let property = &schema["properties"][AUTHORITIES];
+        assert_eq!(
+            property[inputs::DESTINATION],
+            true,
+            "{}: {property}",
+            one.id
+        );
+        for wrong in ["canary", ""] {
+            inputs.insert(AUTHORITIES.into(), json!(wrong));
+            let faults = (one.check_registration)(&inputs);
+            let [fault] = &faults[..] else {
+                panic!("{}: {faults:?}", one.id)
+            };
+            assert_eq!(fault.field, AUTHORITIES, "{}", one.id);
+            assert!(!fault.detail.contains("canary"), "{}", fault.detail);
+        }
+        inputs.remove(AUTHORITIES);
+        assert_eq!((typed.trusts)(inputs), 0, "{}", one.id);
     }
 }
 

@@ -29,6 +29,7 @@ use crate::artifacts::{self, Artifacts};
 use crate::contract::{files, functions, root};
 use crate::openapi::is_described;
 use crate::receiver::Receiver;
+use crate::roles::As;
 use crate::template::ROUTES;
 use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom};
 
@@ -258,6 +259,10 @@ impl Stage {
         stage
     }
 
+    fn delivering(&self) -> As<'_> {
+        As::delivering::<Webhook>(&self.memory)
+    }
+
     async fn put<R: Row>(&self, row: &R) {
         self.memory
             .write(vec![rows::put(&self.memory, row, Expect::Absent).0])
@@ -485,7 +490,9 @@ impl Stage {
         match folder {
             "authorizer" => {
                 let event: AuthorizerEvent = self.read(file);
-                let answer = authorize(&self.memory, &event).await.unwrap();
+                let answer = authorize(&As::function(&self.memory, "authorizer"), &event)
+                    .await
+                    .unwrap();
                 match answer["isAuthorized"].as_bool() {
                     Some(true) => {
                         let text =
@@ -498,7 +505,7 @@ impl Stage {
             }
             "deliver" => match self.read(file) {
                 DeliveryEvent::Check(check) => {
-                    let verdict = check::check::<Webhook>(&self.memory, &http(), check)
+                    let verdict = check::check::<Webhook>(&self.delivering(), &http(), check)
                         .await
                         .unwrap();
                     match verdict {
@@ -513,13 +520,9 @@ impl Stage {
                         attestation,
                     } = &asked;
                     let secrets = Secrets::default();
-                    let previewed = preview::<Webhook>(
-                        &self.memory,
-                        &secrets,
-                        organization,
-                        attachment,
-                        attestation,
-                    );
+                    let role = self.delivering();
+                    let previewed =
+                        preview::<Webhook>(&role, &secrets, organization, attachment, attestation);
                     match previewed.await.unwrap() {
                         Previewed::Requests(requests) => format!("{} requests", requests.len()),
                         other => format!("{other:?}"),
@@ -534,13 +537,16 @@ impl Stage {
                 let event: ReconcilerEvent = self.read(file);
                 if let Some(records) = event.records {
                     let records = records.into_iter().map(SqsRecord::record).collect();
-                    let back = reconcile::dead_letters(&self.memory, records).await;
+                    let back =
+                        reconcile::dead_letters(&As::function(&self.memory, "reconciler"), records)
+                            .await;
                     return self.ledger(&back).await;
                 }
                 // Nobody took their messages.
                 self.memory.advance(pipeline::schedule::RESEND);
                 let until = self.memory.now().plus(Duration::from_secs(50));
-                reconcile::reconcile(&self.memory, until).await.unwrap();
+                let role = As::function(&self.memory, "reconciler");
+                reconcile::reconcile(&role, until).await.unwrap();
                 self.ledger(&[]).await
             }
             "fetch-materials" => {
@@ -548,7 +554,8 @@ impl Stage {
                 let event: FetchEvent = self.read(file);
                 let records = event.records.into_iter().map(SqsRecord::record).collect();
                 let until = self.memory.now().plus(Duration::from_mins(2));
-                let back = fetch::batch(&self.memory, &http(), records, until).await;
+                let role = As::function(&self.memory, "fetch-materials");
+                let back = fetch::batch(&role, &http(), records, until).await;
                 assert!(back.is_empty(), "{back:?}");
                 let sbom = Digest::of(SBOM);
                 match self.memory.object_size(ORGANIZATION, &sbom).await.unwrap() {
@@ -566,7 +573,7 @@ impl Stage {
     async fn deliver(&self, records: Vec<SqsRecord>, left: Duration) -> Vec<String> {
         let records: Vec<Record> = records.into_iter().map(SqsRecord::record).collect();
         let until = self.memory.now().plus(left);
-        deliver::batch::<Webhook>(&self.memory, &Tools::new(http()), records, until).await
+        deliver::batch::<Webhook>(&self.delivering(), &Tools::new(http()), records, until).await
     }
 
     /// The deliveries' states and attempts, and what else there is to see.
@@ -669,23 +676,23 @@ impl Stage {
         match folder {
             "attachments" => {
                 use api::attachments::{ROUTES, function};
-                api::answer(ROUTES, function, memory, request).await
+                api::answer(ROUTES, function, &As::api(memory, ROUTES), request).await
             }
             "attestations" => {
                 use api::attestations::{ROUTES, function};
-                api::answer(ROUTES, function, memory, request).await
+                api::answer(ROUTES, function, &As::api(memory, ROUTES), request).await
             }
             "deliveries" => {
                 use api::deliveries::{ROUTES, function};
-                api::answer(ROUTES, function, memory, request).await
+                api::answer(ROUTES, function, &As::api(memory, ROUTES), request).await
             }
             "organization" => {
                 use api::organization::{ROUTES, function};
-                api::answer(ROUTES, function, memory, request).await
+                api::answer(ROUTES, function, &As::api(memory, ROUTES), request).await
             }
             "registrations" => {
                 use api::registrations::{ROUTES, function};
-                api::answer(ROUTES, function, memory, request).await
+                api::answer(ROUTES, function, &As::api(memory, ROUTES), request).await
             }
             other => panic!("events/{other}: add to tests/src/events.rs how its function is run"),
         }

@@ -15,6 +15,7 @@ use pipeline::{Platform, api, intake, reconcile, register, schedule};
 use serde_json::json;
 
 use crate::receiver::{Answer, Receiver};
+use crate::roles::As;
 use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom};
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -570,7 +571,13 @@ async fn a_message_that_cannot_be_read_is_parked_and_its_batch_goes_on() {
         );
     }
     let until = world.memory.now().plus(HOUR);
-    let back = deliver::batch::<Webhook>(&world.memory, &world.tools, records, until).await;
+    let back = deliver::batch::<Webhook>(
+        &As::delivering::<Webhook>(&world.memory),
+        &world.tools,
+        records,
+        until,
+    )
+    .await;
     assert!(back.is_empty(), "a poison message must not come back");
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
     let parked = world
@@ -607,7 +614,13 @@ async fn a_ledger_that_cannot_be_reached_gives_the_message_back() {
     let records = world.memory.receive(Webhook::ID, 10);
     world.memory.fail_writes_after.set(Some(0));
     let until = world.memory.now().plus(HOUR);
-    let back = deliver::batch::<Webhook>(&world.memory, &world.tools, records, until).await;
+    let back = deliver::batch::<Webhook>(
+        &As::delivering::<Webhook>(&world.memory),
+        &world.tools,
+        records,
+        until,
+    )
+    .await;
     assert_eq!(back.len(), 1);
     assert!(
         world.receiver.deliveries().is_empty(),

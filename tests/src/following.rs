@@ -14,6 +14,7 @@ use pipeline::rows::State;
 use pipeline::{check, deliver};
 use serde_json::{Map, Value, json};
 
+use crate::roles::As;
 use crate::world::{ORGANIZATION, World, attestation};
 
 thread_local! {
@@ -119,7 +120,8 @@ async fn deliver(world: &World) -> usize {
         }
         count += records.len();
         let until = world.memory.now().plus(Duration::from_mins(15));
-        let back = deliver::batch::<Importer>(&world.memory, &world.tools, records, until).await;
+        let role = As::delivering::<Importer>(&world.memory);
+        let back = deliver::batch::<Importer>(&role, &world.tools, records, until).await;
         assert!(back.is_empty(), "{back:?}");
     }
 }

@@ -14,7 +14,10 @@ use pipeline::{Platform, schedule};
 use serde_json::{Value, json};
 
 use crate::artifacts::{Artifacts, TOKEN, attested, forwarded};
+use crate::roles::As;
 use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom};
+
+const AUTHORITY: &str = include_str!("../peers/tls/authority.pem");
 
 /// What the operator does, and what Chainloop does.
 impl World {
@@ -68,7 +71,8 @@ impl World {
         let records = self.memory.receive(fetch::QUEUE, 10);
         let count = records.len();
         let until = self.memory.now().plus(Duration::from_mins(2));
-        let back = fetch::batch(&self.memory, &self.tools.http, records, until).await;
+        let role = As::function(&self.memory, "fetch-materials");
+        let back = fetch::batch(&role, &self.tools.http, records, until).await;
         assert!(back.is_empty(), "{back:?}");
         count
     }
@@ -79,7 +83,7 @@ impl World {
     }
 
     fn keys(&self) -> BTreeSet<Key> {
-        let audit = |key: &Key| key.partition.contains("/audit/");
+        let audit = |key: &Key| key.partition.starts_with("audit/");
         let rows = self.memory.rows().into_iter();
         rows.filter(|key| !audit(key)).collect()
     }
@@ -296,6 +300,17 @@ async fn intakes_are_made_listed_and_deleted_by_operators_who_are_recorded() {
         (
             json!({ "name": "a", "cas_url": "https://cp.example.org", "cas_token": "x\ny" }),
             "cas_token",
+        ),
+        (
+            json!({
+                "name": "a", "cas_url": "https://cp.example.org", "cas_token": "x",
+                "cas_ca_certificates": "canary",
+            }),
+            "cas_ca_certificates",
+        ),
+        (
+            json!({ "name": "a", "cas_ca_certificates": AUTHORITY }),
+            "cas_url",
         ),
     ] {
         let refused = world

@@ -17,6 +17,7 @@ use pipeline::{Platform, attach, jobs, pauses, register, schedule};
 use serde_json::{Value, json};
 
 use crate::receiver::Receiver;
+use crate::roles::As;
 use crate::world::{ORGANIZATION, World, attestation, http, request};
 
 /// A function may run for as long, and whoever comes later goes on with what it began.
@@ -39,22 +40,34 @@ async fn answer(memory: &Memory, request: &Request) -> Response {
         api::answer(
             registrations::ROUTES,
             registrations::function,
-            memory,
+            &As::api(memory, registrations::ROUTES),
             request,
         )
         .await
     } else if has(attachments::ROUTES) {
-        api::answer(attachments::ROUTES, attachments::function, memory, request).await
+        api::answer(
+            attachments::ROUTES,
+            attachments::function,
+            &As::api(memory, attachments::ROUTES),
+            request,
+        )
+        .await
     } else if has(attestations::ROUTES) {
         api::answer(
             attestations::ROUTES,
             attestations::function,
-            memory,
+            &As::api(memory, attestations::ROUTES),
             request,
         )
         .await
     } else {
-        api::answer(deliveries::ROUTES, deliveries::function, memory, request).await
+        api::answer(
+            deliveries::ROUTES,
+            deliveries::function,
+            &As::api(memory, deliveries::ROUTES),
+            request,
+        )
+        .await
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::archive;
 use crate::openapi::is_described;
+use crate::roles::As;
 use crate::world::{ORGANIZATION, World, ask, attestation, promised_sbom, request};
 
 /// A list's page, or what is wrong with the question.
@@ -24,7 +25,13 @@ async fn page(memory: &Memory, route: &str, query: &[(&str, &str)]) -> Response 
     };
     macro_rules! answer_of {
         ($module:ident) => {
-            api::answer($module::ROUTES, $module::function, memory, &request).await
+            api::answer(
+                $module::ROUTES,
+                $module::function,
+                &As::api(memory, $module::ROUTES),
+                &request,
+            )
+            .await
         };
     }
     let is_of = |routes: &[Route]| routes.iter().any(|own| own.route == route);

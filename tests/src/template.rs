@@ -16,13 +16,13 @@ use crate::contract::{camel, files, functions, root};
 const STACK: &str = "${AWS::StackName}";
 
 /// The template with its tags written out: `!Ref A` as `{"Ref": "A"}`, `!Sub a` as `{"Fn::Sub": "a"}`.
-struct Template(Value);
+pub struct Template(Value);
 
 fn text() -> String {
     fs::read_to_string(root().join("infra/template.yaml")).unwrap()
 }
 
-fn template() -> Template {
+pub fn template() -> Template {
     Template(written_out(serde_yaml_ng::from_str(&text()).unwrap()))
 }
 
@@ -52,7 +52,7 @@ fn written_out(yaml: Yaml) -> Value {
 
 impl Template {
     /// The resources of a type, by their logical ids.
-    fn resources(&self, kind: &str) -> BTreeMap<&str, &Value> {
+    pub fn resources(&self, kind: &str) -> BTreeMap<&str, &Value> {
         let all = self.0["Resources"].as_object().unwrap().iter();
         all.filter(|(_, resource)| resource["Type"] == kind)
             .map(|(id, resource)| (id.as_str(), &resource["Properties"]))
@@ -64,7 +64,7 @@ impl Template {
     }
 
     /// What the logical id names.
-    fn properties(&self, id: &str) -> &Value {
+    pub fn properties(&self, id: &str) -> &Value {
         let resource = &self.0["Resources"][id];
         assert!(resource.is_object(), "add {id} to infra/template.yaml");
         &resource["Properties"]
@@ -88,7 +88,7 @@ impl Template {
 }
 
 /// The resource that a value names: `!Ref A`, `!GetAtt A.Arn`.
-fn target(value: &Value) -> &str {
+pub fn target(value: &Value) -> &str {
     let attribute = value["Fn::GetAtt"]
         .as_str()
         .and_then(|text| text.split('.').next());
@@ -96,14 +96,14 @@ fn target(value: &Value) -> &str {
 }
 
 /// The text of a value, with or without `!Sub`.
-fn words(value: &Value) -> &str {
+pub fn words(value: &Value) -> &str {
     value["Fn::Sub"]
         .as_str()
         .or(value.as_str())
         .unwrap_or_default()
 }
 
-fn list(value: &Value) -> Vec<&Value> {
+pub fn list(value: &Value) -> Vec<&Value> {
     value
         .as_array()
         .map_or_else(|| vec![value], |all| all.iter().collect())
@@ -682,6 +682,12 @@ fn policies_name_their_resources_and_their_actions() {
         "policies are not read as they should be"
     );
     for (id, statement) in statements {
+        if statement["Effect"] == "Deny" {
+            // May be as wide as it likes, but for its rows, which tests/src/roles.rs looks at.
+            assert_eq!(target(&statement["Resource"]), "Table", "{id}");
+            assert!(statement["Condition"].is_object(), "{id}");
+            continue;
+        }
         assert_eq!(statement["Effect"], "Allow", "{id}");
         let actions: Vec<&str> = list(&statement["Action"]).into_iter().map(words).collect();
         for action in &actions {
@@ -733,8 +739,8 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
                 let name = name.split_once("/*").unwrap().0;
                 let resource = words(&statement["Resource"]);
                 assert!(
-                    resource.ends_with(&format!(":secret:{STACK}/{name}/*")),
-                    "{id}: let it read {STACK}/{name}/* only, not {resource}"
+                    resource.ends_with(&format!(":secret:chainloop-integrations/{STACK}/{name}/*")),
+                    "{id}: let it read the stack's {name}/* only, not {resource}"
                 );
             }
             (true, None) if id == "FetchMaterialsRole" => {
@@ -742,8 +748,8 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
                 let name = name.split_once("/*").unwrap().0;
                 let resource = words(&statement["Resource"]);
                 assert!(
-                    resource.ends_with(&format!(":secret:{STACK}/{name}/*")),
-                    "{id}: let it read {STACK}/{name}/* only, not {resource}"
+                    resource.ends_with(&format!(":secret:chainloop-integrations/{STACK}/{name}/*")),
+                    "{id}: let it read the stack's {name}/* only, not {resource}"
                 );
                 assert_eq!(integrations::find(name).map(|one| one.id), None);
             }
@@ -797,32 +803,51 @@ fn a_function_finds_the_variables_that_it_needs_and_the_code_reads_all_of_them()
     }
 }
 
+/// Else what is meant for the local cloud could come along to AWS, and what guards AWS be left out there.
 #[test]
-fn what_deliveries_may_reach_and_trust_is_said_to_functions_that_speak_to_third_parties_alone() {
+fn the_template_is_the_same_wherever_it_is_deployed() {
     let template = template();
-    for (variable, parameter, default) in [
-        ("ALLOW_LOOPBACK", "LocalMode", "false"),
-        ("EXTRA_ROOTS", "ExtraRoots", ""),
-    ] {
-        for (id, properties) in template.functions() {
-            let value = &properties["Environment"]["Variables"][variable];
-            if id.starts_with("Deliver") && id != "Deliveries" || id == "FetchMaterials" {
-                assert_eq!(
-                    target(value),
-                    parameter,
-                    "{id}: write {variable}: !Ref {parameter}"
-                );
-            } else {
-                assert!(
-                    value.is_null(),
-                    "{id}: delete {variable}: it sends to no third party"
-                );
-            }
-        }
-        assert_eq!(template.0["Parameters"][parameter]["Default"], default);
-        let globals = &template.0["Globals"]["Function"]["Environment"]["Variables"];
-        assert!(globals[variable].is_null());
+    let conditions: Vec<&String> = template.0["Conditions"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .collect();
+    assert_eq!(conditions, ["HasAlarmTopic"]);
+    for (id, resource) in template.0["Resources"].as_object().unwrap() {
+        let has = |name: &str| resource.get(name).is_some();
+        assert!(!has("Condition"), "{id}: make it wherever it is deployed");
     }
+    let text = text();
+    for asked in text.split("!If [").skip(1) {
+        assert!(asked.starts_with("HasAlarmTopic,"), "!If [{asked:.40}");
+    }
+    let parameters: Vec<&String> = template.0["Parameters"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .collect();
+    let known = [
+        "AlarmTopicArn",
+        "Architecture",
+        "DeliveryConcurrency",
+        "LogRetentionDays",
+        "RetentionDays",
+    ];
+    assert_eq!(parameters, known);
+}
+
+#[test]
+fn the_bucket_is_not_asked_without_tls() {
+    let template = template();
+    let policy = template.properties("BucketPolicy");
+    assert_eq!(target(&policy["Bucket"]), "Bucket");
+    let statement = &policy["PolicyDocument"]["Statement"][0];
+    let expected = json!({
+        "Sid": "OnlyOverTls", "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+        "Resource": [{ "Fn::GetAtt": "Bucket.Arn" }, { "Fn::Sub": "${Bucket.Arn}/*" }],
+        "Condition": { "Bool": { "aws:SecureTransport": "false" } },
+    });
+    assert_eq!(statement, &expected);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use pipeline::tokens::{self, By, Error, NewToken, Wanted};
 use pipeline::{Platform, Timestamp};
 use serde_json::{Value, json};
 
+use crate::roles::As;
 use crate::world::{ORGANIZATION, ask};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -30,16 +31,23 @@ fn wanted(name: &str, role: Role, valid_for: Option<Duration>) -> Wanted {
 
 async fn create(memory: &Memory, name: &str, role: Role) -> NewToken {
     let wanted = wanted(name, role, None);
-    tokens::create(memory, ORGANIZATION, wanted, ADMIN)
-        .await
-        .unwrap()
+    tokens::create(
+        &As::function(memory, "organization"),
+        ORGANIZATION,
+        wanted,
+        ADMIN,
+    )
+    .await
+    .unwrap()
 }
 
 /// What the gateway is told of it.
 async fn authorized(memory: &Memory, text: &str) -> Value {
     let event = json!({ "headers": { "authorization": format!("Bearer {text}") } });
     let event: AuthorizerEvent = serde_json::from_value(event).unwrap();
-    authorize(memory, &event).await.unwrap()
+    authorize(&As::function(memory, "authorizer"), &event)
+        .await
+        .unwrap()
 }
 
 async fn names(memory: &Memory) -> Vec<String> {

@@ -16,6 +16,7 @@ use pipeline::{Platform, operations, pauses, register, rows};
 use serde_json::{Value, json};
 
 use crate::receiver::{Answer, Receiver};
+use crate::roles::As;
 use crate::world::{ORGANIZATION, World, attestation, http, request};
 
 const SECRET: &str = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
@@ -37,7 +38,7 @@ async fn ask(
         &body,
     );
     let (routes, function) = (registrations::ROUTES, registrations::function);
-    api::answer(routes, function, &world.memory, &request).await
+    api::answer(routes, function, &As::api(&world.memory, routes), &request).await
 }
 
 async fn patch(world: &World, name: &str, body: Value) -> Response {
@@ -61,7 +62,7 @@ async fn ask_attached(
         &body,
     );
     let (routes, function) = (attachments::ROUTES, attachments::function);
-    api::answer(routes, function, &world.memory, &request).await
+    api::answer(routes, function, &As::api(&world.memory, routes), &request).await
 }
 
 fn fields(answer: &Response) -> Vec<&str> {
@@ -594,11 +595,11 @@ async fn those_of_a_list_have_their_tags_too() {
         if attached {
             let request = request(Role::Viewer, "GET /v1/attachments", &[], &[], &json!({}));
             let (routes, function) = (attachments::ROUTES, attachments::function);
-            api::answer(routes, function, &world.memory, &request).await
+            api::answer(routes, function, &As::api(&world.memory, routes), &request).await
         } else {
             let request = request(Role::Viewer, "GET /v1/registrations", &[], &[], &json!({}));
             let (routes, function) = (registrations::ROUTES, registrations::function);
-            api::answer(routes, function, &world.memory, &request).await
+            api::answer(routes, function, &As::api(&world.memory, routes), &request).await
         }
     };
     let registration = list(false).await.body["items"][0].clone();
@@ -620,7 +621,7 @@ async fn a_viewer_changes_nothing() {
     let path = [("registration", "hook")];
     let request = request(Role::Viewer, route, &path, &[], &json!({}));
     let (routes, function) = (registrations::ROUTES, registrations::function);
-    let answer = api::answer(routes, function, &world.memory, &request).await;
+    let answer = api::answer(routes, function, &As::api(&world.memory, routes), &request).await;
     assert_eq!(answer.status, 403);
 }
 

@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::openapi::is_described;
 use crate::receiver::Receiver;
+use crate::roles::As;
 
 pub const ORGANIZATION: &str = "acme";
 pub const WORKFLOW: &str = "shop/nightly";
@@ -41,7 +42,8 @@ fn memory() -> Memory {
         Box::pin(async move {
             assert_eq!(integration, Webhook::ID);
             let check: Check = serde_json::from_value(event["check"].clone()).unwrap();
-            let asked = check::check::<Webhook>(memory, &http(), check).await?;
+            let asked =
+                check::check::<Webhook>(&As::delivering::<Webhook>(memory), &http(), check).await?;
             Ok(serde_json::to_value(asked).unwrap())
         })
     })
@@ -83,7 +85,8 @@ impl World {
             inputs,
             id: None,
         };
-        let registered = register::register(&self.memory, ORGANIZATION, wanted).await;
+        let role = As::function(&self.memory, "registrations");
+        let registered = register::register(&role, ORGANIZATION, wanted).await;
         registered.map(|(stored, _)| stored.row)
     }
 
@@ -99,7 +102,8 @@ impl World {
             wait_secs: None,
             id: None,
         };
-        attach::attach(&self.memory, ORGANIZATION, wanted)
+        let role = As::function(&self.memory, "attachments");
+        attach::attach(&role, ORGANIZATION, wanted)
             .await
             .unwrap()
             .0
@@ -113,7 +117,8 @@ impl World {
     }
 
     pub async fn push(&self, bytes: Vec<u8>) -> Result<Accepted, intake::Error> {
-        intake::intake(&self.memory, ORGANIZATION, Bytes::from(bytes), None).await
+        let role = As::function(&self.memory, "attestations");
+        intake::intake(&role, ORGANIZATION, Bytes::from(bytes), None).await
     }
 
     /// Hands everything that is visible now to the delivery function.
@@ -124,14 +129,16 @@ impl World {
                 return;
             }
             let until = self.memory.now().plus(Duration::from_mins(15));
-            let back = deliver::batch::<Webhook>(&self.memory, &self.tools, records, until).await;
+            let role = As::delivering::<Webhook>(&self.memory);
+            let back = deliver::batch::<Webhook>(&role, &self.tools, records, until).await;
             assert!(back.is_empty(), "{back:?}");
         }
     }
 
     pub async fn reconcile(&self) -> reconcile::Report {
         let until = self.memory.now().plus(Duration::from_mins(1));
-        reconcile::reconcile(&self.memory, until).await.unwrap()
+        let role = As::function(&self.memory, "reconciler");
+        reconcile::reconcile(&role, until).await.unwrap()
     }
 
     /// Minute by minute, as the schedule does, until everything is final or so much time has passed.
@@ -205,17 +212,18 @@ pub fn promised_sbom() -> Material {
 }
 
 /// A request to an API function, as the gateway hands it over.
-pub async fn ask(
-    memory: &Memory,
+pub async fn ask<'m>(
+    memory: &'m Memory,
     role: Role,
     routes: &[Route],
-    function: impl AsyncFn(&Memory, &Caller, &Request) -> Result<Response, pipeline::api::Problem>,
+    function: impl AsyncFn(&As<'m>, &Caller, &Request) -> Result<Response, pipeline::api::Problem>,
     route: &str,
     path: &[(&str, &str)],
     body: Value,
 ) -> Response {
     let request = request(role, route, path, &[], &body);
-    let response = pipeline::api::answer(routes, function, memory, &request).await;
+    let platform = As::api(memory, routes);
+    let response = pipeline::api::answer(routes, function, &platform, &request).await;
     if routes.iter().any(|own| own.route == route) {
         is_described(route, &response);
     }

@@ -56,6 +56,10 @@ fn create_takes_a_token_from_a_file_and_has_no_sboms_posted() {
     std::fs::write(&path, "cas-secret\n").unwrap();
     let api = api();
     let file = format!("@{}", path.display());
+    let authority = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/peers/tls/authority.pem"
+    );
     let words = [
         "intake",
         "create",
@@ -65,6 +69,8 @@ fn create_takes_a_token_from_a_file_and_has_no_sboms_posted() {
         "https://cp.example.org",
         "--cas-token",
         &file,
+        "--cas-ca-certificates",
+        authority,
         "-o",
         "json",
     ];
@@ -75,6 +81,7 @@ fn create_takes_a_token_from_a_file_and_has_no_sboms_posted() {
     let asked: Value = serde_json::from_slice(body).unwrap();
     let expected = json!({
         "name": "production", "cas_url": "https://cp.example.org", "cas_token": "cas-secret",
+        "cas_ca_certificates": std::fs::read_to_string(authority).unwrap(),
     });
     assert_eq!(asked, expected);
     let printed: Value = serde_json::from_str(&ran.stdout).unwrap();

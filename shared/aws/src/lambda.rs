@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use integrations::http::Guard;
-use integrations::{Http, Integration};
+use integrations::Integration;
 use lambda_runtime::{LambdaEvent, service_fn};
 use pipeline::api::idempotency::Made;
 use pipeline::api::{Caller, Problem, Request, Response, Route};
@@ -52,18 +51,6 @@ fn log() {
         .init();
 }
 
-/// The way out, as the environment allows it.
-fn http(variable: impl Fn(&str) -> Option<String>) -> Result<Http, Error> {
-    let guard = Guard {
-        allow_loopback: variable("ALLOW_LOOPBACK").is_some_and(|value| value == "true"),
-    };
-    match variable("EXTRA_ROOTS").filter(|pem| !pem.trim().is_empty()) {
-        Some(pem) => Http::with_roots(guard, pem.as_bytes())
-            .map_err(|error| Error::Unusable("EXTRA_ROOTS", error.to_string())),
-        None => Ok(Http::new(guard)),
-    }
-}
-
 /// Answers an API function's routes.
 pub async fn api(
     routes: &'static [Route],
@@ -82,7 +69,7 @@ pub async fn api(
 pub async fn deliver<I: Integration>() -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
-    let tools = Tools::new(http(|name| std::env::var(name).ok())?);
+    let tools = Tools::new(aws.http());
     run!(async |event: LambdaEvent<DeliveryEvent>| {
         let until = Timestamp::from_millis(event.context.deadline);
         match event.payload {
@@ -209,7 +196,7 @@ pub async fn reconciler() -> Result<(), Error> {
 pub async fn fetch_materials() -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
-    let http = http(|name| std::env::var(name).ok())?;
+    let http = aws.http();
     run!(async |event: LambdaEvent<FetchEvent>| {
         let until = Timestamp::from_millis(event.context.deadline);
         let records = event.payload.records.into_iter().map(SqsRecord::record);
@@ -384,23 +371,4 @@ pub fn partial_batch(back: Vec<String>) -> Value {
         .map(|item_identifier| BatchItemFailure { item_identifier })
         .collect();
     json!({ "batchItemFailures": failures })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn roots_that_cannot_be_read_are_told_by_the_variables_name() {
-        let with =
-            |pem: &'static str| http(move |name| (name == "EXTRA_ROOTS").then(|| pem.into()));
-        assert!(with("").is_ok() && with(" \n").is_ok());
-        let authority = include_str!("../../../tests/peers/tls/authority.pem");
-        assert!(with(authority).is_ok());
-        let error = with("canary").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "the environment variable EXTRA_ROOTS cannot be used: it holds no certificate"
-        );
-    }
 }

@@ -12,6 +12,8 @@ mod table;
 
 use std::cell::OnceCell;
 
+use integrations::Http;
+
 pub use lambda::{api, authorizer, deliver, event, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
 
@@ -45,6 +47,11 @@ impl Aws {
             secrets: OnceCell::new(),
             lambda: OnceCell::new(),
         }
+    }
+
+    /// The way out to third parties.
+    fn http(&self) -> Http {
+        Http::new(self.settings.guard())
     }
 
     /// The name of the stack that it serves.

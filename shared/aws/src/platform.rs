@@ -8,7 +8,7 @@ use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
-use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
 use aws_sdk_secretsmanager::error::SdkError;
@@ -43,6 +43,25 @@ fn object(organization: &str, digest: &Digest) -> String {
 
 fn base64(digest: &Digest) -> String {
     base64_simd::STANDARD.encode_to_string(digest.bytes())
+}
+
+/// The headers that belong to a presigned request: those that its signature speaks of. The SDK has more to say in a
+/// function, such as whose invocation it is, which is nobody else's business.
+fn signed_headers(presigned: &PresignedRequest) -> BTreeMap<String, String> {
+    let query = presigned
+        .uri()
+        .split_once('?')
+        .map_or("", |(_, query)| query);
+    let signed = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("X-Amz-SignedHeaders="))
+        .unwrap_or_default();
+    let is_signed = |name: &str| signed.split("%3B").any(|one| one == name);
+    presigned
+        .headers()
+        .filter(|(name, _)| is_signed(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 impl Aws {
@@ -95,8 +114,9 @@ impl Aws {
         Ok(Some(bytes.into_bytes()))
     }
 
+    /// Below a name of this system's own: another system's secrets may well begin with `prod/`.
     fn secret(&self, name: &str) -> String {
-        format!("{}/{name}", self.settings.stack)
+        format!("chainloop-integrations/{}/{name}", self.settings.stack)
     }
 
     /// Puts a further version of a secret that is there, be it about to go.
@@ -371,14 +391,10 @@ impl Platform for Aws {
             .presigned(PresigningConfig::expires_in(PRESIGNED).expect("15 minutes are allowed"))
             .await
             .map_err(|error| unreachable("bucket", &error))?;
-        let headers: BTreeMap<String, String> = presigned
-            .headers()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
         Ok(Upload {
             method: presigned.method().into(),
             url: presigned.uri().into(),
-            headers,
+            headers: signed_headers(&presigned),
         })
     }
 
@@ -558,5 +574,53 @@ impl Platform for Aws {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("the operating system has randomness");
         u64::from_ne_bytes(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::Settings;
+
+    const SIGNED: &str = "a_presigned_upload_has_exactly_the_headers_that_are_signed";
+
+    #[tokio::test]
+    async fn a_presigned_upload_has_exactly_the_headers_that_are_signed() {
+        let settings = Settings::from_env(|name| match name {
+            "AWS_ENDPOINT_URL" => None,
+            "AWS_REGION" => Some("eu-central-1".to_owned()),
+            other => Some(other.to_lowercase()),
+        });
+        let aws = Aws::new(settings.unwrap());
+        let digest = Digest::of(b"bytes");
+        let upload = aws.presign_put("acme", &digest, 5).await.unwrap();
+        let expected = BTreeMap::from([
+            ("content-length".to_owned(), "5".to_owned()),
+            ("if-none-match".to_owned(), "*".to_owned()),
+            ("x-amz-checksum-sha256".to_owned(), base64(&digest)),
+        ]);
+        assert_eq!(upload.headers, expected);
+        let download = aws.presign_get("acme", &digest).await.unwrap();
+        let signed = "X-Amz-SignedHeaders=host&";
+        assert!(download.url.contains(signed), "a browser sends no other");
+    }
+
+    /// In a process of its own, because the SDK looks at the environment itself.
+    #[test]
+    fn a_presigned_upload_does_not_name_the_invocation_that_made_it() {
+        let own = std::env::current_exe().unwrap();
+        let output = Command::new(own)
+            .args(["--exact", &format!("platform::tests::{SIGNED}")])
+            .env("AWS_LAMBDA_FUNCTION_NAME", "attestations")
+            .env(
+                "_X_AMZN_TRACE_ID",
+                "Root=1-00000000-000000000000000000000000",
+            )
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("1 passed"), "{text}");
     }
 }

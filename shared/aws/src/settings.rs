@@ -13,6 +13,8 @@ use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
+use integrations::http::{Guard, is_local};
+use integrations::inputs::web_url;
 
 /// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
 /// certificates instead of the whole native store halves the instructions of a cold start.
@@ -22,8 +24,6 @@ const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 pub enum Error {
     #[error("the environment variable {0} is not set")]
     Missing(&'static str),
-    #[error("the environment variable {0} cannot be used: {1}")]
-    Unusable(&'static str, String),
     #[error("the function ended: {0}")]
     Lambda(String),
 }
@@ -87,6 +87,15 @@ impl Settings {
         })
     }
 
+    /// Where deliveries may go. Local mode is no setting, which could come along to AWS: it holds where the AWS that
+    /// this function was told of is itself on this machine, and a function on AWS has no such AWS.
+    pub fn guard(&self) -> Guard {
+        let endpoint = self.endpoint.as_deref().map(web_url);
+        Guard {
+            allow_loopback: matches!(endpoint, Some(Ok(url)) if url.host().is_some_and(|host| is_local(&host))),
+        }
+    }
+
     pub fn sdk_config(&self) -> SdkConfig {
         let credentials = Credentials::new(
             &self.access_key_id,
@@ -140,6 +149,38 @@ mod tests {
             error.to_string(),
             "the environment variable BUCKET is not set"
         );
+    }
+
+    #[test]
+    fn local_mode_is_where_aws_is_this_machine_and_nowhere_else() {
+        let guard = |endpoint: Option<&str>| {
+            let settings = Settings::from_env(|name| match name {
+                "AWS_ENDPOINT_URL" => endpoint.map(str::to_owned),
+                // Left over from a stack that had such settings.
+                "ALLOW_LOOPBACK" | "LOCAL_MODE" => Some("true".to_owned()),
+                other => Some(other.to_lowercase()),
+            });
+            settings.unwrap().guard().allow_loopback
+        };
+        for local in [
+            "http://127.0.0.1:4566",
+            "http://localhost:4566/",
+            "https://[::1]:4566",
+        ] {
+            assert!(guard(Some(local)), "{local}");
+        }
+        for other in [
+            None,
+            Some(""),
+            Some("4566"),
+            Some("https://sqs.eu-central-1.amazonaws.com"),
+            Some("https://localhost.example.org"),
+            Some("https://user@127.0.0.1"),
+            Some("http://10.0.0.1:4566"),
+            Some("https://example.org/127.0.0.1"),
+        ] {
+            assert!(!guard(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -46,8 +46,8 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    Content, Delivery, Error, Filter, Followed, Host, Http, Integration, Kind, Locked, Outcome,
-    Preview, SecretText, Template, Warnings, facts, inputs,
+    Authorities, Content, Delivery, Error, Filter, Followed, Host, Http, Integration, Kind, Locked,
+    Outcome, Preview, SecretText, Template, Warnings, facts, inputs,
 };
 use last::{Notes, Verdict};
 
@@ -68,6 +68,8 @@ pub struct Registration {
     /// Whether projects that are not there yet are created, for which the team needs `PROJECT_CREATION_UPLOAD` or a like permission
     #[serde(rename = "allowAutoCreate", default)]
     pub allow_auto_create: bool,
+    #[serde(default)]
+    pub ca_certificates: Option<Authorities>,
 }
 
 /// What is filled in per workflow, once it is known to make sense.
@@ -293,6 +295,10 @@ impl Integration for DependencyTrack {
 
     type Registration = Registration;
     type Attachment = Attachment;
+
+    fn authorities(registration: &Registration) -> Option<&Authorities> {
+        registration.ca_certificates.as_ref()
+    }
 
     fn filter(attachment: &Attachment) -> Option<&Filter> {
         attachment.filter.as_ref()

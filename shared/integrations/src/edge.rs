@@ -29,15 +29,21 @@ impl<I: Integration> Registered<I> {
         Some(Self { inputs, redactor })
     }
 
+    /// The client for this registration alone: it trusts what that one trusts, and masks its credentials.
+    fn client(&self, http: &Http) -> Http {
+        http.trusting(I::authorities(&self.inputs))
+            .masking(&self.redactor)
+    }
+
     /// [`Integration::register`].
     pub async fn register(&self, http: &Http) -> Result<Warnings, Error> {
-        let result = I::register(&http.masking(&self.redactor), &self.inputs).await;
+        let result = I::register(&self.client(http), &self.inputs).await;
         self.checked(result)
     }
 
     /// [`Integration::attach`].
     pub async fn attach(&self, http: &Http, attachment: &I::Attachment) -> Result<Warnings, Error> {
-        let result = I::attach(&http.masking(&self.redactor), &self.inputs, attachment).await;
+        let result = I::attach(&self.client(http), &self.inputs, attachment).await;
         self.checked(result)
     }
 
@@ -60,7 +66,7 @@ impl<I: Integration> Registered<I> {
     ) -> Result<Outcome, Error> {
         let redactor = &self.redactor;
         let host = Masking { host, redactor };
-        match I::deliver(&http.masking(redactor), &host, delivery).await {
+        match I::deliver(&self.client(http), &host, delivery).await {
             Ok(Outcome::Delivered(receipt)) => Ok(Outcome::Delivered(redactor.map(receipt))),
             Ok(Outcome::PartlyDelivered { receipt, note }) => Ok(Outcome::PartlyDelivered {
                 receipt: redactor.map(receipt),
@@ -81,7 +87,7 @@ impl<I: Integration> Registered<I> {
         http: &Http,
         receipt: &Map<String, Value>,
     ) -> Result<Followed, Error> {
-        match I::follow(&http.masking(&self.redactor), &self.inputs, receipt).await {
+        match I::follow(&self.client(http), &self.inputs, receipt).await {
             Ok(Followed::Over(receipt)) => Ok(Followed::Over(self.redactor.map(receipt))),
             Ok(Followed::UnderWay) => Ok(Followed::UnderWay),
             Err(error) => Err(self.redactor.error(error)),

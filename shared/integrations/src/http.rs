@@ -24,7 +24,7 @@ use crate::{Content, Host, Preview};
 
 pub(crate) use self::classify::LONGEST_PAUSE;
 pub use self::classify::{EXCERPT_BYTES, Response, retry_after};
-pub use self::client::{ANSWER_BYTES, BadRoots, Download, Http, USER_AGENT};
+pub use self::client::{ANSWER_BYTES, Download, Http, USER_AGENT};
 pub(crate) use self::guard::is_sendable;
 pub use self::guard::{Guard, is_local};
 

@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod authorities;
 pub mod cas;
 mod content;
 pub mod dependency_track;
@@ -38,6 +39,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value};
 
+pub use authorities::{Authorities, INPUT as AUTHORITIES, NotAuthorities};
 pub use content::{CHUNK_BYTES, Content, Encoding};
 pub use edge::Registered;
 pub use error::{Answer, Error, Kind};
@@ -94,6 +96,11 @@ pub trait Integration: Sized + 'static {
     /// The shortest time between two deliveries through a registration, over all functions; none when the third
     /// party takes them as fast as they come.
     fn interval(_registration: &Self::Registration) -> Option<Duration> {
+        None
+    }
+
+    /// Whose certificates a registration trusts beside those of the public authorities.
+    fn authorities(_registration: &Self::Registration) -> Option<&Authorities> {
         None
     }
 

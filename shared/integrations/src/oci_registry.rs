@@ -63,8 +63,8 @@ use self::manifest::{Artifact, Descriptor, MANIFEST};
 pub use self::reference::{Prefix, Repository, Username};
 use self::session::Session;
 use crate::{
-    Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview, SecretText,
-    Warnings,
+    Authorities, Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview,
+    SecretText, Warnings,
 };
 
 #[derive(Debug)]
@@ -86,6 +86,8 @@ pub struct Registration {
     pub username: Username,
     /// OCI repository password
     pub password: SecretText,
+    #[serde(default)]
+    pub ca_certificates: Option<Authorities>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -118,6 +120,10 @@ impl Integration for OciRegistry {
 
     type Registration = Registration;
     type Attachment = Attachment;
+
+    fn authorities(registration: &Registration) -> Option<&Authorities> {
+        registration.ca_certificates.as_ref()
+    }
 
     fn filter(attachment: &Attachment) -> Option<&Filter> {
         attachment.filter.as_ref()

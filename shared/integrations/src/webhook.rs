@@ -40,8 +40,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Content, Delivery, Encoding, Error, Filter, Host, Http, Integration, Outcome, Preview,
-    SecretText, SecretUrl, Warnings,
+    Authorities, Content, Delivery, Encoding, Error, Filter, Host, Http, Integration, Outcome,
+    Preview, SecretText, SecretUrl, Warnings,
 };
 
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub struct Registration {
     #[serde(default)]
     #[schemars(range(min = 1, max = 100))]
     pub max_per_second: Option<u32>,
+    #[serde(default)]
+    pub ca_certificates: Option<Authorities>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -278,6 +280,10 @@ impl Integration for Webhook {
 
     type Registration = Registration;
     type Attachment = Attachment;
+
+    fn authorities(registration: &Registration) -> Option<&Authorities> {
+        registration.ca_certificates.as_ref()
+    }
 
     fn filter(attachment: &Attachment) -> Option<&Filter> {
         attachment.filter.as_ref()

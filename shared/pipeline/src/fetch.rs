@@ -136,6 +136,7 @@ async fn one(
     let Some(Ok(parsed)) = bytes.map(|bytes| attestation::Attestation::parse(&bytes)) else {
         return Ok(());
     };
+    let http = &http.trusting(source.authorities().as_ref());
     let mut failed = false;
     for digest in intake::missing(platform, organization, &parsed).await? {
         let left = until.since(platform.now());
@@ -227,7 +228,7 @@ async fn fetch(
     digest: &Digest,
     within: Duration,
 ) -> Result<u64, Failure> {
-    let Source { url, token } = source;
+    let Source { url, token, .. } = source;
     let mut download = cas::open(http, url, token, digest, MATERIAL_MAX_BYTES, within).await?;
     let mut upload = None;
     let kept = keep(platform, organization, digest, &mut download, &mut upload).await;

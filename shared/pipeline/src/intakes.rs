@@ -4,7 +4,7 @@
 //! Who knows such a URL may push, and nothing else. Its token is shown once and kept as a hash. An intake that is
 //! given the address of Chainloop's artifacts and a token for them also has materials [fetched](crate::fetch).
 
-use integrations::{Fault, SecretText, cas};
+use integrations::{Authorities, Fault, SecretText, cas};
 use serde::{Deserialize, Serialize};
 
 use crate::platform::{Expect, Platform, SecretValue, Unreachable, WriteError};
@@ -41,6 +41,8 @@ pub struct Wanted {
 pub struct Cas {
     pub url: String,
     pub token: SecretText,
+    /// Certificates in PEM that are trusted beside those of the public authorities.
+    pub authorities: Option<String>,
 }
 
 /// What is kept as an intake's secret.
@@ -48,6 +50,16 @@ pub struct Cas {
 pub(crate) struct Source {
     pub(crate) url: String,
     pub(crate) token: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) authorities: Option<String>,
+}
+
+impl Source {
+    /// Those that it trusts beside the public ones. They were looked at when they were given.
+    pub(crate) fn authorities(&self) -> Option<Authorities> {
+        let text = self.authorities.as_deref();
+        text.and_then(|text| Authorities::try_from(text).ok())
+    }
 }
 
 /// A new intake. Its token is shown once.
@@ -66,7 +78,15 @@ fn faults(wanted: &Wanted) -> Vec<Fault> {
     };
     let mut faults = Vec::new();
     faults.extend(register::name_fault(&wanted.name));
-    if let Some(Cas { url, token }) = &wanted.cas {
+    if let Some(Cas {
+        url,
+        token,
+        authorities,
+    }) = &wanted.cas
+    {
+        if let Some(Err(wrong)) = authorities.as_deref().map(Authorities::try_from) {
+            faults.push(fault("cas_ca_certificates", &wrong.to_string()));
+        }
         if let Err(detail) = cas::base(url) {
             faults.push(fault("cas_url", detail));
         }
@@ -120,12 +140,13 @@ pub async fn create(
         Err(WriteError::Conflict) => return Err(Error::NameTaken(intake.name)),
         Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
     }
-    if let Some(Cas { url, token }) = wanted.cas {
+    if let Some(cas) = wanted.cas {
         let source = Source {
-            url,
-            token: token.expose().to_owned(),
+            url: cas.url,
+            token: cas.token.expose().to_owned(),
+            authorities: cas.authorities,
         };
-        let text = serde_json::to_string(&source).expect("two texts are JSON");
+        let text = serde_json::to_string(&source).expect("texts are JSON");
         let secret = Intake::secret_name(organization, &intake.id);
         let kept = platform.put_secret(&secret, &SecretValue::new(text)).await;
         if let Err(unreachable) = kept {
@@ -213,4 +234,39 @@ pub(crate) async fn source(
             // Not serde's text, which may quote it.
             why: "an intake's secret is not what was kept".into(),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use integrations::Http;
+    use integrations::http::Guard;
+
+    use super::*;
+    use crate::memory::Memory;
+
+    #[test]
+    fn what_an_intake_trusts_is_trusted_where_it_fetches_and_nowhere_else() {
+        let memory = Memory::default();
+        let authority = include_str!("../../../tests/peers/tls/authority.pem");
+        let http = Http::new(Guard::default());
+        let trusted = |name: &str, authorities: Option<&str>| {
+            let wanted = Wanted {
+                name: name.into(),
+                cas: Some(Cas {
+                    url: "https://cp.example.org".into(),
+                    token: SecretText::from("token".to_owned()),
+                    authorities: authorities.map(str::to_owned),
+                }),
+                by: "tests".into(),
+            };
+            let created = create(&memory, "acme", wanted).now_or_never().unwrap();
+            let id = created.unwrap().intake.id;
+            let source = source(&memory, "acme", &id).now_or_never().unwrap();
+            let authorities = source.unwrap().unwrap().authorities();
+            http.trusting(authorities.as_ref()).roots().len()
+        };
+        assert_eq!(trusted("inside", Some(authority)), 1);
+        assert_eq!(trusted("outside", None), 0);
+    }
 }

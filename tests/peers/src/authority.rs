@@ -11,6 +11,11 @@ fn file(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// The same, as a file.
+pub fn own() -> PathBuf {
+    file("authority.pem")
+}
+
 /// A server's certificate for `localhost`.
 pub fn certificate() -> PathBuf {
     file("localhost.pem")

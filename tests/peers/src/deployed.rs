@@ -5,6 +5,7 @@ use attestation::Digest;
 use serde_json::json;
 
 use crate::aiosmtpd::{self, Aiosmtpd};
+use crate::authority;
 use crate::azurite::Azurite;
 use crate::blob::S3;
 use crate::dependency_track::{DependencyTrack, V5};
@@ -148,6 +149,14 @@ fn mails_arrive_in_each_mailbox() {
         "to=alice@example.org, gone@example.org",
         "user=ci",
     ];
+    let right = [&options[..], &["password=of-nobody-else"]].concat();
+    let said = operator.register_in_vain("smtp", &right);
+    assert!(
+        said.contains("TLS") || said.contains("certificate"),
+        "{said}"
+    );
+    let authority = format!("ca_certificates=@{}", authority::own().display());
+    let options = [&options[..], &[&authority]].concat();
     let wrong = [&options[..], &["password=wrong-and-secret"]].concat();
     let said = operator.register_in_vain("smtp", &wrong);
     assert!(said.contains("535"), "{said}");

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use integrations::http::Guard;
-use integrations::{Delivery, Error, Host, Http, Integration, Locked, Workflow};
+use integrations::{Authorities, Delivery, Error, Host, Http, Integration, Locked, Workflow};
 use serde_json::Value;
 
 /// A statement of Chainloop's, with materials of several kinds and a policy that found something.
@@ -24,10 +24,8 @@ pub fn http() -> Http {
 
 /// The same, where the tests' own [authority](crate::authority) is trusted, too.
 pub fn trusting() -> Http {
-    let guard = Guard {
-        allow_loopback: true,
-    };
-    Http::with_roots(guard, authority::CERTIFICATE.as_bytes()).unwrap()
+    let authorities = Authorities::try_from(authority::CERTIFICATE).unwrap();
+    http().trusting(Some(&authorities))
 }
 
 /// One attestation that is to be delivered, with what was kept of it so far.

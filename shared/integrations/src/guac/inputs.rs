@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::azure::{self, Azure};
 use super::gcs::{self, Gcs};
 use super::s3::S3;
-use crate::{Filter, SecretText, inputs};
+use crate::{Authorities, Filter, SecretText, inputs};
 
 /// A bucket, and what it takes to write there.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Inputs")]
 pub struct Registration {
     pub bucket: Bucket,
+    pub(super) ca_certificates: Option<Authorities>,
     pub(super) place: Place,
 }
 
@@ -64,6 +65,7 @@ struct Inputs {
     account: Option<Account>,
     /// With `s3`, the secret access key that belongs to `access_key_id`; with `gcs`, the JSON key of a service account that may create objects; with `azure`, an account key, or a SAS token that may create blobs in the container
     credentials: SecretText,
+    ca_certificates: Option<Authorities>,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -186,6 +188,7 @@ impl TryFrom<Inputs> for Registration {
         };
         Ok(Self {
             bucket: inputs.bucket,
+            ca_certificates: inputs.ca_certificates,
             place,
         })
     }

@@ -40,8 +40,8 @@ use serde_json::{Map, Value, json};
 
 use crate::http::Response;
 use crate::{
-    Content, Delivery, Encoding, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview,
-    SecretText, Warnings,
+    Authorities, Content, Delivery, Encoding, Error, Filter, Host, Http, Integration, Kind,
+    Outcome, Preview, SecretText, Warnings,
 };
 
 pub use inputs::{Attachment, Attestations, Bucket, Prefix, Provider, Registration};
@@ -62,6 +62,10 @@ impl Integration for Guac {
 
     type Registration = Registration;
     type Attachment = Attachment;
+
+    fn authorities(registration: &Registration) -> Option<&Authorities> {
+        registration.ca_certificates.as_ref()
+    }
 
     fn filter(attachment: &Attachment) -> Option<&Filter> {
         attachment.filter.as_ref()

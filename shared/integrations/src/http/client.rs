@@ -13,7 +13,6 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, StatusCode};
 use http_body::{Frame, SizeHint};
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
@@ -23,7 +22,7 @@ use super::guard::{Guard, LAMBDA_PORT, Refused, Resolver, is_local, literal, ref
 use super::place;
 use crate::error::{Error, Kind};
 use crate::redact::Redactor;
-use crate::{Content, Host};
+use crate::{Authorities, Content, Host};
 
 /// Sent as `User-Agent`: some third parties (Discord) refuse requests without one.
 pub const USER_AGENT: &str = concat!("chainloop-integrations/", env!("CARGO_PKG_VERSION"));
@@ -56,41 +55,12 @@ impl Limits {
     }
 }
 
-/// Why a bundle of certificates cannot be trusted in addition to the public ones.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadRoots {
-    #[error("it is not PEM text")]
-    NotPem,
-    #[error("it holds no certificate")]
-    Empty,
-    #[error("its certificate number {0} is not one that can be trusted")]
-    Unusable(usize),
-}
-
-/// Certificates in PEM. Where a line cannot be broken, as on a command line, `\n` stands for the end of one.
-fn read_roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BadRoots> {
-    let text = std::str::from_utf8(pem).map_err(|_| BadRoots::NotPem)?;
-    let text = text.replace("\\n", "\n");
-    let roots = CertificateDer::pem_slice_iter(text.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| BadRoots::NotPem)?;
-    if roots.is_empty() {
-        return Err(BadRoots::Empty);
-    }
-    for (number, root) in roots.iter().enumerate() {
-        let mut store = rustls::RootCertStore::empty();
-        store
-            .add(root.clone())
-            .map_err(|_| BadRoots::Unusable(number + 1))?;
-    }
-    Ok(roots)
-}
-
 /// The guarded client. Cloning it shares its connections.
 #[derive(Debug, Clone)]
 pub struct Http {
     client: reqwest::Client,
     tls: Arc<rustls::ClientConfig>,
+    authorities: Authorities,
     guard: Guard,
     limits: Limits,
     redactor: Redactor,
@@ -98,18 +68,27 @@ pub struct Http {
 
 impl Http {
     pub fn new(guard: Guard) -> Self {
-        Self::build(guard, LIMITS, Vec::new())
+        Self::build(guard, LIMITS, Authorities::default())
     }
 
-    /// Trusts the certificates of this PEM text, too: an organization's own authority.
-    pub fn with_roots(guard: Guard, pem: &[u8]) -> Result<Self, BadRoots> {
-        Ok(Self::build(guard, LIMITS, read_roots(pem)?))
+    /// A client that trusts these authorities beside the public ones, and shares no connection with this one; this one
+    /// when there are none.
+    #[must_use]
+    pub fn trusting(&self, authorities: Option<&Authorities>) -> Self {
+        match authorities {
+            Some(authorities) => Self {
+                redactor: self.redactor.clone(),
+                ..Self::build(self.guard, self.limits, authorities.clone())
+            },
+            None => self.clone(),
+        }
     }
 
-    fn build(guard: Guard, limits: Limits, extra: Vec<CertificateDer<'static>>) -> Self {
+    fn build(guard: Guard, limits: Limits, authorities: Authorities) -> Self {
         let mut roots = rustls::RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
         };
+        let extra = authorities.certificates().iter().cloned();
         let (_, unusable) = roots.add_parsable_certificates(extra);
         debug_assert_eq!(unusable, 0, "checked when they were read");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -135,6 +114,7 @@ impl Http {
         Self {
             client,
             tls: Arc::new(tls),
+            authorities,
             guard,
             limits,
             redactor: Redactor::default(),
@@ -148,6 +128,11 @@ impl Http {
             redactor: redactor.clone(),
             ..self.clone()
         }
+    }
+
+    /// Certificates trusted beside the public authorities.
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        self.authorities.certificates()
     }
 
     /// Masks the credentials of whatever is being worked on.
@@ -528,6 +513,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
+    use rustls::pki_types::pem::PemObject as _;
+
     use super::*;
     use crate::fixture::{self, Party};
 
@@ -580,26 +567,6 @@ mod tests {
         assert_eq!(error.unwrap_err().kind, AGAIN);
     }
 
-    #[test]
-    fn roots_are_certificates_in_pem() {
-        let roots = |pem: &[u8]| read_roots(pem).map(|roots| roots.len());
-        assert_eq!(roots(AUTHORITY.as_bytes()), Ok(1));
-        assert_eq!(roots(format!("{AUTHORITY}{AUTHORITY}").as_bytes()), Ok(2));
-        let one_line = AUTHORITY.replace('\n', "\\n");
-        assert_eq!(roots(one_line.as_bytes()), Ok(1), "as on a command line");
-        assert_eq!(roots(b"canary"), Err(BadRoots::Empty));
-        assert_eq!(roots(b"\xff"), Err(BadRoots::NotPem));
-        assert_eq!(
-            roots(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
-            Err(BadRoots::NotPem)
-        );
-        let nonsense = "-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n";
-        assert_eq!(
-            roots(format!("{AUTHORITY}{nonsense}").as_bytes()),
-            Err(BadRoots::Unusable(2))
-        );
-    }
-
     /// A third party whose certificate is one of the test authority's.
     async fn serve_tls(at: &str) -> SocketAddr {
         let pem = include_bytes!("../../../../tests/peers/tls/localhost.pem");
@@ -629,11 +596,16 @@ mod tests {
         .await
     }
 
+    fn trusting() -> Http {
+        let authorities = Authorities::try_from(AUTHORITY).unwrap();
+        Http::new(LOCAL).trusting(Some(&authorities))
+    }
+
     #[tokio::test]
     async fn an_authority_of_ones_own_is_trusted_where_it_is_named_and_nowhere_else() {
         let address = serve_tls("127.0.0.1").await;
         let get = || Request::get(format!("https://{address}/")).body(Bytes::new());
-        let trusting = Http::with_roots(LOCAL, AUTHORITY.as_bytes()).unwrap();
+        let trusting = trusting();
         assert_eq!(trusting.send(get().unwrap()).await.unwrap().status, 200);
         let error = Http::new(LOCAL).send(get().unwrap()).await.unwrap_err();
         assert_eq!(error.kind, AGAIN);
@@ -643,7 +615,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_untrusted_certificate_another_name_and_no_tls_are_told_apart() {
-        let trusting = Http::with_roots(LOCAL, AUTHORITY.as_bytes()).unwrap();
+        let trusting = trusting();
         let speaks_plainly = serve(async |mut stream| {
             let _ = stream.write_all(fixture::OK.as_bytes()).await;
             let _ = stream.read(&mut [0; 64]).await;
@@ -655,7 +627,7 @@ mod tests {
                 Http::new(LOCAL),
                 serve_tls("127.0.0.1").await,
                 "its certificate is of an authority that is not trusted; name an authority of your own in the \
-                 parameter ExtraRoots",
+                 input ca_certificates",
             ),
             (
                 trusting.clone(),
@@ -719,7 +691,7 @@ mod tests {
     async fn post(url: &str, body: impl Into<Bytes>) -> Result<Response, Error> {
         let request = Request::post(url).body(body.into()).unwrap();
         let limit = Duration::from_secs(20);
-        timeout(limit, Http::build(LOCAL, SHORT, Vec::new()).send(request))
+        timeout(limit, Http::build(LOCAL, SHORT, Authorities::default()).send(request))
             .await
             .expect("nothing holds us")
     }
@@ -958,7 +930,7 @@ mod tests {
             }
         })
         .await;
-        let http = Http::build(LOCAL, SHORT, Vec::new());
+        let http = Http::build(LOCAL, SHORT, Authorities::default());
         for n in ["0", "1"] {
             let request = Request::get(format!("http://{address}/"))
                 .body(Bytes::new())

@@ -7,7 +7,7 @@ use rustls::CertificateError;
 
 /// With the remedy, which is the operator's.
 const UNTRUSTED: &str = "its certificate is of an authority that is not trusted; name an authority of your own in the \
-                         parameter ExtraRoots";
+                         input ca_certificates";
 
 /// The server speaks something else.
 pub(crate) const NO_TLS: &str = "no TLS is spoken there";

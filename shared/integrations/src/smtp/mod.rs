@@ -22,7 +22,7 @@
 //! - 552, 554: it refuses the mail for its size or content.
 //! - 421, 450, 451, 452, 454: busy or greylisting; tried again, for those recipients alone.
 //! - no STARTTLS offered, certificate not trusted: fails; choose another port or `tls`, or name the authority in
-//!   `ExtraRoots`.
+//!   `ca_certificates`.
 
 mod addresses;
 mod connection;
@@ -41,8 +41,8 @@ use tokio::time::Instant;
 
 use crate::summary::{Detail, Link, Summary};
 use crate::{
-    Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview, SecretText,
-    Template, Warnings, facts, http,
+    Authorities, Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview,
+    SecretText, Template, Warnings, facts, http,
 };
 pub use addresses::{Address, Addresses, MailHost, Port};
 use connection::{Connection, Fate, REPLY, Reply, SHOWN_BYTES, Server, Time, Why};
@@ -87,6 +87,8 @@ pub struct Filled {
     /// Whether to send a mail when this is registered; without it the server is only logged in to
     #[serde(default)]
     pub send_test_message: bool,
+    #[serde(default)]
+    pub ca_certificates: Option<Authorities>,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -189,6 +191,10 @@ impl Integration for Smtp {
 
     type Registration = Registration;
     type Attachment = Attachment;
+
+    fn authorities(registration: &Registration) -> Option<&Authorities> {
+        registration.0.ca_certificates.as_ref()
+    }
 
     fn filter(attachment: &Attachment) -> Option<&Filter> {
         attachment.filter.as_ref()

@@ -18,7 +18,7 @@ use crate::http::Guard;
 use crate::inputs;
 
 const PASSWORD: &str = "canary-9c1f";
-const AUTHORITY: &[u8] = include_bytes!("../../../../tests/peers/tls/authority.pem");
+const AUTHORITY: &str = include_str!("../../../../tests/peers/tls/authority.pem");
 
 /// Says nothing, and keeps the connection.
 const SILENCE: &str = "(silence)";
@@ -240,7 +240,8 @@ fn trusting() -> Http {
     let guard = Guard {
         allow_loopback: true,
     };
-    Http::with_roots(guard, AUTHORITY).unwrap()
+    let authorities = Authorities::try_from(AUTHORITY).unwrap();
+    Http::new(guard).trusting(Some(&authorities))
 }
 
 async fn register(server: &MailServer, more: Value) -> Result<Warnings, Error> {

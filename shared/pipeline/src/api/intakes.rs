@@ -24,6 +24,9 @@ pub struct NewIntake {
     /// An API token of Chainloop's that may read them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cas_token: Option<String>,
+    /// Certificates in PEM of authorities that are trusted there beside the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cas_ca_certificates: Option<String>,
 }
 
 /// An intake; never its token.
@@ -105,10 +108,17 @@ pub(super) async fn function<P: Platform>(
         "POST /v1/intakes" => {
             let new: NewIntake = request.json_with_name()?;
             let cas = match (new.cas_url, new.cas_token.filter(|token| !token.is_empty())) {
+                (None, None) if new.cas_ca_certificates.is_some() => {
+                    return Err(Problem::field(
+                        "cas_url",
+                        "is missing: `cas_ca_certificates` are for it",
+                    ));
+                }
                 (None, None) => None,
                 (Some(url), Some(token)) => Some(Cas {
                     url,
                     token: SecretText::from(token),
+                    authorities: new.cas_ca_certificates,
                 }),
                 (Some(_), None) => {
                     return Err(Problem::field(

@@ -246,7 +246,7 @@ pub struct Entry {
 impl Entry {
     /// One partition a day.
     pub fn partition(organization: &str, day: Timestamp) -> String {
-        format!("org/{organization}/audit/{}", &day.to_string()[..10])
+        format!("audit/{organization}/{}", &day.to_string()[..10])
     }
 }
 

@@ -69,14 +69,14 @@ pub struct Intake {
 
 impl Intake {
     pub fn partition(organization: &str) -> String {
-        format!("org/{organization}/intakes")
+        format!("intakes/{organization}")
     }
 
     pub fn at(organization: &str, name: &str) -> Key {
         Key::new(Self::partition(organization), name)
     }
 
-    /// `<stack>/` is put before it by the platform.
+    /// The platform puts what the stack owns before it.
     pub fn secret_name(organization: &str, id: &str) -> String {
         format!("intake/{organization}/{id}")
     }
@@ -169,7 +169,7 @@ pub struct TokenName {
 
 impl TokenName {
     pub fn partition(organization: &str) -> String {
-        format!("org/{organization}/tokens")
+        format!("tokens/{organization}")
     }
 
     pub fn at(organization: &str, name: &str) -> Key {

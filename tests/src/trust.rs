@@ -1,0 +1,155 @@
+//! Authorities of a registration's own: every function of an integration speaks through a client that trusts them, and
+//! no other registration's does.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use integrations::webhook::{Attachment, Registration, Webhook};
+use integrations::{
+    AUTHORITIES, Authorities, Error, Followed, Host, Http, Integration, Outcome, Preview, Warnings,
+};
+use pipeline::check::{Check, check};
+use pipeline::rows::Registration as Registered;
+use pipeline::{Platform, attach, deliver, register};
+use serde_json::{Map, Value, json};
+
+use crate::roles::As;
+use crate::world::{ORGANIZATION, WORKFLOW, World, attestation, http, inputs};
+
+thread_local! {
+    /// What was done, and how many authorities were trusted there.
+    static DONE: RefCell<Vec<(&'static str, usize)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn done(what: &'static str, http: &Http) {
+    DONE.with_borrow_mut(|done| done.push((what, http.roots().len())));
+}
+
+/// Registered as the webhook is.
+struct Trusting;
+
+impl Integration for Trusting {
+    const ID: &'static str = Webhook::ID;
+    const VERSION: &'static str = "1";
+    const DESCRIPTION: &'static str = "Looks at whom it trusts.";
+    const MATERIALS: &'static [attestation::MaterialType] = &[];
+    const FOLLOWS: bool = true;
+    type Registration = Registration;
+    type Attachment = Attachment;
+
+    fn authorities(registration: &Registration) -> Option<&Authorities> {
+        registration.ca_certificates.as_ref()
+    }
+
+    async fn register(http: &Http, _: &Registration) -> Result<Warnings, Error> {
+        done("register", http);
+        Ok(Warnings::new())
+    }
+
+    async fn attach(http: &Http, _: &Registration, _: &Attachment) -> Result<Warnings, Error> {
+        done("attach", http);
+        Ok(Warnings::new())
+    }
+
+    async fn deliver(
+        http: &Http,
+        _: &dyn Host,
+        _: &integrations::Delivery<'_, Self>,
+    ) -> Result<Outcome, Error> {
+        done("deliver", http);
+        Ok(Outcome::Delivered(Map::new()))
+    }
+
+    async fn follow(
+        http: &Http,
+        _: &Registration,
+        _: &Map<String, Value>,
+    ) -> Result<Followed, Error> {
+        done("follow", http);
+        Ok(Followed::Over(Map::new()))
+    }
+
+    async fn preview(
+        _: &dyn Host,
+        _: &integrations::Delivery<'_, Self>,
+    ) -> Result<Vec<Preview>, Error> {
+        Ok(Vec::new())
+    }
+}
+
+/// Registers, attaches, delivers and follows; answers with what was done, and whom it trusted there.
+async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize)> {
+    let role = As::delivering::<Trusting>(&world.memory);
+    let mut given = inputs(json!({ "url": world.receiver.url() }));
+    given.extend(inputs(more));
+    let ask = async |question| {
+        let verdict = check::<Trusting>(&role, &http(), question).await.unwrap();
+        verdict.accepted().unwrap();
+    };
+    ask(Check::Registration {
+        inputs: given.clone(),
+    })
+    .await;
+    let wanted = register::Wanted {
+        integration: Webhook::ID.to_owned(),
+        name: name.to_owned(),
+        description: String::new(),
+        inputs: given,
+        id: None,
+    };
+    let registered = register::register(&world.memory, ORGANIZATION, wanted).await;
+    let Registered {
+        id: registration,
+        config,
+        ..
+    } = registered.unwrap().0.row;
+    let organization = ORGANIZATION.to_owned();
+    ask(Check::Attachment {
+        organization: organization.clone(),
+        registration: registration.clone(),
+        inputs: Map::new(),
+    })
+    .await;
+    ask(Check::Update {
+        organization,
+        registration,
+        inputs: config,
+        only_validate: false,
+    })
+    .await;
+    let wanted = attach::Wanted {
+        registration: name.to_owned(),
+        workflow: attach::selector(WORKFLOW, None).unwrap(),
+        inputs: Map::new(),
+        wait_secs: None,
+        id: None,
+    };
+    let attached = attach::attach(&world.memory, ORGANIZATION, wanted).await;
+    let attachment = attached.unwrap().0.row;
+    let bytes = attestation(name, Vec::new()).compact();
+    world.push(bytes).await.unwrap();
+    for _ in 0..2 {
+        let records = world.memory.receive(Webhook::ID, 10);
+        assert_eq!(records.len(), 1, "a delivery, and then a question");
+        let until = world.memory.now().plus(Duration::from_mins(15));
+        let back = deliver::batch::<Trusting>(&role, &world.tools, records, until).await;
+        assert!(back.is_empty());
+        world.memory.advance(Duration::from_secs(30));
+    }
+    let only = register::Precondition::default();
+    attach::detach(&world.memory, ORGANIZATION, &attachment.id, &only)
+        .await
+        .unwrap();
+    DONE.take()
+}
+
+#[tokio::test]
+async fn a_registration_trusts_its_own_authorities_wherever_it_is_spoken_for() {
+    let world = World::new();
+    let authority = include_str!("../peers/tls/authority.pem");
+    let deeds = ["register", "attach", "register", "deliver", "follow"];
+    let own = all(&world, "own", json!({ AUTHORITIES: authority })).await;
+    assert_eq!(own, deeds.map(|deed| (deed, 1)));
+    let other = all(&world, "other", json!({})).await;
+    assert_eq!(other, deeds.map(|deed| (deed, 0)));
+}
