@@ -30,7 +30,7 @@ use crate::contract::{files, functions, root};
 use crate::openapi::is_described;
 use crate::receiver::Receiver;
 use crate::template::ROUTES;
-use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom};
+use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom, tests};
 
 /// What comes of each event.
 const OUTCOMES: &[(&str, &str)] = &[
@@ -306,6 +306,7 @@ impl Stage {
             label: Map::new(),
             secret: Some(secret),
             secret_version: None,
+            created_by: "admin".into(),
             created_at,
             deleted_at: None,
             paused: None,
@@ -322,6 +323,7 @@ impl Stage {
             config: Map::new(),
             wait_secs: None,
             is_test: false,
+            created_by: "admin".into(),
             created_at,
             deleted_at: None,
         })
@@ -419,6 +421,7 @@ impl Stage {
             attachment: ATTACHMENT.into(),
             registration: REGISTRATION.into(),
             integration: Webhook::ID.into(),
+            matched: Some(rows::Match::Name),
         };
         let attestation = rows::Attestation {
             organization: ORGANIZATION.into(),
@@ -434,6 +437,7 @@ impl Stage {
             run: "1".into(),
             predicate_type: "chainloop.dev/attestation/v0.2".into(),
             plans: 1,
+            pushed_by: Some(tests().clone()),
             planned_at: created_at,
             created_at,
         };
@@ -466,7 +470,8 @@ impl Stage {
             .await
             .unwrap();
         let bytes = attestation("2", vec![promised_sbom()]).compact();
-        let accepted = intake::intake(&self.memory, ORGANIZATION, bytes.into(), None).await;
+        let accepted =
+            intake::intake(&self.memory, ORGANIZATION, bytes.into(), None, tests()).await;
         accepted.unwrap().attestation.hash
     }
 

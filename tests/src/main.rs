@@ -5,6 +5,7 @@
 
 mod archive;
 mod artifacts;
+mod audited;
 mod contract;
 mod deployed;
 mod events;

@@ -1,5 +1,6 @@
 //! A world in memory with a receiver on loopback, and verbs that read as a story.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use attestation::{Material, MaterialType, Metadata, Predicate, compose};
@@ -9,11 +10,12 @@ use integrations::webhook::Webhook;
 use integrations::{Http, Integration};
 use pipeline::Platform;
 use pipeline::api::{Caller, Request, Response, Route};
+use pipeline::audit_log::Act;
 use pipeline::check::{self, Check};
 use pipeline::deliver::Tools;
 use pipeline::intake::Accepted;
 use pipeline::memory::Memory;
-use pipeline::rows::{self, Attempt, Delivery, Role};
+use pipeline::rows::{self, Actor, Attempt, Client, Delivery, Role};
 use pipeline::{Timestamp, attach, audit, deliver, intake, reconcile, register};
 use serde_json::{Map, Value, json};
 
@@ -27,6 +29,23 @@ pub struct World {
     pub memory: Memory,
     pub tools: Tools,
     pub receiver: Receiver,
+}
+
+/// Whoever operates and pushes in the tests.
+pub fn tests() -> &'static Actor {
+    static TESTS: LazyLock<Actor> = LazyLock::new(|| Actor {
+        id: "token-1".into(),
+        ..Actor::named("tests")
+    });
+    &TESTS
+}
+
+/// What they do, where it does not matter what it is called.
+pub fn act() -> Act<'static> {
+    Act {
+        actor: tests(),
+        action: "test",
+    }
 }
 
 pub fn http() -> Http {
@@ -83,7 +102,7 @@ impl World {
             inputs,
             id: None,
         };
-        let registered = register::register(&self.memory, ORGANIZATION, wanted).await;
+        let registered = register::register(&self.memory, ORGANIZATION, wanted, act()).await;
         registered.map(|(stored, _)| stored.row)
     }
 
@@ -99,7 +118,7 @@ impl World {
             wait_secs: None,
             id: None,
         };
-        attach::attach(&self.memory, ORGANIZATION, wanted)
+        attach::attach(&self.memory, ORGANIZATION, wanted, act())
             .await
             .unwrap()
             .0
@@ -113,7 +132,14 @@ impl World {
     }
 
     pub async fn push(&self, bytes: Vec<u8>) -> Result<Accepted, intake::Error> {
-        intake::intake(&self.memory, ORGANIZATION, Bytes::from(bytes), None).await
+        intake::intake(
+            &self.memory,
+            ORGANIZATION,
+            Bytes::from(bytes),
+            None,
+            tests(),
+        )
+        .await
     }
 
     /// Hands everything that is visible now to the delivery function.
@@ -244,11 +270,12 @@ pub fn request(
         caller: Some(Caller {
             organization: ORGANIZATION.into(),
             role,
-            name: "tests".into(),
-            token: "token-1".into(),
+            actor: tests().clone(),
             valid_until: None,
             fetches: None,
+            action: "",
         }),
+        client: Client::default(),
         id: "request-1".into(),
         made: pipeline::api::idempotency::Made::default(),
     }
