@@ -79,6 +79,7 @@ async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
         } })
     );
     assert_eq!(names(&memory).await, ["ci"]);
+    memory.advance(Duration::from_millis(1));
     tokens::revoke(&memory, ORGANIZATION, "ci", admin("token.revoke"))
         .await
         .unwrap();

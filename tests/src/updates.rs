@@ -70,10 +70,12 @@ fn fields(answer: &Response) -> Vec<&str> {
     fields.collect()
 }
 
+/// The changes that were made.
 async fn log(world: &World) -> Vec<Entry> {
-    audit_log::entries(&world.memory, ORGANIZATION, world.memory.now())
-        .await
-        .unwrap()
+    let entries = audit_log::entries(&world.memory, ORGANIZATION, world.memory.now()).await;
+    let mut entries = entries.unwrap();
+    entries.retain(|entry| entry.action.ends_with(".update"));
+    entries
 }
 
 /// A world whose receiver answers what the returned number says.
@@ -419,8 +421,6 @@ async fn the_audit_log_names_the_fields_and_no_values() {
     assert_eq!(
         told,
         [
-            ("test", "hook", "webhook"),
-            ("test", attached, ""),
             (
                 "registration.update",
                 "hook",

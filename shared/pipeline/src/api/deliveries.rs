@@ -176,7 +176,7 @@ pub fn operations() -> Vec<Operation> {
                 json!({ "$ref": "#/components/schemas/DeliveryState" }),
             )
             .pages::<Delivery>()
-            .refuses(&["not-found"]),
+            .refuses(&["forbidden", "not-found"]),
         operation(
             "GET /v1/deliveries/{delivery}",
             "getDelivery",
