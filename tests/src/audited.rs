@@ -1,4 +1,4 @@
-//! Who did what, and who may see what: every route over memory, held against what it declares of the audit log and
+//! Audit and roles: every route over memory, held against what it declares of the audit log and
 //! against what `docs/operations.md` grants to each role.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -411,7 +411,7 @@ fn is_change(action: &str) -> bool {
     !makes.iter().any(|end| action.ends_with(end))
 }
 
-/// What `docs/operations.md` grants, route by route.
+/// Grants of `docs/operations.md`, route by route.
 fn is_granted(role: Role, route: &str) -> bool {
     let by_producers = [
         "GET /v1/organization",

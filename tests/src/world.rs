@@ -31,7 +31,7 @@ pub struct World {
     pub receiver: Receiver,
 }
 
-/// Whoever operates and pushes in the tests.
+/// The one who operates and pushes in the tests.
 pub fn tests() -> &'static Actor {
     static TESTS: LazyLock<Actor> = LazyLock::new(|| Actor {
         id: "token-1".into(),
@@ -40,7 +40,7 @@ pub fn tests() -> &'static Actor {
     &TESTS
 }
 
-/// What they do, where it does not matter what it is called.
+/// An act of theirs, where it does not matter what it is called.
 pub fn act() -> Act<'static> {
     Act {
         actor: tests(),

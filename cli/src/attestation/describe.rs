@@ -101,7 +101,7 @@ fn card(described: &Described) -> Table {
     table
 }
 
-/// Who sent it first, and from where.
+/// The one who sent it first, and from where.
 fn pusher(by: &Actor) -> String {
     let Actor {
         kind, name, client, ..

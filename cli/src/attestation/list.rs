@@ -96,7 +96,7 @@ pub(super) struct View<'a> {
     created_at: Timestamp,
 }
 
-/// Who sent it first, and from where, as JSON.
+/// The one who sent it first, and from where, as JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Pusher<'a> {

@@ -248,7 +248,7 @@ struct RequestContext {
     http: RequestLine,
 }
 
-/// What the gateway itself saw of the request. Not `X-Forwarded-For`, which begins with what the sender wrote into it.
+/// The request as the gateway itself saw it. Not `X-Forwarded-For`, which begins with what the sender wrote into it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestLine {

@@ -114,7 +114,7 @@ pub async fn record(
     }
 }
 
-/// What was done on a day, last first.
+/// The entries of a day, last first.
 pub async fn entries(
     platform: &impl Platform,
     organization: &str,

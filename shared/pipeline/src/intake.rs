@@ -81,7 +81,7 @@ pub(crate) struct Incoming<'a> {
     /// As [`checked`] has it.
     pub(crate) workflow: Workflow,
     pub(crate) why: Why,
-    /// Who sent it.
+    /// The one who sent it.
     pub(crate) by: &'a Actor,
 }
 

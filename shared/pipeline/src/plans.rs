@@ -245,7 +245,7 @@ pub(crate) struct Added<'a> {
     /// The job that makes it, or the claim of the request that does.
     pub(crate) job: Option<&'a str>,
     pub(crate) planned: Vec<Planned>,
-    /// What is written in the same transaction.
+    /// Writes that go into the same transaction.
     pub(crate) beside: Vec<Write>,
 }
 

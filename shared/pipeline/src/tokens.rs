@@ -52,7 +52,7 @@ pub struct Wanted {
     pub valid_for: Option<Duration>,
 }
 
-/// Who makes or revokes a token, and the role of theirs.
+/// Somebody who makes or revokes a token, and the role of theirs.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
     pub act: Act<'a>,

@@ -79,7 +79,7 @@ fn run<T: 'static, F: Future<Output = T> + 'static>(
     world.invoke("operator", OPERATION, Vec::new(), body, |_, _, _| {});
 }
 
-/// Whoever operates.
+/// The one who operates.
 pub(crate) fn operator() -> Act<'static> {
     static OPERATOR: LazyLock<Actor> = LazyLock::new(|| Actor::named("operator"));
     Act {

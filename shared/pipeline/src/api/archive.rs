@@ -38,7 +38,7 @@ pub struct Attestation {
     pub workflow: Workflow,
     pub run: String,
     pub predicate_type: String,
-    /// Who sent it first, and from where; none when that is not known, or not for whoever asks.
+    /// The one who sent it first, and from where; none when that is not known, or not for whoever asks.
     #[serde(default)]
     pub pushed_by: Option<Actor>,
     pub created_at: Timestamp,

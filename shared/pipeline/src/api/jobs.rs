@@ -101,7 +101,7 @@ pub struct Entry {
     pub id: String,
     /// `registration.create` …
     pub action: String,
-    /// What it was done to, by its name.
+    /// The name of what it was done to.
     pub subject: String,
     /// Its id or digest; empty where the name is enough.
     #[serde(default)]

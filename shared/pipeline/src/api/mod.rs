@@ -73,7 +73,7 @@ pub struct Caller {
     pub valid_until: Option<Timestamp>,
     /// The id of the intake that fetches what is missing, where it came in by one.
     pub fetches: Option<String>,
-    /// What the audit log calls what it asks for: [`answer`] takes that from the route.
+    /// The audit log's name for what is asked for: [`answer`] takes that from the route.
     pub action: &'static str,
 }
 
@@ -138,8 +138,8 @@ impl Response {
 /// What a route does, as roles know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Whose token it is, what can be registered, and what became of an attestation: for whoever has a token. What is
-    /// answered depends on whether the role may also [`Read`](Self::Read).
+    /// Reads whose token it is, what can be registered, and what became of an attestation: for whoever has a token. The
+    /// answer depends on whether the role may also [`Read`](Self::Read).
     Follow,
     /// All else that there is to see.
     Read,

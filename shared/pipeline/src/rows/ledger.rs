@@ -42,7 +42,7 @@ pub struct Attestation {
     pub predicate_type: String,
     /// How many plans it has; the next one's generation.
     pub plans: u32,
-    /// Who sent it first; none when it came before that was kept.
+    /// The one who sent it first; none when it came before that was kept.
     #[serde(default)]
     pub pushed_by: Option<Actor>,
     /// When its latest plan was made: it outlives all of them.

@@ -138,7 +138,7 @@ pub enum Work {
 }
 
 impl Work {
-    /// What kind of work it is, as the API calls it.
+    /// The kind of work, as the API calls it.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Redeliver { .. } => "redeliver",
@@ -246,7 +246,7 @@ pub struct Entry {
     pub id: String,
     /// `delivery.redeliver`, `registration.pause` …
     pub action: String,
-    /// What it was done to, by its name.
+    /// The name of what it was done to.
     pub subject: String,
     /// Its id or digest, by which it is looked up.
     #[serde(default)]

@@ -82,7 +82,7 @@ impl Client {
     }
 }
 
-/// What somebody showed who asked for something.
+/// The thing by which somebody was let in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "ActorKind")]
@@ -101,7 +101,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Who asked for something, and from where.
+/// Somebody who asks for something, and from where.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Actor {
     pub kind: Kind,
