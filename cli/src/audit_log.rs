@@ -1,14 +1,17 @@
-//! `chainloop audit`: what operators did.
+//! `chainloop audit`: who did what, and from where.
 
 use anyhow::Context as _;
 use clap::Subcommand;
 use jiff::civil::Date;
+use pipeline::Timestamp;
 use pipeline::api::jobs::Entry;
+use pipeline::rows::Client;
+use serde::Serialize;
 
 use crate::arguments::Global;
-use crate::client::Client;
+use crate::client;
 use crate::output::{self, Format};
-use crate::table::{Table, cell};
+use crate::table::{self, Table, cell};
 use crate::time;
 
 /// More than a day has.
@@ -37,27 +40,93 @@ impl Command {
 
 fn list(global: &Global, day: Option<Date>) -> anyhow::Result<()> {
     let day = day.map(|day| day.to_string());
-    let (entries, _): (Vec<Entry>, _) = Client::new(global)?
+    let (entries, _): (Vec<Entry>, _) = client::Client::new(global)?
         .list(&["audit-log"], &[("day", day.as_deref())], MOST)
         .context("failed to list what operators did")?;
     match global.output {
-        Format::Json => output::json(&entries)?,
+        Format::Json => output::json(&entries.iter().map(View::from).collect::<Vec<_>>())?,
         Format::Table if entries.is_empty() => output::line("nothing was done on that day")?,
         Format::Table => output::line(&rows(&entries).to_string())?,
     }
     Ok(())
 }
 
+/// Narrower than this, six columns leave none of them room.
+const WIDE: u16 = 130;
+
 fn rows(entries: &[Entry]) -> Table {
-    let mut table = Table::new(&["AT", "BY", "ACTION", "SUBJECT", "DETAIL"]).whole(2);
+    if table::terminal_width().is_some_and(|width| width < WIDE) {
+        return narrow_rows(entries);
+    }
+    let headers = ["AT", "BY", "FROM", "ACTION", "SUBJECT", "DETAIL"];
+    let mut table = Table::new(&headers).whole(0).whole(3);
     for entry in entries {
         table.row(vec![
             cell(time::exact(entry.created_at)),
             cell(&entry.by),
+            cell(from(&entry.client)),
             cell(&entry.action),
             cell(&entry.subject),
             cell(&entry.detail),
         ]);
     }
     table
+}
+
+fn narrow_rows(entries: &[Entry]) -> Table {
+    let mut table = Table::new(&["AT, BY, FROM", "ACTION, SUBJECT, DETAIL"]).at_least(0, 24);
+    for entry in entries {
+        let who = [
+            time::exact(entry.created_at),
+            entry.by.clone(),
+            from(&entry.client),
+        ];
+        let what = [&entry.action, &entry.subject, &entry.detail];
+        table.row(vec![cell(lines(&who)), cell(lines(&what))]);
+    }
+    table
+}
+
+fn lines(texts: &[impl AsRef<str>]) -> String {
+    let texts = texts.iter().map(AsRef::as_ref);
+    let texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
+    texts.join("\n")
+}
+
+/// From where something was asked for: the address, and what asked.
+pub(crate) fn from(client: &Client) -> String {
+    lines(&[&client.address, &client.user_agent])
+}
+
+/// As the API tells it, with keys spelled as the other commands spell theirs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    id: &'a str,
+    action: &'a str,
+    subject: &'a str,
+    subject_id: &'a str,
+    detail: &'a str,
+    by: &'a str,
+    token: &'a str,
+    address: &'a str,
+    user_agent: &'a str,
+    created_at: Timestamp,
+}
+
+impl<'a> From<&'a Entry> for View<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        Self {
+            id: &entry.id,
+            action: &entry.action,
+            subject: &entry.subject,
+            subject_id: &entry.subject_id,
+            detail: &entry.detail,
+            by: &entry.by,
+            token: &entry.token,
+            address: &entry.client.address,
+            user_agent: &entry.client.user_agent,
+            created_at: entry.created_at,
+        }
+    }
 }

@@ -2,7 +2,8 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use pipeline::rows::Role;
+use pipeline::audit_log::Act;
+use pipeline::rows::{Actor, Role};
 use pipeline::tokens;
 use serde_json::json;
 
@@ -80,6 +81,14 @@ impl Bootstrap {
         if !is_new && !self.new_token {
             return Ok(None);
         }
+        let actor = Actor::named("bootstrap");
+        let by = tokens::By {
+            act: Act {
+                actor: &actor,
+                action: "token.create",
+            },
+            role: Role::Admin,
+        };
         let context = "failed to make the token; run it again with --new-token";
         // The name may be taken by one that is lost, which is what the next is made for.
         for number in 1..=MOST {
@@ -92,7 +101,7 @@ impl Bootstrap {
                 role: Role::Admin,
                 valid_for: None,
             };
-            match tokens::create(platform, organization, wanted, BY).await {
+            match tokens::create(platform, organization, wanted, by).await {
                 Ok(made) => return Ok(Some(made)),
                 Err(tokens::Error::NameTaken(_)) if number < MOST => {}
                 Err(error) => return Err(error).context(context),
@@ -101,12 +110,6 @@ impl Bootstrap {
         unreachable!("the last round returns")
     }
 }
-
-/// How the audit log calls it.
-const BY: tokens::By<'static> = tokens::By {
-    name: "bootstrap",
-    role: Role::Admin,
-};
 
 /// Tokens of one name, with numbers behind it.
 const MOST: usize = 100;

@@ -13,7 +13,7 @@ use pipeline::rows::Role;
 use pipeline::{Platform, intake, workflows};
 use serde_json::{Value, json};
 
-use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom};
+use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom, tests};
 
 /// An attestation of a workflow; another `run` is another attestation.
 pub fn of(name: &str, run: u32) -> Vec<u8> {
@@ -31,7 +31,7 @@ pub fn of(name: &str, run: u32) -> Vec<u8> {
 }
 
 async fn push(memory: &Memory, bytes: Vec<u8>) -> String {
-    let accepted = intake::intake(memory, ORGANIZATION, Bytes::from(bytes), None);
+    let accepted = intake::intake(memory, ORGANIZATION, Bytes::from(bytes), None, tests());
     accepted.await.unwrap().attestation.hash.to_string()
 }
 

@@ -31,7 +31,7 @@ use crate::openapi::is_described;
 use crate::receiver::Receiver;
 use crate::roles::As;
 use crate::template::ROUTES;
-use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom};
+use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom, tests};
 
 /// What comes of each event.
 const OUTCOMES: &[(&str, &str)] = &[
@@ -311,6 +311,7 @@ impl Stage {
             label: Map::new(),
             secret: Some(secret),
             secret_version: None,
+            created_by: "admin".into(),
             created_at,
             deleted_at: None,
             paused: None,
@@ -327,6 +328,7 @@ impl Stage {
             config: Map::new(),
             wait_secs: None,
             is_test: false,
+            created_by: "admin".into(),
             created_at,
             deleted_at: None,
         })
@@ -424,6 +426,7 @@ impl Stage {
             attachment: ATTACHMENT.into(),
             registration: REGISTRATION.into(),
             integration: Webhook::ID.into(),
+            matched: Some(rows::Match::Name),
         };
         let attestation = rows::Attestation {
             organization: ORGANIZATION.into(),
@@ -439,6 +442,7 @@ impl Stage {
             run: "1".into(),
             predicate_type: "chainloop.dev/attestation/v0.2".into(),
             plans: 1,
+            pushed_by: Some(tests().clone()),
             planned_at: created_at,
             created_at,
         };
@@ -471,7 +475,8 @@ impl Stage {
             .await
             .unwrap();
         let bytes = attestation("2", vec![promised_sbom()]).compact();
-        let accepted = intake::intake(&self.memory, ORGANIZATION, bytes.into(), None).await;
+        let accepted =
+            intake::intake(&self.memory, ORGANIZATION, bytes.into(), None, tests()).await;
         accepted.unwrap().attestation.hash
     }
 

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::receiver::{Answer, Receiver};
 use crate::roles::As;
-use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom};
+use crate::world::{ORGANIZATION, SBOM, World, act, ask, attestation, promised_sbom};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -532,6 +532,7 @@ async fn a_delivery_whose_attachment_is_gone_is_cancelled_and_nothing_is_sent() 
         ORGANIZATION,
         &attachment.id,
         &register::Precondition::default(),
+        act(),
     )
     .await
     .unwrap();
@@ -760,7 +761,7 @@ async fn what_an_update_keeps_for_a_registration_that_goes_meanwhile_goes_too() 
     let world = World::new();
     let row = world.register("hook").await.unwrap();
     let any = register::Precondition::default();
-    register::delete(&world.memory, ORGANIZATION, "hook", &any)
+    register::delete(&world.memory, ORGANIZATION, "hook", &any, act())
         .await
         .unwrap();
     // By an update that read it before.
@@ -788,6 +789,7 @@ async fn deleting_a_registration_takes_its_attachments_and_its_secret_and_frees_
         ORGANIZATION,
         "hook",
         &register::Precondition::default(),
+        act(),
     )
     .await
     .unwrap();

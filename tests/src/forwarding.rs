@@ -342,7 +342,7 @@ async fn intakes_are_made_listed_and_deleted_by_operators_who_are_recorded() {
         .await;
     assert_eq!(again.status, 404);
     assert_eq!(list().await.body["items"], json!([]));
-    let entries = pipeline::operations::entries(&world.memory, ORGANIZATION, world.memory.now());
+    let entries = pipeline::audit_log::entries(&world.memory, ORGANIZATION, world.memory.now());
     let actions: Vec<String> = entries
         .await
         .unwrap()

@@ -5,6 +5,7 @@
 
 mod archive;
 mod artifacts;
+mod audited;
 mod canary;
 mod contract;
 mod deployed;

@@ -15,7 +15,7 @@ use pipeline::{Platform, attach, audit, deliveries, intake, pauses, register, sc
 use serde_json::json;
 
 use crate::receiver::{Answer, Receiver};
-use crate::world::{ORGANIZATION, World, attestation, inputs};
+use crate::world::{ORGANIZATION, World, act, attestation, inputs};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -80,7 +80,7 @@ async fn what_comes_while_a_registration_is_paused_is_held_and_its_clock_stands_
         ORGANIZATION,
         "hook",
         "maintenance",
-        Some("tests"),
+        Some(act()),
     )
     .await
     .unwrap();
@@ -96,7 +96,7 @@ async fn what_comes_while_a_registration_is_paused_is_held_and_its_clock_stands_
     assert_eq!(world.receiver.deliveries().len(), 0);
     world.audit(&accepted).await;
 
-    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
+    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, act(), None)
         .await
         .unwrap();
     world.pass(10 * MINUTE).await;
@@ -115,12 +115,12 @@ async fn a_drain_sends_no_more_in_a_second_than_it_was_told() {
     for _ in 0..90 {
         world.attach("hook").await;
     }
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some("tests"))
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some(act()))
         .await
         .unwrap();
     push(&world, "1").await;
     world.deliver().await;
-    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, "tests", None)
+    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, act(), None)
         .await
         .unwrap();
     let mut arrived = Vec::new();
@@ -142,7 +142,7 @@ async fn a_drain_sends_no_more_in_a_second_than_it_was_told() {
 async fn a_pause_of_more_than_thirty_days_gives_up_on_what_it_holds() {
     let world = World::new();
     world.ready().await;
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some("tests"))
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some(act()))
         .await
         .unwrap();
     let accepted = push(&world, "1").await;
@@ -168,7 +168,7 @@ async fn a_registration_that_fails_for_a_day_is_paused_and_one_that_is_gone_at_o
         );
         world.audit(&accepted).await;
         answer.store(200, Ordering::Relaxed);
-        pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
+        pauses::resume(&world.memory, ORGANIZATION, "hook", 10, act(), None)
             .await
             .unwrap();
         world.pass(DAY).await;
@@ -221,14 +221,14 @@ async fn a_failed_delivery_is_delivered_again_in_a_plan_of_its_own() {
     answer.store(200, Ordering::Relaxed);
     let failed = all(&world, &accepted).await.remove(0);
     assert_eq!(failed.state, State::Failed);
-    let again = operations::redeliver(&world.memory, &failed, None)
+    let again = operations::redeliver_for(&world.memory, &failed, None, act())
         .await
         .unwrap();
     world.deliver().await;
     let both = all(&world, &accepted).await;
     let states: Vec<_> = both.iter().map(|row| (row.generation, row.state)).collect();
     assert_eq!(states, [(0, State::Failed), (1, State::Delivered)]);
-    assert_eq!(again.as_deref(), Some(both[1].id.as_str()));
+    assert_eq!(again, both[1].id);
     world.pass(15 * MINUTE).await;
     world.audit(&accepted).await;
 }
@@ -243,7 +243,7 @@ async fn a_waiting_delivery_is_due_at_once_when_it_is_delivered_again() {
     answer.store(200, Ordering::Relaxed);
     let waiting = all(&world, &accepted).await.remove(0);
     assert_eq!(waiting.state, State::Pending);
-    operations::redeliver(&world.memory, &waiting, None)
+    operations::redeliver_for(&world.memory, &waiting, None, act())
         .await
         .unwrap();
     world.deliver().await;
@@ -385,14 +385,14 @@ async fn a_cancelled_delivery_is_not_sent() {
     world.deliver().await;
     answer.store(200, Ordering::Relaxed);
     let id = all(&world, &accepted).await.remove(0).id;
-    let cancelled = operations::cancel(&world.memory, ORGANIZATION, &id, "tests")
+    let cancelled = operations::cancel(&world.memory, ORGANIZATION, &id, act())
         .await
         .unwrap();
     assert_eq!(cancelled.reason.as_deref(), Some("cancelled by tests"));
     world.pass(HOUR).await;
     assert_eq!(all(&world, &accepted).await[0].state, State::Cancelled);
     assert_eq!(world.receiver.deliveries().len(), 1);
-    let again = operations::cancel(&world.memory, ORGANIZATION, &id, "tests").await;
+    let again = operations::cancel(&world.memory, ORGANIZATION, &id, act()).await;
     assert!(matches!(again, Err(operations::Error::Over("cancelled"))));
     world.audit(&accepted).await;
 }
@@ -402,7 +402,7 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
     let world = World::new();
     world.register("hook").await.unwrap();
     let hook = registration(&world).await;
-    let accepted = operations::test(&world.memory, &hook, inputs(json!({})), None)
+    let accepted = operations::test(&world.memory, &hook, inputs(json!({})), None, act())
         .await
         .unwrap();
     assert_eq!(world.memory.queued(Webhook::ID), 1);
@@ -412,7 +412,14 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
         .await
         .unwrap();
     assert!(attached.is_empty(), "it is attached to nothing");
-    let refused = operations::test(&world.memory, &hook, inputs(json!({ "no": 1 })), None).await;
+    let refused = operations::test(
+        &world.memory,
+        &hook,
+        inputs(json!({ "no": 1 })),
+        None,
+        act(),
+    )
+    .await;
     assert!(matches!(refused, Err(register::Error::Faults(_))));
     world.pass(15 * MINUTE).await;
     world.audit(&accepted).await;
@@ -438,7 +445,7 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
         ORGANIZATION,
         "hook",
         inputs(json!({ "url": url })),
-        "tests",
+        act(),
     )
     .await;
     assert!(
@@ -447,7 +454,7 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
     );
     is_rotated.store(1, Ordering::Relaxed);
     let whole = inputs(json!({ "url": url, "secret": secret }));
-    update::rotate(&world.memory, ORGANIZATION, "hook", whole, "tests")
+    update::rotate(&world.memory, ORGANIZATION, "hook", whole, act())
         .await
         .unwrap();
     let accepted = push(&world, "2").await;
@@ -553,16 +560,16 @@ async fn an_audit_of_many_attestations_of_one_moment_sees_each_once() {
 async fn a_drain_goes_on_when_somebody_cancels_it() {
     let world = World::new();
     world.ready().await;
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some("tests"))
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some(act()))
         .await
         .unwrap();
     let accepted = push(&world, "1").await;
     world.deliver().await;
-    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
+    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, act(), None)
         .await
         .unwrap();
     let id = drain.unwrap().id;
-    let cancelled = jobs::cancel(&world.memory, ORGANIZATION, &id)
+    let cancelled = jobs::cancel(&world.memory, ORGANIZATION, &id, act())
         .await
         .unwrap();
     assert_eq!(cancelled.unwrap().stand, Stand::Running);
@@ -583,7 +590,7 @@ async fn what_a_drain_lets_go_bit_by_bit_is_not_let_go_by_its_plans() {
     world.deliver().await;
     // The plans are looked at after 10 minutes, and after 20 more.
     world.pass(29 * MINUTE).await;
-    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, "tests", None)
+    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, act(), None)
         .await
         .unwrap();
     world.pass(2 * MINUTE).await;
@@ -622,16 +629,16 @@ async fn what_is_held_and_was_hidden_from_the_drain_is_found_again() {
 async fn a_held_delivery_that_was_cancelled_stays_so() {
     let world = World::new();
     world.ready().await;
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some("tests"))
+    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some(act()))
         .await
         .unwrap();
     let accepted = push(&world, "1").await;
     world.deliver().await;
     let id = all(&world, &accepted).await.remove(0).id;
-    operations::cancel(&world.memory, ORGANIZATION, &id, "tests")
+    operations::cancel(&world.memory, ORGANIZATION, &id, act())
         .await
         .unwrap();
-    pauses::resume(&world.memory, ORGANIZATION, "hook", 10, "tests", None)
+    pauses::resume(&world.memory, ORGANIZATION, "hook", 10, act(), None)
         .await
         .unwrap();
     world.pass(10 * MINUTE).await;
@@ -669,7 +676,7 @@ async fn deliveries_of_a_registration_that_is_gone_are_listed_among_all() {
         }
         if name != "c" {
             let any = register::Precondition::default();
-            register::delete(&world.memory, ORGANIZATION, name, &any)
+            register::delete(&world.memory, ORGANIZATION, name, &any, act())
                 .await
                 .unwrap();
         }
@@ -720,7 +727,8 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
             &world.memory,
             ORGANIZATION,
             "hook",
-            &register::Precondition::default()
+            &register::Precondition::default(),
+            act()
         )
         .await
         .is_err()

@@ -13,12 +13,12 @@ use pipeline::check::{self, Check, Verdict};
 use pipeline::memory::Memory;
 use pipeline::platform::Unreachable;
 use pipeline::rows::{self, Role, State, Stored};
-use pipeline::{Platform, attach, jobs, pauses, register, schedule};
+use pipeline::{Platform, attach, jobs, pauses, platform, register, schedule};
 use serde_json::{Value, json};
 
 use crate::receiver::Receiver;
 use crate::roles::As;
-use crate::world::{ORGANIZATION, World, attestation, http, request};
+use crate::world::{ORGANIZATION, World, act, attestation, http, request};
 
 /// A function may run for as long, and whoever comes later goes on with what it began.
 const AT_WORK: Duration = Duration::from_secs(36);
@@ -115,7 +115,7 @@ async fn the_same_request_again_has_the_first_answer_again() {
     let refused = register(&world, "k2", "one").await;
     assert_eq!(code(&refused), (409, "name-taken"));
     let only = register::Precondition::default();
-    register::delete(&world.memory, ORGANIZATION, "one", &only)
+    register::delete(&world.memory, ORGANIZATION, "one", &only, act())
         .await
         .unwrap();
     assert_eq!(register(&world, "k2", "one").await, refused);
@@ -139,7 +139,7 @@ async fn a_key_is_one_request_of_one_token_for_a_day() {
     assert_eq!(code(&elsewhere), (422, "idempotency-key-reused"));
     let mut request = keyed("k", REGISTER, &[], &registration(&world, "two"));
     if let Some(caller) = &mut request.caller {
-        caller.token = "token-2".into();
+        caller.actor.id = "token-2".into();
     }
     assert_eq!(answer(&world.memory, &request).await.status, 201);
     world.memory.advance(Duration::from_hours(23));
@@ -319,6 +319,12 @@ async fn count(world: &World) -> [usize; 5] {
     ]
 }
 
+fn entries(world: &World) -> usize {
+    let rows = world.memory.rows();
+    let of_log = |key: &&platform::Key| key.partition.contains("/audit/");
+    rows.iter().filter(of_log).count()
+}
+
 /// A world with something to do for each of the routes, and the id of a delivery that is final.
 async fn busy() -> (World, rows::Attachment, String) {
     let world = World::new();
@@ -361,6 +367,7 @@ async fn wherever_a_request_is_cut_off_the_same_again_makes_one_of_it() {
             };
             let request = keyed("k", route, path, &body);
             let before = count(&world).await;
+            let told = entries(&world);
             world.memory.fail_writes_after.set(Some(writes));
             let cut_off = answer(&world.memory, &request).await;
             let left = world.memory.fail_writes_after.replace(None);
@@ -388,6 +395,8 @@ async fn wherever_a_request_is_cut_off_the_same_again_makes_one_of_it() {
                 after,
                 "{route}, cut off at {writes}"
             );
+            let told = entries(&world) - told;
+            assert_eq!(told, 1, "{route}, cut off at {writes}: audit entries");
             if left.is_some_and(|left| left > 0) {
                 assert!(writes > 1, "{route}: it was never cut off");
                 break;

@@ -4,16 +4,17 @@ use pipeline::api::{
     self, Request, Response, Route, attachments, attestations, deliveries, organization,
     registrations,
 };
+use pipeline::audit_log::Subject;
 use pipeline::memory::Memory;
 use pipeline::register::Precondition;
 use pipeline::rows::Role;
-use pipeline::{intake, operations};
+use pipeline::{audit_log, intake};
 use serde_json::{Value, json};
 
 use crate::archive;
 use crate::openapi::is_described;
 use crate::roles::As;
-use crate::world::{ORGANIZATION, World, ask, attestation, promised_sbom, request};
+use crate::world::{ORGANIZATION, World, act, ask, attestation, promised_sbom, request, tests};
 
 /// A list's page, or what is wrong with the question.
 async fn page(memory: &Memory, route: &str, query: &[(&str, &str)]) -> Response {
@@ -169,6 +170,7 @@ async fn attachments_come_by_pages_whether_many_are_of_one_registration_or_of_ma
         ORGANIZATION,
         &ids[1],
         &Precondition::default(),
+        act(),
     )
     .await
     .unwrap();
@@ -182,16 +184,10 @@ async fn what_was_done_on_a_day_comes_by_pages() {
     let world = World::new();
     for number in 0..5 {
         let subject = format!("subject-{number}");
-        operations::record(
-            &world.memory,
-            ORGANIZATION,
-            "tests",
-            "test",
-            &subject,
-            String::new(),
-        )
-        .await
-        .unwrap();
+        let subject = Subject::new(subject, "");
+        audit_log::record(&world.memory, ORGANIZATION, act(), subject, "")
+            .await
+            .unwrap();
         world.memory.advance(std::time::Duration::from_millis(1));
     }
     let subjects = walk(&world.memory, "GET /v1/audit-log", &[], "subject").await;
@@ -376,12 +372,12 @@ async fn an_attestation_with_a_name_in_it_too_long_for_any_row_is_refused() {
 async fn an_attestation_of_a_workflow_with_a_name_too_long_for_any_key_is_refused() {
     let world = World::new();
     let bytes = bytes::Bytes::from(archive::of(&"x".repeat(513), 1));
-    let refused = intake::intake(&world.memory, ORGANIZATION, bytes, None).await;
+    let refused = intake::intake(&world.memory, ORGANIZATION, bytes, None, tests()).await;
     assert!(
         matches!(refused, Err(intake::Error::WorkflowTooLong)),
         "{refused:?}"
     );
     let bytes = bytes::Bytes::from(archive::of(&"x".repeat(512), 1));
-    let accepted = intake::intake(&world.memory, ORGANIZATION, bytes, None).await;
+    let accepted = intake::intake(&world.memory, ORGANIZATION, bytes, None, tests()).await;
     assert!(accepted.is_ok(), "{accepted:?}");
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use aws::event::{AuthorizerEvent, authorize};
 use pipeline::api::organization::{ROUTES, function};
 use pipeline::api::{Response, registrations};
+use pipeline::audit_log::{self, Act};
 use pipeline::memory::Memory;
-use pipeline::operations;
-use pipeline::rows::Role;
+use pipeline::rows::{Actor, Role};
 use pipeline::tokens::{self, By, Error, NewToken, Wanted};
 use pipeline::{Platform, Timestamp};
 use serde_json::{Value, json};
@@ -16,10 +16,20 @@ use crate::roles::As;
 use crate::world::{ORGANIZATION, ask};
 
 const DAY: Duration = Duration::from_hours(24);
-const ADMIN: By<'static> = By {
-    name: "root",
-    role: Role::Admin,
-};
+/// Somebody called so, who does that.
+fn by(name: &str, role: Role, action: &'static str) -> By<'static> {
+    By {
+        act: Act {
+            actor: Box::leak(Box::new(Actor::named(name))),
+            action,
+        },
+        role,
+    }
+}
+
+fn admin(action: &'static str) -> By<'static> {
+    by("root", Role::Admin, action)
+}
 
 fn wanted(name: &str, role: Role, valid_for: Option<Duration>) -> Wanted {
     Wanted {
@@ -35,7 +45,7 @@ async fn create(memory: &Memory, name: &str, role: Role) -> NewToken {
         &As::function(memory, "organization"),
         ORGANIZATION,
         wanted,
-        ADMIN,
+        admin("token.create"),
     )
     .await
     .unwrap()
@@ -57,7 +67,7 @@ async fn names(memory: &Memory) -> Vec<String> {
 }
 
 async fn done(memory: &Memory) -> Vec<(String, String, String)> {
-    let entries = operations::entries(memory, ORGANIZATION, memory.now());
+    let entries = audit_log::entries(memory, ORGANIZATION, memory.now());
     let entries = entries.await.unwrap().into_iter().rev();
     entries
         .map(|entry| (entry.by, entry.action, entry.subject))
@@ -77,7 +87,8 @@ async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
         } })
     );
     assert_eq!(names(&memory).await, ["ci"]);
-    tokens::revoke(&memory, ORGANIZATION, "ci", ADMIN)
+    memory.advance(Duration::from_millis(1));
+    tokens::revoke(&memory, ORGANIZATION, "ci", admin("token.revoke"))
         .await
         .unwrap();
     assert_eq!(
@@ -85,7 +96,7 @@ async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
         json!({ "isAuthorized": false })
     );
     assert_eq!(names(&memory).await, Vec::<String>::new());
-    let again = tokens::revoke(&memory, ORGANIZATION, "ci", ADMIN).await;
+    let again = tokens::revoke(&memory, ORGANIZATION, "ci", admin("token.revoke")).await;
     assert!(matches!(again, Err(Error::NotFound(_))));
     let of = |action: &str| ("root".to_owned(), action.to_owned(), "ci".to_owned());
     assert_eq!(
@@ -107,7 +118,7 @@ async fn the_table_has_no_tokens_text() {
 async fn a_token_with_an_end_is_nobodys_from_then_on_and_leaves_its_name() {
     let memory = Memory::default();
     let wanted = || wanted("ci", Role::Producer, Some(90 * DAY));
-    let first = tokens::create(&memory, ORGANIZATION, wanted(), ADMIN).await;
+    let first = tokens::create(&memory, ORGANIZATION, wanted(), admin("token.create")).await;
     let first = first.unwrap();
     let until: Timestamp = memory.now().plus(90 * DAY);
     assert_eq!(first.token.valid_until, Some(until));
@@ -115,7 +126,7 @@ async fn a_token_with_an_end_is_nobodys_from_then_on_and_leaves_its_name() {
     memory.advance((90 * DAY).checked_sub(tick).unwrap());
     let context = authorized(&memory, &first.text).await;
     assert_eq!(context["context"]["valid_until"], until.to_string());
-    let taken = tokens::create(&memory, ORGANIZATION, wanted(), ADMIN).await;
+    let taken = tokens::create(&memory, ORGANIZATION, wanted(), admin("token.create")).await;
     assert!(matches!(taken, Err(Error::NameTaken(_))));
     memory.advance(tick);
     assert_eq!(
@@ -124,7 +135,7 @@ async fn a_token_with_an_end_is_nobodys_from_then_on_and_leaves_its_name() {
     );
     // It is still listed, so that somebody sees why the build fails; its successor may have its name.
     assert_eq!(names(&memory).await, ["ci"]);
-    let second = tokens::create(&memory, ORGANIZATION, wanted(), ADMIN).await;
+    let second = tokens::create(&memory, ORGANIZATION, wanted(), admin("token.create")).await;
     let second = second.unwrap();
     assert_eq!(names(&memory).await, ["ci"]);
     assert_eq!(
@@ -142,16 +153,21 @@ async fn a_name_belongs_to_one_live_token_and_a_revoked_one_gives_it_back() {
     let memory = Memory::default();
     let first = create(&memory, "ci", Role::Producer).await;
     let again = wanted("ci", Role::Admin, None);
-    let taken = tokens::create(&memory, ORGANIZATION, again.clone(), ADMIN).await;
+    let taken = tokens::create(&memory, ORGANIZATION, again.clone(), admin("token.create")).await;
     assert!(matches!(taken, Err(Error::NameTaken(name)) if name == "ci"));
     // By its id as well as by its name.
-    tokens::revoke(&memory, ORGANIZATION, &first.token.id, ADMIN)
+    tokens::revoke(
+        &memory,
+        ORGANIZATION,
+        &first.token.id,
+        admin("token.revoke"),
+    )
+    .await
+    .unwrap();
+    tokens::create(&memory, ORGANIZATION, again, admin("token.create"))
         .await
         .unwrap();
-    tokens::create(&memory, ORGANIZATION, again, ADMIN)
-        .await
-        .unwrap();
-    let elsewhere = tokens::revoke(&memory, "another", "ci", ADMIN).await;
+    let elsewhere = tokens::revoke(&memory, "another", "ci", admin("token.revoke")).await;
     assert!(matches!(elsewhere, Err(Error::NotFound(_))));
 }
 
@@ -164,18 +180,12 @@ async fn nobody_gives_away_a_role_above_their_own() {
         (Role::Viewer, Role::Producer),
         (Role::Producer, Role::Viewer),
     ] {
-        let by = By {
-            name: "me",
-            role: own,
-        };
+        let by = by("me", own, "token.create");
         let wanted = wanted("more", other, None);
         let made = tokens::create(&memory, ORGANIZATION, wanted, by).await;
         assert!(matches!(made, Err(Error::Above { .. })), "{own} {other}");
     }
-    let by = By {
-        name: "me",
-        role: Role::Operator,
-    };
+    let by = by("me", Role::Operator, "token.revoke");
     let revoked = tokens::revoke(&memory, ORGANIZATION, "root", by).await;
     assert!(matches!(revoked, Err(Error::Above { .. })));
     assert_eq!(names(&memory).await, ["root"]);

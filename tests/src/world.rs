@@ -1,5 +1,6 @@
 //! A world in memory with a receiver on loopback, and verbs that read as a story.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use attestation::{Material, MaterialType, Metadata, Predicate, compose};
@@ -9,11 +10,12 @@ use integrations::webhook::Webhook;
 use integrations::{Http, Integration};
 use pipeline::Platform;
 use pipeline::api::{Caller, Request, Response, Route};
+use pipeline::audit_log::Act;
 use pipeline::check::{self, Check};
 use pipeline::deliver::Tools;
 use pipeline::intake::Accepted;
 use pipeline::memory::Memory;
-use pipeline::rows::{self, Attempt, Delivery, Role};
+use pipeline::rows::{self, Actor, Attempt, Client, Delivery, Role};
 use pipeline::{Timestamp, attach, audit, deliver, intake, reconcile, register};
 use serde_json::{Map, Value, json};
 
@@ -28,6 +30,23 @@ pub struct World {
     pub memory: Memory,
     pub tools: Tools,
     pub receiver: Receiver,
+}
+
+/// The one who operates and pushes in the tests.
+pub fn tests() -> &'static Actor {
+    static TESTS: LazyLock<Actor> = LazyLock::new(|| Actor {
+        id: "token-1".into(),
+        ..Actor::named("tests")
+    });
+    &TESTS
+}
+
+/// An act of theirs, where it does not matter what it is called.
+pub fn act() -> Act<'static> {
+    Act {
+        actor: tests(),
+        action: "test",
+    }
 }
 
 pub fn http() -> Http {
@@ -86,7 +105,7 @@ impl World {
             id: None,
         };
         let role = As::function(&self.memory, "registrations");
-        let registered = register::register(&role, ORGANIZATION, wanted).await;
+        let registered = register::register(&role, ORGANIZATION, wanted, act()).await;
         registered.map(|(stored, _)| stored.row)
     }
 
@@ -103,7 +122,7 @@ impl World {
             id: None,
         };
         let role = As::function(&self.memory, "attachments");
-        attach::attach(&role, ORGANIZATION, wanted)
+        attach::attach(&role, ORGANIZATION, wanted, act())
             .await
             .unwrap()
             .0
@@ -118,7 +137,7 @@ impl World {
 
     pub async fn push(&self, bytes: Vec<u8>) -> Result<Accepted, intake::Error> {
         let role = As::function(&self.memory, "attestations");
-        intake::intake(&role, ORGANIZATION, Bytes::from(bytes), None).await
+        intake::intake(&role, ORGANIZATION, Bytes::from(bytes), None, tests()).await
     }
 
     /// Hands everything that is visible now to the delivery function.
@@ -252,11 +271,12 @@ pub fn request(
         caller: Some(Caller {
             organization: ORGANIZATION.into(),
             role,
-            name: "tests".into(),
-            token: "token-1".into(),
+            actor: tests().clone(),
             valid_until: None,
             fetches: None,
+            action: "",
         }),
+        client: Client::default(),
         id: "request-1".into(),
         made: pipeline::api::idempotency::Made::default(),
     }

@@ -26,7 +26,7 @@ pub(crate) struct Craft {
     /// The workflow's project
     #[arg(long)]
     project: String,
-    /// The workflow's id, where it has one
+    /// The workflow's id, a UUID, where it has one
     #[arg(long, default_value = "", hide_default_value = true)]
     workflow_id: String,
     /// A material; can be repeated

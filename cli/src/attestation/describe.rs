@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use comfy_table::{Cell, Color};
 use pipeline::api::archive::{Bytes, Contents, Described, Material, Place, Policy, Subject};
+use pipeline::rows::Actor;
 use serde::Serialize;
 
 use super::list;
 use super::size;
 use crate::arguments::Global;
+use crate::audit_log;
 use crate::client::{Call, Client};
 use crate::delivery::{self, word, workflow};
 use crate::output::{self, Format};
@@ -87,6 +89,9 @@ fn card(described: &Described) -> Table {
             row("POLICY", verdict(policy));
         }
     }
+    if let Some(by) = &attestation.pushed_by {
+        row("PUSHED BY", cell(pusher(by)));
+    }
     let accepted = attestation.created_at;
     let ago = time::relative(accepted, time::now());
     row(
@@ -94,6 +99,17 @@ fn card(described: &Described) -> Table {
         cell(format!("{} ({ago})", time::exact(accepted))),
     );
     table
+}
+
+/// The one who sent it first, and from where.
+fn pusher(by: &Actor) -> String {
+    let Actor {
+        kind, name, client, ..
+    } = by;
+    match audit_log::from(client).as_str() {
+        "" => format!("{kind} {name}"),
+        from => format!("{kind} {name}\n{from}"),
+    }
 }
 
 fn verdict(policy: &Policy) -> Cell {

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use pipeline::Timestamp;
 use pipeline::api::archive::Attestation;
+use pipeline::rows::{Actor, Kind};
 use serde::Serialize;
 
 use crate::arguments::Global;
@@ -91,7 +92,31 @@ pub(super) struct View<'a> {
     workflow: &'a integrations::Workflow,
     run: &'a str,
     predicate_type: &'a str,
+    pushed_by: Option<Pusher<'a>>,
     created_at: Timestamp,
+}
+
+/// The one who sent it first, and from where, as JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Pusher<'a> {
+    kind: Kind,
+    name: &'a str,
+    id: &'a str,
+    address: &'a str,
+    user_agent: &'a str,
+}
+
+impl<'a> From<&'a Actor> for Pusher<'a> {
+    fn from(actor: &'a Actor) -> Self {
+        Self {
+            kind: actor.kind,
+            name: &actor.name,
+            id: &actor.id,
+            address: &actor.client.address,
+            user_agent: &actor.client.user_agent,
+        }
+    }
 }
 
 impl<'a> From<&'a Attestation> for View<'a> {
@@ -103,6 +128,7 @@ impl<'a> From<&'a Attestation> for View<'a> {
             workflow: &one.workflow,
             run: &one.run,
             predicate_type: &one.predicate_type,
+            pushed_by: one.pushed_by.as_ref().map(Pusher::from),
             created_at: one.created_at,
         }
     }

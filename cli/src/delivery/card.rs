@@ -127,6 +127,9 @@ pub(super) fn card(delivery: &Delivery) -> Table {
     }
     row("INTEGRATION", cell(&delivery.integration));
     row("WORKFLOW", cell(workflow(delivery)));
+    if let Some(selector) = &delivery.selector {
+        row("ATTACHED TO", cell(&selector.0));
+    }
     row("ATTESTATION", cell(delivery.attestation.to_string()));
     row("REGISTRATION", cell(&delivery.registration));
     row("ATTACHMENT", cell(&delivery.attachment));

@@ -17,7 +17,7 @@ use crate::time;
 
 pub(super) const HELP: &str = "\
 It begins with the deliveries that are under way, of an attestation with all; Ctrl-C ends it. With -o json, each \
-line is a delivery.
+line is a delivery. A producer's token needs --attestation.
 
 With --until-final, exit codes are: 0 all are delivered, or rightly skipped · 3 one failed, was cancelled, or \
 arrived in part.

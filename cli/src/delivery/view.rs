@@ -21,6 +21,7 @@ pub(crate) struct View<'a> {
     attachment: &'a str,
     attestation: String,
     workflow: &'a integrations::Workflow,
+    selector: Option<&'a str>,
     generation: u32,
     held_at: Option<Timestamp>,
     due_at: Option<Timestamp>,
@@ -56,6 +57,10 @@ impl<'a> From<&'a Delivery> for View<'a> {
             attachment: &delivery.attachment,
             attestation: delivery.attestation.to_string(),
             workflow: &delivery.workflow,
+            selector: delivery
+                .selector
+                .as_ref()
+                .map(|selector| selector.0.as_str()),
             generation: delivery.generation,
             held_at: delivery.held_at,
             due_at: delivery.due_at,

@@ -38,6 +38,10 @@ fn listed() -> Value {
 fn described() -> Value {
     let mut value = listed();
     let more = json!({
+        "pushed_by": {
+            "kind": "intake", "name": "production", "id": "i-1", "address": "192.0.2.10",
+            "user_agent": "Go-http-client/2.0",
+        },
         "also": [], "bytes": "kept", "deliveries": [delivery("d-1", "delivered")],
         "more_deliveries": false,
         "contents": {
@@ -147,6 +151,9 @@ fn a_description_shows_materials_policies_and_deliveries() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     for text in [
         "│ FORM           │ bundle",
+        "│ PUSHED BY      │ intake production",
+        "│ 192.0.2.10 ",
+        "│ Go-http-client/2.0 ",
         "BLOCKED (3 evaluations, 1 violations)",
         "sha1:0a1b",
         "│ missing",
@@ -162,6 +169,7 @@ fn a_description_shows_materials_policies_and_deliveries() {
     assert_eq!(one["contents"]["materials"][1]["sizeBytes"], 5);
     assert_eq!(one["contents"]["policy"]["status"], "BLOCKED");
     assert_eq!(one["deliveries"][0]["state"], "delivered");
+    assert_eq!(one["pushedBy"]["userAgent"], "Go-http-client/2.0");
     let ran = api(SBOM).run(&["attestation", "describe", "sha256:00"]);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
 }

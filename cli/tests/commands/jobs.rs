@@ -33,8 +33,9 @@ fn api() -> Api {
             "POST /v1/audits" => job(&json!({ "kind": "audit" })),
             line if line.starts_with("GET /v1/audit-log") => {
                 let entry = json!({
-                    "id": "e-1", "action": "registration.pause", "subject": "r-1",
-                    "detail": "the registry moves", "by": "ci",
+                    "id": "e-1", "action": "registration.pause", "subject": "registry",
+                    "subject_id": "r-1", "detail": "the registry moves", "by": "ci",
+                    "token": "t-1", "address": "192.0.2.10", "user_agent": "curl/8\u{1b}[2J",
                     "created_at": "2026-01-31T03:04:05.678Z",
                 });
                 json!({ "items": [entry], "next": null })
@@ -115,9 +116,22 @@ fn what_operators_did_is_listed_by_day() {
         "{}",
         ran.stdout
     );
+    for text in [
+        "│ registry ",
+        "│ 192.0.2.10 ",
+        "│ curl/8\u{fffd}[2J ",
+        "the registry moves",
+    ] {
+        assert!(ran.stdout.contains(text), "{text}\n{}", ran.stdout);
+    }
     assert_eq!(api.lines(), ["GET /v1/audit-log?day=2026-01-31&limit=100"]);
     let ran = api.run(&["audit", "list", "-o", "json"]);
-    assert_eq!(ran.json()[0]["created_at"], "2026-01-31T03:04:05.678Z");
+    let entry = &ran.json()[0];
+    assert_eq!(entry["createdAt"], "2026-01-31T03:04:05.678Z");
+    assert_eq!(
+        (&entry["subjectId"], &entry["userAgent"]),
+        (&json!("r-1"), &json!("curl/8\u{1b}[2J"))
+    );
     let ran = api.run(&["audit", "list", "--day", "today"]);
     assert_eq!(ran.code, 2);
 }

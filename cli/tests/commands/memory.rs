@@ -8,7 +8,7 @@ use pipeline::api::{
     self, Caller, Request, Route, attachments, deliveries, idempotency, registrations,
 };
 use pipeline::memory::Memory;
-use pipeline::rows::Role;
+use pipeline::rows::{Actor, Client, Role};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Asked};
@@ -47,7 +47,7 @@ fn serve(asked: &Receiver<(Asked, Sender<Answer>)>) {
     let memory = Memory::new(|_, _, event| {
         let verdict = match event.to_string().contains("refused") {
             true => json!({ "refused": { "text": "reach it", "status": 403, "answer": null } }),
-            false => json!("works"),
+            false => json!({ "works": {} }),
         };
         Box::pin(std::future::ready(Ok(verdict)))
     });
@@ -88,11 +88,15 @@ async fn one(memory: &Memory, asked: &Asked) -> Answer {
         caller: Some(Caller {
             organization: "acme".into(),
             role: Role::Operator,
-            name: "ci".into(),
-            token: "token-1".into(),
+            actor: Actor {
+                id: "token-1".into(),
+                ..Actor::named("ci")
+            },
             valid_until: None,
             fetches: None,
+            action: "",
         }),
+        client: Client::default(),
         id: "request-1".into(),
         made: idempotency::Made::default(),
     };

@@ -10,7 +10,7 @@ use pipeline::check::{self, Check, Preview};
 use pipeline::deliver::preview::preview;
 use pipeline::deliver::{self, Record, Tools};
 use pipeline::platform::{Platform, Unreachable};
-use pipeline::rows::Role;
+use pipeline::rows::{Actor, Client, Kind, Role};
 use pipeline::{Timestamp, fetch, reconcile, tokens};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -231,6 +231,18 @@ struct RequestContext {
     request_id: String,
     #[serde(default)]
     authorizer: Option<Authorizer>,
+    #[serde(default)]
+    http: RequestLine,
+}
+
+/// The request as the gateway itself saw it. Not `X-Forwarded-For`, which begins with what the sender wrote into it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestLine {
+    #[serde(default)]
+    source_ip: String,
+    #[serde(default)]
+    user_agent: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -266,6 +278,11 @@ impl GatewayEvent {
             .request_context
             .authorizer
             .and_then(|authorizer| authorizer.lambda);
+        let RequestLine {
+            source_ip,
+            user_agent,
+        } = self.request_context.http;
+        let client = Client::new(&source_ip, &user_agent);
         Request {
             route: self.route_key,
             path: self.path_parameters.unwrap_or_default(),
@@ -276,15 +293,21 @@ impl GatewayEvent {
             caller: caller.map(|context| Caller {
                 organization: context.organization,
                 role: context.role,
-                name: context.name,
-                token: context.token,
+                actor: Actor {
+                    kind: Kind::Token,
+                    name: context.name,
+                    id: context.token,
+                    client: client.clone(),
+                },
                 // What cannot be read is over.
                 valid_until: (!context.valid_until.is_empty()).then(|| {
                     let until = context.valid_until.parse();
                     until.unwrap_or(Timestamp::from_millis(0))
                 }),
                 fetches: None,
+                action: "",
             }),
+            client,
             id: self.request_context.request_id,
             made: Made::default(),
         }

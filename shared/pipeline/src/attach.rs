@@ -3,10 +3,11 @@
 use integrations::{Description, Fault, Warnings};
 use serde_json::{Map, Value};
 
+use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check};
-use crate::platform::{Expect, Platform, Unreachable, WriteError};
+use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
 use crate::register::{self, Error, Precondition};
-use crate::rows::{self, Attachment, Link, Registration, Selector, Stored};
+use crate::rows::{self, Attachment, Link, Registration, Selector, Stored, workflow_id};
 use crate::schedule;
 
 /// The longest that a delivery may wait for a material: 24 hours.
@@ -27,6 +28,19 @@ pub struct Wanted {
     pub id: Option<String>,
 }
 
+/// Whether a workflow can have this name or be in this project: what selectors are made of is in neither, nor is what
+/// nobody can type. A name may have slashes, since what stands before the first one is the project.
+pub(crate) fn is_plain(text: &str) -> bool {
+    !text
+        .chars()
+        .any(|letter| letter == '*' || letter.is_control())
+}
+
+/// As [`is_plain`], of a project or an id.
+pub(crate) fn is_plain_part(text: &str) -> bool {
+    is_plain(text) && !text.contains('/')
+}
+
 /// Reads how a workflow is named: an id, a name with its project, `project/name`, `project/*`, or `*`.
 pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault> {
     let fault = |detail: &str| Fault {
@@ -37,17 +51,32 @@ pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault
     if workflow.is_empty() || workflow.len() > 512 {
         return Err(fault("must be 1 to 512 characters long"));
     }
+    let project_fault = |detail: &str| Fault {
+        field: "project".into(),
+        detail: detail.into(),
+    };
     if project.is_some_and(|project| project.len() > 512) {
-        let detail = "must be at most 512 characters long".into();
-        return Err(Fault {
-            field: "project".into(),
-            detail,
-        });
+        return Err(project_fault("must be at most 512 characters long"));
     }
-    let is_id = uuid::Uuid::parse_str(workflow).is_ok();
+    if project.is_some_and(|project| !is_plain_part(project)) {
+        return Err(project_fault(
+            "must have no `/`, no `*` and no control characters",
+        ));
+    }
+    if workflow == "*" && project.is_none() {
+        return Ok(Selector("*".into()));
+    }
+    if let Some(id) = workflow_id(workflow) {
+        return Ok(Selector(id));
+    }
+    // `project/*`, or `*` with a project.
+    let names = workflow.strip_suffix("/*").unwrap_or(workflow);
+    if !is_plain(names) && workflow != "*" {
+        return Err(fault(
+            "must have no control characters, and `*` only in place of a whole name: project/*, or *",
+        ));
+    }
     match (workflow.split_once('/'), project) {
-        _ if workflow == "*" && project.is_none() => Ok(Selector("*".into())),
-        _ if is_id => Ok(Selector(workflow.to_ascii_lowercase())),
         (Some((own, name)), Some(project)) if own == project && !name.is_empty() => {
             Ok(Selector(workflow.to_owned()))
         }
@@ -101,6 +130,7 @@ pub async fn attach(
     platform: &impl Platform,
     organization: &str,
     wanted: Wanted,
+    act: Act<'_>,
 ) -> Result<(Stored<Attachment>, Stored<Registration>, Warnings), Error> {
     if let Some(id) = &wanted.id {
         let key = Attachment::at(organization, id);
@@ -143,14 +173,17 @@ pub async fn attach(
         config: wanted.inputs,
         wait_secs: wanted.wait_secs,
         is_test: false,
+        created_by: act.actor.name.clone(),
         created_at: platform.now(),
         deleted_at: None,
     };
     let (of_workflow, of_registration) = links(&attachment);
     let (write, etag) = rows::put(platform, &attachment, Expect::Absent);
+    let subject = Subject::attachment(&attachment, &registration.row);
     let writes = vec![
         registration.check(),
         write,
+        act.entry(platform, organization, subject, ""),
         rows::put(platform, &of_workflow, Expect::Absent).0,
         rows::put(platform, &of_registration, Expect::Absent).0,
     ];
@@ -218,21 +251,27 @@ pub async fn detach(
     organization: &str,
     id: &str,
     only: &Precondition,
+    act: Act<'_>,
 ) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
     let (attachment, registration) = find(platform, organization, id).await?;
     only.allow(&attachment.etag)?;
-    let removed = remove(platform, attachment).await;
+    let subject = Subject::attachment(&attachment.row, &registration.row);
+    let entry = act.entry(platform, organization, subject, "");
+    let removed = remove(platform, attachment, vec![entry]).await;
     let removed = removed.map_err(|error| only.conflict(error))?;
     Ok((removed, registration))
 }
 
+/// Removes an attachment, with what is written in the same transaction.
 pub(crate) async fn remove(
     platform: &impl Platform,
     mut attachment: Stored<Attachment>,
+    beside: Vec<Write>,
 ) -> Result<Stored<Attachment>, WriteError> {
     attachment.row.deleted_at = Some(platform.now());
     let (write, etag) = attachment.update(platform);
-    let mut writes = vec![write];
+    let mut writes = beside;
+    writes.push(write);
     let (of_workflow, of_registration) = links(&attachment.row);
     for link in [of_workflow, of_registration] {
         use crate::rows::Row;

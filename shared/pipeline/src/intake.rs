@@ -12,10 +12,11 @@ use futures_util::future::{try_join, try_join_all};
 use integrations::Workflow;
 use tracing::warn;
 
+use crate::attach;
 use crate::plans;
 use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
 use crate::rows::{
-    self, Attestation, Link, Plan, Planned, Received, Row, Seen, Selector, Stage, Stored, Why,
+    self, Actor, Attestation, Link, Match, Plan, Planned, Received, Row, Seen, Stage, Stored, Why,
 };
 use crate::schedule;
 
@@ -43,6 +44,10 @@ pub enum Error {
         "the attestation's workflow has an id, a project or a name of more than {NAME_MAX_BYTES} bytes"
     )]
     WorkflowTooLong,
+    #[error(
+        "the {0} of the attestation's workflow has a control character, `*` or, in an id or a project, `/` in it"
+    )]
+    WorkflowMalformed(&'static str),
     #[error("{0} of the attestation has more than {NAME_MAX_BYTES} bytes")]
     NameTooLong(&'static str),
     #[error(
@@ -69,16 +74,28 @@ pub struct Accepted {
     pub missing: Vec<Digest>,
 }
 
+/// An attestation that was read and is to be taken in.
+pub(crate) struct Incoming<'a> {
+    pub(crate) bytes: Bytes,
+    pub(crate) parsed: attestation::Attestation,
+    /// As [`checked`] has it.
+    pub(crate) workflow: Workflow,
+    pub(crate) why: Why,
+    /// The one who sent it.
+    pub(crate) by: &'a Actor,
+}
+
 /// Takes in the bytes of an envelope or a bundle. `said` is what the sender says of the workflow.
 pub async fn intake(
     platform: &impl Platform,
     organization: &str,
     bytes: Bytes,
     said: Option<&Workflow>,
+    by: &Actor,
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let workflow = workflow(&parsed, said)?;
-    accepted(platform, organization, bytes, parsed, &workflow).await
+    accepted(platform, organization, bytes, parsed, workflow, by).await
 }
 
 /// As [`intake`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
@@ -89,11 +106,14 @@ pub async fn forwarded(
     organization: &str,
     bytes: Bytes,
     origin: &Workflow,
+    by: &Actor,
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
-    let said = (!origin.id.is_empty() || !origin.name.is_empty()).then(|| origin.clone());
-    let workflow = says(&parsed).or(said).ok_or(Error::WorkflowMissing)?;
-    accepted(platform, organization, bytes, parsed, &workflow).await
+    let workflow = match says(&parsed)? {
+        Some(says) => says,
+        None => checked(origin)?.ok_or(Error::WorkflowMissing)?,
+    };
+    accepted(platform, organization, bytes, parsed, workflow, by).await
 }
 
 /// Takes in what was read already, for whatever is attached to its workflow now.
@@ -102,32 +122,31 @@ async fn accepted(
     organization: &str,
     bytes: Bytes,
     parsed: attestation::Attestation,
-    workflow: &Workflow,
+    workflow: Workflow,
+    by: &Actor,
 ) -> Result<Accepted, Error> {
-    let planned = planned(platform, organization, workflow);
-    let why = Why::Accepted;
-    take(
-        platform,
-        organization,
+    let of = workflow.clone();
+    let planned = planned(platform, organization, &of);
+    let incoming = Incoming {
         bytes,
         parsed,
         workflow,
-        planned,
-        why,
-    )
-    .await
+        why: Why::Accepted,
+        by,
+    };
+    take(platform, organization, incoming, planned).await
 }
 
 /// Takes in what was read already, for whom `planned` says.
 pub(crate) async fn take(
     platform: &impl Platform,
     organization: &str,
-    bytes: Bytes,
-    parsed: attestation::Attestation,
-    workflow: &Workflow,
+    incoming: Incoming<'_>,
     planned: impl Future<Output = Result<Vec<Planned>, Unreachable>>,
-    why: Why,
 ) -> Result<Accepted, Error> {
+    let Incoming {
+        parsed, workflow, ..
+    } = &incoming;
     let parts = [&workflow.id, &workflow.project, &workflow.name];
     if parts.iter().any(|part| part.len() > NAME_MAX_BYTES) {
         return Err(Error::WorkflowTooLong);
@@ -149,13 +168,13 @@ pub(crate) async fn take(
     if run.is_some_and(|run| is_long(run)) {
         return Err(Error::NameTooLong("the id of the workflow run"));
     }
-    let kept = platform.put_object(organization, &parsed.received, bytes.clone());
+    let kept = platform.put_object(organization, &parsed.received, incoming.bytes.clone());
     let known = known(platform, organization, &parsed.hash);
     let seen = seen(platform, organization, workflow);
     let (planned, (((), ()), known), missing) = try_join3(
         planned,
         try_join(try_join(kept, seen), known),
-        missing(platform, organization, &parsed),
+        missing(platform, organization, parsed),
     )
     .await?;
     let received = parsed.received;
@@ -165,17 +184,7 @@ pub(crate) async fn take(
             if planned.len() > schedule::PLAN_MOST {
                 return Err(Error::TooManyAttachments(planned.len()));
             }
-            match accept(
-                platform,
-                organization,
-                &bytes,
-                &parsed,
-                workflow,
-                planned,
-                why,
-            )
-            .await
-            {
+            match accept(platform, organization, &incoming, planned).await {
                 Ok((attestation, plan)) => (attestation, plan, false),
                 // A hundred at once: one wrote it, this one reads it.
                 Err(WriteError::Conflict) => {
@@ -267,20 +276,44 @@ async fn try_join3<A, B, C>(
 }
 
 /// Which workflow an attestation says that it belongs to.
-fn says(parsed: &attestation::Attestation) -> Option<Workflow> {
-    let says = parsed.predicate().map(|predicate| Workflow {
+fn says(parsed: &attestation::Attestation) -> Result<Option<Workflow>, Error> {
+    let Some(predicate) = parsed.predicate() else {
+        return Ok(None);
+    };
+    checked(&Workflow {
         id: predicate.metadata.workflow_id.clone(),
         project: predicate.metadata.project.clone(),
         name: predicate.metadata.workflow().to_owned(),
-    });
-    says.filter(|says| !says.name.is_empty() || !says.id.is_empty())
+    })
+}
+
+/// A workflow as a stranger names it, when it can be one: no part of it may be taken for a selector, since attachments
+/// are found by those. An id is a UUID; one that is not, and is harmless, is as none. None when nothing is left.
+fn checked(stated: &Workflow) -> Result<Option<Workflow>, Error> {
+    let Workflow { id, project, name } = stated;
+    for (what, is_plain) in [
+        ("id", attach::is_plain_part(id)),
+        ("project", attach::is_plain_part(project)),
+        ("name", attach::is_plain(name)),
+    ] {
+        if !is_plain {
+            return Err(Error::WorkflowMalformed(what));
+        }
+    }
+    let id = rows::workflow_id(id).unwrap_or_default();
+    let is_named = !name.is_empty() || !id.is_empty();
+    Ok(is_named.then(|| Workflow {
+        id,
+        project: project.clone(),
+        name: name.clone(),
+    }))
 }
 
 /// Which workflow an attestation belongs to: what it says itself, else what its sender says.
 fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Result<Workflow, Error> {
-    match (says(parsed), said) {
+    match (says(parsed)?, said) {
         (None, None) => Err(Error::WorkflowMissing),
-        (None, Some(said)) => Ok(said.clone()),
+        (None, Some(said)) => checked(said)?.ok_or(Error::WorkflowMissing),
         (Some(says), None) => Ok(says),
         (Some(says), Some(said)) => {
             let same = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b;
@@ -312,25 +345,24 @@ async fn planned(
     organization: &str,
     workflow: &Workflow,
 ) -> Result<Vec<Planned>, Unreachable> {
-    let selectors = Selector::of(workflow);
-    let partitions: Vec<String> = selectors
-        .iter()
-        .map(|selector| Link::of_workflow(organization, selector))
-        .collect();
-    let found = try_join_all(
-        partitions
-            .iter()
-            .map(|partition| rows::load_all::<Link>(platform, partition, Link::PREFIX)),
-    )
+    let selectors = Match::ALL.into_iter().filter_map(|matched| {
+        let selector = matched.selector(workflow)?;
+        Some((matched, Link::of_workflow(organization, &selector)))
+    });
+    let found = try_join_all(selectors.map(|(matched, partition)| async move {
+        let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
+        Ok::<_, Unreachable>(links.into_iter().map(move |link| (matched, link.row)))
+    }))
     .await?;
     let planned: BTreeMap<String, Planned> = found
         .into_iter()
         .flatten()
-        .map(|Stored { row, .. }| {
+        .map(|(matched, row)| {
             let planned = Planned {
                 attachment: row.attachment.clone(),
                 registration: row.registration,
                 integration: row.integration,
+                matched: Some(matched),
             };
             (row.attachment, planned)
         })
@@ -365,13 +397,17 @@ pub(crate) async fn missing(
 async fn accept(
     platform: &impl Platform,
     organization: &str,
-    bytes: &Bytes,
-    parsed: &attestation::Attestation,
-    workflow: &Workflow,
+    incoming: &Incoming<'_>,
     planned: Vec<Planned>,
-    why: Why,
 ) -> Result<(Stored<Attestation>, Stored<Plan>), WriteError> {
     let now = platform.now();
+    let Incoming {
+        bytes,
+        parsed,
+        workflow,
+        why,
+        by,
+    } = incoming;
     let run = parsed
         .predicate()
         .map(|predicate| predicate.metadata.workflow_run_id.clone());
@@ -385,6 +421,7 @@ async fn accept(
         workflow: workflow.clone(),
         predicate_type: parsed.statement.predicate_type.clone(),
         plans: 1,
+        pushed_by: Some((*by).clone()),
         planned_at: now,
         created_at: now,
     };
@@ -394,7 +431,7 @@ async fn accept(
         hash: attestation.hash,
         created_at: now,
     };
-    let plan = plans::new(&attestation, 0, why, None, planned, now);
+    let plan = plans::new(&attestation, 0, why.clone(), None, planned, now);
     let (row, etag) = rows::put(platform, &attestation, Expect::Absent);
     let beside = vec![row, rows::put(platform, &received, Expect::Absent).0];
     let plan = plans::write(platform, plan, beside).await?;

@@ -7,6 +7,7 @@
 use integrations::{Authorities, Fault, SecretText, cas};
 use serde::{Deserialize, Serialize};
 
+use crate::audit_log::{Act, Subject};
 use crate::platform::{Expect, Platform, SecretValue, Unreachable, WriteError};
 use crate::rows::{self, Intake, IntakeToken, Stored};
 use crate::{register, tokens};
@@ -32,8 +33,6 @@ pub enum Error {
 pub struct Wanted {
     pub name: String,
     pub cas: Option<Cas>,
-    /// The name of the token that asks.
-    pub by: String,
 }
 
 /// Where Chainloop's artifacts are, and an API token that may read them.
@@ -106,6 +105,7 @@ pub async fn create(
     platform: &impl Platform,
     organization: &str,
     wanted: Wanted,
+    act: Act<'_>,
 ) -> Result<Created, Error> {
     let faults = faults(&wanted);
     if !faults.is_empty() {
@@ -118,7 +118,7 @@ pub async fn create(
         id: register::id(platform),
         hash: tokens::hash(&token),
         cas_url: wanted.cas.as_ref().map(|cas| cas.url.clone()),
-        created_by: wanted.by,
+        created_by: act.actor.name.clone(),
         created_at: platform.now(),
     };
     let by_hash = IntakeToken {
@@ -131,9 +131,16 @@ pub async fn create(
     };
     // The rows before the secret: cut off here, there is an intake whose token nobody knows, which the list shows
     // and `delete` removes, and no secret that nobody finds.
+    let fetches = intake
+        .cas_url
+        .as_ref()
+        .map(|url| format!("fetches from {url}"));
+    let subject = Subject::new(&intake.name, &intake.id);
+    let detail = fetches.unwrap_or_default();
     let writes = vec![
         rows::put(platform, &intake, Expect::Absent).0,
         rows::put(platform, &by_hash, Expect::Absent).0,
+        act.entry(platform, organization, subject, detail),
     ];
     match platform.write(writes).await {
         Ok(()) => {}
@@ -150,7 +157,12 @@ pub async fn create(
         let secret = Intake::secret_name(organization, &intake.id);
         let kept = platform.put_secret(&secret, &SecretValue::new(text)).await;
         if let Err(unreachable) = kept {
-            let _ = delete(platform, organization, &intake.name).await;
+            let undo = Act {
+                action: "intake.delete",
+                ..act
+            };
+            let detail = "its secret could not be kept";
+            let _ = remove(platform, organization, &intake.name, undo, detail).await;
             return Err(unreachable.into());
         }
     }
@@ -195,6 +207,17 @@ pub async fn delete(
     platform: &impl Platform,
     organization: &str,
     name: &str,
+    act: Act<'_>,
+) -> Result<Intake, Error> {
+    remove(platform, organization, name, act, "").await
+}
+
+async fn remove(
+    platform: &impl Platform,
+    organization: &str,
+    name: &str,
+    act: Act<'_>,
+    detail: &str,
 ) -> Result<Intake, Error> {
     let missing = || Error::NotFound(name.to_owned());
     let stored = rows::load::<Intake>(platform, &Intake::at(organization, name)).await?;
@@ -207,7 +230,9 @@ pub async fn delete(
     // First of all nobody comes in by it; and the row that lists it last, so that asking again finds what is left.
     let by_hash = IntakeToken::at(&stored.row.hash);
     if let Some(token) = rows::load::<IntakeToken>(platform, &by_hash).await? {
-        gone(platform.write(vec![token.delete()]).await)?;
+        let subject = Subject::new(&stored.row.name, &stored.row.id);
+        let entry = act.entry(platform, organization, subject, detail);
+        gone(platform.write(vec![token.delete(), entry]).await)?;
     }
     if stored.row.cas_url.is_some() {
         let secret = Intake::secret_name(organization, &stored.row.id);

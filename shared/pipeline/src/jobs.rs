@@ -8,6 +8,7 @@ use std::time::Duration;
 use attestation::Digest;
 use tracing::{info, warn};
 
+use crate::audit_log::{Act, Subject};
 use crate::clock::Timestamp;
 use crate::deliveries::{self, Cursor, Of};
 use crate::platform::{Expect, Index, Platform, Unreachable, Write, WriteError};
@@ -92,6 +93,7 @@ pub async fn cancel(
     platform: &impl Platform,
     organization: &str,
     id: &str,
+    act: Act<'_>,
 ) -> Result<Option<Job>, WriteError> {
     let Some(mut stored) = find(platform, organization, id).await? else {
         return Ok(None);
@@ -100,7 +102,17 @@ pub async fn cancel(
     let is_drain = matches!(stored.row.work, Work::Drain { .. });
     if stored.row.stand == Stand::Running && !is_drain {
         end(&mut stored.row, Stand::Cancelled, platform.now());
-        platform.write(vec![stored.update(platform).0]).await?;
+        let Job {
+            work,
+            created_by,
+            created_at,
+            ..
+        } = &stored.row;
+        let subject = Subject::new(work.name(), id);
+        let detail = format!("begun by {created_by} at {created_at}");
+        let entry = act.entry(platform, organization, subject, detail);
+        let writes = vec![stored.update(platform).0, entry];
+        platform.write(writes).await?;
     }
     Ok(Some(stored.row))
 }
@@ -285,7 +297,7 @@ async fn again(
     job: &Job,
     delivery: &Delivery,
 ) -> Result<bool, Unreachable> {
-    match operations::redeliver(platform, delivery, Some(&job.id)).await {
+    match operations::redeliver(platform, delivery, &job.id).await {
         Ok(made) => Ok(made.is_some()),
         Err(operations::Error::Unreachable(unreachable)) => Err(unreachable),
         Err(refused) => {
@@ -392,6 +404,7 @@ async fn backfill(
         attachment: attachment.id.clone(),
         registration: attachment.registration.clone(),
         integration: attachment.integration.clone(),
+        matched: None,
     };
     let mut left = if job.dry_run { u64::MAX } else { most };
     for stored in page {
@@ -413,7 +426,8 @@ async fn backfill(
             created_at: row.created_at,
             id: row.hash.hex(),
         };
-        if !selector.is_for(&row.workflow) {
+        let matched = selector.matched(&row.workflow);
+        if matched.is_none() {
             job.seen += 1;
             job.place = Some(place);
             continue;
@@ -430,10 +444,17 @@ async fn backfill(
                 .any(|plan| has(&plan.row))
         } else {
             operations::keep(platform, row).await?;
-            let (why, id) = (Why::Backfilled, Some(job.id.as_str()));
-            plans::add(platform, stored, why, id, vec![planned.clone()], has)
-                .await?
-                .is_some()
+            let planned = Planned {
+                matched,
+                ..planned.clone()
+            };
+            let added = plans::Added {
+                why: Why::Backfilled,
+                job: Some(&job.id),
+                planned: vec![planned],
+                beside: Vec::new(),
+            };
+            plans::add(platform, stored, added, has).await?.is_some()
         };
         if made {
             job.done += 1;

@@ -74,6 +74,7 @@ pub fn begin(plan: &Plan, planned: &Planned, id: String, now: Timestamp) -> Deli
         attachment: planned.attachment.clone(),
         registration: planned.registration.clone(),
         integration: planned.integration.clone(),
+        selector: planned.matched.and_then(|by| by.selector(&plan.workflow)),
         workflow: plan.workflow.clone(),
         generation: plan.generation,
         state: State::Pending,

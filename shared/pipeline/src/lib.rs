@@ -13,6 +13,7 @@ pub mod api;
 pub mod attach;
 pub mod attestations;
 pub mod audit;
+pub mod audit_log;
 pub mod check;
 pub mod clock;
 pub mod deliver;

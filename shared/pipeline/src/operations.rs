@@ -1,4 +1,4 @@
-//! What an operator does to deliveries: deliver again, cancel, try a registration out. And the record of it.
+//! What an operator does to deliveries: deliver again, cancel, try a registration out.
 
 use attestation::{Digest, Metadata, Predicate, compose};
 use bytes::Bytes;
@@ -6,16 +6,17 @@ use futures_util::future::ready;
 use integrations::Workflow;
 use serde_json::{Map, Value};
 
-use crate::deliver::settle;
-use crate::intake::{self, Accepted};
+use crate::audit_log::{Act, Subject};
+use crate::deliver;
+use crate::intake::{self, Accepted, Incoming};
 use crate::ledger;
-use crate::platform::{Expect, Platform, Unreachable, WriteError};
+use crate::plans;
+use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
 use crate::register;
 use crate::rows::{
-    self, Attachment, Attestation, Delivery, Entry, Plan, Planned, Registration, Selector, State,
+    self, Attachment, Attestation, Delivery, Match, Plan, Planned, Registration, Selector, State,
     Why,
 };
-use crate::{jobs, plans};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,7 +36,7 @@ pub enum Error {
     Unreachable(#[from] Unreachable),
 }
 
-const fn name(state: State) -> &'static str {
+pub(crate) const fn name(state: State) -> &'static str {
     match state {
         State::Pending => "pending",
         State::Delivering => "being attempted",
@@ -46,14 +47,20 @@ const fn name(state: State) -> &'static str {
     }
 }
 
-/// As [`redeliver`], for a request that may come again: the same request is the same delivery.
-pub(crate) async fn redeliver_once(
+/// Delivers again for an operator: what is final gets a delivery of its own in a further plan, what waits is due at once.
+/// Answers with the id of the delivery that is under way then. Where `request` says which request it is, the same again
+/// is the same delivery.
+pub async fn redeliver_for(
     platform: &impl Platform,
     delivery: &Delivery,
-    request: &str,
+    request: Option<&str>,
+    act: Act<'_>,
 ) -> Result<String, Error> {
-    let is_its_own = |plan: &Plan| plan.job.as_deref() == Some(request);
-    if let Some(id) = again(platform, delivery, Some(request), is_its_own).await? {
+    let is_its_own = |plan: &Plan| request.is_some() && plan.job.as_deref() == request;
+    let subject = Subject::delivery(platform, delivery).await?;
+    let detail = format!("attestation {}", delivery.attestation);
+    let entry = act.entry(platform, &delivery.organization, subject, detail);
+    if let Some(id) = again(platform, delivery, request, vec![entry], is_its_own).await? {
         return Ok(id);
     }
     let key = Attestation::at(&delivery.organization, &delivery.attestation);
@@ -65,15 +72,14 @@ pub(crate) async fn redeliver_once(
     id.ok_or(Error::Conflict)
 }
 
-/// Delivers again: what is final gets a delivery of its own in a further plan, what waits is due at once. Answers with
-/// the id of the delivery that is under way then; none when a job finds that it was delivered again already.
-pub async fn redeliver(
+/// Delivers again for a job, which takes what another one delivered again as done: none then.
+pub(crate) async fn redeliver(
     platform: &impl Platform,
     delivery: &Delivery,
-    job: Option<&str>,
+    job: &str,
 ) -> Result<Option<String>, Error> {
-    let already = |plan: &Plan| job.is_some() && is_repeat(plan, delivery);
-    again(platform, delivery, job, already).await
+    let already = |plan: &Plan| is_repeat(plan, delivery);
+    again(platform, delivery, Some(job), Vec::new(), already).await
 }
 
 /// Whether a job would deliver this one again, which is final.
@@ -105,6 +111,7 @@ async fn again(
     platform: &impl Platform,
     delivery: &Delivery,
     job: Option<&str>,
+    beside: Vec<Write>,
     already: impl Fn(&Plan) -> bool,
 ) -> Result<Option<String>, Error> {
     let organization = &delivery.organization;
@@ -115,7 +122,7 @@ async fn again(
     }
     match delivery.state {
         State::Delivering => return Err(Error::UnderWay),
-        State::Pending => return hasten(platform, delivery).await.map(Some),
+        State::Pending => return hasten(platform, delivery, beside).await.map(Some),
         _ => {}
     }
     let key = Attestation::at(organization, &delivery.attestation);
@@ -123,13 +130,20 @@ async fn again(
         return Err(Error::Gone("attestation"));
     };
     keep(platform, &stored.row).await?;
+    let selector = delivery.selector.as_ref();
     let planned = Planned {
         attachment: delivery.attachment.clone(),
         registration: delivery.registration.clone(),
         integration: delivery.integration.clone(),
+        matched: selector.and_then(|selector| selector.matched(&delivery.workflow)),
     };
-    let (why, planned) = (Why::Redelivered, vec![planned]);
-    let plan = plans::add(platform, stored, why, job, planned, already).await?;
+    let added = plans::Added {
+        why: Why::Redelivered,
+        job,
+        planned: vec![planned],
+        beside,
+    };
+    let plan = plans::add(platform, stored, added, already).await?;
     Ok(plan.and_then(|plan| plan.deliveries().next().map(|(id, _)| id)))
 }
 
@@ -154,13 +168,17 @@ pub(crate) async fn keep(
     Ok(())
 }
 
-async fn hasten(platform: &impl Platform, delivery: &Delivery) -> Result<String, Error> {
+async fn hasten(
+    platform: &impl Platform,
+    delivery: &Delivery,
+    beside: Vec<Write>,
+) -> Result<String, Error> {
     let mut stored = find(platform, &delivery.organization, &delivery.id).await?;
     if stored.row.held_at.is_some() {
         return Err(Error::Held);
     }
     let settled = ledger::hasten(&mut stored.row, platform.now()).ok_or(Error::UnderWay)?;
-    settle(platform, &stored, settled).await?;
+    deliver::settle_with(platform, &stored, settled, beside).await?;
     Ok(delivery.id.clone())
 }
 
@@ -179,7 +197,7 @@ pub async fn cancel(
     platform: &impl Platform,
     organization: &str,
     id: &str,
-    by: &str,
+    act: Act<'_>,
 ) -> Result<Delivery, Error> {
     let mut stored = find(platform, organization, id).await?;
     match stored.row.state {
@@ -187,9 +205,15 @@ pub async fn cancel(
         State::Delivering => return Err(Error::UnderWay),
         over => return Err(Error::Over(name(over))),
     }
-    let reason = format!("cancelled by {by}");
+    let reason = format!("cancelled by {}", act.actor.name);
     ledger::cancel(&mut stored.row, &reason, platform.now());
-    match platform.write(vec![stored.update(platform).0]).await {
+    let subject = Subject::delivery(platform, &stored.row).await?;
+    let detail = format!("attestation {}", stored.row.attestation);
+    let writes = vec![
+        stored.update(platform).0,
+        act.entry(platform, organization, subject, detail),
+    ];
+    match platform.write(writes).await {
         Ok(()) => Ok(stored.row),
         Err(WriteError::Conflict) => Err(Error::Conflict),
         Err(WriteError::Unreachable(unreachable)) => Err(unreachable.into()),
@@ -206,6 +230,7 @@ pub async fn test(
     registration: &Registration,
     inputs: Map<String, Value>,
     id: Option<String>,
+    act: Act<'_>,
 ) -> Result<Accepted, register::Error> {
     let description = integrations::find(&registration.integration)
         .ok_or_else(|| register::Error::NoIntegration(registration.integration.clone()))?;
@@ -225,11 +250,16 @@ pub async fn test(
         // What it promises is there.
         wait_secs: Some(0),
         is_test: true,
+        created_by: act.actor.name.clone(),
         created_at: platform.now(),
         deleted_at: None,
     };
-    let write = rows::put(platform, &attachment, Expect::Absent).0;
-    match platform.write(vec![write]).await {
+    let subject = Subject::registration(registration);
+    let writes = vec![
+        rows::put(platform, &attachment, Expect::Absent).0,
+        act.entry(platform, organization, subject, ""),
+    ];
+    match platform.write(writes).await {
         Ok(()) => {}
         // A request that was cut off: it goes on with what it began.
         Err(WriteError::Conflict) => {
@@ -253,18 +283,17 @@ pub async fn test(
         attachment: attachment.id.clone(),
         registration: attachment.registration.clone(),
         integration: attachment.integration.clone(),
+        matched: Some(Match::Name),
     }]));
-    intake::take(
-        platform,
-        organization,
+    let incoming = Incoming {
         bytes,
         parsed,
-        &workflow,
-        planned,
-        Why::Tested,
-    )
-    .await
-    .map_err(|error| match error {
+        workflow,
+        why: Why::Tested,
+        by: act.actor,
+    };
+    let taken = intake::take(platform, organization, incoming, planned).await;
+    taken.map_err(|error| match error {
         intake::Error::Unreachable(unreachable) => unreachable.into(),
         other => register::Error::Unreachable(Unreachable {
             what: "test attestation",
@@ -290,55 +319,4 @@ fn test_attestation(run: &str, now: crate::Timestamp) -> Vec<u8> {
     let statement = compose::statement(&predicate, &[]);
     // Signed by nobody: the signature is a digest, which nobody can take for one.
     compose::envelope(statement, "", |bytes| Digest::of(bytes).bytes().to_vec()).compact()
-}
-
-/// What an operator does, to be kept.
-pub(crate) fn entry(
-    platform: &impl Platform,
-    organization: &str,
-    by: &str,
-    action: &str,
-    subject: &str,
-    detail: String,
-) -> Entry {
-    let now = platform.now();
-    Entry {
-        organization: organization.to_owned(),
-        id: jobs::id(platform, now),
-        action: action.to_owned(),
-        subject: subject.to_owned(),
-        detail,
-        by: by.to_owned(),
-        created_at: now,
-    }
-}
-
-/// Keeps what an operator did.
-pub async fn record(
-    platform: &impl Platform,
-    organization: &str,
-    by: &str,
-    action: &str,
-    subject: &str,
-    detail: String,
-) -> Result<(), Unreachable> {
-    let entry = entry(platform, organization, by, action, subject, detail);
-    match platform
-        .write(vec![rows::put(platform, &entry, Expect::Absent).0])
-        .await
-    {
-        Ok(()) | Err(WriteError::Conflict) => Ok(()),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
-}
-
-/// What operators did on a day, last first.
-pub async fn entries(
-    platform: &impl Platform,
-    organization: &str,
-    day: crate::Timestamp,
-) -> Result<Vec<Entry>, Unreachable> {
-    let entries =
-        rows::load_all::<Entry>(platform, &Entry::partition(organization, day), "entry/").await?;
-    Ok(entries.into_iter().rev().map(|stored| stored.row).collect())
 }

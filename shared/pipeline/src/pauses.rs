@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use tracing::{error, info};
 
+use crate::audit_log::{Act, Subject};
 use crate::deliver::settle;
 use crate::intake::CONFLICTS;
 use crate::jobs;
@@ -27,13 +28,13 @@ const DAY: Duration = Duration::from_hours(24);
 /// An index that lags shows for a moment what is gone.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Pauses a registration. One that is paused already stays as it is.
+/// Pauses a registration, for somebody or by itself. One that is paused already stays as it is.
 pub async fn pause(
     platform: &impl Platform,
     organization: &str,
     name_or_id: &str,
     reason: &str,
-    by: Option<&str>,
+    act: Option<Act<'_>>,
 ) -> Result<Stored<Registration>, Error> {
     let mut stored = register::find(platform, organization, name_or_id).await?;
     for _ in 0..CONFLICTS {
@@ -44,12 +45,19 @@ pub async fn pause(
         stored.row.paused = Some(Pause {
             since: now,
             reason: reason.to_owned(),
-            by: by.map(str::to_owned),
+            by: act.map(|act| act.actor.name.clone()),
         });
         // A look says when the first of what it holds comes of age, also of what an earlier pause held.
         stored.row.wake_at = Some(now.plus(SOON));
         let (write, etag) = stored.update(platform);
-        match platform.write(vec![write]).await {
+        let entry = act.map(|act| {
+            let subject = Subject::registration(&stored.row);
+            act.entry(platform, organization, subject, reason)
+        });
+        match platform
+            .write([write].into_iter().chain(entry).collect())
+            .await
+        {
             Ok(()) => {
                 let row = stored.row;
                 return Ok(Stored { row, etag });
@@ -101,7 +109,7 @@ pub async fn resume(
     organization: &str,
     name_or_id: &str,
     per_second: u32,
-    by: &str,
+    act: Act<'_>,
     id: Option<String>,
 ) -> Result<(Stored<Registration>, Option<Job>), Error> {
     let mut stored = register::find(platform, organization, name_or_id).await?;
@@ -122,10 +130,13 @@ pub async fn resume(
     let work = Work::Drain {
         registration: stored.row.id.clone(),
     };
-    let mut job = jobs::new(platform, organization, work, per_second, by);
+    let mut job = jobs::new(platform, organization, work, per_second, &act.actor.name);
     job.id = id.unwrap_or(job.id);
     let (write, etag) = stored.update(platform);
-    let mut writes = vec![write, jobs::put(platform, &job)];
+    let subject = Subject::registration(&stored.row);
+    let detail = format!("{per_second} a second");
+    let entry = act.entry(platform, organization, subject, detail);
+    let mut writes = vec![write, jobs::put(platform, &job), entry];
     // A new beginning: it must not be paused again for what was before.
     let gate = rows::Gate::at(organization, &stored.row.id);
     if let Some(gate) = rows::load::<rows::Gate>(platform, &gate).await? {

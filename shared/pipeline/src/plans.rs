@@ -239,14 +239,22 @@ pub async fn of(
     rows::load_all(platform, &partition, Plan::PREFIX).await
 }
 
+/// A further plan that is asked for.
+pub(crate) struct Added<'a> {
+    pub(crate) why: Why,
+    /// The job that makes it, or the claim of the request that does.
+    pub(crate) job: Option<&'a str>,
+    pub(crate) planned: Vec<Planned>,
+    /// Writes that go into the same transaction.
+    pub(crate) beside: Vec<Write>,
+}
+
 /// Adds a plan to an attestation that was accepted before, unless `already` says of its plans that there is
 /// one for this. The attestation's row is what two of these at once meet at.
 pub(crate) async fn add(
     platform: &impl Platform,
     mut stored: Stored<Attestation>,
-    why: Why,
-    job: Option<&str>,
-    planned: Vec<Planned>,
+    added: Added<'_>,
     already: impl Fn(&Plan) -> bool,
 ) -> Result<Option<Plan>, Unreachable> {
     for _ in 0..CONFLICTS {
@@ -257,16 +265,18 @@ pub(crate) async fn add(
         let (generation, now) = (stored.row.plans, platform.now());
         stored.row.plans += 1;
         stored.row.planned_at = now;
-        let job = job.map(str::to_owned);
+        let job = added.job.map(str::to_owned);
         let plan = new(
             &stored.row,
             generation,
-            why.clone(),
+            added.why.clone(),
             job,
-            planned.clone(),
+            added.planned.clone(),
             now,
         );
-        match write(platform, plan, vec![stored.update(platform).0]).await {
+        let mut beside = added.beside.clone();
+        beside.push(stored.update(platform).0);
+        match write(platform, plan, beside).await {
             Ok(plan) => {
                 let plan = written(platform, plan).await?;
                 let row = plan.row.clone();

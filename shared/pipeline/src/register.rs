@@ -7,6 +7,7 @@
 use integrations::{Description, Fault, Warnings, inputs};
 use serde_json::{Map, Value};
 
+use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check, Verdict};
 use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
 use crate::rows::{self, Attachment, Gone, Link, Name, Registration, Stored, Work};
@@ -144,6 +145,7 @@ pub async fn register(
     platform: &impl Platform,
     organization: &str,
     wanted: Wanted,
+    act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
     let description = integrations::find(&wanted.integration)
         .ok_or_else(|| Error::NoIntegration(wanted.integration.clone()))?;
@@ -181,7 +183,7 @@ pub async fn register(
     };
     // What fails from here on may have been done all the same, so nothing is taken back: the same request again goes
     // on with it, and otherwise the reservation expires.
-    let registration = complete(platform, description, &reserved, wanted).await?;
+    let registration = complete(platform, description, &reserved, wanted, act).await?;
     Ok((registration, warnings))
 }
 
@@ -241,6 +243,7 @@ async fn complete(
     description: &Description,
     reserved: &Stored<Name>,
     wanted: Wanted,
+    act: Act<'_>,
 ) -> Result<Stored<Registration>, Error> {
     let schema = (description.registration_schema)();
     let (config, secrets) = inputs::split(&schema, wanted.inputs);
@@ -257,6 +260,7 @@ async fn complete(
         label: inputs::label(&schema, &secrets),
         secret: None,
         secret_version: None,
+        created_by: act.actor.name.clone(),
         created_at: platform.now(),
         deleted_at: None,
         paused: None,
@@ -273,7 +277,13 @@ async fn complete(
     let mut live = reserved.clone();
     live.row.reserved_until = None;
     let (write, etag) = rows::put(platform, &registration, Expect::Absent);
-    platform.write(vec![write, live.update(platform).0]).await?;
+    let subject = Subject::registration(&registration);
+    let writes = vec![
+        write,
+        live.update(platform).0,
+        act.entry(platform, &name.organization, subject, description.id),
+    ];
+    platform.write(writes).await?;
     Ok(Stored {
         row: registration,
         etag,
@@ -362,17 +372,15 @@ pub async fn delete(
     organization: &str,
     name_or_id: &str,
     only: &Precondition,
+    act: Act<'_>,
 ) -> Result<(Registration, usize), Error> {
     let name = rows::load::<Name>(platform, &Name::at(organization, name_or_id)).await?;
     let id = name.map_or_else(|| name_or_id.to_owned(), |name| name.row.registration);
     let stored = rows::load::<Registration>(platform, &Registration::at(organization, &id))
         .await?
         .ok_or_else(|| Error::NotFound(name_or_id.to_owned()))?;
-    let name_at = Name::at(organization, &stored.row.name);
-    let name = rows::load::<Name>(platform, &name_at)
-        .await?
-        .filter(|name| name.row.registration == stored.row.id)
-        .ok_or_else(|| Error::NotFound(name_or_id.to_owned()))?;
+    let name = name_of(platform, &stored.row).await?;
+    let name = name.ok_or_else(|| Error::NotFound(name_or_id.to_owned()))?;
     // First of all nothing new goes through it.
     let mut gone = stored;
     if gone.row.deleted_at.is_none() {
@@ -382,14 +390,38 @@ pub async fn delete(
         // Should this be cut off, the reconciler ends it.
         gone.row.wake_at = Some(now.plus(schedule::UNFINISHED));
         let (write, etag) = gone.update(platform);
-        let written = platform.write(vec![write]).await;
+        let subject = Subject::registration(&gone.row);
+        let detail = format!("{}, with its attachments", gone.row.integration);
+        let entry = act.entry(platform, organization, subject, detail);
+        let written = platform.write(vec![write, entry]).await;
         written.map_err(|error| only.conflict(error))?;
         gone.etag = etag;
     }
+    complete_deletion(platform, gone, &name).await
+}
+
+/// The name of a registration; none when its deletion was completed.
+async fn name_of(
+    platform: &impl Platform,
+    registration: &Registration,
+) -> Result<Option<Stored<Name>>, Unreachable> {
+    let key = Name::at(&registration.organization, &registration.name);
+    let name = rows::load::<Name>(platform, &key).await?;
+    Ok(name.filter(|name| name.row.registration == registration.id))
+}
+
+/// Removes all that a registration has that is deleted.
+async fn complete_deletion(
+    platform: &impl Platform,
+    mut gone: Stored<Registration>,
+    name: &Stored<Name>,
+) -> Result<(Registration, usize), Error> {
+    let (organization, id) = (gone.row.organization.clone(), gone.row.id.clone());
+    let organization = organization.as_str();
     let attachments = attachments(platform, organization, &id).await?;
     let count = attachments.len();
     for attachment in attachments {
-        crate::attach::remove(platform, attachment).await?;
+        crate::attach::remove(platform, attachment, Vec::new()).await?;
     }
     // Also where the row has none: the update that was to add one may have been cut off.
     let secret = Registration::secret_name(organization, &gone.row.integration, &id);
@@ -427,29 +459,28 @@ pub(crate) async fn finish(
     platform: &impl Platform,
     mut stored: Stored<Registration>,
 ) -> Result<(), Unreachable> {
+    if let Some(name) = name_of(platform, &stored.row).await? {
+        return match complete_deletion(platform, stored, &name).await {
+            Ok(_) | Err(Error::Conflict) => Ok(()),
+            Err(Error::Unreachable(unreachable)) => Err(unreachable),
+            Err(other) => Err(Unreachable {
+                what: "table",
+                why: other.to_string(),
+            }),
+        };
+    }
     let Registration {
         organization,
         integration,
         id,
         ..
     } = &stored.row;
-    let any = Precondition::default();
-    match delete(platform, organization, id, &any).await {
-        Ok(_) | Err(Error::Conflict) => Ok(()),
-        Err(Error::NotFound(_)) => {
-            let secret = Registration::secret_name(organization, integration, id);
-            platform.delete_secret(&secret).await?;
-            stored.row.wake_at = None;
-            match platform.write(vec![stored.update(platform).0]).await {
-                Ok(()) | Err(WriteError::Conflict) => Ok(()),
-                Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-            }
-        }
-        Err(Error::Unreachable(unreachable)) => Err(unreachable),
-        Err(other) => Err(Unreachable {
-            what: "table",
-            why: other.to_string(),
-        }),
+    let secret = Registration::secret_name(organization, integration, id);
+    platform.delete_secret(&secret).await?;
+    stored.row.wake_at = None;
+    match platform.write(vec![stored.update(platform).0]).await {
+        Ok(()) | Err(WriteError::Conflict) => Ok(()),
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use attestation::Digest;
 use integrations::Fault;
 
-use crate::operations;
+use crate::audit_log::{Act, Subject};
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
 use crate::register::{is_label, name_fault};
 use crate::rows::{self, Organization, Role, Stored, Token, TokenName};
@@ -52,10 +52,10 @@ pub struct Wanted {
     pub valid_for: Option<Duration>,
 }
 
-/// Who makes or revokes a token: the name of theirs, and its role.
+/// Somebody who makes or revokes a token, and the role of theirs.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
-    pub name: &'a str,
+    pub act: Act<'a>,
     pub role: Role,
 }
 
@@ -134,7 +134,7 @@ pub async fn create(
         organization: organization.to_owned(),
         name,
         role,
-        created_by: by.name.to_owned(),
+        created_by: by.act.actor.name.clone(),
         created_at: now,
         valid_until: valid_for.map(|valid_for| now.plus(valid_for)),
         revoked_at: None,
@@ -148,12 +148,11 @@ pub async fn create(
     };
     let until = token.valid_until.map(|until| format!(", until {until}"));
     let detail = format!("{role}{}", until.unwrap_or_default());
-    let action = "token.create";
-    let entry = operations::entry(platform, organization, by.name, action, &token.name, detail);
+    let subject = Subject::new(&token.name, &token.id);
     let writes = vec![
         rows::put(platform, &token, Expect::Absent).0,
         rows::put(platform, &named, expect).0,
-        rows::put(platform, &entry, Expect::Absent).0,
+        by.act.entry(platform, organization, subject, detail),
     ];
     match platform.write(writes).await {
         Ok(()) => Ok(NewToken { text, token }),
@@ -215,13 +214,12 @@ pub async fn revoke(
         });
     }
     token.row.revoked_at = Some(platform.now());
-    let (name, action) = (&token.row.name, "token.revoke");
-    let detail = format!("{}, id {}", token.row.role, token.row.id);
-    let entry = operations::entry(platform, organization, by.name, action, name, detail);
+    let subject = Subject::new(&token.row.name, &token.row.id);
+    let detail = token.row.role.to_string();
     let writes = vec![
         token.update(platform).0,
         named.delete(),
-        rows::put(platform, &entry, Expect::Absent).0,
+        by.act.entry(platform, organization, subject, detail),
     ];
     platform.write(writes).await?;
     Ok(token.row)

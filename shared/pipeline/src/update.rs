@@ -9,9 +9,9 @@ use integrations::inputs;
 use integrations::{Description, Fault, Warnings};
 use serde_json::{Map, Value};
 
+use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check};
 use crate::intake::CONFLICTS;
-use crate::operations;
 use crate::platform::{Etag, Expect, Platform, SecretValue, Write, WriteError};
 use crate::register::{self, Error, Precondition};
 use crate::rows::{self, Attachment, Name, Registration, Stored};
@@ -43,29 +43,6 @@ pub struct AttachmentChange {
     pub mark: Option<Etag>,
 }
 
-/// Who does it, and what it is called in the audit log.
-#[derive(Clone, Copy)]
-struct Deed<'a> {
-    by: &'a str,
-    action: &'a str,
-}
-
-impl Deed<'_> {
-    /// An entry that says which fields changed, and nothing of what they are.
-    fn entry(
-        &self,
-        platform: &impl Platform,
-        organization: &str,
-        subject: &str,
-        changed: &[String],
-    ) -> Write {
-        let Deed { by, action } = self;
-        let detail = changed.join(", ");
-        let entry = operations::entry(platform, organization, by, action, subject, detail);
-        rows::put(platform, &entry, Expect::Absent).0
-    }
-}
-
 /// Changes a registration. What it is changed from is what `only` allows; without that, whatever it is when it is
 /// written.
 pub async fn registration(
@@ -74,11 +51,10 @@ pub async fn registration(
     name_or_id: &str,
     change: &Change,
     only: &Precondition,
-    by: &str,
+    act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
-    let action = "registration.update";
     let stored = register::find(platform, organization, name_or_id).await?;
-    apply(platform, stored, change, only, Deed { by, action }).await
+    apply(platform, stored, change, only, act).await
 }
 
 /// Replaces the secret inputs, all of them, after the third party has accepted the new ones. In-flight deliveries
@@ -88,7 +64,7 @@ pub async fn rotate(
     organization: &str,
     name_or_id: &str,
     secrets: Map<String, Value>,
-    by: &str,
+    act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
     let stored = register::find(platform, organization, name_or_id).await?;
     let description = description(&stored.row.integration)?;
@@ -115,9 +91,8 @@ pub async fn rotate(
         inputs: Some(secrets),
         ..Change::default()
     };
-    let action = "registration.rotate";
     let any = Precondition::default();
-    apply(platform, stored, &change, &any, Deed { by, action }).await
+    apply(platform, stored, &change, &any, act).await
 }
 
 fn fault(field: &str, detail: &str) -> Fault {
@@ -282,7 +257,7 @@ async fn apply(
     mut stored: Stored<Registration>,
     change: &Change,
     only: &Precondition,
-    deed: Deed<'_>,
+    act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
     let mut checked = None;
     let mut warnings = Warnings::new();
@@ -358,7 +333,9 @@ async fn apply(
         }
         let expect = Expect::Unchanged(stored.etag.clone());
         let (write, etag) = marked(platform, &row, expect, change.mark.as_ref());
-        let mut writes = vec![write, deed.entry(platform, &organization, &id, &fields)];
+        // By the name that it had; which fields changed, and nothing of what they are.
+        let (subject, detail) = (Subject::registration(&stored.row), fields.join(", "));
+        let mut writes = vec![write, act.entry(platform, &organization, subject, detail)];
         if let Some(expect) = name {
             // In the same write, so that neither is there without the other.
             writes.extend(rename(platform, &stored.row, &row, expect).await?);
@@ -420,10 +397,8 @@ pub async fn attachment(
     id: &str,
     change: &AttachmentChange,
     only: &Precondition,
-    by: &str,
+    act: Act<'_>,
 ) -> Result<(Stored<Attachment>, Stored<Registration>, Warnings), Error> {
-    let action = "attachment.update";
-    let deed = Deed { by, action };
     let mut checked = None;
     let mut warnings = Warnings::new();
     for _ in 0..CONFLICTS {
@@ -478,7 +453,8 @@ pub async fn attachment(
         let expect = Expect::Unchanged(stored.etag);
         let (write, etag) = marked(platform, &row, expect, change.mark.as_ref());
         writes.push(write);
-        writes.push(deed.entry(platform, organization, id, &fields));
+        let (subject, detail) = (Subject::attachment(&row, of), fields.join(", "));
+        writes.push(act.entry(platform, organization, subject, detail));
         match platform.write(writes).await {
             Ok(()) => return Ok((Stored { row, etag }, registration, warnings)),
             // Its registration may be what changed; if it did itself, that is seen now.
@@ -513,6 +489,7 @@ mod tests {
             label: object(label),
             secret: Some("kept".into()),
             secret_version: None,
+            created_by: String::new(),
             created_at: Timestamp::from_millis(0),
             deleted_at: None,
             paused: None,

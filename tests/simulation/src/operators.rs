@@ -1,10 +1,12 @@
 //! What operators do in the midst of it all: they pause and resume, deliver again, cancel, backfill.
 
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use pipeline::audit_log::Act;
 use pipeline::platform::{Expect, Platform, Unreachable};
-use pipeline::rows::{self, Delivery, Filter, Job, Link, Registration, State, Work};
+use pipeline::rows::{self, Actor, Delivery, Filter, Job, Link, Registration, State, Work};
 use pipeline::{jobs, operations, pauses};
 
 use crate::fault::Fault;
@@ -77,6 +79,15 @@ fn run<T: 'static, F: Future<Output = T> + 'static>(
     world.invoke("operator", OPERATION, Vec::new(), body, |_, _, _| {});
 }
 
+/// The one who operates.
+pub(crate) fn operator() -> Act<'static> {
+    static OPERATOR: LazyLock<Actor> = LazyLock::new(|| Actor::named("operator"));
+    Act {
+        actor: &OPERATOR,
+        action: "test",
+    }
+}
+
 fn through(world: &World, registration: &Registration) -> Vec<String> {
     let laws = world.laws.borrow();
     laws.open_through(|row| row.registration == registration.id)
@@ -93,7 +104,7 @@ fn pause(world: &Rc<World>, registration: &Registration) {
             &organization,
             &id,
             "maintenance",
-            Some("operator"),
+            Some(operator()),
         )
         .await
     });
@@ -106,7 +117,7 @@ fn resume(world: &Rc<World>, registration: &Registration) {
     let about = through(world, registration);
     let rate = world.random.pick(&[1, 10, 50]);
     run(world, Fault::Resumed, &about, move |function| async move {
-        pauses::resume(&function, &organization, &id, rate, "operator", None).await
+        pauses::resume(&function, &organization, &id, rate, operator(), None).await
     });
 }
 
@@ -131,7 +142,7 @@ fn deliver_again(world: &Rc<World>, registration: &Registration) {
             world,
             Fault::DeliveredAgain,
             &about,
-            |function| async move { operations::redeliver(&function, &row, None).await },
+            |function| async move { operations::redeliver_for(&function, &row, None, operator()).await },
         );
     }
 }
@@ -140,7 +151,7 @@ fn cancel(world: &Rc<World>, registration: &Registration) {
     if let Some(row) = pick(world, registration, |row| row.state == State::Pending) {
         let about = [row.id.clone()];
         run(world, Fault::Cancelled, &about, |function| async move {
-            operations::cancel(&function, &row.organization, &row.id, "operator").await
+            operations::cancel(&function, &row.organization, &row.id, operator()).await
         });
     }
 }

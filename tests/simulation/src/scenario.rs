@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::executor::Executor;
 use crate::fault::Fault;
 use crate::laws::{self, RECONCILER};
-use crate::operators;
+use crate::operators::{self, operator};
 use crate::party::{self, Boms, Notes};
 use crate::world::{World, ready};
 use crate::{HOUR, MINUTE, SECOND};
@@ -176,6 +176,7 @@ pub fn register(
         label: Map::new(),
         secret: has_secret.then_some(secret),
         secret_version: None,
+        created_by: "operator".into(),
         created_at: world.timestamp(),
         deleted_at: None,
         paused: None,
@@ -215,6 +216,7 @@ pub fn attach(world: &Rc<World>, registration: &Registration) {
             _ => None,
         },
         is_test: false,
+        created_by: "operator".into(),
         created_at: world.timestamp(),
         deleted_at: None,
     };
@@ -296,7 +298,7 @@ fn detach(world: &Rc<World>, registration: Registration) {
 fn remove(world: &Rc<World>, organization: String, attachment: String) {
     let (of, id) = (organization.clone(), attachment.clone());
     let body = |function| async move {
-        attach::detach(&function, &of, &id, &Precondition::default()).await
+        attach::detach(&function, &of, &id, &Precondition::default(), operator()).await
     };
     let ended = |world: &Rc<World>, _, answer: Option<Result<_, register::Error>>| match answer {
         Some(Ok(_) | Err(register::Error::NotFound(_))) => {}
@@ -318,6 +320,7 @@ fn deregister(world: &Rc<World>, registration: Registration) {
             &gone.organization,
             &gone.id,
             &Precondition::default(),
+            operator(),
         )
         .await
     };
@@ -422,8 +425,9 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
             _ => parcel.envelope.clone(),
         },
     );
-    let body =
-        |function| async move { intake::intake(&function, &organization, bytes, None).await };
+    let body = |function| async move {
+        intake::intake(&function, &organization, bytes, None, operator().actor).await
+    };
     let ended = |world: &Rc<World>, _, answer: Option<Result<intake::Accepted, intake::Error>>| {
         let name = parcel.hash.hex();
         match answer {

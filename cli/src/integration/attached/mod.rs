@@ -244,6 +244,9 @@ fn card(attachment: &Attachment) -> Table {
     row("FILTER", filter);
     let wait = attachment.wait_secs.map(|secs| format!("{secs} s"));
     row("WAIT", wait.as_deref().unwrap_or("as usual"));
+    if !attachment.created_by.is_empty() {
+        row("ATTACHED BY", &attachment.created_by);
+    }
     row("ATTACHED AT", &time::exact(attachment.created_at));
     table
 }
@@ -294,7 +297,7 @@ fn rows(attachments: &[Attachment]) -> Table {
     table
 }
 
-/// With Chainloop's keys; `waitSecs` and the workflow's `selector` are ours.
+/// With Chainloop's keys; `waitSecs`, `createdBy` and the workflow's `selector` are ours.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct View<'a> {
@@ -304,6 +307,7 @@ struct View<'a> {
     integration: registered::View<'a>,
     workflow: Workflow<'a>,
     wait_secs: Option<u64>,
+    created_by: &'a str,
 }
 
 /// What is known of the workflow: one of its id and its name, as it was attached.
@@ -335,6 +339,7 @@ impl<'a> From<&'a Attachment> for View<'a> {
                 selector,
             },
             wait_secs: attachment.wait_secs,
+            created_by: &attachment.created_by,
         }
     }
 }

@@ -259,6 +259,9 @@ fn card(registration: &Registration) -> Table {
     if let Some(pause) = &registration.paused {
         row("PAUSED", paint(cell(why(pause)), Color::Yellow));
     }
+    if !registration.created_by.is_empty() {
+        row("CREATED BY", cell(&registration.created_by));
+    }
     row("CREATED AT", cell(time::exact(registration.created_at)));
     table
 }
@@ -321,7 +324,7 @@ fn rows(registrations: &[Registration]) -> Table {
     table
 }
 
-/// With Chainloop's keys; `version`, `secrets` and `paused` are ours.
+/// With Chainloop's keys; `version`, `secrets`, `paused` and `createdBy` are ours.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct View<'a> {
@@ -336,6 +339,7 @@ pub(crate) struct View<'a> {
     secrets: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     paused: Option<&'a Pause>,
+    created_by: &'a str,
 }
 
 impl<'a> From<&'a Registration> for View<'a> {
@@ -350,6 +354,7 @@ impl<'a> From<&'a Registration> for View<'a> {
             version: &registration.version,
             secrets: &registration.secrets,
             paused: registration.paused.as_ref(),
+            created_by: &registration.created_by,
         }
     }
 }

@@ -12,11 +12,13 @@ use serde_json::json;
 
 use super::deliveries::Delivery;
 use super::openapi::{self, Operation, operation};
-use super::{Caller, Page, Problem, Request, Response};
+use super::{Action, Caller, Page, Problem, Request, Response};
+use crate::audit_log;
 use crate::clock::Timestamp;
 use crate::deliveries;
 use crate::platform::{Download, Platform, Unreachable};
-use crate::{attestations, intake, rows};
+use crate::rows::{self, Actor};
+use crate::{attestations, intake};
 
 /// Subjects that are told of one attestation, at most.
 const SUBJECTS: usize = 100;
@@ -36,6 +38,9 @@ pub struct Attestation {
     pub workflow: Workflow,
     pub run: String,
     pub predicate_type: String,
+    /// The one who sent it first, and from where; none when that is not known, or not for whoever asks.
+    #[serde(default)]
+    pub pushed_by: Option<Actor>,
     pub created_at: Timestamp,
 }
 
@@ -163,6 +168,7 @@ impl From<rows::Attestation> for Attestation {
             workflow: row.workflow,
             run: row.run,
             predicate_type: row.predicate_type,
+            pushed_by: row.pushed_by,
             created_at: row.created_at,
         }
     }
@@ -242,23 +248,21 @@ pub(super) async fn function<P: Platform>(
         "GET /v1/attestations" => list(platform, organization, request).await,
         "GET /v1/attestations/{digest}" => {
             let row = find(platform, organization, request).await?;
-            let described = describe(platform, organization, row).await?;
+            let described = describe(platform, caller, row).await?;
             Ok(Response::json(200, &described))
         }
         "GET /v1/attestations/{digest}/content" => {
             let row = find(platform, organization, request).await?;
             let what = "the bytes of the attestation";
-            content(platform, organization, row.received, what).await
+            let name = audit_log::workflow(&row.workflow);
+            let subject = audit_log::Subject::new(name, row.hash.to_string());
+            content(platform, caller, row.received, what, subject).await
         }
         "GET /v1/materials/{digest}" => {
             let digest = digest(request)?;
-            content(
-                platform,
-                organization,
-                digest,
-                "a material with this digest",
-            )
-            .await
+            let what = "a material with this digest";
+            let subject = audit_log::Subject::new(digest.to_string(), digest.to_string());
+            content(platform, caller, digest, what, subject).await
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }
@@ -309,9 +313,14 @@ async fn list(
 
 async fn describe(
     platform: &impl Platform,
-    organization: &str,
-    row: rows::Attestation,
+    caller: &Caller,
+    mut row: rows::Attestation,
 ) -> Result<Described, Problem> {
+    let organization = &caller.organization;
+    if !caller.role.may(Action::Read) {
+        // It may be another build's.
+        row.pushed_by = None;
+    }
     let of = deliveries::Of::Attestation(row.hash);
     let (found, next) =
         deliveries::list(platform, organization, of, None, None, DELIVERIES).await?;
@@ -336,7 +345,10 @@ async fn describe(
         attestation: row.into(),
         bytes,
         contents,
-        deliveries: found.into_iter().map(Delivery::from).collect(),
+        deliveries: found
+            .into_iter()
+            .map(|row| Delivery::shown_to(caller.role, row, Vec::new()))
+            .collect(),
         more_deliveries: next.is_some(),
     })
 }
@@ -408,13 +420,17 @@ async fn material(
 
 async fn content(
     platform: &impl Platform,
-    organization: &str,
+    caller: &Caller,
     digest: Digest,
     what: &str,
+    subject: audit_log::Subject,
 ) -> Result<Response, Problem> {
+    let organization = &caller.organization;
     let size = platform.object_size(organization, &digest).await?;
     let missing = || Problem::not_found(format!("{what} is not kept here ({digest})"));
     let size_bytes = size.ok_or_else(missing)?;
+    // Before the address is handed out: who has it has the bytes.
+    audit_log::record(platform, organization, caller.act(), subject, "").await?;
     let download = platform.presign_get(organization, &digest).await?;
     let content = Content {
         digest,

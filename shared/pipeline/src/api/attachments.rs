@@ -10,22 +10,40 @@ use serde_json::{Map, Value};
 
 use super::openapi::{Operation, operation, text};
 use super::registrations::Registration;
-use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
+use super::{Action, Audited, Caller, Page, Problem, READS, Request, Response, Route, route};
+use crate::audit_log::{self, Subject};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
 use crate::rows::{Selector, Stored, Work};
 use crate::{attach, check, deliver, intake, jobs, register, rows, update};
 
 pub const ROUTES: &[Route] = &[
-    route("POST /v1/attachments", Action::Configure),
-    route("GET /v1/attachments", Action::Read),
-    route("GET /v1/attachments/{attachment}", Action::Read),
-    route("PATCH /v1/attachments/{attachment}", Action::Configure),
-    route("DELETE /v1/attachments/{attachment}", Action::Configure),
-    route("POST /v1/attachments/{attachment}/preview", Action::Read),
+    route(
+        "POST /v1/attachments",
+        Action::Configure,
+        Audited::As("attachment.create"),
+    ),
+    route("GET /v1/attachments", Action::Read, READS),
+    route("GET /v1/attachments/{attachment}", Action::Read, READS),
+    route(
+        "PATCH /v1/attachments/{attachment}",
+        Action::Configure,
+        Audited::As("attachment.update"),
+    ),
+    route(
+        "DELETE /v1/attachments/{attachment}",
+        Action::Configure,
+        Audited::As("attachment.delete"),
+    ),
+    route(
+        "POST /v1/attachments/{attachment}/preview",
+        Action::Read,
+        Audited::As("attachment.preview"),
+    ),
     route(
         "POST /v1/attachments/{attachment}/backfill",
         Action::Operate,
+        Audited::As("attachment.backfill"),
     ),
 ];
 
@@ -94,6 +112,9 @@ pub struct Attachment {
     pub config: Map<String, Value>,
     pub wait_secs: Option<u64>,
     pub registration: Registration,
+    /// The name of the token that attached it; empty when it was before that was kept.
+    #[serde(default)]
+    pub created_by: String,
     pub created_at: Timestamp,
     /// What `If-Match` takes, there in quotes. That of its registration is another.
     #[serde(default)]
@@ -141,6 +162,7 @@ impl Attachment {
             config: row.config,
             wait_secs: row.wait_secs,
             registration: registration.into(),
+            created_by: row.created_by,
             created_at: row.created_at,
             warnings: Vec::new(),
         }
@@ -271,7 +293,8 @@ pub async fn function<P: Platform>(
                 wait_secs: new.wait_secs,
                 id: request.made.id(),
             };
-            let attached = attach::attach(platform, organization, wanted).await?;
+            let act = caller.act();
+            let attached = attach::attach(platform, organization, wanted, act).await?;
             let (stored, registration, warnings) = attached;
             Ok(shown(201, stored, registration, warnings))
         }
@@ -294,34 +317,37 @@ pub async fn function<P: Platform>(
                 dry_run,
                 mark: request.made.mark(),
             };
-            let (only, by) = (request.precondition()?, &caller.name);
-            let updated = update::attachment(platform, organization, id, &change, &only, by);
+            let (only, act) = (request.precondition()?, caller.act());
+            let updated = update::attachment(platform, organization, id, &change, &only, act);
             let (stored, registration, warnings) = updated.await?;
             Ok(shown(200, stored, registration, warnings))
         }
         "DELETE /v1/attachments/{attachment}" => {
             let only = request.precondition()?;
-            let (stored, registration) = attach::detach(platform, organization, id, &only).await?;
+            let (stored, registration) =
+                attach::detach(platform, organization, id, &only, caller.act()).await?;
             let detached = Attachment::of(stored, registration);
             Ok(Response::json(200, &detached))
         }
         "POST /v1/attachments/{attachment}/preview" => {
             let NewPreview { attestation } = request.json()?;
-            preview(platform, organization, id, &attestation).await
+            preview(platform, caller, id, &attestation).await
         }
         "POST /v1/attachments/{attachment}/backfill" => {
             let asked: Backfill = request.json_or_default()?;
-            let (stored, _) = attach::find(platform, organization, id).await?;
+            let (stored, registration) = attach::find(platform, organization, id).await?;
+            let subject = Subject::attachment(&stored.row, &registration.row);
             let work = Work::Backfill {
                 attachment: stored.row.id,
                 since: asked.since,
                 until: asked.until.unwrap_or_else(|| platform.now()),
             };
             let rate = super::jobs::per_second(asked.per_second);
-            let mut job = jobs::new(platform, organization, work, rate, &caller.name);
+            let mut job = jobs::new(platform, organization, work, rate, &caller.actor.name);
             job.dry_run = asked.dry_run;
             job.id = request.made.job().unwrap_or(job.id);
-            super::jobs::begin(platform, caller, job, "attachment.backfill", id, None).await
+            let detail = super::jobs::period(asked.since, asked.until);
+            super::jobs::begin(platform, caller, job, (subject, detail), None).await
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }
@@ -359,11 +385,13 @@ async fn with_inputs(
 
 async fn preview(
     platform: &impl Platform,
-    organization: &str,
+    caller: &Caller,
     id: &str,
     digest: &Digest,
 ) -> Result<Response, Problem> {
-    let (stored, _) = attach::find(platform, organization, id).await?;
+    let organization = &caller.organization;
+    let (stored, registration) = attach::find(platform, organization, id).await?;
+    let subject = Subject::attachment(&stored.row, &registration.row);
     let found = intake::find(platform, organization, digest).await?;
     let attestation = found
         .ok_or_else(|| Problem::not_found(format!("there is no attestation {digest}")))?
@@ -387,6 +415,9 @@ async fn preview(
             return Err(Problem::new(422, "not-deliverable", title, reason));
         }
     };
+    // It shows what the attestation says and how the attachment is configured.
+    let detail = format!("attestation {attestation}");
+    audit_log::record(platform, organization, caller.act(), subject, detail).await?;
     Ok(Response::json(200, &previewed))
 }
 

@@ -8,25 +8,48 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::openapi::{self, Operation, PROJECT, operation, text};
-use super::{Action, Caller, Problem, Request, Response, Route, archive, route};
+use super::{Action, Audited, Caller, Problem, READS, Request, Response, Route, archive, route};
 use crate::intake::{self, Error};
 use crate::platform::{Platform, Upload};
 use crate::rows::Selector;
 use crate::{attach, fetch, operations, register, rows};
 
+/// Why what comes in leaves no entry.
+const PUSHED: &str =
+    "the attestation's row says who sent it, and that is one row of each attestation already";
+const UPLOADED: &str =
+    "bytes are known by their digest alone, and the attestation that names it says who sent that";
+
 pub const ROUTES: &[Route] = &[
-    route("POST /v1/attestations", Action::Push),
-    route("PUT /v1/materials/{digest}", Action::Push),
-    route("GET /v1/attestations", Action::Read),
+    route("POST /v1/attestations", Action::Push, Audited::Not(PUSHED)),
+    route(
+        "PUT /v1/materials/{digest}",
+        Action::Push,
+        Audited::Not(UPLOADED),
+    ),
+    route("GET /v1/attestations", Action::Read, READS),
     // A build may ask what became of what it pushed.
-    route("GET /v1/attestations/{digest}", Action::Follow),
-    route("GET /v1/attestations/{digest}/content", Action::Read),
-    route("GET /v1/materials/{digest}", Action::Read),
-    route("POST /v1/intake/{token}", Action::Forward),
+    route("GET /v1/attestations/{digest}", Action::Follow, READS),
+    route(
+        "GET /v1/attestations/{digest}/content",
+        Action::Read,
+        Audited::As("attestation.download"),
+    ),
+    route(
+        "GET /v1/materials/{digest}",
+        Action::Read,
+        Audited::As("material.download"),
+    ),
+    route(
+        "POST /v1/intake/{token}",
+        Action::Forward,
+        Audited::Not(PUSHED),
+    ),
     // Here because it is an intake, of an attestation of our own.
     route(
         "POST /v1/registrations/{registration}/test",
         Action::Operate,
+        Audited::As("registration.test"),
     ),
 ];
 
@@ -155,6 +178,7 @@ pub fn operations() -> Vec<Operation> {
             "workflow-missing",
             "workflow-other",
             "name-too-long",
+            "workflow-malformed",
             "workflow-too-long",
         ])
         .refuses(openapi::REFUSED)
@@ -190,6 +214,7 @@ pub fn operations() -> Vec<Operation> {
             "workflow-missing",
             "workflow-other",
             "name-too-long",
+            "workflow-malformed",
             "workflow-too-long",
         ])
         .refuses(openapi::REFUSED)
@@ -230,10 +255,15 @@ pub async fn function<P: Platform>(
             }
             let said = said(request)?;
             let received = Digest::of(&request.body);
-            let accepted =
-                intake::intake(platform, organization, request.body.clone(), said.as_ref())
-                    .await
-                    .map_err(problem)?;
+            let accepted = intake::intake(
+                platform,
+                organization,
+                request.body.clone(),
+                said.as_ref(),
+                &caller.actor,
+            )
+            .await
+            .map_err(problem)?;
             Ok(Response::json(202, &view(accepted, received)))
         }
         "POST /v1/intake/{token}" => forwarded(platform, caller, request).await,
@@ -254,8 +284,8 @@ pub async fn function<P: Platform>(
             let NewTest { inputs } = request.json_or_default()?;
             let named = request.parameter("registration");
             let stored = register::find(platform, organization, named).await?;
-            let accepted =
-                operations::test(platform, &stored.row, inputs, request.made.id()).await?;
+            let (id, act) = (request.made.id(), caller.act());
+            let accepted = operations::test(platform, &stored.row, inputs, id, act).await?;
             let delivery = accepted.plan.deliveries().next().map(|(id, _)| id);
             let tested = Tested {
                 attestation: accepted.attestation.hash,
@@ -293,10 +323,10 @@ async fn forwarded<P: Platform>(
             let Origin { id, name, project } = origin;
             let origin = Workflow { id, project, name };
             let received = Digest::of(&envelope);
-            let accepted =
-                intake::forwarded(platform, organization, Bytes::from(envelope), &origin)
-                    .await
-                    .map_err(problem)?;
+            let bytes = Bytes::from(envelope);
+            let accepted = intake::forwarded(platform, organization, bytes, &origin, &caller.actor)
+                .await
+                .map_err(problem)?;
             if let (Some(intake), false) = (&caller.fetches, accepted.missing.is_empty()) {
                 // When this fails the answer is 503, and Chainloop posts it again.
                 let hash = &accepted.attestation.hash;
@@ -403,6 +433,12 @@ fn problem(error: Error) -> Problem {
         Error::WorkflowTooLong => {
             Problem::new(422, "workflow-too-long", "Its name is too long", text)
         }
+        Error::WorkflowMalformed(_) => Problem::new(
+            422,
+            "workflow-malformed",
+            "It cannot be a workflow's name",
+            text,
+        ),
         Error::TooManyAttachments(_) => {
             Problem::new(422, "too-many-attachments", "It would go to too many", text)
         }

@@ -9,24 +9,44 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::openapi::{self, Operation, operation};
-use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
+use super::{Action, Audited, Caller, Page, Problem, READS, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::deliveries::{self, Cursor, Of};
 use crate::platform::Platform;
-use crate::rows::{self, Ending, State};
+use crate::rows::{self, Ending, Role, Selector, State};
 use crate::{operations, register};
 
 pub const ROUTES: &[Route] = &[
-    route("GET /v1/deliveries", Action::Follow),
-    route("GET /v1/deliveries/{delivery}", Action::Follow),
-    route("POST /v1/deliveries/{delivery}/redeliver", Action::Operate),
-    route("POST /v1/deliveries/{delivery}/cancel", Action::Operate),
-    route("POST /v1/redeliveries", Action::Operate),
-    route("POST /v1/audits", Action::Operate),
-    route("GET /v1/jobs", Action::Read),
-    route("GET /v1/jobs/{job}", Action::Read),
-    route("POST /v1/jobs/{job}/cancel", Action::Operate),
-    route("GET /v1/audit-log", Action::Read),
+    route("GET /v1/deliveries", Action::Follow, READS),
+    route("GET /v1/deliveries/{delivery}", Action::Follow, READS),
+    route(
+        "POST /v1/deliveries/{delivery}/redeliver",
+        Action::Operate,
+        Audited::As("delivery.redeliver"),
+    ),
+    route(
+        "POST /v1/deliveries/{delivery}/cancel",
+        Action::Operate,
+        Audited::As("delivery.cancel"),
+    ),
+    route(
+        "POST /v1/redeliveries",
+        Action::Operate,
+        Audited::As("delivery.redeliver-all"),
+    ),
+    route(
+        "POST /v1/audits",
+        Action::Operate,
+        Audited::As("delivery.audit"),
+    ),
+    route("GET /v1/jobs", Action::Read, READS),
+    route("GET /v1/jobs/{job}", Action::Read, READS),
+    route(
+        "POST /v1/jobs/{job}/cancel",
+        Action::Operate,
+        Audited::As("job.cancel"),
+    ),
+    route("GET /v1/audit-log", Action::Read, READS),
 ];
 
 /// What `POST /v1/deliveries/{delivery}/redeliver` answers.
@@ -49,6 +69,10 @@ pub struct Delivery {
     pub attachment: String,
     pub attestation: Digest,
     pub workflow: Workflow,
+    /// The attachment's, which was for that workflow when the delivery was planned: an id, `project/name`, `project/*`,
+    /// or `*`. None when that is not known, or not for whoever asks.
+    #[serde(default)]
+    pub selector: Option<Selector>,
     /// 0 for the delivery that the acceptance planned; later ones are redeliveries and backfills.
     #[serde(default)]
     pub generation: u32,
@@ -76,12 +100,19 @@ pub struct Attempt {
     pub duration_ms: u64,
     pub status: Option<u16>,
     pub detail: Option<String>,
-    /// The beginning of the third party's answer, secrets removed.
+    /// The beginning of the third party's answer, secrets removed; none when it is not for whoever asks.
     pub answer: Option<String>,
 }
 
-impl From<rows::Delivery> for Delivery {
-    fn from(row: rows::Delivery) -> Self {
+impl Delivery {
+    /// As a role may see it. Who follows an attestation learns what became of it, and nothing of how the organization is
+    /// configured or of what third parties say.
+    pub(super) fn shown_to(role: Role, row: rows::Delivery, attempts: Vec<rows::Attempt>) -> Self {
+        let may_read = role.may(Action::Read);
+        let answer = |attempt: rows::Attempt| Attempt {
+            answer: attempt.answer.clone().filter(|_| may_read),
+            ..Attempt::from(attempt)
+        };
         Self {
             due_at: (row.state == State::Pending && row.held_at.is_none()).then_some(row.due_at),
             generation: row.generation,
@@ -95,11 +126,12 @@ impl From<rows::Delivery> for Delivery {
             attachment: row.attachment,
             attestation: row.attestation,
             workflow: row.workflow,
+            selector: row.selector.filter(|_| may_read),
             receipt: row.receipt,
             progress: row.progress,
             created_at: row.created_at,
             updated_at: row.updated_at,
-            attempts: Vec::new(),
+            attempts: attempts.into_iter().map(answer).collect(),
         }
     }
 }
@@ -124,7 +156,7 @@ pub fn operations() -> Vec<Operation> {
         operation("GET /v1/deliveries", "listDeliveries", "List deliveries")
             .about(
                 "Newest first. At most one of `attestation`, `registration` and \
-                 `workflow` is given.",
+                 `workflow` is given. A producer gives `attestation`.",
             )
             .query(
                 "attestation",
@@ -144,7 +176,7 @@ pub fn operations() -> Vec<Operation> {
                 json!({ "$ref": "#/components/schemas/DeliveryState" }),
             )
             .pages::<Delivery>()
-            .refuses(&["not-found"]),
+            .refuses(&["forbidden", "not-found"]),
         operation(
             "GET /v1/deliveries/{delivery}",
             "getDelivery",
@@ -178,36 +210,28 @@ pub async fn function<P: Platform>(
 ) -> Result<Response, Problem> {
     let organization = &caller.organization;
     match request.route.as_str() {
-        "GET /v1/deliveries" => list(platform, organization, request).await,
+        "GET /v1/deliveries" => list(platform, caller, request).await,
         "GET /v1/deliveries/{delivery}" => {
             let id = request.parameter("delivery");
             let (row, attempts) = deliveries::describe(platform, organization, id)
                 .await?
                 .ok_or_else(|| Problem::not_found(format!("there is no delivery {id:?}")))?;
-            let mut delivery = Delivery::from(row);
-            delivery.attempts = attempts.into_iter().map(Attempt::from).collect();
+            let delivery = Delivery::shown_to(caller.role, row, attempts);
             Ok(Response::json(200, &delivery))
         }
         "POST /v1/deliveries/{delivery}/redeliver" => {
             let id = request.parameter("delivery");
             let stored = operations::find(platform, organization, id).await?;
-            let again = match request.made.job() {
-                Some(key) => operations::redeliver_once(platform, &stored.row, &key).await?,
-                None => operations::redeliver(platform, &stored.row, None)
-                    .await?
-                    .unwrap_or_else(|| id.to_owned()),
-            };
-            let (by, detail) = (&caller.name, format!("as {again}"));
-            let action = "delivery.redeliver";
-            operations::record(platform, organization, by, action, id, detail).await?;
+            let (key, act) = (request.made.job(), caller.act());
+            let again =
+                operations::redeliver_for(platform, &stored.row, key.as_deref(), act).await?;
             Ok(Response::json(202, &Redelivered { id: again }))
         }
         "POST /v1/deliveries/{delivery}/cancel" => {
             let id = request.parameter("delivery");
-            let row = operations::cancel(platform, organization, id, &caller.name).await?;
-            let (by, action) = (&caller.name, "delivery.cancel");
-            operations::record(platform, organization, by, action, id, String::new()).await?;
-            Ok(Response::json(200, &Delivery::from(row)))
+            let row = operations::cancel(platform, organization, id, caller.act()).await?;
+            let delivery = Delivery::shown_to(caller.role, row, Vec::new());
+            Ok(Response::json(200, &delivery))
         }
         _ => super::jobs::function(platform, caller, request).await,
     }
@@ -215,9 +239,17 @@ pub async fn function<P: Platform>(
 
 async fn list(
     platform: &impl Platform,
-    organization: &str,
+    caller: &Caller,
     request: &Request,
 ) -> Result<Response, Problem> {
+    let organization = &caller.organization;
+    if !caller.role.may(Action::Read) && request.query("attestation").is_none() {
+        let role = caller.role;
+        let detail = format!(
+            "a token with the role {role} lists those of an attestation: give `attestation`"
+        );
+        return Err(Problem::forbidden(detail));
+    }
     let of = match (
         request.query("attestation"),
         request.query("registration"),
@@ -249,7 +281,10 @@ async fn list(
     let limit = request.limit()?;
     let (rows, next) =
         deliveries::list(platform, organization, of, state, cursor.as_ref(), limit).await?;
-    let items = rows.into_iter().map(Delivery::from).collect();
+    let items = rows
+        .into_iter()
+        .map(|row| Delivery::shown_to(caller.role, row, Vec::new()))
+        .collect();
     let next = next.map(|cursor| format!("{}_{}", cursor.created_at, cursor.id));
     Ok(Response::json(200, &Page::<Delivery> { items, next }))
 }

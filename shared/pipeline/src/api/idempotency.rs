@@ -89,7 +89,7 @@ pub(super) async fn begin(
     }
     let now = platform.now();
     let organization = &caller.organization;
-    let hash = Digest::of(json!([caller.token, key]).to_string().as_bytes()).hex();
+    let hash = Digest::of(json!([caller.actor.id, key]).to_string().as_bytes()).hex();
     let asked = asked(key, request);
     let at = Claim::at(organization, &hash);
     let (claim, expect) = match rows::load::<Claim>(platform, &at).await? {

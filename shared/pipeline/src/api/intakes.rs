@@ -9,7 +9,7 @@ use super::{Caller, Page, Problem, Request, Response};
 use crate::clock::Timestamp;
 use crate::intakes::{self, Cas, Created, Error, Wanted};
 use crate::platform::Platform;
-use crate::{operations, register, rows};
+use crate::{register, rows};
 
 /// What `POST /v1/intakes` takes.
 // Not printable: it may hold a secret.
@@ -103,7 +103,7 @@ pub(super) async fn function<P: Platform>(
     caller: &Caller,
     request: &Request,
 ) -> Result<Response, Problem> {
-    let (organization, by) = (&caller.organization, &caller.name);
+    let organization = &caller.organization;
     match request.route.as_str() {
         "POST /v1/intakes" => {
             let new: NewIntake = request.json_with_name()?;
@@ -136,15 +136,9 @@ pub(super) async fn function<P: Platform>(
             let wanted = Wanted {
                 name: new.name,
                 cas,
-                by: by.clone(),
             };
-            let Created { intake, token } = intakes::create(platform, organization, wanted).await?;
-            let detail = match &intake.cas_url {
-                Some(url) => format!("fetches from {url}"),
-                None => String::new(),
-            };
-            let name = intake.name.clone();
-            operations::record(platform, organization, by, "intake.create", &name, detail).await?;
+            let Created { intake, token } =
+                intakes::create(platform, organization, wanted, caller.act()).await?;
             let intake = intake.into();
             Ok(Response::json(201, &NewToken { intake, token }))
         }
@@ -156,9 +150,7 @@ pub(super) async fn function<P: Platform>(
         }
         "DELETE /v1/intakes/{intake}" => {
             let name = request.parameter("intake");
-            let row = intakes::delete(platform, organization, name).await?;
-            let action = "intake.delete";
-            operations::record(platform, organization, by, action, name, String::new()).await?;
+            let row = intakes::delete(platform, organization, name, caller.act()).await?;
             Ok(Response::json(200, &Intake::from(row)))
         }
         other => Err(Problem::not_found(format!("no route {other}"))),

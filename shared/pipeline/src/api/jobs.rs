@@ -10,9 +10,10 @@ use tracing::warn;
 
 use super::openapi::{Operation, operation};
 use super::{Caller, Page, Problem, Request, Response};
+use crate::audit_log::{self, Subject};
 use crate::clock::Timestamp;
-use crate::platform::{Expect, Platform, WriteError};
-use crate::rows::{self, Filter, Stand, State, Work};
+use crate::platform::{Platform, WriteError};
+use crate::rows::{self, Client, Filter, Stand, State, Work};
 use crate::{attach, jobs, operations, register, schedule};
 
 /// Deliveries a second of a job, at most.
@@ -98,10 +99,21 @@ impl From<rows::Job> for Job {
 #[schemars(rename = "AuditLogEntry")]
 pub struct Entry {
     pub id: String,
+    /// `registration.create` …
     pub action: String,
+    /// The name of what it was done to.
     pub subject: String,
+    /// Its id or digest; empty where the name is enough.
+    #[serde(default)]
+    pub subject_id: String,
     pub detail: String,
+    /// The name of the token that did it.
     pub by: String,
+    /// That token's id.
+    #[serde(default)]
+    pub token: String,
+    #[serde(flatten)]
+    pub client: Client,
     pub created_at: Timestamp,
 }
 
@@ -111,8 +123,11 @@ impl From<rows::Entry> for Entry {
             id: row.id,
             action: row.action,
             subject: row.subject,
+            subject_id: row.subject_id,
             detail: row.detail,
             by: row.by,
+            token: row.token,
+            client: row.client,
             created_at: row.created_at,
         }
     }
@@ -132,16 +147,14 @@ pub(super) async fn begin(
     platform: &impl Platform,
     caller: &Caller,
     job: rows::Job,
-    action: &str,
-    subject: &str,
+    (subject, detail): (Subject, String),
     at_once: Option<Duration>,
 ) -> Result<Response, Problem> {
     let organization = &caller.organization;
     let mut writes = vec![jobs::put(platform, &job)];
     if !job.dry_run {
-        let (by, detail) = (&caller.name, format!("job {}", job.id));
-        let entry = operations::entry(platform, organization, by, action, subject, detail);
-        writes.push(rows::put(platform, &entry, Expect::Absent).0);
+        let act = caller.act();
+        writes.push(act.entry(platform, organization, subject, detail));
     }
     match platform.write(writes).await {
         Ok(()) => {}
@@ -227,9 +240,12 @@ pub async fn function<P: Platform>(
     match request.route.as_str() {
         "POST /v1/redeliveries" => redeliver(platform, caller, request).await,
         "POST /v1/audits" => {
-            let mut job = jobs::new(platform, organization, Work::Audit, 1, &caller.name);
+            let by = &caller.actor.name;
+            let mut job = jobs::new(platform, organization, Work::Audit, 1, by);
             job.id = request.made.job().unwrap_or(job.id);
-            begin(platform, caller, job, "audit", "everything", Some(AT_ONCE)).await
+            let subject = Subject::new("all deliveries", &job.id);
+            let told = (subject, String::new());
+            begin(platform, caller, job, told, Some(AT_ONCE)).await
         }
         "GET /v1/jobs" => {
             let limit = request.limit()?;
@@ -246,14 +262,12 @@ pub async fn function<P: Platform>(
             Ok(Response::json(200, &Job::from(stored.row)))
         }
         "POST /v1/jobs/{job}/cancel" => {
-            let job = jobs::cancel(platform, organization, id).await?;
+            let job = jobs::cancel(platform, organization, id, caller.act()).await?;
             let job = job.ok_or_else(missing)?;
             if job.stand == Stand::Running {
                 let detail = "a drain cannot be cancelled: pause its registration instead";
                 return Err(Problem::new(409, "drain", "It has to go on", detail));
             }
-            let by = &caller.name;
-            operations::record(platform, organization, by, "job.cancel", id, String::new()).await?;
             Ok(Response::json(200, &Job::from(job)))
         }
         "GET /v1/audit-log" => {
@@ -264,7 +278,7 @@ pub async fn function<P: Platform>(
                     .map_err(|_| Problem::field("day", "must be a day of UTC, as 2026-01-31"))?,
             };
             let (limit, after) = (request.limit()?, request.cursor(id_of_time)?);
-            let mut entries = operations::entries(platform, organization, day).await?;
+            let mut entries = audit_log::entries(platform, organization, day).await?;
             entries.retain(|entry| after.is_none_or(|after| entry.id.as_str() < after));
             let items = entries.into_iter().map(Entry::from).collect();
             let page = Page::first(items, limit, |last: &Entry| last.id.clone());
@@ -292,7 +306,7 @@ async fn redeliver(
         return Err(Problem::field("state", detail));
     }
     let registration = match &asked.registration {
-        Some(named) => Some(register::find(platform, organization, named).await?.row.id),
+        Some(named) => Some(register::find(platform, organization, named).await?.row),
         None => None,
     };
     let workflow = match &asked.workflow {
@@ -300,21 +314,39 @@ async fn redeliver(
         None => None,
     };
     let until = asked.until.unwrap_or_else(|| platform.now());
+    let of = [
+        registration.as_ref().map(|row| format!(" of {}", row.name)),
+        workflow
+            .as_ref()
+            .map(|of| format!(" from {}", audit_log::workflow(of))),
+    ];
+    let of: String = of.into_iter().flatten().collect();
     let filter = Filter {
-        registration,
+        registration: registration.map(|row| row.id),
         workflow,
         state,
         since: asked.since,
         until,
     };
-    let subject = serde_json::to_string(&filter).expect("text keys and values");
     let rate = per_second(asked.per_second);
     let work = Work::Redeliver { filter };
-    let mut job = jobs::new(platform, organization, work, rate, &caller.name);
+    let mut job = jobs::new(platform, organization, work, rate, &caller.actor.name);
     job.dry_run = asked.dry_run;
     job.id = request.made.job().unwrap_or(job.id);
-    let action = "delivery.redeliver-all";
-    begin(platform, caller, job, action, &subject, Some(AT_ONCE)).await
+    let subject = Subject::new(
+        format!("{} deliveries{of}", operations::name(state)),
+        &job.id,
+    );
+    let told = (subject, period(asked.since, asked.until));
+    begin(platform, caller, job, told, Some(AT_ONCE)).await
+}
+
+/// From when to when, as far as it was said.
+pub(super) fn period(since: Option<Timestamp>, until: Option<Timestamp>) -> String {
+    let since = since.map(|since| format!("since {since}"));
+    let until = until.map(|until| format!("until {until}"));
+    let both: Vec<String> = since.into_iter().chain(until).collect();
+    both.join(", ")
 }
 
 /// One workflow by its name.

@@ -26,10 +26,11 @@ use serde_json::{Map, Value};
 use tracing::{error, warn};
 
 use self::idempotency::{Begun, Made};
+use crate::audit_log::Act;
 use crate::clock::Timestamp;
 use crate::platform::{Etag, Platform, Unreachable, WriteError};
 use crate::register::Precondition;
-use crate::rows::Role;
+use crate::rows::{Actor, Client, Kind, Role};
 use crate::{operations, register, tokens};
 
 /// A request as the gateway hands it over.
@@ -45,6 +46,8 @@ pub struct Request {
     pub body: Bytes,
     /// As the authorizer found it; none when it did not say.
     pub caller: Option<Caller>,
+    /// As the gateway saw it: what a header says of an address is anybody's to write.
+    pub client: Client,
     /// The gateway's id of the request, for support.
     pub id: String,
     /// How what it makes is called.
@@ -65,14 +68,13 @@ impl fmt::Debug for Request {
 pub struct Caller {
     pub organization: String,
     pub role: Role,
-    /// The name of the token, or of the intake.
-    pub name: String,
-    /// The token's id.
-    pub token: String,
+    pub actor: Actor,
     /// The token's end; none when it has none.
     pub valid_until: Option<Timestamp>,
     /// The id of the intake that fetches what is missing, where it came in by one.
     pub fetches: Option<String>,
+    /// The audit log's name for what is asked for: [`answer`] takes that from the route.
+    pub action: &'static str,
 }
 
 impl Caller {
@@ -81,10 +83,17 @@ impl Caller {
         Self {
             organization: String::new(),
             role: Role::Viewer,
-            name: String::new(),
-            token: String::new(),
+            actor: Actor::default(),
             valid_until: None,
             fetches: None,
+            action: "",
+        }
+    }
+
+    fn act(&self) -> Act<'_> {
+        Act {
+            actor: &self.actor,
+            action: self.action,
         }
     }
 }
@@ -129,7 +138,8 @@ impl Response {
 /// What a route does, as roles know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Whose token it is, what can be registered, and what became of an attestation: for whoever has a token.
+    /// Reads whose token it is, what can be registered, and what became of an attestation: for whoever has a token. The
+    /// answer depends on whether the role may also [`Read`](Self::Read).
     Follow,
     /// All else that there is to see.
     Read,
@@ -179,14 +189,31 @@ impl Role {
     }
 }
 
+/// Whether the audit log has what a route does. A request that is refused, or that repeats another, leaves no entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audited {
+    /// One entry with this action, unless the request is found to change nothing.
+    As(&'static str),
+    /// No entry, for this reason.
+    Not(&'static str),
+}
+
+/// Why most routes leave no entry.
+const READS: Audited = Audited::Not("it changes nothing, and shows what its role may see");
+
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
     pub route: &'static str,
     pub action: Action,
+    pub audited: Audited,
 }
 
-const fn route(route: &'static str, action: Action) -> Route {
-    Route { route, action }
+const fn route(route: &'static str, action: Action, audited: Audited) -> Route {
+    Route {
+        route,
+        action,
+        audited,
+    }
 }
 
 /// Something wrong, as RFC 9457 says it, with a stable code.
@@ -229,6 +256,10 @@ impl Problem {
 
     fn not_found(detail: impl Into<String>) -> Self {
         Self::new(404, "not-found", "There is no such thing", detail)
+    }
+
+    fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(403, "forbidden", "Not with this token", detail)
     }
 
     fn field(name: &str, detail: impl Into<String>) -> Self {
@@ -412,7 +443,7 @@ async fn permit(
         return Err(Problem::not_found(format!("no route {}", request.route)));
     };
     if route.action == Action::Forward {
-        return Box::pin(by_intake(platform, request.parameter("token"))).await;
+        return Box::pin(by_intake(platform, request)).await;
     }
     if route.action == Action::Open {
         return Ok(Caller::nobody());
@@ -432,28 +463,34 @@ async fn permit(
     }
     if !caller.role.may(route.action) {
         let detail = format!("a token with the role {} may not do this", caller.role);
-        return Err(Problem::new(
-            403,
-            "forbidden",
-            "Not with this token",
-            detail,
-        ));
+        return Err(Problem::forbidden(detail));
     }
-    Ok(caller.clone())
+    let mut caller = caller.clone();
+    caller.actor.client = request.client.clone();
+    if let Audited::As(action) = route.audited {
+        caller.action = action;
+    }
+    Ok(caller)
 }
 
 /// Who comes in by an intake. One that never was and one that is gone are answered alike.
-async fn by_intake(platform: &impl Platform, token: &str) -> Result<Caller, Problem> {
-    let Some(intake) = crate::intakes::find(platform, token).await? else {
+async fn by_intake(platform: &impl Platform, request: &Request) -> Result<Caller, Problem> {
+    let found = crate::intakes::find(platform, request.parameter("token")).await?;
+    let Some(intake) = found else {
         return Err(Problem::not_found("there is no such intake"));
     };
     Ok(Caller {
         organization: intake.organization,
         role: Role::Producer,
-        name: intake.name,
-        token: intake.id.clone(),
+        actor: Actor {
+            kind: Kind::Intake,
+            name: intake.name,
+            id: intake.id.clone(),
+            client: request.client.clone(),
+        },
         valid_until: None,
         fetches: intake.fetches.then_some(intake.id),
+        action: "",
     })
 }
 
@@ -656,6 +693,7 @@ mod tests {
             headers: pairs.collect(),
             body: Bytes::from_static(b"canary-body"),
             caller: None,
+            client: Client::default(),
             id: "request-1".into(),
             made: Made::default(),
         }

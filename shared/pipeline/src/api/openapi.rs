@@ -258,6 +258,12 @@ pub const CODES: &[(&str, u16, &str)] = &[
         "the attestation says another workflow than the query",
     ),
     (
+        "workflow-malformed",
+        422,
+        "the id, the project or the name of the attestation's workflow has a letter in it that selectors are made of, \
+         or that nobody can type",
+    ),
+    (
         "workflow-too-long",
         422,
         "a part of the name of the attestation's workflow has more than 512 bytes",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::openapi::{Operation, operation};
-use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
+use super::{Action, Audited, Caller, Page, Problem, READS, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
 use crate::rows::{self, Role};
@@ -18,12 +18,20 @@ use crate::tokens::{self, By};
 use crate::{register, workflows};
 
 pub const ROUTES: &[Route] = &[
-    route("GET /v1/openapi.json", Action::Open),
-    route("GET /v1/organization", Action::Follow),
-    route("GET /v1/tokens", Action::Read),
-    route("POST /v1/tokens", Action::Administer),
-    route("DELETE /v1/tokens/{token}", Action::Administer),
-    route("GET /v1/workflows", Action::Read),
+    route("GET /v1/openapi.json", Action::Open, READS),
+    route("GET /v1/organization", Action::Follow, READS),
+    route("GET /v1/tokens", Action::Read, READS),
+    route(
+        "POST /v1/tokens",
+        Action::Administer,
+        Audited::As("token.create"),
+    ),
+    route(
+        "DELETE /v1/tokens/{token}",
+        Action::Administer,
+        Audited::As("token.revoke"),
+    ),
+    route("GET /v1/workflows", Action::Read, READS),
 ];
 
 /// The API's description, as `tests/src/openapi.rs` writes it.
@@ -167,7 +175,7 @@ pub async fn function<P: Platform>(
 ) -> Result<Response, Problem> {
     let (organization, now) = (&caller.organization, platform.now());
     let by = By {
-        name: &caller.name,
+        act: caller.act(),
         role: caller.role,
     };
     match request.route.as_str() {
@@ -179,8 +187,8 @@ pub async fn function<P: Platform>(
         "GET /v1/organization" => {
             let bearer = Bearer {
                 organization: organization.clone(),
-                id: caller.token.clone(),
-                name: caller.name.clone(),
+                id: caller.actor.id.clone(),
+                name: caller.actor.name.clone(),
                 role: caller.role,
                 expires_at: caller.valid_until,
             };

@@ -6,36 +6,59 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::openapi::{Operation, operation};
-use super::{Action, Caller, Page, Problem, Request, Response, Route, route};
+use super::{Action, Audited, Caller, Page, Problem, READS, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
 use crate::rows::{Pause, Stored};
-use crate::{operations, pauses, register, rows, update};
+use crate::{pauses, register, rows, update};
 
 pub const ROUTES: &[Route] = &[
-    route("GET /v1/integrations", Action::Follow),
-    route("GET /v1/integrations/{id}", Action::Follow),
-    route("POST /v1/registrations", Action::Configure),
-    route("GET /v1/registrations", Action::Read),
-    route("GET /v1/registrations/{registration}", Action::Read),
-    route("PATCH /v1/registrations/{registration}", Action::Configure),
-    route("DELETE /v1/registrations/{registration}", Action::Configure),
+    route("GET /v1/integrations", Action::Follow, READS),
+    route("GET /v1/integrations/{id}", Action::Follow, READS),
+    route(
+        "POST /v1/registrations",
+        Action::Configure,
+        Audited::As("registration.create"),
+    ),
+    route("GET /v1/registrations", Action::Read, READS),
+    route("GET /v1/registrations/{registration}", Action::Read, READS),
+    route(
+        "PATCH /v1/registrations/{registration}",
+        Action::Configure,
+        Audited::As("registration.update"),
+    ),
+    route(
+        "DELETE /v1/registrations/{registration}",
+        Action::Configure,
+        Audited::As("registration.delete"),
+    ),
     route(
         "POST /v1/registrations/{registration}/pause",
         Action::Operate,
+        Audited::As("registration.pause"),
     ),
     route(
         "POST /v1/registrations/{registration}/resume",
         Action::Operate,
+        Audited::As("registration.resume"),
     ),
     route(
         "POST /v1/registrations/{registration}/rotate",
         Action::Configure,
+        Audited::As("registration.rotate"),
     ),
     // Here because making one keeps a secret.
-    route("POST /v1/intakes", Action::Configure),
-    route("GET /v1/intakes", Action::Read),
-    route("DELETE /v1/intakes/{intake}", Action::Configure),
+    route(
+        "POST /v1/intakes",
+        Action::Configure,
+        Audited::As("intake.create"),
+    ),
+    route("GET /v1/intakes", Action::Read, READS),
+    route(
+        "DELETE /v1/intakes/{intake}",
+        Action::Configure,
+        Audited::As("intake.delete"),
+    ),
 ];
 
 /// An integration that can be registered.
@@ -96,6 +119,9 @@ pub struct Registration {
     /// Nothing is sent through it while it is paused; what comes is held.
     #[serde(default)]
     pub paused: Option<Pause>,
+    /// The name of the token that registered it; empty when it was before that was kept.
+    #[serde(default)]
+    pub created_by: String,
     pub created_at: Timestamp,
     /// What `If-Match` takes, there in quotes: another with every write, also when it is paused.
     #[serde(default)]
@@ -173,6 +199,7 @@ impl From<Stored<rows::Registration>> for Registration {
             config: row.config,
             secrets: row.label,
             paused: row.paused,
+            created_by: row.created_by,
             created_at: row.created_at,
             warnings: Vec::new(),
         }
@@ -362,7 +389,8 @@ pub async fn function<P: Platform>(
                 inputs,
                 id: request.made.id(),
             };
-            let registration = register::register(platform, organization, wanted).await?;
+            let act = caller.act();
+            let registration = register::register(platform, organization, wanted, act).await?;
             Ok(checked(201, registration))
         }
         "GET /v1/registrations" => {
@@ -378,7 +406,8 @@ pub async fn function<P: Platform>(
         "PATCH /v1/registrations/{registration}" => update(platform, caller, request).await,
         "DELETE /v1/registrations/{registration}" => {
             let only = request.precondition()?;
-            let (row, attachments) = register::delete(platform, organization, named, &only).await?;
+            let (row, attachments) =
+                register::delete(platform, organization, named, &only, caller.act()).await?;
             Ok(Response::json(
                 200,
                 &Deleted {
@@ -394,21 +423,16 @@ pub async fn function<P: Platform>(
                 "" => "by an operator",
                 reason => reason,
             };
-            let by = &caller.name;
-            let stored = pauses::pause(platform, organization, named, reason, Some(by)).await?;
-            let (action, detail) = ("registration.pause", reason.to_owned());
-            let id = &stored.row.id;
-            operations::record(platform, organization, by, action, id, detail).await?;
+            let act = Some(caller.act());
+            let stored = pauses::pause(platform, organization, named, reason, act).await?;
             Ok(shown(200, stored))
         }
         "POST /v1/registrations/{registration}/resume" => {
             let Resume { per_second } = request.json_or_default()?;
             let rate = super::jobs::per_second(per_second);
-            let by = &caller.name;
+            let (act, id) = (caller.act(), request.made.job());
             let (stored, job) =
-                pauses::resume(platform, organization, named, rate, by, request.made.job()).await?;
-            let (action, id) = ("registration.resume", &stored.row.id);
-            operations::record(platform, organization, by, action, id, String::new()).await?;
+                pauses::resume(platform, organization, named, rate, act, id).await?;
             let resumed = Resumed {
                 registration: stored.into(),
                 job: job.map(|job| job.id),
@@ -417,8 +441,8 @@ pub async fn function<P: Platform>(
         }
         "POST /v1/registrations/{registration}/rotate" => {
             let NewSecrets { inputs } = request.json()?;
-            let by = &caller.name;
-            let rotated = update::rotate(platform, organization, named, inputs, by).await?;
+            let act = caller.act();
+            let rotated = update::rotate(platform, organization, named, inputs, act).await?;
             Ok(checked(200, rotated))
         }
         _ => super::intakes::function(platform, caller, request).await,
@@ -447,7 +471,7 @@ async fn update(
         dry_run,
         mark: request.made.mark(),
     };
-    let (only, by) = (request.precondition()?, &caller.name);
-    let updated = update::registration(platform, organization, named, &change, &only, by);
+    let (only, act) = (request.precondition()?, caller.act());
+    let updated = update::registration(platform, organization, named, &change, &only, act);
     Ok(checked(200, updated.await?))
 }

@@ -23,7 +23,7 @@ use crate::gate::{self, Later};
 use crate::intake::{CONFLICTS, reload};
 use crate::ledger::{self, Message, Settled};
 use crate::pauses;
-use crate::platform::{Expect, Platform, Unreachable, WriteError};
+use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
 use crate::rows::{self, Delivery, Followup, Parked, Registration, State, Stored};
 use crate::schedule::{self, Deadlines};
 use crate::secrets::Secrets;
@@ -237,7 +237,7 @@ async fn attempt<I: Integration, P: Platform>(
             let settled = ledger::settle(row, result, now, random);
             let followup =
                 (I::FOLLOWS && row.state == State::Delivered).then(|| followup::begin(row, now));
-            settle_and_follow(platform, &stored, settled, followup).await?;
+            settle_and_follow(platform, &stored, settled, followup, Vec::new()).await?;
             // The ledger first: should this be lost, the next attempt sees it too.
             if !desk.ours.get() {
                 remember(&desk, seen).await?;
@@ -380,8 +380,18 @@ pub(crate) async fn settle(
     stored: &Stored<Delivery>,
     settled: Settled,
 ) -> Result<(), Unreachable> {
+    settle_with(platform, stored, settled, Vec::new()).await
+}
+
+/// As [`settle`], with what is written in the same transaction.
+pub(crate) async fn settle_with(
+    platform: &impl Platform,
+    stored: &Stored<Delivery>,
+    settled: Settled,
+    beside: Vec<Write>,
+) -> Result<(), Unreachable> {
     // Boxed, as all that stands deep below a request: the compiler lays out no deeper.
-    Box::pin(settle_and_follow(platform, stored, settled, None)).await
+    Box::pin(settle_and_follow(platform, stored, settled, None, beside)).await
 }
 
 async fn settle_and_follow(
@@ -389,10 +399,12 @@ async fn settle_and_follow(
     stored: &Stored<Delivery>,
     settled: Settled,
     followup: Option<Followup>,
+    beside: Vec<Write>,
 ) -> Result<(), Unreachable> {
     let delivery = &stored.row;
     let (write, _) = stored.update(platform);
-    let mut writes = vec![write];
+    let mut writes = beside;
+    writes.push(write);
     if let Some(attempt) = &settled.attempt {
         writes.push(rows::put(platform, attempt, Expect::Absent).0);
     }

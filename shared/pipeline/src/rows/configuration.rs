@@ -89,6 +89,9 @@ pub struct Registration {
     /// Which version of them goes with `config`, so that both change in one write; whichever it is now when none.
     #[serde(default)]
     pub secret_version: Option<String>,
+    /// The name of the token that registered it; empty when it was before that was kept.
+    #[serde(default)]
+    pub created_by: String,
     pub created_at: Timestamp,
     /// Since then it is going away, and nothing is delivered through it.
     #[serde(default)]
@@ -177,6 +180,9 @@ pub struct Attachment {
     /// Made for one test delivery: attached to no workflow, and forgotten with it.
     #[serde(default)]
     pub is_test: bool,
+    /// The name of the token that attached it; empty when it was before that was kept.
+    #[serde(default)]
+    pub created_by: String,
     pub created_at: Timestamp,
     #[serde(default)]
     pub deleted_at: Option<Timestamp>,
@@ -199,31 +205,68 @@ impl Row for Attachment {
 }
 
 /// Which workflows an attachment is for: an id, `project/name`, `project/*`, or `*`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Selector(pub String);
+
+/// By what of a workflow a selector is for it. A plan keeps this instead of each selector: those of one workflow
+/// follow from it, and a plan is one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Match {
+    /// Its id, which is a UUID: nothing else is one, so that no id is another's name.
+    Id,
+    /// Its project and its name.
+    Name,
+    /// Its project.
+    Project,
+    /// It is a workflow.
+    All,
+}
+
+impl Match {
+    /// Most particular first.
+    pub const ALL: [Self; 4] = [Self::Id, Self::Name, Self::Project, Self::All];
+
+    /// The selector that is for the workflow by this; none where the workflow has no such thing.
+    pub fn selector(self, workflow: &Workflow) -> Option<Selector> {
+        let Workflow { id, project, name } = workflow;
+        let text = match self {
+            Self::Id => workflow_id(id)?,
+            Self::Name if !name.is_empty() => format!("{project}/{name}"),
+            Self::Project if !project.is_empty() => format!("{project}/*"),
+            Self::All => "*".to_owned(),
+            Self::Name | Self::Project => return None,
+        };
+        Some(Selector(text))
+    }
+}
+
+/// A workflow's id as it is compared: a UUID in its usual form. None when the text is not one.
+pub fn workflow_id(text: &str) -> Option<String> {
+    let id = uuid::Uuid::try_parse(text).ok()?;
+    Some(id.to_string())
+}
 
 impl Selector {
     /// Whether an attachment with this selector is for that workflow.
     pub fn is_for(&self, workflow: &Workflow) -> bool {
-        Self::of(workflow).contains(self)
+        self.matched(workflow).is_some()
+    }
+
+    /// By what it is for that workflow.
+    pub fn matched(&self, workflow: &Workflow) -> Option<Match> {
+        let of = |matched: &Match| matched.selector(workflow).as_ref() == Some(self);
+        Match::ALL.into_iter().find(of)
     }
 
     /// Those that fit a workflow, most particular first.
     pub fn of(workflow: &Workflow) -> Vec<Self> {
-        let mut selectors = Vec::new();
-        if !workflow.id.is_empty() {
-            // As operators write them: ids are compared in lower case.
-            selectors.push(Self(workflow.id.to_ascii_lowercase()));
-        }
-        if !workflow.name.is_empty() {
-            selectors.push(Self(format!("{}/{}", workflow.project, workflow.name)));
-        }
-        if !workflow.project.is_empty() {
-            selectors.push(Self(format!("{}/*", workflow.project)));
-        }
-        selectors.push(Self("*".into()));
-        selectors
+        let all = Match::ALL.into_iter();
+        all.filter_map(|matched| matched.selector(workflow))
+            .collect()
     }
 }
 
@@ -255,5 +298,52 @@ impl Row for Link {
             None => Registration::partition(&self.organization, &self.registration),
         };
         Key::new(partition, format!("{}{}", Self::PREFIX, self.attachment))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workflow(id: &str, project: &str, name: &str) -> Workflow {
+        Workflow {
+            id: id.into(),
+            project: project.into(),
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn a_workflows_selectors_are_its_uuid_its_name_its_project_and_all() {
+        let of = |workflow| {
+            let selectors = Selector::of(&workflow).into_iter();
+            selectors.map(|selector| selector.0).collect::<Vec<_>>()
+        };
+        let id = "6F0C1F0E-0000-4000-8000-000000000001";
+        assert_eq!(
+            of(workflow(id, "shop", "nightly")),
+            [&id.to_lowercase(), "shop/nightly", "shop/*", "*"]
+        );
+        assert_eq!(
+            of(workflow("6F0C1F0E000040008000000000000001", "", "")),
+            [&id.to_lowercase(), "*"]
+        );
+    }
+
+    #[test]
+    fn an_id_that_is_no_uuid_is_no_selector() {
+        for id in ["shop/nightly", "shop/*", "*", "nightly", "", "6f0c1f0e"] {
+            let evil = workflow(id, "evil", "x");
+            for selector in ["shop/nightly", "shop/*", "nightly", "6f0c1f0e", id] {
+                let is_for = Selector(selector.into()).is_for(&evil);
+                assert_eq!(is_for, selector == "*", "{id:?} {selector:?}");
+            }
+            assert_eq!(Selector("*".into()).matched(&evil), Some(Match::All));
+            assert_eq!(Selector("evil/x".into()).matched(&evil), Some(Match::Name));
+            assert_eq!(
+                Selector("evil/*".into()).matched(&evil),
+                Some(Match::Project)
+            );
+        }
     }
 }

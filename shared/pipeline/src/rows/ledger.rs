@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Row, shard};
+use super::{Actor, Match, Row, Selector, shard};
 use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
 
@@ -18,6 +18,10 @@ pub struct Planned {
     pub attachment: String,
     pub registration: String,
     pub integration: String,
+    /// By what of the plan's workflow the attachment's selector is for it; none when it was planned before that was
+    /// kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<Match>,
 }
 
 /// An attestation: what was accepted. Whom it goes to is in its plans.
@@ -38,6 +42,9 @@ pub struct Attestation {
     pub predicate_type: String,
     /// How many plans it has; the next one's generation.
     pub plans: u32,
+    /// The one who sent it first; none when it came before that was kept.
+    #[serde(default)]
+    pub pushed_by: Option<Actor>,
     /// When its latest plan was made: it outlives all of them.
     pub planned_at: Timestamp,
     pub created_at: Timestamp,
@@ -232,6 +239,9 @@ pub struct Delivery {
     pub registration: String,
     pub integration: String,
     pub workflow: Workflow,
+    /// The attachment's, which is for that workflow; none when it was planned before that was kept.
+    #[serde(default)]
+    pub selector: Option<Selector>,
     /// 0 for the plan of the acceptance.
     pub generation: u32,
     pub state: State,

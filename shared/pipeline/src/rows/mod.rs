@@ -20,14 +20,18 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::platform::{Etag, Expect, Index, Item, Key, Platform, Unreachable, Write};
 
-pub use configuration::{Attachment, Gone, Link, Name, Pause, Registration, Selector};
+pub use configuration::{
+    Attachment, Gone, Link, Match, Name, Pause, Registration, Selector, workflow_id,
+};
 pub use ledger::{
     Attempt, Attestation, Delivery, Ending, Followup, Lease, Parked, Plan, Planned, Received,
     Stage, State, Why,
 };
 pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{Answer, Claim, Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
-pub use organization::{Intake, IntakeToken, Organization, Role, Token, TokenName};
+pub use organization::{
+    Actor, Client, Intake, IntakeToken, Kind, Organization, Role, Token, TokenName,
+};
 
 /// Something with a place in the table.
 pub trait Row: Serialize + DeserializeOwned {

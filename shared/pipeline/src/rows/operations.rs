@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Row, State, shard};
+use super::{Client, Row, State, shard};
 use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
 use crate::schedule;
@@ -137,6 +137,18 @@ pub enum Work {
     Audit,
 }
 
+impl Work {
+    /// The kind of work, as the API calls it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Redeliver { .. } => "redeliver",
+            Self::Backfill { .. } => "backfill",
+            Self::Drain { .. } => "drain",
+            Self::Audit => "audit",
+        }
+    }
+}
+
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -227,19 +239,27 @@ impl Row for Job {
 }
 
 /// Something that an operator did.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub organization: String,
     /// Later ones have later ids.
     pub id: String,
     /// `delivery.redeliver`, `registration.pause` …
     pub action: String,
-    /// What it was done to.
+    /// The name of what it was done to.
     pub subject: String,
+    /// Its id or digest, by which it is looked up.
+    #[serde(default)]
+    pub subject_id: String,
     #[serde(default)]
     pub detail: String,
     /// The name of the token that did it.
     pub by: String,
+    /// That token's id.
+    #[serde(default)]
+    pub token: String,
+    #[serde(flatten)]
+    pub client: Client,
     pub created_at: Timestamp,
 }
 
