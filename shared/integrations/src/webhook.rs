@@ -279,7 +279,6 @@ impl Integration for Webhook {
         attachment.filter.as_ref()
     }
 
-    /// Posts Chainloop's `TEST_WEBHOOK`, which receivers know to ignore: a webhook cannot be asked otherwise.
     fn materials(attachment: &Attachment) -> &'static [MaterialType] {
         if attachment.send_sbom {
             Self::MATERIALS
@@ -293,6 +292,7 @@ impl Integration for Webhook {
         Some(Duration::from_secs(1) / per_second.clamp(1, 100))
     }
 
+    /// Posts Chainloop's `TEST_WEBHOOK`, which receivers know to ignore: a webhook cannot be asked otherwise.
     async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let now = http.unix_secs();
         let id = format!("test_{now}");

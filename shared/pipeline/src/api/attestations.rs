@@ -46,7 +46,8 @@ pub struct Tested {
     pub delivery: String,
 }
 
-/// The largest material that can be uploaded: 100 MiB, as in Chainloop's own store. A delivery holds it in memory.
+/// The largest material that can be uploaded or fetched: 100 MiB, as in Chainloop's own store. Deliveries read it
+/// piece by piece, so memory would allow more; no larger one has been tried.
 pub const MATERIAL_MAX_BYTES: u64 = 100 * 1024 * 1024;
 
 /// What `POST /v1/attestations` answers. Its body is the envelope or the bundle itself.
