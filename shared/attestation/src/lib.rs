@@ -24,6 +24,7 @@ mod material;
 mod predicate;
 mod scan;
 mod statement;
+pub mod text;
 
 pub use attestation::{Attestation, Form};
 pub use digest::{Digest, InvalidDigest};
