@@ -62,7 +62,7 @@ pub struct Accepted {
     pub repeated: bool,
     pub workflow: Workflow,
     pub deliveries: Vec<Planned>,
-    /// Materials that deliveries wait for until they are uploaded.
+    /// Materials that are not there and that a delivery waits for.
     pub missing: Vec<Digest>,
 }
 
@@ -382,7 +382,7 @@ fn view(accepted: intake::Accepted, received: Digest) -> Accepted {
                 integration: planned.integration.clone(),
             })
             .collect(),
-        missing: accepted.missing,
+        missing: accepted.awaited,
     }
 }
 

@@ -301,6 +301,9 @@ impl From<register::Error> for Problem {
             ),
             Error::Faults(faults) => Self::faults(faults),
             Error::NameTaken(_) => Self::new(409, "name-taken", "The name is taken", text),
+            Error::AttachmentExists { .. } => {
+                Self::new(409, "attachment-exists", "It is attached already", text)
+            }
             Error::Refused { status, answer, .. } => {
                 let status = status.map(|status| format!("; it answered {status}"));
                 let answer = answer.filter(|answer| !answer.is_empty());

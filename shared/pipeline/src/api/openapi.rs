@@ -187,6 +187,11 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("integration-unknown", 404, "there is no such integration"),
     ("not-found", 404, "there is no such thing"),
     (
+        "attachment-exists",
+        409,
+        "the registration is attached to the workflow with the same options: `allow_duplicate` attaches it again",
+    ),
+    (
         "conflict",
         409,
         "somebody else changed it at the same time: try again",
