@@ -47,7 +47,7 @@ fn serve(asked: &Receiver<(Asked, Sender<Answer>)>) {
     let memory = Memory::new(|_, _, event| {
         let verdict = match event.to_string().contains("refused") {
             true => json!({ "refused": { "text": "reach it", "status": 403, "answer": null } }),
-            false => json!("works"),
+            false => json!({ "works": {} }),
         };
         Box::pin(std::future::ready(Ok(verdict)))
     });
