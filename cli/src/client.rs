@@ -603,7 +603,7 @@ fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failu
                 .advice("Look at CHAINLOOP_URL: name the place that it leads to."),
             _ => Failure::new(format!("the API answered {status}")).advice("Try again in a while."),
         };
-        return failure.request(request_id);
+        return failure.request(request_id).answered(status, "");
     };
     let faults: Vec<String> = problem
         .faults
@@ -629,6 +629,10 @@ fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failu
             "Take another name, or revoke the other with `chainloop organization api-token revoke`."
         }
         (409, "name-taken") => "Take another name, or delete the other with `registered delete`.",
+        (409, "attachment-exists") => {
+            "Each of the two would be delivered to. If that is meant, add --allow-duplicate; `chainloop integration \
+             attached update` changes the one that is there."
+        }
         (409, "paused") => "Resume it with `chainloop integration registered resume`.",
         (412, _) => "It changed since it was looked at: run the command again.",
         (422, "check-failed") => {
@@ -644,7 +648,11 @@ fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failu
     } else {
         problem.request_id
     };
-    Failure::new(text).faults(faults).advice(advice).request(id)
+    Failure::new(text)
+        .faults(faults)
+        .advice(advice)
+        .request(id)
+        .answered(status, problem.code)
 }
 
 /// What shows which ones there are, where the one that was asked for is not there.

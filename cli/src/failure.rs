@@ -21,6 +21,9 @@ pub(crate) struct Failure {
     advice: String,
     request_id: String,
     exit: Option<u8>,
+    /// The status of the API's response and its problem's code, where that is the reason.
+    status: u16,
+    code: String,
 }
 
 impl Failure {
@@ -58,6 +61,25 @@ impl Failure {
             advice: advice.into(),
             ..self
         }
+    }
+
+    #[must_use]
+    pub(crate) fn answered(self, status: u16, code: impl Into<String>) -> Self {
+        Self {
+            status,
+            code: code.into(),
+            ..self
+        }
+    }
+
+    /// Whether the API's problem has this code.
+    pub(crate) fn has_code(&self, code: &str) -> bool {
+        self.code == code
+    }
+
+    /// Whether the API refused what was sent, rather than who sent it or when.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.status, 400 | 409 | 413 | 422)
     }
 
     #[must_use]

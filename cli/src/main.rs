@@ -19,6 +19,8 @@ mod intake;
 mod integration;
 mod interrupt;
 mod job;
+#[cfg(test)]
+mod mentions;
 mod options;
 mod organization;
 mod output;

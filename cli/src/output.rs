@@ -1,9 +1,11 @@
 //! What goes out: results to standard output, everything said about them to standard error.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 
 use anyhow::Context as _;
+use attestation::text::is_invisible;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
@@ -34,8 +36,27 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut serializer =
         serde_json::Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"   "));
     value.serialize(&mut serializer)?;
-    text.push(b'\n');
-    bytes(&text)
+    line(&escaped(&String::from_utf8(text)?))
+}
+
+/// JSON on one line, for what reads it line by line.
+pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    line(&escaped(&serde_json::to_string(value)?))
+}
+
+/// JSON with escapes for what a terminal would obey or not show. Its readers get the same texts.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if is_invisible(letter) || letter.is_control() && letter != '\n' {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(letter);
+        }
+    }
+    escaped
 }
 
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
@@ -56,10 +77,17 @@ pub(crate) fn coloured(stream: &impl IsTerminal) -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Text from elsewhere without what a terminal would obey.
+/// Text from elsewhere without what a terminal would obey, and without what nobody would see.
 pub(crate) fn plain(text: &str) -> String {
     let control = |letter: char| letter.is_control() && letter != '\n';
-    text.replace('\t', "    ").replace(control, "\u{fffd}")
+    text.replace('\t', "    ")
+        .replace(is_invisible, "")
+        .replace(control, "\u{fffd}")
+}
+
+/// As [`plain`], on one line: it must not look like two.
+pub(crate) fn one_line(text: &str) -> String {
+    plain(text).replace('\n', "\u{fffd}")
 }
 
 impl Global {
@@ -97,6 +125,26 @@ mod tests {
         assert_eq!(
             plain("a\u{1b}[2Jb\nc\td\u{7}"),
             "a\u{fffd}[2Jb\nc    d\u{fffd}"
+        );
+        assert_eq!(one_line("a\nb"), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn what_nobody_would_see_is_not_printed() {
+        assert_eq!(plain("user\u{202e}txt.exe\u{200b}\u{2066}"), "usertxt.exe");
+    }
+
+    #[test]
+    fn json_is_safe_to_look_at_and_holds_the_same_texts() {
+        let value = serde_json::json!({ "a\u{202e}": "\u{9b}2J\u{7f}\u{e0041}\u{200b}ü\n\\" });
+        let text = escaped(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(
+            text,
+            "{\n  \"a\\u202e\": \"\\u009b2J\\u007f\\udb40\\udc41\\u200bü\\n\\\\\"\n}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
         );
     }
 }

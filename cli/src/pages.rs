@@ -284,6 +284,19 @@ fn the_pages_are_those_of_the_commands() {
 }
 
 #[test]
+fn the_limits_stand_where_users_look() {
+    let limits = attestation::limits();
+    for file in [
+        "README.md",
+        "docs/commands/attestation-push.md",
+        "docs/openapi.json",
+    ] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        assert!(text.contains(&limits), "{file} does not say: {limits}");
+    }
+}
+
+#[test]
 fn every_command_has_an_example_that_is_understood() {
     let mut faults = Vec::new();
     for entry in entries() {

@@ -1,10 +1,11 @@
-//! What is told while something takes its time: one line on standard error, and only on a terminal.
+//! Progress: a line on a terminal's standard error, and where a wait may be long, lines now and then elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::arguments::Global;
+use crate::output::one_line;
 
 /// A line that its message is put into.
 pub(crate) fn line(global: &Global) -> ProgressBar {
@@ -20,8 +21,52 @@ pub(crate) fn line(global: &Global) -> ProgressBar {
     line
 }
 
+/// Tells what a command waits for. On a terminal its line is kept up to date; elsewhere, a build's log say, a line is
+/// printed when something has changed, and once in a while when nothing has.
+pub(crate) struct Waiting<'a> {
+    global: &'a Global,
+    line: ProgressBar,
+    said: String,
+    said_at: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    /// Between two lines in a log; what takes less time gets none.
+    const SHORTEST: Duration = Duration::from_secs(5);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    pub(crate) fn begin(global: &'a Global) -> Self {
+        Self {
+            global,
+            line: line(global),
+            said: String::new(),
+            said_at: Instant::now(),
+        }
+    }
+
+    pub(crate) fn tell(&mut self, text: &str) {
+        let text = one_line(text);
+        let since = self.said_at.elapsed();
+        let is_due = match text == self.said {
+            true => since >= Self::LONGEST,
+            false => since >= Self::SHORTEST,
+        };
+        if self.line.is_hidden() && is_due {
+            self.global.info(&text);
+            (self.said, self.said_at) = (text.clone(), Instant::now());
+        }
+        self.line.set_message(text);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.line.finish_and_clear();
+    }
+}
+
 /// How much of so many bytes has gone by.
-pub(crate) fn bar(global: &Global, size: u64, message: String) -> ProgressBar {
+pub(crate) fn bar(global: &Global, size: u64, message: &str) -> ProgressBar {
     if global.quiet {
         return ProgressBar::hidden();
     }
@@ -29,5 +74,5 @@ pub(crate) fn bar(global: &Global, size: u64, message: String) -> ProgressBar {
     let style = ProgressStyle::with_template(style).expect("a template of this program");
     ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::stderr())
         .with_style(style)
-        .with_message(message)
+        .with_message(one_line(message))
 }

@@ -16,6 +16,11 @@ pub(crate) fn exact(moment: Timestamp) -> String {
     format(moment, TimeZone::system(), "%Y-%m-%d %H:%M:%S %Z")
 }
 
+/// The time of day, of what is near.
+pub(crate) fn clock(moment: Timestamp) -> String {
+    format(moment, TimeZone::system(), "%H:%M:%S")
+}
+
 fn format(moment: Timestamp, zone: TimeZone, format: &str) -> String {
     match jiff::Timestamp::from_millisecond(i64::try_from(moment.millis()).unwrap_or(i64::MAX)) {
         Ok(timestamp) => timestamp.to_zoned(zone).strftime(format).to_string(),

@@ -397,6 +397,7 @@ async fn two_hundred_attachments_are_all_delivered_wherever_accepting_is_cut_off
             attestation: row.clone(),
             repeated: false,
             missing: vec![],
+            awaited: vec![],
         };
         assert_eq!(accepted.plan.stage, Stage::Closed);
         assert_eq!(accepted.plan.planned.len(), 200);

@@ -5,6 +5,7 @@
 
 mod archive;
 mod artifacts;
+mod attaching;
 mod audited;
 mod canary;
 mod contract;

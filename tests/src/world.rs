@@ -119,6 +119,8 @@ impl World {
             workflow: attach::selector(WORKFLOW, None).unwrap(),
             inputs: inputs(options),
             wait_secs: None,
+            // Many tests want many attachments, and care for nothing else of them.
+            allow_duplicate: true,
             id: None,
         };
         let role = As::function(&self.memory, "attachments");

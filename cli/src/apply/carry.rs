@@ -9,6 +9,7 @@ use pipeline::api::registrations::{Integration, NewRegistration};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use super::file::Attachment;
 use super::plan::{Plan, Step, Update, patch};
 use super::secret::Reader;
 use super::show::{Outcome, title};
@@ -92,6 +93,28 @@ pub(super) fn carry(
     (outcomes, Ok(()))
 }
 
+fn attach(client: &Client, registration: &str, attachment: &Attachment) -> anyhow::Result<()> {
+    let new = NewAttachment {
+        registration: registration.to_owned(),
+        workflow: attachment.workflow.clone(),
+        project: None,
+        inputs: attachment.inputs.clone(),
+        wait_secs: attachment.wait_secs,
+        allow_duplicate: false,
+    };
+    let call = Call::post_once(&["attachments"], json(&new)?)?;
+    let Err(error) = client.call::<IgnoredAny>(&call) else {
+        return Ok(());
+    };
+    let failure = error.downcast_ref::<Failure>();
+    // Somebody attached the same since the plan was made: it is as the file says.
+    if failure.is_some_and(|failure| failure.has_code("attachment-exists")) {
+        return Ok(());
+    }
+    let workflow = &attachment.workflow;
+    Err(error.context(format!("failed to attach {registration:?} to {workflow}")))
+}
+
 fn one(client: &Client, step: &Step, secrets: &mut Secrets) -> anyhow::Result<()> {
     match step {
         Step::Register(wanted) => {
@@ -129,20 +152,7 @@ fn one(client: &Client, step: &Step, secrets: &mut Secrets) -> anyhow::Result<()
             registration,
             attachment,
         } => {
-            let new = NewAttachment {
-                registration: registration.clone(),
-                workflow: attachment.workflow.clone(),
-                project: None,
-                inputs: attachment.inputs.clone(),
-                wait_secs: attachment.wait_secs,
-            };
-            let call = Call::post_once(&["attachments"], json(&new)?)?;
-            client.call::<IgnoredAny>(&call).with_context(|| {
-                format!(
-                    "failed to attach {registration:?} to {}",
-                    attachment.workflow
-                )
-            })?;
+            attach(client, registration, attachment)?;
         }
         Step::Reattach {
             registration,

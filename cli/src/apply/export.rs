@@ -37,7 +37,7 @@ struct Registration {
     attachments: Vec<Attachment>,
 }
 
-#[derive(Serialize)]
+#[derive(PartialEq, Serialize)]
 struct Attachment {
     workflow: String,
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -66,17 +66,20 @@ impl From<Registered> for Registration {
         let secrets = there.secrets.keys();
         let secrets =
             secrets.map(|secret| (secret.clone(), Source::Env(variable(&there.name, secret))));
+        let mut attachments: Vec<Attachment> = Vec::new();
+        for attachment in there.attachments.into_iter().map(Attachment::from) {
+            // A file has each once.
+            if !attachments.contains(&attachment) {
+                attachments.push(attachment);
+            }
+        }
         Self {
             secrets: secrets.collect(),
             name: there.name,
             integration: there.integration,
             description: there.description,
             inputs: there.config,
-            attachments: there
-                .attachments
-                .into_iter()
-                .map(Attachment::from)
-                .collect(),
+            attachments,
         }
     }
 }
@@ -120,6 +123,7 @@ mod tests {
     use super::super::file::{Text, read};
     use super::super::plan::tests::there;
     use super::super::plan::{Wishes, plan};
+    use super::super::state::tests::attached;
     use super::*;
 
     fn file(there: &[Registered]) -> File {
@@ -158,6 +162,20 @@ mod tests {
             prop_assert_eq!(&read[0].inputs, &input);
             prop_assert_eq!(&read[0].description, &text);
         }
+    }
+
+    #[test]
+    fn what_is_attached_twice_is_exported_once_and_can_be_applied() {
+        let there = ["a-1", "a-2"].map(|id| attached(id, "shop/a", Map::new(), None));
+        let hook = json!({ "id": "r-1", "name": "hook", "integration": "webhook", "etag": "e" });
+        let there = [Registered {
+            attachments: there.to_vec(),
+            ..serde_json::from_value(hook).unwrap()
+        }];
+        let read = read_again(yaml(&file(&there)).unwrap());
+        assert_eq!(read[0].attachments.len(), 1);
+        let plan = plan(&read, &there, &[], &Wishes::default()).unwrap();
+        assert!(plan.steps.is_empty(), "{:?}", plan.steps);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::plan::{Change, Counts, Plan, Step, Update};
 use super::secret::Source;
 use super::state::{Open, Registered};
-use crate::output::plain;
+use crate::output::one_line;
 
 /// What becomes of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +91,6 @@ pub(super) fn title(step: &Step) -> String {
         ),
     };
     one_line(&format!("{} {text}", Mark::of(step).sign()))
-}
-
-/// Whatever somebody has put into a workflow's name: it must not look like a line of the plan.
-fn one_line(text: &str) -> String {
-    plain(text).replace('\n', "\u{fffd}")
 }
 
 /// The whole plan; `open` has what goes with each step that deletes.

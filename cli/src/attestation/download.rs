@@ -126,7 +126,7 @@ fn fetch(
     content: &Content,
     what: &str,
 ) -> anyhow::Result<Vec<u8>> {
-    let bar = progress::bar(global, content.size_bytes, format!("download {what}"));
+    let bar = progress::bar(global, content.size_bytes, &format!("download {what}"));
     let bytes = client.download(&content.download, content.size_bytes, &bar);
     bar.finish_and_clear();
     let bytes = bytes?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use attestation::{Attestation, Digest, Material};
+use attestation::{Digest, Material};
 use pipeline::api::attestations::{self as api, NewMaterial};
 
 use crate::arguments::Global;
@@ -47,21 +47,21 @@ pub(crate) struct Checked {
     size: u64,
 }
 
-/// Finds each of those given in the attestation, and sees that it holds what the attestation says.
+/// Finds each of those given among the materials that are attested, and sees that it holds what is said of it there.
 pub(crate) fn check(
     global: &Global,
-    attestation: &Attestation,
+    attested: &[&Material],
     given: &[Given],
 ) -> anyhow::Result<Vec<Checked>> {
     given
         .iter()
-        .map(|given| check_one(global, attestation.materials(), given))
+        .map(|given| check_one(global, attested, given))
         .collect()
 }
 
-fn check_one(global: &Global, materials: &[Material], given: &Given) -> anyhow::Result<Checked> {
+fn check_one(global: &Global, materials: &[&Material], given: &Given) -> anyhow::Result<Checked> {
     let Given { name, file } = given;
-    let called = |material: &&Material| {
+    let called = |material: &&&Material| {
         material.name == *name || material.filename == *name || material.value == *name
     };
     let promised: Vec<Digest> = materials
@@ -86,7 +86,7 @@ fn check_one(global: &Global, materials: &[Material], given: &Given) -> anyhow::
     let mut content =
         File::open(file).with_context(|| format!("failed to open {shown} (material {name:?})"))?;
     let size = content.metadata()?.len();
-    let bar = progress::bar(global, size, format!("check {name}"));
+    let bar = progress::bar(global, size, &format!("check {name}"));
     let digest = digest(&mut bar.wrap_read(&mut content))
         .with_context(|| format!("failed to read {shown} (material {name:?})"))?;
     bar.finish_and_clear();
@@ -169,7 +169,7 @@ fn send(
     file: &Path,
     size: u64,
 ) -> anyhow::Result<()> {
-    let bar = progress::bar(global, size, format!("upload {name}"));
+    let bar = progress::bar(global, size, &format!("upload {name}"));
     // Exactly as many bytes as were promised, also when the file has grown since.
     let mut content = bar.wrap_read(File::open(file)?).take(size);
     let sent = client.upload(upload, &mut content, size);

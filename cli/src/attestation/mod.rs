@@ -4,6 +4,7 @@
 mod craft;
 mod describe;
 mod download;
+mod file;
 mod list;
 mod materials;
 mod push;
@@ -19,13 +20,7 @@ use crate::arguments::Global;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Push an attestation, with its materials, to everything attached to its workflow
-    #[command(after_help = "\
-With --wait, exit codes are: 0 everything is delivered, or rightly skipped · 3 a delivery failed, was \
-cancelled, or arrived in part · 4 after --timeout a delivery is not final; it goes on without this command.
-
-Example:
-  chainloop attestation push attestation.json --material sbom=shop.cdx.json --wait")]
+    /// Push attestations, with their materials, to everything attached to their workflows
     Push(push::Push),
     /// List attestations, the newest first
     #[command(

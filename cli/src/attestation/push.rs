@@ -1,30 +1,50 @@
-//! `attestation push`: the attestation as it is, byte for byte, and the materials it promises.
+//! `attestation push`: attestations as they are, byte for byte, and the materials that they promise.
 
-use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use attestation::{Attestation, Digest};
+use attestation::{Attestation, Digest, Material};
 use clap::Args;
-use pipeline::api::attestations::Accepted;
+use comfy_table::Color;
+use pipeline::api::attestations::{Accepted, Planned};
 use pipeline::api::deliveries::Delivery;
 use serde::Serialize;
 
+use super::file::{self, Contents, Refused};
 use super::materials::{self, Given};
 use super::wait;
 use crate::arguments::Global;
 use crate::client::{Call, Client};
 use crate::delivery::{self, View};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::output::{self, Format};
-use crate::table::{Table, cell};
+use crate::table::{self, Table, cell, paint};
+
+pub(super) fn help() -> String {
+    format!(
+        "\
+An attestation has at most {limits}. What is larger in it is attested by its digest, and pushed with --material.
+
+A file may hold several attestations: one a line, in an array, or in {{\"attestations\":[…]}} as npm's registry and \
+GitHub answer. Each is pushed, also when another is refused; with -o json, they are listed in an array.
+
+Exit codes: 0 accepted · 1 not, or not all of them. With --wait also: 0 everything is delivered, or rightly skipped · \
+3 a delivery failed, was cancelled, or arrived in part · 4 a delivery is held by a pause, or not final after --timeout; it goes on without \
+this command.
+
+Example:
+  chainloop attestation push attestation.json --material sbom=shop.cdx.json --wait",
+        limits = attestation::limits()
+    )
+}
 
 #[derive(Debug, Args)]
+#[command(after_help = help())]
 pub(crate) struct Push {
-    /// The attestation: a DSSE envelope or a Sigstore bundle; - is standard input
+    /// The attestation, or several: DSSE envelopes or Sigstore bundles; - is standard input
     file: PathBuf,
     /// A material's file, under its name in the attestation; can be repeated
     #[arg(long = "material", value_name = "NAME=FILE")]
@@ -43,20 +63,126 @@ pub(crate) struct Push {
     timeout: u64,
 }
 
+/// What became of one attestation of a file.
+enum Outcome {
+    Accepted(Accepted),
+    Refused(String),
+    /// Something failed before it was its turn.
+    NotSent,
+}
+
 impl Push {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let bytes = read(&self.file)?;
-        let shown = self.file.display();
-        let attestation = Attestation::parse(&bytes).map_err(|error| {
-            let why = format!("{:#}", anyhow::Error::new(error));
-            Failure::new(format!("{shown} is not an attestation to push: {why}"))
-                .advice("Give the DSSE envelope or the Sigstore bundle as it was signed.")
+        match file::read(&self.file)? {
+            Contents::One(bytes) => self.one(global, bytes),
+            Contents::Several(entries) => self.several(global, entries),
+        }
+    }
+
+    fn one(&self, global: &Global, bytes: Vec<u8>) -> anyhow::Result<ExitCode> {
+        let shown = file::name(&self.file);
+        let attestation = file::parse(&bytes).map_err(|Refused { text, advice }| {
+            Failure::new(format!("{shown} is not an attestation to push: {text}")).advice(advice)
         })?;
         let client = Client::new(global)?;
-        let checked = materials::check(global, &attestation, &self.materials)?;
-        for material in &checked {
-            materials::upload(global, &client, material)?;
+        self.upload(global, &client, std::slice::from_ref(&attestation))?;
+        let accepted = self
+            .send(&client, bytes)
+            .with_context(|| format!("failed to push {shown}"))?;
+        tell(global, &attestation, &accepted);
+        if !self.wait {
+            return show(global, &accepted, None).map(|()| ExitCode::SUCCESS);
         }
+        let deliveries = self.await_deliveries(global, &client, &[&accepted])?;
+        show(global, &accepted, Some(&deliveries))?;
+        Ok(delivery::wait::exit_code(global, &deliveries))
+    }
+
+    /// Pushes each entry of a file. One that is refused does not keep the others from being sent; what is wrong
+    /// with more than one, such as the token, does.
+    fn several(&self, global: &Global, entries: Vec<Vec<u8>>) -> anyhow::Result<ExitCode> {
+        let shown = file::name(&self.file);
+        let parsed: Vec<Result<Attestation, Refused>> =
+            entries.iter().map(|entry| file::parse(entry)).collect();
+        let client = Client::new(global)?;
+        let attestations: Vec<Attestation> = parsed.iter().flatten().cloned().collect();
+        self.upload(global, &client, &attestations)?;
+        let mut outcomes = Vec::new();
+        let mut failed = None;
+        for (index, (entry, parsed)) in entries.into_iter().zip(parsed).enumerate() {
+            let attestation = match parsed {
+                Ok(_) if failed.is_some() => {
+                    outcomes.push(Outcome::NotSent);
+                    continue;
+                }
+                Ok(attestation) => attestation,
+                Err(Refused { text, advice }) => {
+                    outcomes.push(Outcome::Refused(format!("{text}. {advice}")));
+                    continue;
+                }
+            };
+            match self.send(&client, entry) {
+                Ok(accepted) => {
+                    tell(global, &attestation, &accepted);
+                    outcomes.push(Outcome::Accepted(accepted));
+                }
+                Err(error) if is_refusal(&error) => {
+                    outcomes.push(Outcome::Refused(failure::text(&error)));
+                }
+                Err(error) => {
+                    outcomes.push(Outcome::NotSent);
+                    let number = index + 1;
+                    failed = Some(error.context(format!(
+                        "failed to push attestation {number} of {shown}; those behind it were not sent"
+                    )));
+                }
+            }
+        }
+        let accepted: Vec<&Accepted> = outcomes.iter().filter_map(Outcome::accepted).collect();
+        let deliveries = match self.wait && failed.is_none() {
+            true => Some(self.await_deliveries(global, &client, &accepted)?),
+            false => None,
+        };
+        show_several(global, &outcomes, deliveries.as_deref())?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let (all, accepted) = (outcomes.len(), accepted.len());
+        if accepted < all {
+            let text = match accepted {
+                0 => format!("none of the {all} attestations in {shown} was accepted"),
+                _ => format!(
+                    "{} of the {all} attestations in {shown} were not accepted",
+                    all - accepted
+                ),
+            };
+            return Err(Failure::new(text).into());
+        }
+        Ok(match deliveries {
+            Some(deliveries) => delivery::wait::exit_code(global, &deliveries),
+            None => ExitCode::SUCCESS,
+        })
+    }
+
+    /// Uploads the materials that were given, each of which is one of an attestation's.
+    fn upload(
+        &self,
+        global: &Global,
+        client: &Client,
+        attestations: &[Attestation],
+    ) -> anyhow::Result<()> {
+        let attested: Vec<&Material> = attestations
+            .iter()
+            .flat_map(Attestation::materials)
+            .collect();
+        let checked = materials::check(global, &attested, &self.materials)?;
+        for material in &checked {
+            materials::upload(global, client, material)?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, client: &Client, bytes: Vec<u8>) -> anyhow::Result<Accepted> {
         let query = [
             ("workflow", self.workflow.as_deref()),
             ("project", self.project.as_deref()),
@@ -65,48 +191,48 @@ impl Push {
         let push = Call::post(&["attestations"], bytes)
             .query(&query)
             .repeatable();
-        let accepted: Accepted = client
-            .call(&push)
-            .with_context(|| format!("failed to push {shown}"))?;
-        tell(global, &attestation, &accepted);
-        if !self.wait {
-            return show(global, &accepted, None).map(|()| ExitCode::SUCCESS);
-        }
-        let deliveries = wait::until_final(
-            global,
-            &client,
-            &accepted,
-            Duration::from_secs(self.timeout),
-        )?;
-        show(global, &accepted, Some(&deliveries))?;
-        Ok(delivery::wait::exit_code(global, &deliveries))
+        client.call(&push)
+    }
+
+    fn await_deliveries(
+        &self,
+        global: &Global,
+        client: &Client,
+        accepted: &[&Accepted],
+    ) -> anyhow::Result<Vec<Delivery>> {
+        wait::until_final(global, client, accepted, Duration::from_secs(self.timeout))
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let shown = file.display();
-    let context = || format!("failed to read {shown}");
-    // One more than is allowed is enough to know.
-    let most = attestation::MAX_BYTES as u64 + 1;
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        io::stdin()
-            .lock()
-            .take(most)
-            .read_to_end(&mut bytes)
-            .with_context(context)?;
-    } else {
-        let file = fs::File::open(file).with_context(context)?;
-        file.take(most)
-            .read_to_end(&mut bytes)
-            .with_context(context)?;
+fn is_refusal(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<Failure>()
+        .is_some_and(Failure::is_refusal)
+}
+
+impl Outcome {
+    fn accepted(&self) -> Option<&Accepted> {
+        match self {
+            Self::Accepted(accepted) => Some(accepted),
+            Self::Refused(_) | Self::NotSent => None,
+        }
     }
-    if bytes.len() > attestation::MAX_BYTES {
-        return Err(Failure::new(format!("{shown} has more than 6 MiB"))
-            .advice("Keep materials out of the attestation and upload them with --material.")
-            .into());
+
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Accepted(Accepted { repeated: true, .. }) => "accepted before",
+            Self::Accepted(_) => "accepted",
+            Self::Refused(_) => "refused",
+            Self::NotSent => "not sent",
+        }
     }
-    Ok(bytes)
+
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Refused(reason) => Some(reason),
+            Self::Accepted(_) | Self::NotSent => None,
+        }
+    }
 }
 
 /// What the API said of it, for a person.
@@ -145,10 +271,13 @@ fn show(
     deliveries: Option<&[Delivery]>,
 ) -> anyhow::Result<()> {
     match (global.output, deliveries) {
-        (Format::Json, None) => output::json(&Pushed::new(accepted, &accepted.deliveries))?,
+        (Format::Json, None) => {
+            let planned = accepted.deliveries.iter().collect::<Vec<&Planned>>();
+            output::json(&Pushed::new(accepted, planned))?;
+        }
         (Format::Json, Some(deliveries)) => {
-            let views: Vec<View<'_>> = deliveries.iter().map(View::from).collect();
-            output::json(&Pushed::new(accepted, &views))?;
+            let views = deliveries.iter().map(View::from).collect::<Vec<_>>();
+            output::json(&Pushed::new(accepted, views))?;
         }
         (Format::Table, Some([])) => {}
         (Format::Table, Some(deliveries)) => {
@@ -156,20 +285,128 @@ fn show(
         }
         (Format::Table, None) if accepted.deliveries.is_empty() => {}
         (Format::Table, None) => {
-            let mut table = Table::new(&["DELIVERY", "INTEGRATION", "ATTACHMENT"])
-                .whole(0)
-                .whole(2);
-            for planned in &accepted.deliveries {
-                table.row(vec![
-                    cell(&planned.id),
-                    cell(&planned.integration),
-                    cell(&planned.attachment),
-                ]);
-            }
+            let table = planned(&accepted.deliveries);
             output::line(&table.to_string())?;
         }
     }
     Ok(())
+}
+
+/// Narrower than this, a table has no room for two ids and a column between them.
+const WIDE: u16 = 100;
+
+fn planned(deliveries: &[Planned]) -> Table {
+    if table::terminal_width().is_some_and(|width| width < WIDE) {
+        let mut table = Table::new(&["DELIVERY", "INTEGRATION, ATTACHMENT"]).whole(0);
+        for planned in deliveries {
+            let to = format!("{}\n{}", planned.integration, planned.attachment);
+            table.row(vec![cell(&planned.id), cell(to)]);
+        }
+        return table;
+    }
+    let headers = ["DELIVERY", "INTEGRATION", "ATTACHMENT"];
+    let mut table = Table::new(&headers).whole(0).whole(2);
+    for planned in deliveries {
+        table.row(vec![
+            cell(&planned.id),
+            cell(&planned.integration),
+            cell(&planned.attachment),
+        ]);
+    }
+    table
+}
+
+/// Each entry of a file, and the deliveries where they were waited for.
+fn show_several(
+    global: &Global,
+    outcomes: &[Outcome],
+    deliveries: Option<&[Delivery]>,
+) -> anyhow::Result<()> {
+    if global.output == Format::Json {
+        let entries: Vec<Entry<'_>> = outcomes
+            .iter()
+            .zip(1..)
+            .map(|(outcome, entry)| Entry::new(entry, outcome, deliveries))
+            .collect();
+        return output::json(&entries);
+    }
+    output::line(&entries(outcomes).to_string())?;
+    match deliveries {
+        None | Some([]) => Ok(()),
+        Some(deliveries) => output::line(&delivery::receipts(deliveries).to_string()),
+    }
+}
+
+fn entries(outcomes: &[Outcome]) -> Table {
+    let headers = ["ENTRY", "STATE", "DELIVERIES", "ATTESTATION", "REASON"];
+    let reasons = outcomes.iter().any(|outcome| outcome.reason().is_some());
+    let headers = if reasons { &headers[..] } else { &headers[..4] };
+    let mut table = Table::new(headers).whole(0);
+    if reasons {
+        table = table.at_least(4, 24);
+    }
+    for (outcome, entry) in outcomes.iter().zip(1..) {
+        let colour = match outcome {
+            Outcome::Accepted(_) => Color::Green,
+            Outcome::Refused(_) => Color::Red,
+            Outcome::NotSent => Color::Yellow,
+        };
+        let accepted = outcome.accepted();
+        let mut cells = vec![
+            cell(u32::to_string(&entry)),
+            paint(cell(outcome.state()), colour),
+            cell(accepted.map_or_else(String::new, |one| one.deliveries.len().to_string())),
+            cell(accepted.map_or_else(String::new, |one| one.attestation.to_string())),
+        ];
+        if reasons {
+            cells.push(cell(outcome.reason().unwrap_or_default()));
+        }
+        table.row(cells);
+    }
+    table
+}
+
+/// One attestation of a file, as JSON.
+#[derive(Serialize)]
+struct Entry<'a> {
+    entry: u32,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(flatten)]
+    pushed: Option<Shown<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Planned(Pushed<'a, &'a Planned>),
+    Ended(Pushed<'a, View<'a>>),
+}
+
+impl<'a> Entry<'a> {
+    fn new(entry: u32, outcome: &'a Outcome, deliveries: Option<&'a [Delivery]>) -> Self {
+        let pushed = outcome.accepted().map(|accepted| match deliveries {
+            None => Shown::Planned(Pushed::new(accepted, accepted.deliveries.iter().collect())),
+            Some(deliveries) => {
+                let own: BTreeSet<&str> = accepted
+                    .deliveries
+                    .iter()
+                    .map(|planned| planned.id.as_str())
+                    .collect();
+                let own = deliveries
+                    .iter()
+                    .filter(|delivery| own.contains(delivery.id.as_str()));
+                Shown::Ended(Pushed::new(accepted, own.map(View::from).collect()))
+            }
+        });
+        Self {
+            entry,
+            state: outcome.state(),
+            reason: outcome.reason(),
+            pushed,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -180,12 +417,12 @@ struct Pushed<'a, D> {
     repeated: bool,
     workflow: &'a integrations::Workflow,
     /// As planned, or as they ended.
-    deliveries: &'a [D],
+    deliveries: Vec<D>,
     missing: &'a [Digest],
 }
 
 impl<'a, D> Pushed<'a, D> {
-    fn new(accepted: &'a Accepted, deliveries: &'a [D]) -> Self {
+    fn new(accepted: &'a Accepted, deliveries: Vec<D>) -> Self {
         Self {
             attestation: accepted.attestation,
             received: accepted.received,

@@ -1,61 +1,53 @@
-//! Waits for the deliveries of an attestation.
+//! Waits for the deliveries of attestations.
 
-use std::collections::BTreeSet;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use attestation::Digest;
 use pipeline::api::attestations::Accepted;
 use pipeline::api::deliveries::Delivery;
 
 use crate::arguments::Global;
 use crate::client::Client;
-use crate::progress;
+use crate::delivery::wait::{is_settled, until_settled};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// More than an attestation can have.
 const MOST: usize = 10_000;
 
-/// The deliveries that were planned, once they are final or the time is over.
+/// The deliveries that were planned, once they are final or held, or the time is over.
 pub(crate) fn until_final(
     global: &Global,
     client: &Client,
-    accepted: &Accepted,
+    accepted: &[&Accepted],
     timeout: Duration,
 ) -> anyhow::Result<Vec<Delivery>> {
-    let planned: BTreeSet<&str> = accepted
-        .deliveries
-        .iter()
-        .map(|planned| planned.id.as_str())
-        .collect();
-    if planned.is_empty() {
-        return Ok(Vec::new());
+    let mut planned: BTreeMap<Digest, BTreeSet<&str>> = BTreeMap::new();
+    for one in accepted {
+        let ids = one.deliveries.iter().map(|planned| planned.id.as_str());
+        planned.entry(one.attestation).or_default().extend(ids);
     }
-    let digest = accepted.attestation.to_string();
-    let until = Instant::now() + timeout;
-    let mut pause = FIRST_PAUSE;
-    let spinner = progress::line(global);
-    loop {
-        let query = [("attestation", Some(digest.as_str()))];
-        let (mut deliveries, _): (Vec<Delivery>, _) = client
-            .list(&["deliveries"], &query, MOST)
-            .with_context(|| format!("failed to ask for the deliveries of {digest}"))?;
-        deliveries.retain(|delivery| planned.contains(delivery.id.as_str()));
-        let finished = deliveries
-            .iter()
-            .filter(|delivery| delivery.state.is_final())
-            .count();
-        spinner.set_message(format!(
-            "{finished} of {} deliveries are final",
-            planned.len()
-        ));
-        let left = until.saturating_duration_since(Instant::now());
-        if finished == planned.len() || left.is_zero() {
-            spinner.finish_and_clear();
-            return Ok(deliveries);
+    planned.retain(|_, ids| !ids.is_empty());
+    let count = planned.values().map(BTreeSet::len).sum();
+    let mut settled: BTreeMap<Digest, Vec<Delivery>> = BTreeMap::new();
+    until_settled(global, count, timeout, || {
+        let mut open = Vec::new();
+        for (digest, ids) in &planned {
+            if settled.contains_key(digest) {
+                continue;
+            }
+            let digest_text = digest.to_string();
+            let query = [("attestation", Some(digest_text.as_str()))];
+            let (mut found, _): (Vec<Delivery>, _) = client
+                .list(&["deliveries"], &query, MOST)
+                .with_context(|| format!("failed to ask for the deliveries of {digest}"))?;
+            found.retain(|delivery| ids.contains(delivery.id.as_str()));
+            if found.len() == ids.len() && found.iter().all(is_settled) {
+                settled.insert(*digest, found);
+            } else {
+                open.extend(found);
+            }
         }
-        sleep(pause.min(left));
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-    }
+        Ok(settled.values().flatten().cloned().chain(open).collect())
+    })
 }

@@ -10,23 +10,40 @@ use serde_json::{Map, Value};
 use crate::table::{self, Table, cell, paint};
 use crate::time;
 
+/// Narrower than this, an id leaves too little room to the columns beside it.
+const WIDE: u16 = 110;
+
 /// Deliveries with what the third party called what it got.
 pub(crate) fn receipts(deliveries: &[Delivery]) -> Table {
-    let headers = ["ID", "STATE", "INTEGRATION", "RECEIPT", "REASON"];
+    let is_narrow = table::terminal_width().is_some_and(|width| width < WIDE);
     // All went well: nothing to give a reason for.
     let reasons = deliveries.iter().any(|delivery| delivery.reason.is_some());
-    let headers = if reasons { &headers[..] } else { &headers[..4] };
-    let mut table = Table::new(headers).whole(0).whole(1).at_least(3, 20);
+    let mut headers = match is_narrow {
+        true => vec!["DELIVERY"],
+        false => vec!["ID", "STATE", "INTEGRATION"],
+    };
+    let first = headers.len();
+    headers.push("RECEIPT");
+    headers.extend(reasons.then_some("REASON"));
+    let mut table = Table::new(&headers).whole(0).at_least(first, 20);
+    if !is_narrow {
+        table = table.whole(1);
+    }
     if reasons {
-        table = table.at_least(4, 16);
+        table = table.at_least(first + 1, 16);
     }
     for delivery in deliveries {
-        let mut cells = vec![
-            cell(&delivery.id),
-            state(delivery),
-            cell(&delivery.integration),
-            cell(receipt(delivery)),
-        ];
+        let Delivery {
+            id, integration, ..
+        } = delivery;
+        let mut cells = match is_narrow {
+            true => {
+                let text = format!("{id}\n{integration}: {}", standing(delivery));
+                vec![paint(cell(text), colour(delivery))]
+            }
+            false => vec![cell(id), state(delivery), cell(integration)],
+        };
+        cells.push(cell(receipt(delivery)));
         if reasons {
             cells.push(cell(delivery.reason.as_deref().unwrap_or_default()));
         }
@@ -74,14 +91,17 @@ pub(crate) fn named(workflow: &Workflow) -> String {
 
 /// What waits because its registration is paused is told apart from what waits for its time.
 pub(super) fn state(delivery: &Delivery) -> Cell {
-    let colour = match delivery.state {
+    paint(cell(standing(delivery)), colour(delivery))
+}
+
+fn colour(delivery: &Delivery) -> Color {
+    match delivery.state {
         State::Delivered if is_partial(delivery) => Color::Yellow,
         State::Delivered => Color::Green,
         State::Failed => Color::Red,
         State::Pending | State::Delivering => Color::Yellow,
         State::Skipped | State::Cancelled => Color::Grey,
-    };
-    paint(cell(standing(delivery)), colour)
+    }
 }
 
 pub(super) fn standing(delivery: &Delivery) -> String {

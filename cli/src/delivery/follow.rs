@@ -131,9 +131,7 @@ impl Follow {
 
 fn tell(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
     if global.output == Format::Json {
-        // One line each, for what reads it line by line.
-        output::line(&serde_json::to_string(&View::from(delivery))?)?;
-        return Ok(());
+        return output::json_line(&View::from(delivery));
     }
     output::line(&output::plain(&line(delivery)))?;
     Ok(())

@@ -1,19 +1,21 @@
-//! Waits for a delivery to be final, and ends as it did.
+//! Waits for deliveries to be final, and ends as they did.
 
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use pipeline::Timestamp;
 use pipeline::api::deliveries::Delivery;
 use pipeline::rows::State;
 
-use super::{card, get};
+use super::get;
 use crate::arguments::Global;
 use crate::client::Client;
-use crate::{progress, time};
+use crate::progress::Waiting;
+use crate::time;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// The delivery once it is final, is held, or the time is over.
 pub(crate) fn until_final(
@@ -22,35 +24,81 @@ pub(crate) fn until_final(
     id: &str,
     timeout: Duration,
 ) -> anyhow::Result<Delivery> {
+    let mut found = until_settled(global, 1, timeout, || Ok(vec![get(client, id)?]))?;
+    Ok(found.remove(0))
+}
+
+/// What `look` finds once all of so many deliveries are settled, or the time is over. Meanwhile it tells what happens
+/// next, and until when it waits.
+pub(crate) fn until_settled(
+    global: &Global,
+    count: usize,
+    timeout: Duration,
+    mut look: impl FnMut() -> anyhow::Result<Vec<Delivery>>,
+) -> anyhow::Result<Vec<Delivery>> {
     let until = Instant::now() + timeout;
+    let ends_at = time::now().plus(timeout);
     let mut pause = FIRST_PAUSE;
-    let spinner = progress::line(global);
+    let mut waiting = Waiting::begin(global);
     loop {
-        let delivery = get(client, id)?;
+        let found = look()?;
+        let settled = found.iter().filter(|one| is_settled(one)).count();
         let left = until.saturating_duration_since(Instant::now());
-        // What is held waits for somebody, not for its time.
-        if delivery.state.is_final() || delivery.held_at.is_some() || left.is_zero() {
-            spinner.finish_and_clear();
-            return Ok(delivery);
+        if settled >= count || left.is_zero() {
+            return Ok(found);
         }
-        spinner.set_message(message(&delivery));
+        waiting.tell(&message(&found, settled, count, ends_at));
         sleep(pause.min(left));
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
 }
 
-fn message(delivery: &Delivery) -> String {
-    let now = time::now();
-    let due_at = delivery.due_at.filter(|due_at| *due_at > now);
-    let due = due_at.map(|due_at| format!(" {}", time::relative(due_at, now)));
-    let reason = delivery.reason.as_ref().map(|reason| format!(": {reason}"));
-    format!(
-        "{}, attempt {}{}{}",
-        card::standing(delivery),
-        delivery.attempt,
-        due.unwrap_or_default(),
-        reason.unwrap_or_default()
-    )
+/// Whether waiting longer changes nothing: what is held waits for somebody, not for its time.
+pub(crate) fn is_settled(delivery: &Delivery) -> bool {
+    delivery.state.is_final() || delivery.held_at.is_some()
+}
+
+/// Until when the command waits, and the delivery of which something is to be expected first.
+fn message(found: &[Delivery], settled: usize, count: usize, ends_at: Timestamp) -> String {
+    let until = time::clock(ends_at);
+    let mut text = match count {
+        1 => format!("waiting until {until}"),
+        _ => format!("waiting until {until}, {settled} of {count} are final"),
+    };
+    let open = found.iter().filter(|one| !is_settled(one));
+    if let Some(next) = open.min_by_key(|one| one.due_at) {
+        text.push_str("; ");
+        text.push_str(&expected(next, ends_at));
+    }
+    text
+}
+
+/// What happens next to a delivery, and why it has not happened yet.
+fn expected(delivery: &Delivery, ends_at: Timestamp) -> String {
+    let Delivery {
+        integration,
+        attempt,
+        ..
+    } = delivery;
+    let mut text = match (delivery.state, delivery.due_at) {
+        (State::Delivering, _) => format!("{integration}: attempt {attempt} is under way"),
+        (_, Some(due_at)) if due_at > ends_at => {
+            let due = time::clock(due_at);
+            format!("{integration}: attempt {attempt} at {due}, when this command has ended")
+        }
+        (_, Some(due_at)) if due_at > time::now() => {
+            format!(
+                "{integration}: attempt {attempt} at {}",
+                time::clock(due_at)
+            )
+        }
+        _ => format!("{integration}: attempt {attempt} is due"),
+    };
+    if let Some(reason) = &delivery.reason {
+        text.push_str(", ");
+        text.push_str(reason);
+    }
+    text
 }
 
 /// 0 when all went well, 3 when one did not or in part alone, 4 when that is not known yet.
@@ -79,4 +127,81 @@ pub(crate) fn exit_code(global: &Global, deliveries: &[Delivery]) -> ExitCode {
         return ExitCode::from(4);
     }
     ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn delivery(state: &str, more: &serde_json::Value) -> Delivery {
+        let mut delivery = json!({
+            "id": "d-1", "state": state, "attempt": 2, "reason": null, "integration": "webhook",
+            "registration": "r-1", "attachment": "a-1",
+            "attestation": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+            "workflow": { "project": "shop", "name": "nightly" }, "due_at": null, "receipt": null, "progress": {},
+            "created_at": "2026-01-02T03:04:05.678Z", "updated_at": "2026-01-02T03:04:05.678Z",
+        });
+        let more = more.as_object().unwrap().clone();
+        delivery.as_object_mut().unwrap().extend(more);
+        serde_json::from_value(delivery).unwrap()
+    }
+
+    fn said(found: &[Delivery], timeout: Duration) -> String {
+        let settled = found.iter().filter(|one| is_settled(one)).count();
+        let ends_at = time::now().plus(timeout);
+        let text = message(found, settled, found.len(), ends_at);
+        text.replace(&time::clock(ends_at), "END")
+    }
+
+    #[test]
+    fn a_wait_says_until_when_it_lasts_and_what_comes_next_and_why_it_has_not_come() {
+        let soon = time::now().plus(Duration::from_secs(40));
+        let later = time::now().plus(Duration::from_secs(80));
+        let due = |at: Timestamp| json!({ "due_at": at, "reason": "it answered 503" });
+        let open = [
+            delivery("pending", &due(later)),
+            delivery("delivered", &json!({})),
+            delivery("pending", &due(soon)),
+        ];
+        let at = time::clock(soon);
+        assert_eq!(
+            said(&open, Duration::from_secs(900)),
+            format!(
+                "waiting until END, 1 of 3 are final; webhook: attempt 2 at {at}, it answered 503"
+            )
+        );
+        assert_eq!(
+            said(&open[2..], Duration::from_secs(30)),
+            format!(
+                "waiting until END; webhook: attempt 2 at {at}, when this command has ended, it answered 503"
+            )
+        );
+    }
+
+    #[test]
+    fn an_attempt_that_is_due_or_under_way_is_said_to_be() {
+        let due =
+            json!({ "due_at": "2026-01-02T03:04:05.678Z", "reason": "waiting for sha256:00" });
+        assert_eq!(
+            said(&[delivery("pending", &due)], Duration::from_secs(9)),
+            "waiting until END; webhook: attempt 2 is due, waiting for sha256:00"
+        );
+        assert_eq!(
+            said(
+                &[delivery("delivering", &json!({}))],
+                Duration::from_secs(9)
+            ),
+            "waiting until END; webhook: attempt 2 is under way"
+        );
+    }
+
+    #[test]
+    fn what_is_held_is_not_waited_for() {
+        let held = json!({ "held_at": "2026-01-02T03:04:05.678Z" });
+        assert!(is_settled(&delivery("pending", &held)));
+        assert!(is_settled(&delivery("failed", &json!({}))));
+        assert!(!is_settled(&delivery("pending", &json!({}))));
+    }
 }

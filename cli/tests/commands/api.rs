@@ -64,13 +64,18 @@ impl Api {
 
     /// Runs the command against this API.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(arguments, "")
+    }
+
+    /// As [`run`](Self::run), with something to read on standard input.
+    pub(crate) fn run_with(&self, arguments: &[&str], stdin: &str) -> Ran {
         run_with(
             arguments,
             &[
                 ("CHAINLOOP_URL", &self.url),
                 ("CHAINLOOP_TOKEN", "cli_test"),
             ],
-            "",
+            stdin,
         )
     }
 }

@@ -111,7 +111,9 @@ fn a_file_becomes_what_is_there_and_a_second_time_nothing_is_done() {
         ran.stderr,
         "\
 INF done: + registration \"hook\" (webhook)
+WRN no attestation of shop/release has been accepted yet
 INF done: + attachment of \"hook\" to shop/release
+WRN no attestation of shop/* has been accepted yet
 INF done: + attachment of \"hook\" to shop/*
 INF done: + registration \"other\" (webhook)
 "
@@ -275,6 +277,22 @@ fn what_was_attached_after_the_plan_is_not_deleted_unseen() {
     );
     assert_eq!(memory::list(&api, "registered").len(), 2);
     attached(&api, "shop/late");
+}
+
+#[test]
+fn what_somebody_else_attached_meanwhile_is_done() {
+    let api = memory::start_with(|asked| {
+        let is_attaching = asked.line.starts_with("POST /v1/attachments");
+        is_attaching.then(|| Asked {
+            headers: Vec::new(),
+            ..asked.clone()
+        })
+    });
+    let ran = apply(&api, TWO, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(memory::list(&api, "attached").len(), 2);
+    let again = apply(&api, TWO, &["--dry-run", "--exit-code"]);
+    assert_eq!(again.code, 0, "{}", again.stdout);
 }
 
 #[test]

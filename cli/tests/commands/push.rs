@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::api::{Api, Asked, run_with};
+use crate::api::{Api, Asked, Ran, run_with};
 
 /// A folder with a material and an attestation over it.
 struct Build {
@@ -235,4 +235,213 @@ fn each_crafted_attestation_is_a_run_of_its_own() {
         (0, Some("application/vnd.in-toto+json"))
     );
     assert_ne!(one.json()["payload"], other.json()["payload"]);
+}
+
+/// Answers each attestation by what it is: a bundle is accepted, a bare envelope refused.
+fn several(status: u16) -> Api {
+    Api::start(move |_, Asked { line, body, .. }| {
+        if line.starts_with("GET /v1/deliveries?") {
+            let page = json!({ "items": [delivery("d-1", "delivered")], "next": null });
+            return (200, page.to_string());
+        }
+        let is_bundle = String::from_utf8_lossy(body).contains("dsseEnvelope");
+        match (line.starts_with("POST /v1/attestations"), is_bundle) {
+            (true, true) => (202, accepted().to_string()),
+            (true, false) => {
+                let problem = json!({
+                    "status": status, "code": "workflow-missing", "title": "Which workflow is it from?",
+                    "detail": "the attestation does not say which workflow it belongs to", "request_id": "r-1",
+                });
+                (status, problem.to_string())
+            }
+            _ => (404, "{}".into()),
+        }
+    })
+}
+
+fn accepted() -> Value {
+    json!({
+        "attestation": SBOM_DIGEST, "received": SBOM_DIGEST, "repeated": false,
+        "workflow": { "project": "shop", "name": "nightly" },
+        "deliveries": [
+            { "id": "d-1", "attachment": "a-1", "registration": "r-1", "integration": "webhook" },
+        ],
+        "missing": [],
+    })
+}
+
+/// A bundle and an envelope, on a line each.
+fn crafted() -> (String, String) {
+    let craft = |form: &str| {
+        let words = [
+            "attestation",
+            "craft",
+            "--workflow",
+            "w",
+            "--project",
+            "p",
+            "--form",
+            form,
+        ];
+        run_with(&words, &[], "").stdout
+    };
+    (craft("bundle"), craft("envelope"))
+}
+
+fn posted(api: &Api) -> Vec<String> {
+    let posts = api.asked().into_iter();
+    posts
+        .filter(|asked| asked.line.starts_with("POST"))
+        .map(|asked| String::from_utf8(asked.body).unwrap())
+        .collect()
+}
+
+fn push(api: &Api, file: &str, more: &[&str]) -> Ran {
+    let words = [&["attestation", "push", "-"], more].concat();
+    api.run_with(&words, file)
+}
+
+#[test]
+fn each_line_of_a_file_is_pushed_as_it_stands_and_one_that_is_refused_stops_no_other() {
+    let (bundle, envelope) = crafted();
+    let file = format!("{bundle}\n{{broken\n{envelope}\r\n{bundle}\n");
+    let api = several(422);
+    let ran = push(&api, &file, &[]);
+    assert_eq!(ran.code, 1);
+    assert_eq!(posted(&api), [bundle.clone(), envelope, bundle]);
+    assert!(
+        ran.stderr
+            .ends_with("ERR 2 of the 4 attestations in standard input were not accepted\n"),
+        "{}",
+        ran.stderr
+    );
+    for text in [
+        "│ 1 ",
+        "│ accepted",
+        "│ refused",
+        "it is not JSON",
+        "does not say which workflow",
+    ] {
+        assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
+    }
+    let ran = push(&several(422), &file, &["-o", "json", "--wait"]);
+    assert_eq!(ran.code, 1);
+    let entries = ran.json();
+    let states: Vec<_> = entries
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["state"])
+        .collect();
+    assert_eq!(states, ["accepted", "refused", "refused", "accepted"]);
+    assert_eq!(entries[0]["entry"], 1);
+    assert_eq!(entries[0]["attestation"], SBOM_DIGEST);
+    assert_eq!(entries[0]["deliveries"][0]["state"], "delivered");
+    assert!(entries[1]["reason"].as_str().unwrap().contains("not JSON"));
+    assert_eq!(entries[1].get("attestation"), None);
+}
+
+#[test]
+fn what_a_registry_answers_is_taken_apart() {
+    let (bundle, _) = crafted();
+    let file = format!(r#"{{"attestations":[{{"predicateType":"p","bundle": {bundle} }}]}}"#);
+    let api = several(422);
+    let ran = push(&api, &file, &["-o", "json", "--wait"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(posted(&api), [bundle]);
+    assert_eq!(ran.json()[0]["state"], "accepted");
+    let ran = push(&api, r#"{"attestations":[]}"#, &[]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr
+            .contains("standard input has no attestation in it"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn where_the_token_is_not_accepted_the_others_are_not_sent() {
+    let (bundle, envelope) = crafted();
+    let api = several(403);
+    let ran = push(
+        &api,
+        &format!("{bundle}\n{envelope}\n{bundle}"),
+        &["-o", "json"],
+    );
+    assert_eq!(ran.code, 1);
+    assert_eq!(posted(&api).len(), 2);
+    let entries = ran.json();
+    let states: Vec<_> = entries
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["state"])
+        .collect();
+    assert_eq!(states, ["accepted", "not sent", "not sent"]);
+    assert!(
+        ran.stderr.contains(
+            "ERR failed to push attestation 2 of standard input; those behind it were not sent: "
+        ),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn what_is_above_a_limit_is_refused_with_advice_that_fits_it() {
+    let api = several(422);
+    let ran = push(&api, &" ".repeat(6 * 1024 * 1024 + 1), &[]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.stderr.contains("it has more than 6 MiB"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("by its digest"), "{}", ran.stderr);
+    assert!(api.lines().is_empty());
+}
+
+#[test]
+fn a_long_wait_says_in_a_log_until_when_it_lasts_and_what_comes_next() {
+    let build = Build::new("long");
+    let push = [
+        "attestation",
+        "push",
+        &build.attestation,
+        "--wait",
+        "--timeout",
+        "7",
+    ];
+    let ran = api("pending").run(&push);
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    let told: Vec<_> = ran
+        .stderr
+        .lines()
+        .filter(|line| line.contains("waiting until"))
+        .collect();
+    assert_eq!(told.len(), 1, "{}", ran.stderr);
+    assert!(
+        told[0].ends_with("; webhook: attempt 1 is due"),
+        "{}",
+        told[0]
+    );
+}
+
+#[test]
+fn what_a_pause_holds_is_not_waited_for() {
+    let (bundle, _) = crafted();
+    let api = Api::start(|_, Asked { line, .. }| {
+        if line.starts_with("POST") {
+            return (202, accepted().to_string());
+        }
+        let mut held = delivery("d-1", "pending");
+        held["held_at"] = json!("2026-01-02T03:04:05.678Z");
+        (200, json!({ "items": [held], "next": null }).to_string())
+    });
+    let started = std::time::Instant::now();
+    let ran = push(&api, &bundle, &["--wait"]);
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    assert!(started.elapsed().as_secs() < 60);
+    assert!(ran.stdout.contains("pending (held)"), "{}", ran.stdout);
 }

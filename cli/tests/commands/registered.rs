@@ -216,7 +216,7 @@ fn an_update_sends_what_changes_and_shows_what_it_is_then() {
     assert_eq!(ran.json()["name"], "two");
     assert_eq!(
         ran.stderr,
-        "INF \"one\" could be updated so, and is as it was\n"
+        "WRN imports take a while\nINF \"one\" could be updated so, and is as it was\n"
     );
     // Without inputs the integration's are not asked for.
     assert_eq!(

@@ -27,8 +27,8 @@ pub struct Attestation {
 pub enum Form {
     /// Nothing but itself.
     Envelope,
-    /// A Sigstore bundle.
-    Bundle,
+    /// A Sigstore bundle of this media type, without a parameter in it: `application/vnd.dev.sigstore.bundle.v0.3+json`.
+    Bundle(&'static str),
 }
 
 impl Attestation {
@@ -101,7 +101,8 @@ impl<'a> Document<'a> {
             (true, true) => Err(Error::NotAnEnvelope("it has the keys of both".to_owned())),
             (true, false) => {
                 let media_type = self.media_type.as_deref().unwrap_or_default();
-                Ok((Form::Bundle, bundle::open(media_type, self.bundled)?))
+                let (media_type, wire) = bundle::open(media_type, self.bundled)?;
+                Ok((Form::Bundle(media_type), wire))
             }
             (false, true) => Ok((Form::Envelope, self.bare)),
             (false, false) => Err(self.something_else()),
@@ -235,25 +236,44 @@ mod tests {
     }
 
     #[test]
-    fn both_media_types_of_a_bundle_are_read_and_no_other() {
+    fn a_bundle_of_each_version_is_read_and_of_no_other() {
         let content = format!(r#""dsseEnvelope":{}"#, envelope(STATEMENT));
-        for media_type in bundle::MEDIA_TYPES {
-            let attestation = parse(&bundle(media_type, &content)).unwrap();
-            assert_eq!(attestation.form, Form::Bundle);
-            assert_eq!(attestation.hash, parse(&envelope(STATEMENT)).unwrap().hash);
-        }
-        check(
-            &bundle(
-                "application/vnd.dev.sigstore.bundle+json;version=0.2",
-                &content,
+        for (media_type, plain) in [
+            (
+                "application/vnd.dev.sigstore.bundle+json;version=0.1",
+                "application/vnd.dev.sigstore.bundle.v0.1+json",
             ),
-            "bundle-type-unknown",
-        );
+            (
+                "application/vnd.dev.sigstore.bundle+json;version=0.2",
+                "application/vnd.dev.sigstore.bundle.v0.2+json",
+            ),
+            (
+                "application/vnd.dev.sigstore.bundle+json;version=0.3",
+                "application/vnd.dev.sigstore.bundle.v0.3+json",
+            ),
+            (
+                "application/vnd.dev.sigstore.bundle.v0.3+json",
+                "application/vnd.dev.sigstore.bundle.v0.3+json",
+            ),
+        ] {
+            let bundle = bundle(media_type, &content);
+            let attestation = parse(&bundle).unwrap();
+            assert_eq!(attestation.form, Form::Bundle(plain));
+            assert_eq!(attestation.hash, parse(&envelope(STATEMENT)).unwrap().hash);
+            assert_eq!(attestation.received, Digest::of(bundle.as_bytes()));
+            let without = bundle.replace(&content, r#""messageSignature":{}"#);
+            check(&without, "bundle-without-envelope");
+        }
+        for media_type in [
+            "application/vnd.dev.sigstore.bundle+json;version=0.4",
+            "application/vnd.dev.sigstore.bundle+json;version=0.10",
+            "application/vnd.dev.sigstore.bundle+json",
+            "application/json",
+            "",
+        ] {
+            check(&bundle(media_type, &content), "bundle-type-unknown");
+        }
         check(&format!("{{{content}}}"), "bundle-type-unknown");
-        check(
-            &bundle(bundle::MEDIA_TYPES[0], r#""messageSignature":{}"#),
-            "bundle-without-envelope",
-        );
     }
 
     #[test]

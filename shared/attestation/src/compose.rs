@@ -55,7 +55,7 @@ pub fn envelope(statement: Vec<u8>, keyid: &str, sign: impl FnOnce(&[u8]) -> Vec
 /// The envelope in a Sigstore bundle, to be verified with a key that the verifier has.
 pub fn bundle(envelope: &Envelope) -> Vec<u8> {
     let envelope = String::from_utf8(envelope.compact()).expect("compact JSON is text");
-    let media_type = bundle::MEDIA_TYPES[0];
+    let (media_type, _) = bundle::MEDIA_TYPES[0];
     format!(
         r#"{{"mediaType":"{media_type}","verificationMaterial":{{}},"dsseEnvelope":{envelope}}}"#
     )

@@ -27,7 +27,9 @@ pub enum Error {
         "read the attestation: this is a bare in-toto statement; sign it and send the DSSE envelope"
     )]
     BareStatement,
-    #[error("read the bundle: its media type {0:?} is not that of a Sigstore bundle v0.3")]
+    #[error(
+        "read the bundle: its media type {0:?} is not that of a Sigstore bundle v0.1, v0.2 or v0.3"
+    )]
     BundleTypeUnknown(String),
     #[error(
         "read the bundle: it has no `dsseEnvelope`; a signature over a file alone attests nothing"

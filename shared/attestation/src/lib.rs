@@ -24,6 +24,7 @@ mod material;
 mod predicate;
 mod scan;
 mod statement;
+pub mod text;
 
 pub use attestation::{Attestation, Form};
 pub use digest::{Digest, InvalidDigest};
@@ -47,6 +48,24 @@ pub const MAX_SUBJECTS: usize = 10_000;
 /// How many materials a predicate may list. Each becomes an object to fetch, and every delivery walks them
 /// all; contracts list tens, and a thousand descriptors still fit the 400 KB of a ledger item.
 pub const MAX_MATERIALS: usize = 1_000;
+
+/// The limits of one attestation, as documents and help texts name them.
+pub fn limits() -> String {
+    format!(
+        "{} MiB, {} subjects and {} materials",
+        MAX_BYTES / (1024 * 1024),
+        thousands(MAX_SUBJECTS),
+        thousands(MAX_MATERIALS)
+    )
+}
+
+/// `10,000`.
+fn thousands(count: usize) -> String {
+    match (count / 1_000, count % 1_000) {
+        (0, rest) => rest.to_string(),
+        (thousands, rest) => format!("{thousands},{rest:03}"),
+    }
+}
 
 #[cfg(test)]
 mod samples;

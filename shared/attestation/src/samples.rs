@@ -171,7 +171,13 @@ fn an_envelope_in_a_bundle_is_the_same_attestation() {
         let received = Attestation::parse(&bytes).unwrap();
         let bare = Attestation::parse(&received.envelope.compact()).unwrap();
         let bundled = Attestation::parse(&compose::bundle(&received.envelope)).unwrap();
-        assert_eq!((bare.form, bundled.form), (Form::Envelope, Form::Bundle));
+        assert_eq!(
+            (bare.form, bundled.form),
+            (
+                Form::Envelope,
+                Form::Bundle("application/vnd.dev.sigstore.bundle.v0.3+json")
+            )
+        );
         for other in [&bare, &bundled] {
             assert_eq!(other.hash, received.hash, "{name}");
             assert_eq!(other.envelope, received.envelope, "{name}");

@@ -65,9 +65,14 @@ impl Stage {
 
     /// In a Sigstore bundle.
     pub(crate) fn bundled(self) -> Self {
+        self.bundled_as("0.3")
+    }
+
+    /// In a Sigstore bundle of this version.
+    pub(crate) fn bundled_as(self, version: &str) -> Self {
         let envelope = String::from_utf8(self.received.into()).unwrap();
         Self::received(format!(
-            r#"{{"mediaType":"application/vnd.dev.sigstore.bundle+json;version=0.3","verificationMaterial":{{}},"dsseEnvelope":{envelope}}}"#
+            r#"{{"mediaType":"application/vnd.dev.sigstore.bundle+json;version={version}","verificationMaterial":{{}},"dsseEnvelope":{envelope}}}"#
         ))
     }
 

@@ -265,6 +265,55 @@ pub struct Preview {
     pub body: String,
 }
 
+/// The subscribed materials that the attachment's filter admits, and why nothing at all is wanted, if so: neither
+/// the attestation fits the filter nor any material of it.
+pub fn wanted<'a, I: Integration>(
+    attestation: &'a Attestation,
+    workflow: &Workflow,
+    attachment: &I::Attachment,
+) -> (Vec<&'a Material>, Option<String>) {
+    let types = I::materials(attachment);
+    let materials = attestation.materials().iter();
+    let subscribed = materials.filter(|material| types.contains(&material.kind));
+    let Some(filter) = I::filter(attachment) else {
+        return (subscribed.collect(), None);
+    };
+    let mut wanted = Vec::new();
+    let mut why = None;
+    for material in subscribed {
+        match filter.admits(attestation, workflow, Some(material)) {
+            Ok(()) => wanted.push(material),
+            Err(reason) => why = why.or(Some(format!("{}: {reason}", material.name))),
+        }
+    }
+    if !wanted.is_empty() {
+        return (wanted, None);
+    }
+    match filter.admits(attestation, workflow, None) {
+        Err(reason) => (wanted, Some(reason)),
+        // Of what sends materials alone, the attestation by itself is nothing to send.
+        Ok(()) => (wanted, why.filter(|_| I::MATERIALS_ONLY)),
+    }
+}
+
+/// The digests of the materials that deliveries through an attachment of these inputs wait for, where they are not
+/// there yet.
+fn awaited<I: Integration>(
+    inputs: &Map<String, Value>,
+    attestation: &Attestation,
+    workflow: &Workflow,
+) -> Vec<Digest> {
+    // Inputs that an older version admitted fail the delivery, which then waits for nothing.
+    let Ok(attachment) = serde_json::from_value(Value::Object(inputs.clone())) else {
+        return Vec::new();
+    };
+    let (wanted, _) = wanted::<I>(attestation, workflow, &attachment);
+    let uploaded = wanted
+        .into_iter()
+        .filter(|material| material.uploaded_to_cas && material.content.is_none());
+    uploaded.filter_map(|material| material.digest).collect()
+}
+
 /// What is known of an integration without being able to speak to it.
 #[derive(Debug)]
 pub struct Description {
@@ -282,6 +331,8 @@ pub struct Description {
     pub check_registration: fn(&Map<String, Value>) -> Vec<Fault>,
     /// All that is wrong with an attachment's inputs.
     pub check_attachment: fn(&Map<String, Value>) -> Vec<Fault>,
+    /// The digests of an attestation's materials that an attachment with these inputs waits for.
+    pub awaited: fn(&Map<String, Value>, &Attestation, &Workflow) -> Vec<Digest>,
 }
 
 impl Description {
@@ -297,6 +348,7 @@ impl Description {
             attachment_schema: inputs::schema::<I::Attachment>,
             check_registration: inputs::check::<I::Registration>,
             check_attachment: inputs::check::<I::Attachment>,
+            awaited: awaited::<I>,
         }
     }
 }

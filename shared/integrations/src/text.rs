@@ -3,27 +3,7 @@
 
 use std::borrow::Cow;
 
-/// Letters that cannot be seen, and those that turn the writing direction.
-pub(crate) fn is_invisible(letter: char) -> bool {
-    matches!(
-        letter,
-        '\u{ad}'
-            | '\u{61c}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{e0000}'..='\u{e007f}'
-    )
-}
-
-/// Without control characters, other than a newline and a tab, and without what cannot be seen.
-pub(crate) fn visible(text: &str) -> String {
-    text.chars()
-        .filter(|&letter| !is_invisible(letter))
-        .filter(|&letter| !letter.is_control() || matches!(letter, '\n' | '\t'))
-        .collect()
-}
+pub(crate) use attestation::text::{is_invisible, visible};
 
 /// At most `most` bytes on one line.
 pub(crate) fn excerpt(text: &str, most: usize) -> String {

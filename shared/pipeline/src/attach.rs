@@ -8,7 +8,7 @@ use crate::check::{self, Check};
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
 use crate::register::{self, Error, Precondition};
 use crate::rows::{self, Attachment, Link, Registration, Selector, Stored, workflow_id};
-use crate::schedule;
+use crate::{schedule, workflows};
 
 /// The longest that a delivery may wait for a material: 24 hours.
 pub const LONGEST_WAIT_SECS: u64 = 24 * 60 * 60;
@@ -24,6 +24,8 @@ pub struct Wanted {
     pub workflow: Selector,
     pub inputs: Map<String, Value>,
     pub wait_secs: Option<u64>,
+    /// Attach although the same registration is attached so already.
+    pub allow_duplicate: bool,
     /// Its id, where that follows from the request: the same again is the same attachment. A new one when none.
     pub id: Option<String>,
 }
@@ -143,12 +145,8 @@ pub async fn attach(
     let (description, mut faults) = check_inputs(&registration.row, &wanted.inputs)?;
     faults.extend(wrong_wait(wanted.wait_secs));
     let partition = Link::of_workflow(organization, &wanted.workflow);
-    if platform
-        .list(&partition, Link::PREFIX, None, MOST)
-        .await?
-        .len()
-        >= MOST
-    {
+    let there = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
+    if there.len() >= MOST {
         faults.push(Fault {
             field: "workflow".into(),
             detail: format!("has {MOST} attachments, which is as many as it can have"),
@@ -157,13 +155,35 @@ pub async fn attach(
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
+    if !wanted.allow_duplicate {
+        let own = there
+            .iter()
+            .filter(|link| link.row.registration == registration.row.id);
+        let keys: Vec<_> = own
+            .map(|link| Attachment::at(organization, &link.row.attachment))
+            .collect();
+        let own = rows::load_many::<Attachment>(platform, &keys).await?;
+        let same = own.into_iter().find(|one| {
+            one.row.deleted_at.is_none()
+                && one.row.config == wanted.inputs
+                && one.row.wait_secs == wanted.wait_secs
+        });
+        if let Some(same) = same {
+            return Err(Error::AttachmentExists {
+                registration: registration.row.name,
+                workflow: wanted.workflow.0,
+                id: same.row.id,
+            });
+        }
+    }
     let check = Check::Attachment {
         organization: organization.to_owned(),
         registration: registration.row.id.clone(),
         inputs: wanted.inputs.clone(),
     };
     let verdict = check::ask(platform, description.id, &check).await?;
-    let warnings = verdict.accepted()?;
+    let mut warnings = verdict.accepted()?;
+    warnings.extend(workflows::doubt(platform, organization, &wanted.workflow).await?);
     let attachment = Attachment {
         id: wanted.id.unwrap_or_else(|| register::id(platform)),
         organization: organization.to_owned(),

@@ -5,6 +5,7 @@
 //! if it is not there. What a crash cuts off, the reconciler completes from the plan that was written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use attestation::Digest;
 use bytes::Bytes;
@@ -70,8 +71,10 @@ pub struct Accepted {
     pub plan: Plan,
     /// It was there already.
     pub repeated: bool,
-    /// Digests of materials that its deliveries will wait for.
+    /// Digests of materials that were promised and are not there.
     pub missing: Vec<Digest>,
+    /// Those of them that a delivery waits for.
+    pub awaited: Vec<Digest>,
 }
 
 /// An attestation that was read and is to be taken in.
@@ -203,11 +206,15 @@ pub(crate) async fn take(
         attestation = join(platform, attestation, &received).await?;
     }
     let plan = plans::written(platform, plan).await?;
+    // Accepted it is already, so what cannot be found out counts as waited for.
+    let awaited = awaited(platform, &parsed, &plan.row, &missing).await;
+    let awaited = awaited.unwrap_or_else(|_| missing.clone());
     let accepted = Accepted {
         attestation: attestation.row,
         plan: plan.row.clone(),
         repeated,
         missing,
+        awaited,
     };
     // Whoever wrote it first sends it; if that one was cut off, the reconciler does.
     if !repeated && let Err(unreachable) = plans::send(platform, plan, false).await {
@@ -391,6 +398,59 @@ pub(crate) async fn missing(
         .filter(|(_, size)| size.is_none())
         .map(|(digest, _)| digest)
         .collect())
+}
+
+/// Those of the missing materials that a delivery of the plan waits for now: its attachment wants them, its patience
+/// is not over, and it is not final.
+async fn awaited(
+    platform: &impl Platform,
+    parsed: &attestation::Attestation,
+    plan: &Plan,
+    missing: &[Digest],
+) -> Result<Vec<Digest>, Unreachable> {
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let organization = &plan.organization;
+    let attachments: Vec<_> = plan
+        .planned
+        .iter()
+        .map(|planned| rows::Attachment::at(organization, &planned.attachment))
+        .collect();
+    let deliveries: Vec<_> = plan
+        .deliveries()
+        .map(|(id, _)| rows::Delivery::at(organization, &id))
+        .collect();
+    let (attachments, deliveries) = try_join(
+        rows::load_many::<rows::Attachment>(platform, &attachments),
+        rows::load_many::<rows::Delivery>(platform, &deliveries),
+    )
+    .await?;
+    let open: BTreeMap<&str, &rows::Delivery> = deliveries
+        .iter()
+        .filter(|delivery| !delivery.row.state.is_final())
+        .map(|delivery| (delivery.row.attachment.as_str(), &delivery.row))
+        .collect();
+    let now = platform.now();
+    let mut awaited = BTreeSet::new();
+    for Stored { row, .. } in &attachments {
+        let patience = row
+            .wait_secs
+            .map_or(schedule::PATIENCE, Duration::from_secs);
+        let Some(delivery) = open.get(row.id.as_str()) else {
+            continue;
+        };
+        let is_waiting = row.deleted_at.is_none() && now < delivery.created_at.plus(patience);
+        if is_waiting && let Some(description) = integrations::find(&row.integration) {
+            awaited.extend((description.awaited)(
+                &row.config,
+                parsed,
+                &delivery.workflow,
+            ));
+        }
+    }
+    let missing = missing.iter().filter(|digest| awaited.contains(*digest));
+    Ok(missing.copied().collect())
 }
 
 /// Writes the attestation and its plan, and the deliveries too where they fit into the same transaction.

@@ -55,7 +55,7 @@ pub struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self::new(|_, _, _| Box::pin(ready(Ok(serde_json::json!("works")))))
+        Self::new(|_, _, _| Box::pin(ready(Ok(serde_json::json!({ "works": {} })))))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The world as the pipeline sees it: a table, a bucket, queues, secrets, functions, and time.
 //!
-//! There are two: `Aws`, and the simulator's [`Memory`](crate::memory::Memory). The table is asked for
-//! little, so that both stay small: rows by key, ranges of an index, and transactions whose conditions
-//! are "not there yet" and "unchanged since I read it". All rules about states live above, in plain Rust.
+//! Three implement it: `Aws`, [`Memory`](crate::memory::Memory) for tests, and the simulation's `Function`, which puts
+//! faults between the pipeline and a `Memory`. The table is asked for little, so that they stay small: rows by
+//! key, ranges of an index, and transactions whose conditions are "not there yet" and "unchanged since I read it".
+//! All rules about states live above, in plain Rust.
 
 use std::fmt;
 use std::time::Duration;

@@ -21,6 +21,12 @@ pub enum Error {
     Faults(Vec<Fault>),
     #[error("the name {0:?} is taken")]
     NameTaken(String),
+    #[error("{registration:?} is attached to {workflow} with the same options already, as {id}")]
+    AttachmentExists {
+        registration: String,
+        workflow: String,
+        id: String,
+    },
     #[error("failed to {text}")]
     Refused {
         text: String,

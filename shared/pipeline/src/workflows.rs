@@ -81,6 +81,64 @@ async fn attached(
     Ok(counts.await?.into_iter().collect())
 }
 
+/// How many workflows are looked through for one. With more, it is not said that one is not among them.
+const LOOKED_THROUGH: usize = 5_000;
+
+/// How alike names must be for one to be suggested for the other, of 1.
+const ALIKE: f64 = 0.8;
+
+/// The doubt about an attachment to a workflow that no attestation came from yet, with the nearest that there is: a
+/// name that was mistyped is right in every other respect, and nothing would ever be delivered.
+pub async fn doubt(
+    platform: &impl Platform,
+    organization: &str,
+    selector: &Selector,
+) -> Result<Option<String>, Unreachable> {
+    if selector.0 == "*" {
+        return Ok(None);
+    }
+    let partition = Seen::partition(organization);
+    let found = platform
+        .list(&partition, Seen::PREFIX, None, LOOKED_THROUGH)
+        .await?;
+    if found.len() >= LOOKED_THROUGH {
+        return Ok(None);
+    }
+    let mut known = BTreeSet::new();
+    for item in found {
+        let Stored { row, .. } = rows::parse::<Seen>(item)?;
+        known.extend(Selector::of(&row.workflow).into_iter().map(|one| one.0));
+    }
+    if known.contains(&selector.0) {
+        return Ok(None);
+    }
+    let nearest = nearest(&selector.0, &known);
+    let nearest =
+        nearest.map(|name| format!("; did you mean {}?", attestation::text::visible(name)));
+    Ok(Some(format!(
+        "no attestation of {} has been accepted yet{}",
+        selector.0,
+        nearest.unwrap_or_default()
+    )))
+}
+
+/// The most similar of those that name as much: a project, or a workflow.
+fn nearest<'a>(wanted: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
+    let is_project = |name: &str| name.ends_with("/*");
+    // Names from outside may be long, and comparing takes the product of their lengths.
+    let letters = |name: &str| name.to_lowercase().chars().take(128).collect::<String>();
+    let alike = |name: &str| strsim::jaro_winkler(&letters(wanted), &letters(name));
+    let known = known
+        .iter()
+        .map(String::as_str)
+        .filter(|name| *name != "*" && is_project(name) == is_project(wanted));
+    known
+        .map(|name| (alike(name), name))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}
+
 /// How many of the newest attestations under a workflow's name are looked at: workflows with other ids may have the
 /// same name.
 const NEWEST: usize = 10;

@@ -80,6 +80,9 @@ pub(crate) struct Add {
     /// How long deliveries wait for materials that are not there yet
     #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(0..=LONGEST_WAIT_SECS))]
     wait: Option<u64>,
+    /// Attach although the registration is attached to the workflow with the same options already
+    #[arg(long)]
+    allow_duplicate: bool,
 }
 
 #[derive(Debug, Args)]
@@ -160,6 +163,7 @@ impl Add {
             project: self.project,
             inputs,
             wait_secs: self.wait,
+            allow_duplicate: self.allow_duplicate,
         };
         let attachment: Attachment = client
             .call(&Call::post_once(&["attachments"], json(&new)?)?)

@@ -124,12 +124,11 @@ impl Artifact {
     }
 }
 
-/// Artifact type and the layer's media type. A bundle is pushed under the one name that follows the rules for media
-/// types, whichever of the two stands in it.
+/// Artifact type and the layer's media type. A bundle is pushed under its name without a parameter, as the rules for
+/// media types want it, whichever spelling stands in it.
 fn types(form: Form) -> (&'static str, &'static str) {
-    const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
     match form {
-        Form::Bundle => (BUNDLE, BUNDLE),
+        Form::Bundle(media_type) => (media_type, media_type),
         Form::Envelope => (
             "application/vnd.in-toto+json",
             "application/vnd.dsse.envelope.v1+json",
@@ -158,7 +157,7 @@ fn annotations(delivery: &Delivery<'_, OciRegistry>) -> BTreeMap<String, String>
             annotations.push(("org.opencontainers.image.created", finished.to_string()));
         }
     }
-    if attestation.form == Form::Bundle {
+    if matches!(attestation.form, Form::Bundle(_)) {
         let predicate_type = attestation.statement.predicate_type.clone();
         annotations.push(("dev.sigstore.bundle.content", "dsse-envelope".to_owned()));
         annotations.push(("dev.sigstore.bundle.predicateType", predicate_type));

@@ -224,6 +224,20 @@ fn the_manifest_is_these_bytes() {
 }
 
 #[test]
+fn a_bundle_is_called_by_the_version_that_it_has() {
+    for version in ["0.1", "0.2", "0.3"] {
+        let stage = Stage::new().bundled_as(version);
+        let artifact = artifact(&stage, None);
+        let manifest: Value = serde_json::from_slice(&artifact.manifest).unwrap();
+        let expected = format!("application/vnd.dev.sigstore.bundle.v{version}+json");
+        assert_eq!(manifest["artifactType"], expected);
+        assert_eq!(manifest["layers"][0]["mediaType"], expected);
+        let layer = Digest::of(&stage.received).to_string();
+        assert_eq!(manifest["layers"][0]["digest"], layer);
+    }
+}
+
+#[test]
 fn an_annotation_is_one_line_and_a_time_that_is_none_is_left_out() {
     let statement = include_str!("../../tests/files/statement.json")
         .replace("2026-01-02T03:09:30Z", "yesterday");

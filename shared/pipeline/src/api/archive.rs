@@ -364,7 +364,7 @@ async fn contents(
     let predicate = parsed.predicate();
     let form = match parsed.form {
         Form::Envelope => "envelope",
-        Form::Bundle => "bundle",
+        Form::Bundle(_) => "bundle",
     };
     Ok(Contents {
         form: form.into(),

@@ -102,6 +102,9 @@ pub struct NewAttachment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = attach::LONGEST_WAIT_SECS))]
     pub wait_secs: Option<u64>,
+    /// Attach although the registration is attached to the workflow with the same `inputs` and `wait_secs` already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_duplicate: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -199,6 +202,7 @@ pub fn operations() -> Vec<Operation> {
         .answers::<Attachment>(201, "The attachment")
         .tagged()
         .refuses(&[
+            "attachment-exists",
             "check-failed",
             "conflict",
             "integration-unknown",
@@ -291,6 +295,7 @@ pub async fn function<P: Platform>(
                 workflow,
                 inputs: new.inputs,
                 wait_secs: new.wait_secs,
+                allow_duplicate: new.allow_duplicate,
                 id: request.made.id(),
             };
             let act = caller.act();

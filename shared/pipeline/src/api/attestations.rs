@@ -69,7 +69,8 @@ pub struct Tested {
     pub delivery: String,
 }
 
-/// The largest material that can be uploaded: 100 MiB, as in Chainloop's own store. A delivery holds it in memory.
+/// The largest material that can be uploaded or fetched: 100 MiB, as in Chainloop's own store. Deliveries read it
+/// piece by piece, so memory would allow more; no larger one has been tried.
 pub const MATERIAL_MAX_BYTES: u64 = 100 * 1024 * 1024;
 
 /// What `POST /v1/attestations` answers. Its body is the envelope or the bundle itself.
@@ -84,7 +85,7 @@ pub struct Accepted {
     pub repeated: bool,
     pub workflow: Workflow,
     pub deliveries: Vec<Planned>,
-    /// Materials that deliveries wait for until they are uploaded.
+    /// Materials that are not there and that a delivery waits for.
     pub missing: Vec<Digest>,
 }
 
@@ -411,7 +412,7 @@ fn view(accepted: intake::Accepted, received: Digest) -> Accepted {
                 integration: planned.integration.clone(),
             })
             .collect(),
-        missing: accepted.missing,
+        missing: accepted.awaited,
     }
 }
 

@@ -332,6 +332,9 @@ impl From<register::Error> for Problem {
             ),
             Error::Faults(faults) => Self::faults(faults),
             Error::NameTaken(_) => Self::new(409, "name-taken", "The name is taken", text),
+            Error::AttachmentExists { .. } => {
+                Self::new(409, "attachment-exists", "It is attached already", text)
+            }
             Error::Refused { status, answer, .. } => Self::new(
                 422,
                 "check-failed",

@@ -187,6 +187,11 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("integration-unknown", 404, "there is no such integration"),
     ("not-found", 404, "there is no such thing"),
     (
+        "attachment-exists",
+        409,
+        "the registration is attached to the workflow with the same options: `allow_duplicate` attaches it again",
+    ),
+    (
         "conflict",
         409,
         "somebody else changed it at the same time: try again",
@@ -379,7 +384,7 @@ pub fn document<'a>(routes: impl Iterator<Item = &'a Route>) -> Value {
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An API token of an organization: `chainloop integration token create`.",
+                    "description": "An API token of an organization: `chainloop organization api-token create`.",
                 },
             },
             "responses": shared,
@@ -414,17 +419,18 @@ pub fn document<'a>(routes: impl Iterator<Item = &'a Route>) -> Value {
 
 /// What holds for all of it.
 fn about() -> String {
-    let mut text = String::from(
+    let mut text = format!(
         "Answers are JSON. What is wrong is said as a problem (RFC 9457) with a stable `code`: see the list below. A \
          body's faults are named all at once, each with its field.\n\n\
          Lists come by pages: `limit` says how many items a page has at most, and `next` is the `cursor` of the page \
          that follows; the last page has none. A page may be empty and have a `next`.\n\n\
-         Limits: a body has at most 6 MiB; a material, which is uploaded by a presigned address, at most 100 MiB; a \
-         page has at most 100 items; the gateway takes 200 requests a second from all callers, 500 at once, and answers \
-         429 to more.\n\n\
+         Limits: an attestation has at most {}; a material, which is uploaded by a presigned address, at most \
+         100 MiB; a page has at most 100 items; the gateway takes 200 requests a second from all callers, 500 at once, \
+         and answers 429 to more.\n\n\
          Where the gateway itself answers (no token, a token that nobody has, too many requests, a path that is none), \
-         the answer is `{\"message\": …}`.\n\n\
+         the answer is `{{\"message\": …}}`.\n\n\
          | code | status | meaning |\n|---|---|---|\n",
+        attestation::limits()
     );
     for (code, status, meaning) in CODES {
         let _ = writeln!(text, "| `{code}` | {status} | {meaning} |");

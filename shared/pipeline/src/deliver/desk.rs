@@ -233,7 +233,7 @@ pub(super) async fn load<I: Integration>(
     let attestation = attestation::Attestation::parse(&bytes)
         .map_err(|error| damaged(&format!("read the attestation again: {error}")))?;
     let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
-    let (wanted, unwanted) = wanted::<I>(&attestation, subject.workflow, &attached);
+    let (wanted, unwanted) = integrations::wanted::<I>(&attestation, subject.workflow, &attached);
     let (materials, missing, size_bytes) = available(platform, organization, wanted).await?;
     let size_bytes = size_bytes + bytes.len() as u64;
     let prepared = Prepared {
@@ -324,37 +324,6 @@ fn unreadable(whose: &str) -> Sent {
     damaged(&format!(
         "read the {whose}'s inputs: they do not fit this version"
     ))
-}
-
-/// The subscribed materials that the attachment's filter admits, and why nothing at all is wanted, if so: neither
-/// the attestation fits the filter nor any material of it.
-fn wanted<'a, I: Integration>(
-    attestation: &'a attestation::Attestation,
-    workflow: &Workflow,
-    attachment: &I::Attachment,
-) -> (Vec<&'a Material>, Option<String>) {
-    let types = I::materials(attachment);
-    let materials = attestation.materials().iter();
-    let subscribed = materials.filter(|material| types.contains(&material.kind));
-    let Some(filter) = I::filter(attachment) else {
-        return (subscribed.collect(), None);
-    };
-    let mut wanted = Vec::new();
-    let mut why = None;
-    for material in subscribed {
-        match filter.admits(attestation, workflow, Some(material)) {
-            Ok(()) => wanted.push(material),
-            Err(reason) => why = why.or(Some(format!("{}: {reason}", material.name))),
-        }
-    }
-    if !wanted.is_empty() {
-        return (wanted, None);
-    }
-    match filter.admits(attestation, workflow, None) {
-        Err(reason) => (wanted, Some(reason)),
-        // Of what sends materials alone, the attestation by itself is nothing to send.
-        Ok(()) => (wanted, why.filter(|_| I::MATERIALS_ONLY)),
-    }
 }
 
 /// Those that can be sent, apart from those that were promised and are not there.
