@@ -48,5 +48,13 @@ pub const MAX_SUBJECTS: usize = 10_000;
 /// all; contracts list tens, and a thousand descriptors still fit the 400 KB of a ledger item.
 pub const MAX_MATERIALS: usize = 1_000;
 
+/// How many entries the lists and maps may have together that are kept: subjects with their digests, annotations,
+/// `env`, materials. They count as commas and opening brackets do. A few bytes of input become a hundred of memory
+/// for each, so their number bounds the memory that an attestation takes; ten thousand subjects have half of it.
+pub const MAX_ENTRIES: usize = 100_000;
+
+/// How many signatures an envelope may have. Most have one.
+pub const MAX_SIGNATURES: usize = 100;
+
 #[cfg(test)]
 mod samples;
