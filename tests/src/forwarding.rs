@@ -503,6 +503,9 @@ async fn a_dead_letter_of_a_fetch_is_dropped_and_an_unreadable_message_parked() 
         attestation: Digest::of(b"1"),
         intake: "i-1".into(),
         looks: 0,
+        after: None,
+        failed: false,
+        turns: 0,
     };
     let record = |body: String| pipeline::deliver::Record {
         id: "m-1".into(),

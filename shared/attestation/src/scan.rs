@@ -86,7 +86,7 @@ mod tests {
             ("1", 0),
             ("{}", 1),
             (r#"{"a":1,"b,[":[2,3,{}]}"#, 6),
-            (r#"["\",",{"]"#, 2),
+            (r#"["\\",",{"]"#, 2),
         ] {
             let found = super::check(document.as_bytes(), 9);
             assert_eq!(found, Ok(entries), "{document}");

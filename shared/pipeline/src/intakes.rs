@@ -43,9 +43,9 @@ pub struct Cas {
     pub token: SecretText,
 }
 
-/// What is kept as an intake's secret.
+/// What is kept as an intake's secret: where materials are fetched, and a token for that.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Source {
+pub struct Source {
     pub(crate) url: String,
     pub(crate) token: String,
 }

@@ -80,7 +80,7 @@ impl Operation {
     fn body<T: JsonSchema>(mut self, required: bool) -> Self {
         let schema = |generator: &mut SchemaGenerator| generator.subschema_for::<T>();
         self.body = Some(Body { schema, required });
-        self.refuses(&["malformed-body", "invalid-inputs"])
+        self.refuses(&["malformed-body", "invalid-inputs", "too-large"])
     }
 
     #[must_use]
@@ -216,7 +216,11 @@ pub const CODES: &[(&str, u16, &str)] = &[
         412,
         "it is not what `If-Match` says: read it again",
     ),
-    ("too-large", 413, "the body has more than 6 MiB"),
+    (
+        "too-large",
+        413,
+        "the body has more than 256 KiB, or, of an attestation or of what a control plane posts, more than 6 MiB",
+    ),
     (
         "check-failed",
         422,
@@ -287,7 +291,9 @@ pub const REFUSED: &[&str] = &[
     "statement-invalid",
     "statement-type-unknown",
     "too-deep",
+    "too-many-entries",
     "too-many-materials",
+    "too-many-signatures",
     "too-many-subjects",
     "unsigned",
 ];
@@ -413,9 +419,9 @@ fn about() -> String {
          body's faults are named all at once, each with its field.\n\n\
          Lists come by pages: `limit` says how many items a page has at most, and `next` is the `cursor` of the page \
          that follows; the last page has none. A page may be empty and have a `next`.\n\n\
-         Limits: a body has at most 6 MiB; a material, which is uploaded by a presigned address, at most 100 MiB; a \
-         page has at most 100 items; the gateway takes 200 requests a second from all callers, 500 at once, and answers \
-         429 to more.\n\n\
+         Limits: a body has at most 256 KiB; an attestation 6 MiB, 10,000 subjects, 1,000 materials and 100,000 entries \
+         in all; a material, which is uploaded by a presigned address, 100 MiB; a page has at most 100 items; the \
+         gateway takes 200 requests a second from all callers, 500 at once, and answers 429 to more.\n\n\
          Where the gateway itself answers (no token, a token that nobody has, too many requests, a path that is none), \
          the answer is `{\"message\": …}`.\n\n\
          | code | status | meaning |\n|---|---|---|\n",
