@@ -5,6 +5,7 @@
 
 mod archive;
 mod artifacts;
+mod batch_memory;
 mod contract;
 mod deployed;
 mod events;

@@ -278,7 +278,12 @@ async fn wanted(
     };
     let first = after.map_or(Bound::Unbounded, Bound::Excluded);
     let promised = intake::promised(&parsed);
-    intake::missing(platform, organization, promised.range((first, Bound::Unbounded))).await
+    intake::missing(
+        platform,
+        organization,
+        promised.range((first, Bound::Unbounded)),
+    )
+    .await
 }
 
 /// Until when the most patient delivery of an attestation waits for a material.

@@ -43,7 +43,9 @@ impl Habit {
             (Fault::StoreHangs, Self::Hangs),
         ];
         let is_on = |(fault, _): &(Fault, Self)| world.faults.is_on(*fault);
-        let bad = faults.into_iter().find(|fault| is_on(fault) && world.random.below(2) == 0);
+        let bad = faults
+            .into_iter()
+            .find(|fault| is_on(fault) && world.random.below(2) == 0);
         bad.map_or(Self::Good, |(_, habit)| habit)
     }
 }
@@ -58,7 +60,10 @@ impl Store for Plane {
         let artifact = world.artifacts.borrow().get(digest).cloned();
         let Some(artifact) = artifact else {
             let mut laws = world.laws.borrow_mut();
-            laws.breaks("only what an attestation names is fetched", digest.to_string());
+            laws.breaks(
+                "only what an attestation names is fetched",
+                digest.to_string(),
+            );
             return Err(Error::permanent("find it"));
         };
         let habit = match now < world.faults.over_at {
