@@ -5,7 +5,6 @@
 
 mod archive;
 mod artifacts;
-mod batch_memory;
 mod contract;
 mod deployed;
 mod events;

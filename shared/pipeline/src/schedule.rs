@@ -138,7 +138,7 @@ pub const HEAVY_BYTES: u64 = 8_000_000;
 pub const ROOM_BYTES: u64 = 120_000_000;
 
 /// How much of that a delivery takes at most of an attestation of so many bytes. The largest share is that of small
-/// entries, whose number is limited. `memory_of_a_batch` measures it.
+/// entries, whose number is limited.
 pub fn room_of(size_bytes: u64) -> u64 {
     const ENTRIES: u64 = attestation::MAX_ENTRIES as u64;
     // What was not counted is as large as it may be.
