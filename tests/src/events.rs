@@ -434,6 +434,7 @@ impl Stage {
             received,
             size_bytes: bytes.len() as u64,
             also: std::collections::BTreeSet::new(),
+            fetched_by: None,
             workflow: Workflow {
                 id: String::new(),
                 project: "shop".into(),

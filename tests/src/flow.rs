@@ -10,7 +10,7 @@ use integrations::Integration;
 use integrations::webhook::Webhook;
 use pipeline::deliver::{self, Record};
 use pipeline::platform::SecretValue;
-use pipeline::rows::{Ending, Role, Stage, State};
+use pipeline::rows::{self, Delivery, Ending, Role, Stage, State};
 use pipeline::{Platform, api, intake, reconcile, register, schedule};
 use serde_json::json;
 
@@ -892,4 +892,41 @@ fn the_future_of_a_whole_delivery_needs_no_runtime_of_ours() {
         .push(attestation("1", vec![]).compact())
         .now_or_never();
     assert!(accepted.is_some_and(|accepted| accepted.is_ok()));
+}
+
+#[tokio::test]
+async fn a_delivery_whose_last_attempt_crashed_has_the_functions_memory_to_itself() {
+    let world = World::new();
+    for name in ["one", "other"] {
+        world.register(name).await.unwrap();
+        world.attach(name).await;
+    }
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
+    let ids: Vec<String> = accepted.plan.deliveries().map(|(id, _)| id).collect();
+    for id in &ids {
+        let key = Delivery::at(ORGANIZATION, id);
+        let mut stored = rows::load::<Delivery>(&world.memory, &key)
+            .await
+            .unwrap()
+            .unwrap();
+        stored.row.crashes = 1;
+        let write = stored.update(&world.memory).0;
+        world.memory.write(vec![write]).await.unwrap();
+    }
+    world.deliver().await;
+    assert_eq!(world.receiver.deliveries().len(), 1);
+    world.memory.advance(Duration::from_secs(15));
+    world.deliver().await;
+    assert_eq!(world.receiver.deliveries().len(), 2);
+    for id in &ids {
+        let (delivery, attempts) = pipeline::deliveries::describe(&world.memory, ORGANIZATION, id)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!((delivery.state, attempts.len()), (State::Delivered, 1));
+    }
+    world.audit(&accepted).await;
 }

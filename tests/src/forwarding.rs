@@ -1,13 +1,16 @@
 //! A Chainloop control plane as a source, over memory: what it posts is taken in, and what it names is fetched.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
-use integrations::Integration;
 use integrations::webhook::Webhook;
+use integrations::{Error, Integration};
 use pipeline::api::{Response, attestations, registrations};
-use pipeline::fetch::{self, Message};
+use pipeline::fetch::{self, Coming, Message, Store};
+use pipeline::intakes::Source;
+use pipeline::memory::Memory;
 use pipeline::platform::Key;
 use pipeline::rows::{Role, State};
 use pipeline::{Platform, schedule};
@@ -518,6 +521,9 @@ async fn a_dead_letter_of_a_fetch_is_dropped_and_an_unreadable_message_parked() 
         attestation: Digest::of(b"1"),
         intake: "i-1".into(),
         looks: 0,
+        after: None,
+        failed: false,
+        turns: 0,
     };
     let record = |body: String| pipeline::deliver::Record {
         id: "m-1".into(),
@@ -551,4 +557,124 @@ async fn without_time_a_fetch_is_sent_anew_and_without_a_queue_given_back() {
     let later = world.memory.now().plus(Duration::from_mins(2));
     let back = fetch::batch(&world.memory, http, records, later).await;
     assert_eq!(back.len(), 1, "the queue hands it over again");
+}
+
+/// A store that takes as long for each material as it is told, by the clock of the world, and answers 503.
+struct Slow<'a> {
+    memory: &'a Memory,
+    takes: Duration,
+    asked: RefCell<Vec<Digest>>,
+}
+
+impl Store for Slow<'_> {
+    async fn open(&self, _: &Source, digest: &Digest, within: Duration) -> Result<Coming, Error> {
+        self.memory.advance(self.takes.min(within));
+        self.asked.borrow_mut().push(*digest);
+        Err(Error::retryable("fetch: answered 503"))
+    }
+}
+
+impl<'a> Slow<'a> {
+    fn new(memory: &'a Memory, takes: Duration) -> Self {
+        let asked = RefCell::default();
+        Self {
+            memory,
+            takes,
+            asked,
+        }
+    }
+
+    /// One invocation, as the function is handed its messages: one at a time. Whether there was one.
+    async fn invoke(&self) -> bool {
+        let records = self.memory.receive(fetch::QUEUE, 1);
+        let is_any = !records.is_empty();
+        let until = self.memory.now().plus(Duration::from_secs(130));
+        let back = fetch::batch(self.memory, self, records, until).await;
+        assert!(back.is_empty(), "{back:?}");
+        is_any
+    }
+}
+
+fn promised(number: u8) -> Material {
+    let digest = Digest::of(&[number]);
+    Material::uploaded("sbom", MaterialType::SBOM_SPDX_JSON, "s.json", digest)
+}
+
+#[tokio::test]
+async fn a_slow_store_is_asked_for_every_material_and_given_up_when_nobody_waits() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    let token = world.fetching(&artifacts).await;
+    let materials: Vec<Material> = (0..3).map(promised).collect();
+    let began = world.memory.now();
+    world
+        .post(&token, &attested(&attestation("1", materials.clone())))
+        .await;
+    let store = Slow::new(&world.memory, Duration::from_secs(100));
+    let mut invocations = 0;
+    let mut last = began;
+    for _ in 0..400 {
+        while store.invoke().await {
+            invocations += 1;
+            last = world.memory.now();
+        }
+        world.memory.advance(Duration::from_secs(5));
+    }
+    assert_eq!(world.memory.queued(fetch::QUEUE), 0);
+    assert!(last <= began.plus(schedule::PATIENCE + Duration::from_secs(1)));
+    assert!(invocations <= 12, "{invocations} invocations");
+    let asked: BTreeSet<Digest> = store.asked.borrow().iter().copied().collect();
+    let wanted = materials.iter().filter_map(|material| material.digest);
+    assert_eq!(asked, wanted.collect(), "each was asked for");
+}
+
+#[tokio::test]
+async fn a_fetch_lets_others_come_between_after_its_turn() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    let token = world.fetching(&artifacts).await;
+    for (run, materials) in [("1", 0..4), ("2", 4..5)] {
+        let materials = materials.map(promised).collect();
+        let envelope = attestation(run, materials);
+        world.post(&token, &attested(&envelope)).await;
+    }
+    let store = Slow::new(&world.memory, Duration::from_secs(15));
+    store.invoke().await;
+    assert_eq!(store.asked.borrow().len(), 2, "a turn is 20 s");
+    store.invoke().await;
+    assert_eq!(store.asked.borrow()[2], Digest::of(&[4]), "the other one's");
+    store.invoke().await;
+    let asked: BTreeSet<Digest> = store.asked.borrow().iter().copied().collect();
+    assert_eq!(asked.len(), 5, "it went on where it was");
+}
+
+#[tokio::test]
+async fn an_attestation_that_is_posted_again_is_fetched_by_each_intake_once() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    let token = world.fetching(&artifacts).await;
+    let body = attested(&attestation("1", vec![promised_sbom()]));
+    for _ in 0..3 {
+        assert_eq!(world.post(&token, &body).await.status, 202);
+    }
+    assert_eq!(world.memory.queued(fetch::QUEUE), 1);
+    let new = json!({ "name": "other", "cas_url": artifacts.url(), "cas_token": TOKEN });
+    let other = world.open(new).await;
+    world.post(&other, &body).await;
+    assert_eq!(world.memory.queued(fetch::QUEUE), 2);
+}
+
+#[tokio::test]
+async fn a_body_that_is_read_as_json_has_at_most_256_kib() {
+    let world = World::new();
+    let before = world.keys();
+    let large = "x".repeat(256 * 1024);
+    let body = json!({ "name": large, "inputs": {} });
+    for (role, route) in [
+        (Role::Operator, "POST /v1/intakes"),
+        (Role::Operator, "POST /v1/registrations"),
+    ] {
+        let answer = world.operator(role, route, "", body.clone()).await;
+        assert_eq!(answer.status, 413, "{route}: {}", answer.body);
+        assert_eq!(answer.body["code"], "too-large");
+        assert!(answer.body["detail"].as_str().unwrap().contains("256 KiB"));
+    }
+    assert_eq!(world.keys(), before);
 }

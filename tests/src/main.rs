@@ -7,6 +7,7 @@ mod archive;
 mod artifacts;
 mod attaching;
 mod audited;
+mod batch_memory;
 mod canary;
 mod contract;
 mod deployed;

@@ -523,6 +523,11 @@ fn what_is_fetched_has_the_queue_and_the_pace_that_the_code_counts_on() {
     let timeout = template.number(&function["Timeout"]);
     let visibility = template.number(&queue["VisibilityTimeout"]);
     assert!(visibility >= 6 * timeout, "as AWS asks for");
+    let source = function["Events"].as_object().unwrap().values().next();
+    let batch = template.number(&source.unwrap()["Properties"]["BatchSize"]);
+    assert_eq!(batch, 1, "an invocation is one turn of one fetch");
+    let turn = pipeline::fetch::TURN + pipeline::fetch::LONGEST;
+    assert!(turn.as_secs() < timeout, "a turn ends before its function");
     for (role, may) in [("AttestationsRole", true), ("DeliveriesRole", false)] {
         let senders = list(&template.properties("FetchMaterialsSenders")["Roles"]);
         let may_send = senders.iter().any(|sender| target(sender) == role);

@@ -197,7 +197,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{MAX_MATERIALS, MAX_SUBJECTS, MaterialType, base64, compose};
+    use crate::{
+        MAX_ENTRIES, MAX_MATERIALS, MAX_SIGNATURES, MAX_SUBJECTS, MaterialType, base64, compose,
+    };
 
     const STATEMENT: &str = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha1":"00"}}],"predicateType":"https://example.org/p","predicate":{}}"#;
 
@@ -497,6 +499,81 @@ mod tests {
             &envelope(&materials(MAX_MATERIALS + 1)),
             "too-many-materials",
         );
+    }
+
+    /// A statement with so many of these in a place of Chainloop's predicate.
+    fn chainloop(predicate: &str) -> String {
+        STATEMENT
+            .replace("https://example.org/p", crate::CHAINLOOP_PREDICATE_TYPE)
+            .replace(r#""predicate":{}"#, &format!(r#""predicate":{predicate}"#))
+    }
+
+    fn members(count: usize) -> String {
+        let members: Vec<String> = (0..count).map(|at| format!(r#""{at:x}":0"#)).collect();
+        format!("{{{}}}", members.join(","))
+    }
+
+    #[test]
+    fn what_is_kept_of_lists_and_maps_is_bounded_together_wherever_it_stands() {
+        let many = members(MAX_ENTRIES);
+        let nested = vec![r#"{"":0}"#; MAX_ENTRIES / 2].join(",");
+        let material = format!(r#"{{"annotations":{many}}}"#);
+        for predicate in [
+            format!(r#"{{"annotations":{many}}}"#),
+            format!(r#"{{"env":{many}}}"#),
+            format!(r#"{{"env":{{"a":[{nested}]}}}}"#),
+            format!(r#"{{"metadata":{many}}}"#),
+            format!(r#"{{"materials":[{material}]}}"#),
+            format!(
+                r#"{{"env":{0},"annotations":{0}}}"#,
+                members(MAX_ENTRIES / 2)
+            ),
+        ] {
+            check(&envelope(&chainloop(&predicate)), "too-many-entries");
+        }
+        for field in ["digest", "annotations"] {
+            let more = format!(r#""subject":[{{"{field}":{many}}},"#);
+            let statement = STATEMENT.replace(r#""subject":["#, &more);
+            check(&envelope(&statement), "too-many-entries");
+        }
+        let fits = chainloop(&format!(r#"{{"env":{}}}"#, members(MAX_ENTRIES - 100)));
+        assert!(parse(&envelope(&fits)).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_kept_is_not_bounded() {
+        let many = members(2 * MAX_ENTRIES);
+        let unread = STATEMENT.replace(r#""predicate":{}"#, &format!(r#""predicate":{many}"#));
+        assert!(parse(&envelope(&unread)).is_ok());
+        let evaluations = vec![r#"{"violations":[{}]}"#; MAX_ENTRIES].join(",");
+        let judged = chainloop(&format!(
+            r#"{{"policyEvaluations":{{"a":[{evaluations}]}}}}"#
+        ));
+        let attestation = parse(&envelope(&judged)).unwrap();
+        let policy = &attestation.predicate().unwrap().policy;
+        assert_eq!(policy.violations, MAX_ENTRIES as u64);
+    }
+
+    #[test]
+    fn ten_thousand_subjects_with_two_digests_and_an_annotation_each_are_read() {
+        let subject =
+            r#"{"name":"a","digest":{"sha1":"00","sha256":"00"},"annotations":{"a":"b"}}"#;
+        let subjects = vec![subject; MAX_SUBJECTS].join(",");
+        let statement = STATEMENT.replace(r#"{"name":"a","digest":{"sha1":"00"}}"#, &subjects);
+        let attestation = parse(&envelope(&statement)).unwrap();
+        assert_eq!(attestation.statement.subjects.len(), MAX_SUBJECTS);
+        let more = statement.replace(r#""subject":["#, &format!(r#""subject":[{subject},"#));
+        check(&envelope(&more), "too-many-subjects");
+    }
+
+    #[test]
+    fn signatures_are_bounded() {
+        let signed = |count: usize| {
+            let signatures = vec![r#"{"keyid":"","sig":"AAAA"}"#; count].join(",");
+            envelope(STATEMENT).replace(r#"{"keyid":"","sig":"AAAA"}"#, &signatures)
+        };
+        assert!(parse(&signed(MAX_SIGNATURES)).is_ok());
+        check(&signed(MAX_SIGNATURES + 1), "too-many-signatures");
     }
 
     #[test]

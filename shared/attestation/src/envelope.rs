@@ -9,8 +9,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::json::{Bytes, Object, Text};
-use crate::{Digest, Error, base64};
+use crate::json::{Bytes, Objects, Text};
+use crate::{Digest, Error, MAX_SIGNATURES, base64};
 
 /// The one kind of payload that is an attestation.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -107,7 +107,7 @@ pub(crate) struct Wire<'a> {
     #[serde(borrow)]
     pub(crate) payload: Option<Bytes<'a>>,
     #[serde(borrow)]
-    pub(crate) signatures: Option<Vec<Object<WireSignature<'a>>>>,
+    pub(crate) signatures: Option<Objects<WireSignature<'a>, MAX_SIGNATURES>>,
 }
 
 #[derive(Deserialize)]
@@ -131,12 +131,11 @@ impl Wire<'_> {
         if payload_type != PAYLOAD_TYPE {
             return Err(Error::PayloadTypeUnknown(crate::error::clip(payload_type)));
         }
-        let signatures = open_signatures(
-            self.signatures
-                .unwrap_or_default()
-                .iter()
-                .map(|wire| &wire.0),
-        )?;
+        let signatures = self.signatures.unwrap_or_default();
+        if signatures.count > MAX_SIGNATURES {
+            return Err(Error::TooManySignatures(signatures.count));
+        }
+        let signatures = open_signatures(&signatures.items)?;
         let mut text = self
             .payload
             .as_deref()
@@ -177,11 +176,9 @@ fn digests(document: &[u8], compact: [&[u8]; 3]) -> (Digest, Digest) {
     Digest::of_both(document, compact)
 }
 
-fn open_signatures<'a>(
-    signatures: impl Iterator<Item = &'a WireSignature<'a>>,
-) -> Result<Vec<Signature>, Error> {
+fn open_signatures(signatures: &[WireSignature<'_>]) -> Result<Vec<Signature>, Error> {
     let mut opened = Vec::new();
-    for (index, wire) in signatures.enumerate() {
+    for (index, wire) in signatures.iter().enumerate() {
         let text = wire.sig.as_deref().unwrap_or_default();
         let sig = base64::decode(text).ok_or(Error::SignatureNotBase64(index + 1))?;
         if sig.is_empty() {

@@ -37,6 +37,8 @@ pub enum Error {
     BundleWithoutEnvelope,
     #[error("read the envelope: it has no signature")]
     Unsigned,
+    #[error("read the envelope: it has {0} signatures, more than {max}", max = crate::MAX_SIGNATURES)]
+    TooManySignatures(usize),
     #[error("read the envelope: signature {0} is not base64")]
     SignatureNotBase64(usize),
     #[error("read the envelope: its payload type {0:?} is not {expected:?}", expected = crate::PAYLOAD_TYPE)]
@@ -47,8 +49,17 @@ pub enum Error {
     StatementInvalid(String),
     #[error("read the statement: its type {0:?} is neither in-toto's v0.1 nor v1")]
     StatementTypeUnknown(String),
-    #[error("read the statement: it has {0} subjects, more than {max}", max = crate::MAX_SUBJECTS)]
+    #[error(
+        "read the statement: it has {0} subjects, more than {max}; attest what lists them, as a manifest or a file of \
+         checksums does, or fewer at a time",
+        max = crate::MAX_SUBJECTS
+    )]
     TooManySubjects(usize),
+    #[error(
+        "read the statement: its subjects, annotations, environment and materials have {0} entries, more than {max}",
+        max = crate::MAX_ENTRIES
+    )]
+    TooManyEntries(usize),
     #[error("read the predicate: {0}")]
     PredicateInvalid(String),
     #[error("read the predicate: it has {0} materials, more than {max}", max = crate::MAX_MATERIALS)]
@@ -70,12 +81,14 @@ impl Error {
             Error::BundleTypeUnknown(_) => "bundle-type-unknown",
             Error::BundleWithoutEnvelope => "bundle-without-envelope",
             Error::Unsigned => "unsigned",
+            Error::TooManySignatures(_) => "too-many-signatures",
             Error::SignatureNotBase64(_) => "signature-not-base64",
             Error::PayloadTypeUnknown(_) => "payload-type-unknown",
             Error::PayloadNotBase64 => "payload-not-base64",
             Error::StatementInvalid(_) => "statement-invalid",
             Error::StatementTypeUnknown(_) => "statement-type-unknown",
             Error::TooManySubjects(_) => "too-many-subjects",
+            Error::TooManyEntries(_) => "too-many-entries",
             Error::PredicateInvalid(_) => "predicate-invalid",
             Error::TooManyMaterials(_) => "too-many-materials",
         }

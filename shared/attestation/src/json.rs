@@ -10,7 +10,6 @@ use std::ops::Deref;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 /// A string, borrowed unless it has escapes. Serde borrows a `Cow` only directly in a field; this also
 /// does in an `Option`, a list and a key.
@@ -113,6 +112,81 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Objects<T,
     }
 }
 
+/// What is added up of many things, one by one.
+pub(crate) trait Sum<T>: Default {
+    fn add(&mut self, one: T);
+}
+
+/// The sum of a list, which takes the memory of one item.
+pub(crate) struct Summed<T, S>(pub(crate) S, PhantomData<T>);
+
+/// The sum of an object's members, which takes the memory of one member.
+pub(crate) struct SummedMap<T, S>(pub(crate) S, PhantomData<T>);
+
+impl<T, S: Default> Default for Summed<T, S> {
+    fn default() -> Self {
+        Summed(S::default(), PhantomData)
+    }
+}
+
+impl<'de, T: Deserialize<'de>, S: Sum<T>> Deserialize<'de> for Summed<T, S> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SummedVisitor<T, S>(PhantomData<(T, S)>);
+
+        impl<'de, T: Deserialize<'de>, S: Sum<T>> Visitor<'de> for SummedVisitor<T, S> {
+            type Value = Summed<T, S>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut sum = S::default();
+                while let Some(item) = list.next_element()? {
+                    sum.add(item);
+                }
+                Ok(Summed(sum, PhantomData))
+            }
+        }
+
+        deserializer.deserialize_seq(SummedVisitor(PhantomData))
+    }
+}
+
+impl<'de, K, V, S> Deserialize<'de> for SummedMap<(K, V), S>
+where
+    K: Deserialize<'de>,
+    V: Deserialize<'de>,
+    S: Sum<(K, V)>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SummedVisitor<T, S>(PhantomData<(T, S)>);
+
+        impl<'de, K, V, S> Visitor<'de> for SummedVisitor<(K, V), S>
+        where
+            K: Deserialize<'de>,
+            V: Deserialize<'de>,
+            S: Sum<(K, V)>,
+        {
+            type Value = SummedMap<(K, V), S>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut sum = S::default();
+                while let Some(member) = map.next_entry()? {
+                    sum.add(member);
+                }
+                Ok(SummedMap(sum, PhantomData))
+            }
+        }
+
+        deserializer.deserialize_map(SummedVisitor(PhantomData))
+    }
+}
+
 /// An object whose values are text, or are made text the way Chainloop does. No key may stand twice.
 #[derive(Default)]
 pub(crate) struct Strings(pub(crate) BTreeMap<String, String>);
@@ -200,18 +274,87 @@ impl<'de> Visitor<'de> for Stringified {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<String, A::Error> {
-        Value::deserialize(de::value::SeqAccessDeserializer::new(list)).map(json_text)
+        JsonText.visit_seq(list)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<String, A::Error> {
-        Value::deserialize(MapAccessDeserializer::new(map)).map(json_text)
+        JsonText.visit_map(map)
     }
 }
 
-fn json_text(mut value: Value) -> String {
-    // Chainloop's encoder sorts keys; serde_json does, unless any crate of the build asks it not to.
-    value.sort_all_objects();
-    value.to_string()
+/// Any value as compact JSON whose keys are sorted, as Chainloop's encoder sorts them. Written while it is read: a
+/// tree of values would take a hundred times the memory of the text.
+struct JsonText;
+
+impl<'de> DeserializeSeed<'de> for JsonText {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for JsonText {
+    type Value = String;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a value")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        serde_json::to_string(text).map_err(E::custom)
+    }
+
+    fn visit_unit<E>(self) -> Result<String, E> {
+        Ok("null".to_owned())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<String, E> {
+        serde_json::to_string(&number).map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<String, A::Error> {
+        let mut text = "[".to_owned();
+        while let Some(item) = list.next_element_seed(JsonText)? {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&item);
+        }
+        text.push(']');
+        Ok(text)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<String, A::Error> {
+        // Of a key that stands twice, the last counts.
+        let mut members = BTreeMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            members.insert(key, map.next_value_seed(JsonText)?);
+        }
+        let mut text = "{".to_owned();
+        for (key, value) in members {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&JsonText.visit_str::<A::Error>(&key)?);
+            text.push(':');
+            text.push_str(&value);
+        }
+        text.push('}');
+        Ok(text)
+    }
 }
 
 /// Go's `%g`: the shortest digits, with an exponent where it is below -4 or above 5.
@@ -276,6 +419,10 @@ mod tests {
                 r#"[1,"a",{"a":false,"b":null}]"#,
             ),
             ("{ }", "{}"),
+            (
+                r#"{"b":"\u0041\n","a":[{"d":1.5,"c":-2}],"b":true}"#,
+                r#"{"a":[{"c":-2,"d":1.5}],"b":true}"#,
+            ),
         ] {
             let read = strings(&format!("{{\"key\":{json}}}")).unwrap();
             assert_eq!(read["key"], text, "{json}");

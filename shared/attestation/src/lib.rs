@@ -49,13 +49,22 @@ pub const MAX_SUBJECTS: usize = 10_000;
 /// all; contracts list tens, and a thousand descriptors still fit the 400 KB of a ledger item.
 pub const MAX_MATERIALS: usize = 1_000;
 
+/// How many entries the lists and maps may have together that are kept: subjects with their digests, annotations,
+/// `env`, materials. They count as commas and opening brackets do. A few bytes of input become a hundred of memory
+/// for each, so their number bounds the memory that an attestation takes; ten thousand subjects have half of it.
+pub const MAX_ENTRIES: usize = 100_000;
+
+/// How many signatures an envelope may have. Most have one.
+pub const MAX_SIGNATURES: usize = 100;
+
 /// The limits of one attestation, as documents and help texts name them.
 pub fn limits() -> String {
     format!(
-        "{} MiB, {} subjects and {} materials",
+        "{} MiB, {} subjects, {} materials and {} entries in all",
         MAX_BYTES / (1024 * 1024),
         thousands(MAX_SUBJECTS),
-        thousands(MAX_MATERIALS)
+        thousands(MAX_MATERIALS),
+        thousands(MAX_ENTRIES)
     )
 }
 

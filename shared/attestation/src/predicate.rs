@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::{Count, Object, Objects, Strings, Text, owned};
-use crate::{Error, MAX_MATERIALS, Material, material};
+use crate::json::{Count, Object, Objects, Strings, Sum, Summed, SummedMap, Text, owned};
+use crate::{Error, MAX_MATERIALS, Material, material, statement};
 
 /// What a workflow run says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -223,7 +223,7 @@ struct Evaluation<'a> {
     #[serde(borrow, rename = "materialName", alias = "material_name")]
     material: Option<&'a RawValue>,
     #[serde(borrow)]
-    violations: Option<Vec<Finding<'a>>>,
+    violations: Option<Summed<Finding<'a>, Findings<'a>>>,
     skipped: bool,
     gate: bool,
 }
@@ -234,6 +234,88 @@ struct Finding<'a> {
     #[serde(borrow)]
     message: Option<&'a RawValue>,
     suppress: bool,
+}
+
+/// What an evaluation found.
+#[derive(Default)]
+struct Findings<'a> {
+    standing: u64,
+    suppressed: u64,
+    /// The messages of the first that stand.
+    first: Vec<Option<&'a RawValue>>,
+}
+
+impl<'a> Sum<Finding<'a>> for Findings<'a> {
+    fn add(&mut self, finding: Finding<'a>) {
+        if finding.suppress {
+            self.suppressed += 1;
+            return;
+        }
+        self.standing += 1;
+        if self.first.len() < MAX_FOUND {
+            self.first.push(finding.message);
+        }
+    }
+}
+
+impl Sum<Evaluation<'_>> for Policy {
+    fn add(&mut self, evaluation: Evaluation<'_>) {
+        let violations = evaluation.violations.unwrap_or_default().0;
+        let is_violated = violations.standing > 0;
+        self.evaluations += 1;
+        self.skipped += u64::from(evaluation.skipped);
+        self.passed += u64::from(!evaluation.skipped && !is_violated);
+        self.violations += violations.standing;
+        self.suppressed += violations.suppressed;
+        self.has_gates |= evaluation.gate;
+        self.has_violations |= is_violated;
+        self.has_gated_violations |= evaluation.gate && is_violated;
+        let left = MAX_FOUND - self.found.len();
+        let first = violations.first.into_iter().take(left);
+        self.found.extend(first.map(|message| Violation {
+            policy: clipped(evaluation.name),
+            material: clipped(evaluation.material),
+            message: clipped(message),
+        }));
+    }
+}
+
+type EvaluationsOfOne<'a> = Option<Summed<Evaluation<'a>, Policy>>;
+
+/// By whose they are: the name of a material, or [`OF_ATTESTATION`].
+impl<'a> Sum<(Text<'a>, EvaluationsOfOne<'a>)> for Policy {
+    fn add(&mut self, (of, one): (Text<'a>, EvaluationsOfOne<'a>)) {
+        let one = one.unwrap_or_default().0;
+        self.evaluations += one.evaluations;
+        self.skipped += one.skipped;
+        self.passed += one.passed;
+        self.violations += one.violations;
+        self.suppressed += one.suppressed;
+        self.has_gates |= one.has_gates;
+        self.has_violations |= one.has_violations;
+        self.has_gated_violations |= one.has_gated_violations;
+        let left = MAX_FOUND - self.found.len();
+        self.found
+            .extend(one.found.into_iter().take(left).map(|mut violation| {
+                if violation.material.is_empty() && &*of != OF_ATTESTATION {
+                    violation.material = crate::error::clip_at(&of, MAX_FOUND_CHARS);
+                }
+                violation
+            }));
+    }
+}
+
+/// How many entries of a predicate are kept: all but the evaluations of policies, which are only counted.
+pub(crate) fn entries(json: &str) -> usize {
+    #[derive(Deserialize)]
+    struct Parts<'a> {
+        #[serde(borrow, rename = "policyEvaluations", alias = "policy_evaluations")]
+        evaluations: Option<&'a RawValue>,
+    }
+    let parts = serde_json::from_str::<Parts<'_>>(json).ok();
+    let evaluations = parts.and_then(|parts| parts.evaluations);
+    let counted = evaluations.map_or(0, |evaluations| statement::entries(evaluations.get()));
+    statement::entries(json).saturating_sub(counted)
 }
 
 impl Predicate {
@@ -282,10 +364,11 @@ impl Wire<'_> {
             || self
                 .policy_violations_count
                 .is_some_and(|Count(sent)| sent > 0);
-        let (counted, found) = match self.policy_evaluations {
+        let mut counted = match self.policy_evaluations {
             Some(evaluations) if !counts || violated => count(evaluations),
-            _ => Default::default(),
+            _ => Policy::default(),
         };
+        let found = std::mem::take(&mut counted.found);
         let counted = if counts { Policy::default() } else { counted };
         let number = |sent: Option<Count>, counted| sent.map_or(counted, |Count(sent)| sent);
         let strategy = match self.policy_check_blocking_strategy.as_deref() {
@@ -317,37 +400,11 @@ impl Wire<'_> {
 
 /// Counts evaluations one by one, and keeps the first of what they found. An unexpected shape counts as none: a
 /// summary is not worth a refusal.
-fn count(evaluations: &RawValue) -> (Policy, Vec<Violation>) {
-    let evaluations: BTreeMap<Text<'_>, Option<Vec<Evaluation<'_>>>> =
-        serde_json::from_str(evaluations.get()).unwrap_or_default();
-    let (mut policy, mut found) = (Policy::default(), Vec::new());
-    let of_one = |(of, list): (Text<'_>, Option<Vec<_>>)| (of.to_owned(), list.unwrap_or_default());
-    for (of, list) in evaluations.into_iter().map(of_one) {
-        for evaluation in &list {
-            let violations = evaluation.violations.as_deref().unwrap_or_default();
-            let (suppressed, standing): (Vec<_>, Vec<&Finding<'_>>) =
-                violations.iter().partition(|violation| violation.suppress);
-            policy.evaluations += 1;
-            policy.skipped += u64::from(evaluation.skipped);
-            policy.passed += u64::from(!evaluation.skipped && standing.is_empty());
-            policy.violations += standing.len() as u64;
-            policy.suppressed += suppressed.len() as u64;
-            policy.has_gates |= evaluation.gate;
-            policy.has_violations |= !standing.is_empty();
-            policy.has_gated_violations |= evaluation.gate && !standing.is_empty();
-            let left = MAX_FOUND - found.len();
-            found.extend(standing.iter().take(left).map(|finding| Violation {
-                policy: clipped(evaluation.name),
-                material: match evaluation.material {
-                    Some(material) => clipped(Some(material)),
-                    None if of == OF_ATTESTATION => String::new(),
-                    None => crate::error::clip_at(&of, MAX_FOUND_CHARS),
-                },
-                message: clipped(finding.message),
-            }));
-        }
-    }
-    (policy, found)
+fn count(evaluations: &RawValue) -> Policy {
+    type All<'a> = SummedMap<(Text<'a>, EvaluationsOfOne<'a>), Policy>;
+    serde_json::from_str::<All<'_>>(evaluations.get())
+        .map(|sum| sum.0)
+        .unwrap_or_default()
 }
 
 /// A text that is wanted where it is one.

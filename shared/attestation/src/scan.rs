@@ -11,18 +11,22 @@ pub(crate) enum Unfit {
     NotUtf8,
 }
 
-/// Whether the bytes are UTF-8, with brackets, outside strings, never more than `max` deep. Otherwise
-/// malformed JSON gets either answer: the parser after this refuses it.
-pub(crate) fn check(bytes: &[u8], max: usize) -> Result<(), Unfit> {
+/// How many entries the bytes have: commas, and brackets that open, which is at least as many as there are members
+/// and items. They are UTF-8, with brackets, outside strings, never more than `max` deep. Otherwise malformed JSON
+/// gets any answer: the parser after this refuses it.
+pub(crate) fn check(bytes: &[u8], max: usize) -> Result<usize, Unfit> {
     let mut seen = 0;
     let mut depth = 0_usize;
+    let mut entries = 0;
     let mut rest = bytes;
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
         seen |= byte;
         match byte {
             b'"' => rest = after_string(after, &mut seen),
+            b',' => entries += 1,
             b'{' | b'[' => {
+                entries += 1;
                 depth += 1;
                 if depth > max {
                     return Err(Unfit::TooDeep);
@@ -33,7 +37,7 @@ pub(crate) fn check(bytes: &[u8], max: usize) -> Result<(), Unfit> {
         }
     }
     if seen.is_ascii() || str::from_utf8(bytes).is_ok() {
-        Ok(())
+        Ok(entries)
     } else {
         Err(Unfit::NotUtf8)
     }
@@ -73,7 +77,20 @@ mod tests {
     use super::*;
 
     fn check(document: &str, max: usize) -> Result<(), Unfit> {
-        super::check(document.as_bytes(), max)
+        super::check(document.as_bytes(), max).map(drop)
+    }
+
+    #[test]
+    fn members_and_items_are_counted_and_what_stands_in_strings_is_not() {
+        for (document, entries) in [
+            ("1", 0),
+            ("{}", 1),
+            (r#"{"a":1,"b,[":[2,3,{}]}"#, 6),
+            (r#"["\\",",{"]"#, 2),
+        ] {
+            let found = super::check(document.as_bytes(), 9);
+            assert_eq!(found, Ok(entries), "{document}");
+        }
     }
 
     #[test]
@@ -120,7 +137,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_found_wherever_they_are() {
         let text = format!(r#"{{"{0}\"{0}":"{0}"}}é"#, "a".repeat(70)).into_bytes();
-        assert_eq!(super::check(&text, 1), Ok(()));
+        assert_eq!(super::check(&text, 1), Ok(1));
         for at in 0..text.len() {
             let mut broken = text.clone();
             broken[at] = 0xff;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::json::{Object, Objects, Strings, Text, owned};
 use crate::scan::{self, Unfit};
-use crate::{Error, MAX_DEPTH, MAX_SUBJECTS, Predicate};
+use crate::{Error, MAX_DEPTH, MAX_ENTRIES, MAX_SUBJECTS, Predicate, predicate};
 
 /// The predicate that this crate reads. The one before it, v0.1, went out of use in 2023 and is carried
 /// like any other type.
@@ -58,13 +59,20 @@ struct WireSubject {
 
 impl Statement {
     pub(crate) fn parse(payload: &[u8]) -> Result<Statement, Error> {
-        scan::check(payload, MAX_DEPTH).map_err(|unfit| match unfit {
+        let entries = scan::check(payload, MAX_DEPTH).map_err(|unfit| match unfit {
             Unfit::TooDeep => Error::TooDeep("the payload"),
             Unfit::NotUtf8 => Error::StatementInvalid("it is not UTF-8".to_owned()),
         })?;
+        let is_crowded = entries > MAX_ENTRIES;
+        if is_crowded {
+            Parts::of(payload)?.check()?;
+        }
         // Which predicate it is may stand after it. Guessing that it is Chainloop's saves a pass over it;
         // where the guess fails, the second reading knows whether that is an error, and whose.
-        if let Ok(Object(wire)) = serde_json::from_slice::<Object<Wire<'_, Object<_>>>>(payload) {
+        // Not where most of it is something else, which would be read as Chainloop's.
+        if !is_crowded
+            && let Ok(Object(wire)) = serde_json::from_slice::<Object<Wire<'_, Object<_>>>>(payload)
+        {
             return Statement::from_wire(wire, |Object(predicate)| Predicate::from_wire(predicate));
         }
         let Object(wire) = serde_json::from_slice::<Object<Wire<'_, &RawValue>>>(payload)
@@ -105,6 +113,48 @@ impl Statement {
             predicate,
         })
     }
+}
+
+/// The parts of a statement that may have many entries.
+#[derive(Deserialize)]
+struct Parts<'a> {
+    #[serde(borrow)]
+    subject: Option<&'a RawValue>,
+    #[serde(borrow, rename = "predicateType", alias = "predicate_type")]
+    predicate_type: Option<Text<'a>>,
+    #[serde(borrow)]
+    predicate: Option<&'a RawValue>,
+}
+
+impl Parts<'_> {
+    fn of(payload: &[u8]) -> Result<Parts<'_>, Error> {
+        let Object(parts) = serde_json::from_slice(payload)
+            .map_err(|error| Error::of_json(&error, Error::StatementInvalid))?;
+        Ok(parts)
+    }
+
+    /// Refuses more entries than may be kept. Predicates of others are not read, and need no limit.
+    fn check(&self) -> Result<(), Error> {
+        let subject = self.subject.map_or("[]", RawValue::get);
+        let subjects: Objects<IgnoredAny, 0> = serde_json::from_str(subject)
+            .map_err(|error| Error::of_json(&error, Error::StatementInvalid))?;
+        if subjects.count > MAX_SUBJECTS {
+            return Err(Error::TooManySubjects(subjects.count));
+        }
+        let mut kept = entries(subject);
+        if self.predicate_type.as_deref() == Some(CHAINLOOP_PREDICATE_TYPE) {
+            kept += predicate::entries(self.predicate.map_or("{}", RawValue::get));
+        }
+        if kept > MAX_ENTRIES {
+            return Err(Error::TooManyEntries(kept));
+        }
+        Ok(())
+    }
+}
+
+/// How many entries a part of what was scanned before has.
+pub(crate) fn entries(json: &str) -> usize {
+    scan::check(json.as_bytes(), MAX_DEPTH).unwrap_or(usize::MAX)
 }
 
 impl From<WireSubject> for Subject {

@@ -2,13 +2,20 @@
 //! deliveries that wait for them find them.
 //!
 //! Nothing depends on it: a delivery waits for its materials as long as its attachment says, whoever brings them,
-//! and goes without those that never came. So a fetch that fails is tried again for as long as somebody may wait,
-//! and then given up without a word but in the log.
+//! and goes without those that never came. So a fetch that fails is tried again for as long as somebody waits, and
+//! then given up without a word but in the log.
+//!
+//! A message is one turn. It asks for one missing material after the other, in the order of their digests, for
+//! [`TURN`]; then it sends itself again and says how far it came, so that slow stores keep nobody else waiting and
+//! each material is asked for before the first one is asked for again.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use attestation::Digest;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{self, Either};
+use futures_util::stream::{LocalBoxStream, StreamExt, TryStreamExt, try_unfold};
 use integrations::{Error, Http, Kind, cas};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -29,10 +36,47 @@ pub const QUEUE: &str = "fetch-materials";
 const PART_BYTES: usize = 8 * 1024 * 1024;
 
 /// How long one material may take.
-const LONGEST: Duration = Duration::from_secs(100);
+pub const LONGEST: Duration = Duration::from_secs(100);
 
-/// With less time left than this, no material is begun, and the rest is for the next invocation.
+/// How long a turn begins further materials. With the longest of them it fits into an invocation.
+pub const TURN: Duration = Duration::from_secs(20);
+
+/// With less time left than this, no material is begun, and the rest is for the next turn.
 const LEAST: Duration = Duration::from_secs(20);
+
+/// Where materials are fetched.
+pub trait Store {
+    /// Opens the material with this digest: all of it has to come within this time. What comes is for the caller
+    /// to check.
+    async fn open(
+        &self,
+        source: &Source,
+        digest: &Digest,
+        within: Duration,
+    ) -> Result<Coming, Error>;
+}
+
+/// A material's bytes as they come.
+pub type Coming = LocalBoxStream<'static, Result<Bytes, Error>>;
+
+/// Chainloop's artifact store.
+impl Store for Http {
+    async fn open(
+        &self,
+        source: &Source,
+        digest: &Digest,
+        within: Duration,
+    ) -> Result<Coming, Error> {
+        let Source { url, token, .. } = source;
+        let http = self.trusting(source.authorities().as_ref());
+        let download = cas::open(&http, url, token, digest, MATERIAL_MAX_BYTES, within).await?;
+        let coming = try_unfold(download, |mut download| async move {
+            let next = download.next().await?;
+            Ok(next.map(|bytes| (bytes, download)))
+        });
+        Ok(coming.boxed_local())
+    }
+}
 
 /// What the queue carries: ids, never a payload, never a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +89,17 @@ pub struct Message {
     pub attestation: Digest,
     /// The id of the intake that knows where its materials are.
     pub intake: String,
-    /// How often something could not be fetched.
+    /// How often all that is missing was asked for.
     pub looks: u32,
+    /// The material that was asked for last; those behind it are next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Digest>,
+    /// One of those before it may still come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
+    /// How many turns there were before this one.
+    #[serde(default)]
+    pub turns: u32,
 }
 
 impl Message {
@@ -71,36 +124,72 @@ impl Message {
         let failed = answers.into_iter().find_map(Result::err);
         failed.map_or(Ok(()), |why| Err(Unreachable { what: "queue", why }))
     }
+
+    /// Sends itself for its next turn, if there is one left.
+    async fn goes_on(
+        mut self,
+        platform: &impl Platform,
+        delay: Duration,
+    ) -> Result<(), Unreachable> {
+        self.turns += 1;
+        if self.turns >= schedule::FETCH_TURNS {
+            self.gives_up();
+            return Ok(());
+        }
+        self.send(platform, delay).await
+    }
+
+    fn gives_up(&self) {
+        let attestation = &self.attestation;
+        warn!(attestation = %attestation, "Gave up on materials that could not be fetched");
+    }
 }
 
-/// Has the materials of an attestation fetched that are not here.
+/// Has the materials of an accepted attestation fetched that are not here; by each intake once, however often it
+/// posts the attestation.
 pub async fn ask(
     platform: &impl Platform,
     organization: &str,
     attestation: &Digest,
     intake: &str,
 ) -> Result<(), Unreachable> {
+    let key = Attestation::at(organization, attestation);
+    let Some(mut stored) = rows::load::<Attestation>(platform, &key).await? else {
+        return Ok(());
+    };
+    if stored.row.fetched_by.as_deref() == Some(intake) {
+        return Ok(());
+    }
     let message = Message {
         v: Message::VERSION,
         organization: organization.to_owned(),
         attestation: *attestation,
         intake: intake.to_owned(),
         looks: 0,
+        after: None,
+        failed: false,
+        turns: 0,
     };
-    message.send(platform, Duration::ZERO).await
+    message.send(platform, Duration::ZERO).await?;
+    stored.row.fetched_by = Some(intake.to_owned());
+    // When this is lost, it is fetched once more should it be posted again, which does no harm.
+    if let Err(error) = platform.write(vec![stored.update(platform).0]).await {
+        info!(%error, "That materials are fetched was not written down");
+    }
+    Ok(())
 }
 
 /// Fetches for a batch, one after the other; `until` is when this invocation ends. Answers with the ids of the
 /// records that the queue must hand over again, because the platform could not be reached.
 pub async fn batch(
     platform: &impl Platform,
-    http: &Http,
+    store: &impl Store,
     records: Vec<Record>,
     until: Timestamp,
 ) -> Vec<String> {
     let mut back = Vec::new();
     for record in records {
-        if let Err(unreachable) = Box::pin(one(platform, http, &record, until)).await {
+        if let Err(unreachable) = Box::pin(one(platform, store, &record, until)).await {
             warn!(message.id = record.id, error = %unreachable, "Gave a message back");
             back.push(record.id);
         }
@@ -110,41 +199,45 @@ pub async fn batch(
 
 async fn one(
     platform: &impl Platform,
-    http: &Http,
+    store: &impl Store,
     record: &Record,
     until: Timestamp,
 ) -> Result<(), Unreachable> {
-    let message = match Message::parse(&record.body) {
+    let mut message = match Message::parse(&record.body) {
         Ok(message) => message,
         Err(reason) => return park(platform, QUEUE, record, reason).await,
     };
-    let organization = &message.organization;
-    let Some(source) = intakes::source(platform, organization, &message.intake).await? else {
+    let turn_ends = platform.now().plus(TURN);
+    let organization = message.organization.clone();
+    let Some(source) = intakes::source(platform, &organization, &message.intake).await? else {
         info!(
             intake.id = message.intake,
             "Nothing is fetched for an intake that is gone"
         );
         return Ok(());
     };
-    let key = Attestation::at(organization, &message.attestation);
+    let key = Attestation::at(&organization, &message.attestation);
     let Some(attestation) = rows::load::<Attestation>(platform, &key).await? else {
         return Ok(());
     };
-    let bytes = platform
-        .get_object(organization, &attestation.row.received)
-        .await?;
-    let Some(Ok(parsed)) = bytes.map(|bytes| attestation::Attestation::parse(&bytes)) else {
-        return Ok(());
-    };
-    let http = &http.trusting(source.authorities().as_ref());
-    let mut failed = false;
-    for digest in intake::missing(platform, organization, &parsed).await? {
-        let left = until.since(platform.now());
-        if left < LEAST {
-            return message.send(platform, Duration::ZERO).await;
+    let waited_until = waited_until(platform, &attestation.row).await?;
+    let wanted = wanted(platform, &attestation.row, message.after).await?;
+    let mut asked = 0;
+    for digest in wanted {
+        let now = platform.now();
+        if now >= waited_until {
+            message.gives_up();
+            return Ok(());
         }
-        let within = LONGEST.min(left.saturating_sub(LEAST / 2));
-        match fetch(platform, http, organization, &source, &digest, within).await {
+        let left = until.since(now);
+        if left < LEAST || asked > 0 && now >= turn_ends {
+            return message.goes_on(platform, Duration::ZERO).await;
+        }
+        let most = left.saturating_sub(LEAST / 2);
+        let within = LONGEST.min(most).min(waited_until.since(now));
+        asked += 1;
+        message.after = Some(digest);
+        match fetch(platform, store, &organization, &source, &digest, within).await {
             Ok(size_bytes) => {
                 info!(material = %digest, size_bytes, "Fetched a material");
             }
@@ -152,40 +245,53 @@ async fn one(
             Err(Failure::Fetch(error)) => {
                 let kind = error.kind;
                 warn!(material = %digest, error = %error, "Failed to fetch a material");
-                failed |= kind != Kind::Permanent;
+                message.failed |= kind != Kind::Permanent;
             }
         }
     }
-    if failed {
-        again(platform, message, &attestation.row).await?;
+    if !message.failed {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Tries again later, as long as somebody may wait.
-async fn again(
-    platform: &impl Platform,
-    mut message: Message,
-    attestation: &Attestation,
-) -> Result<(), Unreachable> {
     let last = schedule::FETCHES.len() - 1;
     let looks = usize::try_from(message.looks).unwrap_or(last);
     let delay = schedule::FETCHES[looks.min(last)];
-    let patience = patience(platform, attestation).await?;
-    if platform.now().plus(delay) > attestation.created_at.plus(patience) {
-        let attestation = &message.attestation;
-        warn!(attestation = %attestation, "Gave up on materials that could not be fetched");
+    if platform.now().plus(delay) >= waited_until {
+        message.gives_up();
         return Ok(());
     }
     message.looks += 1;
-    message.send(platform, delay).await
+    (message.after, message.failed) = (None, false);
+    message.goes_on(platform, delay).await
 }
 
-/// How long the most patient delivery of an attestation waits for a material.
-async fn patience(
+/// The materials behind `after` that the attestation names and that are not here.
+async fn wanted(
     platform: &impl Platform,
     attestation: &Attestation,
-) -> Result<Duration, Unreachable> {
+    after: Option<Digest>,
+) -> Result<Vec<Digest>, Unreachable> {
+    let organization = &attestation.organization;
+    let bytes = platform
+        .get_object(organization, &attestation.received)
+        .await?;
+    let Some(Ok(parsed)) = bytes.map(|bytes| attestation::Attestation::parse(&bytes)) else {
+        return Ok(Vec::new());
+    };
+    let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let promised = intake::promised(&parsed);
+    intake::missing(
+        platform,
+        organization,
+        promised.range((first, Bound::Unbounded)),
+    )
+    .await
+}
+
+/// Until when the most patient delivery of an attestation waits for a material.
+async fn waited_until(
+    platform: &impl Platform,
+    attestation: &Attestation,
+) -> Result<Timestamp, Unreachable> {
     let Attestation {
         organization, hash, ..
     } = attestation;
@@ -199,7 +305,8 @@ async fn patience(
     let waits = attachments
         .iter()
         .filter_map(|attachment| attachment.row.wait_secs.map(Duration::from_secs));
-    Ok(waits.fold(schedule::PATIENCE, Duration::max))
+    let longest = waits.fold(schedule::PATIENCE, Duration::max);
+    Ok(attestation.created_at.plus(longest))
 }
 
 enum Failure {
@@ -222,16 +329,27 @@ impl From<Unreachable> for Failure {
 /// Fetches one material into the bucket. Answers with its size.
 async fn fetch(
     platform: &impl Platform,
-    http: &Http,
+    store: &impl Store,
     organization: &str,
     source: &Source,
     digest: &Digest,
     within: Duration,
 ) -> Result<u64, Failure> {
-    let Source { url, token, .. } = source;
-    let mut download = cas::open(http, url, token, digest, MATERIAL_MAX_BYTES, within).await?;
     let mut upload = None;
-    let kept = keep(platform, organization, digest, &mut download, &mut upload).await;
+    let kept = {
+        let keeping = async {
+            let coming = store.open(source, digest, within).await?;
+            keep(platform, organization, digest, coming, &mut upload).await
+        };
+        match future::select(Box::pin(keeping), Box::pin(platform.sleep(within))).await {
+            Either::Left((kept, _)) => kept,
+            Either::Right(((), _)) => {
+                let secs = within.as_secs();
+                let text = format!("fetch {digest}: not all of it came within {secs} s");
+                Err(Error::new(Kind::Unanswered, text).into())
+            }
+        }
+    };
     if let (Err(_), Some(upload)) = (&kept, &upload) {
         // The bucket forgets it by itself after a day.
         let _ = platform.abandon_upload(organization, digest, upload).await;
@@ -244,7 +362,7 @@ async fn keep(
     platform: &impl Platform,
     organization: &str,
     digest: &Digest,
-    download: &mut cas::Download,
+    mut coming: Coming,
     upload: &mut Option<String>,
 ) -> Result<u64, Failure> {
     let mut hash = Sha256::new();
@@ -252,7 +370,7 @@ async fn keep(
     let mut parts = Vec::new();
     let mut held = BytesMut::new();
     loop {
-        let next = download.next().await?;
+        let next = coming.try_next().await?;
         if let Some(bytes) = &next {
             hash.update(bytes);
             size_bytes += bytes.len() as u64;

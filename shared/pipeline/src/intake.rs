@@ -174,10 +174,11 @@ pub(crate) async fn take(
     let kept = platform.put_object(organization, &parsed.received, incoming.bytes.clone());
     let known = known(platform, organization, &parsed.hash);
     let seen = seen(platform, organization, workflow);
+    let promised = promised(parsed);
     let (planned, (((), ()), known), missing) = try_join3(
         planned,
         try_join(try_join(kept, seen), known),
-        missing(platform, organization, parsed),
+        missing(platform, organization, &promised),
     )
     .await?;
     let received = parsed.received;
@@ -377,19 +378,22 @@ async fn planned(
     Ok(planned.into_values().collect())
 }
 
-/// Digests of materials that were promised and are not there; those that are stay for a whole retention.
+/// Digests of materials that an attestation names and does not bring along.
+pub(crate) fn promised(parsed: &attestation::Attestation) -> BTreeSet<Digest> {
+    let materials = parsed.materials().iter();
+    materials
+        .filter(|material| material.uploaded_to_cas && material.content.is_none())
+        .filter_map(|material| material.digest)
+        .collect()
+}
+
+/// Those of these digests that are not there; those that are stay for a whole retention.
 pub(crate) async fn missing(
     platform: &impl Platform,
     organization: &str,
-    parsed: &attestation::Attestation,
+    promised: impl IntoIterator<Item = &Digest>,
 ) -> Result<Vec<Digest>, Unreachable> {
-    let promised: BTreeSet<Digest> = parsed
-        .materials()
-        .iter()
-        .filter(|material| material.uploaded_to_cas && material.content.is_none())
-        .filter_map(|material| material.digest)
-        .collect();
-    let sizes = try_join_all(promised.iter().map(|digest| async move {
+    let sizes = try_join_all(promised.into_iter().map(|digest| async move {
         Ok((*digest, platform.keep_object(organization, digest).await?))
     }))
     .await?;
@@ -477,6 +481,7 @@ async fn accept(
         received: parsed.received,
         size_bytes: bytes.len() as u64,
         also: BTreeSet::new(),
+        fetched_by: None,
         run: run.unwrap_or_default(),
         workflow: workflow.clone(),
         predicate_type: parsed.statement.predicate_type.clone(),

@@ -44,9 +44,9 @@ pub struct Cas {
     pub authorities: Option<String>,
 }
 
-/// What is kept as an intake's secret.
+/// What is kept as an intake's secret: where materials are fetched, and a token for that.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Source {
+pub struct Source {
     pub(crate) url: String,
     pub(crate) token: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

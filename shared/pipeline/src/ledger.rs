@@ -71,6 +71,7 @@ pub fn begin(plan: &Plan, planned: &Planned, id: String, now: Timestamp) -> Deli
         organization: plan.organization.clone(),
         attestation: plan.attestation,
         received: plan.received,
+        size_bytes: plan.size_bytes,
         attachment: planned.attachment.clone(),
         registration: planned.registration.clone(),
         integration: planned.integration.clone(),

@@ -163,7 +163,7 @@ pub(crate) async fn keep(
         return Ok(());
     };
     if let Ok(parsed) = attestation::Attestation::parse(&bytes) {
-        intake::missing(platform, organization, &parsed).await?;
+        intake::missing(platform, organization, &intake::promised(&parsed)).await?;
     }
     Ok(())
 }

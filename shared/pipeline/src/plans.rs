@@ -34,6 +34,7 @@ pub fn new(
         why,
         job,
         received: attestation.received,
+        size_bytes: attestation.size_bytes,
         workflow: attestation.workflow.clone(),
         stage: Stage::Accepting,
         planned,

@@ -99,8 +99,13 @@ pub const LOOKS: [Duration; 4] = [secs(5), secs(15), secs(30), secs(60)];
 /// How long a delivery waits for a material, from acceptance, unless its attachment says otherwise.
 pub const PATIENCE: Duration = secs(15 * MINUTE);
 
-/// How long after a material could not be fetched it is tried again, by how often it was; then as the last one,
-/// until nobody waits for it any more.
+/// Turns that an attestation's fetch has at most. Each asks for one material at least, so that the first round of
+/// them asks for all.
+#[expect(clippy::cast_possible_truncation, reason = "a thousand")]
+pub const FETCH_TURNS: u32 = attestation::MAX_MATERIALS as u32;
+
+/// How long after materials could not be fetched they are asked for again, by how often they were; then as the last
+/// one, until nobody waits for them any more.
 pub const FETCHES: [Duration; 6] = [
     secs(5),
     secs(15),
@@ -127,6 +132,22 @@ pub const CLAIMS: Duration = Duration::from_hours(24);
 
 /// Deliveries with more material than this are made one at a time in a function: 8 MB.
 pub const HEAVY_BYTES: u64 = 8_000_000;
+
+/// Memory that the deliveries of a batch have together for what they read: of 256 MB, what a function has besides
+/// what it takes by itself, a part of which is spare.
+pub const ROOM_BYTES: u64 = 120_000_000;
+
+/// How much of that a delivery takes at most of an attestation of so many bytes. The largest share is that of small
+/// entries, whose number is limited. `memory_of_a_batch` measures it.
+pub fn room_of(size_bytes: u64) -> u64 {
+    const ENTRIES: u64 = attestation::MAX_ENTRIES as u64;
+    // What was not counted is as large as it may be.
+    let size = match size_bytes {
+        0 => attestation::MAX_BYTES as u64,
+        _ => size_bytes,
+    };
+    6 * size + (20 * size).min(200 * ENTRIES)
+}
 
 /// Deliveries written in one transaction, so that with the attestation's own rows it stays below 100.
 pub const DELIVERIES_PER_TRANSACTION: usize = 90;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use attestation::Digest;
 use bytes::Bytes;
+use pipeline::fetch;
 use pipeline::ledger;
 use pipeline::memory::Memory;
 use pipeline::platform::{
@@ -187,6 +188,11 @@ impl Function {
         }
         let delay = u64::try_from(message.delay.as_millis()).expect("minutes");
         let copies = 1 + u64::from(world.strikes(Fault::SendDuplicated, 1, about));
+        if copies > 1
+            && let Ok(message) = fetch::Message::parse(&message.body)
+        {
+            world.laws.borrow_mut().fetch_disturbed(&message);
+        }
         for _ in 0..copies {
             let late = match world.strikes(Fault::SendDelayed, 1, about) {
                 true => world.random.between(SECOND, 30 * MINUTE),
@@ -421,10 +427,22 @@ impl Platform for Function {
             .iter()
             .filter_map(|message| ledger::Message::parse(&message.body).ok())
             .collect();
-        let about: Vec<&str> = parsed
+        let fetches: Vec<_> = messages
             .iter()
-            .map(|message| message.delivery.as_str())
+            .filter_map(|message| Some((fetch::Message::parse(&message.body).ok()?, message.delay)))
             .collect();
+        let hashes: Vec<String> = fetches
+            .iter()
+            .map(|(message, _)| message.attestation.hex())
+            .collect();
+        // A queue has messages of one kind.
+        let about: Vec<&str> = match integration {
+            fetch::QUEUE => hashes.iter().map(String::as_str).collect(),
+            _ => parsed
+                .iter()
+                .map(|message| message.delivery.as_str())
+                .collect(),
+        };
         let result = match self.fails("queue", Fault::QueueDown, Fault::SendFails, &about) {
             Some(failure) => Err(failure),
             None => {
@@ -436,6 +454,9 @@ impl Platform for Function {
                         .laws
                         .borrow_mut()
                         .sent(self.task, now, delivery, attempt);
+                }
+                for (message, delay) in &fetches {
+                    world.laws.borrow_mut().fetch_sent(world, message, *delay);
                 }
                 let answers = messages
                     .iter()

@@ -19,6 +19,7 @@ mod party;
 mod queue;
 mod random;
 mod scenario;
+mod store;
 mod world;
 
 #[cfg(test)]

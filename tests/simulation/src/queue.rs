@@ -10,19 +10,33 @@ use integrations::Integration;
 use pipeline::deliver::{self, Record, Tools};
 use pipeline::ledger::Message;
 use pipeline::schedule::Deadlines;
-use pipeline::{Timestamp, reconcile};
+use pipeline::{Timestamp, fetch, reconcile};
 
 use crate::SECOND;
 use crate::executor::Task;
 use crate::fault::Fault;
 use crate::party::{Boms, Notes};
 use crate::random::Random;
+use crate::store::Plane;
 use crate::world::World;
 
 /// After so many times a message is dead.
 const RECEIVES: u32 = 5;
 
-const NAMES: [&str; 4] = ["notes", "boms", "dead notes", "dead boms"];
+const NAMES: [&str; 6] = [
+    Notes::ID,
+    Boms::ID,
+    fetch::QUEUE,
+    "dead notes",
+    "dead boms",
+    "dead fetch-materials",
+];
+
+/// The queues that are not of dead letters, which follow in the same order.
+const LIVE: usize = 3;
+
+/// The one of fetches, which has one message for each of ten functions.
+const FETCHES: usize = 2;
 
 /// When a letter is visible, and its id.
 type Place = (u64, u64);
@@ -46,7 +60,7 @@ struct Queue {
 }
 
 pub struct Queues {
-    queues: RefCell<[Queue; 4]>,
+    queues: RefCell<[Queue; NAMES.len()]>,
     /// Groups that have fewer messages in flight go first, as on AWS; otherwise whoever came first.
     pub is_fair: Cell<bool>,
 }
@@ -54,10 +68,10 @@ pub struct Queues {
 impl Queues {
     pub fn new(random: &Random) -> Self {
         let queues = std::array::from_fn(|index| Queue {
-            most: if index < 2 {
-                random.pick(&[1, 2, 4, 10])
-            } else {
-                2
+            most: match index {
+                FETCHES => 10,
+                _ if index < LIVE => random.pick(&[1, 2, 4, 10]),
+                _ => 2,
             },
             poll_at: u64::MAX,
             ..Queue::default()
@@ -69,7 +83,8 @@ impl Queues {
     }
 
     pub fn send(&self, world: &World, integration: &str, body: &str, group: &str, after: u64) {
-        let queue = usize::from(integration == Boms::ID);
+        let queue = NAMES.iter().position(|name| *name == integration);
+        let queue = queue.expect("a queue of this world");
         let letter = Letter {
             body: body.to_owned(),
             group: group.into(),
@@ -117,7 +132,7 @@ impl Queues {
             world.happened(Fault::DeadLetter, about.as_deref().ok().as_slice());
             self.put(
                 world,
-                index + 2,
+                index + LIVE,
                 now,
                 Letter {
                     received: 0,
@@ -149,7 +164,10 @@ impl Queues {
     fn receive(&self, world: &World, index: usize) -> (Vec<(Place, Letter)>, Vec<Letter>) {
         let now = world.now();
         let queue = &mut self.queues.borrow_mut()[index];
-        let most = world.random.between(1, 10);
+        let most = match index {
+            FETCHES => 1,
+            _ => world.random.between(1, 10),
+        };
         let (mut batch, mut dead) = (Vec::new(), Vec::new());
         while (batch.len() as u64) < most {
             let visible = queue.letters.iter().take_while(|((at, _), _)| *at <= now);
@@ -171,7 +189,7 @@ impl Queues {
             };
             let mut letter = queue.letters.remove(&place).expect("just found");
             let id = place.1;
-            if index < 2 && letter.received >= RECEIVES {
+            if index < LIVE && letter.received >= RECEIVES {
                 dead.push(letter);
                 continue;
             }
@@ -201,6 +219,12 @@ impl Queues {
             {
                 *count -= 1;
             }
+            let is_back = |back: &[String]| back.contains(&place.1.to_string());
+            if back.is_none_or(is_back)
+                && let Ok(message) = fetch::Message::parse(&letter.body)
+            {
+                world.laws.borrow_mut().fetch_disturbed(&message);
+            }
             let Some(back) = back else { continue };
             if back.contains(&place.1.to_string()) {
                 if world.random.below(2) == 0 {
@@ -210,7 +234,7 @@ impl Queues {
                 continue;
             }
             self.queues.borrow_mut()[index].letters.remove(place);
-            if index < 2
+            if index < LIVE
                 && let Ok(message) = Message::parse(&letter.body)
                 && !message.follow
             {
@@ -236,12 +260,12 @@ impl Queues {
 }
 
 fn deadlines(index: usize) -> Deadlines {
-    Deadlines::of(index % 2 == 1)
+    Deadlines::of(NAMES[index] != Notes::ID)
 }
 
 fn visibility(index: usize) -> u64 {
     match index {
-        0 | 1 => deadlines(index).visibility.as_secs() * SECOND,
+        _ if index < LIVE => deadlines(index).visibility.as_secs() * SECOND,
         _ => 360 * SECOND,
     }
 }
@@ -265,7 +289,7 @@ fn start(world: &Rc<World>, index: usize, batch: Vec<(Place, Letter)>) {
         })
         .collect();
     let timeout = match index {
-        0 | 1 => deadlines(index).function,
+        _ if index < LIVE => deadlines(index).function,
         _ => Duration::from_mins(1),
     };
     let until = world.timestamp().plus(timeout);
@@ -277,6 +301,17 @@ fn start(world: &Rc<World>, index: usize, batch: Vec<(Place, Letter)>) {
     match index {
         0 => deliver_with::<Notes>(world, index, timeout, notes, records, until, ended),
         1 => deliver_with::<Boms>(world, index, timeout, notes, records, until, ended),
+        FETCHES => {
+            for record in &records {
+                if let Ok(message) = fetch::Message::parse(&record.body) {
+                    world.laws.borrow_mut().fetch_begins(world, &message);
+                }
+            }
+            let store = Plane(world.clone());
+            let body =
+                |function| async move { fetch::batch(&function, &store, records, until).await };
+            world.invoke(NAMES[index], timeout, notes, body, ended);
+        }
         _ => {
             let body = |function| async move { reconcile::dead_letters(&function, records).await };
             world.invoke(NAMES[index], timeout, notes, body, ended);

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
-use integrations::Integration;
+use integrations::{Integration, Workflow};
 use pipeline::platform::{Expect, Platform, SecretValue, Write};
 use pipeline::register::Precondition;
-use pipeline::rows::{self, Attachment, Link, Name, Registration, Selector};
-use pipeline::{attach, intake, reconcile, register};
-use serde_json::{Map, Value};
+use pipeline::rows::{self, Attachment, Intake, Link, Name, Registration, Selector};
+use pipeline::{attach, fetch, intake, reconcile, register};
+use serde_json::{Map, Value, json};
 
 use crate::executor::Executor;
 use crate::fault::Fault;
 use crate::laws::{self, RECONCILER};
 use crate::operators::{self, operator};
 use crate::party::{self, Boms, Notes};
+use crate::store::{Artifact, Habit};
 use crate::world::{World, ready};
 use crate::{HOUR, MINUTE, SECOND};
 
@@ -34,7 +35,12 @@ pub struct Parcel {
     pub hash: Digest,
     envelope: Bytes,
     bundle: Bytes,
+    /// A Chainloop control plane posts it, whose store has its materials.
+    is_forwarded: bool,
 }
+
+/// The intake that each organization has.
+const INTAKE_ID: &str = "i";
 
 pub fn run(world: &Rc<World>) {
     let parcels = set_up(world);
@@ -55,6 +61,10 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
     for number in 0..organizations {
         let organization = format!("o{number}");
         let registrations = registrations(world, &organization);
+        let source = json!({ "url": "https://chainloop.example.org", "token": "t" });
+        let secret = Intake::secret_name(&organization, INTAKE_ID);
+        let value = SecretValue::new(source.to_string());
+        ready(world.memory.put_secret(&secret, &value)).expect("memory is there");
         let many = number == 0 && random.below(many_of(world)) == 0;
         let attachments = match many {
             true => random.between(91, 200),
@@ -340,7 +350,12 @@ pub fn parcel(world: &Rc<World>, organization: &str, run: &str) -> Parcel {
     let random = &world.random;
     let mut materials = Vec::new();
     let mut uploads = Vec::new();
-    for number in 0..random.pick(&[0, 0, 1, 2]) {
+    let is_forwarded = random.below(4) == 0;
+    let count = match is_forwarded {
+        true => random.between(1, 4),
+        false => random.pick(&[0, 0, 1, 2]),
+    };
+    for number in 0..count {
         let content = Bytes::from(format!("{run} {number} {}", random.next()));
         let digest = Digest::of(&content);
         let kind = MaterialType::SBOM_CYCLONEDX_JSON;
@@ -374,9 +389,20 @@ pub fn parcel(world: &Rc<World>, organization: &str, run: &str) -> Parcel {
         hash: envelope.hash(),
         bundle: Bytes::from(compose::bundle(&envelope)),
         envelope: Bytes::from(envelope.compact()),
+        is_forwarded,
     };
     for (digest, content) in uploads {
-        upload(world, &parcel, digest, content);
+        if is_forwarded {
+            let artifact = Artifact {
+                content,
+                habit: Habit::of(world),
+                organization: parcel.organization.clone(),
+                of: parcel.hash,
+            };
+            world.artifacts.borrow_mut().insert(digest, artifact);
+        } else {
+            upload(world, &parcel, digest, content);
+        }
     }
     parcel
 }
@@ -425,8 +451,19 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
             _ => parcel.envelope.clone(),
         },
     );
-    let body = |function| async move {
-        intake::intake(&function, &organization, bytes, None, operator().actor).await
+    let is_forwarded = parcel.is_forwarded;
+    let body = move |function| async move {
+        let by = operator().actor;
+        if !is_forwarded {
+            return intake::intake(&function, &organization, bytes, None, by).await;
+        }
+        let nothing = Workflow::default();
+        let accepted = intake::forwarded(&function, &organization, bytes, &nothing, by).await?;
+        if !accepted.missing.is_empty() {
+            let hash = &accepted.attestation.hash;
+            fetch::ask(&function, &organization, hash, INTAKE_ID).await?;
+        }
+        Ok(accepted)
     };
     let ended = |world: &Rc<World>, _, answer: Option<Result<intake::Accepted, intake::Error>>| {
         let name = parcel.hash.hex();

@@ -1,9 +1,11 @@
 //! Everything there is in a run, and its verbs.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use attestation::Digest;
 use futures_util::FutureExt;
 use integrations::Http;
 use pipeline::memory::Memory;
@@ -16,6 +18,7 @@ use crate::function::Function;
 use crate::laws::Laws;
 use crate::queue::Queues;
 use crate::random::Random;
+use crate::store::Artifact;
 
 /// What happens, line by line, for whoever replays a seed.
 type Log = RefCell<Vec<String>>;
@@ -27,6 +30,8 @@ pub struct World {
     pub faults: Faults,
     pub queues: Queues,
     pub laws: RefCell<Laws>,
+    /// What the control plane's store has.
+    pub artifacts: RefCell<BTreeMap<Digest, Artifact>>,
     pub http: Http,
     pub start: u64,
     /// When the reconciler runs next.
@@ -56,6 +61,7 @@ impl World {
             executor: Executor::starting_at(start),
             queues: Queues::new(&random),
             laws: RefCell::default(),
+            artifacts: RefCell::default(),
             tick_at: Cell::new(u64::MAX),
             log: traced.then(RefCell::default),
             hash: Cell::new(seed),

@@ -376,12 +376,13 @@ async fn with_inputs(
     request: &Request,
     mut problem: Problem,
 ) -> Problem {
+    if problem.faults.is_empty() {
+        return problem;
+    }
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-    if let (Some(registration), Some(inputs), false) = (
-        body["registration"].as_str(),
-        body["inputs"].as_object(),
-        problem.faults.is_empty(),
-    ) && let Ok(faults) = attach::faults(platform, organization, registration, inputs).await
+    if let (Some(registration), Some(inputs)) =
+        (body["registration"].as_str(), body["inputs"].as_object())
+        && let Ok(faults) = attach::faults(platform, organization, registration, inputs).await
     {
         problem.faults.extend(faults);
     }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::openapi::{self, Operation, PROJECT, operation, text};
-use super::{Action, Audited, Caller, Problem, READS, Request, Response, Route, archive, route};
+use super::{
+    Action, Audited, Caller, Problem, READS, Request, Response, Route, archive, route, too_large,
+};
 use crate::intake::{self, Error};
 use crate::platform::{Platform, Upload};
 use crate::rows::Selector;
@@ -250,8 +252,9 @@ pub async fn function<P: Platform>(
     match request.route.as_str() {
         "POST /v1/attestations" => {
             if request.body.len() > attestation::MAX_BYTES {
-                let detail = "a body has at most 6 MiB: upload materials by themselves, with \
-                              PUT /v1/materials/{digest}";
+                let detail = "an attestation has at most 6 MiB, and what is signed cannot be cut: let it name SBOMs \
+                              and reports as materials, which are uploaded with PUT /v1/materials/{digest}, and not \
+                              contain them";
                 return Err(too_large(detail));
             }
             let said = said(request)?;
@@ -296,10 +299,6 @@ pub async fn function<P: Platform>(
         }
         _ => archive::function(platform, caller, request).await,
     }
-}
-
-fn too_large(detail: &str) -> Problem {
-    Problem::new(413, "too-large", "Larger than can be taken", detail)
 }
 
 /// Takes in what a Chainloop control plane posts. It sends all of an attestation's bodies again when one of them

@@ -63,6 +63,9 @@ impl fmt::Debug for Request {
     }
 }
 
+/// The largest body that is read as JSON: 256 KiB. Only documents, which come as they are, may have more.
+pub const BODY_MAX_BYTES: usize = 256 * 1024;
+
 /// Who asks.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -476,6 +479,10 @@ async fn permit(
     Ok(caller)
 }
 
+fn too_large(detail: &str) -> Problem {
+    Problem::new(413, "too-large", "Larger than can be taken", detail)
+}
+
 /// Who comes in by an intake. One that never was and one that is gone are answered alike.
 async fn by_intake(platform: &impl Platform, request: &Request) -> Result<Caller, Problem> {
     let found = crate::intakes::find(platform, request.parameter("token")).await?;
@@ -552,6 +559,10 @@ impl Request {
     }
 
     fn object(&self) -> Result<Map<String, Value>, Problem> {
+        // Before it becomes values, which take many times the memory.
+        if self.body.len() > BODY_MAX_BYTES {
+            return Err(too_large("the body of this request has at most 256 KiB"));
+        }
         let body = serde_json::from_slice(&self.body).map_err(|error| {
             // Its position, not its text: that may quote a secret.
             let (line, column) = (error.line(), error.column());

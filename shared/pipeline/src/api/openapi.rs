@@ -80,7 +80,7 @@ impl Operation {
     fn body<T: JsonSchema>(mut self, required: bool) -> Self {
         let schema = |generator: &mut SchemaGenerator| generator.subschema_for::<T>();
         self.body = Some(Body { schema, required });
-        self.refuses(&["malformed-body", "invalid-inputs"])
+        self.refuses(&["malformed-body", "invalid-inputs", "too-large"])
     }
 
     #[must_use]
@@ -221,7 +221,11 @@ pub const CODES: &[(&str, u16, &str)] = &[
         412,
         "it is not what `If-Match` says: read it again",
     ),
-    ("too-large", 413, "the body has more than 6 MiB"),
+    (
+        "too-large",
+        413,
+        "the body has more than 256 KiB, or, of an attestation or of what a control plane posts, more than 6 MiB",
+    ),
     (
         "check-failed",
         422,
@@ -298,7 +302,9 @@ pub const REFUSED: &[&str] = &[
     "statement-invalid",
     "statement-type-unknown",
     "too-deep",
+    "too-many-entries",
     "too-many-materials",
+    "too-many-signatures",
     "too-many-subjects",
     "unsigned",
 ];
@@ -424,7 +430,7 @@ fn about() -> String {
          body's faults are named all at once, each with its field.\n\n\
          Lists come by pages: `limit` says how many items a page has at most, and `next` is the `cursor` of the page \
          that follows; the last page has none. A page may be empty and have a `next`.\n\n\
-         Limits: an attestation has at most {}; a material, which is uploaded by a presigned address, at most \
+         Limits: a body has at most 256 KiB; an attestation {}; a material, which is uploaded by a presigned address, \
          100 MiB; a page has at most 100 items; the gateway takes 200 requests a second from all callers, 500 at once, \
          and answers 429 to more.\n\n\
          Where the gateway itself answers (no token, a token that nobody has, too many requests, a path that is none), \

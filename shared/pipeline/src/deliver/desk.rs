@@ -7,11 +7,11 @@ use std::time::Duration;
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future::{self, LocalBoxFuture as LocalFuture};
-use futures_util::lock::Mutex;
 use integrations::{Error, Host, Http, Integration, Kind, Locked, Outcome, Registered, Workflow};
 use serde_json::{Map, Value};
 
 use super::Tools;
+use super::room::Reserved;
 use crate::clock::Timestamp;
 use crate::gate::{self, Later, Pass};
 use crate::intake::CONFLICTS;
@@ -57,7 +57,8 @@ async fn try_send<I: Integration, P: Platform>(
     if !matches!(&first, Err(error) if error.kind == Kind::Unauthorized) {
         return Ok(first);
     }
-    // The secret may have been rotated since it was read: once more, with what it is now.
+    // The secret may have been rotated since it was read: once more, with what it is now. There is room for one.
+    drop(prepared);
     let prepared = prepare::<I, P>(desk, &tools.secrets, true).await?;
     Ok(deliver::<I, P>(desk, &tools.http, &prepared).await)
 }
@@ -366,8 +367,7 @@ async fn deliver<I: Integration, P: Platform>(
     let delivery = prepared.delivery(&row.id, row.attempt, &row.workflow, &row.progress);
     // Ten large ones side by side would not fit into the function's memory. Waiting here would eat up the
     // attempt's time.
-    let alone = (prepared.size_bytes > HEAVY_BYTES).then(|| desk.heavy.try_lock());
-    if let Some(None) = alone {
+    if prepared.size_bytes > HEAVY_BYTES && !desk.reserved.is_enough_for_much() {
         let delay = Duration::from_millis(5_000 + desk.platform.random() % 10_000);
         let reason = "another large delivery was under way".to_owned();
         return Ok(Outcome::ContinueAfter { delay, reason });
@@ -448,8 +448,8 @@ fn gone(digest: &Digest) -> Error {
 /// What an integration works at: the materials, and the record of what is done.
 pub(super) struct Desk<'a, P> {
     pub(super) platform: &'a P,
-    /// Held by whoever has much to send.
-    pub(super) heavy: &'a Mutex<()>,
+    /// The memory that this attempt may take.
+    reserved: Reserved<'a>,
     pub(super) delivery: RefCell<Stored<Delivery>>,
     /// With no etag while nothing was ever wrong with the destination.
     pub(super) gate: RefCell<Known<Gate>>,
@@ -467,7 +467,7 @@ pub(super) struct Known<R> {
 }
 
 impl<'a, P: Platform> Desk<'a, P> {
-    pub(super) fn new(platform: &'a P, heavy: &'a Mutex<()>, claimed: Stored<Delivery>) -> Self {
+    pub(super) fn new(platform: &'a P, reserved: Reserved<'a>, claimed: Stored<Delivery>) -> Self {
         let Delivery {
             organization,
             registration,
@@ -479,7 +479,7 @@ impl<'a, P: Platform> Desk<'a, P> {
         };
         Self {
             platform,
-            heavy,
+            reserved,
             gate: RefCell::new(gate),
             delivery: RefCell::new(claimed),
             locks: RefCell::default(),

@@ -7,17 +7,18 @@
 mod desk;
 pub(crate) mod followup;
 pub mod preview;
+mod room;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::future::{self, Either, FutureExt};
-use futures_util::lock::Mutex;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use integrations::{Error, Http, Integration, Kind, Outcome};
 use tracing::{error, info, warn};
 
 use self::desk::{Desk, Sent, send};
+use self::room::Room;
 use crate::clock::Timestamp;
 use crate::gate::{self, Later};
 use crate::intake::{CONFLICTS, reload};
@@ -68,11 +69,11 @@ pub async fn batch<I: Integration>(
     records: Vec<Record>,
     until: Timestamp,
 ) -> Vec<String> {
-    let heavy = &Mutex::new(());
+    let room = &Room::default();
     let mut running: FuturesUnordered<_> = records
         .into_iter()
         .map(|record| async move {
-            let one = one::<I>(platform, tools, heavy, &record, until);
+            let one = one::<I>(platform, tools, room, &record, until);
             let outcome = AssertUnwindSafe(one).catch_unwind().await;
             match outcome {
                 Ok(Ok(())) => None,
@@ -98,7 +99,7 @@ pub async fn batch<I: Integration>(
 async fn one<I: Integration>(
     platform: &impl Platform,
     tools: &Tools,
-    heavy: &Mutex<()>,
+    room: &Room,
     record: &Record,
     until: Timestamp,
 ) -> Result<(), GiveBack> {
@@ -137,7 +138,7 @@ async fn one<I: Integration>(
     Ok(Box::pin(attempt::<I, _>(
         platform,
         tools,
-        heavy,
+        room,
         claimed,
         deadlines.attempt,
     ))
@@ -204,11 +205,18 @@ async fn claim(
 async fn attempt<I: Integration, P: Platform>(
     platform: &P,
     tools: &Tools,
-    heavy: &Mutex<()>,
-    claimed: Stored<Delivery>,
+    room: &Room,
+    mut claimed: Stored<Delivery>,
     deadline: Duration,
 ) -> Result<(), Unreachable> {
-    let desk = Desk::new(platform, heavy, claimed);
+    let Some(reserved) = room.reserve(&claimed.row) else {
+        // Waiting here would eat up the attempt's time.
+        let (now, random) = (platform.now(), platform.random());
+        let again = Later::Again(now.plus(Duration::from_millis(5_000 + random % 10_000)));
+        let settled = ledger::later(&mut claimed.row, again, now, random);
+        return settle(platform, &claimed, settled).await;
+    };
+    let desk = Desk::new(platform, reserved, claimed);
     let sending = AssertUnwindSafe(send::<I, P>(&desk, tools)).catch_unwind();
     let sending = future::select(Box::pin(sending), Box::pin(platform.sleep(deadline)));
     let sent = match sending.await {

@@ -36,6 +36,9 @@ pub struct Attestation {
     /// Digests of other bytes that hold the same envelope and came later.
     #[serde(default)]
     pub also: BTreeSet<Digest>,
+    /// The id of the intake that had its materials fetched last.
+    #[serde(default)]
+    pub fetched_by: Option<String>,
     pub workflow: Workflow,
     #[serde(default)]
     pub run: String,
@@ -121,6 +124,9 @@ pub struct Plan {
     pub job: Option<String>,
     /// The digest of the bytes to deliver.
     pub received: Digest,
+    /// How many bytes those are; 0 in a row that was written before they were counted.
+    #[serde(default)]
+    pub size_bytes: u64,
     pub workflow: Workflow,
     pub stage: Stage,
     pub planned: Vec<Planned>,
@@ -235,6 +241,9 @@ pub struct Delivery {
     pub attestation: Digest,
     /// The digest of the bytes to deliver.
     pub received: Digest,
+    /// How many bytes those are; 0 in a row that was written before they were counted.
+    #[serde(default)]
+    pub size_bytes: u64,
     pub attachment: String,
     pub registration: String,
     pub integration: String,

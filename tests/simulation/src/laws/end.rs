@@ -67,6 +67,7 @@ impl Laws {
                 broken.push(("every client gets its 202", name.clone()));
             }
         }
+        self.fetches_are_done(world);
         for (law, detail) in broken {
             self.breaks(law, detail);
         }

@@ -4,11 +4,13 @@
 //! at what third parties count. Nothing here asks the pipeline what it thinks.
 
 mod end;
+mod fetches;
 mod rows;
 mod sends;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use attestation::Digest;
 use pipeline::intake::Accepted;
 use pipeline::ledger::Message;
 use pipeline::platform::Key;
@@ -39,6 +41,7 @@ pub enum Last {
 pub struct Laws {
     deliveries: BTreeMap<String, Tracked>,
     attestations: BTreeMap<String, Taken>,
+    fetches: BTreeMap<Digest, fetches::Fetch>,
     /// Attachments by organization and id: since and until when intake may find them.
     links: BTreeMap<(String, String), (u64, Option<u64>)>,
     tasks: BTreeMap<Task, Notes>,

@@ -1,0 +1,149 @@
+//! Laws about what is fetched: it ends, it costs little, and everything is asked for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use attestation::Digest;
+use pipeline::Platform;
+use pipeline::fetch::{LONGEST, Message, TURN};
+use pipeline::rows::{self, Attachment, Attestation, Plan};
+use pipeline::schedule;
+
+use super::{Laws, SKEW};
+use crate::MINUTE;
+use crate::fault::Fault;
+use crate::store::{Artifact, Habit};
+use crate::world::{World, ready};
+
+/// What is known of an attestation's fetch.
+#[derive(Default)]
+pub(super) struct Fetch {
+    /// How often an intake had it begun, and how often its messages came twice or its functions were cut off.
+    chains: u64,
+    turns: u64,
+    asked: BTreeSet<Digest>,
+}
+
+/// Between a look at the clock and what follows, the platform may be slow.
+const SLACK: u64 = MINUTE + SKEW;
+
+/// Until when somebody waits for an attestation's materials, and for how long from its acceptance.
+fn waited_until(world: &World, organization: &str, hash: &Digest) -> Option<(u64, Duration)> {
+    let memory = &world.memory;
+    let key = Attestation::at(organization, hash);
+    let attestation = ready(rows::load::<Attestation>(memory, &key)).ok()??;
+    let plan = ready(rows::load::<Plan>(memory, &Plan::at(organization, hash, 0))).ok()??;
+    let mut longest = schedule::PATIENCE;
+    for planned in &plan.row.planned {
+        let key = Attachment::at(organization, &planned.attachment);
+        let attachment = ready(rows::load::<Attachment>(memory, &key)).ok()?;
+        let wait = attachment.and_then(|attachment| attachment.row.wait_secs);
+        longest = longest.max(Duration::from_secs(wait.unwrap_or_default()));
+    }
+    let until = attestation.row.created_at.plus(longest).millis();
+    Some((until, longest))
+}
+
+/// How many turns a fetch may take: a round of them ends or lasts, and rounds are ever further apart.
+fn most_turns(patience: Duration) -> u64 {
+    let last = schedule::FETCHES[schedule::FETCHES.len() - 1];
+    let rounds = schedule::FETCHES.len() as u64 + patience.as_secs() / last.as_secs();
+    rounds + patience.as_secs() / TURN.as_secs() + 2
+}
+
+impl Laws {
+    /// A fetch's message is sent.
+    pub fn fetch_sent(&mut self, world: &World, message: &Message, delay: Duration) {
+        if message.turns == 0 {
+            self.fetch_disturbed(message);
+            return;
+        }
+        let until = waited_until(world, &message.organization, &message.attestation);
+        let at = world.now() + u64::try_from(delay.as_millis()).expect("minutes");
+        if until.is_none_or(|(until, _)| at > until + SLACK) {
+            let hash = message.attestation.hex();
+            self.breaks("a fetch ends when nobody waits any more", hash);
+        }
+    }
+
+    /// A fetch was begun, a message of it comes twice, or a function that fetches was cut off.
+    pub fn fetch_disturbed(&mut self, message: &Message) {
+        self.fetches.entry(message.attestation).or_default().chains += 1;
+    }
+
+    /// A function is handed a fetch's message.
+    pub fn fetch_begins(&mut self, world: &World, message: &Message) {
+        let hash = message.attestation.hex();
+        let Some((_, patience)) = waited_until(world, &message.organization, &message.attestation)
+        else {
+            return self.breaks("only what was accepted is fetched", hash);
+        };
+        let fetch = self.fetches.entry(message.attestation).or_default();
+        fetch.turns += 1;
+        if fetch.turns > fetch.chains * most_turns(patience) {
+            let (turns, chains) = (fetch.turns, fetch.chains);
+            let detail = format!("{hash}: {turns} turns of {chains} chains");
+            self.breaks("a fetch has few turns", detail);
+        }
+    }
+
+    /// The store is asked for a material.
+    pub fn asks(&mut self, world: &World, artifact: &Artifact, digest: &Digest) {
+        let Artifact {
+            organization, of, ..
+        } = artifact;
+        self.fetches.entry(*of).or_default().asked.insert(*digest);
+        let until = waited_until(world, organization, of);
+        if until.is_none_or(|(until, _)| world.now() > until + SLACK) {
+            self.breaks("no store is asked when nobody waits any more", of.hex());
+        }
+    }
+
+    /// Nothing happens any more.
+    pub(super) fn fetches_are_done(&mut self, world: &World) {
+        /// Faults that take time or messages from a fetch, and say nothing of it.
+        const DISTURBS: [Fault; 15] = [
+            Fault::ReadFails,
+            Fault::WriteRefused,
+            Fault::WriteAmbiguous,
+            Fault::WriteLate,
+            Fault::SendFails,
+            Fault::SendPartly,
+            Fault::SendAmbiguous,
+            Fault::SendDelayed,
+            Fault::TableDown,
+            Fault::QueueDown,
+            Fault::BucketDown,
+            Fault::SecretsDown,
+            Fault::QueueStopped,
+            Fault::Slow,
+            Fault::Crash,
+        ];
+        if DISTURBS.iter().any(|fault| world.faults.is_on(*fault)) {
+            return;
+        }
+        let artifacts = world.artifacts.borrow();
+        for (digest, artifact) in artifacts.iter() {
+            let Artifact {
+                organization, of, ..
+            } = artifact;
+            let many = artifacts.values().filter(|other| other.of == *of).count();
+            let round = (LONGEST + TURN) * u32::try_from(many).expect("few");
+            let has_time = |(_, patience)| patience > round + Duration::from_millis(SLACK);
+            if !waited_until(world, organization, of).is_some_and(has_time) {
+                continue;
+            }
+            let asked = self.fetches.get(of).map(|fetch| &fetch.asked);
+            let is_asked = asked.is_some_and(|asked| asked.contains(digest));
+            let there = ready(world.memory.object_size(organization, digest));
+            let is_there = there.is_ok_and(|there| there.is_some());
+            let detail = || format!("{digest} of {}", of.hex());
+            if !is_asked {
+                return self.breaks("each missing material is asked for", detail());
+            }
+            if artifact.habit == Habit::Good && !is_there {
+                return self.breaks("what a store has is fetched", detail());
+            }
+        }
+    }
+}
