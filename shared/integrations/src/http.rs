@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-use crate::error::{Answer, Error, Kind};
+use crate::error::{About, Answer, Error, Kind};
 use crate::{Content, Host, Preview};
 
 /// Sent as `User-Agent`: some third parties (Discord) refuse requests without one.
@@ -811,13 +811,18 @@ fn explain(place: &str, error: reqwest::Error, handed_over: bool) -> Error {
     };
     if error.is_builder() {
         Error::permanent(format!("send to {place}: not a valid request"))
-    } else if error.is_connect() || !handed_over {
+    } else if error.is_connect() {
         Error::retryable(format!("reach {place}: {reason}"))
     } else {
-        Error::new(
-            Kind::Unanswered,
-            format!("hear from {place}: {reason} before an answer came"),
-        )
+        let error = match handed_over {
+            false => Error::retryable(format!("reach {place}: {reason}")),
+            true => Error::new(
+                Kind::Unanswered,
+                format!("hear from {place}: {reason} before an answer came"),
+            ),
+        };
+        // A document on which a server dies ends its connection as a server that goes down does.
+        error.about(About::Either)
     }
     .source(error)
 }
@@ -826,8 +831,9 @@ fn explain(place: &str, error: reqwest::Error, handed_over: bool) -> Error {
 ///
 /// 2xx is success. 408, 425, 429 and 5xx are [`Kind::Retryable`], not before `Retry-After` (seconds or
 /// a date; RFC 9110, section 10.2.3), 401 is [`Kind::Unauthorized`], 410 is [`Kind::Dead`], and all others,
-/// redirects among them, are [`Kind::Permanent`]. The excerpt holds the body as it came: where the third
-/// party could echo a secret, use [`Response::check`].
+/// redirects among them, are [`Kind::Permanent`]. A 5xx without `Retry-After` speaks of the destination or of the
+/// document ([`About::Either`]), but for those that a gateway gives: 502, 503 and 504. The excerpt holds the body as
+/// it came: where the third party could echo a secret, use [`Response::check`].
 pub fn classify(
     status: StatusCode,
     headers: &HeaderMap,
@@ -847,7 +853,13 @@ pub fn classify(
         status: status.as_u16(),
         excerpt: excerpt(body, &[]),
     };
-    Err(Error::new(kind, format!("answered {}", phrase(status))).answer(answer))
+    let about = match (status.as_u16(), kind) {
+        (502..=504, _) | (_, Kind::Retryable { after: Some(_) }) => About::Destination,
+        (500..=599, _) => About::Either,
+        _ => About::Destination,
+    };
+    let text = format!("answered {}", phrase(status));
+    Err(Error::new(kind, text).answer(answer).about(about))
 }
 
 /// `404 Not Found`; of a status without a name, the number alone.
@@ -1475,6 +1487,21 @@ mod tests {
         }
         assert_eq!(kind(401, &[]), Some(Kind::Unauthorized));
         assert_eq!(kind(410, &[]), Some(Kind::Dead));
+    }
+
+    #[test]
+    fn a_500_may_speak_of_the_document_and_a_gateways_answer_or_a_named_time_of_the_destination() {
+        let about = |status, pairs: &[(&'static str, &'static str)]| {
+            let status = StatusCode::from_u16(status).unwrap();
+            classify(status, &headers(pairs), b"", 0).unwrap_err().about
+        };
+        for status in [500, 501, 505, 507, 599] {
+            assert_eq!(about(status, &[]), About::Either, "{status}");
+        }
+        assert_eq!(about(500, &[("retry-after", "1")]), About::Destination);
+        for status in [400, 401, 404, 408, 413, 425, 429, 502, 503, 504] {
+            assert_eq!(about(status, &[]), About::Destination, "{status}");
+        }
     }
 
     #[test]

@@ -46,6 +46,15 @@ pub const FAILING: Duration = secs(DAY);
 /// Failures in a row after which a destination counts as down.
 pub const DOWN_AFTER: u32 = 5;
 
+/// Deliveries that fail in a row, by the destination or by what they hold, after which their retries go one by one.
+pub const DOUBTS: u32 = 2;
+
+/// How long a retry then waits for the one before it.
+pub const DOUBT: Duration = secs(MINUTE);
+
+/// Answers that may speak of the document after which they do, where others were accepted in between.
+pub const REFUSALS: u32 = 5;
+
 /// How long a destination that is down is left alone, by how often that did not help; then one delivery tries.
 pub const PROBES: [Duration; 5] = [
     secs(15 * SECOND),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Instance, Place, Registration};
 use crate::http::{Response, excerpt, origin};
-use crate::{Content, Encoding, Error, Host, Http, Kind, text};
+use crate::{About, Content, Encoding, Error, Host, Http, Kind, text};
 
 pub(super) const KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -167,13 +167,43 @@ fn needed(registration: &Registration, has: impl Fn(&str) -> bool) -> String {
     missing.join(" and ")
 }
 
-/// Whether there is such a project.
-pub(super) async fn exists(
+/// A project, as Dependency-Track shows it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Shown {
+    /// When it imported an SBOM last, in whatever form; null before the first.
+    #[serde(rename = "lastBomImport", default)]
+    pub(super) last_import: Value,
+}
+
+/// A project, as far as the key sees it.
+#[derive(Debug)]
+pub(super) enum Sight {
+    There(Shown),
+    Absent,
+    /// The key lacks a permission that an upload does not need.
+    Hidden,
+}
+
+pub(super) async fn look(
+    http: &Http,
+    registration: &Registration,
+    place: &Place,
+) -> Result<Sight, Error> {
+    match find(http, registration, "project", place).await {
+        Ok(Some(shown)) => Ok(Sight::There(shown)),
+        Ok(None) => Ok(Sight::Absent),
+        Err(error) if error.kind == Kind::Permanent => Ok(Sight::Hidden),
+        Err(error) => Err(error),
+    }
+}
+
+/// The project, if there is one.
+pub(super) async fn find(
     http: &Http,
     registration: &Registration,
     what: &str,
     place: &Place,
-) -> Result<bool, Error> {
+) -> Result<Option<Shown>, Error> {
     let instance = &registration.instance_uri;
     let url = match place {
         Place::Id(id) => instance.url(&["v1", "project", &id.to_string()]),
@@ -189,15 +219,21 @@ pub(super) async fn exists(
     let doing = format!("find the {}", called(what, place));
     let response = get(http, registration, &doing, url).await?;
     match response.status {
-        StatusCode::NOT_FOUND => Ok(false),
+        StatusCode::NOT_FOUND => return Ok(None),
         StatusCode::FORBIDDEN => {
             let error = check(&response, registration, &doing, http.unix_secs());
-            error.map(|()| false).map_err(|error| {
+            error.map_err(|error| {
                 hint(error, "the key needs the permission VIEW_PORTFOLIO and, under portfolio access control, access to the project")
-            })
+            })?;
         }
-        _ => check(&response, registration, &doing, http.unix_secs()).map(|()| true),
+        _ => check(&response, registration, &doing, http.unix_secs())?,
     }
+    serde_json::from_slice(&response.body)
+        .map(Some)
+        .map_err(|_| {
+            let text = format!("{doing}: the answer cannot be read");
+            Error::permanent(text).answer(response.answer(&secrets(registration)))
+        })
 }
 
 pub(super) async fn must_exist(
@@ -206,12 +242,12 @@ pub(super) async fn must_exist(
     what: &str,
     place: &Place,
 ) -> Result<(), Error> {
-    match (exists(http, registration, what, place).await?, place) {
-        (true, _) => Ok(()),
-        (false, Place::Id(id)) => Err(Error::permanent(format!(
+    match (find(http, registration, what, place).await?, place) {
+        (Some(_), _) => Ok(()),
+        (None, Place::Id(id)) => Err(Error::permanent(format!(
             "find it: {what} with ID \"{id}\" not found"
         ))),
-        (false, _) => Err(Error::permanent(format!(
+        (None, _) => Err(Error::permanent(format!(
             "find the {}: there is none",
             called(what, place)
         ))),
@@ -350,7 +386,7 @@ fn refined(mut error: Error, response: &Response, registration: &Registration) -
         // The project is there now, whoever made it: later it will be taken.
         409 => {
             error.kind = Kind::Retryable { after: None };
-            error
+            error.about(About::Delivery)
         }
         413 => hint(
             error,

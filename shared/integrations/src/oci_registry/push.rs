@@ -11,7 +11,7 @@ use super::manifest::{Artifact, Descriptor, INDEX, MANIFEST, with_referrer};
 use super::reference::Repository;
 use super::session::{Session, code, location, request};
 use crate::http::Response;
-use crate::{Error, Kind};
+use crate::{About, Error, Kind};
 
 /// All that an image can be; without these, a registry may answer with another form of it than was asked for.
 const ANY_MANIFEST: HeaderValue = HeaderValue::from_static(
@@ -106,6 +106,7 @@ pub async fn push(session: &mut Session<'_>, artifact: &Artifact) -> Result<Push
     match push_once(session, artifact, false).await {
         Err(Stop::Restart(error)) => Err(Error {
             kind: Kind::Retryable { after: None },
+            about: About::Delivery,
             ..error
         }),
         Err(Stop::Failed(error)) => Err(error),

@@ -37,8 +37,8 @@ use serde_json::{Map, Value, json};
 
 use crate::http::Response;
 use crate::{
-    Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview, SecretUrl,
-    Summary, Template, Warnings, facts, inputs, repeat,
+    About, Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview,
+    SecretUrl, Summary, Template, Warnings, facts, inputs, repeat,
 };
 
 #[derive(Debug)]
@@ -298,9 +298,11 @@ fn read(response: &Response, registration: &Registration, now: u64) -> Result<()
     let Some((word, kind, meaning)) = find(response) else {
         return by_status;
     };
+    let about = by_status.map_or_else(|error| error.about, |()| About::Destination);
     let status = response.status.as_u16();
     let text = format!("{doing}: answered {status} {word}: {meaning}");
-    Err(Error::new(*kind, text).answer(response.answer(&url.secrets())))
+    let error = Error::new(*kind, text).about(about);
+    Err(error.answer(response.answer(&url.secrets())))
 }
 
 fn find(response: &Response) -> Option<&'static (&'static str, Kind, &'static str)> {

@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 
 use super::wire::Wire;
 use super::{Address, Registration, Tls};
-use crate::{Answer, Error, Http, Kind, http, text};
+use crate::{About, Answer, Error, Http, Kind, http, text};
 
 /// Where mail is submitted. Anything else is more often somebody's other service.
 const PORTS: [u16; 4] = [25, 465, 587, 2525];
@@ -39,6 +39,9 @@ const QUIT: Duration = Duration::from_secs(1);
 
 /// How much of an answer stands in an error's text; more of it is kept with the attempt.
 const SHOWN_BYTES: usize = 256;
+
+/// The server closes the connection, whatever it was asked.
+const CLOSING: u16 = 421;
 
 /// What a server said, fit to be shown: without secrets, control characters and addresses of people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +135,15 @@ impl Fate {
             }
             Trouble::Said(reply) => Self::Refused(Why::Said(reply.clone())),
             Trouble::Broken { reason, .. } => Self::Deferred(Why::Broken(reason)),
+        }
+    }
+
+    /// A server that asks for another try of one mail, as greylisting does, takes others meanwhile. In trouble
+    /// itself it says 421.
+    pub(super) fn about(&self) -> About {
+        match self {
+            Self::Deferred(Why::Said(reply)) if reply.code != CLOSING => About::Delivery,
+            _ => About::Destination,
         }
     }
 }
@@ -552,9 +564,8 @@ impl Connection<'_> {
             Ok(Err(fault)) => self.server.trouble(fault),
             Err(_) => LATE,
         };
-        // 421: it closes the connection.
         self.is_broken |= match &trouble {
-            Trouble::Said(reply) => reply.code == 421,
+            Trouble::Said(reply) => reply.code == CLOSING,
             Trouble::Broken { .. } => true,
         };
         Err(trouble)

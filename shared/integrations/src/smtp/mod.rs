@@ -439,7 +439,7 @@ fn error(server: &Server<'_>, domain: &str, recipient: &Address, fate: &Fate) ->
             (Kind::Unanswered, reason, None)
         }
     };
-    let mut error = Error::new(kind, format!("{doing}: {reason}"));
+    let mut error = Error::new(kind, format!("{doing}: {reason}")).about(fate.about());
     error.answer = answer;
     Some(error)
 }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::About;
 use crate::fixture::{self, Stage};
 use crate::http::Guard;
 use crate::inputs;
@@ -1026,4 +1027,24 @@ fn a_port_on_the_command_line_is_what_chainloop_takes() {
     let fields = inputs::fields(&schema);
     let port = fields.iter().find(|field| field.name == "port").unwrap();
     assert_eq!(inputs::cast(port, "587").unwrap(), json!("587"));
+}
+
+#[test]
+fn greylisting_speaks_of_a_mail_and_a_server_that_closes_of_itself() {
+    let said = |code| {
+        let text = String::new();
+        Fate::Deferred(Why::Said(connection::Reply { code, text }))
+    };
+    for (fate, about) in [
+        (said(450), About::Delivery),
+        (said(451), About::Delivery),
+        (said(421), About::Destination),
+        (
+            Fate::Deferred(Why::Broken("the connection broke")),
+            About::Destination,
+        ),
+        (Fate::Unanswered("no answer in time"), About::Destination),
+    ] {
+        assert_eq!(fate.about(), about, "{fate:?}");
+    }
 }
