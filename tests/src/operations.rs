@@ -234,6 +234,7 @@ async fn documents_that_get_500_hold_no_other_back_and_fail_once_others_passed()
     world.deliver().await;
     is_poison.store(false, Ordering::Relaxed);
     for minute in 0..40 {
+        world.memory.advance(Duration::from_secs(1));
         let good = push(&world, &format!("good {minute}")).await;
         world.deliver().await;
         let (good, _) = world.delivery(&good).await;

@@ -142,6 +142,10 @@ pub fn learn(gate: &mut Gate, evidence: Evidence, is_retry: bool, now: Timestamp
             gate.closed_until = None;
         }
         Evidence::Doubtful => {
+            // One that was down answers again, and nobody waits any longer for a probe that a bad document used up.
+            if gate.failures >= schedule::DOWN_AFTER {
+                gate.closed_until = None;
+            }
             gate.doubts = gate.doubts.saturating_add(u32::from(!is_retry));
             if gate.doubts >= schedule::DOUBTS && gate.retries_until.is_none() {
                 gate.retries_until = Some(now.plus(schedule::DOUBT));
@@ -284,6 +288,21 @@ mod tests {
         learn(&mut gate, Evidence::Accepted, false, until);
         assert_eq!(enter(&mut gate, None, true, false, until), Pass::Now);
         assert_eq!(gate.accepted_at, Some(until));
+    }
+
+    #[test]
+    fn a_probe_that_a_bad_document_used_up_keeps_no_other_waiting() {
+        let mut gate = gate();
+        for _ in 0..5 {
+            learn(&mut gate, DOWN, false, START);
+        }
+        let until = START.plus(schedule::PROBES[0]);
+        assert_eq!(enter(&mut gate, None, true, false, until), Pass::Now);
+        learn(&mut gate, Evidence::Doubtful, true, until);
+        assert_eq!(enter(&mut gate, None, false, false, until), Pass::Now);
+        // Down after all, it is left alone at once.
+        learn(&mut gate, DOWN, false, until);
+        assert_ne!(enter(&mut gate, None, false, false, until), Pass::Now);
     }
 
     #[test]
