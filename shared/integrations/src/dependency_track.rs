@@ -305,8 +305,7 @@ impl Integration for DependencyTrack {
 
     async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         api::version(http, registration).await?;
-        api::permissions(http, registration).await?;
-        Ok(Warnings::new())
+        api::permissions(http, registration).await
     }
 
     async fn attach(

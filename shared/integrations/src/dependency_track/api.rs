@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Instance, Place, Registration};
 use crate::http::{Response, excerpt, origin};
-use crate::{About, Content, Encoding, Error, Host, Http, Kind, text};
+use crate::{About, Content, Encoding, Error, Host, Http, Kind, Warnings, text};
 
 pub(super) const KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -111,8 +111,11 @@ struct Permission {
     name: String,
 }
 
-/// That the key may do what deliveries need.
-pub(super) async fn permissions(http: &Http, registration: &Registration) -> Result<(), Error> {
+/// That the key may do what deliveries need, and what it may lack of the rest.
+pub(super) async fn permissions(
+    http: &Http,
+    registration: &Registration,
+) -> Result<Warnings, Error> {
     let doing = "ask Dependency-Track what the key may do";
     let url = registration.instance_uri.url(&["v1", "team", "self"]);
     let response = get(http, registration, doing, url).await?;
@@ -126,7 +129,7 @@ pub(super) async fn permissions(http: &Http, registration: &Registration) -> Res
             return Err(Error::permanent(text).answer(answer));
         }
         // Version 4 with its authentication turned off: everybody may do everything.
-        200 if response.body.trim_ascii().is_empty() => return Ok(()),
+        200 if response.body.trim_ascii().is_empty() => return Ok(Warnings::new()),
         _ => check(&response, registration, doing, http.unix_secs())?,
     }
     let Ok(team) = serde_json::from_slice::<Team>(&response.body) else {
@@ -149,10 +152,20 @@ pub(super) async fn permissions(http: &Http, registration: &Registration) -> Res
         );
         return Err(Error::permanent(text).answer(answer));
     }
+    let mut warnings = Warnings::new();
     if !missing.is_empty() {
-        tracing::warn!(missing, "The key's first team may lack permissions");
+        warnings.push(format!(
+            "the API key's team does not show {missing}: what needs it will fail, unless another team of the key has it"
+        ));
     }
-    Ok(())
+    if !has("VIEW_PORTFOLIO") {
+        warnings.push(
+            "the API key's team does not show VIEW_PORTFOLIO: without it nobody learns whether an accepted SBOM was \
+             imported or its project deleted"
+                .to_owned(),
+        );
+    }
+    Ok(warnings)
 }
 
 /// Which permissions are needed and not there.

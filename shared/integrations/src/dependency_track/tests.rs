@@ -916,18 +916,24 @@ async fn register(
 #[tokio::test]
 async fn a_good_registration_asks_for_the_version_and_the_permissions_and_changes_nothing() {
     let empty = answer("200 OK", "application/json", "");
-    for (create, answer) in [
-        (false, team(&["VIEW_PORTFOLIO", "BOM_UPLOAD"])),
-        (false, team(&["BOM_UPLOAD"])),
-        (true, team(&["BOM_UPLOAD", "PORTFOLIO_MANAGEMENT_CREATE"])),
+    let (upload, look) = ("BOM_UPLOAD", "VIEW_PORTFOLIO");
+    let create = "PORTFOLIO_MANAGEMENT_CREATE";
+    for (creates, answer, doubted) in [
+        (false, team(&[look, upload]), vec![]),
+        (false, team(&[upload]), vec![look]),
+        (true, team(&[look, upload, create]), vec![]),
         // Another team of the key may have what the first one lacks.
-        (true, team(&["BOM_UPLOAD"])),
-        (true, team(&[])),
+        (true, team(&[look, upload]), vec!["PROJECT_CREATION_UPLOAD"]),
+        (true, team(&[]), vec![upload, look]),
         // Authentication is turned off.
-        (true, empty),
+        (true, empty, vec![]),
     ] {
-        let (result, received) = register(create, &[&version(), &answer]).await;
-        result.unwrap();
+        let (result, received) = register(creates, &[&version(), &answer]).await;
+        let warnings = result.unwrap();
+        assert_eq!(warnings.len(), doubted.len(), "{warnings:?}");
+        for (warning, doubted) in warnings.iter().zip(doubted) {
+            assert!(warning.contains(doubted), "{warning}");
+        }
         let asked: Vec<_> = received
             .iter()
             .map(|one| format!("{} {}", one.method, one.target))
