@@ -1,5 +1,5 @@
-//! Checks that a material is the document that its type names, before a third party trips over it: Dependency-Track
-//! answers 500 to what is not JSON, and GUAC ends its whole run.
+//! Checks that a material is the document that its type names, before a third party trips over it: to what is not
+//! JSON one answers 500, as if it were down, and another ends a run over everything.
 //!
 //! Reads the material in pieces and keeps of it no more than one token. Validates the syntax and the format's own
 //! mark, not the schema, which is the third party's.
@@ -9,7 +9,7 @@ use json_event_parser::{JsonEvent, JsonSyntaxError, LowLevelJsonParser};
 
 use crate::{Content, Encoding, Error, Host};
 
-/// Longest string and deepest nesting that Jackson reads, by which Dependency-Track does.
+/// Longest string and deepest nesting that Jackson reads, in which importers are written.
 const LONGEST: usize = 20_000_000;
 const DEEPEST: usize = 1_000;
 
