@@ -33,7 +33,7 @@ pub(crate) struct Waiting<'a> {
 impl<'a> Waiting<'a> {
     /// Between two lines in a log; what takes less time gets none.
     const SHORTEST: Duration = Duration::from_secs(5);
-    const LONGEST: Duration = Duration::from_secs(60);
+    const LONGEST: Duration = Duration::from_mins(1);
 
     pub(crate) fn begin(global: &'a Global) -> Self {
         Self {

@@ -113,10 +113,13 @@ define(`confPID_FILE', `{directory}/pid')dnl
 define(`confDELIVERY_MODE', `q')dnl
 define(`confDOMAIN_NAME', `localhost.localdomain')dnl
 define(`confTO_IDENT', `0')dnl
+dnl However busy this machine is.
+define(`confREFUSE_LA', `1000')dnl
+define(`confQUEUE_LA', `1000')dnl
 define(`confSERVER_CERT', `{directory}/certificate')dnl
 define(`confSERVER_KEY', `{directory}/key')dnl
 define(`confCACERT_PATH', `{directory}')dnl
-define(`confDONT_BLAME_SENDMAIL', `GroupReadableKeyFile')dnl
+define(`confCACERT', `{directory}/authority')dnl
 FEATURE(`no_default_msa')dnl
 FEATURE(`accept_unresolvable_domains')dnl
 FEATURE(`promiscuous_relay')dnl
@@ -153,10 +156,13 @@ def main() -> None:
         subprocess.run(["mount", "--bind", directory / file, pathlib.Path("/etc", file)], check=True)
     shutil.copy(HERE / "tls" / "localhost.pem", directory / "certificate")
     shutil.copy(HERE / "tls" / "localhost.test.key", directory / "key")
+    shutil.copy(HERE / "tls" / "authority.pem", directory / "authority")
     values = {"port": port, "directory": directory, "root": ROOT}
     command = {"exim": exim, "opensmtpd": opensmtpd, "postfix": postfix, "sendmail": sendmail}[name](directory, values)
     environment = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": LIBRARIES, "MAIL_CONFIG": str(directory)}
-    os.execve(command[0], [str(word) for word in command], environment)
+    # This process is the first of its namespace: when it ends, all ends that the server has started.
+    server = subprocess.Popen([str(word) for word in command], env=environment)
+    sys.exit(server.wait())
 
 
 def end_with_parent() -> None:
@@ -211,7 +217,10 @@ def postfix(directory: pathlib.Path, values: dict) -> list:
 
 def sendmail(directory: pathlib.Path, values: dict) -> list:
     macros = ROOT / "usr/share/sendmail/cf"
-    (directory / "server.mc").write_text(SENDMAIL.format(**values))
+    # It reads no key below a directory that everybody may write to, as /tmp is.
+    safe = pathlib.Path("/mnt")
+    subprocess.run(["mount", "--bind", directory, safe], check=True)
+    (directory / "server.mc").write_text(SENDMAIL.format(**{**values, "directory": safe}))
     (directory / "key").chmod(0o600)
     command = [ROOT / "usr/bin/m4", f"-D_CF_DIR_={macros}/", macros / "m4/cf.m4", directory / "server.mc"]
     environment = {**os.environ, "LD_LIBRARY_PATH": LIBRARIES}
@@ -221,7 +230,7 @@ def sendmail(directory: pathlib.Path, values: dict) -> list:
     server = ROOT / "usr/libexec/sendmail/sendmail"
     # Run with a group's rights, it would not look where its libraries are.
     server.chmod(0o755)
-    return [server, "-C", directory / "server.cf", "-bD"]
+    return [server, "-C", safe / "server.cf", "-bD"]
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ async fn attach(memory: &Memory, registration: &str, selector: &str) -> rows::At
         inputs: inputs(json!({ "filter": "annotation.canary-filter=1" })),
         wait_secs: None,
         id: None,
+        allow_duplicate: true,
     };
     let attached = attach::attach(memory, ORGANIZATION, wanted, act()).await;
     attached.unwrap().0.row

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ use pipeline::rows::Role;
 use pipeline::{Platform, attach, deliver, intake, reconcile, register};
 use serde_json::{Value, json};
 
-use crate::world::{ORGANIZATION, WORKFLOW, ask, attestation, http, inputs};
+use crate::world::{ORGANIZATION, WORKFLOW, act, ask, attestation, http, inputs, tests};
 
 /// Shorter parts of a canary than this may be left by chance.
 const PART: usize = 10;
@@ -42,7 +42,7 @@ const PART: usize = 10;
 /// Text that occurs nowhere else.
 fn canary(name: &str) -> String {
     let hex = Digest::of(name.as_bytes()).hex();
-    format!("{}-{}/{}", &hex[..12], &hex[12..24], &hex[24..36])
+    format!("{}-{}_{}", &hex[..12], &hex[12..24], &hex[24..36])
 }
 
 const ENCODINGS: [fn(&str) -> String; 13] = [
@@ -62,7 +62,7 @@ const ENCODINGS: [fn(&str) -> String; 13] = [
     |text| base64_simd::STANDARD.encode_to_string(text),
     |text| base64_simd::STANDARD.encode_to_string(format!("u:{text}")),
     |text| base64_simd::URL_SAFE_NO_PAD.encode_to_string(format!("us:{text}")),
-    |text| text.replace('/', "\\/"),
+    |text| text.replace('_', "\\_"),
 ];
 
 /// Finds any part of what it looks for, in any encoding, whatever the case.
@@ -109,7 +109,7 @@ impl Search {
     }
 }
 
-/// What the third parties repeat, and how.
+/// A third party that repeats what it knows.
 struct Parrot {
     port: u16,
     words: Vec<String>,
@@ -145,13 +145,12 @@ impl Parrot {
         self.round.load(Ordering::Relaxed)
     }
 
-    fn words(&self) -> String {
+    fn words(&self, told: &str) -> String {
         let encode = ENCODINGS[self.round() % ENCODINGS.len()];
-        self.words
-            .iter()
-            .map(|word| encode(word))
-            .collect::<Vec<_>>()
-            .join(" ")
+        let token = canary(TOKEN);
+        let is_known = |word: &&String| **word != token || told.contains(&token);
+        let words = self.words.iter().filter(is_known);
+        words.map(|word| encode(word)).collect::<Vec<_>>().join(" ")
     }
 
     fn http(&self, stream: TcpStream) {
@@ -174,13 +173,16 @@ impl Parrot {
             let last = secret.rsplit([' ', '=', ',']).find(|part| part.len() > 20);
             self.shown.lock().unwrap().extend(last.map(str::to_owned));
         }
-        let words = self.words();
+        let words = self.words(head);
         let quoted = serde_json::to_string(&format!("{words} {head}")).unwrap();
-        let bare: String = words
-            .chars()
-            .filter(char::is_ascii_alphanumeric)
-            .take(60)
-            .collect();
+        let letters = |text: &str| text.replace(|letter: char| !letter.is_ascii_alphanumeric(), "");
+        let bare = letters(&ENCODINGS[self.round() % ENCODINGS.len()](&self.words[0]));
+        let host = if bare.len() > 63 {
+            letters(&self.words[0])
+        } else {
+            bare.clone()
+        };
+        let host = &host[..host.len().min(63)];
         let origin = format!("http://127.0.0.1:{}", self.port);
         let mode = self.round() / ENCODINGS.len();
         let (status, more, body) = match mode {
@@ -220,7 +222,7 @@ impl Parrot {
             }
             3 => (
                 307,
-                format!("location: http://{bare}.localhost:9001/{bare}\r\n"),
+                format!("location: http://{host}.localhost:9001/{bare}\r\n"),
                 words.clone(),
             ),
             4 => {
@@ -259,7 +261,7 @@ impl Parrot {
     fn smtp(&self, mut stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut say = |code: u16| {
-            let words = self.words();
+            let words = self.words("");
             write!(stream, "{code} {words}\r\n").is_ok()
         };
         let (mode, mut is_data) = (self.round() / ENCODINGS.len(), false);
@@ -278,7 +280,7 @@ impl Parrot {
                     let _ = write!(
                         reader.get_mut(),
                         "250-{}\r\n250 AUTH PLAIN\r\n",
-                        self.words()
+                        self.words("")
                     );
                     continue;
                 }
@@ -316,7 +318,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     Some((head, body))
 }
 
-/// What is logged, as in production.
+/// The log, at the level of production.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<String>>);
 
@@ -375,7 +377,7 @@ fn memory(is_strict: Rc<RefCell<bool>>) -> Memory {
     })
 }
 
-/// Where anything of a credential could have gone: its name, and all that went there.
+/// Everything that a credential could have reached, by the name of the place.
 #[derive(Default)]
 struct Sinks(BTreeMap<&'static str, String>);
 
@@ -439,7 +441,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
         inputs: inputs(given.clone()),
         id: None,
     };
-    register::register(&memory, ORGANIZATION, wanted)
+    register::register(&memory, ORGANIZATION, wanted, act())
         .await
         .unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let wanted = attach::Wanted {
@@ -448,8 +450,9 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
         inputs: inputs(case.attachment.clone()),
         wait_secs: None,
         id: None,
+        allow_duplicate: false,
     };
-    let attachment = attach::attach(&memory, ORGANIZATION, wanted)
+    let attachment = attach::attach(&memory, ORGANIZATION, wanted, act())
         .await
         .unwrap_or_else(|error| panic!("{}: {error}", case.name))
         .0
@@ -461,7 +464,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
     for round in 0..modes * ENCODINGS.len() {
         parrot.round.store(round, Ordering::Relaxed);
         // Not every credential is one that the third party has heard of: somebody may have put it into an SBOM.
-        let sbom = json!({ "bomFormat": "CycloneDX", "specVersion": "1.6", "round": round, "words": parrot.words() });
+        let sbom = json!({ "bomFormat": "CycloneDX", "specVersion": "1.6", "round": round, "words": parrot.words("") });
         let sbom = Material::inline(
             "sbom",
             MaterialType::SBOM_CYCLONEDX_JSON,
@@ -469,7 +472,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
             sbom.to_string().into_bytes(),
         );
         let bytes = attestation(&round.to_string(), vec![sbom]).compact();
-        let accepted = intake::intake(&memory, ORGANIZATION, Bytes::from(bytes), None)
+        let accepted = intake::intake(&memory, ORGANIZATION, Bytes::from(bytes), None, tests())
             .await
             .unwrap();
         for _ in 0..3 {
@@ -504,8 +507,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
         )
         .await;
         // Some can be registered with a third party like this.
-        let deleted = format!("{}", answer.body);
-        mine.add("answers of the API", &deleted);
+        mine.add("answers of the API", &answer.body.to_string());
         if answer.status == 201 {
             let path = [("registration", "other")];
             ask(
@@ -565,16 +567,14 @@ async fn no_credential_comes_back_in_any_encoding() {
     run::<DependencyTrack>(dependency_track, &mut sinks).await;
     run::<DiscordWebhook>(
         case("discord-webhook", 1, |port, secrets| {
-            let token = secrets[0].replace('/', "_");
-            json!({ "webhook": format!("http://127.0.0.1:{port}/api/webhooks/123456789/{token}") })
+            json!({ "webhook": format!("http://127.0.0.1:{port}/api/webhooks/123456789/{}", secrets[0]) })
         }),
         &mut sinks,
     )
     .await;
     run::<SlackWebhook>(
         case("slack-webhook", 1, |port, secrets| {
-            let token = secrets[0].replace('/', "_");
-            json!({ "webhook": format!("http://127.0.0.1:{port}/services/T0/B0/{token}") })
+            json!({ "webhook": format!("http://127.0.0.1:{port}/services/T0/B0/{}", secrets[0]) })
         }),
         &mut sinks,
     )
@@ -611,8 +611,6 @@ async fn no_credential_comes_back_in_any_encoding() {
         &mut sinks,
     )
     .await;
-    let endpoint = |port: &str| format!("http://127.0.0.1:{port}");
-    let _ = endpoint;
     run::<Guac>(
         case("guac, s3", 1, |port, secrets| {
             json!({
@@ -637,7 +635,7 @@ async fn no_credential_comes_back_in_any_encoding() {
     run::<Guac>(azure, &mut sinks).await;
     run::<Guac>(
         case("guac, azure by token", 1, |port, secrets| {
-            let sig = secrets[0].replace('/', "%2F");
+            let sig = secrets[0].replace('_', "%5F");
             json!({
                 "provider": "azure", "bucket": "sboms", "endpoint": format!("http://127.0.0.1:{port}"),
                 "account": "acme", "credentials": format!("sv=2026-01-01&sr=c&sp=c&sig={sig}"),

@@ -358,7 +358,7 @@ async fn chainloops_own_attestation_and_its_sbom_of_four_megabytes_arrive() {
     assert_eq!(
         bucket.keys().await.len(),
         2,
-        "one SBOM under one digest, and the envelope"
+        "one SBOM under one digest, and the statement"
     );
     // The two materials are one file, and each is announced.
     assert_eq!(receiver.deliveries().len(), 3);

@@ -196,7 +196,7 @@ async fn a_delivery_that_is_never_accepted_is_given_up_on_after_sixteen_attempts
     let world = World::with(Receiver::scripted(move |before, request| {
         let id = request.header("webhook-id").unwrap_or_default().to_owned();
         let is_refused = before > 0 && *refused.get_or_init(|| id.clone()) == id;
-        Answer::Status(if is_refused { 500 } else { 200 })
+        Answer::Status(if is_refused { 503 } else { 200 })
     }));
     world.ready().await;
     let accepted = world

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use integrations::webhook::{Attachment, Registration, Webhook};
 use integrations::{
-    Error, Followed, Host, Http, Integration, Kind, Locked, Outcome, Preview, Warnings,
+    About, Error, Followed, Host, Http, Integration, Kind, Locked, Outcome, Preview, Warnings,
 };
 use pipeline::Platform;
 use pipeline::rows::State;
@@ -55,7 +55,9 @@ impl Integration for Importer {
     ) -> Result<Outcome, Error> {
         if IS_BUSY_FOR_ALL.get() {
             let after = Some(Duration::from_mins(10));
-            return Err(Error::new(Kind::Retryable { after }, "post: too many").for_all());
+            return Err(
+                Error::new(Kind::Retryable { after }, "post: too many").about(About::Everyone)
+            );
         }
         let Locked::Ours(note) = host.lock("project shop").await? else {
             return Ok(Outcome::busy("project shop"));

@@ -7,7 +7,6 @@ mod archive;
 mod artifacts;
 mod attaching;
 mod audited;
-mod batch_memory;
 mod canary;
 mod contract;
 mod deployed;

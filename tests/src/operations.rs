@@ -1,7 +1,8 @@
 //! What operators do, over memory: pause, resume, deliver again, backfill, preview, cancel, rotate.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use integrations::Integration;
@@ -208,6 +209,69 @@ async fn a_destination_that_is_down_is_left_alone() {
         .map(|row| row.state)
         .collect();
     assert_eq!(states, vec![State::Delivered; 90]);
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn documents_that_get_500_hold_no_other_back_and_fail_once_others_passed() {
+    let is_poison = Arc::new(AtomicBool::new(false));
+    let poisons = Arc::clone(&is_poison);
+    let poisoned = Mutex::new(BTreeSet::new());
+    let world = World::with(Receiver::scripted(move |_, request| {
+        let id = request.header("webhook-id").unwrap_or_default().to_owned();
+        let mut poisoned = poisoned.lock().unwrap();
+        if poisons.load(Ordering::Relaxed) {
+            poisoned.insert(id.clone());
+        }
+        Answer::Status(if poisoned.contains(&id) { 500 } else { 200 })
+    }));
+    world.ready().await;
+    is_poison.store(true, Ordering::Relaxed);
+    let mut bad = Vec::new();
+    for run in 0..12 {
+        bad.push(push(&world, &format!("bad {run}")).await);
+    }
+    world.deliver().await;
+    is_poison.store(false, Ordering::Relaxed);
+    for minute in 0..40 {
+        world.memory.advance(Duration::from_secs(1));
+        let good = push(&world, &format!("good {minute}")).await;
+        world.deliver().await;
+        let (good, _) = world.delivery(&good).await;
+        assert_eq!(good.state, State::Delivered, "at once, in minute {minute}");
+        world.pass(MINUTE).await;
+    }
+    for bad in bad {
+        let (delivery, attempts) = world.delivery(&bad).await;
+        assert_eq!((delivery.state, attempts.len()), (State::Failed, 5));
+        let reason = delivery.reason.unwrap();
+        assert!(
+            reason.ends_with(
+                "answered 500 Internal Server Error; 5 times, while others were accepted"
+            ),
+            "{reason}"
+        );
+        world.audit(&bad).await;
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_answers_500_to_everything_is_spared_most_retries_and_loses_nothing() {
+    let (world, answer) = answering(200);
+    world.register("hook").await.unwrap();
+    for _ in 0..90 {
+        world.attach("hook").await;
+    }
+    answer.store(500, Ordering::Relaxed);
+    let accepted = push(&world, "1").await;
+    world.pass(HOUR).await;
+    let sent = world.receiver.deliveries().len();
+    // Each once, and a retry a minute; by the schedule alone it would be 90 × 5.
+    assert!((90..155).contains(&sent), "{sent} requests in an hour");
+    answer.store(200, Ordering::Relaxed);
+    world.pass(3 * HOUR).await;
+    let rows = all(&world, &accepted).await;
+    assert!(rows.iter().all(|row| row.state == State::Delivered));
     world.audit(&accepted).await;
 }
 

@@ -48,6 +48,8 @@ Nothing else, ever. Until then it is pending or being attempted, and something w
 | A registration that fails for {failing}, or whose third party says that it is gone | is paused: what comes is held, its {give_up} stand still, and it goes on where it stood when you resume it |
 | A pause | lasts {pause} at most; then what it holds has failed |
 | A destination that fails {down} times in a row | is left alone, and tried by one delivery at a time after {probes} |
+| An answer 500, or a connection that breaks | may be the document's fault, and holds back no document that had none. Once {doubts} documents had one, their retries go one by one, {doubt} apart, until something is accepted |
+| A document that got 500 {refusals} times, with others accepted in between | has failed |
 | To look at, redeliver and backfill | {kept}, unless the deployment says otherwise |
 | Attachments of one workflow | {attached} at most; an attestation goes to {most} at most |
 
@@ -76,6 +78,9 @@ failure, and not before a longer `Retry-After`; up to a tenth is added, so that 
         pause = long(schedule::PAUSE_LONGEST),
         crashes = ["no", "one", "two", "three"][schedule::CRASHES as usize],
         down = schedule::DOWN_AFTER,
+        doubts = schedule::DOUBTS,
+        doubt = long(schedule::DOUBT),
+        refusals = schedule::REFUSALS,
         probes = schedule::PROBES.map(long).join(", "),
         attached = pipeline::attach::MOST,
         most = schedule::PLAN_MOST,

@@ -61,31 +61,18 @@ impl Receiver {
 
     /// `script` is given how many requests came before, and the request.
     pub fn scripted(script: impl Fn(usize, &Received) -> Answer + Send + Sync + 'static) -> Self {
-        Self::listening(Arc::new(script), true)
-    }
-
-    /// Keeps nothing of what it gets.
-    pub fn forgetful() -> Self {
-        Self::listening(Arc::new(|_, _| Answer::Status(200)), false)
-    }
-
-    fn listening(script: Script, is_kept: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let received = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&received);
+        let (kept, script): (_, Script) = (Arc::clone(&received), Arc::new(script));
         // Ends with the test's process.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (kept, script) = (Arc::clone(&kept), Arc::clone(&script));
-                thread::spawn(move || serve(stream, is_kept.then_some(&kept), &script));
+                thread::spawn(move || serve(stream, &kept, &script));
             }
         });
         Self { port, received }
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     pub fn url(&self) -> String {
@@ -105,13 +92,13 @@ impl Receiver {
     }
 }
 
-fn serve(stream: TcpStream, kept: Option<&Arc<Mutex<Vec<Received>>>>, script: &Script) {
+fn serve(stream: TcpStream, kept: &Mutex<Vec<Received>>, script: &Script) {
     let Some(request) = read(&stream) else { return };
-    let before = kept.map_or(0, |kept| {
+    let before = {
         let mut kept = kept.lock().unwrap();
         kept.push(request.clone());
         kept.len() - 1
-    });
+    };
     let mut stream = stream;
     match script(before, &request) {
         Answer::Silence(duration) => thread::sleep(duration),

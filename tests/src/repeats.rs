@@ -321,7 +321,7 @@ async fn count(world: &World) -> [usize; 5] {
 
 fn entries(world: &World) -> usize {
     let rows = world.memory.rows();
-    let of_log = |key: &&platform::Key| key.partition.contains("/audit/");
+    let of_log = |key: &&platform::Key| key.partition.starts_with("audit/");
     rows.iter().filter(of_log).count()
 }
 

@@ -14,7 +14,7 @@ use pipeline::{Platform, attach, deliver, register};
 use serde_json::{Map, Value, json};
 
 use crate::roles::As;
-use crate::world::{ORGANIZATION, WORKFLOW, World, attestation, http, inputs};
+use crate::world::{ORGANIZATION, WORKFLOW, World, act, attestation, http, inputs};
 
 thread_local! {
     /// What was done, and how many authorities were trusted there.
@@ -97,7 +97,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         inputs: given,
         id: None,
     };
-    let registered = register::register(&world.memory, ORGANIZATION, wanted).await;
+    let registered = register::register(&world.memory, ORGANIZATION, wanted, act()).await;
     let Registered {
         id: registration,
         config,
@@ -123,8 +123,9 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         inputs: Map::new(),
         wait_secs: None,
         id: None,
+        allow_duplicate: false,
     };
-    let attached = attach::attach(&world.memory, ORGANIZATION, wanted).await;
+    let attached = attach::attach(&world.memory, ORGANIZATION, wanted, act()).await;
     let attachment = attached.unwrap().0.row;
     let bytes = attestation(name, Vec::new()).compact();
     world.push(bytes).await.unwrap();
@@ -137,7 +138,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         world.memory.advance(Duration::from_secs(30));
     }
     let only = register::Precondition::default();
-    attach::detach(&world.memory, ORGANIZATION, &attachment.id, &only)
+    attach::detach(&world.memory, ORGANIZATION, &attachment.id, &only, act())
         .await
         .unwrap();
     DONE.take()

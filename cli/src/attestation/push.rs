@@ -326,7 +326,7 @@ fn show_several(
         let entries: Vec<Entry<'_>> = outcomes
             .iter()
             .zip(1..)
-            .map(|(outcome, entry)| Entry::new(entry, outcome, deliveries))
+            .map(|(outcome, number)| Entry::new(number, outcome, deliveries))
             .collect();
         return output::json(&entries);
     }
@@ -369,7 +369,8 @@ fn entries(outcomes: &[Outcome]) -> Table {
 /// One attestation of a file, as JSON.
 #[derive(Serialize)]
 struct Entry<'a> {
-    entry: u32,
+    #[serde(rename = "entry")]
+    number: u32,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
@@ -385,7 +386,7 @@ enum Shown<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn new(entry: u32, outcome: &'a Outcome, deliveries: Option<&'a [Delivery]>) -> Self {
+    fn new(number: u32, outcome: &'a Outcome, deliveries: Option<&'a [Delivery]>) -> Self {
         let pushed = outcome.accepted().map(|accepted| match deliveries {
             None => Shown::Planned(Pushed::new(accepted, accepted.deliveries.iter().collect())),
             Some(deliveries) => {
@@ -401,7 +402,7 @@ impl<'a> Entry<'a> {
             }
         });
         Self {
-            entry,
+            number,
             state: outcome.state(),
             reason: outcome.reason(),
             pushed,

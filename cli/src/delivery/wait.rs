@@ -8,7 +8,7 @@ use pipeline::Timestamp;
 use pipeline::api::deliveries::Delivery;
 use pipeline::rows::State;
 
-use super::get;
+use super::{card, get};
 use crate::arguments::Global;
 use crate::client::Client;
 use crate::progress::Waiting;
@@ -167,7 +167,7 @@ mod tests {
         ];
         let at = time::clock(soon);
         assert_eq!(
-            said(&open, Duration::from_secs(900)),
+            said(&open, Duration::from_mins(15)),
             format!(
                 "waiting until END, 1 of 3 are final; webhook: attempt 2 at {at}, it answered 503"
             )

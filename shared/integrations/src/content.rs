@@ -5,7 +5,7 @@ use attestation::{Digest, Material};
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, Host};
+use crate::{About, Error, Host};
 
 /// How much of a material is read at once: three quarters of a mebibyte, which base64 makes a whole one.
 pub const CHUNK_BYTES: u64 = 768 * 1024;
@@ -202,7 +202,8 @@ impl Open<'_> {
             Some(digest) => digest.to_string(),
             None => self.material.name.clone(),
         };
-        Error::permanent(format!("read {name}: the stored bytes are others"))
+        let text = format!("read {name}: the stored bytes are others");
+        Error::permanent(text).about(About::Delivery)
     }
 }
 

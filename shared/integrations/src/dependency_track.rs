@@ -2,18 +2,20 @@
 //!
 //! A project of Dependency-Track (<https://dependencytrack.org>, 4.8 and later) shows the SBOM that was imported
 //! last. So the SBOMs for one project and version go one after another, and one that is older than the last is left
-//! out, as is one that is there already. Dependency-Track processes an SBOM after it has accepted it; the
-//! delivery's receipt says when that is over.
+//! out, as is one that is there already; once the project was deleted there, any is sent. Dependency-Track processes
+//! an SBOM after it has accepted it; the delivery's receipt says how that ended.
 //!
 //! The API key's team needs the permission `BOM_UPLOAD`; with `allowAutoCreate` one of `PROJECT_CREATION_UPLOAD`,
 //! `PORTFOLIO_MANAGEMENT_CREATE` and `PORTFOLIO_MANAGEMENT`; and `VIEW_PORTFOLIO` where the attachment names a
-//! project or a parent that has to be there. Dependency-Track takes CycloneDX up to 1.6, and from its version 5 on
+//! project or a parent that has to be there. Without `VIEW_PORTFOLIO` it stays unknown whether an accepted SBOM was
+//! imported, and a project that was deleted is not noticed. Dependency-Track takes CycloneDX up to 1.6, and from its version 5 on
 //! also 1.7.
 //!
 //! # Receipt
 //!
-//! Of each SBOM the token under which Dependency-Track imports it, the project with its version, and the digest; once
-//! it was followed up, `completion`: `processed`, or `unknown` with the reason.
+//! Of each SBOM the token under which Dependency-Track imports it, the project with its version, the digest, and when
+//! the project had imported one before (`imported_before`). Once it was followed up, `completion`: `processed` when the
+//! project has imported one since, `failed` when it has not, or `unknown`; both with the reason in `completion_reason`.
 //!
 //! # Limits
 //!
@@ -21,6 +23,8 @@
 //!
 //! # Failures
 //!
+//! - `it is not JSON`, `it is not CycloneDX`: the material is not what its type says, and is not sent; 4.14 answers 500
+//!   to it. The others go on.
 //! - 400 `The uploaded BOM is invalid`: its own reasons follow. A CycloneDX version that the server does not know is
 //!   among them: 4.x knows none beyond 1.6.
 //! - 401 without a text: the API key is not right, or not any more. Mend it with `registered rotate`.
@@ -46,9 +50,10 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    Authorities, Content, Delivery, Error, Filter, Followed, Host, Http, Integration, Kind, Locked,
-    Outcome, Preview, SecretText, Template, Warnings, facts, inputs,
+    About, Authorities, Content, Delivery, Error, Filter, Followed, Host, Http, Integration, Kind,
+    Locked, Outcome, Preview, SecretText, Template, Warnings, facts, inputs, shape,
 };
+use api::Sight;
 use last::{Notes, Verdict};
 
 #[derive(Debug)]
@@ -306,8 +311,7 @@ impl Integration for DependencyTrack {
 
     async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         api::version(http, registration).await?;
-        api::permissions(http, registration).await?;
-        Ok(Warnings::new())
+        api::permissions(http, registration).await
     }
 
     async fn attach(
@@ -330,7 +334,10 @@ impl Integration for DependencyTrack {
                     "make sure that the project is there: its name follows from each attestation, and {none}"
                 )));
             };
-            if !api::exists(http, registration, "project", &place).await? {
+            if api::find(http, registration, "project", &place)
+                .await?
+                .is_none()
+            {
                 return Err(Error::permanent(format!(
                     "find the {place}: there is none, and {none}"
                 )));
@@ -379,14 +386,16 @@ impl Integration for DependencyTrack {
         report.outcome(delivery)
     }
 
-    /// That nothing is under way any more proves no success: an unknown token is answered alike.
+    /// That nothing is under way any more proves no success: an import that broke off, and an unknown token, are
+    /// answered alike. The project tells, by when it imported last.
     async fn follow(
         http: &Http,
         registration: &Registration,
         receipt: &Map<String, Value>,
     ) -> Result<Followed, Error> {
         let sboms = receipt.get("sboms").and_then(Value::as_array);
-        for sbom in sboms.into_iter().flatten() {
+        let sboms = sboms.map(Vec::as_slice).unwrap_or_default();
+        for sbom in sboms {
             let token = sbom["token"].as_str().and_then(|token| token.parse().ok());
             if let Some(token) = token
                 && api::is_processing(http, registration, token).await?
@@ -394,8 +403,11 @@ impl Integration for DependencyTrack {
                 return Ok(Followed::UnderWay);
             }
         }
-        let over = ("completion".to_owned(), "processed".into());
-        Ok(Followed::Over(Map::from_iter([over])))
+        let mut worst = Completion::Processed;
+        for sbom in sboms {
+            worst = worst.max(Completion::of(http, registration, sbom).await?);
+        }
+        Ok(Followed::Over(worst.receipt()))
     }
 
     async fn preview(
@@ -426,13 +438,19 @@ enum Place {
 /// As long as Dependency-Track's names and versions can be.
 const NAME_BYTES: usize = 255;
 
+/// A name or a version as Dependency-Track keeps it: it drops the spaces around, and refuses line ends. All other
+/// letters stay, seen or not: without a joiner a Persian word is another.
+fn key(text: &str) -> String {
+    text.trim().replace(char::is_control, " ")
+}
+
 impl Place {
     /// Of what every attestation calls alike.
     fn literal(named: &Named) -> Option<Self> {
         let literal = |template: &Template| {
             let text = template.to_string();
             let has_gaps = ["{{", "{%", "{#"].iter().any(|tag| text.contains(tag));
-            (!has_gaps).then(|| text.trim().to_owned())
+            (!has_gaps).then(|| key(&text))
         };
         Some(Self::Named {
             name: literal(&named.name)?,
@@ -446,10 +464,8 @@ impl Place {
     /// `fields` are the names of the two inputs. The error is what an operator is told.
     fn fill(named: &Named, fields: [&str; 2], facts: &Value) -> Result<Self, String> {
         let fill = |template: &Template, field| {
-            let text = template.render(facts, NAME_BYTES);
-            let text = text.map_err(|reason| format!("{field}: {reason}"))?;
-            // Dependency-Track drops the spaces around, and refuses line ends.
-            let text = text.trim().replace(char::is_control, " ");
+            let text = template.exact(facts, NAME_BYTES);
+            let text = key(&text.map_err(|reason| format!("{field}: {reason}"))?);
             match text.is_empty() {
                 true => Err(format!("{field}: the text is empty")),
                 false => Ok(text),
@@ -549,7 +565,7 @@ fn target(
         Project::Id(id) => return Ok((Place::Id(*id), None)),
         Project::Named(named, parent) => (named, parent),
     };
-    let facts = facts(delivery.attestation, delivery.workflow, Some(material));
+    let facts = facts::exact(delivery.attestation, delivery.workflow, Some(material));
     let place = Place::fill(named, ["projectName", "projectVersion"], &facts)?;
     let parent = match parent {
         None => None,
@@ -572,9 +588,6 @@ impl Upload<'_> {
         notes: &mut Notes,
         report: &mut Report,
     ) -> Result<(), Error> {
-        if report.is_unauthorized() {
-            return Ok(());
-        }
         let made_at = last::made_at(delivery.attestation, host.unix_secs());
         let this = last::Sbom {
             material: &self.material.name,
@@ -589,9 +602,31 @@ impl Upload<'_> {
             report.take(self, receipt.clone());
             return Ok(());
         }
-        let receipt = match notes.verdict(&this) {
+        if report.is_unauthorized() {
+            return Ok(());
+        }
+        let sight = match api::look(http, delivery.registration, &self.place).await {
+            Ok(sight) => sight,
+            Err(error) => {
+                report.failed(error);
+                return Ok(());
+            }
+        };
+        let verdict = match (&sight, notes.verdict(&this)) {
+            // What it had is gone with it.
+            (Sight::Absent, _) => {
+                *notes = Notes::default();
+                Verdict::Send
+            }
+            // Accepted, and never imported.
+            (Sight::There(shown), Verdict::There(_)) if shown.last_import.is_null() => {
+                Verdict::Send
+            }
+            (_, verdict) => verdict,
+        };
+        let receipt = match verdict {
             Verdict::Send => match self.send(http, host, delivery).await {
-                Ok(accepted) => self.receipt(&accepted),
+                Ok(accepted) => self.receipt(&accepted, sight),
                 Err(error) => {
                     report.failed(error);
                     return Ok(());
@@ -620,6 +655,10 @@ impl Upload<'_> {
             "upload the SBOM {:?} to the {}",
             self.material.name, self.place
         );
+        if let Some(fault) = shape::fault(host, self.material).await? {
+            let error = Error::permanent(format!("{doing}: it is {fault}"));
+            return Err(error.about(About::Delivery));
+        }
         let mut response = self.post(http, host, delivery, &doing).await?;
         if api::was_overtaken(&response) {
             // Somebody else created the project at the same moment, so that now it is there.
@@ -688,7 +727,7 @@ impl Upload<'_> {
         api::upload(host, registration, &boundary[..32], &fields, self.material).await
     }
 
-    fn receipt(&self, accepted: &api::Accepted) -> Value {
+    fn receipt(&self, accepted: &api::Accepted, sight: Sight) -> Value {
         let mut receipt = json!({
             "material": self.material.name,
             "digest": self.digest.to_string(),
@@ -707,7 +746,65 @@ impl Upload<'_> {
         if let Some(project) = project {
             receipt["project"] = project.to_string().into();
         }
+        match sight {
+            Sight::There(shown) => receipt[IMPORTED_BEFORE] = shown.last_import,
+            Sight::Absent => receipt[IMPORTED_BEFORE] = Value::Null,
+            Sight::Hidden => {}
+        }
         receipt
+    }
+}
+
+/// When the project had imported an SBOM last before this one was uploaded; missing where the key may not look.
+const IMPORTED_BEFORE: &str = "imported_before";
+
+/// How an accepted SBOM ended, the worst last.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Completion {
+    Processed,
+    Unknown(String),
+    Failed(String),
+}
+
+impl Completion {
+    /// Of one that is not under way any more, by its receipt.
+    async fn of(http: &Http, registration: &Registration, sbom: &Value) -> Result<Self, Error> {
+        let material = sbom["material"].as_str().unwrap_or("sbom");
+        let unknown = |why: &str| Ok(Self::Unknown(format!("{material}: {why}")));
+        let hidden = "whether it was imported shows in the project, which the key may not look at \
+                      (VIEW_PORTFOLIO)";
+        let text = |key: &str| sbom[key].as_str().map(str::to_owned);
+        let id = text("project").and_then(|id| id.parse().ok());
+        let place = match (id, text("name")) {
+            (Some(id), _) => Place::Id(id),
+            (None, Some(name)) => Place::Named {
+                name,
+                version: text("version"),
+            },
+            (None, None) => return unknown("its receipt names no project"),
+        };
+        let Some(before) = sbom.get(IMPORTED_BEFORE) else {
+            return unknown(hidden);
+        };
+        match api::look(http, registration, &place).await? {
+            Sight::There(shown) if shown.last_import != *before => Ok(Self::Processed),
+            Sight::There(_) => Ok(Self::Failed(format!(
+                "{material}: the {place} has imported nothing since: Dependency-Track's log says why"
+            ))),
+            Sight::Absent => unknown("its project is not there any more"),
+            Sight::Hidden => unknown(hidden),
+        }
+    }
+
+    fn receipt(self) -> Map<String, Value> {
+        let (completion, reason) = match self {
+            Self::Processed => ("processed", None),
+            Self::Unknown(reason) => ("unknown", Some(reason)),
+            Self::Failed(reason) => ("failed", Some(reason)),
+        };
+        let reason = reason.map(|reason| ("completion_reason".to_owned(), reason.into()));
+        let completion = ("completion".to_owned(), completion.into());
+        [completion].into_iter().chain(reason).collect()
     }
 }
 

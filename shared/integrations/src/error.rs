@@ -1,7 +1,7 @@
 //! What went wrong on the way to a third party.
 //!
-//! The delivery engine reads [`Kind`] and nothing else; the operator reads [`Error`]'s text, which
-//! completes "failed to …"; its source, for us, goes to the log once and never into the text.
+//! The ledger reads [`Kind`], the circuit breaker reads [`About`] with it, and the operator reads [`Error`]'s text,
+//! which completes "failed to …"; its source, for us, goes to the log once and never into the text.
 
 use std::time::Duration;
 
@@ -20,6 +20,20 @@ pub enum Kind {
     Dead,
 }
 
+/// Subject of a failure: where the trouble lies. Another delivery to the same destination meets it, or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// This delivery: its document, its recipient, the place it goes to. Says nothing of the destination.
+    Delivery,
+    /// The destination or the document, which one failure cannot tell: 500, or a connection that broke.
+    Either,
+    /// The destination: not reached, not in time, 429, 502, 503, 504, or it named a time to wait.
+    Destination,
+    /// Every registration of the integration: the third party refuses all of us. Heeded where
+    /// [`SHARES_LIMITS`](crate::Integration::SHARES_LIMITS).
+    Everyone,
+}
+
 /// The third party's answer, kept with the attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -35,8 +49,7 @@ pub struct Error {
     /// Completes "failed to …", names the thing, holds no secret.
     pub text: String,
     pub answer: Option<Answer>,
-    /// It concerns every registration of the integration. See [`for_all`](Self::for_all).
-    pub is_for_all: bool,
+    pub about: About,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -47,7 +60,7 @@ impl Error {
             kind,
             text: text.into(),
             answer: None,
-            is_for_all: false,
+            about: About::Destination,
             source: None,
         }
     }
@@ -66,11 +79,10 @@ impl Error {
         self
     }
 
-    /// The third party refuses all of us, not this registration: everybody stays away for the time that a
-    /// [`Kind::Retryable`] names. Heeded where [`SHARES_LIMITS`](crate::Integration::SHARES_LIMITS).
+    /// Says where the trouble lies, where that is not the destination.
     #[must_use]
-    pub fn for_all(mut self) -> Self {
-        self.is_for_all = true;
+    pub fn about(mut self, about: About) -> Self {
+        self.about = about;
         self
     }
 

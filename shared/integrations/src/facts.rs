@@ -1,7 +1,8 @@
 //! What can be said about an attestation: the one vocabulary that filters and templates read.
 //!
 //! An operator's template reaches whatever stands here and nothing else, and its text goes to third parties. So
-//! environment variables, contents of materials and mail addresses of people are not among it.
+//! environment variables and contents of materials are not among it, nor, where the text is for people, their mail
+//! addresses.
 
 use std::collections::BTreeMap;
 
@@ -44,36 +45,56 @@ pub(crate) const NAMES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The facts about an attestation and, where one is looked at by itself, a material of it.
+/// The facts about an attestation and, where one is looked at by itself, a material of it, as people are shown them.
 pub fn facts(attestation: &Attestation, workflow: &Workflow, material: Option<&Material>) -> Value {
+    written(attestation, workflow, material, shown)
+}
+
+/// The same facts to the letter, for what is a key at the third party: one letter less is another's name.
+pub(crate) fn exact(
+    attestation: &Attestation,
+    workflow: &Workflow,
+    material: Option<&Material>,
+) -> Value {
+    written(attestation, workflow, material, str::to_owned)
+}
+
+type Write = fn(&str) -> String;
+
+fn written(
+    attestation: &Attestation,
+    workflow: &Workflow,
+    material: Option<&Material>,
+    write: Write,
+) -> Value {
     let none = Predicate::default();
     let predicate = attestation.predicate().unwrap_or(&none);
     let (run, policy) = (&predicate.metadata, &predicate.policy);
     json!({
         "workflow": {
-            "id": shown(&workflow.id),
-            "name": shown(&workflow.name),
-            "project": shown(&workflow.project),
-            "team": shown(&run.team),
-            "version": shown(&run.project_version),
-            "branch": shown(branch(attestation)),
+            "id": write(&workflow.id),
+            "name": write(&workflow.name),
+            "project": write(&workflow.project),
+            "team": write(&run.team),
+            "version": write(&run.project_version),
+            "branch": write(branch(attestation)),
         },
         "run": {
-            "id": shown(&run.workflow_run_id),
-            "url": shown(&link(predicate)),
-            "runner": shown(&predicate.runner_type),
+            "id": write(&run.workflow_run_id),
+            "url": write(&link(predicate)),
+            "runner": write(&predicate.runner_type),
             "state": STATE,
-            "started_at": shown(&run.initialized_at),
-            "finished_at": shown(&run.finished_at),
+            "started_at": write(&run.initialized_at),
+            "finished_at": write(&run.finished_at),
         },
         "attestation": {
             "digest": attestation.received.to_string(),
             "hash": attestation.hash.to_string(),
-            "predicate_type": shown(&attestation.statement.predicate_type),
-            "annotations": annotations(&predicate.annotations),
+            "predicate_type": write(&attestation.statement.predicate_type),
+            "annotations": annotations(&predicate.annotations, write),
         },
-        "material": material.map(of_material),
-        "materials": predicate.materials.iter().map(of_material).collect::<Vec<_>>(),
+        "material": material.map(|material| of_material(material, write)),
+        "materials": predicate.materials.iter().map(|material| of_material(material, write)).collect::<Vec<_>>(),
         "policy": {
             "status": policy.status().as_str(),
             "evaluations": policy.evaluations,
@@ -90,25 +111,25 @@ pub fn facts(attestation: &Attestation, workflow: &Workflow, material: Option<&M
 /// Only runs that succeeded have an attestation.
 pub(crate) const STATE: &str = "success";
 
-fn of_material(material: &Material) -> Value {
+fn of_material(material: &Material, write: Write) -> Value {
     // The value of a `STRING` is its content.
     let value = match material.kind == MaterialType::STRING {
         true => "",
         false => &material.value,
     };
     json!({
-        "name": shown(&material.name),
-        "type": shown(material.kind.as_str()),
-        "filename": shown(&material.filename),
-        "value": shown(value),
+        "name": write(&material.name),
+        "type": write(material.kind.as_str()),
+        "filename": write(&material.filename),
+        "value": write(value),
         "digest": material.digest.map(|digest| digest.to_string()).unwrap_or_default(),
-        "annotations": annotations(&material.annotations),
+        "annotations": annotations(&material.annotations, write),
     })
 }
 
-fn annotations(annotations: &BTreeMap<String, String>) -> Map<String, Value> {
-    let shown = |(key, value): (&String, &String)| (shown(key), shown(value).into());
-    annotations.iter().map(shown).collect()
+fn annotations(annotations: &BTreeMap<String, String>, write: Write) -> Map<String, Value> {
+    let written = |(key, value): (&String, &String)| (write(key), write(value).into());
+    annotations.iter().map(written).collect()
 }
 
 fn shown(text: &str) -> String {

@@ -24,6 +24,7 @@ pub mod inputs;
 pub mod oci_registry;
 pub mod redact;
 mod repeat;
+mod shape;
 pub mod slack_webhook;
 pub mod smtp;
 pub mod summary;
@@ -42,7 +43,7 @@ use serde_json::{Map, Value};
 pub use authorities::{Authorities, INPUT as AUTHORITIES, NotAuthorities};
 pub use content::{CHUNK_BYTES, Content, Encoding};
 pub use edge::Registered;
-pub use error::{Answer, Error, Kind};
+pub use error::{About, Answer, Error, Kind};
 pub use facts::facts;
 pub use filter::Filter;
 pub use http::Http;
@@ -74,7 +75,7 @@ pub trait Integration: Sized + 'static {
     /// The third party works on after it has accepted, and [`follow`](Self::follow) asks how that went.
     const FOLLOWS: bool = false;
     /// The third party limits all of our organizations together, as it does who shares an address:
-    /// [`Error::for_all`] holds them all back.
+    /// [`About::Everyone`] holds them all back.
     const SHARES_LIMITS: bool = false;
 
     /// What an operator fills in once per organization.

@@ -33,7 +33,7 @@ const REMAINDER: usize = 4;
 /// A longer secret is searched for in pieces of this length, so that a part of it is found, too.
 const PIECE: usize = 32;
 
-/// How many encodings may lie over one another.
+/// Encodings that may lie over one another, at most.
 const LAYERS: usize = 3;
 
 /// Masks what it has learned. Clones share what they know.
@@ -204,7 +204,7 @@ impl Redactor {
         }
     }
 
-    /// Where credentials are, as ranges of `bytes` in their order.
+    /// Finds credentials, as ranges of `bytes` in their order.
     fn find(&self, bytes: &[u8], is_cut: bool) -> Vec<(usize, usize)> {
         let Some(search) = self.search() else {
             return Vec::new();
@@ -257,14 +257,14 @@ fn is_secret(name: &HeaderName, value: &HeaderValue) -> bool {
     value.is_sensitive() || [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
 }
 
-/// Whether no letter or digit stands beside it.
+/// Tells whether no letter or digit stands beside it.
 fn is_word(bytes: &[u8], (start, end): (usize, usize)) -> bool {
     let is_outside = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
     is_outside(start.checked_sub(1).and_then(|before| bytes.get(before)))
         && is_outside(bytes.get(end))
 }
 
-/// Whether it is white space and the like, escaped or not.
+/// Tells white space and the like, escaped or not.
 fn is_nothing(bytes: &[u8]) -> bool {
     let view = View::of(bytes);
     view.decoded().unwrap_or(view).folded().bytes.is_empty()
@@ -303,7 +303,7 @@ fn learn(patterns: &mut BTreeSet<Vec<u8>>, secret: &str, depth: usize) {
     }
 }
 
-/// What stands behind a URL's host, and each part of that which is no common word. The host itself is shown.
+/// Adds the part behind a URL's host, and each part of that which is no common word. The host itself is shown.
 fn learn_url(patterns: &mut BTreeSet<Vec<u8>>, typed: &str, url: &Url) {
     let rest = &url[url::Position::BeforePath..url::Position::AfterQuery];
     let typed = typed
@@ -427,35 +427,36 @@ fn is_common(word: &str) -> bool {
 
 /// Adds one secret in all of its encodings.
 fn add(patterns: &mut BTreeSet<Vec<u8>>, secret: &str) {
+    let mut spellings = BTreeSet::new();
     let mut view = View::of(secret.as_bytes());
-    let mut plain = Vec::new();
     for _ in 0..=LAYERS {
-        plain.push(view.folded().bytes);
+        spellings.insert(view.bytes.clone());
         match view.decoded() {
             Some(next) => view = next,
             None => break,
         }
     }
     // As a document in Latin-1 has it.
-    let latin: Option<Vec<u8>> = secret
-        .chars()
+    let letters = secret.chars();
+    let latin: Option<Vec<u8>> = letters
         .map(|letter| u8::try_from(u32::from(letter)).ok())
         .collect();
-    plain.extend(latin.map(|latin| View::of(&latin).folded().bytes));
-    let is_short = plain[0].len() < SHORT;
-    for plain in plain {
-        if !plain.is_empty() {
-            add_pieces(patterns, &plain);
+    spellings.extend(latin);
+    for plain in spellings {
+        let folded = View::of(&plain).folded().bytes;
+        if folded.is_empty() {
+            continue;
         }
-    }
-    if is_short {
-        return;
-    }
-    let encodings = (0..3).map(|offset| base64_inside(secret.as_bytes(), offset));
-    for encoded in encodings.chain([hexadecimal(secret.as_bytes())]) {
-        let folded = View::of(encoded.as_bytes()).folded().bytes;
-        if folded.len() >= SHORT {
-            add_pieces(patterns, &folded);
+        add_pieces(patterns, &folded);
+        if folded.len() < SHORT {
+            continue;
+        }
+        let encodings = (0..3).map(|offset| base64_inside(&plain, offset));
+        for encoded in encodings.chain([hexadecimal(&plain)]) {
+            let folded = View::of(encoded.as_bytes()).folded().bytes;
+            if folded.len() >= SHORT {
+                add_pieces(patterns, &folded);
+            }
         }
     }
 }
@@ -508,7 +509,7 @@ impl View {
         }
     }
 
-    /// What the bytes from `start` to `end` stand for.
+    /// The original range of the bytes from `start` to `end`.
     fn range(&self, start: usize, end: usize) -> (usize, usize) {
         (self.ranges[start].0, self.ranges[end - 1].1)
     }
@@ -551,7 +552,7 @@ impl View {
         has_changed.then_some(decoded)
     }
 
-    /// Where escapes may begin that do not end before the end of the text.
+    /// Places at the end where an escape may begin that was cut.
     fn half_letters(&self) -> impl Iterator<Item = usize> {
         let last = self.bytes.len().saturating_sub(12);
         let is_escape = |at: &usize| {
@@ -573,7 +574,7 @@ fn is_ignored(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte.is_ascii_control() || b"+-_/\\".contains(&byte)
 }
 
-/// How many bytes the letter has that begins here and cannot be seen; 0 where it can.
+/// The length of the invisible letter that begins here; 0 for a visible one.
 fn invisible(bytes: &[u8]) -> usize {
     let width = match bytes[0] {
         0xc2..=0xdf => 2,
@@ -924,7 +925,7 @@ mod tests {
         assert_eq!(format!("{:?}", knowing("s3cret-1")), "Redactor");
     }
 
-    /// How a third party repeats a secret.
+    /// Ways in which a third party repeats a secret.
     fn encodings() -> Vec<fn(&str) -> String> {
         fn percent(text: &str) -> String {
             text.bytes().map(|byte| format!("%{byte:02X}")).collect()

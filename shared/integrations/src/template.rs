@@ -47,6 +47,12 @@ impl Template {
     /// The text for these facts, without control characters other than newline and tab. The error is what an
     /// operator is told, as in `material.annotations.version is not there`.
     pub fn render(&self, facts: &Value, max_bytes: usize) -> Result<String, String> {
+        self.exact(facts, max_bytes)
+            .map(|text| text::visible(&text))
+    }
+
+    /// As [`render`](Self::render), with every letter, for what is a key at the third party.
+    pub(crate) fn exact(&self, facts: &Value, max_bytes: usize) -> Result<String, String> {
         let mut facts = Cow::Borrowed(facts);
         for (whose, key) in &self.spelled {
             let annotations = facts[whose]["annotations"].as_object();
@@ -78,7 +84,7 @@ impl Template {
             most: max_bytes,
         };
         template.render_captured_to(Serde(facts), &mut written)?;
-        Ok(text::visible(&String::from_utf8_lossy(&written.bytes)))
+        Ok(String::from_utf8_lossy(&written.bytes).into_owned())
     }
 
     /// What can be known to be wrong before there is an attestation.

@@ -471,7 +471,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// All that a path segment needs encoded (RFC 3986, section 2.3).
+/// Encodes all but unreserved characters (RFC 3986, section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

@@ -283,9 +283,14 @@ mod tests {
                     token: SecretText::from("token".to_owned()),
                     authorities: authorities.map(str::to_owned),
                 }),
-                by: "tests".into(),
             };
-            let created = create(&memory, "acme", wanted).now_or_never().unwrap();
+            let actor = crate::rows::Actor::named("tests");
+            let act = Act {
+                actor: &actor,
+                action: "intake.create",
+            };
+            let created = create(&memory, "acme", wanted, act);
+            let created = created.now_or_never().unwrap();
             let id = created.unwrap().intake.id;
             let source = source(&memory, "acme", &id).now_or_never().unwrap();
             let authorities = source.unwrap().unwrap().authorities();

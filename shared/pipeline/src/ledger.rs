@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use integrations::{Error, Kind, Outcome};
+use integrations::{About, Error, Kind, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -86,6 +86,8 @@ pub fn begin(plan: &Plan, planned: &Planned, id: String, now: Timestamp) -> Deli
         booked: false,
         put_off: 0,
         crashes: 0,
+        refusals: 0,
+        refused_at: None,
         wake_at: Some(now.plus(schedule::RESEND)),
         sends: 1,
         looks: 0,
@@ -208,6 +210,32 @@ pub fn settle(
     Settled {
         attempt: Some(attempt),
         send_after,
+    }
+}
+
+/// Counts an answer that speaks of the destination or of the document. It is the document once there were
+/// [`schedule::REFUSALS`], with others accepted between any two of them. `accepted_at` is when one last was.
+pub fn doubt(
+    delivery: &mut Delivery,
+    error: &mut Error,
+    accepted_at: Option<Timestamp>,
+    now: Timestamp,
+) {
+    if error.about != About::Either || error.answer.is_none() {
+        return;
+    }
+    if delivery
+        .refused_at
+        .is_some_and(|at| accepted_at <= Some(at))
+    {
+        return;
+    }
+    delivery.refusals += 1;
+    delivery.refused_at = Some(now);
+    if delivery.refusals >= schedule::REFUSALS {
+        error.kind = Kind::Permanent;
+        let times = delivery.refusals;
+        error.text = format!("{}; {times} times, while others were accepted", error.text);
     }
 }
 
@@ -546,9 +574,85 @@ pub fn wake(delivery: &mut Delivery, now: Timestamp, random: u64) -> Woken {
 
 #[cfg(test)]
 mod tests {
+    use integrations::Answer;
     use serde_json::json;
 
     use super::*;
+    use crate::rows::Why;
+
+    fn delivery(now: Timestamp) -> Delivery {
+        let digest = attestation::Digest::of(b"a");
+        let plan = Plan {
+            organization: "acme".to_owned(),
+            attestation: digest,
+            generation: 0,
+            why: Why::Accepted,
+            job: None,
+            received: digest,
+            workflow: integrations::Workflow::default(),
+            stage: crate::rows::Stage::Sent,
+            planned: Vec::new(),
+            size_bytes: 0,
+            looks: 0,
+            created_at: now,
+            wake_at: None,
+        };
+        let planned = Planned {
+            attachment: "attachment-1".to_owned(),
+            registration: "registration-1".to_owned(),
+            integration: "webhook".to_owned(),
+            matched: None,
+        };
+        begin(&plan, &planned, "delivery-1".to_owned(), now)
+    }
+
+    /// The kinds of a 500 each minute, after attempts that others had accepted at these minutes.
+    fn kinds(accepted: &[Option<u64>]) -> Vec<Kind> {
+        let start = Timestamp::from_millis(1_767_322_445_000);
+        let at = |secs| start.plus(Duration::from_secs(secs));
+        let mut delivery = delivery(start);
+        let mut kinds = Vec::new();
+        for (minute, accepted) in (0..).zip(accepted) {
+            let answer = Answer {
+                status: 500,
+                excerpt: String::new(),
+            };
+            let mut error = Error::retryable("post: answered 500")
+                .about(About::Either)
+                .answer(answer);
+            doubt(&mut delivery, &mut error, accepted.map(at), at(60 * minute));
+            kinds.push(error.kind);
+        }
+        kinds
+    }
+
+    #[test]
+    fn a_document_that_gets_500_five_times_while_others_are_accepted_has_failed() {
+        let again = Kind::Retryable { after: None };
+        let others = [Some(0), Some(30), Some(90), Some(150), Some(210)];
+        assert_eq!(
+            kinds(&others),
+            [again, again, again, again, Kind::Permanent]
+        );
+        assert_eq!(kinds(&[None; 15]), [again; 15], "nothing was accepted");
+        let before = [Some(0); 15];
+        assert_eq!(kinds(&before), [again; 15], "nothing since the first");
+        let seldom = [Some(0), Some(0), Some(90), Some(90), Some(210), Some(270)];
+        assert_eq!(kinds(&seldom), [again; 6], "four with one between");
+    }
+
+    #[test]
+    fn what_speaks_of_the_destination_is_never_held_against_the_document() {
+        let start = Timestamp::from_millis(1_767_322_445_000);
+        let mut delivery = delivery(start);
+        for minute in 0..15 {
+            let now = start.plus(Duration::from_secs(60 * minute));
+            let mut error = Error::retryable("post: answered 503");
+            doubt(&mut delivery, &mut error, Some(now), now);
+            assert_eq!(error.kind, Kind::Retryable { after: None });
+        }
+        assert_eq!(delivery.refusals, 0);
+    }
 
     #[test]
     fn what_others_wrote_finds_room_in_a_row() {

@@ -46,6 +46,15 @@ pub const FAILING: Duration = secs(DAY);
 /// Failures in a row after which a destination counts as down.
 pub const DOWN_AFTER: u32 = 5;
 
+/// Deliveries that fail in a row, by the destination or by what they hold, after which their retries go one by one.
+pub const DOUBTS: u32 = 2;
+
+/// How long a retry then waits for the one before it.
+pub const DOUBT: Duration = secs(MINUTE);
+
+/// Answers that may speak of the document after which they do, where others were accepted in between.
+pub const REFUSALS: u32 = 5;
+
 /// How long a destination that is down is left alone, by how often that did not help; then one delivery tries.
 pub const PROBES: [Duration; 5] = [
     secs(15 * SECOND),
@@ -138,7 +147,7 @@ pub const HEAVY_BYTES: u64 = 8_000_000;
 pub const ROOM_BYTES: u64 = 120_000_000;
 
 /// How much of that a delivery takes at most of an attestation of so many bytes. The largest share is that of small
-/// entries, whose number is limited. `memory_of_a_batch` measures it.
+/// entries, whose number is limited.
 pub fn room_of(size_bytes: u64) -> u64 {
     const ENTRIES: u64 = attestation::MAX_ENTRIES as u64;
     // What was not counted is as large as it may be.

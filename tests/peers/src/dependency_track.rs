@@ -39,6 +39,8 @@ pub struct Project {
     pub is_collection: bool,
     /// Whether portfolio access control keeps all keys out.
     pub is_closed: bool,
+    /// How many of them it imported.
+    pub imports: u64,
     /// What was uploaded to it, in order: the last one is what it shows.
     pub sboms: Vec<Bytes>,
 }
@@ -60,6 +62,8 @@ struct State {
     tokens: BTreeMap<String, u32>,
     questions: u32,
     is_overtaken: bool,
+    /// Imports end without a trace.
+    is_broken: bool,
     count: u64,
 }
 
@@ -73,6 +77,7 @@ impl DependencyTrack {
             tokens: BTreeMap::new(),
             questions: 0,
             is_overtaken: false,
+            is_broken: false,
             count: 0,
         }));
         let answering = Arc::clone(&state);
@@ -141,6 +146,15 @@ impl DependencyTrack {
     /// Answers so many questions about each token that is made from now on with "processing".
     pub fn take_time(&self, questions: u32) {
         self.state().questions = questions;
+    }
+
+    /// Accepts SBOMs and imports none of them from now on, as 4.14 does with a few that are valid.
+    pub fn break_imports(&self) {
+        self.state().is_broken = true;
+    }
+
+    pub fn delete(&self, uuid: &str) {
+        self.state().projects.retain(|project| project.uuid != uuid);
     }
 
     /// Lets somebody else create the next project first.
@@ -258,6 +272,7 @@ impl State {
         let project = &self.projects[index];
         Ok(json_answer(&json!({
             "uuid": project.uuid, "name": project.name, "version": project.version, "isLatest": project.is_latest,
+            "lastBomImport": (project.imports > 0).then_some(project.imports),
         })))
     }
 
@@ -318,6 +333,7 @@ impl State {
         // The project that was just created stays.
         self.validate(&sbom)?;
         self.projects[index].sboms.push(sbom);
+        self.projects[index].imports += u64::from(!self.is_broken);
         let token = self.uuid();
         self.tokens.insert(token.clone(), self.questions);
         let mut answer = json!({ "token": token });
@@ -409,6 +425,9 @@ impl State {
             })))
         };
         let Ok(sbom) = serde_json::from_slice::<Value>(sbom) else {
+            if self.version < V5 {
+                return Err(text(StatusCode::INTERNAL_SERVER_ERROR, ""));
+            }
             return invalid(json!(["Unable to determine schema version"]));
         };
         if sbom["bomFormat"] != "CycloneDX" {
@@ -751,6 +770,7 @@ mod tests {
                 tags: vec!["backend".to_owned(), "team-a".to_owned()],
                 parent: Some(parent),
                 is_latest: true,
+                imports: 1,
                 sboms: vec![sbom("1.6", "größe").into()],
                 ..Project::default()
             };
@@ -812,7 +832,8 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(peer.project("shop", None).unwrap().sboms.len(), 1);
-        assert_eq!(peer.received().len(), 2);
+        // A look at the project, and two uploads.
+        assert_eq!(peer.received().len(), 3);
     }
 
     #[tokio::test]
@@ -982,9 +1003,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_accepted_and_never_imported_is_told() {
+        for version in [V4, V5] {
+            let peer = peer(version, &ALL);
+            let registration = registration(&peer, true);
+            let attachment = attachment(json!({ "projectName": "shop" }));
+            let good = with(stage(1), "sbom", &sbom("1.6", "a"));
+            deliver(&good, &registration, &attachment).await.unwrap();
+            peer.break_imports();
+            let broken = with(stage(2), "sbom", &sbom("1.6", "b"));
+            let outcome = deliver(&broken, &registration, &attachment).await.unwrap();
+            let followed = Integrated::follow(&http(), &registration, &receipt(outcome)).await;
+            let Ok(Followed::Over(over)) = followed else {
+                panic!("{followed:?}")
+            };
+            assert_eq!(over["completion"], "failed", "{over:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_project_that_was_deleted_gets_its_sbom_again() {
+        for version in [V4, V5] {
+            let peer = peer(version, &ALL);
+            let registration = registration(&peer, true);
+            let attachment = attachment(json!({ "projectName": "shop" }));
+            let deliver = async |minute| {
+                let stage = with(stage(minute), "sbom", &sbom("1.6", "a"));
+                deliver(&stage, &registration, &attachment).await.unwrap()
+            };
+            receipt(deliver(1).await);
+            peer.delete(&peer.project("shop", None).unwrap().uuid);
+            receipt(deliver(2).await);
+            assert_eq!(peer.project("shop", None).unwrap().sboms.len(), 1);
+        }
+    }
+
+    #[tokio::test]
     async fn a_large_sbom_arrives_whole() {
         let peer = peer(V4, &ALL);
-        let large = sbom("1.6", &"x".repeat(20 << 20));
+        let components = vec![json!({ "name": "x".repeat(1_000) }); 20_000];
+        let large =
+            json!({ "bomFormat": "CycloneDX", "specVersion": "1.6", "components": components });
+        let large = large.to_string().into_bytes();
         let stage = with(stage(1), "sbom", &large);
         let attachment = attachment(json!({ "projectName": "shop" }));
         deliver(&stage, &registration(&peer, true), &attachment)

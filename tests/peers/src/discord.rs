@@ -413,7 +413,7 @@ pub fn live(payload: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use integrations::discord_webhook::{Attachment, DiscordWebhook, Registration};
-    use integrations::{Error, Integration, Kind, Outcome};
+    use integrations::{About, Error, Integration, Kind, Outcome};
 
     use super::*;
     use crate::{STATEMENT, Stage, http};
@@ -508,10 +508,10 @@ mod tests {
     async fn who_is_limited_is_told_for_how_long_and_for_whom() {
         let discord = Discord::start();
         let url = discord.webhook();
-        for (by, is_for_all, least, most) in [
-            (Limit::Webhook, false, 30_000, 60_000),
-            (Limit::Global, true, 30_000, 60_000),
-            (Limit::Front, true, 600_000, 600_000),
+        for (by, about, least, most) in [
+            (Limit::Webhook, About::Destination, 30_000, 60_000),
+            (Limit::Global, About::Everyone, 30_000, 60_000),
+            (Limit::Front, About::Everyone, 600_000, 600_000),
         ] {
             discord.limit(by, Duration::from_mins(1));
             let error = deliver(&url, json!({})).await.unwrap_err();
@@ -519,7 +519,7 @@ mod tests {
                 panic!("{error:?}")
             };
             assert!((least..=most).contains(&after.as_millis()), "{after:?}");
-            assert_eq!(error.is_for_all, is_for_all, "{by:?}");
+            assert_eq!(error.about, about, "{by:?}");
             discord.limit(by, Duration::ZERO);
         }
         deliver(&url, json!({})).await.unwrap();

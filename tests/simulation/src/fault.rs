@@ -55,6 +55,7 @@ faults! {
     Deregistered "a registration is deleted",
     PartyDown "the third party is down for long",
     PartyBusy "the third party answers 503",
+    PartyBreaks "the third party answers 500",
     PartyLimits "the third party answers 429",
     PartyRefuses "the third party answers 404",
     PartyUnauthorized "the third party answers 401",

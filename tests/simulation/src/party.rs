@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use attestation::MaterialType;
-use integrations::{Error, Followed, Host, Http, Integration, Kind, Outcome, Preview, Warnings};
+use integrations::{
+    About, Answer, Error, Followed, Host, Http, Integration, Kind, Outcome, Preview, Warnings,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -181,6 +183,9 @@ impl Drop for Request<'_> {
     fn drop(&mut self) {
         let mut laws = self.world.laws.borrow_mut();
         laws.request_ends(self.delivery);
+        if !self.answered {
+            laws.seems_down(self.delivery);
+        }
         match self.accepted {
             Some(sent) if !self.answered => laws.excuse_one(self.delivery, sent),
             None if !self.answered && self.world.random.below(2) == 0 => {
@@ -222,12 +227,17 @@ async fn request(world: &Rc<World>, delivery: &str, step: u32) -> Result<(), Err
     if strikes(Fault::PartyUnreached, 4) {
         sleep(1, 50).await;
         request.answered = true;
+        world.laws.borrow_mut().seems_down(delivery);
         return Err(Error::retryable("connect: refused"));
     }
     world.executor.sleep(random, way).await;
     let refused = refusal(world, delivery);
     if let Some(error) = refused {
         request.answered = true;
+        let is_its_own = error.about == About::Either || error.kind == Kind::Permanent;
+        if !is_its_own {
+            world.laws.borrow_mut().seems_down(delivery);
+        }
         return Err(error);
     }
     if strikes(Fault::Panic, 2) {
@@ -253,6 +263,19 @@ async fn request(world: &Rc<World>, delivery: &str, step: u32) -> Result<(), Err
 
 fn refusal(world: &World, delivery: &str) -> Option<Error> {
     let strikes = |fault| world.strikes(fault, 4, &[delivery]);
+    let is_poisoned = world.laws.borrow().poisoned.contains(delivery);
+    if is_poisoned || strikes(Fault::PartyBreaks) {
+        if !is_poisoned && world.random.below(2) == 0 {
+            let mut laws = world.laws.borrow_mut();
+            laws.poisoned.insert(delivery.to_owned());
+        }
+        let answer = Answer {
+            status: 500,
+            excerpt: String::new(),
+        };
+        let error = Error::retryable("be accepted").about(About::Either);
+        return Some(error.answer(answer));
+    }
     let kind = if world.laws.borrow().is_down(world.now(), delivery) {
         world.happened(Fault::PartyDown, &[delivery]);
         // The longest pause that an integration passes on.

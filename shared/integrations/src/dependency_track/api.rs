@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Instance, Place, Registration};
 use crate::http::{Response, origin};
-use crate::{Content, Encoding, Error, Host, Http, Kind, text};
+use crate::{About, Content, Encoding, Error, Host, Http, Kind, Warnings, text};
 
 pub(super) const KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -107,8 +107,11 @@ struct Permission {
     name: String,
 }
 
-/// That the key may do what deliveries need.
-pub(super) async fn permissions(http: &Http, registration: &Registration) -> Result<(), Error> {
+/// That the key may do what deliveries need, and what it may lack of the rest.
+pub(super) async fn permissions(
+    http: &Http,
+    registration: &Registration,
+) -> Result<Warnings, Error> {
     let doing = "ask Dependency-Track what the key may do";
     let url = registration.instance_uri.url(&["v1", "team", "self"]);
     let response = get(http, registration, doing, url).await?;
@@ -122,7 +125,7 @@ pub(super) async fn permissions(http: &Http, registration: &Registration) -> Res
             return Err(Error::permanent(text).answer(answer));
         }
         // Version 4 with its authentication turned off: everybody may do everything.
-        200 if response.body.trim_ascii().is_empty() => return Ok(()),
+        200 if response.body.trim_ascii().is_empty() => return Ok(Warnings::new()),
         _ => check(&response, doing, http.unix_secs())?,
     }
     let Ok(team) = serde_json::from_slice::<Team>(&response.body) else {
@@ -145,10 +148,20 @@ pub(super) async fn permissions(http: &Http, registration: &Registration) -> Res
         );
         return Err(Error::permanent(text).answer(answer));
     }
+    let mut warnings = Warnings::new();
     if !missing.is_empty() {
-        tracing::warn!(missing, "The key's first team may lack permissions");
+        warnings.push(format!(
+            "the API key's team does not show {missing}: what needs it will fail, unless another team of the key has it"
+        ));
     }
-    Ok(())
+    if !has("VIEW_PORTFOLIO") {
+        warnings.push(
+            "the API key's team does not show VIEW_PORTFOLIO: without it nobody learns whether an accepted SBOM was \
+             imported or its project deleted"
+                .to_owned(),
+        );
+    }
+    Ok(warnings)
 }
 
 /// Which permissions are needed and not there.
@@ -163,13 +176,43 @@ fn needed(registration: &Registration, has: impl Fn(&str) -> bool) -> String {
     missing.join(" and ")
 }
 
-/// Whether there is such a project.
-pub(super) async fn exists(
+/// A project, as Dependency-Track shows it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Shown {
+    /// When it imported an SBOM last, in whatever form; null before the first.
+    #[serde(rename = "lastBomImport", default)]
+    pub(super) last_import: Value,
+}
+
+/// A project, as far as the key sees it.
+#[derive(Debug)]
+pub(super) enum Sight {
+    There(Shown),
+    Absent,
+    /// The key lacks a permission that an upload does not need.
+    Hidden,
+}
+
+pub(super) async fn look(
+    http: &Http,
+    registration: &Registration,
+    place: &Place,
+) -> Result<Sight, Error> {
+    match find(http, registration, "project", place).await {
+        Ok(Some(shown)) => Ok(Sight::There(shown)),
+        Ok(None) => Ok(Sight::Absent),
+        Err(error) if error.kind == Kind::Permanent => Ok(Sight::Hidden),
+        Err(error) => Err(error),
+    }
+}
+
+/// The project, if there is one.
+pub(super) async fn find(
     http: &Http,
     registration: &Registration,
     what: &str,
     place: &Place,
-) -> Result<bool, Error> {
+) -> Result<Option<Shown>, Error> {
     let instance = &registration.instance_uri;
     let url = match place {
         Place::Id(id) => instance.url(&["v1", "project", &id.to_string()]),
@@ -185,15 +228,21 @@ pub(super) async fn exists(
     let doing = format!("find the {}", called(what, place));
     let response = get(http, registration, &doing, url).await?;
     match response.status {
-        StatusCode::NOT_FOUND => Ok(false),
+        StatusCode::NOT_FOUND => return Ok(None),
         StatusCode::FORBIDDEN => {
             let error = check(&response, &doing, http.unix_secs());
-            error.map(|()| false).map_err(|error| {
+            error.map_err(|error| {
                 hint(error, "the key needs the permission VIEW_PORTFOLIO and, under portfolio access control, access to the project")
-            })
+            })?;
         }
-        _ => check(&response, &doing, http.unix_secs()).map(|()| true),
+        _ => check(&response, &doing, http.unix_secs())?,
     }
+    serde_json::from_slice(&response.body)
+        .map(Some)
+        .map_err(|_| {
+            let text = format!("{doing}: the answer cannot be read");
+            Error::permanent(text).answer(response.answer())
+        })
 }
 
 pub(super) async fn must_exist(
@@ -202,12 +251,12 @@ pub(super) async fn must_exist(
     what: &str,
     place: &Place,
 ) -> Result<(), Error> {
-    match (exists(http, registration, what, place).await?, place) {
-        (true, _) => Ok(()),
-        (false, Place::Id(id)) => Err(Error::permanent(format!(
+    match (find(http, registration, what, place).await?, place) {
+        (Some(_), _) => Ok(()),
+        (None, Place::Id(id)) => Err(Error::permanent(format!(
             "find it: {what} with ID \"{id}\" not found"
         ))),
-        (false, _) => Err(Error::permanent(format!(
+        (None, _) => Err(Error::permanent(format!(
             "find the {}: there is none",
             called(what, place)
         ))),
@@ -341,7 +390,7 @@ fn refined(mut error: Error, response: &Response) -> Error {
         // The project is there now, whoever made it: later it will be taken.
         409 => {
             error.kind = Kind::Retryable { after: None };
-            error
+            error.about(About::Delivery)
         }
         413 => hint(
             error,

@@ -87,14 +87,36 @@ fn reason(outcome: Outcome) -> String {
 
 /// Delivers one SBOM to a server that gives these answers.
 async fn answered(answers: &[&str]) -> (Result<Outcome, Error>, Vec<fixture::Received>) {
-    let party = Party::start(answers);
+    let party = server(answers);
     let outcome = deliver(
         &stage(&["sbom"]),
         &registration(&party.origin),
         &to_project(),
     )
     .await;
-    (outcome, party.received())
+    (outcome, posts(&party))
+}
+
+/// A project that imported something then, or nothing.
+fn project(last_import: &Value) -> String {
+    json_answer(&json!({ "uuid": ID, "name": "shop", "lastBomImport": last_import }))
+}
+
+/// Answers uploads so, and shows the project before each.
+fn server(uploads: &[&str]) -> Party {
+    let project = project(&json!(1));
+    let answers: Vec<_> = uploads
+        .iter()
+        .flat_map(|answer| [&*project, answer])
+        .collect();
+    Party::start(&answers)
+}
+
+/// The uploads that arrived.
+fn posts(party: &Party) -> Vec<fixture::Received> {
+    let mut received = party.received();
+    received.retain(|request| request.method == "POST");
+    received
 }
 
 // --- inputs -------------------------------------------------------------------------------------------
@@ -226,14 +248,12 @@ fn full() -> Attachment {
 
 #[tokio::test]
 async fn an_sbom_is_posted_as_a_form_with_all_that_was_filled_in() {
-    let party = Party::start(&[&accepted()]);
+    let party = server(&[&accepted()]);
     let registration = registration_of(&party.origin, &json!({ "allowAutoCreate": true }));
     let outcome = deliver(&stage(&["sbom"]), &registration, &full())
         .await
         .unwrap();
-    let [sent] = &party.received()[..] else {
-        panic!()
-    };
+    let [sent] = &posts(&party)[..] else { panic!() };
     assert_eq!(
         (sent.method.as_str(), sent.target.as_str()),
         ("POST", "/dt/api/v1/bom")
@@ -255,6 +275,7 @@ async fn an_sbom_is_posted_as_a_form_with_all_that_was_filled_in() {
         "token": TOKEN,
         "name": "shop-prod",
         "version": "2.4.0",
+        "imported_before": 1,
     }]});
     assert_eq!(receipt(outcome), expected);
 }
@@ -291,12 +312,12 @@ async fn only_what_was_filled_in_is_sent_and_nothing_is_created_unasked() {
             ],
         ),
     ] {
-        let party = Party::start(&[&accepted()]);
+        let party = server(&[&accepted()]);
         let registration = registration_of(&party.origin, &json!({ "allowAutoCreate": create }));
         deliver(&stage(&["sbom"]), &registration, &attachment(inputs))
             .await
             .unwrap();
-        let fields = fields(&party.received()[0].body);
+        let fields = fields(&posts(&party)[0].body);
         let fields: Vec<_> = fields
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
@@ -307,13 +328,13 @@ async fn only_what_was_filled_in_is_sent_and_nothing_is_created_unasked() {
 
 #[tokio::test]
 async fn the_preview_is_what_is_sent_without_the_key() {
-    let party = Party::start(&[&accepted(), &accepted()]);
+    let party = server(&[&accepted(), &accepted()]);
     let (stage, registration) = (stage(&["a", "b"]), registration(&party.origin));
     let previews = DependencyTrack::preview(&stage, &stage.delivery(&registration, &full()))
         .await
         .unwrap();
     deliver(&stage, &registration, &full()).await.unwrap();
-    let received = party.received();
+    let received = posts(&party);
     assert_eq!((previews.len(), received.len()), (2, 2));
     for (preview, sent) in previews.iter().zip(&received) {
         assert_eq!(preview.method, sent.method);
@@ -334,7 +355,7 @@ async fn the_preview_is_what_is_sent_without_the_key() {
 
 #[tokio::test]
 async fn an_sbom_without_what_its_project_is_named_by_is_skipped_and_the_others_are_not() {
-    let party = Party::start(&[&accepted()]);
+    let party = server(&[&accepted()]);
     let mut stage = stage(&["named", "nameless"]);
     stage.materials[0].annotate("component", "shop");
     let attachment = attachment(json!({ "projectName": "{{ .Material.Annotations.Component }}" }));
@@ -387,8 +408,40 @@ async fn a_name_that_dependency_track_could_not_keep_is_not_sent() {
 }
 
 #[tokio::test]
+async fn the_project_that_attaching_finds_is_the_one_that_is_uploaded_to() {
+    for name in [
+        "\u{645}\u{6cc}\u{200c}\u{62e}",
+        "\u{1f469}\u{200d}\u{1f4bb} shop",
+        " a\tb ",
+        "team@example.org",
+        "\u{ad}\u{feff}\u{202e}x",
+    ] {
+        let there = project(&json!(1));
+        let party = Party::start(&[&there, &there, &accepted()]);
+        let registration = registration(&party.origin);
+        let literal = attachment(json!({ "projectName": name, "projectVersion": name }));
+        let http = fixture::http();
+        DependencyTrack::attach(&http, &registration, &literal)
+            .await
+            .unwrap();
+        // Named by a fact, it is the same project.
+        let mut stage = stage(&["sbom"]);
+        stage.materials[0].annotate("component", name);
+        let gap = "{{ material.annotations.component }}";
+        let filled = attachment(json!({ "projectName": gap, "projectVersion": gap }));
+        deliver(&stage, &registration, &filled).await.unwrap();
+        let received = party.received();
+        assert_eq!(received[0].target, received[1].target);
+        let kept = name.trim().replace('\t', " ");
+        for (field, value) in fields(&received[2].body) {
+            assert_eq!(value, kept, "{field}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_same_bytes_for_the_same_project_are_sent_once() {
-    let party = Party::start(&[&accepted()]);
+    let party = server(&[&accepted()]);
     let mut stage = stage(&["sbom"]);
     let mut copy = stage.materials[0].clone();
     copy.name = "copy".to_owned();
@@ -412,7 +465,7 @@ fn place() -> String {
 
 #[tokio::test]
 async fn while_another_delivery_is_at_one_of_the_projects_nothing_is_sent() {
-    let party = Party::start(&[&accepted(), &accepted()]);
+    let party = server(&[&accepted(), &accepted()]);
     let mut stage = stage(&["a", "b"]);
     stage.materials[0].annotate("p", "one");
     stage.materials[1].annotate("p", "two");
@@ -430,12 +483,13 @@ async fn while_another_delivery_is_at_one_of_the_projects_nothing_is_sent() {
         .await
         .unwrap();
     assert_eq!(outcome, Outcome::busy("the project \"two\" \"1\""));
-    assert!(party.received().is_empty());
+    assert!(posts(&party).is_empty());
 }
 
 #[tokio::test]
 async fn an_sbom_that_is_older_than_the_last_one_is_skipped() {
-    let party = Party::start(&[&accepted()]);
+    let project = project(&json!(1));
+    let party = Party::start(&[&project, &accepted(), &project]);
     let newer = stage(&["sbom"]);
     let registration = registration(&party.origin);
     deliver(&newer, &registration, &to_project()).await.unwrap();
@@ -444,8 +498,8 @@ async fn an_sbom_that_is_older_than_the_last_one_is_skipped() {
     let statement = include_str!("../../tests/files/statement.json");
     let mut older = Stage::of(&statement.replace("03:09:30Z", "03:09:29Z"));
     older.materials = stage(&["sbom"]).materials;
-    older.materials[0].content = Some(b"{}".to_vec());
-    older.materials[0].digest = Some(Digest::of(b"{}"));
+    older.materials[0].content = Some(fixture::CDX.into());
+    older.materials[0].digest = Some(Digest::of(fixture::CDX.as_bytes()));
     older.locks = newer.locks.clone();
     let reason = reason(deliver(&older, &registration, &to_project()).await.unwrap());
     let hash = newer.attestation.hash;
@@ -454,13 +508,14 @@ async fn an_sbom_that_is_older_than_the_last_one_is_skipped() {
         format!("sbom: superseded in the project {ID} by that of attestation {hash}")
     );
     assert_eq!(older.recorded().len(), 1);
-    assert_eq!(party.received().len(), 1);
+    assert_eq!(posts(&party).len(), 1);
 }
 
 #[tokio::test]
 async fn an_sbom_that_a_newer_attestation_brings_again_is_there_already_and_a_redelivery_sends_it()
 {
-    let party = Party::start(&[&accepted(), &accepted()]);
+    let project = project(&json!(1));
+    let party = Party::start(&[&project, &accepted(), &project, &project, &accepted()]);
     let first = stage(&["sbom"]);
     let registration = registration(&party.origin);
     deliver(&first, &registration, &to_project()).await.unwrap();
@@ -479,19 +534,19 @@ async fn an_sbom_that_a_newer_attestation_brings_again_is_there_already_and_a_re
         reason,
         format!("sbom: already there: the project {ID} has it from attestation {hash}")
     );
-    assert_eq!(party.received().len(), 1);
+    assert_eq!(posts(&party).len(), 1);
 
     // A retry holds to what was decided; a redelivery, which has no progress, sends.
     second.progress = second.recorded().into_iter().collect();
     deliver(&second, &registration, &to_project())
         .await
         .unwrap();
-    assert_eq!(party.received().len(), 1);
+    assert_eq!(posts(&party).len(), 1);
     second.progress.clear();
     deliver(&second, &registration, &to_project())
         .await
         .unwrap();
-    assert_eq!(party.received().len(), 2);
+    assert_eq!(posts(&party).len(), 2);
 }
 
 #[tokio::test]
@@ -515,7 +570,7 @@ async fn what_an_earlier_attempt_sent_is_not_sent_again_and_is_noted_all_the_sam
 async fn one_failing_stops_no_other_and_what_may_pass_is_told_first() {
     let invalid = text_answer("400 Bad Request", "No BOM file provided.");
     let later = text_answer("503 Service Unavailable", "");
-    let party = Party::start(&[&invalid, &accepted(), &later, &accepted()]);
+    let party = server(&[&invalid, &accepted(), &later, &accepted()]);
     let stage = stage(&["a", "b", "c", "d"]);
     let error = deliver(&stage, &registration(&party.origin), &to_project())
         .await
@@ -538,18 +593,18 @@ async fn one_failing_stops_no_other_and_what_may_pass_is_told_first() {
 
 #[tokio::test]
 async fn a_wrong_key_is_tried_once() {
-    let party = Party::start(&[&text_answer("401 Unauthorized", ""), &accepted()]);
+    let party = server(&[&text_answer("401 Unauthorized", ""), &accepted()]);
     let stage = stage(&["a", "b"]);
     let error = deliver(&stage, &registration(&party.origin), &to_project())
         .await
         .unwrap_err();
     assert_eq!(error.kind, Kind::Unauthorized);
-    assert_eq!(party.received().len(), 1);
+    assert_eq!(posts(&party).len(), 1);
 }
 
 #[tokio::test]
 async fn a_material_that_never_came_is_named() {
-    let party = Party::start(&[&accepted()]);
+    let party = server(&[&accepted()]);
     let mut stage = stage(&["a", "b"]);
     stage.missing = stage.materials.split_off(1);
     let receipt = receipt(
@@ -558,6 +613,73 @@ async fn a_material_that_never_came_is_named() {
             .unwrap(),
     );
     assert_eq!(receipt["missing"], json!(["b"]));
+}
+
+// --- what is known of the project -----------------------------------------------------------------------
+
+#[tokio::test]
+async fn an_sbom_is_sent_again_to_a_project_that_was_deleted_or_never_imported_it() {
+    let gone = text_answer("404 Not Found", "The project could not be found.");
+    let statement = include_str!("../../tests/files/statement.json");
+    for (now, is_sent) in [
+        (&gone, true),
+        (&project(&Value::Null), true),
+        (&project(&json!(2)), false),
+        (&text_answer("403 Forbidden", ""), false),
+    ] {
+        let project = project(&json!(1));
+        let party = Party::start(&[&project, &accepted(), now, &accepted()]);
+        let registration = registration(&party.origin);
+        let first = stage(&["sbom"]);
+        deliver(&first, &registration, &to_project()).await.unwrap();
+        let mut second = Stage::of(&statement.replace("03:09:30Z", "03:09:31Z"));
+        second.materials = stage(&["sbom"]).materials;
+        second.locks = first.locks.clone();
+        deliver(&second, &registration, &to_project())
+            .await
+            .unwrap();
+        assert_eq!(posts(&party).len(), 1 + usize::from(is_sent), "{now}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_sbom_is_sent_to_a_project_that_was_deleted_with_the_newer() {
+    let project = project(&json!(1));
+    let gone = text_answer("404 Not Found", "The project could not be found.");
+    let party = Party::start(&[&project, &accepted(), &gone, &accepted()]);
+    let registration = registration(&party.origin);
+    let newer = stage(&["sbom"]);
+    deliver(&newer, &registration, &to_project()).await.unwrap();
+    let statement = include_str!("../../tests/files/statement.json");
+    let mut older = Stage::of(&statement.replace("03:09:30Z", "03:09:29Z"));
+    older.materials = stage(&["sbom"]).materials;
+    older.locks = newer.locks.clone();
+    let receipt = receipt(deliver(&older, &registration, &to_project()).await.unwrap());
+    assert_eq!(receipt["sboms"][0]["imported_before"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_material_that_is_not_cyclonedx_is_not_sent_and_the_others_are() {
+    for (bytes, fault) in [
+        (&b"<bom/>"[..], "not JSON, at line 1, column 1"),
+        (b"{}", "not CycloneDX: it has no bomFormat that says so"),
+    ] {
+        let project = project(&json!(1));
+        let party = Party::start(&[&project, &project, &accepted()]);
+        let mut stage = stage(&["bad", "good"]);
+        stage.materials[0].content = Some(bytes.to_vec());
+        stage.materials[0].digest = Some(Digest::of(bytes));
+        let error = deliver(&stage, &registration(&party.origin), &to_project())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind, error.about),
+            (Kind::Permanent, About::Delivery)
+        );
+        let expected = format!("upload the SBOM \"bad\" to the project {ID}: it is {fault}");
+        assert_eq!(error.text, expected);
+        assert_eq!((posts(&party).len(), stage.recorded().len()), (1, 1));
+    }
 }
 
 // --- what an answer to an upload means ----------------------------------------------------------------
@@ -664,7 +786,7 @@ async fn each_answer_has_its_class_and_says_what_to_do() {
 
 #[tokio::test]
 async fn a_project_that_is_not_there_and_not_created_is_said_to_be_so() {
-    let party = Party::start(&[&text_answer(
+    let party = server(&[&text_answer(
         "404 Not Found",
         "The project could not be found.",
     )]);
@@ -683,7 +805,7 @@ async fn an_upload_is_accepted_with_a_token_and_from_version_5_on_with_its_proje
     assert_eq!(receipt(outcome.unwrap())["sboms"][0]["token"], TOKEN);
 
     let with_project = json_answer(&json!({ "token": TOKEN, "projectUuid": PARENT }));
-    let party = Party::start(&[&with_project]);
+    let party = server(&[&with_project]);
     let attachment = attachment(json!({ "projectName": "shop" }));
     let outcome = deliver(&stage(&["sbom"]), &registration(&party.origin), &attachment).await;
     let receipt = receipt(outcome.unwrap());
@@ -694,12 +816,24 @@ async fn an_upload_is_accepted_with_a_token_and_from_version_5_on_with_its_proje
 #[tokio::test]
 async fn who_was_overtaken_in_creating_a_project_tries_again_at_once_and_once() {
     let conflict = text_answer("409 Conflict", "Project already exists");
-    let (outcome, received) = answered(&[&conflict, &accepted()]).await;
+    let raced = async |answers: &[&str]| {
+        let project = project(&json!(1));
+        let answers: Vec<_> = [&*project]
+            .into_iter()
+            .chain(answers.iter().copied())
+            .collect();
+        let party = Party::start(&answers);
+        let registration = registration(&party.origin);
+        let outcome = deliver(&stage(&["sbom"]), &registration, &to_project()).await;
+        (outcome, posts(&party))
+    };
+    let (outcome, received) = raced(&[&conflict, &accepted()]).await;
     assert!(outcome.is_ok());
     assert_eq!(received[0].body, received[1].body);
 
-    let (outcome, received) = answered(&[&conflict, &conflict, &accepted()]).await;
+    let (outcome, received) = raced(&[&conflict, &conflict, &accepted()]).await;
     let error = outcome.unwrap_err();
+    assert_eq!(error.about, About::Delivery);
     assert_eq!(error.kind, AGAIN);
     assert!(
         error
@@ -720,9 +854,7 @@ async fn who_is_not_there_is_tried_later_and_named() {
     .await
     .unwrap_err();
     assert_eq!(error.kind, AGAIN);
-    let expected = format!(
-        "upload the SBOM \"sbom\" to the project {ID}: reach http://127.0.0.1:1: connection refused"
-    );
+    let expected = format!("find the project {ID}: reach http://127.0.0.1:1: connection refused");
     assert_eq!(error.text, expected);
 }
 
@@ -784,18 +916,24 @@ async fn register(
 #[tokio::test]
 async fn a_good_registration_asks_for_the_version_and_the_permissions_and_changes_nothing() {
     let empty = answer("200 OK", "application/json", "");
-    for (create, answer) in [
-        (false, team(&["VIEW_PORTFOLIO", "BOM_UPLOAD"])),
-        (false, team(&["BOM_UPLOAD"])),
-        (true, team(&["BOM_UPLOAD", "PORTFOLIO_MANAGEMENT_CREATE"])),
+    let (upload, look) = ("BOM_UPLOAD", "VIEW_PORTFOLIO");
+    let create = "PORTFOLIO_MANAGEMENT_CREATE";
+    for (creates, answer, doubted) in [
+        (false, team(&[look, upload]), vec![]),
+        (false, team(&[upload]), vec![look]),
+        (true, team(&[look, upload, create]), vec![]),
         // Another team of the key may have what the first one lacks.
-        (true, team(&["BOM_UPLOAD"])),
-        (true, team(&[])),
+        (true, team(&[look, upload]), vec!["PROJECT_CREATION_UPLOAD"]),
+        (true, team(&[]), vec![upload, look]),
         // Authentication is turned off.
-        (true, empty),
+        (true, empty, vec![]),
     ] {
-        let (result, received) = register(create, &[&version(), &answer]).await;
-        result.unwrap();
+        let (result, received) = register(creates, &[&version(), &answer]).await;
+        let warnings = result.unwrap();
+        assert_eq!(warnings.len(), doubted.len(), "{warnings:?}");
+        for (warning, doubted) in warnings.iter().zip(doubted) {
+            assert!(warning.contains(doubted), "{warning}");
+        }
         let asked: Vec<_> = received
             .iter()
             .map(|one| format!("{} {}", one.method, one.target))
@@ -1013,9 +1151,9 @@ async fn an_attachment_that_would_not_work_is_refused_with_the_reason() {
 
 // --- following up -------------------------------------------------------------------------------------
 
-async fn follow(answers: &[&str]) -> (Result<Followed, Error>, Vec<String>) {
+async fn follow(sboms: Value, answers: &[&str]) -> (Result<Followed, Error>, Vec<String>) {
     let party = Party::start(answers);
-    let receipt = json!({ "sboms": [{ "token": TOKEN }, { "token": ID }], "missing": ["x"] });
+    let receipt = json!({ "sboms": sboms, "missing": ["x"] });
     let receipt = receipt.as_object().unwrap();
     let followed =
         DependencyTrack::follow(&fixture::http(), &registration(&party.origin), receipt).await;
@@ -1025,30 +1163,82 @@ async fn follow(answers: &[&str]) -> (Result<Followed, Error>, Vec<String>) {
     )
 }
 
+/// Of two SBOMs, accepted when their projects had imported something and nothing.
+fn receipts() -> Value {
+    json!([
+        { "material": "a", "token": TOKEN, "project": PARENT, "imported_before": 1 },
+        { "material": "b", "token": ID, "name": "shop", "version": "1", "imported_before": null },
+    ])
+}
+
 #[tokio::test]
 async fn a_delivery_is_followed_until_none_of_its_sboms_is_processed_any_more() {
     let under_way = json_answer(&json!({ "processing": true }));
     let done = json_answer(&json!({ "processing": false }));
     let old = text_answer("404 Not Found", "");
+    let imported = project(&json!(2));
     let event = |token: &str| format!("/dt/api/v1/event/token/{token}");
     let bom = |token: &str| format!("/dt/api/v1/bom/token/{token}");
 
-    let (followed, asked) = follow(&[&done, &under_way]).await;
+    let (followed, asked) = follow(receipts(), &[&done, &under_way]).await;
     assert_eq!(followed.unwrap(), Followed::UnderWay);
     assert_eq!(asked, [event(TOKEN), event(ID)]);
 
-    let over = || {
-        Followed::Over(Map::from_iter([(
-            "completion".to_owned(),
-            json!("processed"),
-        )]))
-    };
-    let (followed, _) = follow(&[&done, &done]).await;
-    assert_eq!(followed.unwrap(), over());
+    let over = Followed::Over(Completion::Processed.receipt());
+    let (followed, asked) = follow(receipts(), &[&done, &done, &imported, &imported]).await;
+    assert_eq!(followed.unwrap(), over);
+    let projects = [
+        format!("/dt/api/v1/project/{PARENT}"),
+        "/dt/api/v1/project/lookup?name=shop&version=1".to_owned(),
+    ];
+    assert_eq!(asked[2..], projects);
 
-    let (followed, asked) = follow(&[&old, &done, &old, &done]).await;
-    assert_eq!(followed.unwrap(), over());
-    assert_eq!(asked, [event(TOKEN), bom(TOKEN), event(ID), bom(ID)]);
+    let answers = [&*old, &done, &old, &done, &imported, &imported];
+    let (followed, asked) = follow(receipts(), &answers).await;
+    assert_eq!(followed.unwrap(), over);
+    assert_eq!(asked[..4], [event(TOKEN), bom(TOKEN), event(ID), bom(ID)]);
+}
+
+#[tokio::test]
+async fn what_was_accepted_and_not_imported_has_failed_and_what_nobody_can_tell_is_unknown() {
+    let done = json_answer(&json!({ "processing": false }));
+    let (same, imported) = (project(&json!(1)), project(&json!(2)));
+    let never = project(&Value::Null);
+    let gone = text_answer("404 Not Found", "");
+    let hidden = text_answer("403 Forbidden", "");
+    let failed =
+        |of: &str| format!("{of} has imported nothing since: Dependency-Track's log says why");
+    let by_name = failed("b: the project \"shop\" \"1\"");
+    for (first, second, completion, reason) in [
+        (&same, &imported, "failed", failed(&format!("a: the project {PARENT}"))),
+        (&imported, &never, "failed", by_name.clone()),
+        (&gone, &never, "failed", by_name),
+        (&gone, &imported, "unknown", "a: its project is not there any more".to_owned()),
+        (
+            &imported,
+            &hidden,
+            "unknown",
+            "b: whether it was imported shows in the project, which the key may not look at (VIEW_PORTFOLIO)"
+                .to_owned(),
+        ),
+    ] {
+        let (followed, _) = follow(receipts(), &[&done, &done, first, second]).await;
+        let Followed::Over(receipt) = followed.unwrap() else {
+            panic!("{first} {second}")
+        };
+        let expected = json!({ "completion": completion, "completion_reason": reason });
+        assert_eq!(Value::from(receipt), expected);
+    }
+    // The key could not look before, either.
+    let unseen = json!([{ "material": "a", "token": TOKEN, "project": PARENT }]);
+    let (followed, asked) = follow(unseen, &[&done]).await;
+    let Followed::Over(receipt) = followed.unwrap() else {
+        panic!()
+    };
+    assert_eq!(
+        (&receipt["completion"], asked.len()),
+        (&json!("unknown"), 1)
+    );
 }
 
 #[tokio::test]
@@ -1077,7 +1267,7 @@ async fn an_answer_that_says_nothing_of_the_processing_is_an_error() {
         ),
     ] {
         let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
-        let (followed, _) = follow(&answers).await;
+        let (followed, _) = follow(receipts(), &answers).await;
         let error = followed.unwrap_err();
         assert_eq!((error.kind, error.text), (kind, format!("{doing}{text}")));
     }

@@ -41,8 +41,8 @@ use serde_json::{Map, Value};
 
 use crate::http::{LONGEST_PAUSE, Response, retry_after};
 use crate::{
-    Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview, SecretUrl,
-    Summary, Template, Warnings, facts, inputs, repeat,
+    About, Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview,
+    SecretUrl, Summary, Template, Warnings, facts, inputs, repeat,
 };
 
 #[derive(Debug)]
@@ -411,13 +411,13 @@ fn read(response: &Response, doing: &str, has_thread: bool, now: u64) -> Result<
         403 | 429 if is_html(response) => {
             let after = Some(after.unwrap_or_default().max(BANNED));
             let kind = Kind::Retryable { after };
-            return Err(Error { kind, ..error }.for_all());
+            return Err(Error { kind, ..error }.about(About::Everyone));
         }
         429 => {
             let kind = Kind::Retryable { after };
             let error = Error { kind, ..error };
             return Err(match answer["global"] == true {
-                true => error.for_all(),
+                true => error.about(About::Everyone),
                 false => error,
             });
         }
@@ -682,7 +682,7 @@ mod tests {
             r#"{"message":"You are being rate limited.","retry_after":1.337,"global":false}"#;
         for headers in ["retry-after: 2\r\n", "x-ratelimit-scope: shared\r\n"] {
             let error = error_of(limited, headers, body, json!({})).await;
-            assert_eq!((error.kind, error.is_for_all), (waits(1337), false));
+            assert_eq!((error.kind, error.about), (waits(1337), About::Destination));
         }
         for nonsense in ["-1", "1e300", "\"soon\"", "null"] {
             let body = format!(r#"{{"retry_after":{nonsense},"global":false}}"#);
@@ -703,7 +703,7 @@ mod tests {
     async fn a_global_429_holds_everybody_back() {
         let body = r#"{"message":"You are being rate limited.","retry_after":64.57,"global":true}"#;
         let error = error_of("429 Too Many Requests", "", body, json!({})).await;
-        assert_eq!((error.kind, error.is_for_all), (waits(64_570), true));
+        assert_eq!((error.kind, error.about), (waits(64_570), About::Everyone));
     }
 
     #[tokio::test]
@@ -711,8 +711,8 @@ mod tests {
         for status in ["429 Too Many Requests", "403 Forbidden"] {
             let error = error_of(status, "", HTML, json!({})).await;
             assert_eq!(
-                (error.kind, error.is_for_all),
-                (waits(600_000), true),
+                (error.kind, error.about),
+                (waits(600_000), About::Everyone),
                 "{status}"
             );
             let error = error_of(status, "retry-after: 30\r\n", HTML, json!({})).await;

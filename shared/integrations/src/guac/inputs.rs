@@ -75,7 +75,7 @@ pub struct Attachment {
     #[serde(default)]
     #[schemars(with = "String", length(min = 1, max = 256))]
     pub prefix: Prefix,
-    /// Which attestations to export: `all`, those of a type that GUAC can read (`readable`), or `none`
+    /// Which attestations' statements to export: those of a type that GUAC can read (`readable`), `none`, or `all`, on which GUAC's runs end with an error
     #[serde(default)]
     pub attestations: Attestations,
     /// Whether to derive SLSA provenance, which GUAC can read, from each of Chainloop's attestations; what is derived is signed by nobody

@@ -1,7 +1,9 @@
 //! Puts SBOMs, and the attestations that GUAC can read, into a bucket from which GUAC collects them.
 //!
 //! GUAC (<https://github.com/guacsec/guac>) reads a whole bucket and fails on any object that it has no
-//! parser for, Chainloop's own attestations among them; so these stay out unless asked for. Keys are made of
+//! parser for, Chainloop's own attestations among them; so these stay out unless asked for. Of an attestation the
+//! statement is exported, without its envelope: GUAC has no key to verify one with, and fails on it. The object's
+//! metadata names the envelope by its digest (`source`). Keys are made of
 //! the bytes' digest: a repeat finds its object already there. Each object is one single PUT under a key
 //! without a letter that would need escaping, since GUAC listens for `ObjectCreated:Put` alone and takes keys
 //! as they are written in the event.
@@ -41,7 +43,7 @@ use serde_json::{Map, Value, json};
 use crate::http::Response;
 use crate::{
     Authorities, Content, Delivery, Encoding, Error, Filter, Host, Http, Integration, Kind,
-    Outcome, Preview, SecretText, Warnings,
+    Outcome, Preview, SecretText, Warnings, shape,
 };
 
 pub use inputs::{Attachment, Attestations, Bucket, Prefix, Provider, Registration};
@@ -232,7 +234,7 @@ struct Export {
 /// What becomes an object.
 #[derive(Debug, Clone, Copy)]
 enum Source<'a> {
-    Envelope,
+    Statement,
     Provenance,
     Sbom(&'a Material),
 }
@@ -259,7 +261,7 @@ impl Source<'_> {
     fn key(self, prefix: &Prefix, digest: &Digest) -> String {
         let (prefix, hex) = (prefix.as_str(), digest.hex());
         match self {
-            Source::Envelope => format!("{prefix}/attestations/{hex}.intoto.json"),
+            Source::Statement => format!("{prefix}/attestations/{hex}.intoto.json"),
             Source::Provenance => format!("{prefix}/provenance/{hex}.slsa.json"),
             Source::Sbom(material) if material.kind == MaterialType::SBOM_SPDX_JSON => {
                 format!("{prefix}/sboms/{hex}.spdx.json")
@@ -270,7 +272,7 @@ impl Source<'_> {
 
     fn name(&self) -> &str {
         match self {
-            Source::Envelope => "attestation",
+            Source::Statement => "attestation",
             Source::Provenance => "provenance",
             Source::Sbom(material) => &material.name,
         }
@@ -281,8 +283,8 @@ impl Export {
     fn sources<'a>(&mut self, delivery: &Delivery<'a, Guac>) -> Vec<Source<'a>> {
         let mut sources = Vec::new();
         match unwanted(delivery) {
-            Some(reason) => self.skip(Source::Envelope, reason),
-            None => sources.push(Source::Envelope),
+            Some(reason) => self.skip(Source::Statement, reason),
+            None => sources.push(Source::Statement),
         }
         if delivery.attachment.provenance {
             sources.push(Source::Provenance);
@@ -309,8 +311,14 @@ impl Export {
                 return Ok(self.once(source, key, Taken::Done(receipt)));
             }
         }
+        if let Source::Sbom(material) = source
+            && let Some(fault) = shape::fault(host, material).await?
+        {
+            self.skip(source, format!("is {fault}, which GUAC fails on"));
+            return Ok(Taken::Skipped);
+        }
         let content = match source {
-            Source::Envelope => delivery.attestation.envelope.compact().into(),
+            Source::Statement => delivery.attestation.envelope.payload.clone().into(),
             Source::Provenance => match provenance::derive(delivery.attestation) {
                 Ok(statement) => statement.into(),
                 Err(reason) => {
@@ -323,10 +331,6 @@ impl Export {
                 content.material(host, material, Encoding::Plain).await?
             }
         };
-        if content.size_bytes() == 0 {
-            self.skip(source, "is empty, which GUAC fails on".to_owned());
-            return Ok(Taken::Skipped);
-        }
         let digest = match source {
             Source::Sbom(Material {
                 digest: Some(digest),
@@ -392,12 +396,12 @@ fn metadata(
     source: Source<'_>,
 ) -> Vec<(&'static str, String)> {
     let material = match source {
-        Source::Envelope | Source::Provenance => "",
+        Source::Statement | Source::Provenance => "",
         Source::Sbom(material) => &material.name,
     };
     let source = match source {
-        Source::Provenance => delivery.attestation.hash.to_string(),
-        Source::Envelope | Source::Sbom(_) => String::new(),
+        Source::Statement | Source::Provenance => delivery.attestation.hash.to_string(),
+        Source::Sbom(_) => String::new(),
     };
     let run = delivery
         .attestation
@@ -609,20 +613,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_exports_the_envelope_under_its_hash() {
-        let s3 = S3::start("envelope").await;
+    async fn all_exports_the_statement_byte_for_byte_and_names_its_envelope() {
+        let s3 = S3::start("statement").await;
         let stage = Stage::new();
         let attachment = attachment(json!({ "attestations": "all" }));
         deliver(&stage, &s3.registration(), &attachment)
             .await
             .unwrap();
-        let key = format!(
-            "chainloop/attestations/{}.intoto.json",
-            stage.attestation.hash.hex()
-        );
+        let statement = &stage.attestation.envelope.payload;
+        let digest = Digest::of(statement);
+        let key = format!("chainloop/attestations/{}.intoto.json", digest.hex());
         let objects = s3.objects();
         let (_, bytes) = objects.iter().find(|(found, _)| *found == key).unwrap();
-        assert_eq!(*bytes, stage.attestation.envelope.compact());
+        assert_eq!(bytes, statement);
+        let registration = s3.registration();
+        let delivery = stage.delivery::<Guac>(&registration, &attachment);
+        let metadata = metadata(&delivery, &digest, Source::Statement);
+        let envelope = ("source", stage.attestation.hash.to_string());
+        assert!(metadata.contains(&envelope), "{metadata:?}");
     }
 
     #[tokio::test]
@@ -664,11 +672,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_sbom_is_left_out_and_a_missing_one_is_named() {
+    async fn an_sbom_that_is_not_json_is_left_out_and_a_missing_one_is_named() {
         let s3 = S3::start("empty").await;
         let mut stage = Stage::new();
         stage.missing = vec![stage.materials.remove(1)];
-        stage.materials[0].content = Some(Vec::new());
+        let kind = MaterialType::SBOM_CYCLONEDX_JSON;
+        stage.materials = vec![Material::inline("sbom", kind, "s", b"<bom/>".to_vec())];
         let outcome = deliver(&stage, &s3.registration(), &attachment(json!({})))
             .await
             .unwrap();
@@ -678,7 +687,7 @@ mod tests {
         assert_eq!(
             reason,
             "attestation: GUAC cannot read attestations of type chainloop.dev/attestation/v0.2; \
-             sbom: is empty, which GUAC fails on; packages: never came"
+             sbom: is not JSON, at line 1, column 1, which GUAC fails on; packages: never came"
         );
     }
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::inputs::{AccessKeyId, Endpoint, Prefix, Region};
 use super::{JSON, Object, check_key, code, during, explain, invalid};
 use crate::http::Response;
-use crate::{Content, Error, Host, Http, Kind, SecretText};
+use crate::{About, Content, Error, Host, Http, Kind, SecretText};
 
 #[derive(Debug, Clone)]
 pub(super) struct S3 {
@@ -164,7 +164,10 @@ impl S3 {
         let again = explain(&mut error, code);
         error.kind = match (response.status.as_u16(), code) {
             // Somebody writes the same key now.
-            (409, _) => again,
+            (409, _) => {
+                error.about = About::Delivery;
+                again
+            }
             (_, Some("RequestTimeout" | "RequestTimeTooSkewed" | "SlowDown" | "InternalError")) => {
                 again
             }

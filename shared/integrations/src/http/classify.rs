@@ -1,5 +1,6 @@
-//! What came back, and what it means.
+//! Responses, and the classification of their statuses.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::guard::{Refused, refuse};
 use super::tls;
-use crate::error::{Answer, Error, Kind};
+use crate::error::{About, Answer, Error, Kind};
 use crate::redact::Redactor;
 
 /// More of an answer than this is not kept with the attempt.
@@ -61,7 +62,7 @@ pub(super) fn explain(place: &str, error: reqwest::Error, handed_over: bool) -> 
         if let Some(refused) = cause.downcast_ref::<Refused>() {
             return refuse(place, *refused);
         }
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
             reset = Some(io.kind());
         }
     }
@@ -71,21 +72,28 @@ pub(super) fn explain(place: &str, error: reqwest::Error, handed_over: bool) -> 
         _ if error.is_dns() => "its name could not be resolved",
         _ if error.is_timeout() => "no connection in time",
         (Some((reason, _)), _) => reason,
-        (_, Some(std::io::ErrorKind::ConnectionRefused)) => "connection refused",
-        (_, Some(std::io::ErrorKind::UnexpectedEof)) if error.is_connect() => {
+        (_, Some(io::ErrorKind::ConnectionRefused)) => "connection refused",
+        (_, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset))
+            if error.is_connect() =>
+        {
             "the connection ended in the TLS handshake"
         }
         _ => "the connection broke",
     };
     if error.is_builder() {
         Error::permanent(format!("send to {place}: not a valid request"))
-    } else if error.is_connect() || !handed_over {
+    } else if error.is_connect() {
         Error::retryable(format!("reach {place}: {reason}"))
     } else {
-        Error::new(
-            Kind::Unanswered,
-            format!("hear from {place}: {reason} before an answer came"),
-        )
+        let error = match handed_over {
+            false => Error::retryable(format!("reach {place}: {reason}")),
+            true => Error::new(
+                Kind::Unanswered,
+                format!("hear from {place}: {reason} before an answer came"),
+            ),
+        };
+        // A document on which a server dies ends its connection as a server that goes down does.
+        error.about(About::Either)
     }
     .source(error)
 }
@@ -94,7 +102,8 @@ pub(super) fn explain(place: &str, error: reqwest::Error, handed_over: bool) -> 
 ///
 /// 2xx is success. 408, 425, 429 and 5xx are [`Kind::Retryable`], not before `Retry-After` (seconds or
 /// a date; RFC 9110, section 10.2.3), 401 is [`Kind::Unauthorized`], 410 is [`Kind::Dead`], and all others,
-/// redirects among them, are [`Kind::Permanent`].
+/// redirects among them, are [`Kind::Permanent`]. A 5xx without `Retry-After` speaks of the destination or of the
+/// document ([`About::Either`]), but for those that a gateway gives: 502, 503 and 504.
 fn classify(status: StatusCode, headers: &HeaderMap, now_unix: u64) -> Result<(), Error> {
     let kind = match status.as_u16() {
         200..=299 => return Ok(()),
@@ -105,7 +114,12 @@ fn classify(status: StatusCode, headers: &HeaderMap, now_unix: u64) -> Result<()
         410 => Kind::Dead,
         _ => Kind::Permanent,
     };
-    Err(Error::new(kind, format!("answered {}", phrase(status))))
+    let about = match (status.as_u16(), kind) {
+        (502..=504, _) | (_, Kind::Retryable { after: Some(_) }) => About::Destination,
+        (500..=599, _) => About::Either,
+        _ => About::Destination,
+    };
+    Err(Error::new(kind, format!("answered {}", phrase(status))).about(about))
 }
 
 /// `404 Not Found`; of a status without a name, the number alone.
@@ -180,6 +194,21 @@ mod tests {
         }
         assert_eq!(kind(401, &[]), Some(Kind::Unauthorized));
         assert_eq!(kind(410, &[]), Some(Kind::Dead));
+    }
+
+    #[test]
+    fn a_500_may_speak_of_the_document_and_a_gateways_answer_or_a_named_time_of_the_destination() {
+        let about = |status, pairs: &[(&'static str, &'static str)]| {
+            let status = StatusCode::from_u16(status).unwrap();
+            classify(status, &headers(pairs), 0).unwrap_err().about
+        };
+        for status in [500, 501, 505, 507, 599] {
+            assert_eq!(about(status, &[]), About::Either, "{status}");
+        }
+        assert_eq!(about(500, &[("retry-after", "1")]), About::Destination);
+        for status in [400, 401, 404, 408, 413, 425, 429, 502, 503, 504] {
+            assert_eq!(about(status, &[]), About::Destination, "{status}");
+        }
     }
 
     #[test]

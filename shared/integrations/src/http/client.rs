@@ -691,9 +691,12 @@ mod tests {
     async fn post(url: &str, body: impl Into<Bytes>) -> Result<Response, Error> {
         let request = Request::post(url).body(body.into()).unwrap();
         let limit = Duration::from_secs(20);
-        timeout(limit, Http::build(LOCAL, SHORT, Authorities::default()).send(request))
-            .await
-            .expect("nothing holds us")
+        timeout(
+            limit,
+            Http::build(LOCAL, SHORT, Authorities::default()).send(request),
+        )
+        .await
+        .expect("nothing holds us")
     }
 
     const AGAIN: Kind = Kind::Retryable { after: None };

@@ -1,4 +1,4 @@
-//! Where a request may go.
+//! Admission of destinations: schemes, ports, addresses.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What is wrong when TLS does not come about.
+//! Reasons why TLS does not come about.
 
 use std::error::Error as StdError;
 use std::io;
@@ -12,8 +12,8 @@ const UNTRUSTED: &str = "its certificate is of an authority that is not trusted;
 /// The server speaks something else.
 pub(crate) const NO_TLS: &str = "no TLS is spoken there";
 
-/// What TLS failed of, as a reason in an error's text, and whether it is the certificate; none where TLS was not what
-/// failed.
+/// Reads from an error why TLS failed, as a reason for its text, and whether the certificate is to blame; none where
+/// something else failed.
 pub(crate) fn failure(error: &(dyn StdError + 'static)) -> Option<(&'static str, bool)> {
     match causes(error).find_map(|cause| cause.downcast_ref())? {
         rustls::Error::InvalidCertificate(why) => Some((certificate(why), true)),

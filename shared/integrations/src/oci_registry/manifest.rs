@@ -201,7 +201,7 @@ fn has(manifests: &[Value], digest: Digest) -> bool {
     manifests.iter().any(|one| one["digest"] == *digest)
 }
 
-/// Whether a list of what refers to an image has this manifest.
+/// Looks a manifest up in a list of referrers.
 pub fn is_listed(index: &[u8], digest: Digest) -> bool {
     let index: Value = serde_json::from_slice(index).unwrap_or_default();
     index["manifests"]

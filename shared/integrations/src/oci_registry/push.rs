@@ -11,7 +11,7 @@ use super::manifest::{Artifact, Descriptor, INDEX, MANIFEST, is_listed, with_ref
 use super::reference::Repository;
 use super::session::{Session, code, location, request};
 use crate::http::Response;
-use crate::{Error, Kind};
+use crate::{About, Error, Kind};
 
 /// All that an image can be; without these, a registry may answer with another form of it than was asked for.
 const ANY_MANIFEST: HeaderValue = HeaderValue::from_static(
@@ -119,6 +119,7 @@ pub async fn push(session: &mut Session<'_>, artifact: &Artifact) -> Result<(), 
     match push_once(session, artifact, false).await {
         Err(Stop::Restart(error)) => Err(Error {
             kind: Kind::Retryable { after: None },
+            about: About::Delivery,
             ..error
         }),
         Err(Stop::Failed(error)) => Err(error),
@@ -148,7 +149,7 @@ async fn has_blob(session: &mut Session<'_>, digest: Digest) -> Result<bool, Err
         let doing = format!("ask {} for a blob", session.repository());
         return Err(session.refusal(&doing, &response));
     }
-    // Whatever becomes of it at the place that blobs are kept at: at worst we upload what is there.
+    // A failure at the place that keeps the blobs costs no more than an upload of what is there.
     let response = session.follow(request, response).await;
     Ok(response.is_ok_and(|response| response.status == StatusCode::OK))
 }
@@ -227,7 +228,7 @@ async fn put_manifest(session: &mut Session<'_>, artifact: &Artifact) -> Result<
     Err(error.into())
 }
 
-/// Whether a tag is what a registry does not let go of. They say so in many ways, and some in words alone.
+/// Recognises a refusal to move a tag. Registries spell it in many ways, some in words alone.
 fn is_immutable(response: &Response, code: &str) -> bool {
     let words = String::from_utf8_lossy(&response.body).to_lowercase();
     match response.status.as_u16() {
@@ -335,7 +336,7 @@ pub async fn image(session: &mut Session<'_>, digest: Digest) -> Result<Option<D
     }))
 }
 
-/// Whether the registry by itself lists a manifest among those that refer to an image.
+/// Asks whether the registry by itself lists a manifest among those that refer to an image.
 pub async fn lists_referrer(
     session: &mut Session<'_>,
     subject: Digest,

@@ -130,12 +130,12 @@ impl Repository {
         Url::parse(&uri.to_string()).is_ok_and(|url| self.has_origin(&url))
     }
 
-    /// Whether a URL leads to the registry, and not to another place.
+    /// Returns true for URLs of the registry itself.
     pub fn has_origin(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
-    /// Whether a URL leads to the registry's host, by any scheme and port.
+    /// Returns true for URLs of the registry's host, by any scheme and port.
     pub fn has_host(&self, url: &Url) -> bool {
         url.host() == self.base.host()
     }

@@ -159,7 +159,7 @@ impl<'a> Session<'a> {
         Ok(authorization)
     }
 
-    /// Adds to an error at a place that the registry named that it did so, and why that may be wrong.
+    /// Adds to an error that the registry named the place of it, and the probable cause if that is a mistake.
     pub fn elsewhere(&self, doing: &str, place: &Url, error: Error) -> Error {
         let repository = self.repository();
         if repository.has_origin(place) {

@@ -586,7 +586,7 @@ async fn a_token_service_has_to_be_a_safe_place() {
         assert_eq!(error.kind, Kind::Permanent, "{error}");
         assert!(error.text.contains(reason), "{realm}: {error}");
         // The registry may have been told nothing of the proxy in front of it.
-        let is_url = realm.contains(".");
+        let is_url = realm.contains('.');
         assert_eq!(error.text.contains("and leads to http"), is_url, "{error}");
         assert_eq!(error.text.ends_with("X-Forwarded-Proto"), is_url, "{error}");
     }

@@ -141,7 +141,7 @@ fn plain(letter: char) -> Option<&'static str> {
     }
 }
 
-/// For a code block: closes none, and mentions nobody where a server looks for that in code, too.
+/// Escapes for a code block: closes none, and mentions nobody on a server that looks for mentions in code, too.
 fn inert(letter: char) -> Option<&'static str> {
     match letter {
         '`' => Some("'"),
@@ -168,7 +168,7 @@ fn first(text: &str, most: usize, escape: fn(char) -> Option<&'static str>) -> S
     }
 }
 
-/// As much of the text as fits once it is escaped.
+/// Escapes the text, and cuts it where it does not fit any more.
 fn cut(text: &str, most: usize, escape: fn(char) -> Option<&'static str>) -> String {
     let mut kept = String::new();
     let mut used = 0;

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::wire::{self, Lines, Stream, Unread, Wire};
 use super::{Address, Registration, Tls};
 use crate::http::tls;
-use crate::{Answer, Error, Http, Kind, Redactor, text};
+use crate::{About, Answer, Error, Http, Kind, Redactor, text};
 
 /// Ports of mail servers. Anything else is more often somebody's other service.
 const PORTS: [u16; 6] = [25, 465, 587, 2465, 2525, 2587];
@@ -40,6 +40,9 @@ pub(super) const SHOWN_BYTES: usize = 256;
 
 /// Longest command line without its end (RFC 5321, 4.5.3.1.4).
 const COMMAND_BYTES: usize = 510;
+
+/// The server closes the connection, whatever it was asked.
+const CLOSING: u16 = 421;
 
 /// Time that a dialogue has.
 #[derive(Debug, Clone, Copy)]
@@ -164,6 +167,15 @@ impl Fate {
             }
             Trouble::Said(reply) => Self::Refused(Why::Said(reply.clone())),
             Trouble::Broken { reason, .. } => Self::Deferred(Why::Broken(reason)),
+        }
+    }
+
+    /// A server that asks for another try of one mail, as greylisting does, takes others meanwhile. In trouble
+    /// itself it says 421.
+    pub(super) fn about(&self) -> About {
+        match self {
+            Self::Deferred(Why::Said(reply)) if reply.code != CLOSING => About::Delivery,
+            _ => About::Destination,
         }
     }
 }
@@ -737,8 +749,8 @@ impl<'a> Connection<'a> {
         if lines.code / 100 == class {
             return Ok(reply);
         }
-        // 421: it closes the connection. Neither success nor failure: nobody knows what it waits for.
-        self.is_broken |= lines.code == 421 || lines.code < 400;
+        // Neither success nor failure: nobody knows what it waits for.
+        self.is_broken |= lines.code == CLOSING || lines.code < 400;
         Err(Trouble::Said(reply))
     }
 }

@@ -238,7 +238,7 @@ impl Integration for Smtp {
     ) -> Result<Warnings, Error> {
         if copies(attachment).iter().any(Address::needs_utf8) {
             let time = Time::until(Instant::now() + CHECK);
-            let server = Server::of(registration);
+            let server = Server::of(registration, http);
             let connection = server.open(http, time).await?;
             connection.check_utf8()?;
             connection.quit().await;
@@ -586,7 +586,7 @@ fn error(server: &Server<'_>, domain: &str, recipient: &Address, fate: &Fate) ->
             (Kind::Permanent, reason, None)
         }
     };
-    let mut error = Error::new(kind, format!("{doing}: {reason}"));
+    let mut error = Error::new(kind, format!("{doing}: {reason}")).about(fate.about());
     error.answer = answer;
     Some(error)
 }

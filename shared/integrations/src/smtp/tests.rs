@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::About;
 use crate::fixture::{self, Stage};
 use crate::http::Guard;
 use crate::inputs;
@@ -671,7 +672,7 @@ async fn tls_on_the_wrong_port_is_told_with_what_to_choose() {
 
     let server = MailServer::listen(&[], true).await;
     let registration = registration(&server, json!({ "tls": "starttls" }));
-    let (smtp, http) = (Server::of(&registration), trusting());
+    let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
     let time = Time::until(Instant::now() + Duration::from_secs(1));
     let error = smtp.open(&http, time).await.map(|_| ()).unwrap_err();
     assert!(error.text.ends_with("choose tls=implicit"), "{error}");
@@ -1042,7 +1043,7 @@ async fn a_reply_that_comes_drop_by_drop_is_not_waited_for() {
         "to": "a@example.org", "from": "b@example.org", "host": "localhost", "port": port, "tls": "none",
     });
     let registration: Registration = serde_json::from_value(inputs).unwrap();
-    let (smtp, http) = (Server::of(&registration), trusting());
+    let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
     let end = Instant::now() + Duration::from_secs(1);
     let error = smtp.open(&http, Time::until(end)).await.map(|_| ());
     assert_eq!(error.unwrap_err().kind, AGAIN);
@@ -1055,7 +1056,7 @@ async fn the_verdict_on_a_mail_may_take_longer_than_what_comes_before() {
     const { assert!(REPLY.as_secs() + VERDICT_LEAST.as_secs() < ATTEMPT.as_secs()) };
     let server = MailServer::start(&[(".", "(2 s) 250 2.0.0 queued")]).await;
     let registration = registration(&server, json!({}));
-    let (smtp, http) = (Server::of(&registration), trusting());
+    let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
     let now = Instant::now();
     let time = Time {
         content: now + Duration::from_secs(1),
@@ -1519,7 +1520,7 @@ fn domains_for_which_no_time_is_left_follow_in_another_attempt() {
         "to": "a@example.org", "from": "b@example.org", "host": "localhost", "port": 25,
     }))
     .unwrap();
-    let (server, progress) = (Server::of(&registration), BTreeMap::new());
+    let (server, progress) = (Server::of(&registration, &trusting()), BTreeMap::new());
     let mut post = Post::new(&server, &progress);
     post.is_cut = true;
     let outcome = post.outcome("<a@example.org>").unwrap();
@@ -1620,4 +1621,24 @@ fn a_port_on_the_command_line_is_what_chainloop_takes() {
     let fields = inputs::fields(&schema);
     let port = fields.iter().find(|field| field.name == "port").unwrap();
     assert_eq!(inputs::cast(port, "587").unwrap(), json!("587"));
+}
+
+#[test]
+fn greylisting_speaks_of_a_mail_and_a_server_that_closes_of_itself() {
+    let said = |code| {
+        let text = String::new();
+        Fate::Deferred(Why::Said(connection::Reply { code, text }))
+    };
+    for (fate, about) in [
+        (said(450), About::Delivery),
+        (said(451), About::Delivery),
+        (said(421), About::Destination),
+        (
+            Fate::Deferred(Why::Broken("the connection broke")),
+            About::Destination,
+        ),
+        (Fate::Unanswered("no answer in time"), About::Destination),
+    ] {
+        assert_eq!(fate.about(), about, "{fate:?}");
+    }
 }

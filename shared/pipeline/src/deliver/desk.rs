@@ -72,12 +72,15 @@ async fn pass<I: Integration, P: Platform>(
         return Err(Sent::Later(Later::Down(until)));
     }
     let interval = I::interval(&prepared.registration.inputs);
-    let booked = desk.delivery.borrow().row.booked;
+    let (is_retry, booked) = {
+        let row = &desk.delivery.borrow().row;
+        (row.is_retry(), row.booked)
+    };
     for _ in 0..CONFLICTS {
         let before = desk.gate.borrow().clone();
         let mut gate = before.row.clone();
         let now = desk.platform.now();
-        let pass = gate::enter(&mut gate, interval, booked, now);
+        let pass = gate::enter(&mut gate, interval, is_retry, booked, now);
         if gate != before.row && !desk.write_gate(gate).await? {
             continue;
         }

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use integrations::{Error, Http, Integration, Kind, Outcome};
+use integrations::{About, Error, Http, Integration, Kind};
 use tracing::{error, info, warn};
 
 use self::desk::{Desk, Sent, send};
 use self::room::Room;
 use crate::clock::Timestamp;
-use crate::gate::{self, Later};
+use crate::gate::{self, Evidence, Later};
 use crate::intake::{CONFLICTS, reload};
 use crate::ledger::{self, Message, Settled};
 use crate::pauses;
@@ -229,26 +229,30 @@ async fn attempt<I: Integration, P: Platform>(
         Either::Right(((), _)) => Sent::Answered(Err(Error::new(
             Kind::Unanswered,
             format!("finish within {} s", deadline.as_secs()),
-        ))),
+        )
+        .about(About::Either))),
     };
     desk.let_go_of_all().await;
     let mut stored = desk.delivery.borrow().clone();
     let (now, random) = (platform.now(), platform.random());
     let row = &mut stored.row;
     let settled = match sent {
-        Sent::Answered(result) => {
-            if let Err(error) = &result {
+        Sent::Answered(mut result) => {
+            let evidence = Evidence::of(&result);
+            let is_retry = row.is_retry();
+            if let Err(error) = &mut result {
+                let accepted_at = desk.gate.borrow().row.accepted_at;
+                ledger::doubt(row, error, accepted_at, now);
                 let source = error.source.as_ref().map(|source| chain(source.as_ref()));
                 warn!(delivery.id = row.id, integration = I::ID, %error, source, "Not delivered");
             }
-            let seen = Seen::of(&result);
             let settled = ledger::settle(row, result, now, random);
             let followup =
                 (I::FOLLOWS && row.state == State::Delivered).then(|| followup::begin(row, now));
             settle_and_follow(platform, &stored, settled, followup, Vec::new()).await?;
             // The ledger first: should this be lost, the next attempt sees it too.
             if !desk.ours.get() {
-                remember(&desk, seen).await?;
+                remember(&desk, evidence, is_retry).await?;
             }
             return Ok(());
         }
@@ -265,61 +269,29 @@ async fn attempt<I: Integration, P: Platform>(
     settle(platform, &stored, settled).await
 }
 
-/// What an attempt says of its destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Nothing,
-    Accepted,
-    /// It could not take anything just now, and may have said for how long.
-    Down(Option<Duration>),
-    /// It takes nothing from any of us for so long.
-    DownForAll(Duration),
-    Refused,
-    Dead,
-}
-
-impl Seen {
-    fn of(result: &Result<Outcome, Error>) -> Self {
-        match result {
-            Ok(Outcome::Delivered(_) | Outcome::PartlyDelivered { .. }) => Self::Accepted,
-            Ok(Outcome::Skipped(_) | Outcome::ContinueAfter { .. }) => Self::Nothing,
-            Err(error) => match error.kind {
-                Kind::Retryable { after } if error.is_for_all => {
-                    Self::DownForAll(after.unwrap_or(schedule::PROBES[0]))
-                }
-                Kind::Retryable { after } => Self::Down(after),
-                Kind::Unanswered => Self::Down(None),
-                Kind::Unauthorized | Kind::Permanent => Self::Refused,
-                Kind::Dead => Self::Dead,
-            },
-        }
-    }
-}
-
 /// Keeps what an attempt says of its destination, and pauses a registration that is dead or has failed for a day.
-async fn remember<P: Platform>(desk: &Desk<'_, P>, seen: Seen) -> Result<(), Unreachable> {
+async fn remember<P: Platform>(
+    desk: &Desk<'_, P>,
+    evidence: Evidence,
+    is_retry: bool,
+) -> Result<(), Unreachable> {
     let now = desk.platform.now();
-    if let Seen::DownForAll(after) = seen {
+    if let Evidence::DownForAll(after) = evidence {
         return desk.close_for_all(after).await;
     }
-    let mut has_failed_too_long = seen == Seen::Dead;
+    let mut has_failed_too_long = false;
     for _ in 0..CONFLICTS {
         let before = desk.gate.borrow().row.clone();
         let mut gate = before.clone();
-        match seen {
-            Seen::Nothing | Seen::Dead | Seen::DownForAll(_) => {}
-            Seen::Accepted => gate::succeeded(&mut gate),
-            Seen::Down(after) => has_failed_too_long = gate::failed(&mut gate, true, after, now),
-            Seen::Refused => has_failed_too_long = gate::failed(&mut gate, false, None, now),
-        }
+        has_failed_too_long = gate::learn(&mut gate, evidence, is_retry, now);
         // In a conflict it has been read again: what somebody else saw since then counts as well.
         if gate == before || desk.write_gate(gate).await? {
             break;
         }
     }
     if has_failed_too_long {
-        let reason = match seen {
-            Seen::Dead => "the third party says that it is gone".to_owned(),
+        let reason = match evidence {
+            Evidence::Dead => "the third party says that it is gone".to_owned(),
             _ => {
                 let hours = schedule::FAILING.as_secs() / 3_600;
                 format!("every attempt failed for {hours} hours")

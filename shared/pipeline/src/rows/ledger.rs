@@ -271,6 +271,11 @@ pub struct Delivery {
     /// How often in a row its attempts crashed.
     #[serde(default)]
     pub crashes: u32,
+    /// How often it was refused in a way that may be the destination's fault, with others accepted in between.
+    #[serde(default)]
+    pub refusals: u32,
+    #[serde(default)]
+    pub refused_at: Option<Timestamp>,
     /// When the reconciler must look at it, if nothing else has happened. None when final.
     #[serde(default)]
     pub wake_at: Option<Timestamp>,
@@ -294,6 +299,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Whether it has been tried before.
+    pub fn is_retry(&self) -> bool {
+        self.attempt > 1
+    }
+
     /// A delivery's id follows from what it is, so that no repeat can make a second one.
     pub fn id(organization: &str, hash: &Digest, attachment: &str, generation: u32) -> String {
         let digest =

@@ -27,6 +27,15 @@ pub struct Gate {
     /// Since when not one attempt was accepted.
     #[serde(default)]
     pub failing_since: Option<Timestamp>,
+    /// Deliveries in a row that the destination, or what they hold, made fail.
+    #[serde(default)]
+    pub doubts: u32,
+    /// Until when those stay out that were tried before.
+    #[serde(default)]
+    pub retries_until: Option<Timestamp>,
+    /// When an attempt was accepted after others had failed.
+    #[serde(default)]
+    pub accepted_at: Option<Timestamp>,
     /// When the next send may begin, where it is paced.
     pub next_at: Timestamp,
     /// When the last one in the queue has its turn.
@@ -41,6 +50,9 @@ impl Gate {
             failures: 0,
             closed_until: None,
             failing_since: None,
+            doubts: 0,
+            retries_until: None,
+            accepted_at: None,
             next_at: Timestamp::from_millis(0),
             booked_until: Timestamp::from_millis(0),
         }

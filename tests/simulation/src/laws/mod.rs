@@ -55,6 +55,10 @@ pub struct Laws {
     pub steps: BTreeMap<String, u32>,
     /// Until when each registration's third party is down.
     pub down_until: BTreeMap<String, u64>,
+    /// Deliveries that their third party always answers 500.
+    pub poisoned: BTreeSet<String>,
+    /// Registrations whose third party could be taken for one that is down.
+    seemed_down: BTreeSet<String>,
     /// When a run of the reconciler last met a fault.
     faulted_at: u64,
     pub coverage: Coverage,
@@ -344,6 +348,13 @@ impl Laws {
     pub fn rows(&self, wanted: impl Fn(&Delivery) -> bool) -> Vec<&Delivery> {
         let rows = self.deliveries.values().map(|tracked| &tracked.row);
         rows.filter(|row| wanted(row)).collect()
+    }
+
+    /// A delivery met what its third party may be blamed for.
+    pub fn seems_down(&mut self, delivery: &str) {
+        if let Some(tracked) = self.deliveries.get(delivery) {
+            self.seemed_down.insert(tracked.row.registration.clone());
+        }
     }
 
     /// Whether a delivery's third party is down.

@@ -289,6 +289,15 @@ impl Laws {
         if row.attempt > schedule::ATTEMPTS {
             self.breaks("there are 16 attempts at most", &**id);
         }
+        let is_put_off = old.state == State::Delivering
+            && row.state == State::Pending
+            && row.reason.as_deref() == Some("its destination is down");
+        if is_put_off && row.attempt == 1 && !self.seemed_down.contains(&row.registration) {
+            self.breaks(
+                "another document that fails holds back none that never failed",
+                &**id,
+            );
+        }
         if old
             .progress
             .keys()
