@@ -772,6 +772,20 @@ fn only_the_edge_asks_an_integration() {
 }
 
 #[test]
+fn integrations_log_nothing_of_their_own() {
+    // A log line leaves past the edge, and so past the redactor. The guard logs hosts that it has masked.
+    for path in files(&root().join("shared/integrations/src"), &["rs"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        let is_guard = path.ends_with("http/guard.rs");
+        assert!(
+            is_guard || !text.contains("tracing::"),
+            "{}: say it in the receipt, a warning or an error",
+            path.display()
+        );
+    }
+}
+
+#[test]
 fn a_function_depends_on_what_it_assembles_alone() {
     for function in functions() {
         for dependency in dependencies(&format!("functions/{function}")) {

@@ -89,8 +89,6 @@ pub(super) async fn version(http: &Http, registration: &Registration) -> Result<
         let text = format!("{doing}: what answers there is not Dependency-Track; {another}");
         return Err(Error::permanent(text).answer(response.answer()));
     }
-    let version = text::line(about["version"].as_str().unwrap_or("unknown"), 32, true);
-    tracing::info!(version, "Found Dependency-Track");
     Ok(())
 }
 
