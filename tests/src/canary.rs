@@ -479,8 +479,15 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
             memory.advance(Duration::from_secs(61));
             let until = memory.now().plus(Duration::from_mins(15));
             reconcile::reconcile(&memory, until).await.unwrap();
-            let records = memory.receive(I::ID, 10);
-            deliver::batch::<I>(&memory, &tools, records, until).await;
+            // One at a time: who waits for its turn at a paced destination waits for this clock.
+            loop {
+                let records = memory.receive(I::ID, 1);
+                if records.is_empty() {
+                    break;
+                }
+                deliver::batch::<I>(&memory, &tools, records, until).await;
+                memory.advance(Duration::from_secs(5));
+            }
         }
         let (id, _) = accepted.plan.deliveries().next().unwrap();
         let path = [("delivery", id.as_str())];
