@@ -4,6 +4,12 @@
 //! Beside each canary the third parties repeat a decoy, which is no credential. It has to be found, in every encoding:
 //! so the search would find a canary, too.
 
+#![expect(
+    clippy::format_collect,
+    clippy::too_many_lines,
+    reason = "a few letters each, and one case after the other"
+)]
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;

@@ -84,6 +84,7 @@ impl Redactor {
 
     /// Masks the credentials of a request: what its headers carry, and the signatures in its URL.
     pub(crate) fn learn_request(&self, url: &Url, headers: &HeaderMap) {
+        const NAMES: [&str; 5] = ["sig", "signature", "token", "state", "secret"];
         for (_, value) in headers
             .iter()
             .filter(|(name, value)| is_secret(name, value))
@@ -95,7 +96,6 @@ impl Redactor {
                 None => self.learn_long(value.split_once(' ').map_or(&*value, |(_, rest)| rest)),
             }
         }
-        const NAMES: [&str; 5] = ["sig", "signature", "token", "state", "secret"];
         for (name, value) in url.query_pairs() {
             let name = name.to_ascii_lowercase();
             if NAMES.iter().any(|secret| name.ends_with(secret)) {
@@ -366,10 +366,10 @@ fn parts(secret: &str) -> Vec<String> {
 /// Texts long enough to be keys. Addresses of mail and of the web are not, and explain an error.
 fn collect(document: &Value, leaves: &mut Vec<String>) {
     match document {
-        Value::String(text) => {
-            if text.len() >= 20 && !text.contains('@') && !text.starts_with("https://") {
-                leaves.push(text.clone());
-            }
+        Value::String(text)
+            if text.len() >= 20 && !text.contains('@') && !text.starts_with("https://") =>
+        {
+            leaves.push(text.clone());
         }
         Value::Array(values) => values.iter().for_each(|value| collect(value, leaves)),
         Value::Object(map) => map.values().for_each(|value| collect(value, leaves)),
@@ -720,7 +720,7 @@ mod tests {
             "p%c3%a4%22ss+w0rd%2f%26%3c%2b%3d%25%5cz",
             "p%25C3%25A4%2522ss%2520w0rd%252F%2526%253C%252B%253D%2525%255Cz",
             r#"pä\"ss w0rd/&<+=%\\z"#,
-            r#"p\u00e4\u0022ss\u0020w0rd\/\u0026\u003c+=%\u005Cz"#,
+            r"p\u00e4\u0022ss\u0020w0rd\/\u0026\u003c+=%\u005Cz",
             r#"p\\u00e4\\\"ss w0rd\\/&<+=%\\\\z"#,
             "p&#xe4;&quot;ss w0rd&sol;&amp;&lt;&plus;&equals;&percnt;&bsol;z",
             "p&#228;&#34;ss&#32;w0rd/&amp;&lt;+=%\\z",
@@ -926,6 +926,7 @@ mod tests {
     }
 
     /// Ways in which a third party repeats a secret.
+    #[expect(clippy::format_collect, reason = "a few letters each")]
     fn encodings() -> Vec<fn(&str) -> String> {
         fn percent(text: &str) -> String {
             text.bytes().map(|byte| format!("%{byte:02X}")).collect()

@@ -222,8 +222,7 @@ async fn one(
     };
     let waited_until = waited_until(platform, &attestation.row).await?;
     let wanted = wanted(platform, &attestation.row, message.after).await?;
-    let mut asked = 0;
-    for digest in wanted {
+    for (asked, digest) in wanted.into_iter().enumerate() {
         let now = platform.now();
         if now >= waited_until {
             message.gives_up();
@@ -235,7 +234,6 @@ async fn one(
         }
         let most = left.saturating_sub(LEAST / 2);
         let within = LONGEST.min(most).min(waited_until.since(now));
-        asked += 1;
         message.after = Some(digest);
         match fetch(platform, store, &organization, &source, &digest, within).await {
             Ok(size_bytes) => {

@@ -208,7 +208,7 @@ pub(crate) async fn take(
     }
     let plan = plans::written(platform, plan).await?;
     // Accepted it is already, so what cannot be found out counts as waited for.
-    let awaited = awaited(platform, &parsed, &plan.row, &missing).await;
+    let awaited = awaited(platform, parsed, &plan.row, &missing).await;
     let awaited = awaited.unwrap_or_else(|_| missing.clone());
     let accepted = Accepted {
         attestation: attestation.row,

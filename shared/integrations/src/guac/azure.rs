@@ -92,7 +92,7 @@ impl Azure {
         if response.status == StatusCode::FORBIDDEN {
             return Ok(());
         }
-        self.judge(&response, &doing, http.unix_secs())
+        Self::judge(&response, &doing, http.unix_secs())
     }
 
     /// Puts a block of a blob that is never made of it: nobody sees it, and Azure drops it after a week.
@@ -104,7 +104,7 @@ impl Azure {
         let body = Bytes::from_static(b"{}");
         let request = Request::put(url).body(body).map_err(invalid)?;
         let response = self.send(http, &doing, request).await?;
-        self.judge(&response, &doing, now)
+        Self::judge(&response, &doing, now)
     }
 
     pub(super) async fn put(
@@ -128,7 +128,7 @@ impl Azure {
         if is_there {
             return Ok(false);
         }
-        self.judge(&response, &doing, host.unix_secs())?;
+        Self::judge(&response, &doing, host.unix_secs())?;
         Ok(true)
     }
 
@@ -168,7 +168,7 @@ impl Azure {
     }
 
     /// <https://learn.microsoft.com/en-us/rest/api/storageservices/blob-service-error-codes>
-    fn judge(&self, response: &Response, doing: &str, now: u64) -> Result<(), Error> {
+    fn judge(response: &Response, doing: &str, now: u64) -> Result<(), Error> {
         let Err(mut error) = response.check(doing, now) else {
             return Ok(());
         };

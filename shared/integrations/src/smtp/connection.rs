@@ -450,7 +450,7 @@ pub(super) struct Connection<'a> {
     is_broken: bool,
 }
 
-impl<'a> Connection<'a> {
+impl Connection<'_> {
     /// Nothing more can be sent through it.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken

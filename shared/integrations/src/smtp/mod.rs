@@ -177,7 +177,7 @@ const CHECK: Duration = Duration::from_secs(22);
 /// Time of an attempt, less than its deadline, so that what was done is written down before.
 const ATTEMPT: Duration = Duration::from_secs(116);
 /// Time that is kept for the server's verdict on a mail; there is more where the dialogue before was short.
-const VERDICT_LEAST: Duration = Duration::from_secs(60);
+const VERDICT_LEAST: Duration = Duration::from_mins(1);
 /// Connections to one server at a time, of one registration over all functions: many servers take no more from one
 /// client.
 const CONNECTIONS: u32 = 2;
