@@ -671,7 +671,7 @@ fn what_failed_is_delivered_again_and_a_new_attachment_gets_what_came_before() {
         (&json!(2), &json!("done")),
         "{done}"
     );
-    let attached = case.attach(&[]);
+    let attached = case.attach(&["--allow-duplicate"]);
     let attached = attached
         .as_array()
         .map_or(attached.clone(), |list| list[0].clone());
