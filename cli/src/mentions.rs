@@ -23,7 +23,7 @@ const PLACES: &[&str] = &[
     "shared",
 ];
 
-/// What stands for a part that is not written out.
+/// Stand-in for a part that is not written out.
 const REST: [&str; 2] = ["…", "..."];
 
 fn root() -> &'static Path {
@@ -127,7 +127,7 @@ fn group<'a>(command: &'a Command, name: &str) -> Option<&'a Command> {
         )
 }
 
-/// What is wrong with a command as it is named: `chainloop …`, or from a group on.
+/// Finds faults in a command as it is named: `chainloop …`, or from a group on.
 fn fault(mention: &str) -> Option<String> {
     let words = shlex::split(mention).unwrap_or_else(|| {
         let words = mention.split_whitespace();

@@ -63,7 +63,7 @@ pub(crate) struct Push {
     timeout: u64,
 }
 
-/// What became of one attestation of a file.
+/// Result for one attestation of a file.
 enum Outcome {
     Accepted(Accepted),
     Refused(String),

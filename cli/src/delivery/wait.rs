@@ -73,7 +73,7 @@ fn message(found: &[Delivery], settled: usize, count: usize, ends_at: Timestamp)
     text
 }
 
-/// What happens next to a delivery, and why it has not happened yet.
+/// Tells the next step of a delivery, and why it has not been taken yet.
 fn expected(delivery: &Delivery, ends_at: Timestamp) -> String {
     let Delivery {
         integration,

@@ -112,7 +112,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Objects<T,
     }
 }
 
-/// What is added up of many things, one by one.
+/// Sum over many entries, added up one by one.
 pub(crate) trait Sum<T>: Default {
     fn add(&mut self, one: T);
 }

@@ -236,7 +236,7 @@ struct Finding<'a> {
     suppress: bool,
 }
 
-/// What an evaluation found.
+/// Findings of an evaluation.
 #[derive(Default)]
 struct Findings<'a> {
     standing: u64,

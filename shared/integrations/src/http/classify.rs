@@ -18,7 +18,7 @@ pub const EXCERPT_BYTES: usize = 2 * 1024;
 /// A third party that asks for a longer pause than this gets this one: no delivery lives longer.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_hours(7 * 24);
 
-/// What came back, whatever its status.
+/// HTTP response, whatever its status.
 #[derive(Debug, Clone)]
 pub struct Response {
     pub status: StatusCode,
