@@ -591,7 +591,7 @@ fn a_paced_destination_gets_one_delivery_a_second_from_all_processes_together() 
     ];
     ask(&[&add[..], &["--opt", &url, "--opt", "max_per_second=1"]].concat());
     for _ in 0..ATTACHMENTS {
-        case.attach(&[]);
+        case.attach(&["--allow-duplicate"]);
     }
     let attestation = case.attestation();
     let sbom = format!("sbom={}", case.directory.join("sbom.cdx.json").display());

@@ -6,7 +6,7 @@
 //! without knowing where they begin, base64 and hexadecimal, are searched for.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,6 +33,10 @@ const REMAINDER: usize = 4;
 /// A longer secret is searched for in pieces of this length, so that a part of it is found, too.
 const PIECE: usize = 32;
 
+/// Credentials of requests that are remembered. Each request to a bucket has a signature of its own, and a delivery of a
+/// thousand SBOMs would search for all of them after each step.
+const RECENT: usize = 16;
+
 /// Encodings that may lie over one another, at most.
 const LAYERS: usize = 3;
 
@@ -44,6 +48,8 @@ pub struct Redactor(Arc<Mutex<Known>>);
 struct Known {
     /// Folded; see [`View::folded`].
     patterns: BTreeSet<Vec<u8>>,
+    /// The same of credentials that requests carried, the latest last; at most [`RECENT`].
+    recent: VecDeque<BTreeSet<Vec<u8>>>,
     /// Built when it is needed and dropped when something is learned.
     search: Option<Arc<Search>>,
 }
@@ -105,8 +111,24 @@ impl Redactor {
     }
 
     fn learn_long(&self, secret: &str) {
-        if secret.len() >= SHORT {
-            self.learn(secret);
+        if secret.len() < SHORT {
+            return;
+        }
+        let mut patterns = BTreeSet::new();
+        learn(&mut patterns, secret, 2);
+        let mut known = self.known();
+        patterns.retain(|pattern| !known.patterns.contains(pattern));
+        if patterns.is_empty() {
+            return;
+        }
+        if let Some(index) = known.recent.iter().position(|one| *one == patterns) {
+            known.recent.remove(index);
+        } else {
+            known.search = None;
+        }
+        known.recent.push_back(patterns);
+        if known.recent.len() > RECENT {
+            known.recent.pop_front();
         }
     }
 
@@ -116,11 +138,12 @@ impl Redactor {
 
     fn search(&self) -> Option<Arc<Search>> {
         let mut known = self.known();
-        if known.patterns.is_empty() {
+        if known.patterns.is_empty() && known.recent.is_empty() {
             return None;
         }
         if known.search.is_none() {
-            let patterns: Vec<_> = known.patterns.iter().cloned().collect();
+            let all = known.patterns.iter().chain(known.recent.iter().flatten());
+            let patterns: Vec<_> = all.cloned().collect();
             let automaton = AhoCorasick::new(&patterns).expect("a few thousand short patterns");
             let search = Search {
                 patterns,
@@ -888,6 +911,27 @@ mod tests {
         );
         redactor.learn_request(&url, &bearer);
         assert_eq!(redactor.text("for Bearer fetched-token"), "for Bearer …");
+    }
+
+    #[test]
+    fn a_thousand_signatures_are_searched_for_no_longer_than_a_few_and_a_token_that_goes_along_is_kept()
+     {
+        let redactor = knowing("s3cret-of-mine");
+        let url = Url::parse("https://example.org/").unwrap();
+        let mut send = |credential: String| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, credential.parse().unwrap());
+            redactor.learn_request(&url, &headers);
+        };
+        for number in 0..1_000 {
+            send(format!("AWS4-HMAC-SHA256 Signature={number:064x}"));
+            send("Bearer fetched-token".to_owned());
+        }
+        let signature = format!("{:064x}", 999);
+        let text = format!("s3cret-of-mine, fetched-token and {signature}");
+        assert_eq!(redactor.text(&text), "…, … and …");
+        let count = redactor.search().unwrap().patterns.len();
+        assert!(count < 500, "{count} patterns");
     }
 
     #[test]
