@@ -25,6 +25,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long before what may be repeated is tried again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
+/// The longest that the API may say to wait before a request is refused rather than sent again, and how long in all.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const WAITS_IN_ALL: Duration = Duration::from_mins(5);
 /// How long before it is asked again what became of a request that is still worked on.
 const IN_PROGRESS: Duration = Duration::from_secs(1);
 const ANSWER_MAX_BYTES: u64 = 32 * 1024 * 1024;
@@ -256,6 +259,16 @@ impl Client {
                     }
                     false
                 }
+                // Nothing was done, so also what may not be repeated is sent again.
+                Ok(answer) if let Some(wait) = answer.wait() => {
+                    if wait <= LONGEST_WAIT && begun.elapsed() + wait < WAITS_IN_ALL {
+                        self.tells_of(wait);
+                        std::thread::sleep(wait);
+                        continue;
+                    }
+                    false
+                }
+                Ok(answer) if answer.has_code("quota-exceeded") => false,
                 Ok(answer) => matches!(answer.status, 429 | 502 | 503 | 504),
                 Err(error) => can_pass(error),
             };
@@ -263,6 +276,17 @@ impl Client {
                 Some(pause) => std::thread::sleep(*pause),
                 None => return self.understand(call, answer),
             }
+        }
+    }
+
+    fn tells_of(&self, wait: Duration) {
+        if !self.quiet {
+            let secs = wait.as_secs();
+            say(
+                "INF",
+                "32",
+                &format!("the API is asked too often: waiting {secs} s"),
+            );
         }
     }
 
@@ -298,6 +322,7 @@ impl Client {
             status,
             request_id,
             body,
+            ..
         } = answer.map_err(|error| unreachable(&self.base, &error))?;
         if !(200..300).contains(&status) {
             let request_id = request_id.unwrap_or_default();
@@ -434,6 +459,7 @@ impl Client {
 struct Answer {
     status: u16,
     request_id: Option<String>,
+    retry_after: Option<Duration>,
     body: Vec<u8>,
 }
 
@@ -441,19 +467,28 @@ impl Answer {
     fn read(mut answer: Response<Body>) -> Result<Self, ureq::Error> {
         let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
         let request_id = header("apigw-requestid").or_else(|| header("x-amzn-requestid"));
+        let retry_after = header("retry-after").and_then(|secs| secs.parse().ok());
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(ANSWER_MAX_BYTES);
         Ok(Self {
             status,
             request_id,
+            retry_after: retry_after.map(Duration::from_secs),
             body: body.read_to_vec()?,
         })
     }
 
     fn is_in_progress(&self) -> bool {
-        self.status == 409
-            && serde_json::from_slice::<Problem>(&self.body)
-                .is_ok_and(|problem| problem.code == "in-progress")
+        self.status == 409 && self.has_code("in-progress")
+    }
+
+    fn has_code(&self, code: &str) -> bool {
+        serde_json::from_slice::<Problem>(&self.body).is_ok_and(|problem| problem.code == code)
+    }
+
+    /// How long to wait, where the API refused for that reason alone.
+    fn wait(&self) -> Option<Duration> {
+        self.retry_after.filter(|_| self.status == 429)
     }
 }
 
@@ -640,6 +675,10 @@ fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failu
         }
         // Later it is the same.
         (409, "over" | "gone") => "",
+        (429, "quota-exceeded") => {
+            "`chainloop organization quota` shows the quotas; whoever deploys the stack sets them by its parameter \
+             Quotas."
+        }
         (409 | 429 | 500.., _) => "Try again in a while.",
         _ => "",
     };

@@ -1,4 +1,4 @@
-//! `chainloop organization`: the tokens that may ask the API.
+//! `chainloop organization`: the tokens that may ask the API, and the quotas.
 
 use std::time::Duration;
 
@@ -7,11 +7,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use comfy_table::Color;
 use pipeline::Timestamp;
-use pipeline::api::organization::{Created, NewToken, Token};
+use pipeline::api::QuotaUse;
+use pipeline::api::organization::{Created, NewToken, Quotas, Token};
 use pipeline::rows::Role;
 use serde::Serialize;
 
 use crate::arguments::Global;
+use crate::attestation::size;
 use crate::bootstrap::label;
 use crate::client::{Call, Client, json};
 use crate::confirm::{self, Deed};
@@ -28,6 +30,13 @@ pub(crate) enum Command {
     /// Tokens, by which the API knows who asks
     #[command(subcommand, visible_alias = "token")]
     ApiToken(TokenCommand),
+    /// Show the organization's quotas and their use
+    #[command(after_help = "\
+Attestations and bytes are counted by the day, in UTC, and may be a little behind. Whoever deploys the stack sets the quotas.
+
+Example:
+  chainloop organization quota")]
+    Quota,
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,11 +102,11 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 
 impl Command {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let Self::ApiToken(command) = self;
-        match command {
-            TokenCommand::Create(new) => create(global, new),
-            TokenCommand::List => list(global),
-            TokenCommand::Revoke { named } => revoke(global, &named),
+        match self {
+            Self::ApiToken(TokenCommand::Create(new)) => create(global, new),
+            Self::ApiToken(TokenCommand::List) => list(global),
+            Self::ApiToken(TokenCommand::Revoke { named }) => revoke(global, &named),
+            Self::Quota => quota(global),
         }
     }
 }
@@ -209,6 +218,71 @@ fn revoke(global: &Global, named: &str) -> anyhow::Result<()> {
         output::json(&View::from(&revoked))?;
     }
     Ok(())
+}
+
+fn quota(global: &Global) -> anyhow::Result<()> {
+    let quotas: Quotas = Client::new(global)?
+        .call(&Call::get(&["quotas"]))
+        .context("failed to get the quotas")?;
+    if global.output == Format::Json {
+        let view = QuotasView {
+            quotas: quotas.quotas.iter().map(QuotaView::from).collect(),
+            checks_per_minute: quotas.checks_per_minute,
+        };
+        return output::json(&view);
+    }
+    let mut table = Table::new(&["QUOTA", "USED", "LIMIT", "RESETS AT"]);
+    for quota in &quotas.quotas {
+        let shown = |number: u64| match quota.name.as_str() {
+            "bytes" => size(number),
+            _ => number.to_string(),
+        };
+        let used = cell(shown(quota.used));
+        let resets_at = quota.resets_at.map(time::local);
+        table.row(vec![
+            cell(&quota.name),
+            match quota.used >= quota.limit {
+                true => paint(used, Color::Red),
+                false => used,
+            },
+            cell(shown(quota.limit)),
+            cell(resets_at.unwrap_or_default()),
+        ]);
+    }
+    output::line(&table.to_string())?;
+    let checks = quotas.checks_per_minute;
+    global.info(&format!(
+        "a token may have third parties asked {checks} times a minute: to register, attach, change, test and preview"
+    ));
+    Ok(())
+}
+
+/// The quotas as JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct QuotasView<'a> {
+    quotas: Vec<QuotaView<'a>>,
+    checks_per_minute: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct QuotaView<'a> {
+    name: &'a str,
+    used: u64,
+    limit: u64,
+    resets_at: Option<Timestamp>,
+}
+
+impl<'a> From<&'a QuotaUse> for QuotaView<'a> {
+    fn from(quota: &'a QuotaUse) -> Self {
+        Self {
+            name: &quota.name,
+            used: quota.used,
+            limit: quota.limit,
+            resets_at: quota.resets_at,
+        }
+    }
 }
 
 /// A token as JSON.

@@ -255,9 +255,8 @@ impl Scene {
     }
 
     async fn entries(&self) -> Vec<Entry> {
-        entries(&self.memory, ORGANIZATION, self.memory.now())
-            .await
-            .unwrap()
+        let page = entries(&self.memory, ORGANIZATION, self.memory.now(), None, 1_000);
+        page.await.unwrap().0
     }
 }
 

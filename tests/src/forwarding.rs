@@ -345,10 +345,12 @@ async fn intakes_are_made_listed_and_deleted_by_operators_who_are_recorded() {
         .await;
     assert_eq!(again.status, 404);
     assert_eq!(list().await.body["items"], json!([]));
-    let entries = pipeline::audit_log::entries(&world.memory, ORGANIZATION, world.memory.now());
+    let memory = &world.memory;
+    let entries = pipeline::audit_log::entries(memory, ORGANIZATION, memory.now(), None, 1_000);
     let actions: Vec<String> = entries
         .await
         .unwrap()
+        .0
         .into_iter()
         .map(|entry| entry.action)
         .collect();

@@ -20,6 +20,7 @@ mod operations;
 mod pages;
 mod platforms;
 mod promise;
+mod quotas;
 mod receiver;
 mod repeats;
 mod requests;

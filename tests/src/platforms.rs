@@ -164,6 +164,16 @@ async fn rows_are_read_alone_together_and_in_order(platform: &impl Platform) {
     // Behind where no row is, or is no more.
     let rest = sorts(platform.list(&own, "", Some("row/1"), 500).await.unwrap());
     assert_eq!((rest.len(), rest[0].as_str()), (20, "row/100"));
+    let last = sorts(platform.list_last(&own, "row/", None, 50).await.unwrap());
+    assert_eq!(
+        (last.len(), last[0].as_str(), last[49].as_str()),
+        (50, "row/119", "row/070")
+    );
+    let before = platform.list_last(&own, "row/", Some("row/005"), 50).await;
+    assert_eq!(
+        sorts(before.unwrap()),
+        ["row/004", "row/003", "row/002", "row/001", "row/000"]
+    );
     assert!(
         platform
             .list(&own, "none/", None, 10)
@@ -171,6 +181,24 @@ async fn rows_are_read_alone_together_and_in_order(platform: &impl Platform) {
             .unwrap()
             .is_empty()
     );
+}
+
+async fn numbers_are_added_to_whoever_adds_at_the_same_time(platform: &impl Platform) {
+    let key = Key::new(partition(platform), "counter");
+    let expires_at = platform.now().plus(Duration::from_hours(1));
+    let add = async |n, bytes| {
+        let amounts = [("n", n), ("bytes", bytes)];
+        platform.add(&key, &amounts, expires_at).await
+    };
+    add(1, 0).await.unwrap();
+    assert_eq!(field(platform, &key, "bytes").await, Some(json!(0)));
+    let at_once = (0..20).map(|_| add(1, 5_000_000_000));
+    futures_util::future::try_join_all(at_once).await.unwrap();
+    assert_eq!(field(platform, &key, "n").await, Some(json!(21)));
+    let bytes = field(platform, &key, "bytes").await;
+    assert_eq!(bytes, Some(json!(100_000_000_000_u64)));
+    let expires = field(platform, &key, "expires_at").await;
+    assert_eq!(expires, Some(json!(expires_at.secs())));
 }
 
 async fn an_index_holds_the_rows_that_have_its_attributes(platform: &impl Platform) {
@@ -356,6 +384,7 @@ async fn suite(platform: &impl Platform) {
     rows_are_written_on_conditions(platform).await;
     a_row_past_its_time_counts_as_absent(platform).await;
     rows_are_read_alone_together_and_in_order(platform).await;
+    numbers_are_added_to_whoever_adds_at_the_same_time(platform).await;
     an_index_holds_the_rows_that_have_its_attributes(platform).await;
     bytes_are_kept_by_their_digest(platform).await;
     bytes_that_come_in_parts_are_there_when_all_of_them_are(platform).await;

@@ -307,7 +307,7 @@ async fn count(world: &World) -> [usize; 5] {
     let attached = attach::of_workflow(memory, ORGANIZATION, &selector)
         .await
         .unwrap();
-    let jobs = jobs::list(memory, ORGANIZATION).await.unwrap();
+    let jobs = jobs::list(memory, ORGANIZATION, None, 100).await.unwrap().0;
     let rows = memory.rows();
     let of = |sort: &str| rows.iter().filter(|key| key.sort == sort).count();
     [

@@ -3,7 +3,7 @@
 //!
 //! `docs/roles.md` is written from the same statements.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -16,6 +16,7 @@ use pipeline::memory::Memory;
 use pipeline::platform::{
     Download, Item, Key, Message, Range, SecretValue, Unreachable, Upload, Write as Row, WriteError,
 };
+use pipeline::quotas::Meter;
 use pipeline::rows;
 use pipeline::{Platform, Timestamp};
 use serde_json::{Value, json};
@@ -173,6 +174,13 @@ fn may(function: &str, access: &Access) -> bool {
 /// The platform as a function has it: what its role may not do fails the test.
 pub struct As<'a> {
     memory: &'a Memory,
+    /// Its own: each environment remembers for itself.
+    meter: Meter,
+    /// Rows that the table gave it.
+    pub rows_read: Cell<usize>,
+    /// Objects whose size it asked for, and additions that it made.
+    pub objects_asked: Cell<usize>,
+    pub additions: Cell<usize>,
     function: String,
     /// What was done that may not be: told at the end, because a panic within an attempt is caught, and counts as a crash.
     forbidden: RefCell<Vec<String>>,
@@ -195,6 +203,10 @@ impl<'a> As<'a> {
         assert!(ROLES.contains_key(&function), "there is no {function}");
         Self {
             memory,
+            meter: Meter::new(memory.meter.quotas),
+            rows_read: Cell::default(),
+            objects_asked: Cell::default(),
+            additions: Cell::default(),
             function,
             forbidden: RefCell::default(),
         }
@@ -224,6 +236,10 @@ impl<'a> As<'a> {
         }
     }
 
+    fn gave(&self, rows: usize) {
+        self.rows_read.set(self.rows_read.get() + rows);
+    }
+
     fn reads_bytes(&self, organization: &str) {
         self.does("s3:GetObject", &format!("Bucket/{organization}/x"), &[]);
         // Without it, what is not there looks as if it were forbidden.
@@ -246,12 +262,14 @@ impl<'a> As<'a> {
 impl Platform for As<'_> {
     async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable> {
         self.does("dynamodb:GetItem", "Table", &[&key.partition]);
+        self.gave(1);
         self.memory.get(key).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, Unreachable> {
         let named: Vec<&str> = keys.iter().map(|key| key.partition.as_str()).collect();
         self.does("dynamodb:BatchGetItem", "Table", &named);
+        self.gave(keys.len());
         self.memory.get_many(keys).await
     }
 
@@ -263,7 +281,23 @@ impl Platform for As<'_> {
         limit: usize,
     ) -> Result<Vec<Item>, Unreachable> {
         self.does("dynamodb:Query", "Table", &[partition]);
-        self.memory.list(partition, prefix, after, limit).await
+        let items = self.memory.list(partition, prefix, after, limit).await?;
+        self.gave(items.len());
+        Ok(items)
+    }
+
+    async fn list_last(
+        &self,
+        partition: &str,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Unreachable> {
+        self.does("dynamodb:Query", "Table", &[partition]);
+        let items = self.memory.list_last(partition, prefix, before, limit);
+        let items = items.await?;
+        self.gave(items.len());
+        Ok(items)
     }
 
     async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
@@ -283,6 +317,17 @@ impl Platform for As<'_> {
             self.does(action, "Table", &[&write.key().partition]);
         }
         self.memory.write(writes).await
+    }
+
+    async fn add(
+        &self,
+        key: &Key,
+        amounts: &[(&'static str, u64)],
+        expires_at: Timestamp,
+    ) -> Result<(), Unreachable> {
+        self.does("dynamodb:UpdateItem", "Table", &[&key.partition]);
+        self.additions.set(self.additions.get() + 1);
+        self.memory.add(key, amounts, expires_at).await
     }
 
     async fn put_object(
@@ -335,6 +380,7 @@ impl Platform for As<'_> {
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
         self.reads_bytes(organization);
+        self.objects_asked.set(self.objects_asked.get() + 1);
         self.memory.object_size(organization, digest).await
     }
 
@@ -446,6 +492,10 @@ impl Platform for As<'_> {
 
     fn retention(&self) -> Duration {
         self.memory.retention()
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn now(&self) -> Timestamp {
@@ -786,6 +836,7 @@ impl Statement {
             (None, false) => ("may", String::new()),
             (None, true) => ("may not", String::new()),
             (Some(Condition::All(keys)), false) => ("may", format!("{} alone", code(keys))),
+            (Some(Condition::Any(keys)), false) => ("may", code(keys)),
             (Some(Condition::Any(keys)), true) => ("may not", code(keys)),
             (condition, _) => panic!("{condition:?}: a page cannot say this"),
         };

@@ -67,8 +67,8 @@ async fn names(memory: &Memory) -> Vec<String> {
 }
 
 async fn done(memory: &Memory) -> Vec<(String, String, String)> {
-    let entries = audit_log::entries(memory, ORGANIZATION, memory.now());
-    let entries = entries.await.unwrap().into_iter().rev();
+    let entries = audit_log::entries(memory, ORGANIZATION, memory.now(), None, 1_000);
+    let entries = entries.await.unwrap().0.into_iter().rev();
     entries
         .map(|entry| (entry.by, entry.action, entry.subject))
         .collect()

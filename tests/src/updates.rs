@@ -73,8 +73,9 @@ fn fields(answer: &Response) -> Vec<&str> {
 
 /// The changes that were made.
 async fn log(world: &World) -> Vec<Entry> {
-    let entries = audit_log::entries(&world.memory, ORGANIZATION, world.memory.now()).await;
-    let mut entries = entries.unwrap();
+    let memory = &world.memory;
+    let page = audit_log::entries(memory, ORGANIZATION, memory.now(), None, 1_000);
+    let (mut entries, _) = page.await.unwrap();
     entries.retain(|entry| entry.action.ends_with(".update"));
     entries
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use clap::Args;
 use comfy_table::{Cell, Color};
 use pipeline::api::archive::{Bytes, Contents, Described, Material, Place, Policy, Subject};
 use pipeline::rows::Actor;
 use serde::Serialize;
 
-use super::list;
-use super::size;
+use super::{Known, list, size};
 use crate::arguments::Global;
 use crate::audit_log;
 use crate::client::{Call, Client};
@@ -19,13 +19,33 @@ use crate::table::{Table, cell, paint};
 use crate::time;
 
 pub(super) fn get(client: &Client, digest: &str) -> anyhow::Result<Described> {
+    page(client, digest, 0)
+}
+
+fn page(client: &Client, digest: &str, materials_from: usize) -> anyhow::Result<Described> {
+    let from = (materials_from > 0).then(|| materials_from.to_string());
     client
-        .call(&Call::get(&["attestations", digest]))
+        .call(&Call::get(&["attestations", digest]).query(&[("materials_from", from.as_deref())]))
         .with_context(|| format!("failed to show the attestation {digest}"))
 }
 
-pub(super) fn run(global: &Global, digest: &str) -> anyhow::Result<()> {
-    let described = get(&Client::new(global)?, digest)?;
+#[derive(Debug, Args)]
+pub(crate) struct Describe {
+    #[command(flatten)]
+    known: Known,
+    /// How many materials to leave out before the hundred that are shown
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    materials_from: usize,
+}
+
+impl Describe {
+    pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
+        run(global, &self.known.given().to_string(), self.materials_from)
+    }
+}
+
+fn run(global: &Global, digest: &str, materials_from: usize) -> anyhow::Result<()> {
+    let described = page(&Client::new(global)?, digest, materials_from)?;
     if global.output == Format::Json {
         output::json(&View::from(&described))?;
         return Ok(());
@@ -37,6 +57,13 @@ pub(super) fn run(global: &Global, digest: &str) -> anyhow::Result<()> {
             if !table.is_empty() {
                 output::line(&table.to_string())?;
             }
+        }
+        let until = materials_from + contents.materials.len();
+        if until < contents.materials_total {
+            let others = contents.materials_total - until;
+            global.info(&format!(
+                "{others} more materials: add --materials-from {until}"
+            ));
         }
         let others = contents.subjects_total - contents.subjects.len().min(contents.subjects_total);
         if others > 0 {
@@ -211,6 +238,7 @@ struct ContentsView<'a> {
     subjects: Vec<SubjectView<'a>>,
     subjects_total: usize,
     materials: Vec<MaterialView<'a>>,
+    materials_total: usize,
     materials_dropped: usize,
     policy: Option<&'a Policy>,
 }
@@ -271,6 +299,7 @@ impl<'a> From<&'a Contents> for ContentsView<'a> {
             subjects: subjects.collect(),
             subjects_total: contents.subjects_total,
             materials: materials.collect(),
+            materials_total: contents.materials_total,
             materials_dropped: contents.materials_dropped,
             policy: contents.policy.as_ref(),
         }

@@ -31,7 +31,7 @@ pub(crate) enum Command {
     /// Show what an attestation says, where its materials are, and what became of it
     #[command(after_help = "Example:\n  chainloop attestation describe \
                             sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0")]
-    Describe(Known),
+    Describe(describe::Describe),
     /// Get an attestation as it was received, or a material of it
     #[command(after_help = "\
 What comes is checked against its digest before anything is written.
@@ -79,7 +79,7 @@ impl Known {
 }
 
 /// How many bytes, for a person.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     BinaryBytes(bytes).to_string()
 }
 
@@ -89,7 +89,7 @@ impl Command {
         match self {
             Self::Push(push) => push.run(global),
             Self::List(list) => list.run(global).map(done),
-            Self::Describe(known) => describe::run(global, &known.given().to_string()).map(done),
+            Self::Describe(describe) => describe.run(global).map(done),
             Self::Download(download) => download.run(global).map(done),
             Self::Craft(craft) => craft.run(global).map(done),
         }

@@ -13,6 +13,7 @@ mod table;
 use std::cell::OnceCell;
 
 use integrations::Http;
+use pipeline::quotas::Meter;
 
 pub use lambda::{api, authorizer, deliver, event, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
@@ -20,6 +21,7 @@ pub use settings::{Error, Settings};
 /// DynamoDB, S3, SQS, Secrets Manager and Lambda, with clients made when they are first used.
 pub struct Aws {
     settings: Settings,
+    meter: Meter,
     config: aws_types::SdkConfig,
     dynamodb: OnceCell<aws_sdk_dynamodb::Client>,
     s3: OnceCell<aws_sdk_s3::Client>,
@@ -39,6 +41,7 @@ impl Aws {
     pub fn new(settings: Settings) -> Self {
         let config = settings.sdk_config();
         Self {
+            meter: Meter::new(settings.quotas),
             settings,
             config,
             dynamodb: OnceCell::new(),

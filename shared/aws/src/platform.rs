@@ -22,11 +22,12 @@ use pipeline::platform::{
     Download, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
     WriteError,
 };
+use pipeline::quotas::Meter;
 use pipeline::schedule::BYTES_LONGER;
 use serde_json::Value;
 
 use crate::Aws;
-use crate::table::unreachable;
+use crate::table::{Order, unreachable};
 
 /// How long a presigned upload or download is good for.
 const PRESIGNED: Duration = Duration::from_mins(15);
@@ -168,7 +169,17 @@ impl Platform for Aws {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Item>, Unreachable> {
-        Box::pin(self.list_rows(partition, prefix, after, limit)).await
+        Box::pin(self.list_rows(partition, prefix, after, limit, Order::FirstFirst)).await
+    }
+
+    async fn list_last(
+        &self,
+        partition: &str,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Unreachable> {
+        Box::pin(self.list_rows(partition, prefix, before, limit, Order::LastFirst)).await
     }
 
     async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
@@ -177,6 +188,15 @@ impl Platform for Aws {
 
     async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
         Box::pin(self.write_rows(writes)).await
+    }
+
+    async fn add(
+        &self,
+        key: &Key,
+        amounts: &[(&'static str, u64)],
+        expires_at: Timestamp,
+    ) -> Result<(), Unreachable> {
+        Box::pin(self.add_numbers(key, amounts, expires_at)).await
     }
 
     async fn put_object(
@@ -556,6 +576,10 @@ impl Platform for Aws {
 
     fn retention(&self) -> Duration {
         self.settings.retention
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn now(&self) -> Timestamp {

@@ -15,6 +15,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use integrations::http::{Guard, is_local};
 use integrations::inputs::web_url;
+use pipeline::quotas::Quotas;
 
 /// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
 /// certificates instead of the whole native store halves the instructions of a cold start.
@@ -24,6 +25,8 @@ const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 pub enum Error {
     #[error("the environment variable {0} is not set")]
     Missing(&'static str),
+    #[error("failed to read the environment variable QUOTAS: {0}")]
+    Quotas(#[from] pipeline::quotas::Malformed),
     #[error("the function ended: {0}")]
     Lambda(String),
 }
@@ -36,6 +39,8 @@ pub struct Settings {
     pub queue_url_prefix: String,
     /// How long rows are kept; bytes, a week longer, by the bucket's own rule.
     pub retention: Duration,
+    /// Of each organization.
+    pub quotas: Quotas,
     /// Of an emulator; none on AWS.
     pub endpoint: Option<String>,
     region: String,
@@ -79,6 +84,7 @@ impl Settings {
                 .map_or(pipeline::schedule::RETENTION, |days: u64| {
                     Duration::from_secs(days * 86400)
                 }),
+            quotas: variable("QUOTAS").unwrap_or_default().parse()?,
             endpoint: variable("AWS_ENDPOINT_URL").filter(|value| !value.is_empty()),
             region: required("AWS_REGION")?,
             access_key_id: required("AWS_ACCESS_KEY_ID")?,

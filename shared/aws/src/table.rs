@@ -11,12 +11,19 @@ use aws_sdk_dynamodb::types::{
     ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use futures_util::future::try_join_all;
-use pipeline::Platform;
 use pipeline::platform::{Etag, Expect, Item, Key, Range, Unreachable, Write, WriteError};
+use pipeline::{Platform, Timestamp};
 
 use crate::Aws;
 
 type Row = HashMap<String, AttributeValue>;
+
+/// The order in which a partition's rows are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    FirstFirst,
+    LastFirst,
+}
 
 /// How often a transaction that met another one is tried over.
 const TRIES: u32 = 5;
@@ -173,10 +180,11 @@ impl Aws {
         &self,
         partition: &str,
         prefix: &str,
-        after: Option<&str>,
+        from: Option<&str>,
         limit: usize,
+        order: Order,
     ) -> Result<Vec<Item>, Unreachable> {
-        let mut start = after.map(|after| key(&Key::new(partition, after)));
+        let mut start = from.map(|from| key(&Key::new(partition, from)));
         let mut items = Vec::new();
         loop {
             let request = self
@@ -184,6 +192,7 @@ impl Aws {
                 .query()
                 .table_name(&self.settings.table)
                 .consistent_read(true)
+                .scan_index_forward(order == Order::FirstFirst)
                 .expression_attribute_values(":pk", text(partition))
                 .limit(i32::try_from(limit - items.len()).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(start);
@@ -237,6 +246,32 @@ impl Aws {
                 return Ok(keys);
             }
         }
+    }
+
+    pub(crate) async fn add_numbers(
+        &self,
+        at: &Key,
+        amounts: &[(&'static str, u64)],
+        expires_at: Timestamp,
+    ) -> Result<(), Unreachable> {
+        let number = |number: u64| AttributeValue::N(number.to_string());
+        let mut request = self
+            .dynamodb()
+            .update_item()
+            .table_name(&self.settings.table)
+            .set_key(Some(key(at)))
+            .expression_attribute_names("#expires", "expires_at")
+            .expression_attribute_values(":expires", number(expires_at.secs()));
+        let mut added = Vec::new();
+        for (index, (name, amount)) in amounts.iter().enumerate() {
+            request = request
+                .expression_attribute_names(format!("#{index}"), *name)
+                .expression_attribute_values(format!(":{index}"), number(*amount));
+            added.push(format!("#{index} :{index}"));
+        }
+        let expression = format!("SET #expires = :expires ADD {}", added.join(", "));
+        let sent = request.update_expression(expression).send().await;
+        sent.map(drop).map_err(|error| table(&error))
     }
 
     pub(crate) async fn write_rows(&self, writes: Vec<Write>) -> Result<(), WriteError> {

@@ -181,7 +181,7 @@ pub async fn attach(
         registration: registration.row.id.clone(),
         inputs: wanted.inputs.clone(),
     };
-    let verdict = check::ask(platform, description.id, &check).await?;
+    let verdict = check::ask(platform, (organization, act.actor), description.id, &check).await?;
     let mut warnings = verdict.accepted()?;
     warnings.extend(workflows::doubt(platform, organization, &wanted.workflow).await?);
     let attachment = Attachment {
@@ -250,19 +250,16 @@ pub async fn of_workflow(
     platform: &impl Platform,
     organization: &str,
     selector: &Selector,
-) -> Result<Vec<Attachment>, Unreachable> {
+) -> Result<Vec<Stored<Attachment>>, Unreachable> {
     let partition = Link::of_workflow(organization, selector);
     let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
     let keys: Vec<_> = links
         .iter()
         .map(|link| Attachment::at(organization, &link.row.attachment))
         .collect();
-    let attachments = rows::load_many::<Attachment>(platform, &keys).await?;
-    Ok(attachments
-        .into_iter()
-        .map(|stored| stored.row)
-        .filter(|row| row.deleted_at.is_none())
-        .collect())
+    let mut attachments = rows::load_many::<Attachment>(platform, &keys).await?;
+    attachments.retain(|stored| stored.row.deleted_at.is_none());
+    Ok(attachments)
 }
 
 /// Detaches; pending deliveries are cancelled when their time comes.

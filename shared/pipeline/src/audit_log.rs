@@ -114,13 +114,14 @@ pub async fn record(
     }
 }
 
-/// The entries of a day, last first.
+/// A page of the entries of a day, last first, and where the next one begins.
 pub async fn entries(
     platform: &impl Platform,
     organization: &str,
     day: Timestamp,
-) -> Result<Vec<Entry>, Unreachable> {
+    before: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<Entry>, Option<String>), Unreachable> {
     let partition = Entry::partition(organization, day);
-    let entries = rows::load_all::<Entry>(platform, &partition, "entry/").await?;
-    Ok(entries.into_iter().rev().map(|stored| stored.row).collect())
+    rows::last_page(platform, &partition, "entry/", before, limit).await
 }

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::deliver::preview::Previewed;
 use crate::platform::{Platform, Unreachable};
-use crate::register;
-use crate::rows::{self, Registration};
+use crate::rows::{self, Actor, Registration};
+use crate::{pace, quotas, register};
 
 /// Asks a delivery function to check inputs at its third party. Holds secrets: never logged.
 #[derive(Serialize, Deserialize)]
@@ -217,27 +217,28 @@ async fn kept<I: Integration>(
     })
 }
 
-/// Has an integration's delivery function answer a [`Check`].
+/// Has an integration's delivery function answer a [`Check`], at the pace of whoever asks.
 pub async fn ask(
     platform: &impl Platform,
+    (organization, actor): (&str, &Actor),
     integration: &str,
     check: &Check,
-) -> Result<Verdict, Unreachable> {
-    invoke(platform, integration, serde_json::json!({ "check": check })).await
+) -> Result<Verdict, quotas::Error> {
+    pace::take(platform, organization, actor).await?;
+    let event = serde_json::json!({ "check": check });
+    Ok(invoke(platform, integration, event).await?)
 }
 
-/// Has an integration's delivery function answer a [`Preview`].
+/// Has an integration's delivery function answer a [`Preview`], at the pace of whoever asks.
 pub async fn ask_preview(
     platform: &impl Platform,
+    actor: &Actor,
     integration: &str,
     preview: &Preview,
-) -> Result<Previewed, Unreachable> {
-    invoke(
-        platform,
-        integration,
-        serde_json::json!({ "preview": preview }),
-    )
-    .await
+) -> Result<Previewed, quotas::Error> {
+    pace::take(platform, &preview.organization, actor).await?;
+    let event = serde_json::json!({ "preview": preview });
+    Ok(invoke(platform, integration, event).await?)
 }
 
 async fn invoke<T: serde::de::DeserializeOwned>(

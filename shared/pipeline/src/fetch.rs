@@ -26,6 +26,7 @@ use crate::clock::Timestamp;
 use crate::deliver::{Record, park};
 use crate::intakes::{self, Source};
 use crate::platform::{Platform, Unreachable};
+use crate::quotas::{self, Used};
 use crate::rows::{self, Attachment, Attestation, Plan};
 use crate::{intake, schedule};
 
@@ -237,6 +238,8 @@ async fn one(
         message.after = Some(digest);
         match fetch(platform, store, &organization, &source, &digest, within).await {
             Ok(size_bytes) => {
+                let used = Used::material(size_bytes);
+                quotas::count(platform, &organization, &digest, used).await;
                 info!(material = %digest, size_bytes, "Fetched a material");
             }
             Err(Failure::Unreachable(unreachable)) => return Err(unreachable),

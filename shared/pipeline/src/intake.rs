@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use attestation::Digest;
 use bytes::Bytes;
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{join as both, try_join, try_join_all};
 use integrations::Workflow;
 use tracing::warn;
 
 use crate::attach;
 use crate::plans;
 use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
+use crate::quotas::{self, Exceeded, Used};
 use crate::rows::{
     self, Actor, Attestation, Link, Match, Plan, Planned, Received, Row, Seen, Stage, Stored, Why,
 };
@@ -56,6 +57,8 @@ pub enum Error {
         most = schedule::PLAN_MOST
     )]
     TooManyAttachments(usize),
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
@@ -171,6 +174,13 @@ pub(crate) async fn take(
     if run.is_some_and(|run| is_long(run)) {
         return Err(Error::NameTooLong("the id of the workflow run"));
     }
+    let used = Used::attestation(incoming.bytes.len() as u64);
+    if let Err(exceeded) = quotas::daily(platform, organization, used).await
+        && known(platform, organization, &parsed.hash).await?.is_none()
+    {
+        // Nothing of it is kept. One that is known costs nothing, and goes on.
+        return Err(exceeded.into());
+    }
     let kept = platform.put_object(organization, &parsed.received, incoming.bytes.clone());
     let known = known(platform, organization, &parsed.hash);
     let seen = seen(platform, organization, workflow);
@@ -218,9 +228,13 @@ pub(crate) async fn take(
         awaited,
     };
     // Whoever wrote it first sends it; if that one was cut off, the reconciler does.
-    if !repeated && let Err(unreachable) = plans::send(platform, plan, false).await {
-        // Accepted all the same: the outbox mark stands.
-        warn!(error = %unreachable, "Messages left to the reconciler");
+    if !repeated {
+        let counted = quotas::count(platform, organization, &parsed.hash, used);
+        let (sent, ()) = both(plans::send(platform, plan, false), counted).await;
+        if let Err(unreachable) = sent {
+            // Accepted all the same: the outbox mark stands.
+            warn!(error = %unreachable, "Messages left to the reconciler");
+        }
     }
     Ok(accepted)
 }

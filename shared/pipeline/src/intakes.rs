@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit_log::{Act, Subject};
 use crate::platform::{Expect, Platform, SecretValue, Unreachable, WriteError};
+use crate::quotas::{self, Exceeded, Quota};
 use crate::rows::{self, Intake, IntakeToken, Stored};
 use crate::{register, tokens};
 
@@ -25,7 +26,18 @@ pub enum Error {
     #[error("there is no intake {0:?}")]
     NotFound(String),
     #[error(transparent)]
+    Exceeded(Exceeded),
+    #[error(transparent)]
     Unreachable(#[from] Unreachable),
+}
+
+impl From<quotas::Error> for Error {
+    fn from(error: quotas::Error) -> Self {
+        match error {
+            quotas::Error::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            quotas::Error::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
 }
 
 /// What an operator asks for.
@@ -111,6 +123,7 @@ pub async fn create(
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
+    quotas::room(platform, organization, Quota::Intakes).await?;
     let token = tokens::text(platform, PREFIX);
     let intake = Intake {
         organization: organization.to_owned(),

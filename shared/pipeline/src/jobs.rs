@@ -82,10 +82,15 @@ pub async fn find(
     rows::load(platform, &Job::at(organization, id)).await
 }
 
-/// All jobs that are remembered, newest first.
-pub async fn list(platform: &impl Platform, organization: &str) -> Result<Vec<Job>, Unreachable> {
-    let jobs = rows::load_all::<Job>(platform, &Job::partition(organization), "job/").await?;
-    Ok(jobs.into_iter().rev().map(|stored| stored.row).collect())
+/// A page of the jobs that are remembered, newest first, and where the next one begins.
+pub async fn list(
+    platform: &impl Platform,
+    organization: &str,
+    before: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<Job>, Option<String>), Unreachable> {
+    let partition = Job::partition(organization);
+    rows::last_page(platform, &partition, "job/", before, limit).await
 }
 
 /// Ends a job where it is; what it has done stays done. A drain goes on. None when there is no such job.

@@ -20,6 +20,7 @@ use crate::platform::{
     Download, Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
     WriteError,
 };
+use crate::quotas::Meter;
 
 type Invoke = Box<
     dyn for<'a> Fn(&'a Memory, &'a str, Value) -> LocalBoxFuture<'a, Result<Value, Unreachable>>,
@@ -50,6 +51,9 @@ pub struct Memory {
     pub fail_writes_after: Cell<Option<u32>>,
     /// Sends that will be refused.
     pub fail_sends: Cell<bool>,
+    /// Additions that will be refused.
+    pub fail_adds: Cell<bool>,
+    pub meter: Meter,
     pub writes: Cell<u32>,
 }
 
@@ -82,6 +86,8 @@ impl Memory {
             invoke: Box::new(invoke),
             fail_writes_after: Cell::new(None),
             fail_sends: Cell::new(false),
+            fail_adds: Cell::new(false),
+            meter: Meter::default(),
             writes: Cell::new(0),
         }
     }
@@ -227,6 +233,20 @@ impl Platform for Memory {
             .collect())
     }
 
+    async fn list_last(
+        &self,
+        partition: &str,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Unreachable> {
+        let mut items = self.list(partition, prefix, None, usize::MAX).await?;
+        items.retain(|item| before.is_none_or(|before| item["sk"].as_str() < Some(before)));
+        items.reverse();
+        items.truncate(limit);
+        Ok(items)
+    }
+
     async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
         Ok(self.indexes.borrow_mut().range(self.now.get(), &range))
     }
@@ -259,6 +279,27 @@ impl Platform for Memory {
                 Write::Check { .. } => {}
             }
         }
+        Ok(())
+    }
+
+    async fn add(
+        &self,
+        key: &Key,
+        amounts: &[(&'static str, u64)],
+        expires_at: Timestamp,
+    ) -> Result<(), Unreachable> {
+        if self.fail_adds.get() {
+            return Err(down("table"));
+        }
+        let mut table = self.table.borrow_mut();
+        let item = table.entry(key.clone()).or_default();
+        item.insert("pk".into(), key.partition.clone().into());
+        item.insert("sk".into(), key.sort.clone().into());
+        for (name, amount) in amounts {
+            let before = item.get(*name).and_then(Value::as_u64).unwrap_or_default();
+            item.insert((*name).into(), (before + amount).into());
+        }
+        item.insert("expires_at".into(), expires_at.secs().into());
         Ok(())
     }
 
@@ -460,6 +501,10 @@ impl Platform for Memory {
 
     fn retention(&self) -> Duration {
         crate::schedule::RETENTION
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn now(&self) -> Timestamp {

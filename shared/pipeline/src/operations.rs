@@ -10,6 +10,7 @@ use crate::audit_log::{Act, Subject};
 use crate::deliver;
 use crate::intake::{self, Accepted, Incoming};
 use crate::ledger;
+use crate::pace;
 use crate::plans;
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
 use crate::register;
@@ -240,6 +241,16 @@ pub async fn test(
         return Err(register::Error::Faults(faults));
     }
     let organization = &registration.organization;
+    let is_begun = match &id {
+        Some(id) => {
+            let key = Attachment::at(organization, id);
+            rows::load::<Attachment>(platform, &key).await?.is_some()
+        }
+        None => false,
+    };
+    if !is_begun {
+        pace::take(platform, organization, act.actor).await?;
+    }
     let mut attachment = Attachment {
         id: id.unwrap_or_else(|| register::id(platform)),
         organization: organization.clone(),
@@ -295,6 +306,7 @@ pub async fn test(
     let taken = intake::take(platform, organization, incoming, planned).await;
     taken.map_err(|error| match error {
         intake::Error::Unreachable(unreachable) => unreachable.into(),
+        intake::Error::Exceeded(exceeded) => register::Error::Exceeded(exceeded),
         other => register::Error::Unreachable(Unreachable {
             what: "test attestation",
             why: other.to_string(),

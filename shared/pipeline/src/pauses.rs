@@ -265,7 +265,8 @@ async fn is_kept(
         job.stand == Stand::Running
             && matches!(&job.work, Work::Drain { registration: of } if of == registration)
     };
-    Ok(jobs::list(platform, organization).await?.iter().any(drains))
+    let all = rows::load_all::<Job>(platform, &Job::partition(organization), "job/").await?;
+    Ok(all.iter().any(|stored| drains(&stored.row)))
 }
 
 /// Gives up on what a paused registration has held for too long, and says when to look again.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
+use crate::quotas::Meter;
 
 /// A row as it is stored: its fields, its key (`pk`, `sk`), its `etag`, and the keys of sparse indexes.
 pub type Item = Map<String, Value>;
@@ -232,10 +233,26 @@ pub trait Platform {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Item>, Unreachable>;
+    /// As [`list`](Self::list), last first, from before the sort key `before`.
+    async fn list_last(
+        &self,
+        partition: &str,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Unreachable>;
     /// Keys in an index, which may lag.
     async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable>;
     /// All of these or none; at most 100.
     async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError>;
+    /// Adds to numbers of a row, which begins with zeros and may be forgotten from `expires_at` on. It has no condition, so
+    /// it never meets another write; a call that failed may have added all the same.
+    async fn add(
+        &self,
+        key: &Key,
+        amounts: &[(&'static str, u64)],
+        expires_at: Timestamp,
+    ) -> Result<(), Unreachable>;
 
     /// Puts bytes down under their digest, unless they are there; kept as by [`keep_object`](Self::keep_object).
     async fn put_object(
@@ -339,6 +356,8 @@ pub trait Platform {
 
     /// How long attestations, their bytes, deliveries and attempts are kept.
     fn retention(&self) -> Duration;
+    /// The quotas of each organization, and what this environment remembers of their use.
+    fn meter(&self) -> &Meter;
     fn now(&self) -> Timestamp;
     async fn sleep(&self, duration: Duration);
     fn random(&self) -> u64;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check, Verdict};
 use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
+use crate::quotas::{self, Exceeded, Quota};
 use crate::rows::{self, Attachment, Gone, Link, Name, Registration, Stored, Work};
 use crate::{jobs, schedule};
 
@@ -43,7 +44,18 @@ pub enum Error {
     #[error("it was changed meanwhile: read it again, and change what it is now")]
     Changed,
     #[error(transparent)]
+    Exceeded(Exceeded),
+    #[error(transparent)]
     Unreachable(#[from] Unreachable),
+}
+
+impl From<quotas::Error> for Error {
+    fn from(error: quotas::Error) -> Self {
+        match error {
+            quotas::Error::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            quotas::Error::Unreachable(unreachable) => Self::Unreachable(unreachable),
+        }
+    }
 }
 
 impl From<WriteError> for Error {
@@ -172,7 +184,7 @@ pub async fn register(
     let check = Check::Registration {
         inputs: wanted.inputs.clone(),
     };
-    let verdict = check::ask(platform, description.id, &check).await;
+    let verdict = check::ask(platform, (organization, act.actor), description.id, &check).await;
     let warnings = match verdict.map_err(Error::from).and_then(Verdict::accepted) {
         Ok(warnings) => warnings,
         Err(error) => {
@@ -210,6 +222,10 @@ async fn reserve(
         abandoned: false,
     };
     let expect = free(platform, organization, name, Some(&row.registration)).await?;
+    // A reservation that goes on is counted already.
+    if expect == Expect::Absent {
+        quotas::room(platform, organization, Quota::Registrations).await?;
+    }
     let (write, etag) = rows::put(platform, &row, expect);
     match platform.write(vec![write]).await {
         Ok(()) => Ok(Stored { row, etag }),
@@ -348,7 +364,25 @@ pub async fn list(
     Ok((registrations, next))
 }
 
-/// The attachments of a registration.
+/// The IDs of a registration's attachments, in their order, from behind `after`; at most `limit`.
+pub(crate) async fn attachment_ids(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<String>, Unreachable> {
+    let partition = Registration::partition(organization, registration);
+    let after = after.map(|id| format!("{}{id}", Link::PREFIX));
+    let links = platform
+        .list(&partition, Link::PREFIX, after.as_deref(), limit)
+        .await?;
+    let links: Result<Vec<Stored<Link>>, Unreachable> =
+        links.into_iter().map(rows::parse).collect();
+    Ok(links?.into_iter().map(|link| link.row.attachment).collect())
+}
+
+/// The attachments of a registration, all of them.
 pub async fn attachments(
     platform: &impl Platform,
     organization: &str,

@@ -8,6 +8,7 @@ use integrations::Fault;
 
 use crate::audit_log::{Act, Subject};
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
+use crate::quotas::{self, Exceeded, Quota};
 use crate::register::{is_label, name_fault};
 use crate::rows::{self, Organization, Role, Stored, Token, TokenName};
 
@@ -30,6 +31,8 @@ pub enum Error {
     #[error("somebody else changed it at the same time; try again")]
     Conflict,
     #[error(transparent)]
+    Exceeded(Exceeded),
+    #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
 
@@ -38,6 +41,15 @@ impl From<WriteError> for Error {
         match error {
             WriteError::Conflict => Self::Conflict,
             WriteError::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
+impl From<quotas::Error> for Error {
+    fn from(error: quotas::Error) -> Self {
+        match error {
+            quotas::Error::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            quotas::Error::Unreachable(unreachable) => unreachable.into(),
         }
     }
 }
@@ -126,6 +138,7 @@ pub async fn create(
                 Expect::Unchanged(held.etag)
             }
         };
+    quotas::room(platform, organization, Quota::Tokens).await?;
     let text = text(platform, PREFIX);
     let now = platform.now();
     let token = Token {

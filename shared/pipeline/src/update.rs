@@ -220,6 +220,7 @@ impl Whole {
         &mut self,
         platform: &impl Platform,
         row: &Registration,
+        act: Act<'_>,
     ) -> Result<Warnings, Error> {
         let is_wrong = !self.faults.is_empty();
         let mut whole = self.config.clone();
@@ -236,7 +237,13 @@ impl Whole {
                 Check::Registration { inputs: whole }
             }
         };
-        let verdict = check::ask(platform, &row.integration, &check).await?;
+        let verdict = check::ask(
+            platform,
+            (&row.organization, act.actor),
+            &row.integration,
+            &check,
+        )
+        .await?;
         match verdict.accepted() {
             Err(Error::Faults(more)) => Err(self.wrong(more)),
             Ok(_) if is_wrong => Err(self.wrong(Vec::new())),
@@ -297,7 +304,7 @@ async fn apply(
             let asked = (whole.config.clone(), row.secret_version.clone());
             // Somebody who paused it meanwhile changed nothing that the third party was asked about.
             if checked.as_ref() != Some(&asked) {
-                warnings = whole.check(platform, &stored.row).await?;
+                warnings = whole.check(platform, &stored.row, act).await?;
                 checked = Some(asked);
             }
             fields.extend(changed(&row.config, &whole.config));
@@ -442,7 +449,13 @@ pub async fn attachment(
                 registration: of.id.clone(),
                 inputs: row.config.clone(),
             };
-            let verdict = check::ask(platform, &row.integration, &check).await?;
+            let verdict = check::ask(
+                platform,
+                (organization, act.actor),
+                &row.integration,
+                &check,
+            )
+            .await?;
             warnings = verdict.accepted()?;
             checked = Some(asked);
         }

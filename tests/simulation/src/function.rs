@@ -14,6 +14,7 @@ use pipeline::platform::{
     Download, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
     WriteError,
 };
+use pipeline::quotas::Meter;
 use pipeline::{Timestamp, schedule};
 use serde_json::Value;
 
@@ -30,6 +31,7 @@ pub struct Function {
     skew: i64,
     /// At so many awaits from now it crashes.
     crash_in: Cell<Option<u64>>,
+    meter: Meter,
 }
 
 fn failed(what: &'static str, fault: Fault) -> Unreachable {
@@ -57,6 +59,7 @@ impl Function {
             world: world.clone(),
             task,
             skew,
+            meter: Meter::default(),
             crash_in: Cell::new(strikes(Fault::Crash, 2).then(|| world.random.below(40))),
         }
     }
@@ -257,6 +260,19 @@ impl Platform for Function {
         .await
     }
 
+    async fn list_last(
+        &self,
+        partition: &str,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Unreachable> {
+        self.read("table", Fault::TableDown, None, |memory| {
+            ready(memory.list_last(partition, prefix, before, limit))
+        })
+        .await
+    }
+
     async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
         if self.world.faults.lasts(self.world.now(), Fault::IndexStale) {
             self.world.happened(Fault::IndexStale, &[]);
@@ -289,6 +305,18 @@ impl Platform for Function {
             Err(WriteError::Unreachable(_)) => Last::Failed,
         };
         result
+    }
+
+    async fn add(
+        &self,
+        key: &Key,
+        amounts: &[(&'static str, u64)],
+        expires_at: Timestamp,
+    ) -> Result<(), Unreachable> {
+        self.put("table", Fault::TableDown, |memory| {
+            ready(memory.add(key, amounts, expires_at))
+        })
+        .await
     }
 
     async fn put_object(
@@ -507,6 +535,10 @@ impl Platform for Function {
 
     fn retention(&self) -> Duration {
         schedule::RETENTION
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn now(&self) -> Timestamp {

@@ -22,6 +22,10 @@ use crate::{attestations, intake};
 
 /// Subjects that are told of one attestation, at most.
 const SUBJECTS: usize = 100;
+/// Materials that are told of one attestation in one answer: the bucket is asked for each.
+const MATERIALS: usize = 100;
+/// The largest `materials_from`: more materials than an attestation has.
+const MATERIALS_FROM_MOST: usize = 1_000_000;
 /// Deliveries that are told of one attestation, at most: the newest.
 const DELIVERIES: usize = 100;
 /// Characters of a material's value that are told: it may be a text of megabytes.
@@ -83,7 +87,10 @@ pub struct Contents {
     /// The first hundred.
     pub subjects: Vec<Subject>,
     pub subjects_total: usize,
+    /// A hundred of them, the first ones unless `materials_from` says otherwise.
     pub materials: Vec<Material>,
+    #[serde(default)]
+    pub materials_total: usize,
     /// Entries of its list that are no materials by Chainloop's rules.
     pub materials_dropped: usize,
     /// None where the predicate is not Chainloop's.
@@ -219,6 +226,11 @@ pub(super) fn operations() -> Vec<Operation> {
             "Get an attestation, what it says and what became of it",
         )
         .about("By the envelope's digest, or by that of the bytes as they were received.")
+        .query(
+            "materials_from",
+            "How many materials are left out before the hundred that are told.",
+            json!({ "type": "integer", "minimum": 0, "maximum": MATERIALS_FROM_MOST, "default": 0 }),
+        )
         .answers::<Described>(200, "The attestation")
         .refuses(&["invalid-inputs"]),
         operation(
@@ -248,7 +260,8 @@ pub(super) async fn function<P: Platform>(
         "GET /v1/attestations" => list(platform, organization, request).await,
         "GET /v1/attestations/{digest}" => {
             let row = find(platform, organization, request).await?;
-            let described = describe(platform, caller, row).await?;
+            let from = materials_from(request)?;
+            let described = describe(platform, caller, row, from).await?;
             Ok(Response::json(200, &described))
         }
         "GET /v1/attestations/{digest}/content" => {
@@ -271,6 +284,12 @@ pub(super) async fn function<P: Platform>(
 pub(super) fn digest(request: &Request) -> Result<Digest, Problem> {
     let digest = request.parameter("digest").parse();
     digest.map_err(|_| Problem::field("digest", "must be sha256:<64 hexadecimal digits>"))
+}
+
+fn materials_from(request: &Request) -> Result<usize, Problem> {
+    let from = request.query("materials_from").unwrap_or("0").parse();
+    let from = from.ok().filter(|from| *from <= MATERIALS_FROM_MOST);
+    from.ok_or_else(|| Problem::field("materials_from", "must be a number from 0 to 1000000"))
 }
 
 async fn find(
@@ -315,6 +334,7 @@ async fn describe(
     platform: &impl Platform,
     caller: &Caller,
     mut row: rows::Attestation,
+    materials_from: usize,
 ) -> Result<Described, Problem> {
     let organization = &caller.organization;
     if !caller.role.may(Action::Read) {
@@ -336,7 +356,7 @@ async fn describe(
         None => (Bytes::Gone, None),
         Some(None) => (Bytes::Damaged, None),
         Some(Some(parsed)) => {
-            let contents = contents(platform, organization, &parsed).await?;
+            let contents = contents(platform, organization, &parsed, materials_from).await?;
             (Bytes::Kept, Some(contents))
         }
     };
@@ -357,9 +377,11 @@ async fn contents(
     platform: &impl Platform,
     organization: &str,
     parsed: &attestation::Attestation,
+    materials_from: usize,
 ) -> Result<Contents, Unreachable> {
     let subjects = parsed.statement.subjects.iter().take(SUBJECTS);
     let materials = parsed.materials().iter();
+    let materials = materials.skip(materials_from).take(MATERIALS);
     let materials = materials.map(|material| self::material(platform, organization, material));
     let predicate = parsed.predicate();
     let form = match parsed.form {
@@ -382,6 +404,7 @@ async fn contents(
             .collect(),
         subjects_total: parsed.statement.subjects.len(),
         materials: try_join_all(materials).await?,
+        materials_total: parsed.materials().len(),
         materials_dropped: predicate.map_or(0, |predicate| predicate.materials_dropped),
         policy: predicate.map(|predicate| Policy::from(&predicate.policy)),
     })

@@ -1,6 +1,6 @@
 //! What is attached to which workflow.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attestation::Digest;
 use futures_util::future::try_join_all;
@@ -201,7 +201,7 @@ pub fn operations() -> Vec<Operation> {
         .takes::<NewAttachment>()
         .answers::<Attachment>(201, "The attachment")
         .tagged()
-        .refuses(&[
+        .refuses(&["too-many-checks", 
             "attachment-exists",
             "check-failed",
             "conflict",
@@ -209,7 +209,7 @@ pub fn operations() -> Vec<Operation> {
             "not-found",
         ]),
         operation("GET /v1/attachments", "listAttachments", "List attachments")
-            .about("In the order of their registrations' names, and of their ages.")
+            .about("In the order of their registrations' names, and of their own ids. A page may be empty and have a `next`.")
             .query(
                 "registration",
                 "Those of this registration, by its name or id.",
@@ -245,7 +245,7 @@ pub fn operations() -> Vec<Operation> {
         .takes::<ChangedAttachment>()
         .answers::<Attachment>(200, "The attachment as it is now")
         .tagged()
-        .refuses(&["check-failed", "conflict", "integration-unknown"]),
+        .refuses(&["too-many-checks", "check-failed", "conflict", "integration-unknown"]),
         operation(
             "DELETE /v1/attachments/{attachment}",
             "deleteAttachment",
@@ -263,7 +263,7 @@ pub fn operations() -> Vec<Operation> {
         .about("Nothing is sent.")
         .takes::<NewPreview>()
         .answers::<Previewed>(200, "The requests, without what is secret in them")
-        .refuses(&["not-deliverable"]),
+        .refuses(&["too-many-checks", "not-deliverable"]),
         operation(
             "POST /v1/attachments/{attachment}/backfill",
             "backfillAttachment",
@@ -407,69 +407,67 @@ async fn preview(
         attachment: stored.row.id,
         attestation,
     };
-    let previewed = match check::ask_preview(platform, &stored.row.integration, &asked).await? {
-        deliver::preview::Previewed::Requests(requests) => Previewed {
-            requests,
-            nothing: None,
-        },
-        deliver::preview::Previewed::Nothing(reason) => Previewed {
-            requests: Vec::new(),
-            nothing: Some(reason),
-        },
-        deliver::preview::Previewed::Refused(reason) => {
-            let title = "It could not be delivered";
-            return Err(Problem::new(422, "not-deliverable", title, reason));
-        }
-    };
+    let previewed =
+        match check::ask_preview(platform, &caller.actor, &stored.row.integration, &asked).await? {
+            deliver::preview::Previewed::Requests(requests) => Previewed {
+                requests,
+                nothing: None,
+            },
+            deliver::preview::Previewed::Nothing(reason) => Previewed {
+                requests: Vec::new(),
+                nothing: Some(reason),
+            },
+            deliver::preview::Previewed::Refused(reason) => {
+                let title = "It could not be delivered";
+                return Err(Problem::new(422, "not-deliverable", title, reason));
+            }
+        };
     // It shows what the attestation says and how the attachment is configured.
     let detail = format!("attestation {attestation}");
     audit_log::record(platform, organization, caller.act(), subject, detail).await?;
     Ok(Response::json(200, &previewed))
 }
 
-/// Where a page begins: behind a registration, by its name, and where not all of its attachments were on the page
-/// before, behind one of them.
-struct After {
-    registration: String,
-    attachment: Option<(Timestamp, String)>,
+/// The place where a page begins: behind a registration, by its name, and where not all of its attachments were on the
+/// page before, behind one of them.
+struct After<'a> {
+    registration: &'a str,
+    attachment: Option<&'a str>,
 }
 
-impl After {
-    fn parse(cursor: &str) -> Option<Self> {
+impl<'a> After<'a> {
+    fn parse(cursor: &'a str) -> Option<Self> {
         let (registration, attachment) = match cursor.split_once('_') {
             None => (cursor, None),
-            Some((registration, rest)) => {
-                let (created_at, id) = rest.split_once('_')?;
-                (
-                    registration,
-                    Some((created_at.parse().ok()?, id.to_owned())),
-                )
+            Some((registration, id)) => {
+                uuid::Uuid::parse_str(id).ok()?;
+                (registration, Some(id))
             }
         };
-        let registration = register::is_label(registration).then(|| registration.to_owned())?;
-        Some(Self {
+        register::is_label(registration).then_some(Self {
             registration,
             attachment,
         })
     }
 
-    fn comes_before(&self, attachment: &Attachment) -> bool {
-        let Attachment {
-            registration,
-            created_at,
-            id,
-            ..
-        } = attachment;
-        match &self.attachment {
-            Some((own_created_at, own_id)) => {
-                (&self.registration, own_created_at, own_id) < (&registration.name, created_at, id)
-            }
-            None => self.registration < registration.name,
+    fn comes_before(&self, registration: &str, attachment: &str) -> bool {
+        match self.attachment {
+            Some(own) => (self.registration, own) < (registration, attachment),
+            None => self.registration < registration,
         }
     }
 }
 
-/// Pages run over registrations, in the order of their names.
+/// An attachment with its registration.
+type Pair = (Stored<rows::Registration>, Stored<rows::Attachment>);
+
+fn cursor((registration, attachment): &Pair) -> String {
+    format!("{}_{}", registration.row.name, attachment.row.id)
+}
+
+/// Registrations whose attachments are asked for at once.
+const AT_ONCE: usize = 10;
+
 async fn list(
     platform: &impl Platform,
     organization: &str,
@@ -483,37 +481,97 @@ async fn list(
         ),
     };
     let (limit, after) = (request.limit()?, request.cursor(After::parse)?);
-    let (registrations, further) = match (request.query("registration"), &selector) {
-        (Some(named), _) => {
-            let stored = register::find(platform, organization, named).await?;
-            (vec![stored], None)
+    let only = match request.query("registration") {
+        None => None,
+        Some(named) => Some(register::find(platform, organization, named).await?),
+    };
+    let (mut pairs, next) = match &selector {
+        Some(selector) => {
+            let of = (selector, only);
+            Box::pin(of_workflow(platform, organization, of, after, limit)).await?
         }
-        (None, Some(selector)) => {
-            let attached = attach::of_workflow(platform, organization, selector).await?;
-            let registrations: BTreeSet<&str> = attached
-                .iter()
-                .map(|row| row.registration.as_str())
-                .collect();
-            let keys: Vec<_> = registrations
-                .into_iter()
-                .map(|id| rows::Registration::at(organization, id))
-                .collect();
-            let mut found: Vec<Stored<rows::Registration>> =
-                rows::load_many(platform, &keys).await?;
-            // One that is being deleted has no attachments any more.
-            found.retain(|registration| registration.row.deleted_at.is_none());
-            found.sort_by(|a, b| a.row.name.cmp(&b.row.name));
-            (found, None)
+        None => Box::pin(walk(platform, organization, only, after, limit)).await?,
+    };
+    if let (None, Some(project)) = (&selector, project) {
+        pairs.retain(|(_, attachment)| {
+            let own = attachment.row.workflow.0.split_once('/');
+            own.is_some_and(|(own, _)| own == project)
+        });
+    }
+    let items = pairs
+        .into_iter()
+        .map(|(registration, attachment)| Attachment::of(attachment, registration));
+    let items = items.collect();
+    Ok(Response::json(200, &Page::<Attachment> { items, next }))
+}
+
+/// A page of the attachments with exactly this selector, of which there are not too many to be read all.
+async fn of_workflow(
+    platform: &impl Platform,
+    organization: &str,
+    (selector, only): (&Selector, Option<Stored<rows::Registration>>),
+    after: Option<After<'_>>,
+    limit: usize,
+) -> Result<(Vec<Pair>, Option<String>), Problem> {
+    let attached = attach::of_workflow(platform, organization, selector).await?;
+    let ids: BTreeSet<&str> = attached
+        .iter()
+        .map(|stored| stored.row.registration.as_str())
+        .filter(|id| only.as_ref().is_none_or(|only| only.row.id == *id))
+        .collect();
+    let keys: Vec<_> = ids
+        .into_iter()
+        .map(|id| rows::Registration::at(organization, id))
+        .collect();
+    let registrations = rows::load_many::<rows::Registration>(platform, &keys).await?;
+    let by_id: BTreeMap<&str, &Stored<rows::Registration>> = registrations
+        .iter()
+        // One that is being deleted has no attachments any more.
+        .filter(|registration| registration.row.deleted_at.is_none())
+        .map(|registration| (registration.row.id.as_str(), registration))
+        .collect();
+    let mut pairs: Vec<Pair> = attached
+        .iter()
+        .filter_map(|attachment| {
+            let registration = by_id.get(attachment.row.registration.as_str())?;
+            let is_behind = after
+                .as_ref()
+                .is_none_or(|after| after.comes_before(&registration.row.name, &attachment.row.id));
+            is_behind.then(|| ((*registration).clone(), attachment.clone()))
+        })
+        .collect();
+    pairs.sort_by(|a, b| (&a.0.row.name, &a.1.row.id).cmp(&(&b.0.row.name, &b.1.row.id)));
+    let is_more = pairs.len() > limit;
+    pairs.truncate(limit);
+    let next = pairs.last().filter(|_| is_more).map(cursor);
+    Ok((pairs, next))
+}
+
+/// A page of the attachments of one registration or of all, in the order of the registrations' names.
+async fn walk(
+    platform: &impl Platform,
+    organization: &str,
+    only: Option<Stored<rows::Registration>>,
+    after: Option<After<'_>>,
+    limit: usize,
+) -> Result<(Vec<Pair>, Option<String>), Problem> {
+    let within = after
+        .as_ref()
+        .filter(|after| after.attachment.is_some())
+        .map(|after| after.registration);
+    let (registrations, mut next) = match only {
+        Some(only) => {
+            let behind = after.as_ref().map(|after| after.registration);
+            let is_left = behind.is_none_or(|behind| {
+                behind < only.row.name.as_str() || within == Some(only.row.name.as_str())
+            });
+            (is_left.then_some(only).into_iter().collect(), None)
         }
-        (None, None) => {
-            let behind = after.as_ref().map(|after| after.registration.as_str());
+        None => {
+            let behind = after.as_ref().map(|after| after.registration);
             let (mut found, next) = register::list(platform, organization, behind, limit).await?;
-            if let Some(After {
-                registration,
-                attachment: Some(_),
-            }) = &after
-            {
-                match register::find(platform, organization, registration).await {
+            if let Some(name) = within {
+                match register::find(platform, organization, name).await {
                     Ok(stored) => found.insert(0, stored),
                     Err(register::Error::NotFound(_)) => {}
                     Err(error) => return Err(error.into()),
@@ -522,40 +580,40 @@ async fn list(
             (found, next)
         }
     };
-    let attachments =
-        try_join_all(registrations.iter().map(|registration| {
-            register::attachments(platform, organization, &registration.row.id)
+    let mut chosen: Vec<(&Stored<rows::Registration>, String)> = Vec::new();
+    let mut is_more = false;
+    for some in registrations.chunks(AT_ONCE) {
+        let left = limit - chosen.len() + 1;
+        let ids = try_join_all(some.iter().map(|registration| {
+            let rows::Registration { id, name, .. } = &registration.row;
+            let behind = after.as_ref().filter(|after| after.registration == name);
+            let behind = behind.and_then(|after| after.attachment);
+            register::attachment_ids(platform, organization, id, behind, left)
         }))
         .await?;
-    let mut items: Vec<Attachment> = registrations
-        .iter()
-        .zip(attachments)
-        .flat_map(|(registration, attachments)| {
-            attachments
-                .into_iter()
-                .map(|stored| Attachment::of(stored, registration.clone()))
-        })
-        .filter(|attachment| match (&selector, project) {
-            (Some(selector), _) => selector.0 == attachment.workflow,
-            (None, Some(project)) => attachment
-                .workflow
-                .split_once('/')
-                .is_some_and(|(own, _)| own == project),
-            (None, None) => true,
-        })
-        .filter(|attachment| {
-            after
-                .as_ref()
-                .is_none_or(|after| after.comes_before(attachment))
-        })
-        .collect();
-    let mut next = further;
-    if items.len() > limit {
-        items.truncate(limit);
-        next = items.last().map(|last| {
-            let (name, created_at, id) = (&last.registration.name, last.created_at, &last.id);
-            format!("{name}_{created_at}_{id}")
-        });
+        let ids = some.iter().zip(ids);
+        chosen.extend(ids.flat_map(|(one, ids)| ids.into_iter().map(move |id| (one, id))));
+        if chosen.len() > limit {
+            is_more = true;
+            break;
+        }
     }
-    Ok(Response::json(200, &Page { items, next }))
+    chosen.truncate(limit);
+    if is_more && let Some((registration, id)) = chosen.last() {
+        next = Some(format!("{}_{id}", registration.row.name));
+    }
+    let keys: Vec<_> = chosen
+        .iter()
+        .map(|(_, id)| rows::Attachment::at(organization, id))
+        .collect();
+    let attachments = rows::load_many::<rows::Attachment>(platform, &keys).await?;
+    let mut by_id: BTreeMap<String, Stored<rows::Attachment>> = attachments
+        .into_iter()
+        .filter(|attachment| attachment.row.deleted_at.is_none())
+        .map(|attachment| (attachment.row.id.clone(), attachment))
+        .collect();
+    let pairs = chosen
+        .into_iter()
+        .filter_map(|(registration, id)| Some((registration.clone(), by_id.remove(&id)?)));
+    Ok((pairs.collect(), next))
 }

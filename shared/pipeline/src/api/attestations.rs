@@ -13,6 +13,7 @@ use super::{
 };
 use crate::intake::{self, Error};
 use crate::platform::{Platform, Upload};
+use crate::quotas::{self, Used};
 use crate::rows::Selector;
 use crate::{attach, fetch, operations, register, rows};
 
@@ -176,6 +177,7 @@ pub fn operations() -> Vec<Operation> {
         .takes::<Signed>()
         .answers::<Accepted>(202, "It is written down, and is delivered from now on")
         .refuses(&[
+            "quota-exceeded",
             "too-large",
             "too-many-attachments",
             "workflow-missing",
@@ -193,7 +195,7 @@ pub fn operations() -> Vec<Operation> {
         )
         .takes::<NewMaterial>()
         .answers::<Material>(200, "That they are here already, or the request to send")
-        .refuses(&["invalid-inputs"])
+        .refuses(&["quota-exceeded", "invalid-inputs"])
         .never_refuses("not-found"),
         operation(
             "POST /v1/intake/{token}",
@@ -210,6 +212,7 @@ pub fn operations() -> Vec<Operation> {
         .answers::<Tried>(200, "")
         .answers::<Accepted>(202, "An attestation was accepted")
         .refuses(&[
+            "quota-exceeded",
             "conflict",
             "kind-unknown",
             "too-large",
@@ -229,7 +232,12 @@ pub fn operations() -> Vec<Operation> {
         )
         .may_take::<NewTest>()
         .answers::<Tested>(202, "The delivery to look at")
-        .refuses(&["conflict", "integration-unknown"]),
+        .refuses(&[
+            "quota-exceeded",
+            "too-many-checks",
+            "conflict",
+            "integration-unknown",
+        ]),
     ];
     all.extend(archive::operations());
     all
@@ -276,11 +284,15 @@ pub async fn function<P: Platform>(
             let NewMaterial { size_bytes } = request.json()?;
             let material = match platform.keep_object(organization, &digest).await? {
                 Some(_) => Material::Present,
-                None => Material::Needed {
-                    upload: platform
-                        .presign_put(organization, &digest, size_bytes)
-                        .await?,
-                },
+                None => {
+                    let used = Used::material(size_bytes);
+                    quotas::daily(platform, organization, used).await?;
+                    let upload = platform.presign_put(organization, &digest, size_bytes);
+                    let upload = upload.await?;
+                    // The bucket takes the bytes by itself, so what may be sent counts.
+                    quotas::count(platform, organization, &digest, used).await;
+                    Material::Needed { upload }
+                }
             };
             Ok(Response::json(200, &material))
         }
@@ -336,10 +348,19 @@ async fn forwarded<P: Platform>(
         }
         Forwarded::Material { content, .. } => {
             let (material, size_bytes) = (Digest::of(&content), content.len() as u64);
-            let content = Bytes::from(content);
-            platform
-                .put_object(organization, &material, content)
-                .await?;
+            // Chainloop posts it again when something else of the attestation failed.
+            if platform
+                .keep_object(organization, &material)
+                .await?
+                .is_none()
+            {
+                let used = Used::material(size_bytes);
+                quotas::daily(platform, organization, used).await?;
+                let content = Bytes::from(content);
+                let kept = platform.put_object(organization, &material, content);
+                kept.await?;
+                quotas::count(platform, organization, &material, used).await;
+            }
             Ok(Response::json(
                 200,
                 &Kept {
@@ -418,6 +439,7 @@ fn view(accepted: intake::Accepted, received: Digest) -> Accepted {
 fn problem(error: Error) -> Problem {
     let text = error.to_string();
     match error {
+        Error::Exceeded(exceeded) => exceeded.into(),
         Error::Refused(refused) => {
             Problem::new(422, refused.code(), "Not an attestation to accept", text)
         }

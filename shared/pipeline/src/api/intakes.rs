@@ -69,6 +69,7 @@ impl From<Error> for Problem {
             Error::Faults(faults) => Self::faults(faults),
             Error::NameTaken(_) => Self::new(409, "name-taken", "The name is taken", text),
             Error::NotFound(_) => Self::not_found(text),
+            Error::Exceeded(exceeded) => exceeded.into(),
             Error::Unreachable(unreachable) => unreachable.into(),
         }
     }
@@ -84,7 +85,7 @@ pub(super) fn operations() -> Vec<Operation> {
         )
         .takes::<NewIntake>()
         .answers::<NewToken>(201, "The intake, and this once its token")
-        .refuses(&["name-taken"]),
+        .refuses(&["quota-exceeded", "name-taken"]),
         operation("GET /v1/intakes", "listIntakes", "List intakes")
             .about("In the order of their names.")
             .pages::<Intake>(),

@@ -249,12 +249,10 @@ pub async fn function<P: Platform>(
         }
         "GET /v1/jobs" => {
             let limit = request.limit()?;
-            let after = request.cursor(id_of_time)?;
-            let mut rows = jobs::list(platform, organization).await?;
-            rows.retain(|job| after.is_none_or(|after| job.id.as_str() < after));
+            let before = request.cursor(id_of_time)?;
+            let (rows, next) = jobs::list(platform, organization, before, limit).await?;
             let items = rows.into_iter().map(Job::from).collect();
-            let page = Page::first(items, limit, |last: &Job| last.id.clone());
-            Ok(Response::json(200, &page))
+            Ok(Response::json(200, &Page::<Job> { items, next }))
         }
         "GET /v1/jobs/{job}" => {
             let stored = jobs::find(platform, organization, id).await?;
@@ -277,12 +275,11 @@ pub async fn function<P: Platform>(
                     .parse()
                     .map_err(|_| Problem::field("day", "must be a day of UTC, as 2026-01-31"))?,
             };
-            let (limit, after) = (request.limit()?, request.cursor(id_of_time)?);
-            let mut entries = audit_log::entries(platform, organization, day).await?;
-            entries.retain(|entry| after.is_none_or(|after| entry.id.as_str() < after));
-            let items = entries.into_iter().map(Entry::from).collect();
-            let page = Page::first(items, limit, |last: &Entry| last.id.clone());
-            Ok(Response::json(200, &page))
+            let (limit, before) = (request.limit()?, request.cursor(id_of_time)?);
+            let entries = audit_log::entries(platform, organization, day, before, limit);
+            let (rows, next) = entries.await?;
+            let items = rows.into_iter().map(Entry::from).collect();
+            Ok(Response::json(200, &Page::<Entry> { items, next }))
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }

@@ -29,6 +29,7 @@ use self::idempotency::{Begun, Made};
 use crate::audit_log::Act;
 use crate::clock::Timestamp;
 use crate::platform::{Etag, Platform, Unreachable, WriteError};
+use crate::quotas::{self, Exceeded, Quota};
 use crate::register::Precondition;
 use crate::rows::{Actor, Client, Kind, Role};
 use crate::{operations, register, tokens};
@@ -231,8 +232,26 @@ pub struct Problem {
     /// Faults of single inputs, all at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+    /// What is used up, where something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<QuotaUse>,
+    /// As the header `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_secs: Option<u64>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request_id: String,
+}
+
+/// A quota, and how much of it is used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Quota")]
+pub struct QuotaUse {
+    /// `attestations` and `bytes` a day; `registrations`, `intakes`, `tokens` that there are; `checks` by a token a minute.
+    pub name: String,
+    pub limit: u64,
+    pub used: u64,
+    /// When it begins anew; none where something has to be deleted first.
+    pub resets_at: Option<Timestamp>,
 }
 
 impl Problem {
@@ -243,6 +262,8 @@ impl Problem {
             title: title.into(),
             detail: detail.into(),
             faults: Vec::new(),
+            quota: None,
+            retry_after_secs: None,
             request_id: String::new(),
         }
     }
@@ -291,6 +312,38 @@ impl From<WriteError> for Problem {
     }
 }
 
+impl From<Exceeded> for Problem {
+    fn from(exceeded: Exceeded) -> Self {
+        let detail = exceeded.to_string();
+        let (code, title) = match exceeded.quota {
+            Quota::Checks => ("too-many-checks", "Too many checks"),
+            _ => ("quota-exceeded", "Quota exceeded"),
+        };
+        // Rounded up: whoever comes at that time is not refused again.
+        let after = exceeded.retry_after.map(|after| after.as_millis());
+        let after = after.map(|millis| u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX));
+        Self {
+            retry_after_secs: after,
+            quota: Some(QuotaUse {
+                name: exceeded.quota.name().into(),
+                limit: exceeded.limit,
+                used: exceeded.used,
+                resets_at: exceeded.resets_at,
+            }),
+            ..Self::new(429, code, title, detail)
+        }
+    }
+}
+
+impl From<quotas::Error> for Problem {
+    fn from(error: quotas::Error) -> Self {
+        match error {
+            quotas::Error::Exceeded(exceeded) => exceeded.into(),
+            quotas::Error::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
 impl From<operations::Error> for Problem {
     fn from(error: operations::Error) -> Self {
         use operations::Error;
@@ -312,6 +365,7 @@ impl From<tokens::Error> for Problem {
         use tokens::Error;
         let text = error.to_string();
         match error {
+            Error::Exceeded(exceeded) => exceeded.into(),
             Error::Faults(faults) => Self::faults(faults),
             Error::NameTaken(_) => Self::new(409, "token-name-taken", "The name is taken", text),
             Error::Above { .. } => Self::new(403, "role-above", "Not with this token", text),
@@ -327,6 +381,7 @@ impl From<register::Error> for Problem {
         use register::Error;
         let text = error.to_string();
         match error {
+            Error::Exceeded(exceeded) => exceeded.into(),
             Error::NoIntegration(_) => Self::new(
                 404,
                 "integration-unknown",
@@ -436,7 +491,11 @@ fn refused(request: &Request, mut problem: Problem) -> Response {
         code = problem.code,
         "Refused"
     );
-    Response::json(problem.status, &problem)
+    let response = Response::json(problem.status, &problem);
+    match problem.retry_after_secs {
+        Some(secs) => response.header("retry-after", secs.to_string()),
+        None => response,
+    }
 }
 
 async fn permit(

@@ -278,6 +278,16 @@ pub const CODES: &[(&str, u16, &str)] = &[
         "a part of the name of the attestation's workflow has more than 512 bytes",
     ),
     (
+        "quota-exceeded",
+        429,
+        "the organization has used up a quota: `quota` says which, and `Retry-After` when it begins anew",
+    ),
+    (
+        "too-many-checks",
+        429,
+        "the token has had third parties asked too often: `Retry-After` says when it may again",
+    ),
+    (
         "unreachable",
         503,
         "something that is needed cannot be reached: try again",

@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::openapi::{Operation, operation};
-use super::{Action, Audited, Caller, Page, Problem, READS, Request, Response, Route, route};
+use super::{
+    Action, Audited, Caller, Page, Problem, QuotaUse, READS, Request, Response, Route, route,
+};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
+use crate::quotas::{self, Quota};
 use crate::rows::{self, Role};
 use crate::tokens::{self, By};
 use crate::{register, workflows};
@@ -20,6 +23,7 @@ use crate::{register, workflows};
 pub const ROUTES: &[Route] = &[
     route("GET /v1/openapi.json", Action::Open, READS),
     route("GET /v1/organization", Action::Follow, READS),
+    route("GET /v1/quotas", Action::Read, READS),
     route("GET /v1/tokens", Action::Read, READS),
     route(
         "POST /v1/tokens",
@@ -46,6 +50,14 @@ pub struct Bearer {
     pub name: String,
     pub role: Role,
     pub expires_at: Option<Timestamp>,
+}
+
+/// The quotas of the organization, and how much of each is used.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Quotas {
+    pub quotas: Vec<QuotaUse>,
+    /// How often a minute a token may have third parties asked; a third of it at once.
+    pub checks_per_minute: u64,
 }
 
 /// What `POST /v1/tokens` takes.
@@ -143,13 +155,20 @@ pub fn operations() -> Vec<Operation> {
             "Get whose token asks",
         )
         .answers::<Bearer>(200, "The organization and the token"),
+        operation(
+            "GET /v1/quotas",
+            "getQuotas",
+            "Get the organization's quotas and their use",
+        )
+        .about("Whoever deploys the stack sets them.")
+        .answers::<Quotas>(200, "The quotas"),
         operation("GET /v1/tokens", "listTokens", "List API tokens")
             .about("In the order of their names, without those that were revoked.")
             .pages::<Token>(),
         operation("POST /v1/tokens", "createToken", "Make an API token")
             .takes::<NewToken>()
             .answers::<Created>(201, "The token, and this once its text")
-            .refuses(&["role-above", "token-name-taken"]),
+            .refuses(&["quota-exceeded", "role-above", "token-name-taken"]),
         operation(
             "DELETE /v1/tokens/{token}",
             "revokeToken",
@@ -194,6 +213,10 @@ pub async fn function<P: Platform>(
             };
             Ok(Response::json(200, &bearer))
         }
+        "GET /v1/quotas" => {
+            let answer = Box::pin(used(platform, organization)).await?;
+            Ok(Response::json(200, &answer))
+        }
         "GET /v1/tokens" => {
             let (limit, after) = (request.limit()?, request.name_cursor()?);
             let (rows, next) = tokens::list(platform, organization, after, limit).await?;
@@ -231,4 +254,28 @@ pub async fn function<P: Platform>(
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }
+}
+
+async fn used(platform: &impl Platform, organization: &str) -> Result<Quotas, Problem> {
+    let limits = platform.meter().quotas;
+    let today = quotas::used(platform, organization).await?;
+    let resets_at = Some(quotas::resets_at(platform.now()));
+    let standing = |quota| quotas::standing(platform, organization, quota);
+    let of = |quota: Quota, used, resets_at| QuotaUse {
+        name: quota.name().into(),
+        limit: limits.of(quota),
+        used,
+        resets_at,
+    };
+    let mut all = vec![
+        of(Quota::Attestations, today.attestations, resets_at),
+        of(Quota::Bytes, today.bytes, resets_at),
+    ];
+    for quota in [Quota::Registrations, Quota::Intakes, Quota::Tokens] {
+        all.push(of(quota, standing(quota).await?, None));
+    }
+    Ok(Quotas {
+        quotas: all,
+        checks_per_minute: limits.of(Quota::Checks),
+    })
 }

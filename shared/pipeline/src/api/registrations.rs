@@ -259,7 +259,7 @@ pub fn operations() -> Vec<Operation> {
         .takes::<NewRegistration>()
         .answers::<Registration>(201, "The registration")
         .tagged()
-        .refuses(&[
+        .refuses(&["quota-exceeded", "too-many-checks", 
             "check-failed",
             "conflict",
             "integration-unknown",
@@ -292,7 +292,7 @@ pub fn operations() -> Vec<Operation> {
         .takes::<ChangedRegistration>()
         .answers::<Registration>(200, "The registration as it is now")
         .tagged()
-        .refuses(&["check-failed", "conflict", "integration-unknown", "name-taken"]),
+        .refuses(&["too-many-checks", "check-failed", "conflict", "integration-unknown", "name-taken"]),
         operation(
             "DELETE /v1/registrations/{registration}",
             "deleteRegistration",
@@ -338,7 +338,12 @@ fn steering() -> Vec<Operation> {
         .takes::<NewSecrets>()
         .answers::<Registration>(200, "The registration")
         .tagged()
-        .refuses(&["check-failed", "conflict", "integration-unknown"]),
+        .refuses(&[
+            "too-many-checks",
+            "check-failed",
+            "conflict",
+            "integration-unknown",
+        ]),
     ]
 }
 

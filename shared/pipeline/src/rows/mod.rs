@@ -30,7 +30,7 @@ pub use ledger::{
 pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{Answer, Claim, Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
 pub use organization::{
-    Actor, Client, Intake, IntakeToken, Kind, Organization, Role, Token, TokenName,
+    Actor, Client, Intake, IntakeToken, Kind, Organization, Paced, Role, Token, TokenName,
 };
 
 /// Something with a place in the table.
@@ -150,6 +150,31 @@ pub async fn load_after<R: Row>(
             None => return Ok(rows),
         }
     }
+}
+
+/// A page of a partition's rows whose sort key is `prefix` and an id, last first, from before the id `before`; and the id
+/// before which the next page begins.
+pub async fn last_page<R: Row>(
+    platform: &impl Platform,
+    partition: &str,
+    prefix: &str,
+    before: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<R>, Option<String>), Unreachable> {
+    let before = before.map(|id| format!("{prefix}{id}"));
+    let mut items = platform
+        .list_last(partition, prefix, before.as_deref(), limit + 1)
+        .await?;
+    let is_more = items.len() > limit;
+    items.truncate(limit);
+    let last = items.last().and_then(|item| item["sk"].as_str());
+    let next = last
+        .filter(|_| is_more)
+        .map(|sort| sort[prefix.len()..].to_owned());
+    let now = platform.now();
+    let items = items.into_iter().filter(|item| !is_over(item, now));
+    let rows: Result<Vec<Stored<R>>, Unreachable> = items.map(parse).collect();
+    Ok((rows?.into_iter().map(|stored| stored.row).collect(), next))
 }
 
 /// A write of this row, and the etag that it will have then.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -258,6 +259,39 @@ impl Row for TokenName {
 
     fn kept_since(&self) -> Option<Timestamp> {
         self.valid_until
+    }
+}
+
+/// How far a token is with what it may have third parties asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Paced {
+    pub organization: String,
+    /// The token's id.
+    pub token: String,
+    /// Behind the clock where nothing is taken ahead of time.
+    pub taken_until: Timestamp,
+}
+
+impl Paced {
+    pub fn at(organization: &str, token: &str) -> Key {
+        Key::new(
+            format!("org/{organization}/checks"),
+            format!("token/{token}"),
+        )
+    }
+}
+
+impl Row for Paced {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.token)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.taken_until)
+    }
+
+    fn kept_for(&self) -> Option<Duration> {
+        Some(Duration::from_hours(1))
     }
 }
 
