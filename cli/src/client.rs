@@ -322,7 +322,6 @@ impl Client {
             status,
             request_id,
             body,
-            ..
         } = answer.map_err(|error| unreachable(&self.base, &error))?;
         if !(200..300).contains(&status) {
             let request_id = request_id.unwrap_or_default();
@@ -459,7 +458,6 @@ impl Client {
 struct Answer {
     status: u16,
     request_id: Option<String>,
-    retry_after: Option<Duration>,
     body: Vec<u8>,
 }
 
@@ -467,13 +465,11 @@ impl Answer {
     fn read(mut answer: Response<Body>) -> Result<Self, ureq::Error> {
         let header = |name: &str| answer.headers().get(name)?.to_str().ok().map(str::to_owned);
         let request_id = header("apigw-requestid").or_else(|| header("x-amzn-requestid"));
-        let retry_after = header("retry-after").and_then(|secs| secs.parse().ok());
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(ANSWER_MAX_BYTES);
         Ok(Self {
             status,
             request_id,
-            retry_after: retry_after.map(Duration::from_secs),
             body: body.read_to_vec()?,
         })
     }
@@ -483,12 +479,17 @@ impl Answer {
     }
 
     fn has_code(&self, code: &str) -> bool {
-        serde_json::from_slice::<Problem>(&self.body).is_ok_and(|problem| problem.code == code)
+        self.problem().is_some_and(|problem| problem.code == code)
+    }
+
+    fn problem(&self) -> Option<Problem> {
+        serde_json::from_slice(&self.body).ok()
     }
 
     /// How long to wait, where the API refused for that reason alone.
     fn wait(&self) -> Option<Duration> {
-        self.retry_after.filter(|_| self.status == 429)
+        let problem = self.problem().filter(|_| self.status == 429)?;
+        problem.retry_after_secs.map(Duration::from_secs)
     }
 }
 

@@ -341,10 +341,12 @@ fn holds(route: &str, action: &str, entry: &Entry) {
     }
 }
 
-/// Every row that is no entry, as it is.
+/// Every row that is no entry, no counter and no token's pace, as it is.
 fn state(memory: &Memory) -> BTreeMap<String, Value> {
     let rows = memory.rows().into_iter();
-    let rows = rows.filter(|key| !key.partition.contains("/audit/"));
+    let is_beside =
+        |of: &str| of.contains("/audit/") || of.starts_with("usage/") || of.ends_with("/checks");
+    let rows = rows.filter(|key| !is_beside(&key.partition));
     rows.map(|key| {
         let etag = memory.look(&key, |item| item["etag"].clone());
         (

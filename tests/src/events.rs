@@ -146,6 +146,7 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("organization/describe.json", "200 example-admin"),
     ("organization/describe-api.json", "200 OpenAPI 3.1.0"),
     ("organization/describe-expired.json", "401 expired"),
+    ("organization/get-quotas.json", "200"),
     ("organization/list-tokens.json", "200 with 2"),
     ("organization/list-workflows.json", "200 with 1"),
     ("organization/revoke-token.json", "200 ci"),

@@ -357,7 +357,8 @@ async fn whatever_asks_a_third_party_goes_at_the_tokens_pace() {
     let hook = [("registration", "hook")];
     let attached = [("attachment", attachment.id.as_str())];
     let inputs = json!({ "url": world.receiver.url(), "secret": "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" });
-    let secret = json!({ "secret": inputs["secret"] });
+    // Its address is a secret, too.
+    let secrets = inputs.clone();
     let taken = pipeline::pace::take(&world.memory, ORGANIZATION, tests()).await;
     assert!(taken.is_ok());
     let before = world.memory.rows();
@@ -375,7 +376,7 @@ async fn whatever_asks_a_third_party_goes_at_the_tokens_pace() {
         (
             "POST /v1/registrations/{registration}/rotate",
             &hook,
-            json!({ "inputs": secret }),
+            json!({ "inputs": secrets }),
         ),
         (
             "POST /v1/registrations/{registration}/test",

@@ -278,8 +278,8 @@ async fn a_change_whose_answer_was_lost_is_told_again_and_not_as_somebody_elses(
 #[tokio::test]
 async fn what_is_removed_of_a_request_that_was_cut_off_is_not_removed_of_its_repeat() {
     let world = World::new();
-    // The claim and the reservation are written; what follows the secret is not.
-    world.memory.fail_writes_after.set(Some(2));
+    // The claim, the reservation and the token's pace are written; what follows the secret is not.
+    world.memory.fail_writes_after.set(Some(3));
     assert_eq!(register(&world, "k", "one").await.status, 503);
     assert_eq!(world.memory.secret_names().len(), 1);
     world

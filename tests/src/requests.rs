@@ -147,8 +147,10 @@ async fn attachments_come_by_pages_whether_many_are_of_one_registration_or_of_ma
         world.register(name).await.unwrap();
         for _ in 0..many {
             ids.push(world.attach(name).await.id);
-            world.memory.advance(std::time::Duration::from_millis(1));
         }
+        // In the order of their ids.
+        let first = ids.len() - many;
+        ids[first..].sort();
     }
     let list = "GET /v1/attachments";
     let workflow = [("workflow", crate::world::WORKFLOW)];

@@ -618,7 +618,11 @@ fn rows_that_say_who_may_come_in_are_their_owners_alone() {
             &["registrations"],
             &["attestations", "registrations"],
         ),
-        (&intake, &["registrations"], &["registrations"]),
+        (
+            &intake,
+            &["registrations"],
+            &["organization", "registrations"],
+        ),
         (&entry, &api, &api),
     ] {
         assert_eq!(those(&WRITES, partition), writers, "may write {partition}");

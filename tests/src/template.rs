@@ -787,6 +787,8 @@ fn a_function_finds_the_variables_that_it_needs_and_the_code_reads_all_of_them()
             "AWS_REGION" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" | "AWS_SESSION_TOKEN" => {
                 Some("set".to_owned())
             }
+            // A parameter, empty unless set.
+            "QUOTAS" => Some(String::new()),
             _ => all.get(name).map(ToString::to_string),
         });
         assert!(
@@ -836,6 +838,7 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         "Architecture",
         "DeliveryConcurrency",
         "LogRetentionDays",
+        "Quotas",
         "RetentionDays",
     ];
     assert_eq!(parameters, known);

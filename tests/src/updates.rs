@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::receiver::{Answer, Receiver};
 use crate::roles::As;
-use crate::world::{ORGANIZATION, World, act, attestation, http, request};
+use crate::world::{ORGANIZATION, World, act, attestation, http, kept, request};
 
 const SECRET: &str = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
 
@@ -148,7 +148,7 @@ async fn a_value_replaces_null_takes_away_and_what_is_not_named_stays() {
 async fn all_faults_are_told_at_once_without_asking_the_third_party() {
     let world = World::new();
     world.ready().await;
-    let before = (world.memory.dump(), world.receiver.received().len());
+    let before = (kept(&world.memory), world.receiver.received().len());
     let body = json!({
         "name": "Not A Label",
         "inputs": { "max_per_second": 1000, "fromat": null, "other": 1 },
@@ -176,7 +176,7 @@ async fn all_faults_are_told_at_once_without_asking_the_third_party() {
     assert_eq!((answer.status, fields(&answer)), (422, vec!["desciption"]));
     assert_eq!(
         before,
-        (world.memory.dump(), world.receiver.received().len())
+        (kept(&world.memory), world.receiver.received().len())
     );
 }
 
@@ -184,7 +184,7 @@ async fn all_faults_are_told_at_once_without_asking_the_third_party() {
 async fn what_the_third_party_does_not_want_changes_nothing() {
     let (world, answer) = answering(200);
     world.ready().await;
-    let before = world.memory.dump();
+    let before = kept(&world.memory);
     answer.store(404, Ordering::Relaxed);
     let url = format!("{}/other", world.receiver.url());
     for inputs in [
@@ -197,7 +197,7 @@ async fn what_the_third_party_does_not_want_changes_nothing() {
             (422, &json!("check-failed"))
         );
     }
-    assert_eq!(world.memory.dump(), before);
+    assert_eq!(kept(&world.memory), before);
     answer.store(200, Ordering::Relaxed);
     let accepted = world
         .push(attestation("1", vec![]).compact())
@@ -216,7 +216,7 @@ async fn what_the_third_party_does_not_want_changes_nothing() {
 async fn a_dry_run_asks_the_third_party_and_keeps_nothing() {
     let world = World::new();
     let attachment = world.ready().await;
-    let before = (world.memory.dump(), world.receiver.received().len());
+    let before = (kept(&world.memory), world.receiver.received().len());
     let url = format!("{}/other", world.receiver.url());
     let body = json!({
         "name": "other", "dry_run": true,
@@ -229,7 +229,7 @@ async fn a_dry_run_asks_the_third_party_and_keeps_nothing() {
     let body = json!({ "inputs": { "send_sbom": true }, "dry_run": true });
     let answer = ask_attached(&world, "PATCH", &attachment.id, &[], body).await;
     assert_eq!(answer.body["config"], json!({ "send_sbom": true }));
-    assert_eq!(before.0, world.memory.dump());
+    assert_eq!(before.0, kept(&world.memory));
     assert_eq!(before.1 + 1, world.receiver.received().len());
     assert_eq!(log(&world).await.len(), 0);
 }

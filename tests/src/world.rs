@@ -15,6 +15,7 @@ use pipeline::check::{self, Check};
 use pipeline::deliver::Tools;
 use pipeline::intake::Accepted;
 use pipeline::memory::Memory;
+use pipeline::platform::Item;
 use pipeline::rows::{self, Actor, Attempt, Client, Delivery, Role};
 use pipeline::{Timestamp, attach, audit, deliver, intake, reconcile, register};
 use serde_json::{Map, Value, json};
@@ -190,6 +191,14 @@ impl World {
             .unwrap();
         assert_eq!(violations, Vec::<String>::new());
     }
+}
+
+/// Every row, but for how far tokens are with their checks.
+pub fn kept(memory: &Memory) -> Vec<Item> {
+    let rows = memory.rows().into_iter();
+    let rows = rows.filter(|key| !key.partition.ends_with("/checks"));
+    rows.filter_map(|key| memory.look(&key, Clone::clone))
+        .collect()
 }
 
 pub fn inputs(value: Value) -> Map<String, Value> {

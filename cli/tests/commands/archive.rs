@@ -46,6 +46,7 @@ fn described() -> Value {
         "more_deliveries": false,
         "contents": {
             "form": "bundle", "key_ids": [""], "subjects_total": 102, "materials_dropped": 0,
+            "materials_total": 250,
             "subjects": [{ "name": "git.head", "digests": { "sha1": "0a1b" } }],
             "materials": [
                 { "name": "sbom", "type": "SBOM_CYCLONEDX_JSON", "filename": "s.json", "value": "",
@@ -164,13 +165,20 @@ fn a_description_shows_materials_policies_and_deliveries() {
         assert!(ran.stdout.contains(text), "{text}\n{}", ran.stdout);
     }
     assert!(ran.stderr.contains("101 more subjects"), "{}", ran.stderr);
-    let ran = api(SBOM).run(&["attestation", "describe", "--digest", &hash, "-o", "json"]);
+    let further = "248 more materials: add --materials-from 2";
+    assert!(ran.stderr.contains(further), "{}", ran.stderr);
+    let api = api(SBOM);
+    let ran = api.run(&["attestation", "describe", &hash, "--materials-from", "200"]);
+    let further = "48 more materials: add --materials-from 202";
+    assert!(ran.stderr.contains(further), "{}", ran.stderr);
+    assert!(api.lines()[0].ends_with("?materials_from=200"));
+    let ran = api.run(&["attestation", "describe", "--digest", &hash, "-o", "json"]);
     let one = ran.json();
     assert_eq!(one["contents"]["materials"][1]["sizeBytes"], 5);
     assert_eq!(one["contents"]["policy"]["status"], "BLOCKED");
     assert_eq!(one["deliveries"][0]["state"], "delivered");
     assert_eq!(one["pushedBy"]["userAgent"], "Go-http-client/2.0");
-    let ran = api(SBOM).run(&["attestation", "describe", "sha256:00"]);
+    let ran = api.run(&["attestation", "describe", "sha256:00"]);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
 }
 

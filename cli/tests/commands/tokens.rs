@@ -1,6 +1,8 @@
 //! Tokens: made, listed, revoked, and kept by `auth login`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -247,4 +249,87 @@ fn a_kept_token_goes_to_no_other_api() {
         ran.stderr
     );
     assert!(other.lines().is_empty());
+}
+
+fn too_many(code: &str, retry_after_secs: &Value) -> (u16, String) {
+    let problem = json!({
+        "status": 429, "code": code, "title": "Too many", "detail": "it is used up",
+        "retry_after_secs": retry_after_secs, "request_id": "req-1",
+    });
+    (429, problem.to_string())
+}
+
+#[test]
+fn a_request_that_comes_too_often_is_sent_again_when_the_api_says() {
+    let asked = AtomicUsize::new(0);
+    let api = Api::start(move |_, _| match asked.fetch_add(1, Ordering::Relaxed) {
+        0 => too_many("too-many-checks", &json!(1)),
+        _ => (200, token("ci", &json!({ "text": "cli_new" })).to_string()),
+    });
+    let begun = Instant::now();
+    // Making a token is never repeated otherwise: nothing says that it is the same one.
+    let line = "organization api-token create --name ci --role producer";
+    let ran = api.run(&line.split(' ').collect::<Vec<_>>());
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "cli_new\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("waiting 1 s"), "{}", ran.stderr);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert_eq!(api.lines().len(), 2);
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_told_at_once() {
+    for retry_after_secs in [json!(null), json!(40_000)] {
+        let api = Api::start(move |_, _| too_many("quota-exceeded", &retry_after_secs));
+        let ran = api.run(&["organization", "api-token", "list"]);
+        assert_eq!(ran.code, 1);
+        assert!(ran.stderr.contains("it is used up"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("chainloop organization quota"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(api.lines().len(), 1, "asking again is of no use");
+    }
+}
+
+#[test]
+fn quotas_are_shown_with_their_use() {
+    let api = Api::start(|_, _| {
+        let quota = |name: &str, used: u64, limit: u64| json!({ "name": name, "used": used, "limit": limit, "resets_at": null });
+        let mut bytes = quota("bytes", 1 << 30, 100 << 30);
+        bytes["resets_at"] = json!("2026-01-03T00:00:00.000Z");
+        let answer =
+            json!({ "quotas": [bytes, quota("tokens", 3, 1_000)], "checks_per_minute": 30 });
+        (200, answer.to_string())
+    });
+    let ran = api.run(&["organization", "quota"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for told in [
+        "bytes",
+        "1.00 GiB",
+        "100.00 GiB",
+        "2026-01-03",
+        "tokens",
+        "1000",
+    ] {
+        assert!(ran.stdout.contains(told), "{told}: {}", ran.stdout);
+    }
+    assert!(ran.stderr.contains("30 times a minute"), "{}", ran.stderr);
+    let ran = api.run(&["organization", "quota", "-o", "json"]);
+    assert_eq!(
+        ran.json(),
+        json!({
+            "quotas": [
+                { "name": "bytes", "used": 1_u64 << 30, "limit": 100_u64 << 30, "resetsAt": "2026-01-03T00:00:00.000Z" },
+                { "name": "tokens", "used": 3, "limit": 1_000, "resetsAt": null },
+            ],
+            "checksPerMinute": 30,
+        })
+    );
+    assert_eq!(api.lines(), ["GET /v1/quotas", "GET /v1/quotas"]);
 }

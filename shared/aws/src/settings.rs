@@ -158,10 +158,28 @@ mod tests {
     }
 
     #[test]
+    fn a_function_with_quotas_that_are_none_does_not_start() {
+        let quotas = |text: &str| {
+            Settings::from_env(|name| match name {
+                "QUOTAS" => Some(text.to_owned()),
+                other => Some(other.to_lowercase()),
+            })
+        };
+        assert_eq!(quotas("tokens=7").unwrap().quotas.tokens, 7);
+        assert_eq!(quotas("").unwrap().quotas, Quotas::default());
+        let error = quotas("tokens=many").err().unwrap().to_string();
+        assert!(
+            error.contains("QUOTAS") && error.contains("tokens=many"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn local_mode_is_where_aws_is_this_machine_and_nowhere_else() {
         let guard = |endpoint: Option<&str>| {
             let settings = Settings::from_env(|name| match name {
                 "AWS_ENDPOINT_URL" => endpoint.map(str::to_owned),
+                "QUOTAS" => None,
                 // Left over from a stack that had such settings.
                 "ALLOW_LOOPBACK" | "LOCAL_MODE" => Some("true".to_owned()),
                 other => Some(other.to_lowercase()),
@@ -191,7 +209,8 @@ mod tests {
 
     #[test]
     fn the_roots_are_read() {
-        let settings = Settings::from_env(|name| Some(name.to_lowercase())).unwrap();
+        let settings =
+            Settings::from_env(|name| (name != "QUOTAS").then(|| name.to_lowercase())).unwrap();
         let _ = settings.sdk_config();
         assert_eq!(
             ROOTS

@@ -236,6 +236,7 @@ fn every_example_works_as_it_stands() {
     story.tell("organization api-token create");
     story.tell("organization api-token list");
     story.sure("organization api-token revoke");
+    story.tell("organization quota");
 
     story.tell("export");
     story.sure("apply");

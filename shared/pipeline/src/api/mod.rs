@@ -315,9 +315,9 @@ impl From<WriteError> for Problem {
 impl From<Exceeded> for Problem {
     fn from(exceeded: Exceeded) -> Self {
         let detail = exceeded.to_string();
-        let (code, title) = match exceeded.quota {
-            Quota::Checks => ("too-many-checks", "Too many checks"),
-            _ => ("quota-exceeded", "Quota exceeded"),
+        let problem = match exceeded.quota {
+            Quota::Checks => Self::new(429, "too-many-checks", "Too many checks", detail),
+            _ => Self::new(429, "quota-exceeded", "Quota exceeded", detail),
         };
         // Rounded up: whoever comes at that time is not refused again.
         let after = exceeded.retry_after.map(|after| after.as_millis());
@@ -330,7 +330,7 @@ impl From<Exceeded> for Problem {
                 used: exceeded.used,
                 resets_at: exceeded.resets_at,
             }),
-            ..Self::new(429, code, title, detail)
+            ..problem
         }
     }
 }

@@ -424,6 +424,10 @@ pub fn document<'a>(routes: impl Iterator<Item = &'a Route>) -> Value {
                     "description": "For `If-Match`: another with every change.",
                     "schema": { "type": "string" },
                 },
+                "Retry-After": {
+                    "description": "Seconds until it is worth asking again; not where something has to be deleted first.",
+                    "schema": { "type": "integer", "minimum": 0 },
+                },
                 "X-Request-Id": {
                     "description": "The request's id, for whoever looks into the logs.",
                     "schema": { "type": "string" },
@@ -573,6 +577,7 @@ fn problems(
     if !route.action.is_open() {
         statuses.extend([401, 403]);
     }
+    statuses.insert(429);
     for status in statuses {
         let own: Vec<&str> = codes
             .iter()
@@ -599,6 +604,7 @@ fn problems(
         let gateway = match status {
             401 => "no token",
             403 if !route.action.is_open() => "a token that nobody has",
+            429 => "too many requests; try again",
             503 => "a function that did not answer in time",
             _ => "",
         };
@@ -609,26 +615,23 @@ fn problems(
             let _ = write!(description, "from the gateway: {gateway}");
             content.insert("application/json".into(), message.clone());
         }
+        let mut response = response(&description, &content.into());
+        if status == 429 && !own.is_empty() {
+            response["headers"]["Retry-After"] =
+                json!({ "$ref": "#/components/headers/Retry-After" });
+        }
         // The same for many routes, so said once: `not-found`, `expired.unauthorized`.
         let name = match own.as_slice() {
             [] => format!("gateway.{status}"),
             few @ ([_] | [_, _] | [_, _, _]) => few.join("."),
             _ => {
-                responses[status.to_string()] = response(&description, &content.into());
+                responses[status.to_string()] = response;
                 continue;
             }
         };
         responses[status.to_string()] = reference(&name);
-        shared.insert(name, response(&description, &content.into()));
+        shared.insert(name, response);
     }
-    responses["429"] = reference("gateway.429");
-    shared.insert(
-        "gateway.429".into(),
-        json!({
-            "description": "From the gateway: too many requests; try again",
-            "content": { "application/json": message },
-        }),
-    );
 }
 
 fn reference(response: &str) -> Value {
