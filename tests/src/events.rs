@@ -146,7 +146,7 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("organization/describe.json", "200 example-admin"),
     ("organization/describe-api.json", "200 OpenAPI 3.1.0"),
     ("organization/describe-expired.json", "401 expired"),
-    ("organization/get-quotas.json", "200"),
+    ("organization/get-quotas.json", "200 1 tokens"),
     ("organization/list-tokens.json", "200 with 2"),
     ("organization/list-workflows.json", "200 with 1"),
     ("organization/revoke-token.json", "200 ci"),
@@ -665,6 +665,10 @@ impl Stage {
                     (_, Value::String(reason), _) => format!("nothing: {reason}"),
                     (.., Value::String(name)) if named.is_none() => name.clone(),
                     _ if body["material"].is_string() => "kept".to_owned(),
+                    _ if body["quotas"].is_array() => body["quotas"][4]["name"]
+                        .as_str()
+                        .map(|name| format!("{} {name}", body["quotas"][4]["used"]))
+                        .unwrap_or_default(),
                     _ if body["openapi"].is_string() => {
                         format!("OpenAPI {}", body["openapi"].as_str().unwrap())
                     }

@@ -9,11 +9,12 @@ use integrations::webhook::Webhook;
 use integrations::{Error, Integration};
 use pipeline::api::{Response, attestations, registrations};
 use pipeline::fetch::{self, Coming, Message, Store};
+use pipeline::intake::Accepted;
 use pipeline::intakes::Source;
 use pipeline::memory::Memory;
 use pipeline::platform::Key;
 use pipeline::rows::{Role, State};
-use pipeline::{Platform, schedule};
+use pipeline::{Platform, quotas, schedule};
 use serde_json::{Value, json};
 
 use crate::artifacts::{Artifacts, TOKEN, attested, forwarded};
@@ -85,6 +86,13 @@ impl World {
         size.unwrap()
     }
 
+    /// One attestation and its SBOM are counted, however often they came.
+    async fn used_once(&self, pushed: &Accepted) {
+        let used = quotas::used(&self.memory, ORGANIZATION).await.unwrap();
+        let bytes = pushed.attestation.size_bytes + SBOM.len() as u64;
+        assert_eq!((used.attestations, used.bytes), (1, bytes));
+    }
+
     fn keys(&self) -> BTreeSet<Key> {
         let audit = |key: &Key| key.partition.starts_with("audit/");
         let rows = self.memory.rows().into_iter();
@@ -143,6 +151,7 @@ async fn what_chainloop_posts_is_delivered_and_the_whole_sequence_again_changes_
     assert_eq!(kinds(&world).len(), 2);
     let pushed = world.push(envelope.compact()).await.unwrap();
     world.audit(&pushed).await;
+    world.used_once(&pushed).await;
 }
 
 #[tokio::test]
@@ -392,6 +401,7 @@ async fn a_material_that_chainloop_has_is_fetched_once_and_delivered() {
     );
     let pushed = world.push(envelope.compact()).await.unwrap();
     world.audit(&pushed).await;
+    world.used_once(&pushed).await;
 }
 
 #[tokio::test]

@@ -18,11 +18,7 @@ use crate::output::{self, Format};
 use crate::table::{Table, cell, paint};
 use crate::time;
 
-pub(super) fn get(client: &Client, digest: &str) -> anyhow::Result<Described> {
-    page(client, digest, 0)
-}
-
-fn page(client: &Client, digest: &str, materials_from: usize) -> anyhow::Result<Described> {
+fn get(client: &Client, digest: &str, materials_from: usize) -> anyhow::Result<Described> {
     let from = (materials_from > 0).then(|| materials_from.to_string());
     client
         .call(&Call::get(&["attestations", digest]).query(&[("materials_from", from.as_deref())]))
@@ -45,7 +41,7 @@ impl Describe {
 }
 
 fn run(global: &Global, digest: &str, materials_from: usize) -> anyhow::Result<()> {
-    let described = page(&Client::new(global)?, digest, materials_from)?;
+    let described = get(&Client::new(global)?, digest, materials_from)?;
     if global.output == Format::Json {
         output::json(&View::from(&described))?;
         return Ok(());
