@@ -25,8 +25,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long before what may be repeated is tried again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
-/// The longest that the API may say to wait before a request is refused rather than sent again, and how long in all.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The longest wait that the API may ask for before a request fails instead, and the longest of all waits together.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const WAITS_IN_ALL: Duration = Duration::from_mins(5);
 /// How long before it is asked again what became of a request that is still worked on.
 const IN_PROGRESS: Duration = Duration::from_secs(1);
@@ -486,7 +486,7 @@ impl Answer {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// How long to wait, where the API refused for that reason alone.
+    /// The time to wait, where the API asks for that.
     fn wait(&self) -> Option<Duration> {
         let problem = self.problem().filter(|_| self.status == 429)?;
         problem.retry_after_secs.map(Duration::from_secs)

@@ -97,7 +97,7 @@ def sam_deploy(cloud: Cloud, stack: str) -> None:
         "--on-failure", "DELETE",
         "--parameter-overrides",
         # Its tests make more of everything, and faster, than people do.
-        "Quotas=checks=6000",
+        "Quotas=registrations=10000,intakes=10000,tokens=10000,checks=6000",
         f"Architecture={'arm64' if platform.machine() in ('aarch64', 'arm64') else 'x86_64'}",
     ]  # fmt: skip
     environment = {

@@ -98,7 +98,6 @@ async fn what_exceeds_a_days_quota_is_refused_unkept_and_a_repeat_is_free() {
     }
     let refused = push(&world.memory, of("3")).await;
     assert_eq!(code(&refused), (429, "quota-exceeded"));
-    // 2026-01-02T02:14:05Z in memory: what is left of the day.
     let left = quotas::resets_at(world.memory.now()).since(world.memory.now());
     assert_eq!(refused.headers["retry-after"], left.as_secs().to_string());
     assert_eq!(
@@ -264,6 +263,9 @@ async fn an_environment_sees_what_others_pushed_after_ten_seconds() {
     assert!(!may(&b).await);
 }
 
+/// A body with this name.
+type Body<'a> = &'a dyn Fn(&str) -> Value;
+
 #[tokio::test]
 async fn registrations_intakes_and_tokens_are_as_many_as_their_quotas_say() {
     let world = world(Quotas {
@@ -280,7 +282,6 @@ async fn registrations_intakes_and_tokens_are_as_many_as_their_quotas_say() {
     };
     let intake = |name: &str| json!({ "name": name });
     let token = |name: &str| json!({ "name": name, "role": "viewer" });
-    type Body<'a> = &'a dyn Fn(&str) -> Value;
     for (what, body) in [
         ("registration", &registration as Body<'_>),
         ("intake", &intake),

@@ -20,7 +20,7 @@ pub async fn take(
     actor: &Actor,
 ) -> Result<(), Error> {
     let limit = platform.meter().quotas.of(Quota::Checks);
-    let interval = Duration::from_secs(60) / u32::try_from(limit).unwrap_or(u32::MAX);
+    let interval = Duration::from_mins(1) / u32::try_from(limit).unwrap_or(u32::MAX);
     let burst = u32::try_from((limit / BURST).max(1)).unwrap_or(u32::MAX);
     let exceeded = |after: Duration| {
         Error::Exceeded(Exceeded {

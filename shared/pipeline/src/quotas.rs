@@ -18,11 +18,11 @@ use crate::clock::Timestamp;
 use crate::platform::{Key, Platform, Unreachable};
 use crate::rows::{Intake, Name, SHARDS, TokenName, shard};
 
-/// How long an environment believes what it has read of the others' use.
+/// Time for which an environment believes what it has read of the others' use.
 pub const READ_EVERY: Duration = Duration::from_secs(10);
 
 /// Rows of a day are of no use after it. Longer, so that whoever looks into a complaint finds them.
-const KEPT: Duration = Duration::from_hours(72);
+const KEPT: Duration = Duration::from_hours(3 * 24);
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -81,7 +81,7 @@ impl Quota {
     }
 }
 
-/// How much an organization may have of each.
+/// Limits of one organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quotas {
     pub attestations: u64,
@@ -177,15 +177,15 @@ fn number(text: &str) -> Option<u64> {
     number.checked_mul(1 << bits)
 }
 
-/// Something is used up.
+/// A quota that is used up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exceeded {
     pub quota: Quota,
     pub limit: u64,
     pub used: u64,
-    /// When there is room again; none where something has to be deleted first.
+    /// The time from which there is room again; none where something has to be deleted first.
     pub resets_at: Option<Timestamp>,
-    /// How long until it is worth trying again.
+    /// Time until it is worth trying again.
     pub retry_after: Option<Duration>,
 }
 
@@ -215,7 +215,7 @@ impl fmt::Display for Exceeded {
 
 impl std::error::Error for Exceeded {}
 
-/// What an organization has used of a day.
+/// The use of one day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Used {
     pub attestations: u64,
@@ -296,7 +296,7 @@ fn day(now: Timestamp) -> u64 {
     now.secs() / DAY.as_secs()
 }
 
-/// When the next day begins, in UTC.
+/// Returns when the next day begins, in UTC.
 pub fn resets_at(now: Timestamp) -> Timestamp {
     Timestamp::from_millis((day(now) + 1) * DAY.as_secs() * 1000)
 }
@@ -306,7 +306,7 @@ fn at(organization: &str, shard: &str, now: Timestamp) -> Key {
     Key::new(format!("usage/{organization}/{shard}"), date)
 }
 
-/// The use of today as the table has it.
+/// Reads today's use from the table.
 pub async fn used(platform: &impl Platform, organization: &str) -> Result<Used, Unreachable> {
     let now = platform.now();
     let keys: Vec<Key> = (0..SHARDS)
@@ -327,7 +327,7 @@ pub async fn used(platform: &impl Platform, organization: &str) -> Result<Used, 
     }))
 }
 
-/// Whether there is room for something today.
+/// Checks that there is room for something today.
 pub async fn daily(
     platform: &impl Platform,
     organization: &str,
@@ -380,7 +380,7 @@ pub async fn count(platform: &impl Platform, organization: &str, of: &Digest, us
     }
 }
 
-/// How many there are of a kind that has a row for each, up to the quota. Tokens whose time is over do not count.
+/// Counts the rows of a kind that has one for each, up to the quota. Tokens whose time is over do not count.
 pub async fn standing(
     platform: &impl Platform,
     organization: &str,
@@ -423,7 +423,7 @@ pub enum Error {
     Unreachable(#[from] Unreachable),
 }
 
-/// Whether there is room for one more of a kind that has a row for each. Two at once may both find the last place.
+/// Checks that there is room for one more of a kind that has a row for each. Two at once may both find the last place.
 pub async fn room(platform: &impl Platform, organization: &str, quota: Quota) -> Result<(), Error> {
     let limit = platform.meter().quotas.of(quota);
     let used = standing(platform, organization, quota).await?;

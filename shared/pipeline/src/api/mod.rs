@@ -232,7 +232,7 @@ pub struct Problem {
     /// Faults of single inputs, all at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
-    /// What is used up, where something is.
+    /// The quota that is used up, where that is the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaUse>,
     /// As the header `Retry-After`.

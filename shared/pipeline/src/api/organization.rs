@@ -56,7 +56,7 @@ pub struct Bearer {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Quotas {
     pub quotas: Vec<QuotaUse>,
-    /// How often a minute a token may have third parties asked; a third of it at once.
+    /// Requests a minute for which a token may have third parties asked; a third of them at once.
     pub checks_per_minute: u64,
 }
 

@@ -262,7 +262,7 @@ impl Row for TokenName {
     }
 }
 
-/// How far a token is with what it may have third parties asked.
+/// The checks that a token has taken: requests for which a third party is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Paced {
     pub organization: String,
