@@ -286,7 +286,7 @@ pub fn request(
             role,
             actor: tests().clone(),
             valid_until: None,
-            fetches: None,
+            intake: None,
             action: "",
         }),
         client: Client::default(),

@@ -93,7 +93,7 @@ async fn one(memory: &Memory, asked: &Asked) -> Answer {
                 ..Actor::named("ci")
             },
             valid_until: None,
-            fetches: None,
+            intake: None,
             action: "",
         }),
         client: Client::default(),

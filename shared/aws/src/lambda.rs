@@ -304,7 +304,7 @@ impl GatewayEvent {
                     let until = context.valid_until.parse();
                     until.unwrap_or(Timestamp::from_millis(0))
                 }),
-                fetches: None,
+                intake: None,
                 action: "",
             }),
             client,

@@ -14,11 +14,13 @@ use integrations::Workflow;
 use tracing::warn;
 
 use crate::attach;
+use crate::audit_log;
 use crate::plans;
 use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
 use crate::quotas::{self, Exceeded, Used};
 use crate::rows::{
-    self, Actor, Attestation, Link, Match, Plan, Planned, Received, Row, Seen, Stage, Stored, Why,
+    self, Actor, Attestation, Link, Match, Plan, Planned, Received, Row, Seen, Selector, Stage,
+    Stored, Why,
 };
 use crate::schedule;
 
@@ -50,6 +52,8 @@ pub enum Error {
         "the {0} of the attestation's workflow has a control character, `*` or, in an id or a project, `/` in it"
     )]
     WorkflowMalformed(&'static str),
+    #[error("the intake does not accept attestations of the workflow {0}")]
+    WorkflowNotAllowed(String),
     #[error("{0} of the attestation has more than {NAME_MAX_BYTES} bytes")]
     NameTooLong(&'static str),
     #[error(
@@ -106,12 +110,13 @@ pub async fn intake(
 
 /// As [`intake`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
 /// `origin` only where that does not. It is not asked to agree, since a workflow may have been renamed meanwhile,
-/// and what stands beside the envelope is signed by nobody.
+/// and what stands beside the envelope is signed by nobody. Only the workflows that the intake allows are accepted.
 pub async fn forwarded(
     platform: &impl Platform,
     organization: &str,
     bytes: Bytes,
     origin: &Workflow,
+    allowed: &[Selector],
     by: &Actor,
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
@@ -119,6 +124,9 @@ pub async fn forwarded(
         Some(says) => says,
         None => checked(origin)?.ok_or(Error::WorkflowMissing)?,
     };
+    if !allowed.is_empty() && !allowed.iter().any(|one| one.is_for(&workflow)) {
+        return Err(Error::WorkflowNotAllowed(audit_log::workflow(&workflow)));
+    }
     accepted(platform, organization, bytes, parsed, workflow, by).await
 }
 
@@ -153,10 +161,6 @@ pub(crate) async fn take(
     let Incoming {
         parsed, workflow, ..
     } = &incoming;
-    let parts = [&workflow.id, &workflow.project, &workflow.name];
-    if parts.iter().any(|part| part.len() > NAME_MAX_BYTES) {
-        return Err(Error::WorkflowTooLong);
-    }
     let is_long = |text: &str| text.len() > NAME_MAX_BYTES;
     if parsed
         .materials()
@@ -321,6 +325,12 @@ fn checked(stated: &Workflow) -> Result<Option<Workflow>, Error> {
         if !is_plain {
             return Err(Error::WorkflowMalformed(what));
         }
+    }
+    if [id, project, name]
+        .iter()
+        .any(|part| part.len() > NAME_MAX_BYTES)
+    {
+        return Err(Error::WorkflowTooLong);
     }
     let id = rows::workflow_id(id).unwrap_or_default();
     let is_named = !name.is_empty() || !id.is_empty();

@@ -4,18 +4,40 @@
 //! Who knows such a URL may push, and nothing else. Its token is shown once and kept as a hash. An intake that is
 //! given the address of Chainloop's artifacts and a token for them also has materials [fetched](crate::fetch).
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use integrations::{Authorities, Fault, SecretText, cas};
 use serde::{Deserialize, Serialize};
 
+use tracing::{info, warn};
+
 use crate::audit_log::{Act, Subject};
-use crate::platform::{Expect, Platform, SecretValue, Unreachable, WriteError};
+use crate::clock::Timestamp;
+use crate::intake::CONFLICTS;
+use crate::network::Network;
+use crate::platform::{Expect, Platform, SecretValue, Unreachable, Write, WriteError};
 use crate::quotas::{self, Exceeded, Quota};
-use crate::rows::{self, Intake, IntakeToken, Stored};
-use crate::{register, tokens};
+use crate::rows::{
+    self, Client, Conditions, Intake, IntakeToken, IntakeUse, Previous, Refusal, Stored, Used,
+};
+use crate::{attach, register, tokens};
 
 /// What an intake token's text begins with, so that scanners for leaked secrets find it, and nobody takes it for
 /// an API token.
 pub const PREFIX: &str = "clin_";
+
+/// Ranges of addresses, and workflows, that an intake names at most: they stand in its rows and in the audit log.
+pub const CONDITIONS_MOST: usize = 16;
+
+/// How long the old URL goes on working after a rotation, unless said otherwise.
+pub const OVERLAP: Duration = Duration::from_hours(24);
+
+/// The longest overlap: 30 days.
+pub const OVERLAP_MOST_SECS: u64 = 30 * 24 * 60 * 60;
+
+/// How often the use of an intake is written down, and each kind of refusal told, at most.
+const NOTED_EVERY: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -25,6 +47,12 @@ pub enum Error {
     NameTaken(String),
     #[error("there is no intake {0:?}")]
     NotFound(String),
+    #[error(
+        "the URL before works until {0}: rotate after that, or with an overlap of 0, which ends all older URLs at once"
+    )]
+    Overlapping(Timestamp),
+    #[error("somebody else changed it at the same time; try again")]
+    Conflict,
     #[error(transparent)]
     Exceeded(Exceeded),
     #[error(transparent)]
@@ -41,10 +69,16 @@ impl From<quotas::Error> for Error {
 }
 
 /// What an operator asks for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Wanted {
     pub name: String,
     pub cas: Option<Cas>,
+    /// Lifetime of its URL; without an end when not given.
+    pub valid_for: Option<Duration>,
+    /// Ranges of addresses, as [`Network`] reads them.
+    pub allow_from: Vec<String>,
+    /// Workflows, as [`attach::selector`] reads them.
+    pub workflows: Vec<String>,
 }
 
 /// Where Chainloop's artifacts are, and an API token that may read them.
@@ -82,13 +116,50 @@ pub struct Created {
 /// The longest token of Chainloop's that is taken; they have some hundred letters.
 const CAS_TOKEN_LONGEST: usize = 8 * 1024;
 
-fn faults(wanted: &Wanted) -> Vec<Fault> {
-    let fault = |field: &str, detail: &str| Fault {
+fn fault(field: &str, detail: impl Into<String>) -> Fault {
+    Fault {
         field: field.into(),
         detail: detail.into(),
-    };
+    }
+}
+
+/// Reads the conditions, and says what is wrong with them.
+fn conditions(wanted: &Wanted, faults: &mut Vec<Fault>) -> Conditions {
+    let mut conditions = Conditions::default();
+    for (field, given) in [
+        ("allow_from", &wanted.allow_from),
+        ("workflows", &wanted.workflows),
+    ] {
+        if given.len() > CONDITIONS_MOST {
+            faults.push(fault(field, format!("must be at most {CONDITIONS_MOST}")));
+            return conditions;
+        }
+    }
+    for text in &wanted.allow_from {
+        match text.parse::<Network>() {
+            Ok(network) => conditions.allow_from.push(network),
+            Err(wrong) => faults.push(fault("allow_from", wrong.to_string())),
+        }
+    }
+    for text in &wanted.workflows {
+        match attach::selector(text, None) {
+            Ok(selector) => conditions.workflows.push(selector),
+            Err(wrong) => faults.push(fault("workflows", wrong.detail)),
+        }
+    }
+    conditions
+}
+
+fn faults(wanted: &Wanted) -> Vec<Fault> {
     let mut faults = Vec::new();
     faults.extend(register::name_fault(&wanted.name));
+    let secs = wanted.valid_for.map(|valid_for| valid_for.as_secs());
+    if secs.is_some_and(|secs| !tokens::VALID_SECS.contains(&secs)) {
+        faults.push(fault(
+            "expires_in_secs",
+            "must be from a minute to ten years",
+        ));
+    }
     if let Some(Cas {
         url,
         token,
@@ -96,7 +167,7 @@ fn faults(wanted: &Wanted) -> Vec<Fault> {
     }) = &wanted.cas
     {
         if let Some(Err(wrong)) = authorities.as_deref().map(Authorities::try_from) {
-            faults.push(fault("cas_ca_certificates", &wrong.to_string()));
+            faults.push(fault("cas_ca_certificates", wrong.to_string()));
         }
         if let Err(detail) = cas::base(url) {
             faults.push(fault("cas_url", detail));
@@ -119,41 +190,35 @@ pub async fn create(
     wanted: Wanted,
     act: Act<'_>,
 ) -> Result<Created, Error> {
-    let faults = faults(&wanted);
+    let mut faults = faults(&wanted);
+    let conditions = conditions(&wanted, &mut faults);
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
     quotas::room(platform, organization, Quota::Intakes).await?;
     let token = tokens::text(platform, PREFIX);
+    let now = platform.now();
     let intake = Intake {
         organization: organization.to_owned(),
         name: wanted.name,
         id: register::id(platform),
         hash: tokens::hash(&token),
         cas_url: wanted.cas.as_ref().map(|cas| cas.url.clone()),
+        conditions,
+        valid_for_secs: wanted.valid_for.map(|valid_for| valid_for.as_secs()),
+        valid_until: wanted.valid_for.map(|valid_for| now.plus(valid_for)),
+        previous: None,
+        rotated_at: None,
         created_by: act.actor.name.clone(),
-        created_at: platform.now(),
-    };
-    let by_hash = IntakeToken {
-        hash: intake.hash.clone(),
-        organization: intake.organization.clone(),
-        name: intake.name.clone(),
-        id: intake.id.clone(),
-        fetches: wanted.cas.is_some(),
-        created_at: intake.created_at,
+        created_at: now,
     };
     // The rows before the secret: cut off here, there is an intake whose token nobody knows, which the list shows
     // and `delete` removes, and no secret that nobody finds.
-    let fetches = intake
-        .cas_url
-        .as_ref()
-        .map(|url| format!("fetches from {url}"));
     let subject = Subject::new(&intake.name, &intake.id);
-    let detail = fetches.unwrap_or_default();
     let writes = vec![
         rows::put(platform, &intake, Expect::Absent).0,
-        rows::put(platform, &by_hash, Expect::Absent).0,
-        act.entry(platform, organization, subject, detail),
+        rows::put(platform, &by_hash(&intake, now), Expect::Absent).0,
+        act.entry(platform, organization, subject, told(&intake)),
     ];
     match platform.write(writes).await {
         Ok(()) => {}
@@ -182,17 +247,234 @@ pub async fn create(
     Ok(Created { intake, token })
 }
 
-/// The intake that a token opens; none when it is unknown or was deleted.
-pub async fn find(
+/// The row that finds an intake by the token that it has now.
+fn by_hash(intake: &Intake, now: Timestamp) -> IntakeToken {
+    IntakeToken {
+        hash: intake.hash.clone(),
+        organization: intake.organization.clone(),
+        name: intake.name.clone(),
+        id: intake.id.clone(),
+        fetches: intake.cas_url.is_some(),
+        conditions: intake.conditions.clone(),
+        valid_until: intake.valid_until,
+        created_at: now,
+    }
+}
+
+/// What the audit log has of a new intake: all that it permits.
+fn told(intake: &Intake) -> String {
+    let Conditions {
+        allow_from,
+        workflows,
+    } = &intake.conditions;
+    let networks: Vec<String> = allow_from.iter().map(Network::to_string).collect();
+    let workflows: Vec<&str> = workflows.iter().map(|one| one.0.as_str()).collect();
+    let parts = [
+        intake
+            .cas_url
+            .as_ref()
+            .map(|url| format!("fetches from {url}")),
+        intake.valid_until.map(|until| format!("until {until}")),
+        (!networks.is_empty()).then(|| format!("for addresses {}", networks.join(", "))),
+        (!workflows.is_empty()).then(|| format!("for workflows {}", workflows.join(", "))),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join(", ")
+}
+
+/// Gives an intake a new URL with the same conditions and, where it has one, the same lifetime from now on. The old URL
+/// works until the overlap ends, or its own time does. While an older one still works, only a rotation without overlap
+/// is taken: it says that all of them are to end, so no URL ends that somebody did not mean.
+pub async fn rotate(
+    platform: &impl Platform,
+    organization: &str,
+    name: &str,
+    overlap: Duration,
+    act: Act<'_>,
+) -> Result<Created, Error> {
+    if overlap.as_secs() > OVERLAP_MOST_SECS {
+        let detail = format!("must be at most {OVERLAP_MOST_SECS}");
+        return Err(Error::Faults(vec![fault("overlap_secs", detail)]));
+    }
+    let missing = || Error::NotFound(name.to_owned());
+    let stored = rows::load::<Intake>(platform, &Intake::at(organization, name)).await?;
+    let mut stored = stored.ok_or_else(missing)?;
+    // Without it, the intake is being deleted.
+    let old = rows::load::<IntakeToken>(platform, &IntakeToken::at(&stored.row.hash)).await?;
+    let mut old = old.ok_or_else(missing)?;
+    let now = platform.now();
+    let mut writes = Vec::new();
+    if let Some(Previous { hash, valid_until }) = &stored.row.previous {
+        if now < *valid_until && !overlap.is_zero() {
+            return Err(Error::Overlapping(*valid_until));
+        }
+        let oldest = rows::load::<IntakeToken>(platform, &IntakeToken::at(hash)).await?;
+        writes.extend(oldest.map(|oldest| oldest.delete()));
+    }
+    let ends = now.plus(overlap);
+    let ends = old.row.valid_until.map_or(ends, |until| until.min(ends));
+    stored.row.previous = if now < ends {
+        old.row.valid_until = Some(ends);
+        writes.push(old.update(platform).0);
+        Some(Previous {
+            hash: old.row.hash,
+            valid_until: ends,
+        })
+    } else {
+        writes.push(old.delete());
+        None
+    };
+    let token = tokens::text(platform, PREFIX);
+    let valid_for = stored.row.valid_for_secs.map(Duration::from_secs);
+    stored.row.hash = tokens::hash(&token);
+    stored.row.valid_until = valid_for.map(|valid_for| now.plus(valid_for));
+    stored.row.rotated_at = Some(now);
+    let detail = match &stored.row.previous {
+        Some(previous) => format!("the URL before works until {}", previous.valid_until),
+        None => "the URL before has ended".to_owned(),
+    };
+    let subject = Subject::new(&stored.row.name, &stored.row.id);
+    writes.extend([
+        rows::put(platform, &by_hash(&stored.row, now), Expect::Absent).0,
+        stored.update(platform).0,
+        act.entry(platform, organization, subject, detail),
+    ]);
+    match platform.write(writes).await {
+        Ok(()) => Ok(Created {
+            intake: stored.row,
+            token,
+        }),
+        Err(WriteError::Conflict) => Err(Error::Conflict),
+        Err(WriteError::Unreachable(unreachable)) => Err(unreachable.into()),
+    }
+}
+
+/// Lets in a post by its token and its address; none when the token is unknown or has expired, or when the intake does
+/// not allow the address. All of these look alike from outside.
+pub async fn admit(
     platform: &impl Platform,
     token: &str,
+    client: &Client,
 ) -> Result<Option<IntakeToken>, Unreachable> {
     if !token.starts_with(PREFIX) || token.len() > 256 {
         return Ok(None);
     }
     let key = IntakeToken::at(&tokens::hash(token));
-    let stored = rows::load::<IntakeToken>(platform, &key).await?;
-    Ok(stored.map(|stored| stored.row))
+    let Some(Stored { row, .. }) = rows::load::<IntakeToken>(platform, &key).await? else {
+        return Ok(None);
+    };
+    let refusal = if !row.is_live(platform.now()) {
+        Refusal::Expired
+    } else if !row.conditions.allows(&client.address) {
+        Refusal::Address
+    } else {
+        return Ok(Some(row));
+    };
+    refused(platform, &row, client, refusal, "").await;
+    Ok(None)
+}
+
+/// Writes down that an intake was used.
+pub(crate) async fn used(platform: &impl Platform, intake: &IntakeToken, client: &Client) {
+    let change = |row: &mut IntakeUse, now: Timestamp| {
+        let last = row.last_used.as_ref();
+        if last.is_some_and(|last| now.since(last.at) < NOTED_EVERY) {
+            return None;
+        }
+        row.last_used = Some(Used {
+            at: now,
+            address: client.address.clone(),
+        });
+        Some(Vec::new())
+    };
+    note(platform, intake, change).await;
+}
+
+/// Logs that an intake refused a post, and tells the audit log.
+pub(crate) async fn refused(
+    platform: &impl Platform,
+    intake: &IntakeToken,
+    client: &Client,
+    refusal: Refusal,
+    detail: &str,
+) {
+    warn!(intake.id = intake.id, address = client.address, %refusal, "Refused a post to an intake");
+    let detail = match detail {
+        "" => refusal.to_string(),
+        detail => format!("{refusal}: {detail}"),
+    };
+    let actor = intake.actor(client);
+    let change = |row: &mut IntakeUse, now: Timestamp| {
+        let last = row.refused.get(&refusal);
+        if last.is_some_and(|last| now.since(*last) < NOTED_EVERY) {
+            return None;
+        }
+        row.refused.insert(refusal, now);
+        let act = Act {
+            actor: &actor,
+            action: "intake.refuse",
+        };
+        let subject = Subject::new(&intake.name, &intake.id);
+        let entry = act.entry(platform, &intake.organization, subject, detail.clone());
+        Some(vec![entry])
+    };
+    note(platform, intake, change).await;
+}
+
+/// Changes what is noted of an intake, and writes beside it what the change gives; none when there is nothing to change.
+/// A failure is logged and no more: a post does not depend on it.
+async fn note(
+    platform: &impl Platform,
+    intake: &IntakeToken,
+    change: impl Fn(&mut IntakeUse, Timestamp) -> Option<Vec<Write>>,
+) {
+    let at = IntakeUse::at(&intake.organization, &intake.id);
+    for _ in 0..CONFLICTS {
+        let stored = match rows::load::<IntakeUse>(platform, &at).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                info!(intake.id = intake.id, %error, "Failed to note the use of an intake");
+                return;
+            }
+        };
+        let (mut row, expect) = match stored {
+            Some(Stored { row, etag }) => (row, Expect::Unchanged(etag)),
+            None => {
+                let row = IntakeUse::none(&intake.organization, &intake.id);
+                (row, Expect::Absent)
+            }
+        };
+        let Some(mut writes) = change(&mut row, platform.now()) else {
+            return;
+        };
+        writes.push(rows::put(platform, &row, expect).0);
+        match platform.write(writes).await {
+            Ok(()) => return,
+            // Another post noted something: perhaps the same.
+            Err(WriteError::Conflict) => {}
+            Err(WriteError::Unreachable(error)) => {
+                info!(intake.id = intake.id, %error, "Failed to note the use of an intake");
+                return;
+            }
+        }
+    }
+}
+
+/// The last uses of these intakes, by their ids.
+pub async fn uses(
+    platform: &impl Platform,
+    intakes: &[Intake],
+) -> Result<BTreeMap<String, Used>, Unreachable> {
+    let at = |intake: &Intake| IntakeUse::at(&intake.organization, &intake.id);
+    let keys: Vec<_> = intakes.iter().map(at).collect();
+    let stored = rows::load_many::<IntakeUse>(platform, &keys).await?;
+    let used = |IntakeUse {
+                    intake, last_used, ..
+                }| Some((intake, last_used?));
+    Ok(stored
+        .into_iter()
+        .filter_map(|stored| used(stored.row))
+        .collect())
 }
 
 /// A page of intakes in the order of their names, from behind `after`, and where the next one begins.
@@ -232,27 +514,58 @@ async fn remove(
     act: Act<'_>,
     detail: &str,
 ) -> Result<Intake, Error> {
-    let missing = || Error::NotFound(name.to_owned());
-    let stored = rows::load::<Intake>(platform, &Intake::at(organization, name)).await?;
-    let stored = stored.ok_or_else(missing)?;
-    let gone = |result| match result {
-        // Somebody else was deleting it as well.
-        Ok(()) | Err(WriteError::Conflict) => Ok(()),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    };
+    let at = Intake::at(organization, name);
+    let mut deleted = None;
+    for _ in 0..CONFLICTS {
+        let Some(stored) = rows::load::<Intake>(platform, &at).await? else {
+            // Somebody else was deleting it too, or nobody had it.
+            return deleted.ok_or_else(|| Error::NotFound(name.to_owned()));
+        };
+        match remove_once(platform, &stored, act, detail).await {
+            Ok(()) => return Ok(stored.row),
+            // It was rotated meanwhile, or is being deleted.
+            Err(WriteError::Conflict) => deleted = Some(stored.row),
+            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
+        }
+    }
+    Err(Error::Conflict)
+}
+
+async fn remove_once(
+    platform: &impl Platform,
+    stored: &Stored<Intake>,
+    act: Act<'_>,
+    detail: &str,
+) -> Result<(), WriteError> {
+    let Intake {
+        organization,
+        id,
+        hash,
+        previous,
+        ..
+    } = &stored.row;
     // First of all nobody comes in by it; and the row that lists it last, so that asking again finds what is left.
-    let by_hash = IntakeToken::at(&stored.row.hash);
-    if let Some(token) = rows::load::<IntakeToken>(platform, &by_hash).await? {
-        let subject = Subject::new(&stored.row.name, &stored.row.id);
-        let entry = act.entry(platform, organization, subject, detail);
-        gone(platform.write(vec![token.delete(), entry]).await)?;
+    let hashes = [Some(hash), previous.as_ref().map(|previous| &previous.hash)];
+    let mut writes = Vec::new();
+    for hash in hashes.into_iter().flatten() {
+        let token = rows::load::<IntakeToken>(platform, &IntakeToken::at(hash)).await?;
+        writes.extend(token.map(|token| token.delete()));
+    }
+    if !writes.is_empty() {
+        let subject = Subject::new(&stored.row.name, id);
+        writes.push(stored.check());
+        writes.push(act.entry(platform, organization, subject, detail));
+        platform.write(writes).await?;
     }
     if stored.row.cas_url.is_some() {
-        let secret = Intake::secret_name(organization, &stored.row.id);
+        let secret = Intake::secret_name(organization, id);
         platform.delete_secret(&secret).await?;
     }
-    gone(platform.write(vec![stored.delete()]).await)?;
-    Ok(stored.row)
+    let used = rows::load::<IntakeUse>(platform, &IntakeUse::at(organization, id)).await?;
+    let used = used.map(|used| used.delete());
+    platform
+        .write(used.into_iter().chain([stored.delete()]).collect())
+        .await
 }
 
 /// Where an intake's materials are fetched; none when it was deleted.
@@ -296,6 +609,7 @@ mod tests {
                     token: SecretText::from("token".to_owned()),
                     authorities: authorities.map(str::to_owned),
                 }),
+                ..Wanted::default()
             };
             let actor = crate::rows::Actor::named("tests");
             let act = Act {

@@ -25,6 +25,7 @@ pub mod intakes;
 pub mod jobs;
 pub mod ledger;
 pub mod memory;
+pub mod network;
 pub mod operations;
 pub mod pace;
 pub mod pauses;

@@ -9,12 +9,13 @@ use serde_json::{Map, Value};
 
 use super::openapi::{self, Operation, PROJECT, operation, text};
 use super::{
-    Action, Audited, Caller, Problem, READS, Request, Response, Route, archive, route, too_large,
+    Action, Audited, Caller, Problem, READS, Request, Response, Route, archive, intakes, route,
+    too_large,
 };
 use crate::intake::{self, Error};
 use crate::platform::{Platform, Upload};
 use crate::quotas::{self, Used};
-use crate::rows::Selector;
+use crate::rows::{IntakeToken, Refusal, Selector};
 use crate::{attach, fetch, operations, register, rows};
 
 /// Why what comes in leaves no entry.
@@ -214,6 +215,7 @@ pub fn operations() -> Vec<Operation> {
         .refuses(&[
             "quota-exceeded",
             "conflict",
+            "workflow-not-allowed",
             "kind-unknown",
             "too-large",
             "too-many-attachments",
@@ -320,6 +322,18 @@ async fn forwarded<P: Platform>(
     caller: &Caller,
     request: &Request,
 ) -> Result<Response, Problem> {
+    let intake = caller.intake.as_ref().ok_or_else(intakes::unknown)?;
+    let answer = posted(platform, caller, intake, request).await?;
+    crate::intakes::used(platform, intake, &request.client).await;
+    Ok(answer)
+}
+
+async fn posted<P: Platform>(
+    platform: &P,
+    caller: &Caller,
+    intake: &IntakeToken,
+    request: &Request,
+) -> Result<Response, Problem> {
     if request.body.len() > attestation::MAX_BYTES {
         let detail = "a body has at most 6 MiB: attach with send_sbom=false in Chainloop, and make an intake with \
                       --cas-url and --cas-token here, so that materials are fetched";
@@ -336,13 +350,25 @@ async fn forwarded<P: Platform>(
             let origin = Workflow { id, project, name };
             let received = Digest::of(&envelope);
             let bytes = Bytes::from(envelope);
-            let accepted = intake::forwarded(platform, organization, bytes, &origin, &caller.actor)
-                .await
-                .map_err(problem)?;
-            if let (Some(intake), false) = (&caller.fetches, accepted.missing.is_empty()) {
+            let allowed = &intake.conditions.workflows;
+            let taken = intake::forwarded(
+                platform,
+                organization,
+                bytes,
+                &origin,
+                allowed,
+                &caller.actor,
+            )
+            .await;
+            if let Err(Error::WorkflowNotAllowed(workflow)) = &taken {
+                let (client, refusal) = (&request.client, Refusal::Workflow);
+                crate::intakes::refused(platform, intake, client, refusal, workflow).await;
+            }
+            let accepted = taken.map_err(problem)?;
+            if intake.fetches && !accepted.missing.is_empty() {
                 // When this fails the answer is 503, and Chainloop posts it again.
                 let hash = &accepted.attestation.hash;
-                fetch::ask(platform, organization, hash, intake).await?;
+                fetch::ask(platform, organization, hash, &intake.id).await?;
             }
             Ok(Response::json(202, &view(accepted, received)))
         }
@@ -448,6 +474,9 @@ fn problem(error: Error) -> Problem {
         }
         Error::WorkflowOther { .. } => {
             Problem::new(422, "workflow-other", "It is from another workflow", text)
+        }
+        Error::WorkflowNotAllowed(_) => {
+            Problem::new(403, "workflow-not-allowed", "Workflow not allowed", text)
         }
         Error::NameTooLong(_) => {
             Problem::new(422, "name-too-long", "A name in it is too long", text)

@@ -1,5 +1,7 @@
 //! The URLs to which a Chainloop control plane posts.
 
+use std::time::Duration;
+
 use integrations::SecretText;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +11,8 @@ use super::{Caller, Page, Problem, Request, Response};
 use crate::clock::Timestamp;
 use crate::intakes::{self, Cas, Created, Error, Wanted};
 use crate::platform::Platform;
-use crate::{register, rows};
+use crate::rows::{self, Conditions, Used};
+use crate::{register, tokens};
 
 /// What `POST /v1/intakes` takes.
 // Not printable: it may hold a secret.
@@ -27,6 +30,28 @@ pub struct NewIntake {
     /// Certificates in PEM of authorities that are trusted there beside the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cas_ca_certificates: Option<String>,
+    /// From a minute to ten years; without an end when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = *tokens::VALID_SECS.start(), max = *tokens::VALID_SECS.end()))]
+    pub expires_in_secs: Option<u64>,
+    /// Ranges of addresses that may post, as `192.0.2.0/24` or `2001:db8::/32`; all of them when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = intakes::CONDITIONS_MOST))]
+    pub allow_from: Vec<String>,
+    /// Workflows whose attestations are accepted: an id, `project/name`, `project/*`, or `*`; all of them when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = intakes::CONDITIONS_MOST))]
+    pub workflows: Vec<String>,
+}
+
+/// What `POST /v1/intakes/{intake}/rotate` takes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// How long the old URL goes on working: a day when it is not given. With 0, all older URLs end at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = intakes::OVERLAP_MOST_SECS))]
+    pub overlap_secs: Option<u64>,
 }
 
 /// An intake; never its token.
@@ -35,20 +60,57 @@ pub struct Intake {
     pub id: String,
     pub name: String,
     pub cas_url: Option<String>,
+    /// Ranges of addresses that may post; all of them when empty.
+    #[serde(default)]
+    pub allow_from: Vec<String>,
+    /// Workflows whose attestations are accepted; all of them when empty.
+    #[serde(default)]
+    pub workflows: Vec<String>,
     pub created_by: String,
     pub created_at: Timestamp,
+    pub rotated_at: Option<Timestamp>,
+    /// End of its newest URL.
+    pub expires_at: Option<Timestamp>,
+    #[serde(default)]
+    pub expired: bool,
+    /// Until when the URL before the newest one works too.
+    pub overlap_until: Option<Timestamp>,
+    /// When something was last posted to it, to within an hour.
+    pub last_used_at: Option<Timestamp>,
+    /// The address from which.
+    pub last_used_from: Option<String>,
 }
 
-impl From<rows::Intake> for Intake {
-    fn from(row: rows::Intake) -> Self {
+impl Intake {
+    fn new(row: rows::Intake, used: Option<Used>, now: Timestamp) -> Self {
+        let Conditions {
+            allow_from,
+            workflows,
+        } = row.conditions;
+        let overlap_until = row.previous.map(|previous| previous.valid_until);
         Self {
             id: row.id,
             name: row.name,
             cas_url: row.cas_url,
+            allow_from: allow_from.into_iter().map(String::from).collect(),
+            workflows: workflows.into_iter().map(|one| one.0).collect(),
             created_by: row.created_by,
             created_at: row.created_at,
+            rotated_at: row.rotated_at,
+            expires_at: row.valid_until,
+            expired: row.valid_until.is_some_and(|until| until <= now),
+            overlap_until: overlap_until.filter(|until| now < *until),
+            last_used_at: used.as_ref().map(|used| used.at),
+            last_used_from: used
+                .map(|used| used.address)
+                .filter(|address| !address.is_empty()),
         }
     }
+}
+
+/// The answer to a post that no intake lets in, whatever the reason.
+pub(super) fn unknown() -> Problem {
+    Problem::not_found("there is no such intake")
 }
 
 /// What `POST /v1/intakes` answers, this once.
@@ -70,6 +132,8 @@ impl From<Error> for Problem {
             Error::NameTaken(_) => Self::new(409, "name-taken", "The name is taken", text),
             Error::NotFound(_) => Self::not_found(text),
             Error::Exceeded(exceeded) => exceeded.into(),
+            Error::Overlapping(_) => Self::new(409, "overlapping", "Rotated just before", text),
+            Error::Conflict => Self::new(409, "conflict", "Changed at the same time", text),
             Error::Unreachable(unreachable) => unreachable.into(),
         }
     }
@@ -90,13 +154,29 @@ pub(super) fn operations() -> Vec<Operation> {
             .about("In the order of their names.")
             .pages::<Intake>(),
         operation(
+            "POST /v1/intakes/{intake}/rotate",
+            "rotateIntake",
+            "Give an intake a new URL",
+        )
+        .about("The old URL goes on working until the overlap ends.")
+        .may_take::<Rotation>()
+        .answers::<NewToken>(201, "The intake, and this once its new token")
+        .refuses(&["conflict", "overlapping"]),
+        operation(
             "DELETE /v1/intakes/{intake}",
             "deleteIntake",
             "Delete an intake",
         )
         .about("What is posted to it is refused from now on.")
-        .answers::<Intake>(200, "The intake that was deleted"),
+        .answers::<Intake>(200, "The intake that was deleted")
+        .refuses(&["conflict"]),
     ]
+}
+
+fn shown_once(created: Created, used: Option<Used>, now: Timestamp) -> Response {
+    let Created { intake, token } = created;
+    let intake = Intake::new(intake, used, now);
+    Response::json(201, &NewToken { intake, token })
 }
 
 pub(super) async fn function<P: Platform>(
@@ -137,22 +217,41 @@ pub(super) async fn function<P: Platform>(
             let wanted = Wanted {
                 name: new.name,
                 cas,
+                valid_for: new.expires_in_secs.map(Duration::from_secs),
+                allow_from: new.allow_from,
+                workflows: new.workflows,
             };
-            let Created { intake, token } =
-                intakes::create(platform, organization, wanted, caller.act()).await?;
-            let intake = intake.into();
-            Ok(Response::json(201, &NewToken { intake, token }))
+            let created = intakes::create(platform, organization, wanted, caller.act()).await?;
+            Ok(shown_once(created, None, platform.now()))
+        }
+        "POST /v1/intakes/{intake}/rotate" => {
+            let Rotation { overlap_secs } = request.json_or_default()?;
+            let name = request.parameter("intake");
+            let overlap = overlap_secs.map_or(intakes::OVERLAP, Duration::from_secs);
+            let rotated =
+                intakes::rotate(platform, organization, name, overlap, caller.act()).await?;
+            let id = rotated.intake.id.clone();
+            // Rotated it is already, and its token known to nobody but this answer.
+            let uses = intakes::uses(platform, std::slice::from_ref(&rotated.intake)).await;
+            let used = uses.unwrap_or_default().remove(&id);
+            Ok(shown_once(rotated, used, platform.now()))
         }
         "GET /v1/intakes" => {
             let (limit, after) = (request.limit()?, request.name_cursor()?);
             let (rows, next) = intakes::list(platform, organization, after, limit).await?;
-            let items = rows.into_iter().map(Intake::from).collect();
+            let mut uses = intakes::uses(platform, &rows).await?;
+            let items = rows.into_iter().map(|row| {
+                let used = uses.remove(&row.id);
+                Intake::new(row, used, platform.now())
+            });
+            let items = items.collect();
             Ok(Response::json(200, &Page { items, next }))
         }
         "DELETE /v1/intakes/{intake}" => {
             let name = request.parameter("intake");
             let row = intakes::delete(platform, organization, name, caller.act()).await?;
-            Ok(Response::json(200, &Intake::from(row)))
+            let deleted = Intake::new(row, None, platform.now());
+            Ok(Response::json(200, &deleted))
         }
         other => Err(Problem::not_found(format!("no route {other}"))),
     }

@@ -31,7 +31,7 @@ use crate::clock::Timestamp;
 use crate::platform::{Etag, Platform, Unreachable, WriteError};
 use crate::quotas::{self, Exceeded, Quota};
 use crate::register::Precondition;
-use crate::rows::{Actor, Client, Kind, Role};
+use crate::rows::{Actor, Client, IntakeToken, Role};
 use crate::{operations, register, tokens};
 
 /// A request as the gateway hands it over.
@@ -75,8 +75,8 @@ pub struct Caller {
     pub actor: Actor,
     /// The token's end; none when it has none.
     pub valid_until: Option<Timestamp>,
-    /// The id of the intake that fetches what is missing, where it came in by one.
-    pub fetches: Option<String>,
+    /// The intake that it came in by, if it did.
+    pub intake: Option<IntakeToken>,
     /// The audit log's name for what is asked for: [`answer`] takes that from the route.
     pub action: &'static str,
 }
@@ -89,7 +89,7 @@ impl Caller {
             role: Role::Viewer,
             actor: Actor::default(),
             valid_until: None,
-            fetches: None,
+            intake: None,
             action: "",
         }
     }
@@ -542,23 +542,20 @@ fn too_large(detail: &str) -> Problem {
     Problem::new(413, "too-large", "Larger than can be taken", detail)
 }
 
-/// Who comes in by an intake. One that never was and one that is gone are answered alike.
+/// Who comes in by an intake. One that never was, one that is gone or has expired, and one that does not allow the
+/// address are answered alike.
 async fn by_intake(platform: &impl Platform, request: &Request) -> Result<Caller, Problem> {
-    let found = crate::intakes::find(platform, request.parameter("token")).await?;
+    let found =
+        crate::intakes::admit(platform, request.parameter("token"), &request.client).await?;
     let Some(intake) = found else {
-        return Err(Problem::not_found("there is no such intake"));
+        return Err(intakes::unknown());
     };
     Ok(Caller {
-        organization: intake.organization,
+        organization: intake.organization.clone(),
         role: Role::Producer,
-        actor: Actor {
-            kind: Kind::Intake,
-            name: intake.name,
-            id: intake.id.clone(),
-            client: request.client.clone(),
-        },
+        actor: intake.actor(&request.client),
         valid_until: None,
-        fetches: intake.fetches.then_some(intake.id),
+        intake: Some(intake),
         action: "",
     })
 }

@@ -212,6 +212,11 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("paused", 409, "its registration is paused: resume that"),
     ("token-name-taken", 409, "a token has the name"),
     (
+        "overlapping",
+        409,
+        "the intake's URL before its last rotation still works",
+    ),
+    (
         "under-way",
         409,
         "the delivery is being attempted: try again in a moment",
@@ -255,6 +260,11 @@ pub const CODES: &[(&str, u16, &str)] = &[
         "too-many-attachments",
         422,
         "the attestation would go to too many attachments",
+    ),
+    (
+        "workflow-not-allowed",
+        403,
+        "the intake does not accept attestations of the workflow",
     ),
     (
         "workflow-missing",

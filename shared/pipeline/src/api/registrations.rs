@@ -55,6 +55,11 @@ pub const ROUTES: &[Route] = &[
     ),
     route("GET /v1/intakes", Action::Read, READS),
     route(
+        "POST /v1/intakes/{intake}/rotate",
+        Action::Configure,
+        Audited::As("intake.rotate"),
+    ),
+    route(
         "DELETE /v1/intakes/{intake}",
         Action::Configure,
         Audited::As("intake.delete"),

@@ -30,7 +30,8 @@ pub use ledger::{
 pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{Answer, Claim, Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
 pub use organization::{
-    Actor, Client, Intake, IntakeToken, Kind, Organization, Paced, Role, Token, TokenName,
+    Actor, Client, Conditions, Intake, IntakeToken, IntakeUse, Kind, Organization, Paced, Previous,
+    Refusal, Role, Token, TokenName, Used,
 };
 
 /// Something with a place in the table.

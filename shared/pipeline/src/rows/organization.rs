@@ -1,5 +1,6 @@
 //! Whose rows they are, and who may ask.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,8 +8,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Row;
+use super::{Row, Selector};
 use crate::clock::Timestamp;
+use crate::network::Network;
 use crate::platform::Key;
 
 // A row's own `expires_at` is the table's: when the row may be forgotten. A token's end is `valid_until`.
@@ -125,6 +127,35 @@ impl Actor {
     }
 }
 
+/// Conditions that an intake sets on what is posted to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
+    /// Addresses that may post; all of them when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_from: Vec<Network>,
+    /// Workflows whose attestations are accepted; all of them when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workflows: Vec<Selector>,
+}
+
+impl Conditions {
+    /// Whether this address may post. One that is not known may not, where there is a condition.
+    pub fn allows(&self, address: &str) -> bool {
+        let address: Option<IpAddr> = address.parse().ok();
+        let is_in = |address| self.allow_from.iter().any(|one| one.contains(address));
+        self.allow_from.is_empty() || address.is_some_and(is_in)
+    }
+}
+
+/// The URL that an intake had before its last rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// Of its token.
+    pub hash: String,
+    /// End of the overlap.
+    pub valid_until: Timestamp,
+}
+
 /// What a Chainloop control plane posts to: a URL of the organization's own, which holds a token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Intake {
@@ -137,6 +168,18 @@ pub struct Intake {
     /// Where Chainloop's artifacts are fetched, if they are; the token for that is a secret.
     #[serde(default)]
     pub cas_url: Option<String>,
+    #[serde(flatten)]
+    pub conditions: Conditions,
+    /// Lifetime of each of its URLs; without an end when none.
+    #[serde(default)]
+    pub valid_for_secs: Option<u64>,
+    /// End of its newest URL.
+    #[serde(default)]
+    pub valid_until: Option<Timestamp>,
+    #[serde(default)]
+    pub previous: Option<Previous>,
+    #[serde(default)]
+    pub rotated_at: Option<Timestamp>,
     /// The name of the token that asked for it.
     pub created_by: String,
     pub created_at: Timestamp,
@@ -172,6 +215,11 @@ pub struct IntakeToken {
     pub id: String,
     /// Materials that are not here are fetched.
     pub fetches: bool,
+    #[serde(flatten)]
+    pub conditions: Conditions,
+    /// From then on it opens nothing; none when it has no end.
+    #[serde(default)]
+    pub valid_until: Option<Timestamp>,
     pub created_at: Timestamp,
 }
 
@@ -179,11 +227,92 @@ impl IntakeToken {
     pub fn at(hash: &str) -> Key {
         Key::new(format!("intake/{hash}"), "intake")
     }
+
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.valid_until.is_none_or(|until| now < until)
+    }
+
+    /// The one who posts to it.
+    pub fn actor(&self, client: &Client) -> Actor {
+        Actor {
+            kind: Kind::Intake,
+            name: self.name.clone(),
+            id: self.id.clone(),
+            client: client.clone(),
+        }
+    }
 }
 
 impl Row for IntakeToken {
     fn key(&self) -> Key {
         Self::at(&self.hash)
+    }
+}
+
+/// Last use of an intake, and when its refusals were last told. A row of its own, because the function that accepts may
+/// write no intake.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IntakeUse {
+    pub organization: String,
+    /// The intake's id.
+    pub intake: String,
+    #[serde(default)]
+    pub last_used: Option<Used>,
+    /// When the audit log last had an entry of each kind.
+    #[serde(default)]
+    pub refused: BTreeMap<Refusal, Timestamp>,
+}
+
+/// A use of an intake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    pub at: Timestamp,
+    /// Empty when it is not known.
+    pub address: String,
+}
+
+/// Reason why an intake refused what was posted to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Refusal {
+    Expired,
+    Address,
+    Workflow,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Expired => "the URL has expired",
+            Self::Address => "the address is not allowed",
+            Self::Workflow => "the workflow is not allowed",
+        })
+    }
+}
+
+impl IntakeUse {
+    pub fn at(organization: &str, intake: &str) -> Key {
+        // Not below `intake`, where only the owner of intakes may write.
+        Key::new(
+            format!("org/{organization}/intakes"),
+            format!("use/{intake}"),
+        )
+    }
+
+    /// An intake that nobody has used.
+    pub fn none(organization: &str, intake: &str) -> Self {
+        Self {
+            organization: organization.to_owned(),
+            intake: intake.to_owned(),
+            last_used: None,
+            refused: BTreeMap::new(),
+        }
+    }
+}
+
+impl Row for IntakeUse {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.intake)
     }
 }
 
