@@ -2,18 +2,22 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use pipeline::api::intakes::{Intake, NewIntake, NewToken};
+use comfy_table::Color;
+use pipeline::api::intakes::{Intake, NewIntake, NewToken, Rotation};
+use pipeline::network::Network;
 use serde::Serialize;
 
 use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::confirm;
 use crate::options;
+use crate::organization::lifetime;
 use crate::output::{self, Format};
-use crate::table::{Table, cell};
+use crate::table::{Table, cell, paint};
 use crate::time;
 
 /// More than an organization has.
@@ -26,12 +30,21 @@ pub(crate) enum Command {
         after_help = "The URL holds a token. It is shown this once; whoever knows it may push.\n\nA token's value \
                       can be @FILE, - (standard input) or env:NAME, so that it stays out of the shell's \
                       history.\n\nExample:\n  chainloop intake create --name production --cas-url \
-                      https://cp.chainloop.example.org --cas-token @cas-token.txt"
+                      https://cp.chainloop.example.org --cas-token @cas-token.txt\n  chainloop intake create --name shop \
+                      --workflow 'shop/*' --allow-from 192.0.2.0/24 --expires 90d"
     )]
     Create(Create),
     /// List the URLs there are, without their tokens
     #[command(visible_alias = "ls", after_help = "Example:\n  chainloop intake list")]
     List,
+    /// Give one a new URL; the old one goes on working for a while
+    #[command(
+        after_help = "The new URL is shown this once. Register it in Chainloop before the overlap ends. A URL that \
+                      expires gets its whole lifetime anew.\n\nWhile the URL before the last rotation still works, \
+                      only --overlap 0s is taken: it ends all older URLs at once, as after a leak.\n\nExample:\n  \
+                      chainloop intake rotate production --overlap 48h"
+    )]
+    Rotate(Rotate),
     /// Delete one: what is posted to it is not taken any more
     #[command(after_help = "Example:\n  chainloop intake delete --name production -y")]
     Delete {
@@ -60,6 +73,32 @@ pub(crate) struct Create {
     /// Certificates in PEM of authorities that are trusted there beside the public ones
     #[arg(long, requires = "cas_url", value_name = "FILE")]
     cas_ca_certificates: Option<PathBuf>,
+    /// How long its URL is valid, as 12h, 90d or 1y; without an end unless said
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    expires: Option<Duration>,
+    /// Addresses that may post, as 192.0.2.0/24 or 2001:db8::/32; all unless said; can be repeated
+    #[arg(long, value_name = "CIDR")]
+    allow_from: Vec<Network>,
+    /// Workflows whose attestations are accepted: project/name, 'project/*' or an id; all unless said; can be repeated
+    #[arg(long = "workflow", value_name = "WORKFLOW")]
+    workflows: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rotate {
+    /// The intake's name
+    #[arg(
+        value_name = "NAME",
+        required_unless_present = "by_name",
+        conflicts_with = "by_name"
+    )]
+    name: Option<String>,
+    /// The intake's name
+    #[arg(long = "name", id = "by_name", value_name = "NAME")]
+    by_name: Option<String>,
+    /// How long the old URL goes on working, as 0s, 12h or 7d, at most 30d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = time::span)]
+    overlap: Duration,
 }
 
 impl Command {
@@ -67,12 +106,13 @@ impl Command {
         match self {
             Self::Create(create) => create.run(global),
             Self::List => list(global),
+            Self::Rotate(rotate) => rotate.run(global),
             Self::Delete { name } => delete(global, &name),
         }
     }
 }
 
-/// What `create` prints as JSON.
+/// What `create` and `rotate` print as JSON.
 #[derive(Serialize)]
 struct Created {
     #[serde(flatten)]
@@ -89,6 +129,9 @@ impl Create {
             cas_url,
             cas_token,
             cas_ca_certificates,
+            expires,
+            allow_from,
+            workflows,
         } = self;
         let cas_ca_certificates = cas_ca_certificates
             .map(|path| {
@@ -106,32 +149,63 @@ impl Create {
             cas_url,
             cas_token,
             cas_ca_certificates,
+            expires_in_secs: expires.map(|expires| expires.as_secs()),
+            allow_from: allow_from.iter().map(Network::to_string).collect(),
+            workflows,
         };
-        let NewToken { intake, token } = client
+        let made = client
             .call(&Call::post(&["intakes"], json(&new)?))
             .with_context(|| format!("failed to make the intake {:?}", new.name))?;
-        let url = format!("{}/v1/intake/{token}", client.base());
-        let created = Created {
-            commands: commands(&intake, &url),
-            intake,
-            url,
-        };
-        global.info(&format!(
-            "the intake {:?} is made; its URL is shown this once: keep it as a secret",
-            created.intake.name
-        ));
-        match global.output {
-            Format::Json => output::json(&created)?,
-            Format::Table => {
-                let [register, attach] = &created.commands;
-                output::line(&format!(
-                    "{}\n\nIn Chainloop, by its own command line:\n\n  {register}\n  {attach}",
-                    created.url
-                ))?;
-            }
-        }
-        Ok(())
+        show_once(global, &client, made, "is made; its URL")
     }
+}
+
+impl Rotate {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let name = self.name.or(self.by_name).unwrap_or_default();
+        let client = Client::new(global)?;
+        let overlap_secs = Some(self.overlap.as_secs());
+        let path = ["intakes", &name, "rotate"];
+        let rotated: NewToken = client
+            .call(&Call::post(&path, json(&Rotation { overlap_secs })?))
+            .with_context(|| format!("failed to rotate the intake {name:?}"))?;
+        let old = match rotated.intake.overlap_until {
+            Some(until) => format!("the URL before works until {}", time::exact(until)),
+            None => "the URL before has ended".to_owned(),
+        };
+        show_once(
+            global,
+            &client,
+            rotated,
+            &format!("is rotated; {old}; the new URL"),
+        )
+    }
+}
+
+/// Prints a new URL, and what to type in Chainloop.
+fn show_once(global: &Global, client: &Client, made: NewToken, what: &str) -> anyhow::Result<()> {
+    let NewToken { intake, token } = made;
+    let url = format!("{}/v1/intake/{token}", client.base());
+    let created = Created {
+        commands: commands(&intake, &url),
+        intake,
+        url,
+    };
+    global.info(&format!(
+        "the intake {:?} {what} is shown this once: keep it as a secret",
+        created.intake.name
+    ));
+    match global.output {
+        Format::Json => output::json(&created)?,
+        Format::Table => {
+            let [register, attach] = &created.commands;
+            output::line(&format!(
+                "{}\n\nIn Chainloop, by its own command line:\n\n  {register}\n  {attach}",
+                created.url
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 /// What makes Chainloop post to the URL. SBOMs are posted only where they cannot be fetched: they are not bounded
@@ -178,14 +252,61 @@ fn delete(global: &Global, name: &str) -> anyhow::Result<()> {
 }
 
 fn rows(intakes: &[Intake]) -> Table {
-    let mut table = Table::new(&["NAME", "FETCHES FROM", "BY", "CREATED"]).whole(0);
+    let headers = [
+        "NAME",
+        "FETCHES FROM",
+        "ONLY FOR",
+        "BY",
+        "CREATED",
+        "EXPIRES",
+        "LAST USED",
+    ];
+    let mut table = Table::new(&headers).whole(0);
     for intake in intakes {
         table.row(vec![
             cell(&intake.name),
             cell(intake.cas_url.as_deref().unwrap_or("-")),
+            cell(conditions(intake)),
             cell(&intake.created_by),
             cell(time::exact(intake.created_at)),
+            expiry(intake),
+            cell(used(intake)),
         ]);
     }
     table
+}
+
+fn conditions(intake: &Intake) -> String {
+    let all: Vec<&str> = intake
+        .workflows
+        .iter()
+        .chain(&intake.allow_from)
+        .map(String::as_str)
+        .collect();
+    match all.is_empty() {
+        true => "-".to_owned(),
+        false => all.join("\n"),
+    }
+}
+
+fn expiry(intake: &Intake) -> comfy_table::Cell {
+    let newest = match (intake.expires_at, intake.expired) {
+        (None, _) => "never".to_owned(),
+        (Some(at), false) => time::exact(at),
+        (Some(at), true) => format!("expired {}", time::exact(at)),
+    };
+    let overlap = intake.overlap_until;
+    let overlap = overlap.map(|until| format!("\nold URL {}", time::exact(until)));
+    let cell = cell(newest + &overlap.unwrap_or_default());
+    match intake.expired {
+        true => paint(cell, Color::Red),
+        false => cell,
+    }
+}
+
+fn used(intake: &Intake) -> String {
+    let at = intake.last_used_at.map(time::exact);
+    let from = intake.last_used_from.as_ref();
+    let from = from.map(|address| format!("\nfrom {address}"));
+    at.map_or_else(|| "-".to_owned(), |at| at + &from.unwrap_or_default())
 }

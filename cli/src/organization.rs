@@ -87,7 +87,7 @@ fn role() -> impl TypedValueParser<Value = Role> {
 }
 
 /// As other durations; and years, which tokens live.
-fn lifetime(text: &str) -> Result<Duration, String> {
+pub(crate) fn lifetime(text: &str) -> Result<Duration, String> {
     let days = |years: u64| Duration::from_secs(years.saturating_mul(365 * 86_400));
     let years = text.strip_suffix('y').map(str::parse);
     let lifetime = match years {

@@ -159,7 +159,7 @@ impl Scene {
             .unwrap();
         let wanted = intakes::Wanted {
             name: "canary-intake".into(),
-            cas: None,
+            ..intakes::Wanted::default()
         };
         let intake = intakes::create(&memory, ORGANIZATION, wanted, act()).await;
         let wanted = tokens::Wanted {

@@ -211,6 +211,7 @@ const OUTCOMES: &[(&str, &str)] = &[
         "registrations/rotate-with-nothing.json",
         "422 invalid-inputs: url",
     ),
+    ("registrations/rotate-intake.json", "201 production"),
     ("registrations/update.json", "200 events"),
     (
         "registrations/update-changed-meanwhile.json",
@@ -400,6 +401,11 @@ impl Stage {
             id: INTAKE.into(),
             hash: hash.clone(),
             cas_url: None,
+            conditions: rows::Conditions::default(),
+            valid_for_secs: None,
+            valid_until: None,
+            previous: None,
+            rotated_at: None,
             created_by: "admin".into(),
             created_at,
         })
@@ -410,6 +416,8 @@ impl Stage {
             name: "production".into(),
             id: INTAKE.into(),
             fetches: false,
+            conditions: rows::Conditions::default(),
+            valid_until: None,
             created_at,
         })
         .await;

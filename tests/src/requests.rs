@@ -249,8 +249,8 @@ async fn all_faults_of_a_body_are_said_at_once_and_name_their_fields() {
         ),
         (
             "POST /v1/intakes",
-            json!({ "name": "A", "cas_url": 1 }),
-            &["cas_url", "name"],
+            json!({ "name": "A", "cas_url": 1, "allow_from": "x", "overlap": 1 }),
+            &["allow_from", "cas_url", "name", "overlap"],
         ),
         (
             "POST /v1/redeliveries",
@@ -328,6 +328,7 @@ async fn a_name_too_long_for_any_row_is_not_found() {
         ("GET /v1/registrations/{registration}", "registration"),
         ("DELETE /v1/registrations/{registration}", "registration"),
         ("DELETE /v1/intakes/{intake}", "intake"),
+        ("POST /v1/intakes/{intake}/rotate", "intake"),
         ("GET /v1/attachments/{attachment}", "attachment"),
         ("GET /v1/deliveries/{delivery}", "delivery"),
         ("POST /v1/deliveries/{delivery}/redeliver", "delivery"),

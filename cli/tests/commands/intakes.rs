@@ -24,6 +24,12 @@ fn api() -> Api {
                 let fetching = intake("staging", Some("https://cp.example.org"));
                 json!({ "items": [intake("production", None), fetching], "next": null })
             }
+            "POST /v1/intakes/production/rotate" => {
+                let mut rotated = intake("production", None);
+                rotated["token"] = "clin_4567".into();
+                rotated["overlap_until"] = "2026-01-03T03:04:05.678Z".into();
+                rotated
+            }
             "DELETE /v1/intakes/production" => intake("production", None),
             _ => {
                 let problem = r#"{"status":404,"code":"not-found","title":"No"}"#;
@@ -116,13 +122,16 @@ fn intakes_are_listed_without_tokens() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let lines: Vec<String> = ran.stdout.lines().map(words).collect();
-    assert_eq!(lines[1], "│ NAME │ FETCHES FROM │ BY │ CREATED │");
+    assert_eq!(
+        lines[1],
+        "│ NAME │ FETCHES FROM │ ONLY FOR │ BY │ CREATED │ EXPIRES │ LAST USED │"
+    );
     assert!(
-        lines[3].starts_with("│ production │ - │ ci │"),
+        lines[3].starts_with("│ production │ - │ - │ ci │"),
         "{}",
         lines[3]
     );
-    let fetching = "│ staging │ https://cp.example.org │ ci │";
+    let fetching = "│ staging │ https://cp.example.org │ - │ ci │";
     assert!(lines[5].starts_with(fetching), "{}", lines[5]);
 }
 
@@ -135,4 +144,82 @@ fn delete_asks_first() {
     let ran = api.run(&["intake", "delete", "--name", "production", "-y"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(api.lines(), ["DELETE /v1/intakes/production"]);
+}
+
+#[test]
+fn create_sends_the_conditions_and_refuses_what_is_no_network() {
+    let api = api();
+    let words = [
+        "intake",
+        "create",
+        "--name",
+        "shop",
+        "--expires",
+        "90d",
+        "--allow-from",
+        "192.0.2.77/24",
+        "--allow-from",
+        "2001:db8::/32",
+        "--workflow",
+        "shop/*",
+    ];
+    let ran = api.run(&words);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let expected = json!({
+        "name": "shop", "expires_in_secs": 90 * 86_400, "allow_from": ["192.0.2.0/24", "2001:db8::/32"],
+        "workflows": ["shop/*"],
+    });
+    assert_eq!(api.asked()[0].json(), expected);
+    for wrong in [["--allow-from", "192.0.2.0/33"], ["--expires", "5s"]] {
+        let ran = api.run(&[&words[..4], &wrong].concat());
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+    }
+    assert_eq!(api.asked().len(), 1);
+}
+
+#[test]
+fn rotate_prints_the_new_url_and_until_when_the_old_one_works() {
+    let api = api();
+    for (words, secs) in [
+        (&["production"][..], 86_400),
+        (&["--name", "production", "--overlap", "0s"], 0),
+    ] {
+        let ran = api.run(&[&["intake", "rotate"], words].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let url = format!("{}/v1/intake/clin_4567", api.url);
+        assert_eq!(ran.stdout.lines().next(), Some(url.as_str()));
+        assert!(
+            ran.stderr.contains("works until 2026-01-03"),
+            "{}",
+            ran.stderr
+        );
+        assert!(!ran.stderr.contains("clin_"), "{}", ran.stderr);
+        let asked = api.asked();
+        assert_eq!(
+            asked.last().unwrap().json(),
+            json!({ "overlap_secs": secs })
+        );
+    }
+}
+
+#[test]
+fn the_list_says_what_expired_who_may_post_and_when_somebody_did() {
+    let api = Api::start(|_, _| {
+        let mut expired = intake("old", None);
+        for (name, value) in [
+            ("expires_at", json!("2026-01-04T03:04:05.678Z")),
+            ("expired", json!(true)),
+            ("allow_from", json!(["192.0.2.0/24"])),
+            ("last_used_at", json!("2026-01-03T03:04:05.678Z")),
+            ("last_used_from", json!("192.0.2.7")),
+        ] {
+            expired[name] = value;
+        }
+        (200, json!({ "items": [expired], "next": null }).to_string())
+    });
+    let ran = api.run(&["intake", "list"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for part in ["expired", "192.0.2.0/24", "192.0.2.7"] {
+        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+    }
 }
