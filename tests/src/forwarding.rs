@@ -13,13 +13,14 @@ use pipeline::intake::Accepted;
 use pipeline::intakes::Source;
 use pipeline::memory::Memory;
 use pipeline::platform::Key;
-use pipeline::rows::{Role, State};
+use pipeline::rows::{Client, Role, State};
 use pipeline::{Platform, quotas, schedule};
 use serde_json::{Value, json};
 
 use crate::artifacts::{Artifacts, TOKEN, attested, forwarded};
+use crate::openapi::is_described;
 use crate::roles::As;
-use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom};
+use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom, request};
 
 const AUTHORITY: &str = include_str!("../peers/tls/authority.pem");
 
@@ -54,20 +55,42 @@ impl World {
     }
 
     async fn post(&self, token: &str, body: &Value) -> Response {
+        self.post_from("", token, body).await
+    }
+
+    async fn post_from(&self, address: &str, token: &str, body: &Value) -> Response {
         use attestations::{ROUTES, function};
         let (route, path) = ("POST /v1/intake/{token}", [("token", token)]);
+        // A header says what anybody writes there.
+        let headers = [("x-forwarded-for", "192.0.2.1")];
         // The gateway asks no authorizer here; a caller that it found anyway must not count.
-        let role = Role::Admin;
-        ask(
-            &self.memory,
-            role,
-            ROUTES,
-            function,
-            route,
-            &path,
-            body.clone(),
-        )
-        .await
+        let mut request = request(Role::Admin, route, &path, &headers, body);
+        request.client = Client::new(address, "");
+        let platform = As::api(&self.memory, ROUTES);
+        let response = pipeline::api::answer(ROUTES, function, &platform, &request).await;
+        is_described(route, &response);
+        response
+    }
+
+    async fn rotate(&self, name: &str, body: Value) -> Response {
+        let route = "POST /v1/intakes/{intake}/rotate";
+        self.operator(Role::Operator, route, name, body).await
+    }
+
+    async fn listed(&self) -> Value {
+        let (role, list) = (Role::Viewer, "GET /v1/intakes");
+        let mut page = self.operator(role, list, "", json!(null)).await.body;
+        page["items"][0].take()
+    }
+
+    /// Today's entries of refused posts: who is told to have posted from where, and why it was refused.
+    async fn refusals(&self) -> Vec<(String, String, String)> {
+        let entries = pipeline::audit_log::entries(&self.memory, ORGANIZATION, self.memory.now());
+        let refusals = entries.await.unwrap().into_iter();
+        let refusals = refusals.filter(|entry| entry.action == "intake.refuse");
+        refusals
+            .map(|entry| (entry.by, entry.client.address, entry.detail))
+            .collect()
     }
 
     /// Hands what is visible now to the function that fetches.
@@ -124,7 +147,12 @@ async fn what_chainloop_posts_is_delivered_and_the_whole_sequence_again_changes_
     let before = world.keys();
     let test = world.post(&token, &forwarded("TEST_WEBHOOK", b"{}")).await;
     assert_eq!(test.status, 200, "{}", test.body);
-    assert_eq!(world.keys(), before, "a test leaves nothing");
+    let left: Vec<Key> = world.keys().difference(&before).cloned().collect();
+    let use_of = |key: &Key| key.partition == "org/acme/intakes" && key.sort.starts_with("use/");
+    assert!(
+        left.len() == 1 && use_of(&left[0]),
+        "a test leaves its time: {left:?}"
+    );
 
     let envelope = attestation("1", vec![promised_sbom()]);
     let sequence = [attested(&envelope), forwarded("SBOM_CYCLONEDX_JSON", SBOM)];
@@ -689,4 +717,260 @@ async fn a_body_that_is_read_as_json_has_at_most_256_kib() {
         assert!(answer.body["detail"].as_str().unwrap().contains("256 KiB"));
     }
     assert_eq!(world.keys(), before);
+}
+
+/// The status of a post of a new attestation, from this address.
+async fn status(world: &World, address: &str, token: &str, run: &str) -> u16 {
+    let body = attested(&attestation(run, vec![]));
+    world.post_from(address, token, &body).await.status
+}
+
+#[tokio::test]
+async fn an_expired_intake_is_answered_as_an_unknown_one_and_a_rotation_renews_it() {
+    let world = World::new();
+    let new = json!({ "name": "production", "expires_in_secs": 7_200 });
+    let token = world.open(new).await;
+    assert_eq!(status(&world, "", &token, "1").await, 202);
+    assert_eq!(world.listed().await["expired"], false);
+    world.memory.advance(Duration::from_hours(2));
+    let body = attested(&attestation("2", vec![]));
+    let unknown = format!("clin_{}", "0".repeat(64));
+    let expired = world.post(&token, &body).await;
+    assert_eq!(expired.status, 404);
+    assert_eq!(expired, world.post(&unknown, &body).await);
+    assert_eq!(world.listed().await["expired"], true);
+    assert_eq!(world.refusals().await[0].2, "the URL has expired");
+    let rotated = world.rotate("production", json!({})).await;
+    assert_eq!(rotated.body["expired"], false);
+    let renewed = rotated.body["token"].as_str().unwrap();
+    assert_eq!(status(&world, "", renewed, "2").await, 202);
+    assert_eq!(status(&world, "", &token, "3").await, 404);
+    for secs in [0, 59, 400 * 366 * 86_400_u64] {
+        let new = json!({ "name": "other", "expires_in_secs": secs });
+        let refused = world
+            .operator(Role::Admin, "POST /v1/intakes", "", new)
+            .await;
+        assert_eq!(refused.body["faults"][0]["field"], "expires_in_secs");
+    }
+}
+
+#[tokio::test]
+async fn both_urls_work_until_the_overlap_ends_and_then_the_new_one_alone() {
+    let world = World::new();
+    let old = world.open(json!({ "name": "production" })).await;
+    let rotated = world
+        .rotate("production", json!({ "overlap_secs": 3_600 }))
+        .await;
+    assert_eq!(rotated.status, 201, "{}", rotated.body);
+    let new = rotated.body["token"].as_str().unwrap();
+    assert_eq!(
+        rotated.body["overlap_until"],
+        world.listed().await["overlap_until"]
+    );
+    assert!(!world.memory.dump().contains(new), "its hash alone is kept");
+    assert_eq!(status(&world, "", &old, "1").await, 202);
+    assert_eq!(status(&world, "", new, "1").await, 202);
+    world.memory.advance(Duration::from_hours(1));
+    assert_eq!(status(&world, "", &old, "1").await, 404);
+    assert_eq!(status(&world, "", new, "1").await, 202);
+    assert_eq!(world.listed().await["overlap_until"], json!(null));
+    let refused = world
+        .rotate("production", json!({ "overlap_secs": 2_592_001 }))
+        .await;
+    assert_eq!(refused.body["faults"][0]["field"], "overlap_secs");
+    assert_eq!(world.rotate("nobody", json!({})).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_second_rotation_during_an_overlap_is_refused_unless_it_ends_every_older_url() {
+    let world = World::new();
+    let first = world.open(json!({ "name": "production" })).await;
+    let second = world.rotate("production", json!({})).await.body["token"].clone();
+    let second = second.as_str().unwrap();
+    let refused = world.rotate("production", json!({})).await;
+    assert_eq!(
+        (refused.status, &refused.body["code"]),
+        (409, &json!("overlapping"))
+    );
+    for token in [&first, second] {
+        assert_eq!(status(&world, "", token, "1").await, 202);
+    }
+    let third = world
+        .rotate("production", json!({ "overlap_secs": 0 }))
+        .await
+        .body["token"]
+        .clone();
+    for (token, expected) in [
+        (first.as_str(), 404),
+        (second, 404),
+        (third.as_str().unwrap(), 202),
+    ] {
+        assert_eq!(status(&world, "", token, "1").await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_intake_leaves_no_url_of_its_rotation_and_no_use() {
+    let world = World::new();
+    let old = world.open(json!({ "name": "production" })).await;
+    let new = world.rotate("production", json!({})).await.body["token"].clone();
+    assert_eq!(status(&world, "", &old, "1").await, 202);
+    let delete = "DELETE /v1/intakes/{intake}";
+    let gone = world
+        .operator(Role::Admin, delete, "production", json!(null))
+        .await;
+    assert_eq!(gone.status, 200, "{}", gone.body);
+    for token in [&old, new.as_str().unwrap()] {
+        assert_eq!(status(&world, "", token, "1").await, 404);
+    }
+    let is_left =
+        |key: &Key| key.partition.starts_with("intake") || key.partition.ends_with("/intakes");
+    assert!(!world.keys().iter().any(is_left), "{:?}", world.keys());
+}
+
+#[tokio::test]
+async fn only_allowed_addresses_may_post_whatever_a_header_says() {
+    let world = World::new();
+    let new = json!({ "name": "production", "allow_from": ["192.0.2.0/24", "2001:db8::/32"] });
+    let token = world.open(new).await;
+    for address in ["192.0.2.7", "::ffff:192.0.2.7", "2001:db8::1"] {
+        assert_eq!(status(&world, address, &token, "1").await, 202, "{address}");
+    }
+    let body = attested(&attestation("2", vec![]));
+    let unknown = world.post_from("198.51.100.7", "clin_unknown", &body).await;
+    let before = world.keys();
+    for address in ["198.51.100.7", "::ffff:198.51.100.7", "2001:db9::1", ""] {
+        let refused = world.post_from(address, &token, &body).await;
+        assert_eq!(refused, unknown, "{address:?}");
+    }
+    assert_eq!(world.keys(), before, "nothing is accepted");
+    let refusal = |address: &str| {
+        let detail = "the address is not allowed".to_owned();
+        ("production".to_owned(), address.to_owned(), detail)
+    };
+    assert_eq!(
+        world.refusals().await,
+        [refusal("198.51.100.7")],
+        "once an hour"
+    );
+    world.memory.advance(Duration::from_hours(1));
+    world.post_from("203.0.113.9", &token, &body).await;
+    let again = [refusal("203.0.113.9"), refusal("198.51.100.7")];
+    assert_eq!(world.refusals().await, again);
+    for (wrong, field) in [
+        (
+            json!({ "name": "a", "allow_from": ["192.0.2.0/33"] }),
+            "allow_from",
+        ),
+        (
+            json!({ "name": "a", "allow_from": vec!["192.0.2.1"; 17] }),
+            "allow_from",
+        ),
+        (
+            json!({ "name": "a", "workflows": ["nightly"] }),
+            "workflows",
+        ),
+        (
+            json!({ "name": "a", "workflows": vec!["*"; 17] }),
+            "workflows",
+        ),
+    ] {
+        let refused = world
+            .operator(Role::Admin, "POST /v1/intakes", "", wrong)
+            .await;
+        assert_eq!(
+            refused.body["faults"][0]["field"], field,
+            "{}",
+            refused.body
+        );
+    }
+}
+
+#[tokio::test]
+async fn attestations_of_other_workflows_are_refused_with_403_and_told_once_an_hour() {
+    let world = World::new();
+    let token = world
+        .open(json!({ "name": "other", "workflows": ["mill/*"] }))
+        .await;
+    let shop = world
+        .open(json!({ "name": "shop", "workflows": ["mill/*", "shop/*"] }))
+        .await;
+    let body = attested(&attestation("1", vec![]));
+    let before = world.keys();
+    for _ in 0..2 {
+        let refused = world.post(&token, &body).await;
+        let told = (refused.status, &refused.body["code"]);
+        assert_eq!(
+            told,
+            (403, &json!("workflow-not-allowed")),
+            "{}",
+            refused.body
+        );
+    }
+    let left: Vec<Key> = world.keys().difference(&before).cloned().collect();
+    assert!(
+        left.len() == 1 && left[0].sort.starts_with("use/"),
+        "{left:?}"
+    );
+    let refusals = world.refusals().await;
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    assert_eq!(refusals[0].2, "the workflow is not allowed: shop/nightly");
+    assert_eq!(world.post(&shop, &body).await.status, 202);
+}
+
+#[tokio::test]
+async fn the_last_use_is_written_once_an_hour_and_never_fails_a_post() {
+    let world = World::new();
+    let token = world.open(json!({ "name": "production" })).await;
+    assert_eq!(world.listed().await["last_used_at"], json!(null));
+    assert_eq!(status(&world, "192.0.2.7", &token, "1").await, 202);
+    let first = world.listed().await;
+    assert_eq!(first["last_used_at"], json!(world.memory.now()));
+    assert_eq!(first["last_used_from"], "192.0.2.7");
+    world.memory.advance(Duration::from_mins(59));
+    assert_eq!(status(&world, "192.0.2.8", &token, "1").await, 202);
+    assert_eq!(world.listed().await, first);
+    world.memory.advance(Duration::from_mins(1));
+    // The attestation is known, so the write that fails is that of the use.
+    world.memory.fail_writes_after.set(Some(0));
+    assert_eq!(status(&world, "192.0.2.8", &token, "1").await, 202);
+    world.memory.fail_writes_after.set(None);
+    assert_eq!(world.listed().await, first);
+    assert_eq!(status(&world, "192.0.2.8", &token, "1").await, 202);
+    assert_eq!(world.listed().await["last_used_from"], "192.0.2.8");
+}
+
+#[tokio::test]
+async fn what_is_fetched_is_what_an_accepted_attestation_names_and_nothing_else() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    let token = world.fetching(&artifacts).await;
+    let digest = artifacts.put(b"something else that the store has");
+    let sbom = format!(r#"{{"bomFormat":"CycloneDX","serialNumber":"{digest}"}}"#);
+    let mut unsigned = attested(&attestation("1", vec![promised_sbom()]));
+    unsigned["Data"] = forwarded("", br#"{"Envelope":{}}"#)["Data"].clone();
+    for (body, status) in [
+        (forwarded("SBOM_CYCLONEDX_JSON", sbom.as_bytes()), 200),
+        (forwarded("TEST_WEBHOOK", sbom.as_bytes()), 200),
+        (forwarded("SARIF", sbom.as_bytes()), 400),
+        (unsigned, 422),
+    ] {
+        assert_eq!(world.post(&token, &body).await.status, status, "{body}");
+        assert_eq!(world.memory.queued(fetch::QUEUE), 0);
+    }
+    let named = artifacts.put(SBOM);
+    let envelope = attestation("1", vec![promised_sbom()]);
+    let mut body = attested(&envelope);
+    body["Metadata"]["Materials"] = json!([{ "Digest": digest }]);
+    world.post(&token, &body).await;
+    assert_eq!(world.fetch().await, 1);
+    let paths: BTreeSet<String> = artifacts
+        .asked()
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect();
+    let expected = [
+        format!("/download/{named}"),
+        format!("/download/{named}?t=good-for-30-s"),
+    ];
+    assert_eq!(paths, BTreeSet::from(expected));
 }
