@@ -662,8 +662,15 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
         assert!(is_malformed, "{stated:?}: {refused:?}");
         // Beside an envelope that says nothing of it, too.
         let bare = from(&Workflow::default(), "1").compact();
-        let refused =
-            intake::forwarded(&memory, ORGANIZATION, bare.clone().into(), &stated, tests()).await;
+        let refused = intake::forwarded(
+            &memory,
+            ORGANIZATION,
+            bare.clone().into(),
+            &stated,
+            &[],
+            tests(),
+        )
+        .await;
         let is_malformed = matches!(refused, Err(intake::Error::WorkflowMalformed(_)));
         assert!(is_malformed, "{stated:?}: {refused:?}");
         let refused =

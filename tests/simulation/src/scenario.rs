@@ -458,7 +458,8 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
             return intake::intake(&function, &organization, bytes, None, by).await;
         }
         let nothing = Workflow::default();
-        let accepted = intake::forwarded(&function, &organization, bytes, &nothing, by).await?;
+        let accepted =
+            intake::forwarded(&function, &organization, bytes, &nothing, &[], by).await?;
         if !accepted.missing.is_empty() {
             let hash = &accepted.attestation.hash;
             fetch::ask(&function, &organization, hash, INTAKE_ID).await?;
