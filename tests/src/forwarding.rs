@@ -85,8 +85,9 @@ impl World {
 
     /// Today's entries of refused posts: who is told to have posted from where, and why it was refused.
     async fn refusals(&self) -> Vec<(String, String, String)> {
-        let entries = pipeline::audit_log::entries(&self.memory, ORGANIZATION, self.memory.now());
-        let refusals = entries.await.unwrap().into_iter();
+        let now = self.memory.now();
+        let entries = pipeline::audit_log::entries(&self.memory, ORGANIZATION, now, None, 1_000);
+        let refusals = entries.await.unwrap().0.into_iter();
         let refusals = refusals.filter(|entry| entry.action == "intake.refuse");
         refusals
             .map(|entry| (entry.by, entry.client.address, entry.detail))

@@ -19,7 +19,7 @@ use crate::network::Network;
 use crate::platform::{Expect, Platform, SecretValue, Unreachable, Write, WriteError};
 use crate::quotas::{self, Exceeded, Quota};
 use crate::rows::{
-    self, Client, Conditions, Intake, IntakeToken, IntakeUse, Previous, Refusal, Stored, Used,
+    self, Client, Conditions, Intake, IntakeToken, IntakeUse, Previous, Refusal, Stored, LastUse,
 };
 use crate::{attach, register, tokens};
 
@@ -381,7 +381,7 @@ pub(crate) async fn used(platform: &impl Platform, intake: &IntakeToken, client:
         if last.is_some_and(|last| now.since(last.at) < NOTED_EVERY) {
             return None;
         }
-        row.last_used = Some(Used {
+        row.last_used = Some(LastUse {
             at: now,
             address: client.address.clone(),
         });
@@ -464,7 +464,7 @@ async fn note(
 pub async fn uses(
     platform: &impl Platform,
     intakes: &[Intake],
-) -> Result<BTreeMap<String, Used>, Unreachable> {
+) -> Result<BTreeMap<String, LastUse>, Unreachable> {
     let at = |intake: &Intake| IntakeUse::at(&intake.organization, &intake.id);
     let keys: Vec<_> = intakes.iter().map(at).collect();
     let stored = rows::load_many::<IntakeUse>(platform, &keys).await?;

@@ -11,7 +11,7 @@ use super::{Caller, Page, Problem, Request, Response};
 use crate::clock::Timestamp;
 use crate::intakes::{self, Cas, Created, Error, Wanted};
 use crate::platform::Platform;
-use crate::rows::{self, Conditions, Used};
+use crate::rows::{self, Conditions, LastUse};
 use crate::{register, tokens};
 
 /// What `POST /v1/intakes` takes.
@@ -82,7 +82,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    fn new(row: rows::Intake, used: Option<Used>, now: Timestamp) -> Self {
+    fn new(row: rows::Intake, used: Option<LastUse>, now: Timestamp) -> Self {
         let Conditions {
             allow_from,
             workflows,
@@ -173,7 +173,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-fn shown_once(created: Created, used: Option<Used>, now: Timestamp) -> Response {
+fn shown_once(created: Created, used: Option<LastUse>, now: Timestamp) -> Response {
     let Created { intake, token } = created;
     let intake = Intake::new(intake, used, now);
     Response::json(201, &NewToken { intake, token })

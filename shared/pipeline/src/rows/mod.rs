@@ -31,7 +31,7 @@ pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{Answer, Claim, Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
 pub use organization::{
     Actor, Client, Conditions, Intake, IntakeToken, IntakeUse, Kind, Organization, Paced, Previous,
-    Refusal, Role, Token, TokenName, Used,
+    Refusal, Role, Token, TokenName, LastUse,
 };
 
 /// Something with a place in the table.

@@ -257,7 +257,7 @@ pub struct IntakeUse {
     /// The intake's id.
     pub intake: String,
     #[serde(default)]
-    pub last_used: Option<Used>,
+    pub last_used: Option<LastUse>,
     /// When the audit log last had an entry of each kind.
     #[serde(default)]
     pub refused: BTreeMap<Refusal, Timestamp>,
@@ -265,7 +265,7 @@ pub struct IntakeUse {
 
 /// A use of an intake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Used {
+pub struct LastUse {
     pub at: Timestamp,
     /// Empty when it is not known.
     pub address: String,
