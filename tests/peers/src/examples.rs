@@ -232,6 +232,7 @@ fn every_example_works_as_it_stands() {
 
     story.tell("intake create");
     story.tell("intake list");
+    story.tell("intake rotate");
     story.tell("intake delete");
     story.tell("organization api-token create");
     story.tell("organization api-token list");
