@@ -24,6 +24,8 @@ pub mod gcs;
 #[cfg(test)]
 mod guide;
 pub mod maildev;
+#[cfg(test)]
+mod memory;
 mod operator;
 pub mod parties;
 mod process;
