@@ -1,6 +1,7 @@
 //! Memory of the deployed functions while batches of the worst attestations that are accepted go through them.
 //!
 //! A registration of each integration is paused while these are pushed, so that they come out of the queues together.
+//! A process remembers the most that it ever had: a second run begins with a new cloud, as `make test` does.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,9 +10,7 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use attestation::{
-    Attestation, MAX_BYTES, Material, MaterialType, Metadata, Predicate, Subject, compose,
-};
+use attestation::{MAX_BYTES, Material, MaterialType, Metadata, Predicate, Subject, compose};
 use serde_json::Value;
 
 use crate::parties::Parties;
@@ -147,7 +146,6 @@ fn attestation(name: &str, fill: Shape, index: usize) -> Vec<u8> {
         name == "small" || bytes > MAX_BYTES / 10 * 9,
         "{run}: {bytes} bytes"
     );
-    Attestation::parse(&envelope).unwrap_or_else(|error| panic!("{run}: {error}"));
     envelope
 }
 
@@ -265,9 +263,11 @@ fn no_function_takes_more_than_three_quarters_of_its_memory() {
         if together.kb * 100 > together.of_kb * PERCENT {
             faults.push(format!("{function} takes more than {PERCENT} %"));
         }
-        // Else nothing was shown.
+        // Else nothing is shown.
         if function != "attestations" && together.kb * 100 < alone * 110 {
-            faults.push(format!("{function} seems to have had one at a time"));
+            faults.push(format!(
+                "{function} took no more of a batch than of one: is the cloud new?"
+            ));
         }
     }
     println!("{table}");
