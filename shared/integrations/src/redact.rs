@@ -918,7 +918,7 @@ mod tests {
      {
         let redactor = knowing("s3cret-of-mine");
         let url = Url::parse("https://example.org/").unwrap();
-        let mut send = |credential: String| {
+        let send = |credential: String| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, credential.parse().unwrap());
             redactor.learn_request(&url, &headers);
