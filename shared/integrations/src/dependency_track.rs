@@ -49,6 +49,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 use uuid::Uuid;
 
+use crate::template::{Facts, Over};
 use crate::{
     About, Authorities, Content, Delivery, Error, Filter, Followed, Host, Http, Integration, Kind,
     Locked, Outcome, Preview, SecretText, Template, Warnings, facts, inputs, shape,
@@ -460,24 +461,37 @@ impl Place {
             },
         })
     }
+}
 
-    /// `fields` are the names of the two inputs. The error is what an operator is told.
-    fn fill(named: &Named, fields: [&str; 2], facts: &Value) -> Result<Self, String> {
-        let fill = |template: &Template, field| {
-            let text = template.exact(facts, NAME_BYTES);
+/// Templates of a project's name and version, over the facts that all SBOMs of a delivery share.
+struct Names<'a> {
+    /// Beside each, the name of its input.
+    name: (&'static str, Over<'a>),
+    version: Option<(&'static str, Over<'a>)>,
+}
+
+impl<'a> Names<'a> {
+    fn new(named: &'a Named, [name, version]: [&'static str; 2], facts: &Facts<'_>) -> Self {
+        let of_version = named.version.as_ref();
+        Self {
+            name: (name, named.name.over(facts)),
+            version: of_version.map(|template| (version, template.over(facts))),
+        }
+    }
+
+    /// The place of one SBOM. The error is what an operator is told.
+    fn fill(&self, material: &Value) -> Result<Place, String> {
+        let fill = |(field, template): &(&str, Over<'_>)| {
+            let text = template.exact(Some(material), NAME_BYTES);
             let text = key(&text.map_err(|reason| format!("{field}: {reason}"))?);
             match text.is_empty() {
                 true => Err(format!("{field}: the text is empty")),
                 false => Ok(text),
             }
         };
-        let [name, version] = fields;
-        Ok(Self::Named {
-            name: fill(&named.name, name)?,
-            version: match &named.version {
-                Some(template) => Some(fill(template, version)?),
-                None => None,
-            },
+        Ok(Place::Named {
+            name: fill(&self.name)?,
+            version: self.version.as_ref().map(fill).transpose()?,
         })
     }
 }
@@ -522,11 +536,13 @@ async fn plan<'a>(
     host: &dyn Host,
     delivery: &Delivery<'a, DependencyTrack>,
 ) -> Result<(Vec<Upload<'a>>, Vec<Skipped>), Error> {
+    let facts = facts::exact(delivery.attestation, delivery.workflow);
+    let targets = Targets::new(&delivery.attachment.project, &Facts::new(&facts));
     let mut uploads: Vec<Upload> = Vec::new();
     let mut skipped = Vec::new();
     for material in delivery.materials {
         let name = material.name.clone();
-        let (place, parent) = match target(delivery, material) {
+        let (place, parent) = match targets.of(material) {
             Ok(target) => target,
             Err(reason) => {
                 skipped.push(Skipped { name, reason });
@@ -556,25 +572,49 @@ async fn plan<'a>(
     Ok((uploads, skipped))
 }
 
-/// The material's project and its parent. The error is what an operator is told.
-fn target(
-    delivery: &Delivery<'_, DependencyTrack>,
-    material: &Material,
-) -> Result<(Place, Option<Place>), String> {
-    let (named, parent) = match &delivery.attachment.project {
-        Project::Id(id) => return Ok((Place::Id(*id), None)),
-        Project::Named(named, parent) => (named, parent),
-    };
-    let facts = facts::exact(delivery.attestation, delivery.workflow, Some(material));
-    let place = Place::fill(named, ["projectName", "projectVersion"], &facts)?;
-    let parent = match parent {
-        None => None,
-        Some(Parent::Id(id)) => Some(Place::Id(*id)),
-        Some(Parent::Named(named)) => {
-            Some(Place::fill(named, ["parentName", "parentVersion"], &facts)?)
+/// Where the SBOMs of a delivery go.
+struct Targets<'a> {
+    project: Target<'a>,
+    parent: Option<Target<'a>>,
+}
+
+enum Target<'a> {
+    Id(Uuid),
+    Named(Names<'a>),
+}
+
+impl<'a> Targets<'a> {
+    fn new(project: &'a Project, facts: &Facts<'_>) -> Self {
+        let (named, parent) = match project {
+            Project::Id(id) => {
+                return Self {
+                    project: Target::Id(*id),
+                    parent: None,
+                };
+            }
+            Project::Named(named, parent) => (named, parent),
+        };
+        let names = |named, fields| Target::Named(Names::new(named, fields, facts));
+        Self {
+            project: names(named, ["projectName", "projectVersion"]),
+            parent: parent.as_ref().map(|parent| match parent {
+                Parent::Id(id) => Target::Id(*id),
+                Parent::Named(named) => names(named, ["parentName", "parentVersion"]),
+            }),
         }
-    };
-    Ok((place, parent))
+    }
+
+    /// The material's project and its parent. The error is what an operator is told.
+    fn of(&self, material: &Material) -> Result<(Place, Option<Place>), String> {
+        let facts = facts::exact_material(material);
+        let place = |target: &Target<'_>| match target {
+            Target::Id(id) => Ok(Place::Id(*id)),
+            Target::Named(names) => names.fill(&facts),
+        };
+        let project = place(&self.project)?;
+        let parent = self.parent.as_ref().map(place).transpose()?;
+        Ok((project, parent))
+    }
 }
 
 impl Upload<'_> {

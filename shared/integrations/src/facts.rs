@@ -51,12 +51,13 @@ pub fn facts(attestation: &Attestation, workflow: &Workflow, material: Option<&M
 }
 
 /// The same facts to the letter, for what is a key at the third party: one letter less is another's name.
-pub(crate) fn exact(
-    attestation: &Attestation,
-    workflow: &Workflow,
-    material: Option<&Material>,
-) -> Value {
-    written(attestation, workflow, material, str::to_owned)
+pub(crate) fn exact(attestation: &Attestation, workflow: &Workflow) -> Value {
+    written(attestation, workflow, None, str::to_owned)
+}
+
+/// The facts about a material to the letter: `material` of [`exact`].
+pub(crate) fn exact_material(material: &Material) -> Value {
+    of_material(material, str::to_owned)
 }
 
 type Write = fn(&str) -> String;

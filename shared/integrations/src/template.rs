@@ -11,7 +11,7 @@ use std::fmt;
 use std::io;
 use std::thread;
 
-use minijinja::value::Serde;
+use minijinja::value::{self as engine, Serde};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -53,26 +53,36 @@ impl Template {
 
     /// As [`render`](Self::render), with every letter, for what is a key at the third party.
     pub(crate) fn exact(&self, facts: &Value, max_bytes: usize) -> Result<String, String> {
-        let mut facts = Cow::Borrowed(facts);
-        for (whose, key) in &self.spelled {
-            let annotations = facts[whose]["annotations"].as_object();
-            if let Some(value) = annotations.and_then(|all| in_any_case(all, key)) {
-                let value = value.clone();
-                facts.to_mut()[whose]["annotations"][key] = value;
-            }
+        let material = facts.get("material").filter(|material| !material.is_null());
+        self.over(&Facts::new(facts)).exact(material, max_bytes)
+    }
+
+    /// The template over facts of which those about the material are still to come.
+    pub(crate) fn over(&self, facts: &Facts<'_>) -> Over<'_> {
+        let mut read = facts.read.clone();
+        let annotations = &facts.facts["attestation"]["annotations"];
+        for (key, value) in self.in_other_case("attestation", annotations) {
+            read = with(&read, &["attestation", "annotations"], (key, value));
         }
-        apart(|| {
-            let filled = self.fill(&facts, UndefinedBehavior::Strict, max_bytes);
-            filled.map_err(|error| match error.kind() {
-                ErrorKind::WriteFailure => format!("the text has more than {max_bytes} bytes"),
-                _ => said(&error),
-            })
-        })
+        Over {
+            template: self,
+            facts: read,
+        }
+    }
+
+    /// Annotations that the template spells in another case than their author.
+    fn in_other_case<'a>(
+        &'a self,
+        whose: &'a str,
+        annotations: &'a Value,
+    ) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let spelled = self.spelled.iter().filter(move |(of, _)| *of == whose);
+        spelled.filter_map(|(_, key)| Some((&**key, in_any_case(annotations.as_object()?, key)?)))
     }
 
     fn fill(
         &self,
-        facts: &Value,
+        facts: &engine::Value,
         undefined: UndefinedBehavior,
         max_bytes: usize,
     ) -> Result<String, minijinja::Error> {
@@ -83,7 +93,7 @@ impl Template {
             bytes: Vec::new(),
             most: max_bytes,
         };
-        template.render_captured_to(Serde(facts), &mut written)?;
+        template.render_captured_to(facts, &mut written)?;
         Ok(String::from_utf8_lossy(&written.bytes).into_owned())
     }
 
@@ -105,7 +115,11 @@ impl Template {
             }
         }
         // Filters are looked up when they are come to.
-        let filled = self.fill(&blank(), UndefinedBehavior::Chainable, MAX_BYTES);
+        let filled = self.fill(
+            &engine::Value::from(Serde(blank())),
+            UndefinedBehavior::Chainable,
+            MAX_BYTES,
+        );
         filled.map(|_| ()).or_else(|error| match error.kind() {
             ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction => {
                 Err(said(&error))
@@ -113,6 +127,73 @@ impl Template {
             _ => Ok(()),
         })
     }
+}
+
+/// Facts in the form that the engine reads: made once for all materials of an attestation, of which there may be a
+/// thousand.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    facts: &'a Value,
+    read: engine::Value,
+}
+
+impl<'a> Facts<'a> {
+    pub(crate) fn new(facts: &'a Value) -> Self {
+        Self {
+            facts,
+            read: engine::Value::from(Serde(facts)),
+        }
+    }
+}
+
+/// A template, and the facts to fill it with.
+#[derive(Debug)]
+pub(crate) struct Over<'a> {
+    template: &'a Template,
+    facts: engine::Value,
+}
+
+impl Over<'_> {
+    /// As [`Template::exact`], with the facts about this material.
+    pub(crate) fn exact(
+        &self,
+        material: Option<&Value>,
+        max_bytes: usize,
+    ) -> Result<String, String> {
+        let mut facts = self.facts.clone();
+        if let Some(material) = material {
+            let mut whole = material.clone();
+            let others = self
+                .template
+                .in_other_case("material", &material["annotations"]);
+            for (key, value) in others {
+                whole["annotations"][key] = value.clone();
+            }
+            facts = with(&facts, &[], ("material", whole));
+        }
+        apart(|| {
+            let filled = self
+                .template
+                .fill(&facts, UndefinedBehavior::Strict, max_bytes);
+            filled.map_err(|error| match error.kind() {
+                ErrorKind::WriteFailure => format!("the text has more than {max_bytes} bytes"),
+                _ => said(&error),
+            })
+        })
+    }
+}
+
+/// A map with one entry more, or another in its place, in the map at `path`. Nothing is copied; of
+/// maps that are merged, the last with a key has it.
+fn with(map: &engine::Value, path: &[&str], more: (&str, impl Serialize)) -> engine::Value {
+    let more = match path.split_first() {
+        None => engine::Value::from_pairs([(more.0, engine::Value::from(Serde(more.1)))]),
+        Some((key, path)) => {
+            let inner = map.get_attr(key).unwrap_or_default();
+            engine::Value::from_pairs([(*key, with(&inner, path, more))])
+        }
+    };
+    engine::merge_maps([map.clone(), more])
 }
 
 /// Works where the stack is deep enough for whatever nests in eight kilobytes: the engine reads `- - - 1` and the

@@ -1272,3 +1272,39 @@ async fn an_answer_that_says_nothing_of_the_processing_is_an_error() {
         assert_eq!((error.kind, error.text), (kind, format!("{doing}{text}")));
     }
 }
+
+/// Facts about all materials are read once: for each SBOM anew, a thousand took longer than an attempt has.
+#[tokio::test]
+async fn each_of_a_thousand_sboms_goes_to_a_project_of_its_own_name() {
+    const COUNT: usize = 999;
+    let mut materials = Vec::new();
+    for number in 0..COUNT {
+        let bytes = format!("{{\"bomFormat\":\"CycloneDX\",\"name\":\"{number}\"}}").into_bytes();
+        let kind = MaterialType::SBOM_CYCLONEDX_JSON;
+        let name = format!("sbom-{number}");
+        let mut material = Material::inline(&name, kind, "sbom.cdx.json", bytes);
+        material.annotate("Component", &format!("component-{number}"));
+        for more in 0..90 {
+            material.annotate(&format!("key-{more}"), "value");
+        }
+        materials.push(material);
+    }
+    let predicate = attestation::Predicate {
+        materials: materials.clone(),
+        ..attestation::Predicate::default()
+    };
+    let statement = attestation::compose::statement(&predicate, &[]);
+    let mut stage = Stage::of(std::str::from_utf8(&statement).unwrap());
+    stage.materials = materials;
+    let registration = registration("http://127.0.0.1:1");
+    let name = "{{ .Material.Annotations.component }} of {{ materials | length }}";
+    let attachment = attachment(json!({ "projectName": name }));
+    let delivery = stage.delivery(&registration, &attachment);
+    let (uploads, skipped) = plan(&stage, &delivery).await.unwrap();
+    assert!(skipped.is_empty(), "{skipped:?}");
+    assert_eq!(uploads.len(), COUNT);
+    for (number, upload) in uploads.iter().enumerate() {
+        let place = format!("project \"component-{number} of {COUNT}\"");
+        assert_eq!(upload.place.to_string(), place);
+    }
+}
