@@ -36,7 +36,7 @@ pub(crate) struct Bootstrap {
 
 /// A DNS-1123 label.
 pub(crate) fn label(text: &str) -> Result<String, String> {
-    match pipeline::register::name_fault(text) {
+    match pipeline::configuration::name_fault(text) {
         None => Ok(text.to_owned()),
         Some(fault) => Err(fault.detail),
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use pipeline::api::{self, Response, attachments, attestations};
-use pipeline::attach;
-use pipeline::register::Precondition;
+use pipeline::api::{Response, attachments, attestations};
+use pipeline::configuration::Precondition;
 use pipeline::rows::Role;
+use pipeline::{api, attach};
 use serde_json::{Value, json};
 
 use crate::openapi::is_described;

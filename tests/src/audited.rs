@@ -10,14 +10,17 @@ use aws::event::{DeliveryEvent, GatewayEvent};
 use bytes::Bytes;
 use integrations::Workflow;
 use pipeline::api::idempotency::KEYED;
-use pipeline::api::{self, Action, Audited, Request, Response, Route};
+use pipeline::api::{Action, Audited, Request, Response, Route};
+use pipeline::attestations;
 use pipeline::audit_log::{Act, entries};
-use pipeline::deliver::preview::Previewed;
+use pipeline::check::{self, Previewed};
 use pipeline::intake::{self, Accepted};
 use pipeline::memory::Memory;
 use pipeline::platform::Expect;
 use pipeline::rows::{self, Actor, Client, Ending, Entry, Kind, Role, Row, Selector, Work};
-use pipeline::{Platform, attach, check, deliveries, intakes, jobs, pauses, register, tokens};
+use pipeline::{
+    Platform, api, attach, configuration, deliveries, intakes, jobs, pauses, register, tokens,
+};
 use serde_json::{Value, json};
 
 use crate::artifacts::attested;
@@ -559,7 +562,7 @@ async fn an_attestation_says_who_sent_it_first_and_from_where() {
         let answer = answer(&scene.memory, &scene.request(route, Role::Admin)).await;
         assert_eq!(answer.status, 202, "{}", answer.body);
         let digest: Digest = serde_json::from_value(answer.body["attestation"].clone()).unwrap();
-        let found = intake::find(&scene.memory, ORGANIZATION, &digest).await;
+        let found = attestations::find(&scene.memory, ORGANIZATION, &digest).await;
         found.unwrap().unwrap().pushed_by.unwrap()
     };
     let by_intake = asked("POST /v1/intake/{token}").await;
@@ -617,7 +620,7 @@ async fn an_entry_is_told_by_the_api_with_its_subject_and_from_where() {
         action: "registration.delete",
     };
     scene.memory.advance(Duration::from_millis(1));
-    let any = register::Precondition::default();
+    let any = configuration::Precondition::default();
     register::delete(&scene.memory, ORGANIZATION, "canary-hook", &any, act)
         .await
         .unwrap();

@@ -33,11 +33,11 @@ use integrations::webhook::Webhook;
 use integrations::{Integration, for_all_integrations};
 use pipeline::api::{deliveries, registrations};
 use pipeline::check::{self, Check, Verdict};
-use pipeline::deliver::Tools;
 use pipeline::deliver::preview::preview;
+use pipeline::deliver::{self, Tools};
 use pipeline::memory::Memory;
 use pipeline::rows::Role;
-use pipeline::{Platform, attach, deliver, intake, reconcile, register};
+use pipeline::{Platform, attach, intake, reconcile, register};
 use serde_json::{Value, json};
 
 use crate::world::{ORGANIZATION, WORKFLOW, act, ask, attestation, http, inputs, tests};

@@ -14,14 +14,15 @@ use aws::event::{
 use bytes::Bytes;
 use integrations::webhook::Webhook;
 use integrations::{Integration, Workflow};
-use pipeline::api::{self, Request, Response};
-use pipeline::deliver::preview::{Previewed, preview};
+use pipeline::api::{Request, Response};
+use pipeline::check::{self, Previewed};
+use pipeline::deliver::preview::preview;
 use pipeline::deliver::{self, Record, Tools};
 use pipeline::memory::Memory;
 use pipeline::platform::{Expect, SecretValue};
 use pipeline::rows::{self, Row};
 use pipeline::secrets::Secrets;
-use pipeline::{Platform, Timestamp, check, fetch, intake, ledger, plans, reconcile};
+use pipeline::{Platform, Timestamp, api, fetch, intake, ledger, plans, reconcile};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 

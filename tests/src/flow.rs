@@ -8,10 +8,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use integrations::Integration;
 use integrations::webhook::Webhook;
+use pipeline::attestations;
 use pipeline::deliver::{self, Record};
 use pipeline::platform::SecretValue;
 use pipeline::rows::{self, Delivery, Ending, Role, Stage, State};
-use pipeline::{Platform, api, intake, reconcile, register, schedule};
+use pipeline::{Platform, api, configuration, intake, reconcile, register, schedule};
 use serde_json::json;
 
 use crate::receiver::{Answer, Receiver};
@@ -95,7 +96,7 @@ async fn an_envelope_in_many_forms_is_one_attestation_and_its_row_stays_small() 
     }
     assert_eq!(last.attestation.also.len(), 100);
     for known in &last.attestation.also {
-        let found = intake::find(&world.memory, ORGANIZATION, known)
+        let found = attestations::find(&world.memory, ORGANIZATION, known)
             .await
             .unwrap();
         assert_eq!(found.unwrap().hash, first.attestation.hash);
@@ -138,12 +139,14 @@ async fn an_envelope_and_its_bundle_are_one_attestation_and_both_digests_find_it
         attestation::Digest::of(&envelope.compact()),
         attestation::Digest::of(&bundle),
     ] {
-        let found = intake::find(&world.memory, ORGANIZATION, &digest)
+        let found = attestations::find(&world.memory, ORGANIZATION, &digest)
             .await
             .unwrap()
             .unwrap();
         assert_eq!(found.hash, envelope.hash());
-        let other = intake::find(&world.memory, "other", &digest).await.unwrap();
+        let other = attestations::find(&world.memory, "other", &digest)
+            .await
+            .unwrap();
         assert!(other.is_none(), "another organization sees nothing");
     }
 }
@@ -367,7 +370,7 @@ async fn two_hundred_attachments_are_all_delivered_wherever_accepting_is_cut_off
         world.memory.fail_writes_after.set(Some(failing));
         let cut_off = world.push(envelope.compact()).await;
         world.memory.fail_writes_after.set(None);
-        let row = intake::find(&world.memory, ORGANIZATION, &envelope.hash())
+        let row = attestations::find(&world.memory, ORGANIZATION, &envelope.hash())
             .await
             .unwrap();
         let Some(row) = row else {
@@ -532,7 +535,7 @@ async fn a_delivery_whose_attachment_is_gone_is_cancelled_and_nothing_is_sent() 
         &world.memory,
         ORGANIZATION,
         &attachment.id,
-        &register::Precondition::default(),
+        &configuration::Precondition::default(),
         act(),
     )
     .await
@@ -667,7 +670,7 @@ async fn a_registration_that_the_third_party_refuses_leaves_no_name_and_no_secre
     assert!(
         matches!(
             refused,
-            Err(register::Error::Refused {
+            Err(configuration::Error::Refused {
                 status: Some(403),
                 ..
             })
@@ -685,7 +688,7 @@ async fn a_name_that_is_taken_sends_no_test_message() {
     world.register("hook").await.unwrap();
     assert!(matches!(
         world.register("hook").await,
-        Err(register::Error::NameTaken(_))
+        Err(configuration::Error::NameTaken(_))
     ));
     assert_eq!(world.receiver.received().len(), 1);
 }
@@ -699,7 +702,7 @@ async fn a_name_reserved_by_a_registration_that_was_cut_off_is_free_again_after_
     world.memory.fail_writes_after.set(None);
     assert!(matches!(
         world.register("hook").await,
-        Err(register::Error::NameTaken(_))
+        Err(configuration::Error::NameTaken(_))
     ));
     world.memory.advance(schedule::RESERVATION + MINUTE);
     world.register("hook").await.unwrap();
@@ -762,7 +765,7 @@ async fn a_reservation_is_cleaned_up_whatever_its_name_is() {
 async fn what_an_update_keeps_for_a_registration_that_goes_meanwhile_goes_too() {
     let world = World::new();
     let row = world.register("hook").await.unwrap();
-    let any = register::Precondition::default();
+    let any = configuration::Precondition::default();
     register::delete(&world.memory, ORGANIZATION, "hook", &any, act())
         .await
         .unwrap();
@@ -790,7 +793,7 @@ async fn deleting_a_registration_takes_its_attachments_and_its_secret_and_frees_
         &world.memory,
         ORGANIZATION,
         "hook",
-        &register::Precondition::default(),
+        &configuration::Precondition::default(),
         act(),
     )
     .await

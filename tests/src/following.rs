@@ -9,9 +9,8 @@ use integrations::webhook::{Attachment, Registration, Webhook};
 use integrations::{
     About, Error, Followed, Host, Http, Integration, Kind, Locked, Outcome, Preview, Warnings,
 };
-use pipeline::Platform;
 use pipeline::rows::State;
-use pipeline::{check, deliver};
+use pipeline::{Platform, check, deliver};
 use serde_json::{Map, Value, json};
 
 use crate::roles::As;

@@ -508,7 +508,7 @@ async fn other_bytes_than_were_asked_for_are_not_kept() {
 async fn what_is_larger_than_a_material_may_be_is_left_at_once() {
     let (world, artifacts) = (World::new(), Artifacts::start());
     let token = world.fetching(&artifacts).await;
-    let most = usize::try_from(attestations::MATERIAL_MAX_BYTES).unwrap();
+    let most = usize::try_from(pipeline::attestations::MATERIAL_MAX_BYTES).unwrap();
     artifacts.put_as(Digest::of(SBOM), &vec![b'x'; most + 1]);
     let envelope = attestation("1", vec![promised_sbom()]);
     world.post(&token, &attested(&envelope)).await;

@@ -14,6 +14,7 @@ mod events;
 mod flow;
 mod following;
 mod forwarding;
+mod layers;
 mod listing;
 mod openapi;
 mod operations;

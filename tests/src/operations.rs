@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use integrations::Integration;
 use integrations::webhook::Webhook;
-use pipeline::deliver::preview::{Previewed, preview};
-use pipeline::jobs;
-use pipeline::operations;
+use pipeline::check::Previewed;
+use pipeline::deliver::preview::preview;
 use pipeline::platform::{Etag, Expect};
 use pipeline::rows::{self, Delivery, Filter, Job, Registration, Stand, State, Work};
-use pipeline::{Platform, attach, audit, deliveries, intake, pauses, register, schedule, update};
+use pipeline::{
+    Platform, attach, audit, configuration, deliveries, intake, jobs, operations, pauses, register,
+    schedule, update,
+};
 use serde_json::json;
 
 use crate::receiver::{Answer, Receiver};
@@ -40,7 +42,7 @@ async fn push(world: &World, run: &str) -> intake::Accepted {
 }
 
 async fn registration(world: &World) -> Registration {
-    register::find(&world.memory, ORGANIZATION, "hook")
+    configuration::find(&world.memory, ORGANIZATION, "hook")
         .await
         .unwrap()
         .row
@@ -472,7 +474,7 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
     assert_eq!(world.memory.queued(Webhook::ID), 1);
     world.deliver().await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
-    let attached = register::attachments(&world.memory, ORGANIZATION, &hook.id)
+    let attached = configuration::attachments(&world.memory, ORGANIZATION, &hook.id)
         .await
         .unwrap();
     assert!(attached.is_empty(), "it is attached to nothing");
@@ -484,7 +486,7 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
         act(),
     )
     .await;
-    assert!(matches!(refused, Err(register::Error::Faults(_))));
+    assert!(matches!(refused, Err(configuration::Error::Faults(_))));
     world.pass(15 * MINUTE).await;
     world.audit(&accepted).await;
 }
@@ -513,7 +515,7 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
     )
     .await;
     assert!(
-        matches!(lacking, Err(register::Error::Faults(_))),
+        matches!(lacking, Err(configuration::Error::Faults(_))),
         "all of them or none"
     );
     is_rotated.store(1, Ordering::Relaxed);
@@ -739,7 +741,7 @@ async fn deliveries_of_a_registration_that_is_gone_are_listed_among_all() {
             world.memory.advance(MINUTE);
         }
         if name != "c" {
-            let any = register::Precondition::default();
+            let any = configuration::Precondition::default();
             register::delete(&world.memory, ORGANIZATION, name, &any, act())
                 .await
                 .unwrap();
@@ -791,7 +793,7 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
             &world.memory,
             ORGANIZATION,
             "hook",
-            &register::Precondition::default(),
+            &configuration::Precondition::default(),
             act()
         )
         .await

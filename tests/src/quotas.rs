@@ -7,14 +7,14 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use pipeline::api::idempotency::Made;
 use pipeline::api::{
-    self, Request, Response, attachments, attestations, deliveries, organization, registrations,
+    Request, Response, attachments, attestations, deliveries, organization, registrations,
 };
-use pipeline::audit_log::Subject;
+use pipeline::audit_log::{self, Subject};
 use pipeline::memory::Memory;
+use pipeline::meter::{self, Meter, Quotas, READ_EVERY, Used};
 use pipeline::platform::Platform;
-use pipeline::quotas::{self, Meter, Quotas, READ_EVERY, Used};
 use pipeline::rows::Role;
-use pipeline::{audit_log, intake};
+use pipeline::{api, intake, quotas};
 use serde_json::{Value, json};
 
 use crate::openapi::is_described;
@@ -98,13 +98,13 @@ async fn what_exceeds_a_days_quota_is_refused_unkept_and_a_repeat_is_free() {
     }
     let refused = push(&world.memory, of("3")).await;
     assert_eq!(code(&refused), (429, "quota-exceeded"));
-    let left = quotas::resets_at(world.memory.now()).since(world.memory.now());
+    let left = meter::resets_at(world.memory.now()).since(world.memory.now());
     assert_eq!(refused.headers["retry-after"], left.as_secs().to_string());
     assert_eq!(
         refused.body["quota"],
         json!({
             "name": "attestations", "limit": 2, "used": 2,
-            "resets_at": quotas::resets_at(world.memory.now()),
+            "resets_at": meter::resets_at(world.memory.now()),
         })
     );
     let digest = Digest::of(&of("3"));

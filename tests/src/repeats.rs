@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use integrations::webhook::Webhook;
 use pipeline::api::idempotency::KEYED;
-use pipeline::api::{
-    self, Request, Response, attachments, attestations, deliveries, registrations,
-};
+use pipeline::api::{Request, Response, attachments, attestations, deliveries, registrations};
 use pipeline::check::{self, Check, Verdict};
 use pipeline::memory::Memory;
-use pipeline::platform::Unreachable;
+use pipeline::platform::{self, Unreachable};
 use pipeline::rows::{self, Role, State, Stored};
-use pipeline::{Platform, attach, jobs, pauses, platform, register, schedule};
+use pipeline::{Platform, api, attach, configuration, jobs, pauses, register, schedule};
 use serde_json::{Value, json};
 
 use crate::receiver::Receiver;
@@ -114,7 +112,7 @@ async fn the_same_request_again_has_the_first_answer_again() {
     // A refusal is an answer, too.
     let refused = register(&world, "k2", "one").await;
     assert_eq!(code(&refused), (409, "name-taken"));
-    let only = register::Precondition::default();
+    let only = configuration::Precondition::default();
     register::delete(&world.memory, ORGANIZATION, "one", &only, act())
         .await
         .unwrap();
@@ -300,7 +298,7 @@ async fn what_is_removed_of_a_request_that_was_cut_off_is_not_removed_of_its_rep
 /// How many there are of all that a request can make.
 async fn count(world: &World) -> [usize; 5] {
     let memory = &world.memory;
-    let (registrations, _) = register::list(memory, ORGANIZATION, None, 100)
+    let (registrations, _) = configuration::list(memory, ORGANIZATION, None, 100)
         .await
         .unwrap();
     let selector = attach::selector("shop/other", None).unwrap();

@@ -1,14 +1,13 @@
 //! What the API says to requests that are not right, and how its lists go on.
 
 use pipeline::api::{
-    self, Request, Response, Route, attachments, attestations, deliveries, organization,
-    registrations,
+    Request, Response, Route, attachments, attestations, deliveries, organization, registrations,
 };
-use pipeline::audit_log::Subject;
+use pipeline::audit_log::{self, Subject};
+use pipeline::configuration::Precondition;
 use pipeline::memory::Memory;
-use pipeline::register::Precondition;
 use pipeline::rows::Role;
-use pipeline::{audit_log, intake};
+use pipeline::{api, intake};
 use serde_json::{Value, json};
 
 use crate::archive;

@@ -13,12 +13,11 @@ use std::time::Duration;
 use attestation::Digest;
 use bytes::Bytes;
 use pipeline::memory::Memory;
+use pipeline::meter::Meter;
 use pipeline::platform::{
     Download, Item, Key, Message, Range, SecretValue, Unreachable, Upload, Write as Row, WriteError,
 };
-use pipeline::quotas::Meter;
-use pipeline::rows;
-use pipeline::{Platform, Timestamp};
+use pipeline::{Platform, Timestamp, rows};
 use serde_json::{Value, json};
 
 use crate::contract::{camel, functions, root};

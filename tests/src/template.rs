@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 
-use pipeline::api::{self, Route};
+use pipeline::api::Route;
 use pipeline::platform::Index;
-use pipeline::rows;
 use pipeline::schedule::Deadlines;
+use pipeline::{api, rows};
 use serde_json::{Map, Value, json};
 use serde_yaml_ng::Value as Yaml;
 

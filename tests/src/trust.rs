@@ -10,7 +10,7 @@ use integrations::{
 };
 use pipeline::check::{Check, check};
 use pipeline::rows::Registration as Registered;
-use pipeline::{Platform, attach, deliver, register};
+use pipeline::{Platform, attach, configuration, deliver, register};
 use serde_json::{Map, Value, json};
 
 use crate::roles::As;
@@ -137,7 +137,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         assert!(back.is_empty());
         world.memory.advance(Duration::from_secs(30));
     }
-    let only = register::Precondition::default();
+    let only = configuration::Precondition::default();
     attach::detach(&world.memory, ORGANIZATION, &attachment.id, &only, act())
         .await
         .unwrap();

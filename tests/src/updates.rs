@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use integrations::Integration;
 use integrations::webhook::Webhook;
-use pipeline::api::{self, Response, attachments, registrations};
+use pipeline::api::{Response, attachments, registrations};
 use pipeline::check::{self, Check, Verdict};
 use pipeline::memory::Memory;
-use pipeline::rows::{Entry, Role, State};
-use pipeline::{Platform, audit_log, pauses, register, rows};
+use pipeline::rows::{self, Entry, Role, State};
+use pipeline::{Platform, api, audit_log, configuration, pauses, register};
 use serde_json::{Value, json};
 
 use crate::receiver::{Answer, Receiver};
@@ -321,13 +321,13 @@ async fn a_name_moves_in_one_write() {
         answer.body
     );
     world.register("hook").await.unwrap();
-    let (rows, _) = register::list(&world.memory, ORGANIZATION, None, 10)
+    let (rows, _) = configuration::list(&world.memory, ORGANIZATION, None, 10)
         .await
         .unwrap();
     let names: Vec<&str> = rows.iter().map(|stored| stored.row.name.as_str()).collect();
     assert_eq!(names, ["hook", "new", "taken"]);
     for name in names {
-        let only = register::Precondition::default();
+        let only = configuration::Precondition::default();
         register::delete(&world.memory, ORGANIZATION, name, &only, act())
             .await
             .unwrap();
@@ -438,7 +438,7 @@ async fn the_audit_log_names_the_fields_and_no_values() {
 async fn a_registration_that_is_checked_anew_is_of_todays_version() {
     let world = World::new();
     world.ready().await;
-    let mut stored = register::find(&world.memory, ORGANIZATION, "hook")
+    let mut stored = configuration::find(&world.memory, ORGANIZATION, "hook")
         .await
         .unwrap();
     stored.row.version = "0.9".into();

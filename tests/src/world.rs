@@ -8,16 +8,15 @@ use bytes::Bytes;
 use integrations::http::Guard;
 use integrations::webhook::Webhook;
 use integrations::{Http, Integration};
-use pipeline::Platform;
 use pipeline::api::{Caller, Request, Response, Route};
 use pipeline::audit_log::Act;
 use pipeline::check::{self, Check};
-use pipeline::deliver::Tools;
-use pipeline::intake::Accepted;
+use pipeline::deliver::{self, Tools};
+use pipeline::intake::{self, Accepted};
 use pipeline::memory::Memory;
 use pipeline::platform::Item;
 use pipeline::rows::{self, Actor, Attempt, Client, Delivery, Role};
-use pipeline::{Timestamp, attach, audit, deliver, intake, reconcile, register};
+use pipeline::{Platform, Timestamp, attach, audit, configuration, reconcile, register};
 use serde_json::{Map, Value, json};
 
 use crate::openapi::is_described;
@@ -88,7 +87,7 @@ impl World {
         }
     }
 
-    pub async fn register(&self, name: &str) -> Result<rows::Registration, register::Error> {
+    pub async fn register(&self, name: &str) -> Result<rows::Registration, configuration::Error> {
         self.register_at(name, &self.receiver.url()).await
     }
 
@@ -96,7 +95,7 @@ impl World {
         &self,
         name: &str,
         url: &str,
-    ) -> Result<rows::Registration, register::Error> {
+    ) -> Result<rows::Registration, configuration::Error> {
         let inputs =
             inputs(json!({ "url": url, "secret": "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" }));
         let (integration, name) = (Webhook::ID.to_owned(), name.to_owned());

@@ -192,7 +192,7 @@ impl Reading<'_> {
         let mut fields = self.fields(node, &path, &known);
         let name = self.required(&mut fields, &path, "name");
         let name = self.text(name, &format!("{path}.name"));
-        let fault = pipeline::register::name_fault(&name).filter(|_| !name.is_empty());
+        let fault = pipeline::configuration::name_fault(&name).filter(|_| !name.is_empty());
         if let Some(fault) = fault {
             let of_name = format!("{path}.name");
             self.fault(self.places[&of_name], &of_name, &fault.detail);

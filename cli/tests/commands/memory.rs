@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use pipeline::api::{
-    self, Caller, Request, Route, attachments, deliveries, idempotency, registrations,
-};
+use pipeline::api;
+use pipeline::api::{Caller, Request, Route, attachments, deliveries, idempotency, registrations};
 use pipeline::memory::Memory;
 use pipeline::rows::{Actor, Client, Role};
 use serde_json::{Value, json};

@@ -18,11 +18,11 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 use pipeline::Timestamp;
+use pipeline::meter::Meter;
 use pipeline::platform::{
     Download, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
     WriteError,
 };
-use pipeline::quotas::Meter;
 use pipeline::schedule::BYTES_LONGER;
 use serde_json::Value;
 

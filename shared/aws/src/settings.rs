@@ -15,7 +15,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use integrations::http::{Guard, is_local};
 use integrations::inputs::web_url;
-use pipeline::quotas::Quotas;
+use pipeline::meter::Quotas;
 
 /// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
 /// certificates instead of the whole native store halves the instructions of a cold start.
@@ -26,7 +26,7 @@ pub enum Error {
     #[error("the environment variable {0} is not set")]
     Missing(&'static str),
     #[error("failed to read the environment variable QUOTAS: {0}")]
-    Quotas(#[from] pipeline::quotas::Malformed),
+    Quotas(#[from] pipeline::meter::Malformed),
     #[error("the function ended: {0}")]
     Lambda(String),
 }

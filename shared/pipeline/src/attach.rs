@@ -5,10 +5,10 @@ use serde_json::{Map, Value};
 
 use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check};
+use crate::configuration::{self, Error, Precondition};
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
-use crate::register::{self, Error, Precondition};
 use crate::rows::{self, Attachment, Link, Registration, Selector, Stored, workflow_id};
-use crate::{schedule, workflows};
+use crate::{ids, schedule, workflows};
 
 /// The longest that a delivery may wait for a material: 24 hours.
 pub const LONGEST_WAIT_SECS: u64 = 24 * 60 * 60;
@@ -110,7 +110,7 @@ pub async fn faults(
     registration: &str,
     inputs: &Map<String, Value>,
 ) -> Result<Vec<Fault>, Error> {
-    let registration = register::find(platform, organization, registration).await?;
+    let registration = configuration::find(platform, organization, registration).await?;
     let (_, faults) = check_inputs(&registration.row, inputs)?;
     Ok(faults)
 }
@@ -123,7 +123,7 @@ fn check_inputs(
     let description =
         integrations::find(integration).ok_or_else(|| Error::NoIntegration(integration.clone()))?;
     let mut faults = (description.check_attachment)(inputs);
-    faults.extend(register::size_fault(inputs));
+    faults.extend(configuration::size_fault(inputs));
     Ok((description, faults))
 }
 
@@ -141,7 +141,7 @@ pub async fn attach(
             return Ok((attachment, registration, Warnings::new()));
         }
     }
-    let registration = register::find(platform, organization, &wanted.registration).await?;
+    let registration = configuration::find(platform, organization, &wanted.registration).await?;
     let (description, mut faults) = check_inputs(&registration.row, &wanted.inputs)?;
     faults.extend(wrong_wait(wanted.wait_secs));
     let partition = Link::of_workflow(organization, &wanted.workflow);
@@ -185,7 +185,7 @@ pub async fn attach(
     let mut warnings = verdict.accepted()?;
     warnings.extend(workflows::doubt(platform, organization, &wanted.workflow).await?);
     let attachment = Attachment {
-        id: wanted.id.unwrap_or_else(|| register::id(platform)),
+        id: wanted.id.unwrap_or_else(|| ids::random(platform)),
         organization: organization.to_owned(),
         registration: registration.row.id.clone(),
         integration: description.id.to_owned(),

@@ -3,12 +3,17 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use futures_util::future::try_join_all;
+use attestation::Digest;
+use futures_util::future::{try_join, try_join_all};
 use integrations::Workflow;
 
 use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Unreachable};
-use crate::rows::{self, Attestation, Seen};
+use crate::rows::{self, Attestation, Received, Seen};
+
+/// The largest material that can be uploaded or fetched: 100 MiB, as in Chainloop's own store. Deliveries read it
+/// piece by piece, so memory would allow more; no larger one has been tried.
+pub const MATERIAL_MAX_BYTES: u64 = 100 * 1024 * 1024;
 
 /// Which attestations.
 #[derive(Debug, Clone, Default)]
@@ -125,4 +130,26 @@ fn after(moment: Timestamp) -> Timestamp {
 
 fn before(moment: Timestamp) -> Timestamp {
     Timestamp::from_millis(moment.millis().saturating_sub(1))
+}
+
+/// The attestation with this digest, of its envelope or of bytes as received.
+pub async fn find(
+    platform: &impl Platform,
+    organization: &str,
+    digest: &Digest,
+) -> Result<Option<Attestation>, Unreachable> {
+    let (hash, received) = (
+        Attestation::at(organization, digest),
+        Received::at(organization, digest),
+    );
+    let by_hash = rows::load::<Attestation>(platform, &hash);
+    let by_bytes = rows::load::<Received>(platform, &received);
+    match try_join(by_hash, by_bytes).await? {
+        (Some(stored), _) => Ok(Some(stored.row)),
+        (None, Some(pointer)) => {
+            let key = Attestation::at(organization, &pointer.row.hash);
+            Ok(rows::load(platform, &key).await?.map(|stored| stored.row))
+        }
+        (None, None) => Ok(None),
+    }
 }

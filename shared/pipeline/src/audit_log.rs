@@ -2,7 +2,7 @@
 //! it tells of; what changes nothing and is told all the same, as a download, is told before it is answered.
 
 use crate::clock::Timestamp;
-use crate::jobs;
+use crate::ids;
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
 use crate::rows::{self, Actor, Attachment, Delivery, Entry, Registration};
 
@@ -85,7 +85,7 @@ impl Act<'_> {
         } = self.actor;
         let entry = Entry {
             organization: organization.to_owned(),
-            id: jobs::id(platform, now),
+            id: ids::ordered(platform, now),
             action: self.action.to_owned(),
             subject: subject.name,
             subject_id: subject.id,

@@ -11,10 +11,9 @@ use integrations::{Answer, Error, Fault, Http, Integration, Registered, Warnings
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::deliver::preview::Previewed;
 use crate::platform::{Platform, Unreachable};
 use crate::rows::{self, Actor, Registration};
-use crate::{pace, quotas, register};
+use crate::{configuration, pace, quotas};
 
 /// Asks a delivery function to check inputs at its third party. Holds secrets: never logged.
 #[derive(Serialize, Deserialize)]
@@ -69,19 +68,19 @@ pub enum Verdict {
 
 impl Verdict {
     /// What it means for whoever wants to register or attach.
-    pub fn accepted(self) -> Result<Warnings, register::Error> {
+    pub fn accepted(self) -> Result<Warnings, configuration::Error> {
         match self {
             Self::Works { warnings } => Ok(warnings),
             Self::Refused {
                 text,
                 status,
                 answer,
-            } => Err(register::Error::Refused {
+            } => Err(configuration::Error::Refused {
                 text,
                 status,
                 answer,
             }),
-            Self::Faults(faults) => Err(register::Error::Faults(faults)),
+            Self::Faults(faults) => Err(configuration::Error::Faults(faults)),
         }
     }
 }
@@ -251,4 +250,16 @@ async fn invoke<T: serde::de::DeserializeOwned>(
         what: "delivery function",
         why: error.to_string(),
     })
+}
+
+/// What a delivery function answers when it is asked for a preview.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Previewed {
+    /// The requests, in their order.
+    Requests(Vec<integrations::Preview>),
+    /// It would be skipped.
+    Nothing(String),
+    /// It could not be delivered; the text says why.
+    Refused(String),
 }

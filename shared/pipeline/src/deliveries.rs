@@ -10,7 +10,7 @@ use integrations::Workflow;
 use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Unreachable};
 use crate::rows::{self, Attempt, Delivery, Gone, Newest, State};
-use crate::{intake, plans, register};
+use crate::{attestations, configuration, plans};
 
 /// Registrations whose deliveries are looked for side by side.
 const AT_ONCE: usize = 32;
@@ -62,7 +62,8 @@ pub async fn list(
     };
     let found = match of {
         Of::Attestation(digest) => {
-            let Some(attestation) = intake::find(platform, organization, &digest).await? else {
+            let Some(attestation) = attestations::find(platform, organization, &digest).await?
+            else {
                 return Ok((Vec::new(), None));
             };
             let plans = plans::of(platform, &attestation).await?;
@@ -165,7 +166,8 @@ async fn registrations(
     let mut ids = BTreeSet::new();
     let mut after: Option<String> = None;
     loop {
-        let (page, next) = register::list(platform, organization, after.as_deref(), PAGE).await?;
+        let (page, next) =
+            configuration::list(platform, organization, after.as_deref(), PAGE).await?;
         ids.extend(page.into_iter().map(|stored| stored.row.id));
         match next {
             Some(next) => after = Some(next),

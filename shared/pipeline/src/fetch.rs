@@ -21,14 +21,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
-use crate::api::attestations::MATERIAL_MAX_BYTES;
+use crate::attestations::MATERIAL_MAX_BYTES;
 use crate::clock::Timestamp;
 use crate::deliver::{Record, park};
 use crate::intakes::{self, Source};
+use crate::meter::Used;
 use crate::platform::{Platform, Unreachable};
-use crate::quotas::{self, Used};
 use crate::rows::{self, Attachment, Attestation, Plan};
-use crate::{intake, schedule};
+use crate::{intake, quotas, schedule};
 
 /// Its queue, and its function.
 pub const QUEUE: &str = "fetch-materials";

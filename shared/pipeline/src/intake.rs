@@ -13,23 +13,18 @@ use futures_util::future::{join as both, try_join, try_join_all};
 use integrations::Workflow;
 use tracing::warn;
 
-use crate::attach;
-use crate::audit_log;
-use crate::plans;
+use crate::meter::Used;
 use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
-use crate::quotas::{self, Exceeded, Used};
+use crate::quotas::{self, Exceeded};
 use crate::rows::{
-    self, Actor, Attestation, Link, Match, Plan, Planned, Received, Row, Seen, Selector, Stage,
-    Stored, Why,
+    self, Actor, Attestation, CONFLICTS, Link, Match, Plan, Planned, Received, Row, Seen, Selector,
+    Stage, Stored, Why, reload,
 };
-use crate::schedule;
+use crate::{attach, audit_log, plans, schedule};
 
 /// By how many further digests an attestation can be found: a row has its limits, and whoever sends the same envelope
 /// in more forms than that still gets the same answer.
 const FORMS: usize = 100;
-
-/// How often a write that met another is tried over.
-pub(crate) const CONFLICTS: usize = 5;
 
 /// Why an attestation was not taken in. Nothing of it is kept, except for [`Error::Unreachable`], after
 /// which the sender does not know and posts again.
@@ -565,38 +560,4 @@ async fn join(
         }
     }
     Ok(stored)
-}
-
-/// The row as it is now, to try over what met another write.
-pub(crate) async fn reload<R: rows::Row>(
-    platform: &impl Platform,
-    stale: Stored<R>,
-) -> Result<Stored<R>, Unreachable> {
-    let row = rows::load(platform, &stale.row.key()).await?;
-    row.ok_or_else(|| Unreachable {
-        what: "table",
-        why: "a row is gone that was there".into(),
-    })
-}
-
-/// The attestation with this digest, of its envelope or of bytes as received.
-pub async fn find(
-    platform: &impl Platform,
-    organization: &str,
-    digest: &Digest,
-) -> Result<Option<Attestation>, Unreachable> {
-    let (hash, received) = (
-        Attestation::at(organization, digest),
-        Received::at(organization, digest),
-    );
-    let by_hash = rows::load::<Attestation>(platform, &hash);
-    let by_bytes = rows::load::<Received>(platform, &received);
-    match try_join(by_hash, by_bytes).await? {
-        (Some(stored), _) => Ok(Some(stored.row)),
-        (None, Some(pointer)) => {
-            let key = Attestation::at(organization, &pointer.row.hash);
-            Ok(rows::load(platform, &key).await?.map(|stored| stored.row))
-        }
-        (None, None) => Ok(None),
-    }
 }

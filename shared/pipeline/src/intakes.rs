@@ -14,14 +14,15 @@ use tracing::{info, warn};
 
 use crate::audit_log::{Act, Subject};
 use crate::clock::Timestamp;
-use crate::intake::CONFLICTS;
+use crate::meter::Quota;
 use crate::network::Network;
 use crate::platform::{Expect, Platform, SecretValue, Unreachable, Write, WriteError};
-use crate::quotas::{self, Exceeded, Quota};
+use crate::quotas::{self, Exceeded};
 use crate::rows::{
-    self, Client, Conditions, Intake, IntakeToken, IntakeUse, Previous, Refusal, Stored, LastUse,
+    self, CONFLICTS, Client, Conditions, Intake, IntakeToken, IntakeUse, LastUse, Previous,
+    Refusal, Stored,
 };
-use crate::{attach, register, tokens};
+use crate::{attach, configuration, ids, tokens};
 
 /// What an intake token's text begins with, so that scanners for leaked secrets find it, and nobody takes it for
 /// an API token.
@@ -152,7 +153,7 @@ fn conditions(wanted: &Wanted, faults: &mut Vec<Fault>) -> Conditions {
 
 fn faults(wanted: &Wanted) -> Vec<Fault> {
     let mut faults = Vec::new();
-    faults.extend(register::name_fault(&wanted.name));
+    faults.extend(configuration::name_fault(&wanted.name));
     let secs = wanted.valid_for.map(|valid_for| valid_for.as_secs());
     if secs.is_some_and(|secs| !tokens::VALID_SECS.contains(&secs)) {
         faults.push(fault(
@@ -201,7 +202,7 @@ pub async fn create(
     let intake = Intake {
         organization: organization.to_owned(),
         name: wanted.name,
-        id: register::id(platform),
+        id: ids::random(platform),
         hash: tokens::hash(&token),
         cas_url: wanted.cas.as_ref().map(|cas| cas.url.clone()),
         conditions,

@@ -9,6 +9,7 @@
     reason = "always static dispatch on one thread; nothing needs Send"
 )]
 
+pub mod accounting;
 pub mod api;
 pub mod attach;
 pub mod attestations;
@@ -16,15 +17,19 @@ pub mod audit;
 pub mod audit_log;
 pub mod check;
 pub mod clock;
+pub mod configuration;
 pub mod deliver;
 pub mod deliveries;
 pub mod fetch;
 pub mod gate;
+pub(crate) mod ids;
 pub mod intake;
 pub mod intakes;
+pub(crate) mod job_runner;
 pub mod jobs;
 pub mod ledger;
 pub mod memory;
+pub mod meter;
 pub mod network;
 pub mod operations;
 pub mod pace;
@@ -37,6 +42,7 @@ pub mod register;
 pub mod rows;
 pub mod schedule;
 pub mod secrets;
+pub(crate) mod settle;
 pub mod tokens;
 pub mod update;
 pub mod workflows;

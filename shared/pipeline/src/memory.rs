@@ -16,11 +16,11 @@ use serde_json::Value;
 use self::indexes::Indexes;
 use crate::clock::Timestamp;
 use crate::deliver::Record;
+use crate::meter::Meter;
 use crate::platform::{
     Download, Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
     WriteError,
 };
-use crate::quotas::Meter;
 
 type Invoke = Box<
     dyn for<'a> Fn(&'a Memory, &'a str, Value) -> LocalBoxFuture<'a, Result<Value, Unreachable>>,

@@ -7,17 +7,13 @@ use integrations::Workflow;
 use serde_json::{Map, Value};
 
 use crate::audit_log::{Act, Subject};
-use crate::deliver;
 use crate::intake::{self, Accepted, Incoming};
-use crate::ledger;
-use crate::pace;
-use crate::plans;
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
-use crate::register;
 use crate::rows::{
     self, Attachment, Attestation, Delivery, Match, Plan, Planned, Registration, Selector, State,
     Why,
 };
+use crate::{configuration, ids, ledger, pace, plans, settle};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -179,7 +175,7 @@ async fn hasten(
         return Err(Error::Held);
     }
     let settled = ledger::hasten(&mut stored.row, platform.now()).ok_or(Error::UnderWay)?;
-    deliver::settle_with(platform, &stored, settled, beside).await?;
+    settle::settle_with(platform, &stored, settled, beside).await?;
     Ok(delivery.id.clone())
 }
 
@@ -232,13 +228,13 @@ pub async fn test(
     inputs: Map<String, Value>,
     id: Option<String>,
     act: Act<'_>,
-) -> Result<Accepted, register::Error> {
+) -> Result<Accepted, configuration::Error> {
     let description = integrations::find(&registration.integration)
-        .ok_or_else(|| register::Error::NoIntegration(registration.integration.clone()))?;
+        .ok_or_else(|| configuration::Error::NoIntegration(registration.integration.clone()))?;
     let mut faults = (description.check_attachment)(&inputs);
-    faults.extend(register::size_fault(&inputs));
+    faults.extend(configuration::size_fault(&inputs));
     if !faults.is_empty() {
-        return Err(register::Error::Faults(faults));
+        return Err(configuration::Error::Faults(faults));
     }
     let organization = &registration.organization;
     let is_begun = match &id {
@@ -252,7 +248,7 @@ pub async fn test(
         pace::take(platform, organization, act.actor).await?;
     }
     let mut attachment = Attachment {
-        id: id.unwrap_or_else(|| register::id(platform)),
+        id: id.unwrap_or_else(|| ids::random(platform)),
         organization: organization.clone(),
         registration: registration.id.clone(),
         integration: registration.integration.clone(),
@@ -276,7 +272,7 @@ pub async fn test(
         Err(WriteError::Conflict) => {
             let key = Attachment::at(organization, &attachment.id);
             let begun = rows::load::<Attachment>(platform, &key).await?;
-            attachment = begun.ok_or(register::Error::Conflict)?.row;
+            attachment = begun.ok_or(configuration::Error::Conflict)?.row;
         }
         Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
     }
@@ -306,8 +302,8 @@ pub async fn test(
     let taken = intake::take(platform, organization, incoming, planned).await;
     taken.map_err(|error| match error {
         intake::Error::Unreachable(unreachable) => unreachable.into(),
-        intake::Error::Exceeded(exceeded) => register::Error::Exceeded(exceeded),
-        other => register::Error::Unreachable(Unreachable {
+        intake::Error::Exceeded(exceeded) => configuration::Error::Exceeded(exceeded),
+        other => configuration::Error::Unreachable(Unreachable {
             what: "test attestation",
             why: other.to_string(),
         }),

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use crate::meter::Quota;
 use crate::platform::{Expect, Platform, WriteError};
-use crate::quotas::{Error, Exceeded, Quota};
+use crate::quotas::{Error, Exceeded};
 use crate::rows::{self, Actor, Paced, Stored};
 
 /// The share of a minute's checks that may come at once.

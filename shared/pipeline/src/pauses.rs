@@ -8,14 +8,11 @@ use futures_util::stream::{self, StreamExt};
 use tracing::{error, info};
 
 use crate::audit_log::{Act, Subject};
-use crate::deliver::settle;
-use crate::intake::CONFLICTS;
-use crate::jobs;
-use crate::ledger;
+use crate::configuration::{self, Error};
 use crate::platform::{Index, Platform, Range, Unreachable, WriteError};
-use crate::register::{self, Error};
-use crate::rows::{self, Delivery, Job, Pause, Registration, Stand, Stored, Work};
-use crate::schedule;
+use crate::rows::{self, CONFLICTS, Delivery, Job, Pause, Registration, Stand, Stored, Work};
+use crate::settle::settle;
+use crate::{jobs, ledger, schedule};
 
 /// Held deliveries that are looked at in one go.
 const PAGE: usize = 100;
@@ -36,7 +33,7 @@ pub async fn pause(
     reason: &str,
     act: Option<Act<'_>>,
 ) -> Result<Stored<Registration>, Error> {
-    let mut stored = register::find(platform, organization, name_or_id).await?;
+    let mut stored = configuration::find(platform, organization, name_or_id).await?;
     for _ in 0..CONFLICTS {
         if stored.row.paused.is_some() {
             return Ok(stored);
@@ -65,7 +62,7 @@ pub async fn pause(
             // It may be what deleted it: that must not be written over.
             Err(WriteError::Conflict) => {
                 let id = stored.row.id;
-                stored = register::live(platform, organization, &id)
+                stored = configuration::live(platform, organization, &id)
                     .await?
                     .ok_or(Error::NotFound(id))?;
             }
@@ -112,7 +109,7 @@ pub async fn resume(
     act: Act<'_>,
     id: Option<String>,
 ) -> Result<(Stored<Registration>, Option<Job>), Error> {
-    let mut stored = register::find(platform, organization, name_or_id).await?;
+    let mut stored = configuration::find(platform, organization, name_or_id).await?;
     if let Some(id) = &id
         && let Some(begun) = jobs::find(platform, organization, id).await?
     {

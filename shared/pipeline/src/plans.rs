@@ -9,11 +9,12 @@ use futures_util::future::join_all;
 use tracing::error;
 
 use crate::clock::Timestamp;
-use crate::intake::{CONFLICTS, reload};
 use crate::ledger::{self, Message};
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
-use crate::rows::{self, Attestation, Delivery, Plan, Planned, Stage, State, Stored, Why};
-use crate::{audit, pauses, schedule};
+use crate::rows::{
+    self, Attestation, CONFLICTS, Delivery, Plan, Planned, Stage, State, Stored, Why, reload,
+};
+use crate::{accounting, pauses, schedule};
 
 /// Messages to a queue in one call.
 const BATCH: usize = 10;
@@ -341,7 +342,7 @@ async fn close(
 ) -> Result<Vec<String>, Unreachable> {
     let now = platform.now();
     let deliveries = load(platform, &stored.row).await?;
-    let violations = audit::plan(&stored.row, &deliveries, now);
+    let violations = accounting::plan(&stored.row, &deliveries, now);
     for violation in &violations {
         error!(
             attestation.hash = %stored.row.attestation,

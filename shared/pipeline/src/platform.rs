@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
-use crate::quotas::Meter;
+use crate::meter::Meter;
 
 /// A row as it is stored: its fields, its key (`pk`, `sk`), its `etag`, and the keys of sparse indexes.
 pub type Item = Map<String, Value>;

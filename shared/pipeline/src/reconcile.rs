@@ -10,11 +10,12 @@ use serde::Serialize;
 use tracing::{info, warn};
 
 use crate::clock::Timestamp;
-use crate::deliver::{Record, followup, park, resend, settle};
+use crate::deliver::{Record, followup, park};
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
 use crate::rows::{self, Delivery, Job, Name, Plan, Registration, SHARDS, Stage, State};
-use crate::{audit, fetch, jobs, pauses, plans, register, schedule};
+use crate::settle::{resend, settle};
+use crate::{audit, fetch, job_runner, pauses, plans, register, schedule};
 
 /// Rows of one shard looked at in one run; more wait for the next minute.
 const PAGE: usize = 200;
@@ -179,7 +180,7 @@ async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<D
         "job" => {
             let stored = rows::load::<Job>(platform, key).await?;
             match stored.filter(|stored| stored.row.wake_at.is_some_and(|at| at <= now)) {
-                Some(stored) => jobs::work(platform, stored, until)
+                Some(stored) => job_runner::work(platform, stored, until)
                     .await
                     .map(|()| Done::Other),
                 None => Ok(Done::Nothing),

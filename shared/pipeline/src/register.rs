@@ -9,84 +9,12 @@ use serde_json::{Map, Value};
 
 use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check, Verdict};
-use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
-use crate::quotas::{self, Exceeded, Quota};
-use crate::rows::{self, Attachment, Gone, Link, Name, Registration, Stored, Work};
-use crate::{jobs, schedule};
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("there is no integration {0:?}")]
-    NoIntegration(String),
-    #[error("some inputs are not right")]
-    Faults(Vec<Fault>),
-    #[error("the name {0:?} is taken")]
-    NameTaken(String),
-    #[error("{registration:?} is attached to {workflow} with the same options already, as {id}")]
-    AttachmentExists {
-        registration: String,
-        workflow: String,
-        id: String,
-    },
-    #[error("failed to {text}")]
-    Refused {
-        text: String,
-        status: Option<u16>,
-        answer: Option<String>,
-    },
-    #[error("there is no registration {0:?}")]
-    NotFound(String),
-    #[error("there is no attachment {0:?}")]
-    NotAttached(String),
-    #[error("somebody else changed it at the same time; try again")]
-    Conflict,
-    /// It is not what whoever wants to change it has seen.
-    #[error("it was changed meanwhile: read it again, and change what it is now")]
-    Changed,
-    #[error(transparent)]
-    Exceeded(Exceeded),
-    #[error(transparent)]
-    Unreachable(#[from] Unreachable),
-}
-
-impl From<quotas::Error> for Error {
-    fn from(error: quotas::Error) -> Self {
-        match error {
-            quotas::Error::Exceeded(exceeded) => Self::Exceeded(exceeded),
-            quotas::Error::Unreachable(unreachable) => Self::Unreachable(unreachable),
-        }
-    }
-}
-
-impl From<WriteError> for Error {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Conflict => Self::Conflict,
-            WriteError::Unreachable(unreachable) => Self::Unreachable(unreachable),
-        }
-    }
-}
-
-/// The states of a row that somebody wants to change, where they say so: `If-Match`.
-#[derive(Debug, Clone, Default)]
-pub struct Precondition(pub Option<Vec<Etag>>);
-
-impl Precondition {
-    pub(crate) fn allow(&self, etag: &Etag) -> Result<(), Error> {
-        match &self.0 {
-            Some(etags) if !etags.contains(etag) => Err(Error::Changed),
-            _ => Ok(()),
-        }
-    }
-
-    /// What a conflict means to them.
-    pub(crate) fn conflict(&self, error: WriteError) -> Error {
-        match error {
-            WriteError::Conflict if self.0.is_some() => Error::Changed,
-            other => other.into(),
-        }
-    }
-}
+use crate::configuration::{Error, Precondition, attachments, name_fault, size_fault};
+use crate::meter::Quota;
+use crate::platform::{Expect, Platform, SecretValue, Unreachable, WriteError};
+use crate::quotas::{self};
+use crate::rows::{self, Gone, Name, Registration, Stored, Work};
+use crate::{ids, jobs, schedule};
 
 /// What an operator asks for.
 #[derive(Debug)]
@@ -100,62 +28,12 @@ pub struct Wanted {
     pub id: Option<String>,
 }
 
-/// [`is_label`], for descriptions.
-pub const LABEL: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
-
-/// A DNS-1123 label: what a name may be.
-pub fn is_label(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&name.len())
-        && name.bytes().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
-
-/// What is wrong with a name.
-pub fn name_fault(name: &str) -> Option<Fault> {
-    // A name or an id is asked for in one place, and nobody may be called as another one is known.
-    let is_id = name.len() == 36 && uuid::Uuid::try_parse(name).is_ok();
-    let detail = match (is_label(name), is_id) {
-        (true, false) => return None,
-        (true, true) => "must not be a UUID, which ids are",
-        (false, _) => {
-            "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end"
-        }
-    };
-    Some(Fault {
-        field: "name".into(),
-        detail: detail.into(),
-    })
-}
-
-/// The most that inputs may have in all, as JSON: a row has room for 400 KB, a secret for 64 KiB.
-const INPUTS_MAX_BYTES: usize = 48 * 1024;
-
-/// What is wrong with the size of inputs.
-pub(crate) fn size_fault(inputs: &Map<String, Value>) -> Option<Fault> {
-    let size = serde_json::to_string(inputs).map_or(usize::MAX, |text| text.len());
-    (size > INPUTS_MAX_BYTES).then(|| Fault {
-        field: "inputs".into(),
-        detail: "must have at most 48 KiB in all".into(),
-    })
-}
-
 /// All that is wrong with a registration's name and inputs.
 pub fn faults(description: &Description, name: &str, inputs: &Map<String, Value>) -> Vec<Fault> {
     let mut faults = (description.check_registration)(inputs);
     faults.extend(size_fault(inputs));
     faults.extend(name_fault(name));
     faults
-}
-
-pub(crate) fn id(platform: &impl Platform) -> String {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&platform.random().to_be_bytes());
-    bytes[8..].copy_from_slice(&platform.random().to_be_bytes());
-    uuid::Builder::from_random_bytes(bytes)
-        .into_uuid()
-        .to_string()
 }
 
 /// Registers: validates, reserves the name, asks the third party, keeps the secret, then the rest.
@@ -179,7 +57,7 @@ pub async fn register(
             Some(_) => return Err(Error::NotFound(wanted.name)),
         }
     }
-    let id = wanted.id.clone().unwrap_or_else(|| id(platform));
+    let id = wanted.id.clone().unwrap_or_else(|| ids::random(platform));
     let reserved = reserve(platform, organization, description, &wanted.name, id).await?;
     let check = Check::Registration {
         inputs: wanted.inputs.clone(),
@@ -310,99 +188,6 @@ async fn complete(
         row: registration,
         etag,
     })
-}
-
-/// A live registration by its name or its id.
-pub async fn find(
-    platform: &impl Platform,
-    organization: &str,
-    name_or_id: &str,
-) -> Result<Stored<Registration>, Error> {
-    let missing = || Error::NotFound(name_or_id.to_owned());
-    let name = rows::load::<Name>(platform, &Name::at(organization, name_or_id)).await?;
-    let id = match name {
-        Some(name) if name.row.reserved_until.is_none() => name.row.registration,
-        Some(_) => return Err(missing()),
-        None => name_or_id.to_owned(),
-    };
-    live(platform, organization, &id).await?.ok_or_else(missing)
-}
-
-/// A live registration by its id.
-pub(crate) async fn live(
-    platform: &impl Platform,
-    organization: &str,
-    id: &str,
-) -> Result<Option<Stored<Registration>>, Unreachable> {
-    let key = Registration::at(organization, id);
-    let stored = rows::load::<Registration>(platform, &key).await?;
-    Ok(stored.filter(|stored| stored.row.deleted_at.is_none()))
-}
-
-/// A page of registrations in the order of their names, from behind `after`, and where the next one begins.
-pub async fn list(
-    platform: &impl Platform,
-    organization: &str,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<(Vec<Stored<Registration>>, Option<String>), Unreachable> {
-    let names = platform
-        .list(&Name::partition(organization), "", after, limit)
-        .await?;
-    let next = (names.len() == limit)
-        .then(|| names.last()?.get("sk")?.as_str().map(str::to_owned))
-        .flatten();
-    let keys: Vec<_> = names
-        .iter()
-        .filter(|name| !name.contains_key("reserved_until"))
-        .filter_map(|name| name.get("registration")?.as_str())
-        .map(|id| Registration::at(organization, id))
-        .collect();
-    let mut registrations: Vec<Stored<Registration>> = rows::load_many(platform, &keys).await?;
-    registrations.retain(|stored| stored.row.deleted_at.is_none());
-    registrations.sort_by(|a, b| a.row.name.cmp(&b.row.name));
-    Ok((registrations, next))
-}
-
-/// The IDs of a registration's attachments, in their order, from behind `after`; at most `limit`.
-pub(crate) async fn attachment_ids(
-    platform: &impl Platform,
-    organization: &str,
-    registration: &str,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<String>, Unreachable> {
-    let partition = Registration::partition(organization, registration);
-    let after = after.map(|id| format!("{}{id}", Link::PREFIX));
-    let links = platform
-        .list(&partition, Link::PREFIX, after.as_deref(), limit)
-        .await?;
-    let links: Result<Vec<Stored<Link>>, Unreachable> =
-        links.into_iter().map(rows::parse).collect();
-    Ok(links?.into_iter().map(|link| link.row.attachment).collect())
-}
-
-/// The attachments of a registration, all of them.
-pub async fn attachments(
-    platform: &impl Platform,
-    organization: &str,
-    registration: &str,
-) -> Result<Vec<Stored<Attachment>>, Unreachable> {
-    let partition = Registration::partition(organization, registration);
-    let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
-    let keys: Vec<_> = links
-        .iter()
-        .map(|link| Attachment::at(organization, &link.row.attachment))
-        .collect();
-    let mut attachments = rows::load_many::<Attachment>(platform, &keys).await?;
-    attachments.retain(|attachment| attachment.row.deleted_at.is_none());
-    attachments.sort_by(|a, b| {
-        a.row
-            .created_at
-            .cmp(&b.row.created_at)
-            .then(a.row.id.cmp(&b.row.id))
-    });
-    Ok(attachments)
 }
 
 /// Deletes a registration and its attachments; pending deliveries are cancelled when their time comes.

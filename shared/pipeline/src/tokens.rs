@@ -7,9 +7,10 @@ use attestation::Digest;
 use integrations::Fault;
 
 use crate::audit_log::{Act, Subject};
+use crate::configuration::{is_label, name_fault};
+use crate::meter::Quota;
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
-use crate::quotas::{self, Exceeded, Quota};
-use crate::register::{is_label, name_fault};
+use crate::quotas::{self, Exceeded};
 use crate::rows::{self, Organization, Role, Stored, Token, TokenName};
 
 /// What a token's text begins with, so that scanners for leaked secrets find it.
@@ -143,7 +144,7 @@ pub async fn create(
     let now = platform.now();
     let token = Token {
         hash: hash(&text),
-        id: crate::register::id(platform),
+        id: crate::ids::random(platform),
         organization: organization.to_owned(),
         name,
         role,

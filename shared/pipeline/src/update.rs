@@ -11,11 +11,10 @@ use serde_json::{Map, Value};
 
 use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check};
-use crate::intake::CONFLICTS;
-use crate::platform::{Etag, Expect, Platform, SecretValue, Write, WriteError};
-use crate::register::{self, Error, Precondition};
-use crate::rows::{self, Attachment, Name, Registration, Stored};
-use crate::{attach, platform};
+use crate::configuration::{self, Error, Precondition};
+use crate::platform::{self, Etag, Expect, Platform, SecretValue, Write, WriteError};
+use crate::rows::{self, Attachment, CONFLICTS, Name, Registration, Stored};
+use crate::{attach, register};
 
 /// What of a registration is to be another.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +52,7 @@ pub async fn registration(
     only: &Precondition,
     act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
-    let stored = register::find(platform, organization, name_or_id).await?;
+    let stored = configuration::find(platform, organization, name_or_id).await?;
     apply(platform, stored, change, only, act).await
 }
 
@@ -66,7 +65,7 @@ pub async fn rotate(
     secrets: Map<String, Value>,
     act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
-    let stored = register::find(platform, organization, name_or_id).await?;
+    let stored = configuration::find(platform, organization, name_or_id).await?;
     let description = description(&stored.row.integration)?;
     let schema = (description.registration_schema)();
     let (plain, secrets) = inputs::split(&schema, secrets);
@@ -206,7 +205,7 @@ impl Whole {
         }
         let mut all = config.clone();
         all.extend(secrets.clone().unwrap_or_default());
-        faults.extend(register::size_fault(&all));
+        faults.extend(configuration::size_fault(&all));
         Self {
             config,
             secrets,
@@ -287,7 +286,7 @@ async fn apply(
             fields.push("description".to_owned());
         }
         let wrong_name = (row.name != stored.row.name)
-            .then(|| register::name_fault(&row.name))
+            .then(|| configuration::name_fault(&row.name))
             .flatten();
         let (organization, id) = (row.organization.clone(), row.id.clone());
         // Before anybody is asked: a taken name must not send a test message.
@@ -350,7 +349,7 @@ async fn apply(
         match platform.write(writes).await {
             Ok(()) => return Ok((Stored { row, etag }, warnings)),
             Err(WriteError::Conflict) if only.0.is_none() => {
-                stored = register::live(platform, &organization, &id)
+                stored = configuration::live(platform, &organization, &id)
                     .await?
                     .ok_or(Error::NotFound(id))?;
             }
@@ -432,7 +431,7 @@ pub async fn attachment(
             faults.extend(unknown(check, &schema, &row.config, patch));
             merge(&mut row.config, patch);
             faults.extend(check(&row.config));
-            faults.extend(register::size_fault(&row.config));
+            faults.extend(configuration::size_fault(&row.config));
             fields.extend(changed(&stored.row.config, &row.config));
             // It was checked with the registration as it is.
             writes.push(registration.check());

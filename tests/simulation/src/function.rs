@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use attestation::Digest;
 use bytes::Bytes;
-use pipeline::fetch;
-use pipeline::ledger;
 use pipeline::memory::Memory;
+use pipeline::meter::Meter;
 use pipeline::platform::{
     Download, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
     WriteError,
 };
-use pipeline::quotas::Meter;
-use pipeline::{Timestamp, schedule};
+use pipeline::{Timestamp, fetch, ledger, schedule};
 use serde_json::Value;
 
 use crate::executor::Task;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
 use integrations::{Integration, Workflow};
+use pipeline::configuration::{self, Precondition};
 use pipeline::platform::{Expect, Platform, SecretValue, Write};
-use pipeline::register::Precondition;
 use pipeline::rows::{self, Attachment, Intake, Link, Name, Registration, Selector};
 use pipeline::{attach, fetch, intake, reconcile, register};
 use serde_json::{Map, Value, json};
@@ -310,8 +310,9 @@ fn remove(world: &Rc<World>, organization: String, attachment: String) {
     let body = |function| async move {
         attach::detach(&function, &of, &id, &Precondition::default(), operator()).await
     };
-    let ended = |world: &Rc<World>, _, answer: Option<Result<_, register::Error>>| match answer {
-        Some(Ok(_) | Err(register::Error::NotFound(_))) => {}
+    let ended = |world: &Rc<World>, _, answer: Option<Result<_, configuration::Error>>| match answer
+    {
+        Some(Ok(_) | Err(configuration::Error::NotFound(_))) => {}
         _ => world.after(MINUTE, |world| remove(world, organization, attachment)),
     };
     world.invoke("detach", OPERATION, Vec::new(), body, ended);
@@ -334,8 +335,9 @@ fn deregister(world: &Rc<World>, registration: Registration) {
         )
         .await
     };
-    let ended = |world: &Rc<World>, _, answer: Option<Result<_, register::Error>>| match answer {
-        Some(Ok(_) | Err(register::Error::NotFound(_))) => {}
+    let ended = |world: &Rc<World>, _, answer: Option<Result<_, configuration::Error>>| match answer
+    {
+        Some(Ok(_) | Err(configuration::Error::NotFound(_))) => {}
         _ => world.after(MINUTE, |world| deregister(world, registration)),
     };
     world.invoke("deregister", OPERATION, Vec::new(), body, ended);

@@ -13,12 +13,10 @@ use serde_json::json;
 use super::deliveries::Delivery;
 use super::openapi::{self, Operation, operation};
 use super::{Action, Caller, Page, Problem, Request, Response};
-use crate::audit_log;
 use crate::clock::Timestamp;
-use crate::deliveries;
 use crate::platform::{Download, Platform, Unreachable};
 use crate::rows::{self, Actor};
-use crate::{attestations, intake};
+use crate::{attestations, audit_log, deliveries};
 
 /// Subjects that are told of one attestation, at most.
 const SUBJECTS: usize = 100;
@@ -298,7 +296,7 @@ async fn find(
     request: &Request,
 ) -> Result<rows::Attestation, Problem> {
     let digest = digest(request)?;
-    let found = intake::find(platform, organization, &digest).await?;
+    let found = attestations::find(platform, organization, &digest).await?;
     found.ok_or_else(|| Problem::not_found(format!("there is no attestation {digest}")))
 }
 

@@ -14,8 +14,8 @@ use super::{Action, Audited, Caller, Page, Problem, READS, Request, Response, Ro
 use crate::audit_log::{self, Subject};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
-use crate::rows::{Selector, Stored, Work};
-use crate::{attach, check, deliver, intake, jobs, register, rows, update};
+use crate::rows::{self, Selector, Stored, Work};
+use crate::{attach, attestations, check, configuration, jobs, update};
 
 pub const ROUTES: &[Route] = &[
     route(
@@ -398,7 +398,7 @@ async fn preview(
     let organization = &caller.organization;
     let (stored, registration) = attach::find(platform, organization, id).await?;
     let subject = Subject::attachment(&stored.row, &registration.row);
-    let found = intake::find(platform, organization, digest).await?;
+    let found = attestations::find(platform, organization, digest).await?;
     let attestation = found
         .ok_or_else(|| Problem::not_found(format!("there is no attestation {digest}")))?
         .hash;
@@ -409,15 +409,15 @@ async fn preview(
     };
     let previewed =
         match check::ask_preview(platform, &caller.actor, &stored.row.integration, &asked).await? {
-            deliver::preview::Previewed::Requests(requests) => Previewed {
+            check::Previewed::Requests(requests) => Previewed {
                 requests,
                 nothing: None,
             },
-            deliver::preview::Previewed::Nothing(reason) => Previewed {
+            check::Previewed::Nothing(reason) => Previewed {
                 requests: Vec::new(),
                 nothing: Some(reason),
             },
-            deliver::preview::Previewed::Refused(reason) => {
+            check::Previewed::Refused(reason) => {
                 let title = "It could not be delivered";
                 return Err(Problem::new(422, "not-deliverable", title, reason));
             }
@@ -444,7 +444,7 @@ impl<'a> After<'a> {
                 (registration, Some(id))
             }
         };
-        register::is_label(registration).then_some(Self {
+        configuration::is_label(registration).then_some(Self {
             registration,
             attachment,
         })
@@ -483,7 +483,7 @@ async fn list(
     let (limit, after) = (request.limit()?, request.cursor(After::parse)?);
     let only = match request.query("registration") {
         None => None,
-        Some(named) => Some(register::find(platform, organization, named).await?),
+        Some(named) => Some(configuration::find(platform, organization, named).await?),
     };
     let (mut pairs, next) = match &selector {
         Some(selector) => {
@@ -569,11 +569,12 @@ async fn walk(
         }
         None => {
             let behind = after.as_ref().map(|after| after.registration);
-            let (mut found, next) = register::list(platform, organization, behind, limit).await?;
+            let (mut found, next) =
+                configuration::list(platform, organization, behind, limit).await?;
             if let Some(name) = within {
-                match register::find(platform, organization, name).await {
+                match configuration::find(platform, organization, name).await {
                     Ok(stored) => found.insert(0, stored),
-                    Err(register::Error::NotFound(_)) => {}
+                    Err(configuration::Error::NotFound(_)) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -588,7 +589,7 @@ async fn walk(
             let rows::Registration { id, name, .. } = &registration.row;
             let behind = after.as_ref().filter(|after| after.registration == name);
             let behind = behind.and_then(|after| after.attachment);
-            register::attachment_ids(platform, organization, id, behind, left)
+            configuration::attachment_ids(platform, organization, id, behind, left)
         }))
         .await?;
         let ids = some.iter().zip(ids);

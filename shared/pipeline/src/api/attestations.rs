@@ -13,10 +13,10 @@ use super::{
     too_large,
 };
 use crate::intake::{self, Error};
+use crate::meter::Used;
 use crate::platform::{Platform, Upload};
-use crate::quotas::{self, Used};
-use crate::rows::{IntakeToken, Refusal, Selector};
-use crate::{attach, fetch, operations, register, rows};
+use crate::rows::{self, IntakeToken, Refusal, Selector};
+use crate::{attach, configuration, fetch, operations, quotas};
 
 /// Why what comes in leaves no entry.
 const PUSHED: &str =
@@ -72,10 +72,6 @@ pub struct Tested {
     pub attestation: Digest,
     pub delivery: String,
 }
-
-/// The largest material that can be uploaded or fetched: 100 MiB, as in Chainloop's own store. Deliveries read it
-/// piece by piece, so memory would allow more; no larger one has been tried.
-pub const MATERIAL_MAX_BYTES: u64 = 100 * 1024 * 1024;
 
 /// What `POST /v1/attestations` answers. Its body is the envelope or the bundle itself.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -133,7 +129,7 @@ enum Signed {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewMaterial {
-    #[schemars(range(max = MATERIAL_MAX_BYTES))]
+    #[schemars(range(max = crate::attestations::MATERIAL_MAX_BYTES))]
     pub size_bytes: u64,
 }
 
@@ -301,7 +297,7 @@ pub async fn function<P: Platform>(
         "POST /v1/registrations/{registration}/test" => {
             let NewTest { inputs } = request.json_or_default()?;
             let named = request.parameter("registration");
-            let stored = register::find(platform, organization, named).await?;
+            let stored = configuration::find(platform, organization, named).await?;
             let (id, act) = (request.made.id(), caller.act());
             let accepted = operations::test(platform, &stored.row, inputs, id, act).await?;
             let delivery = accepted.plan.deliveries().next().map(|(id, _)| id);

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::deliveries::{self, Cursor, Of};
 use crate::platform::Platform;
 use crate::rows::{self, Ending, Role, Selector, State};
-use crate::{operations, register};
+use crate::{configuration, operations};
 
 pub const ROUTES: &[Route] = &[
     route("GET /v1/deliveries", Action::Follow, READS),
@@ -259,9 +259,12 @@ async fn list(
         (Some(digest), None, None) => Of::Attestation(digest.parse().map_err(|_| {
             Problem::field("attestation", "must be sha256:<64 hexadecimal digits>")
         })?),
-        (None, Some(named), None) => {
-            Of::Registration(register::find(platform, organization, named).await?.row.id)
-        }
+        (None, Some(named), None) => Of::Registration(
+            configuration::find(platform, organization, named)
+                .await?
+                .row
+                .id,
+        ),
         (None, None, Some((workflow, project))) => {
             Of::Workflow(super::jobs::named(workflow, project)?)
         }

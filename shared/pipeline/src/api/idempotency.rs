@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::{Caller, Problem, Request, Response, malformed_header};
-use crate::jobs;
+use crate::ids;
 use crate::platform::{Etag, Expect, Platform, WriteError};
 use crate::rows::{self, Answer, Claim, Stored};
 
@@ -98,7 +98,7 @@ pub(super) async fn begin(
                 organization: organization.clone(),
                 key: hash,
                 asked,
-                made: jobs::id(platform, now),
+                made: ids::ordered(platform, now),
                 claimed_until: now.plus(AT_WORK),
                 answer: None,
                 created_at: now,

@@ -12,14 +12,14 @@ use crate::clock::Timestamp;
 use crate::intakes::{self, Cas, Created, Error, Wanted};
 use crate::platform::Platform;
 use crate::rows::{self, Conditions, LastUse};
-use crate::{register, tokens};
+use crate::{configuration, tokens};
 
 /// What `POST /v1/intakes` takes.
 // Not printable: it may hold a secret.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewIntake {
-    #[schemars(regex(pattern = register::LABEL))]
+    #[schemars(regex(pattern = configuration::LABEL))]
     pub name: String,
     /// Where Chainloop's artifacts can be had, as `https://<control plane>`, to fetch materials that it only names.
     #[serde(default, skip_serializing_if = "Option::is_none")]

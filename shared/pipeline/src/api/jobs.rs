@@ -14,7 +14,7 @@ use crate::audit_log::{self, Subject};
 use crate::clock::Timestamp;
 use crate::platform::{Platform, WriteError};
 use crate::rows::{self, Client, Filter, Stand, State, Work};
-use crate::{attach, jobs, operations, register, schedule};
+use crate::{attach, configuration, job_runner, jobs, operations, schedule};
 
 /// Deliveries a second of a job, at most.
 pub const FASTEST: u32 = 50;
@@ -168,7 +168,7 @@ pub(super) async fn begin(
         (at_once, jobs::find(platform, organization, &job.id).await?)
     {
         let until = platform.now().plus(most);
-        if let Err(unreachable) = Box::pin(jobs::work(platform, stored, until)).await {
+        if let Err(unreachable) = Box::pin(job_runner::work(platform, stored, until)).await {
             warn!(job.id = job.id, error = %unreachable, "A job is left to the reconciler");
         }
         if let Some(stored) = jobs::find(platform, organization, &job.id).await? {
@@ -303,7 +303,11 @@ async fn redeliver(
         return Err(Problem::field("state", detail));
     }
     let registration = match &asked.registration {
-        Some(named) => Some(register::find(platform, organization, named).await?.row),
+        Some(named) => Some(
+            configuration::find(platform, organization, named)
+                .await?
+                .row,
+        ),
         None => None,
     };
     let workflow = match &asked.workflow {

@@ -28,11 +28,12 @@ use tracing::{error, warn};
 use self::idempotency::{Begun, Made};
 use crate::audit_log::Act;
 use crate::clock::Timestamp;
+use crate::configuration::{self, Precondition};
+use crate::meter::Quota;
 use crate::platform::{Etag, Platform, Unreachable, WriteError};
-use crate::quotas::{self, Exceeded, Quota};
-use crate::register::Precondition;
+use crate::quotas::{self, Exceeded};
 use crate::rows::{Actor, Client, IntakeToken, Role};
-use crate::{operations, register, tokens};
+use crate::{operations, tokens};
 
 /// A request as the gateway hands it over.
 #[derive(Clone)]
@@ -376,9 +377,9 @@ impl From<tokens::Error> for Problem {
     }
 }
 
-impl From<register::Error> for Problem {
-    fn from(error: register::Error) -> Self {
-        use register::Error;
+impl From<configuration::Error> for Problem {
+    fn from(error: configuration::Error) -> Self {
+        use configuration::Error;
         let text = error.to_string();
         match error {
             Error::Exceeded(exceeded) => exceeded.into(),
@@ -636,7 +637,9 @@ impl Request {
     fn json_with_name<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problem> {
         self.json_and(|body| {
             let name = body.get("name").and_then(Value::as_str);
-            name.and_then(register::name_fault).into_iter().collect()
+            name.and_then(configuration::name_fault)
+                .into_iter()
+                .collect()
         })
     }
 
@@ -720,7 +723,7 @@ impl Request {
 
     /// The name behind which the page begins, in a list by names.
     fn name_cursor(&self) -> Result<Option<&str>, Problem> {
-        self.cursor(|name| register::is_label(name).then_some(name))
+        self.cursor(|name| configuration::is_label(name).then_some(name))
     }
 
     /// How many items a page may have: 1 to 100, 50 unless told.

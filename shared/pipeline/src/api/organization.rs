@@ -14,11 +14,11 @@ use super::{
     Action, Audited, Caller, Page, Problem, QuotaUse, READS, Request, Response, Route, route,
 };
 use crate::clock::Timestamp;
+use crate::meter::{self, Quota};
 use crate::platform::Platform;
-use crate::quotas::{self, Quota};
 use crate::rows::{self, Role};
 use crate::tokens::{self, By};
-use crate::{register, workflows};
+use crate::{configuration, quotas, workflows};
 
 pub const ROUTES: &[Route] = &[
     route("GET /v1/openapi.json", Action::Open, READS),
@@ -64,7 +64,7 @@ pub struct Quotas {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    #[schemars(regex(pattern = register::LABEL))]
+    #[schemars(regex(pattern = configuration::LABEL))]
     pub name: String,
     pub role: Role,
     /// From a minute to ten years; without an end when it is not given.
@@ -259,7 +259,7 @@ pub async fn function<P: Platform>(
 async fn used(platform: &impl Platform, organization: &str) -> Result<Quotas, Problem> {
     let limits = platform.meter().quotas;
     let today = quotas::used(platform, organization).await?;
-    let resets_at = Some(quotas::resets_at(platform.now()));
+    let resets_at = Some(meter::resets_at(platform.now()));
     let standing = |quota| quotas::standing(platform, organization, quota);
     let of = |quota: Quota, used, resets_at| QuotaUse {
         name: quota.name().into(),

@@ -9,8 +9,8 @@ use super::openapi::{Operation, operation};
 use super::{Action, Audited, Caller, Page, Problem, READS, Request, Response, Route, route};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
-use crate::rows::{Pause, Stored};
-use crate::{pauses, register, rows, update};
+use crate::rows::{self, Pause, Stored};
+use crate::{configuration, pauses, register, update};
 
 pub const ROUTES: &[Route] = &[
     route("GET /v1/integrations", Action::Follow, READS),
@@ -100,7 +100,7 @@ impl From<&Description> for Integration {
 #[serde(deny_unknown_fields)]
 pub struct NewRegistration {
     pub integration: String,
-    #[schemars(regex(pattern = register::LABEL))]
+    #[schemars(regex(pattern = configuration::LABEL))]
     pub name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
@@ -141,7 +141,7 @@ pub struct Registration {
 #[serde(deny_unknown_fields)]
 pub struct ChangedRegistration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = register::LABEL))]
+    #[schemars(regex(pattern = configuration::LABEL))]
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -359,7 +359,9 @@ fn besides(body: &Map<String, Value>) -> Vec<Fault> {
     let inputs = body.get("inputs").map_or(Some(&none), Value::as_object);
     match (integrations::find(text("integration")), inputs) {
         (Some(description), Some(inputs)) => register::faults(description, text("name"), inputs),
-        _ => register::name_fault(text("name")).into_iter().collect(),
+        _ => configuration::name_fault(text("name"))
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -382,7 +384,7 @@ pub async fn function<P: Platform>(
         "GET /v1/integrations/{id}" => {
             let id = request.parameter("id");
             let description = integrations::find(id)
-                .ok_or_else(|| Problem::from(register::Error::NoIntegration(id.to_owned())))?;
+                .ok_or_else(|| Problem::from(configuration::Error::NoIntegration(id.to_owned())))?;
             Ok(Response::json(200, &Integration::from(description)))
         }
         "POST /v1/registrations" => {
@@ -405,12 +407,12 @@ pub async fn function<P: Platform>(
         }
         "GET /v1/registrations" => {
             let (limit, after) = (request.limit()?, request.name_cursor()?);
-            let (rows, next) = register::list(platform, organization, after, limit).await?;
+            let (rows, next) = configuration::list(platform, organization, after, limit).await?;
             let items = rows.into_iter().map(Registration::from).collect();
             Ok(Response::json(200, &Page { items, next }))
         }
         "GET /v1/registrations/{registration}" => {
-            let stored = register::find(platform, organization, named).await?;
+            let stored = configuration::find(platform, organization, named).await?;
             Ok(shown(200, stored))
         }
         "PATCH /v1/registrations/{registration}" => update(platform, caller, request).await,

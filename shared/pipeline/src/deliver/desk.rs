@@ -10,13 +10,12 @@ use futures_util::future::{self, LocalBoxFuture as LocalFuture};
 use integrations::{Error, Host, Http, Integration, Kind, Locked, Outcome, Registered, Workflow};
 use serde_json::{Map, Value};
 
-use super::Tools;
 use super::room::Reserved;
+use super::tools::Tools;
 use crate::clock::Timestamp;
 use crate::gate::{self, Later, Pass};
-use crate::intake::CONFLICTS;
 use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
-use crate::rows::{self, Attachment, Delivery, Gate, Lock, Registration, Row, Stored};
+use crate::rows::{self, Attachment, CONFLICTS, Delivery, Gate, Lock, Registration, Row, Stored};
 use crate::schedule::{HEAVY_BYTES, PATIENCE};
 use crate::secrets::Secrets;
 

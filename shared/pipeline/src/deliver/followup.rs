@@ -12,12 +12,13 @@ use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
 use super::desk::{self, Sent};
-use super::{Tools, resend_message};
+use super::tools::Tools;
 use crate::clock::Timestamp;
 use crate::ledger::Message;
 use crate::platform::{Key, Platform, Unreachable, WriteError};
 use crate::rows::{self, Delivery, Followup, Stored};
 use crate::schedule;
+use crate::settle::send_followup;
 
 /// What the receipt says of how it went on.
 const COMPLETION: &str = "completion";
@@ -36,19 +37,6 @@ pub(super) fn begin(delivery: &Delivery, now: Timestamp) -> Followup {
         started_at: now,
         wake_at: now.plus(schedule::follow_after(0) + schedule::GRACE),
     }
-}
-
-/// Sends the message by which a delivery function asks.
-pub(super) async fn send(platform: &impl Platform, followup: &Followup) {
-    let message = Message {
-        v: Message::VERSION,
-        organization: followup.organization.clone(),
-        delivery: followup.delivery.clone(),
-        attempt: 0,
-        follow: true,
-    };
-    let delay = schedule::follow_after(followup.looks);
-    resend_message(platform, &followup.integration, &message, delay).await;
 }
 
 /// Asks once, in a delivery function.
@@ -145,7 +133,7 @@ async fn again(
     let delay = schedule::follow_after(followup.row.looks);
     followup.row.wake_at = now.plus(delay + schedule::GRACE);
     if written(platform, vec![followup.update(platform).0]).await? {
-        send(platform, &followup.row).await;
+        send_followup(platform, &followup.row).await;
     }
     Ok(())
 }

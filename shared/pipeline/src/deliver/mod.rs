@@ -8,42 +8,27 @@ mod desk;
 pub(crate) mod followup;
 pub mod preview;
 mod room;
+mod tools;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::future::{self, Either, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use integrations::{About, Error, Http, Integration, Kind};
+use integrations::{About, Error, Integration, Kind};
 use tracing::{error, info, warn};
 
 use self::desk::{Desk, Sent, send};
 use self::room::Room;
+pub use self::tools::Tools;
 use crate::clock::Timestamp;
 use crate::gate::{self, Evidence, Later};
-use crate::intake::{CONFLICTS, reload};
-use crate::ledger::{self, Message, Settled};
+use crate::ledger::{self, Message};
 use crate::pauses;
-use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
-use crate::rows::{self, Delivery, Followup, Parked, Registration, State, Stored};
+use crate::platform::{Expect, Platform, Unreachable, WriteError};
+use crate::rows::{self, CONFLICTS, Delivery, Parked, Registration, State, Stored, reload};
 use crate::schedule::{self, Deadlines};
-use crate::secrets::Secrets;
-
-/// What a delivery function has from its start to its end.
-#[derive(Debug)]
-pub struct Tools {
-    pub http: Http,
-    pub secrets: Secrets,
-}
-
-impl Tools {
-    pub fn new(http: Http) -> Self {
-        Self {
-            http,
-            secrets: Secrets::default(),
-        }
-    }
-}
+use crate::settle::{settle, settle_and_follow};
 
 /// A message as the queue hands it over.
 #[derive(Debug, Clone)]
@@ -352,104 +337,4 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = inner.source();
     }
     text
-}
-
-/// Writes what an attempt led to in one transaction, and then sends the next one's message.
-pub(crate) async fn settle(
-    platform: &impl Platform,
-    stored: &Stored<Delivery>,
-    settled: Settled,
-) -> Result<(), Unreachable> {
-    settle_with(platform, stored, settled, Vec::new()).await
-}
-
-/// As [`settle`], with what is written in the same transaction.
-pub(crate) async fn settle_with(
-    platform: &impl Platform,
-    stored: &Stored<Delivery>,
-    settled: Settled,
-    beside: Vec<Write>,
-) -> Result<(), Unreachable> {
-    // Boxed, as all that stands deep below a request: the compiler lays out no deeper.
-    Box::pin(settle_and_follow(platform, stored, settled, None, beside)).await
-}
-
-async fn settle_and_follow(
-    platform: &impl Platform,
-    stored: &Stored<Delivery>,
-    settled: Settled,
-    followup: Option<Followup>,
-    beside: Vec<Write>,
-) -> Result<(), Unreachable> {
-    let delivery = &stored.row;
-    let (write, _) = stored.update(platform);
-    let mut writes = beside;
-    writes.push(write);
-    if let Some(attempt) = &settled.attempt {
-        writes.push(rows::put(platform, attempt, Expect::Absent).0);
-    }
-    if let Some(followup) = &followup {
-        writes.push(rows::put(platform, followup, Expect::Absent).0);
-    }
-    match platform.write(writes).await {
-        Ok(()) => {}
-        Err(WriteError::Conflict) => {
-            // The lease expired, and the reconciler took the delivery over.
-            warn!(
-                delivery.id = delivery.id,
-                "An attempt ended too late to be recorded"
-            );
-            return Ok(());
-        }
-        Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-    }
-    info!(
-        delivery.id = delivery.id,
-        integration = delivery.integration,
-        attempt = settled.attempt.as_ref().map(|attempt| attempt.number),
-        state = ?delivery.state,
-        reason = delivery.reason,
-        "Recorded"
-    );
-    if let Some(delay) = settled.send_after {
-        resend(platform, delivery, delay).await;
-    }
-    if let Some(followup) = &followup {
-        followup::send(platform, followup).await;
-    }
-    Ok(())
-}
-
-/// Sends the message for a delivery's next attempt. Whether it was sent: if not, its `wake_at` finds it.
-pub(crate) async fn resend(platform: &impl Platform, delivery: &Delivery, delay: Duration) -> bool {
-    let message = Message::of(delivery);
-    Box::pin(resend_message(
-        platform,
-        &delivery.integration,
-        &message,
-        delay,
-    ))
-    .await
-}
-
-async fn resend_message(
-    platform: &impl Platform,
-    integration: &str,
-    message: &Message,
-    delay: Duration,
-) -> bool {
-    let why = match platform
-        .send(integration, &[message.send_after(delay)])
-        .await
-    {
-        Ok(answers) => answers.into_iter().find_map(Result::err),
-        Err(unreachable) => Some(unreachable.to_string()),
-    };
-    if let Some(why) = &why {
-        warn!(
-            delivery.id = message.delivery,
-            why, "A message is left to the reconciler"
-        );
-    }
-    why.is_none()
 }

@@ -5,26 +5,14 @@ use std::collections::BTreeMap;
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture as LocalFuture;
-use integrations::{Error, Host, Integration, Locked, Preview};
-use serde::{Deserialize, Serialize};
+use integrations::{Error, Host, Integration, Locked};
 use serde_json::Value;
 
 use super::desk::{self, Sent, Subject, content, load};
+use crate::check::Previewed;
 use crate::platform::{Platform, Unreachable};
 use crate::rows::{self, Attachment, Attestation, Delivery};
 use crate::secrets::Secrets;
-
-/// What a delivery function answers when it is asked for a preview.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Previewed {
-    /// The requests, in their order.
-    Requests(Vec<Preview>),
-    /// It would be skipped.
-    Nothing(String),
-    /// It could not be delivered; the text says why.
-    Refused(String),
-}
 
 /// What would be sent of an attestation to an attachment. Materials that are not there yet are left out.
 pub async fn preview<I: Integration>(

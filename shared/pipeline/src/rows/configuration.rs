@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Row, shard};
+use super::row::{Row, shard};
 use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
 

@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Actor, Match, Row, Selector, shard};
+use super::configuration::{Match, Selector};
+use super::organization::Actor;
+use super::row::{Row, shard};
 use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
 

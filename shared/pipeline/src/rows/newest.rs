@@ -1,6 +1,6 @@
 //! The newest rows of a sparse index, in whole moments.
 
-use super::{Row, Stored, load_many};
+use super::row::{Row, Stored, load_many};
 use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Range, Unreachable};
 

@@ -9,7 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Client, Row, State, shard};
+use super::ledger::State;
+use super::organization::Client;
+use super::row::{Row, shard};
 use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
 use crate::schedule;

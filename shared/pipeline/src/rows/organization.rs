@@ -8,7 +8,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Row, Selector};
+use super::configuration::Selector;
+use super::row::Row;
 use crate::clock::Timestamp;
 use crate::network::Network;
 use crate::platform::Key;

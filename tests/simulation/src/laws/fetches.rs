@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use attestation::Digest;
-use pipeline::Platform;
 use pipeline::fetch::{LONGEST, Message, TURN};
 use pipeline::rows::{self, Attachment, Attestation, Plan};
-use pipeline::schedule;
+use pipeline::{Platform, schedule};
 
 use super::{Laws, SKEW};
 use crate::MINUTE;

@@ -1,0 +1,21 @@
+//! Tools of a delivery function.
+
+use integrations::Http;
+
+use crate::secrets::Secrets;
+
+/// What a delivery function has from its start to its end.
+#[derive(Debug)]
+pub struct Tools {
+    pub http: Http,
+    pub secrets: Secrets,
+}
+
+impl Tools {
+    pub fn new(http: Http) -> Self {
+        Self {
+            http,
+            secrets: Secrets::default(),
+        }
+    }
+}

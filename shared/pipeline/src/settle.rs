@@ -1,0 +1,123 @@
+//! Records what an attempt led to, and sends the messages that follow from it.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::ledger::{Message, Settled};
+use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
+use crate::rows::{self, Delivery, Followup, Stored};
+use crate::schedule;
+
+/// Writes what an attempt led to in one transaction, and then sends the next one's message.
+pub(crate) async fn settle(
+    platform: &impl Platform,
+    stored: &Stored<Delivery>,
+    settled: Settled,
+) -> Result<(), Unreachable> {
+    settle_with(platform, stored, settled, Vec::new()).await
+}
+
+/// As [`settle`], with what is written in the same transaction.
+pub(crate) async fn settle_with(
+    platform: &impl Platform,
+    stored: &Stored<Delivery>,
+    settled: Settled,
+    beside: Vec<Write>,
+) -> Result<(), Unreachable> {
+    // Boxed, as all that stands deep below a request: the compiler lays out no deeper.
+    Box::pin(settle_and_follow(platform, stored, settled, None, beside)).await
+}
+
+pub(crate) async fn settle_and_follow(
+    platform: &impl Platform,
+    stored: &Stored<Delivery>,
+    settled: Settled,
+    followup: Option<Followup>,
+    beside: Vec<Write>,
+) -> Result<(), Unreachable> {
+    let delivery = &stored.row;
+    let (write, _) = stored.update(platform);
+    let mut writes = beside;
+    writes.push(write);
+    if let Some(attempt) = &settled.attempt {
+        writes.push(rows::put(platform, attempt, Expect::Absent).0);
+    }
+    if let Some(followup) = &followup {
+        writes.push(rows::put(platform, followup, Expect::Absent).0);
+    }
+    match platform.write(writes).await {
+        Ok(()) => {}
+        Err(WriteError::Conflict) => {
+            // The lease expired, and the reconciler took the delivery over.
+            warn!(
+                delivery.id = delivery.id,
+                "An attempt ended too late to be recorded"
+            );
+            return Ok(());
+        }
+        Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+    }
+    info!(
+        delivery.id = delivery.id,
+        integration = delivery.integration,
+        attempt = settled.attempt.as_ref().map(|attempt| attempt.number),
+        state = ?delivery.state,
+        reason = delivery.reason,
+        "Recorded"
+    );
+    if let Some(delay) = settled.send_after {
+        resend(platform, delivery, delay).await;
+    }
+    if let Some(followup) = &followup {
+        send_followup(platform, followup).await;
+    }
+    Ok(())
+}
+
+/// Sends the message for a delivery's next attempt. Whether it was sent: if not, its `wake_at` finds it.
+pub(crate) async fn resend(platform: &impl Platform, delivery: &Delivery, delay: Duration) -> bool {
+    let message = Message::of(delivery);
+    Box::pin(resend_message(
+        platform,
+        &delivery.integration,
+        &message,
+        delay,
+    ))
+    .await
+}
+
+pub(crate) async fn resend_message(
+    platform: &impl Platform,
+    integration: &str,
+    message: &Message,
+    delay: Duration,
+) -> bool {
+    let why = match platform
+        .send(integration, &[message.send_after(delay)])
+        .await
+    {
+        Ok(answers) => answers.into_iter().find_map(Result::err),
+        Err(unreachable) => Some(unreachable.to_string()),
+    };
+    if let Some(why) = &why {
+        warn!(
+            delivery.id = message.delivery,
+            why, "A message is left to the reconciler"
+        );
+    }
+    why.is_none()
+}
+
+/// Sends the message by which a delivery function asks.
+pub(crate) async fn send_followup(platform: &impl Platform, followup: &Followup) {
+    let message = Message {
+        v: Message::VERSION,
+        organization: followup.organization.clone(),
+        delivery: followup.delivery.clone(),
+        attempt: 0,
+        follow: true,
+    };
+    let delay = schedule::follow_after(followup.looks);
+    resend_message(platform, &followup.integration, &message, delay).await;
+}
