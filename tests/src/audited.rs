@@ -17,7 +17,9 @@ use pipeline::check::{self, Previewed};
 use pipeline::intake::{self, Accepted};
 use pipeline::memory::Memory;
 use pipeline::platform::Expect;
-use pipeline::rows::{self, Actor, Client, Ending, Entry, Kind, Role, Row, Selector, Work};
+use pipeline::rows::{
+    self, Actor, AttemptOutcome, AuditEntry, Client, JobKind, Kind, Role, Row, Selector,
+};
 use pipeline::{
     Platform, api, attach, configuration, deliveries, intakes, jobs, pauses, register, tokens,
 };
@@ -177,7 +179,7 @@ impl Scene {
         tokens::create(&memory, ORGANIZATION, wanted, by)
             .await
             .unwrap();
-        let work = Work::Backfill {
+        let work = JobKind::Backfill {
             attachment: attachment.id.clone(),
             since: None,
             until: memory.now(),
@@ -187,7 +189,7 @@ impl Scene {
             organization: ORGANIZATION.into(),
             delivery: delivery.clone(),
             number: 1,
-            ending: Ending::Retryable,
+            ending: AttemptOutcome::Retryable,
             started_at: memory.now(),
             duration_ms: 5,
             status: Some(503),
@@ -257,7 +259,7 @@ impl Scene {
         }
     }
 
-    async fn entries(&self) -> Vec<Entry> {
+    async fn entries(&self) -> Vec<AuditEntry> {
         let page = entries(&self.memory, ORGANIZATION, self.memory.now(), None, 1_000);
         page.await.unwrap().0
     }
@@ -321,7 +323,7 @@ async fn every_route_leaves_the_entry_that_it_declares_and_a_repeat_leaves_none(
 }
 
 /// An entry says what it is about in words.
-fn holds(route: &str, action: &str, entry: &Entry) {
+fn holds(route: &str, action: &str, entry: &AuditEntry) {
     assert_eq!(entry.action, action, "{route}");
     assert_eq!(
         (entry.by.as_str(), entry.token.as_str()),
@@ -749,7 +751,7 @@ async fn a_delivery_says_by_which_selector_it_was_planned_and_so_do_its_repeats(
     }
     // An attachment that is made later, and is backfilled; and what is delivered again.
     let late = attach(&memory, "hook", "shop/*").await;
-    let work = Work::Backfill {
+    let work = JobKind::Backfill {
         attachment: late.id.clone(),
         since: None,
         until: memory.now(),

@@ -278,7 +278,7 @@ impl Stage {
         let integration = Webhook::ID.to_owned();
         self.fill_tokens(created_at).await;
         self.fill_intakes(created_at).await;
-        self.put(&rows::Seen {
+        self.put(&rows::WorkflowRecord {
             organization: organization.clone(),
             workflow: Workflow {
                 id: String::new(),
@@ -288,7 +288,7 @@ impl Stage {
             first_seen_at: created_at,
         })
         .await;
-        self.put(&rows::Name {
+        self.put(&rows::RegistrationName {
             organization: organization.clone(),
             name: "hook".into(),
             registration: REGISTRATION.into(),
@@ -337,7 +337,7 @@ impl Stage {
         })
         .await;
         for workflow in [None, Some(selector)] {
-            self.put(&rows::Link {
+            self.put(&rows::AttachmentIndex {
                 organization: organization.clone(),
                 attachment: ATTACHMENT.into(),
                 registration: REGISTRATION.into(),
@@ -457,7 +457,7 @@ impl Stage {
             planned_at: created_at,
             created_at,
         };
-        let why = rows::Why::Accepted;
+        let why = rows::PlanReason::Accepted;
         let mut plan = plans::new(
             &attestation,
             0,

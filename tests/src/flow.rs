@@ -11,7 +11,7 @@ use integrations::webhook::Webhook;
 use pipeline::attestations;
 use pipeline::deliver::{self, Record};
 use pipeline::platform::SecretValue;
-use pipeline::rows::{self, Delivery, Ending, Role, Stage, State};
+use pipeline::rows::{self, AttemptOutcome, Delivery, Role, Stage, State};
 use pipeline::{Platform, api, configuration, intake, reconcile, register, schedule};
 use serde_json::json;
 
@@ -33,7 +33,10 @@ async fn an_attestation_is_delivered_once_and_leaves_a_receipt() {
     world.deliver().await;
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!(delivery.state, State::Delivered);
-    assert_eq!((attempts.len(), attempts[0].ending), (1, Ending::Delivered));
+    assert_eq!(
+        (attempts.len(), attempts[0].ending),
+        (1, AttemptOutcome::Delivered)
+    );
     assert!(delivery.receipt.is_some_and(|receipt| !receipt.is_empty()));
     let got = world.receiver.deliveries();
     assert_eq!(got.len(), 1);
@@ -178,9 +181,9 @@ async fn a_503_is_tried_again_on_schedule_and_each_attempt_is_kept() {
     assert_eq!(
         endings,
         [
-            (Ending::Retryable, Some(503)),
-            (Ending::Retryable, Some(503)),
-            (Ending::Delivered, None)
+            (AttemptOutcome::Retryable, Some(503)),
+            (AttemptOutcome::Retryable, Some(503)),
+            (AttemptOutcome::Delivered, None)
         ]
     );
     let sent = world.receiver.deliveries();
@@ -295,7 +298,10 @@ async fn an_attempt_whose_function_ended_is_found_by_its_lease_and_made_again() 
     }
     let (_, attempts) = world.delivery(&accepted).await;
     let endings: Vec<_> = attempts.iter().map(|attempt| attempt.ending).collect();
-    assert_eq!(endings, [Ending::Crashed, Ending::Delivered]);
+    assert_eq!(
+        endings,
+        [AttemptOutcome::Crashed, AttemptOutcome::Delivered]
+    );
     // One copy for the send that was in flight, and no more.
     assert_eq!(world.receiver.deliveries().len(), 2);
     world.audit(&accepted).await;
@@ -544,7 +550,7 @@ async fn a_delivery_whose_attachment_is_gone_is_cancelled_and_nothing_is_sent() 
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!(
         (delivery.state, attempts[0].ending),
-        (State::Cancelled, Ending::Cancelled)
+        (State::Cancelled, AttemptOutcome::Cancelled)
     );
     assert!(world.receiver.deliveries().is_empty());
     world.audit(&accepted).await;
@@ -652,7 +658,10 @@ async fn a_dead_letter_whose_delivery_still_waits_for_it_is_a_crashed_attempt() 
     let endings: Vec<_> = attempts.iter().map(|attempt| attempt.ending).collect();
     assert_eq!(
         (delivery.state, endings),
-        (State::Delivered, vec![Ending::Crashed, Ending::Delivered])
+        (
+            State::Delivered,
+            vec![AttemptOutcome::Crashed, AttemptOutcome::Delivered]
+        )
     );
     // The same letter again is stale.
     assert!(
@@ -730,7 +739,7 @@ async fn a_function_that_does_not_start_for_a_day_leaves_enough_attempts_for_the
     assert!(
         attempts
             .iter()
-            .all(|attempt| attempt.ending == Ending::Crashed)
+            .all(|attempt| attempt.ending == AttemptOutcome::Crashed)
     );
     assert!((6..=11).contains(&attempts.len()), "{}", attempts.len());
     world.memory.advance(13 * HOUR);

@@ -10,7 +10,7 @@ use integrations::webhook::Webhook;
 use pipeline::check::Previewed;
 use pipeline::deliver::preview::preview;
 use pipeline::platform::{Etag, Expect};
-use pipeline::rows::{self, Delivery, Filter, Job, Registration, Stand, State, Work};
+use pipeline::rows::{self, Delivery, Filter, Job, JobKind, JobStatus, Registration, State};
 use pipeline::{
     Platform, attach, audit, configuration, deliveries, intake, jobs, operations, pauses, register,
     schedule, update,
@@ -48,7 +48,7 @@ async fn registration(world: &World) -> Registration {
         .row
 }
 
-async fn begin(world: &World, work: Work) -> Job {
+async fn begin(world: &World, work: JobKind) -> Job {
     let mut job = jobs::new(&world.memory, ORGANIZATION, work, 10, "tests");
     job.wake_at = Some(world.memory.now());
     let (write, _) = rows::put(&world.memory, &job, pipeline::platform::Expect::Absent);
@@ -107,7 +107,7 @@ async fn what_comes_while_a_registration_is_paused_is_held_and_its_clock_stands_
     assert_eq!(delivery.state, State::Delivered);
     assert!(delivery.give_up_at > held.give_up_at.plus(9 * DAY));
     let drain = job(&world, &drain.unwrap().id).await;
-    assert_eq!((drain.stand, drain.done), (Stand::Done, 1));
+    assert_eq!((drain.stand, drain.done), (JobStatus::Done, 1));
     world.audit(&accepted).await;
 }
 
@@ -319,14 +319,14 @@ async fn a_waiting_delivery_is_due_at_once_when_it_is_delivered_again() {
 
 /// What a dry run of a redelivery says.
 async fn count(world: &World, filter: Filter) -> Job {
-    let work = Work::Redeliver { filter };
+    let work = JobKind::Redeliver { filter };
     let mut counted = jobs::new(&world.memory, ORGANIZATION, work, 10, "tests");
     counted.dry_run = true;
     let (write, _) = rows::put(&world.memory, &counted, pipeline::platform::Expect::Absent);
     world.memory.write(vec![write]).await.unwrap();
     world.reconcile().await;
     let counted = job(world, &counted.id).await;
-    assert_eq!(counted.stand, Stand::Done);
+    assert_eq!(counted.stand, JobStatus::Done);
     counted
 }
 
@@ -356,13 +356,13 @@ async fn all_that_match_are_delivered_again_once_and_counted_before() {
     for expected in [30, 0] {
         let counted = count(&world, filter(&world)).await;
         assert_eq!((counted.done, counted.skipped), (expected, 30 - expected));
-        let work = Work::Redeliver {
+        let work = JobKind::Redeliver {
             filter: filter(&world),
         };
         let begun = begin(&world, work).await;
         world.pass(5 * MINUTE).await;
         let done = job(&world, &begun.id).await;
-        assert_eq!((done.stand, done.done), (Stand::Done, expected));
+        assert_eq!((done.stand, done.done), (JobStatus::Done, expected));
     }
     assert_eq!(world.receiver.deliveries().len(), before + 30);
     world.pass(15 * MINUTE).await;
@@ -391,7 +391,7 @@ async fn a_new_attachment_is_given_what_came_before_it_and_nothing_twice() {
     world.deliver().await;
     assert_eq!(world.receiver.deliveries().len(), 252);
     for expected in [250, 0] {
-        let work = Work::Backfill {
+        let work = JobKind::Backfill {
             attachment: attachment.id.clone(),
             since: None,
             until: world.memory.now(),
@@ -401,7 +401,7 @@ async fn a_new_attachment_is_given_what_came_before_it_and_nothing_twice() {
         let done = job(&world, &begun.id).await;
         assert_eq!(
             (done.stand, done.done, done.seen),
-            (Stand::Done, expected, 251)
+            (JobStatus::Done, expected, 251)
         );
     }
     assert_eq!(world.receiver.deliveries().len(), 252 + 250);
@@ -537,10 +537,13 @@ async fn an_audit_walks_everything_and_names_what_is_missing() {
     push(&world, "2").await;
     world.deliver().await;
     world.pass(15 * MINUTE).await;
-    let begun = begin(&world, Work::Audit).await;
+    let begun = begin(&world, JobKind::Audit).await;
     world.pass(2 * MINUTE).await;
     let clean = job(&world, &begun.id).await;
-    assert_eq!((clean.stand, clean.seen, clean.done), (Stand::Done, 2, 2));
+    assert_eq!(
+        (clean.stand, clean.seen, clean.done),
+        (JobStatus::Done, 2, 2)
+    );
     // A row that is lost, by whatever means.
     let (id, _) = accepted.plan.deliveries().next().unwrap();
     let key = Delivery::at(ORGANIZATION, &id);
@@ -549,7 +552,7 @@ async fn an_audit_walks_everything_and_names_what_is_missing() {
         .unwrap()
         .unwrap();
     world.memory.write(vec![stored.delete()]).await.unwrap();
-    let begun = begin(&world, Work::Audit).await;
+    let begun = begin(&world, JobKind::Audit).await;
     world.pass(2 * MINUTE).await;
     let found = job(&world, &begun.id).await;
     assert_eq!(
@@ -583,11 +586,11 @@ async fn a_job_that_cannot_go_on_says_why_and_ends_after_a_day() {
         expect: Expect::Unchanged(Etag(etag)),
     };
     world.memory.write(vec![write]).await.unwrap();
-    let begun = begin(&world, Work::Audit).await;
+    let begun = begin(&world, JobKind::Audit).await;
     world.pass(2 * MINUTE).await;
     let tried = job(&world, &begun.id).await;
     let reason = tried.reason.unwrap();
-    assert_eq!(tried.stand, Stand::Running);
+    assert_eq!(tried.stand, JobStatus::Running);
     assert!(
         reason.starts_with("failed to reach the table: unreadable row: unknown variant"),
         "{reason}"
@@ -596,7 +599,7 @@ async fn a_job_that_cannot_go_on_says_why_and_ends_after_a_day() {
     let over = job(&world, &begun.id).await;
     assert_eq!(
         (over.stand, over.failures, over.wake_at),
-        (Stand::Failed, schedule::JOB_TRIES, None)
+        (JobStatus::Failed, schedule::JOB_TRIES, None)
     );
     assert_eq!(over.reason.unwrap(), reason);
 }
@@ -613,12 +616,12 @@ async fn an_audit_of_many_attestations_of_one_moment_sees_each_once() {
     }
     world.deliver().await;
     world.pass(15 * MINUTE).await;
-    let begun = begin(&world, Work::Audit).await;
+    let begun = begin(&world, JobKind::Audit).await;
     world.pass(2 * MINUTE).await;
     let clean = job(&world, &begun.id).await;
     assert_eq!(
         (clean.stand, clean.seen, clean.done),
-        (Stand::Done, 350, 350)
+        (JobStatus::Done, 350, 350)
     );
 }
 
@@ -638,7 +641,7 @@ async fn a_drain_goes_on_when_somebody_cancels_it() {
     let cancelled = jobs::cancel(&world.memory, ORGANIZATION, &id, act())
         .await
         .unwrap();
-    assert_eq!(cancelled.unwrap().stand, Stand::Running);
+    assert_eq!(cancelled.unwrap().stand, JobStatus::Running);
     world.pass(10 * MINUTE).await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
 }
@@ -780,7 +783,7 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
     world.memory.fail_writes_after.set(None);
     world.pass(10 * MINUTE).await;
     assert_eq!(world.memory.secret_names(), Vec::<String>::new());
-    let name = rows::Name::at(ORGANIZATION, "cut-off");
+    let name = rows::RegistrationName::at(ORGANIZATION, "cut-off");
     assert!(
         !world.memory.rows().contains(&name),
         "the name is free again"

@@ -588,7 +588,7 @@ fn guarded() -> [(Key, Item); 5] {
             &memory,
             row(json!({ "cas_url": "https://cp.example.org" })),
         )),
-        item(kept::<rows::Entry>(
+        item(kept::<rows::AuditEntry>(
             &memory,
             row(json!({ "action": "a", "subject": "s", "detail": "d", "by": "boss" })),
         )),
@@ -695,7 +695,7 @@ fn no_name_from_outside_makes_a_row_look_guarded() {
         "token/1",
     ] {
         let selector: rows::Selector = serde_json::from_value(json!(selector)).unwrap();
-        let partition = rows::Link::of_workflow("tokens", &selector);
+        let partition = rows::AttachmentIndex::of_workflow("tokens", &selector);
         for function in ["attachments", "attestations", "deliver-smtp", "reconciler"] {
             assert!(one_of(function, &["PutItem"], &partition), "{partition}");
         }

@@ -406,7 +406,7 @@ fn rows_expire_by_the_attribute_that_the_code_writes() {
     );
     // A row that may be forgotten has it, as a number of seconds.
     let memory = pipeline::memory::Memory::default();
-    let row = rows::Received {
+    let row = rows::DigestAlias {
         organization: "acme".into(),
         received: attestation::Digest::of(b"1"),
         hash: attestation::Digest::of(b"2"),

@@ -11,7 +11,7 @@ use integrations::webhook::Webhook;
 use pipeline::api::{Response, attachments, registrations};
 use pipeline::check::{self, Check, Verdict};
 use pipeline::memory::Memory;
-use pipeline::rows::{self, Entry, Role, State};
+use pipeline::rows::{self, AuditEntry, Role, State};
 use pipeline::{Platform, api, audit_log, configuration, pauses, register};
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ fn fields(answer: &Response) -> Vec<&str> {
 }
 
 /// The changes that were made.
-async fn log(world: &World) -> Vec<Entry> {
+async fn log(world: &World) -> Vec<AuditEntry> {
     let memory = &world.memory;
     let page = audit_log::entries(memory, ORGANIZATION, memory.now(), None, 1_000);
     let (mut entries, _) = page.await.unwrap();

@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use pipeline::Timestamp;
 use pipeline::api::deliveries::Redelivered;
 use pipeline::api::jobs::Redeliveries;
-use pipeline::rows::{State, Work};
+use pipeline::rows::{JobKind, State};
 
 use super::{View, receipts, wait};
 use crate::arguments::Global;
@@ -148,7 +148,7 @@ fn all(global: &Global, filter: &Filter, pace: &Pace) -> anyhow::Result<()> {
     job::run(global, &client, pace, &PLAN, |dry_run, counted| {
         // Those that were counted, and none that came while somebody thought about it.
         let until = match counted.map(|job| &job.work) {
-            Some(Work::Redeliver { filter }) => Some(filter.until),
+            Some(JobKind::Redeliver { filter }) => Some(filter.until),
             _ => filter.until,
         };
         let asked = Redeliveries {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pipeline::Timestamp;
 use pipeline::api::deliveries::{Attempt, Delivery};
-use pipeline::rows::{Ending, State};
+use pipeline::rows::{AttemptOutcome, State};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -37,7 +37,7 @@ pub(crate) struct View<'a> {
 #[serde(rename_all = "camelCase")]
 struct AttemptView<'a> {
     number: u32,
-    ending: Ending,
+    ending: AttemptOutcome,
     started_at: Timestamp,
     duration_ms: u64,
     status: Option<u16>,

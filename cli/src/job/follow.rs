@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use pipeline::api::jobs::Job;
-use pipeline::rows::{Stand, Work};
+use pipeline::rows::{JobKind, JobStatus};
 
 use super::get;
 use crate::arguments::Global;
@@ -29,13 +29,13 @@ pub(crate) fn follow(
     let mut pause = FIRST_PAUSE;
     let listening = Listening::begin();
     let line = progress::line(global);
-    if job.state == Stand::Running && line.is_hidden() {
+    if job.state == JobStatus::Running && line.is_hidden() {
         let id = &job.id;
         global.info(&format!(
             "the job {id} has begun; the reconciler takes it up within a minute"
         ));
     }
-    while job.state == Stand::Running {
+    while job.state == JobStatus::Running {
         line.set_message(message(&job, of, started.elapsed()));
         if listening.sleep(pause) {
             line.finish_and_clear();
@@ -77,16 +77,16 @@ fn message(job: &Job, of: Option<u64>, waited: Duration) -> String {
     }
     let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
     match job.work {
-        Work::Audit => format!("{seen} attestations looked at"),
-        Work::Redeliver { .. } if job.dry_run => {
+        JobKind::Audit => format!("{seen} attestations looked at"),
+        JobKind::Redeliver { .. } if job.dry_run => {
             format!("{seen} deliveries looked at, {done} match")
         }
-        Work::Backfill { .. } if job.dry_run => {
+        JobKind::Backfill { .. } if job.dry_run => {
             format!("{seen} attestations looked at, {done} to deliver")
         }
-        Work::Redeliver { .. } => format!("{done}{of} redelivered, {skipped} needed nothing"),
-        Work::Backfill { .. } => format!("{done}{of} sent, {skipped} needed nothing"),
-        Work::Drain { .. } => {
+        JobKind::Redeliver { .. } => format!("{done}{of} redelivered, {skipped} needed nothing"),
+        JobKind::Backfill { .. } => format!("{done}{of} sent, {skipped} needed nothing"),
+        JobKind::Drain { .. } => {
             format!("{done} sent; it looks for late ones for three minutes after the last")
         }
     }

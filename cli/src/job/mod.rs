@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use comfy_table::{Cell, Color};
 use pipeline::api::jobs::Job;
-use pipeline::rows::{Stand, Work};
+use pipeline::rows::{JobKind, JobStatus};
 use serde_json::{Map, Value};
 
 pub(crate) use self::follow::follow;
@@ -94,7 +94,7 @@ fn cancel(global: &Global, client: &Client, id: &str) -> anyhow::Result<()> {
         .call(&Call::post(&["jobs", id, "cancel"], Vec::new()))
         .with_context(|| format!("failed to cancel the job {id:?}"))?;
     match job.state {
-        Stand::Cancelled => global.info(&format!("the job {id} is cancelled")),
+        JobStatus::Cancelled => global.info(&format!("the job {id} is cancelled")),
         over => global.info(&format!("the job {id} was {} already", word(&over))),
     }
     if global.output == Format::Json {
@@ -126,10 +126,10 @@ fn rows(jobs: &[Job]) -> Table {
 
 fn kind(job: &Job) -> String {
     let kind = match job.work {
-        Work::Redeliver { .. } => "redeliver",
-        Work::Backfill { .. } => "backfill",
-        Work::Drain { .. } => "drain",
-        Work::Audit => "audit",
+        JobKind::Redeliver { .. } => "redeliver",
+        JobKind::Backfill { .. } => "backfill",
+        JobKind::Drain { .. } => "drain",
+        JobKind::Audit => "audit",
     };
     let dry_run = if job.dry_run { " (dry run)" } else { "" };
     format!("{kind}{dry_run}")
@@ -137,10 +137,10 @@ fn kind(job: &Job) -> String {
 
 fn state(job: &Job) -> Cell {
     let colour = match job.state {
-        Stand::Done => Color::Green,
-        Stand::Failed => Color::Red,
-        Stand::Running => Color::Yellow,
-        Stand::Cancelled => Color::Grey,
+        JobStatus::Done => Color::Green,
+        JobStatus::Failed => Color::Red,
+        JobStatus::Running => Color::Yellow,
+        JobStatus::Cancelled => Color::Grey,
     };
     paint(cell(word(&job.state)), colour)
 }
@@ -160,7 +160,7 @@ fn card(job: &Job) -> Table {
     if !asked.is_empty() {
         row("OF", cell(table::tree(&asked)));
     }
-    if !matches!(job.work, Work::Audit) {
+    if !matches!(job.work, JobKind::Audit) {
         row("PER SECOND", cell(job.per_second.to_string()));
     }
     row("DONE", cell(job.done.to_string()));
@@ -176,7 +176,7 @@ fn card(job: &Job) -> Table {
 }
 
 /// What it was asked to work on, as the API tells it.
-fn asked(work: &Work) -> Map<String, Value> {
+fn asked(work: &JobKind) -> Map<String, Value> {
     let Ok(Value::Object(mut asked)) = serde_json::to_value(work) else {
         return Map::new();
     };

@@ -3,7 +3,7 @@
 use clap::Args;
 use pipeline::Timestamp;
 use pipeline::api::jobs::Job;
-use pipeline::rows::{Stand, Work};
+use pipeline::rows::{JobKind, JobStatus};
 
 use super::follow::{advice, follow};
 use crate::arguments::Global;
@@ -57,7 +57,7 @@ pub(crate) fn run(
     // Before it is counted for nothing.
     confirm::somebody(&plan.deed)?;
     let counted = follow(global, client, begin(true, None)?, None)?;
-    if counted.state != Stand::Done || counted.done == 0 {
+    if counted.state != JobStatus::Done || counted.done == 0 {
         return tell(global, &counted);
     }
     confirm::deed(global, &plan.deed, || {
@@ -98,7 +98,7 @@ pub(crate) fn tell(global: &Global, job: &Job) -> anyhow::Result<()> {
         for violation in &job.violations {
             output::line(&output::plain(violation))?;
         }
-        if job.state == Stand::Done && job.violations.is_empty() {
+        if job.state == JobStatus::Done && job.violations.is_empty() {
             output::line(&outcome(job))?;
         }
     }
@@ -111,15 +111,17 @@ pub(crate) fn verdict(job: &Job) -> anyhow::Result<()> {
     let reason = reason.unwrap_or_default();
     let (id, so_far) = (&job.id, outcome(job));
     match job.state {
-        Stand::Failed => {
+        JobStatus::Failed => {
             let failure = Failure::new(format!("the job {id} failed{reason}"));
             Err(failure.advice(format!("Until then: {so_far}.")).into())
         }
-        Stand::Cancelled => {
+        JobStatus::Cancelled => {
             let failure = Failure::new(format!("the job {id} was cancelled{reason}"));
             Err(failure.advice(format!("Until then: {so_far}.")).into())
         }
-        Stand::Running | Stand::Done if matches!(job.work, Work::Audit) && job.skipped > 0 => {
+        JobStatus::Running | JobStatus::Done
+            if matches!(job.work, JobKind::Audit) && job.skipped > 0 =>
+        {
             let Job { skipped, seen, .. } = job;
             let failure = Failure::new(format!(
                 "{skipped} of {seen} attestations have deliveries that are not accounted for"
@@ -130,7 +132,7 @@ pub(crate) fn verdict(job: &Job) -> anyhow::Result<()> {
             };
             Err(failure.advice(advice).into())
         }
-        Stand::Running | Stand::Done => Ok(()),
+        JobStatus::Running | JobStatus::Done => Ok(()),
     }
 }
 
@@ -149,28 +151,28 @@ fn outcome(job: &Job) -> String {
         (skipped, false) => format!(", {skipped} needed nothing"),
     };
     match (&job.work, job.dry_run) {
-        (Work::Redeliver { .. }, true) => {
+        (JobKind::Redeliver { .. }, true) => {
             format!(
                 "{} would be redelivered{needed}",
                 counted(*done, "delivery")
             )
         }
-        (Work::Redeliver { .. }, false) => {
+        (JobKind::Redeliver { .. }, false) => {
             format!("{} redelivered{needed}", counted(*done, "delivery"))
         }
-        (Work::Backfill { .. }, true) => {
+        (JobKind::Backfill { .. }, true) => {
             format!(
                 "{} would be delivered{needed}",
                 counted(*done, "attestation")
             )
         }
-        (Work::Backfill { .. }, false) => {
+        (JobKind::Backfill { .. }, false) => {
             format!("{} on the way{needed}", counted(*done, "attestation"))
         }
-        (Work::Drain { .. }, _) => {
+        (JobKind::Drain { .. }, _) => {
             format!("{} on the way", counted(*done, "held delivery"))
         }
-        (Work::Audit, _) => {
+        (JobKind::Audit, _) => {
             let attestations = counted(job.seen, "attestation");
             format!("{attestations}, every delivery accounted for")
         }

@@ -887,7 +887,7 @@ impl Report {
 
     /// One that another try may mend comes first: as long as there is one, the delivery is not over.
     fn outcome(mut self, delivery: &Delivery<'_, DependencyTrack>) -> Result<Outcome, Error> {
-        let may_pass = |error: &Error| !matches!(error.kind, Kind::Permanent | Kind::Dead);
+        let may_pass = |error: &Error| !matches!(error.kind, Kind::Permanent | Kind::Gone);
         let first = self.errors.iter().position(may_pass).unwrap_or(0);
         if first < self.errors.len() {
             return Err(self.errors.swap_remove(first));

@@ -11,13 +11,13 @@ pub enum Kind {
     /// Nothing arrived, or the third party asked for another try; not before `after`, if it named a time.
     Retryable { after: Option<Duration> },
     /// The request went out and no answer came: the third party may have it.
-    Unanswered,
+    Indeterminate,
     /// 401: read the secret again once, try at once, then give up.
     Unauthorized,
     /// The same request will be refused again.
     Permanent,
-    /// Permanent, and the registration itself is dead: nothing sent through it will arrive.
-    Dead,
+    /// Permanent, and the third party says that it no longer exists: nothing sent through it will arrive.
+    Gone,
 }
 
 /// Subject of a failure: where the trouble lies. Another delivery to the same destination meets it, or does not.

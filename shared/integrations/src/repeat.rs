@@ -19,7 +19,7 @@ pub(crate) async fn send<I: Integration>(
     request: Request<Bytes>,
 ) -> Result<Response, Error> {
     let error = match http.send(request).await {
-        Err(error) if error.kind == Kind::Unanswered => error,
+        Err(error) if error.kind == Kind::Indeterminate => error,
         result => return result,
     };
     if is_repeat(delivery) {

@@ -7,7 +7,7 @@ use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check};
 use crate::configuration::{self, Error, Precondition};
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
-use crate::rows::{self, Attachment, Link, Registration, Selector, Stored, workflow_id};
+use crate::rows::{self, Attachment, AttachmentIndex, Registration, Selector, Stored, workflow_id};
 use crate::{ids, schedule, workflows};
 
 /// The longest that a delivery may wait for a material: 24 hours.
@@ -144,8 +144,9 @@ pub async fn attach(
     let registration = configuration::find(platform, organization, &wanted.registration).await?;
     let (description, mut faults) = check_inputs(&registration.row, &wanted.inputs)?;
     faults.extend(wrong_wait(wanted.wait_secs));
-    let partition = Link::of_workflow(organization, &wanted.workflow);
-    let there = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
+    let partition = AttachmentIndex::of_workflow(organization, &wanted.workflow);
+    let there =
+        rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX).await?;
     if there.len() >= MOST {
         faults.push(Fault {
             field: "workflow".into(),
@@ -212,15 +213,15 @@ pub async fn attach(
     Ok((Stored { row, etag }, registration, warnings))
 }
 
-fn links(attachment: &Attachment) -> (Link, Link) {
-    let of_registration = Link {
+fn links(attachment: &Attachment) -> (AttachmentIndex, AttachmentIndex) {
+    let of_registration = AttachmentIndex {
         organization: attachment.organization.clone(),
         attachment: attachment.id.clone(),
         registration: attachment.registration.clone(),
         integration: attachment.integration.clone(),
         workflow: None,
     };
-    let of_workflow = Link {
+    let of_workflow = AttachmentIndex {
         workflow: Some(attachment.workflow.clone()),
         ..of_registration.clone()
     };
@@ -251,8 +252,9 @@ pub async fn of_workflow(
     organization: &str,
     selector: &Selector,
 ) -> Result<Vec<Stored<Attachment>>, Unreachable> {
-    let partition = Link::of_workflow(organization, selector);
-    let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
+    let partition = AttachmentIndex::of_workflow(organization, selector);
+    let links =
+        rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX).await?;
     let keys: Vec<_> = links
         .iter()
         .map(|link| Attachment::at(organization, &link.row.attachment))
@@ -292,7 +294,7 @@ pub(crate) async fn remove(
     let (of_workflow, of_registration) = links(&attachment.row);
     for link in [of_workflow, of_registration] {
         use crate::rows::Row;
-        if let Some(stored) = rows::load::<Link>(platform, &link.key()).await? {
+        if let Some(stored) = rows::load::<AttachmentIndex>(platform, &link.key()).await? {
             writes.push(stored.delete());
         }
     }

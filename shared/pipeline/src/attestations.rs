@@ -9,7 +9,7 @@ use integrations::Workflow;
 
 use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Unreachable};
-use crate::rows::{self, Attestation, Received, Seen};
+use crate::rows::{self, Attestation, DigestAlias, WorkflowRecord};
 
 /// The largest material that can be uploaded or fetched: 100 MiB, as in Chainloop's own store. Deliveries read it
 /// piece by piece, so memory would allow more; no larger one has been tried.
@@ -116,8 +116,9 @@ async fn hashes(
     platform: &impl Platform,
     organization: &str,
 ) -> Result<BTreeSet<String>, Unreachable> {
-    let partition = Seen::partition(organization);
-    let seen = rows::load_all::<Seen>(platform, &partition, Seen::PREFIX).await?;
+    let partition = WorkflowRecord::partition(organization);
+    let seen =
+        rows::load_all::<WorkflowRecord>(platform, &partition, WorkflowRecord::PREFIX).await?;
     let seen = seen.iter().map(|stored| &stored.row.workflow);
     Ok(seen
         .map(|workflow| Attestation::workflow_hash(organization, workflow))
@@ -140,10 +141,10 @@ pub async fn find(
 ) -> Result<Option<Attestation>, Unreachable> {
     let (hash, received) = (
         Attestation::at(organization, digest),
-        Received::at(organization, digest),
+        DigestAlias::at(organization, digest),
     );
     let by_hash = rows::load::<Attestation>(platform, &hash);
-    let by_bytes = rows::load::<Received>(platform, &received);
+    let by_bytes = rows::load::<DigestAlias>(platform, &received);
     match try_join(by_hash, by_bytes).await? {
         (Some(stored), _) => Ok(Some(stored.row)),
         (None, Some(pointer)) => {

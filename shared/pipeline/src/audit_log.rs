@@ -4,7 +4,7 @@
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
-use crate::rows::{self, Actor, Attachment, Delivery, Entry, Registration};
+use crate::rows::{self, Actor, Attachment, AuditEntry, Delivery, Registration};
 
 /// Somebody who does something, and what the audit log calls it: the route says that.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ impl Act<'_> {
         let Actor {
             name, id, client, ..
         } = self.actor;
-        let entry = Entry {
+        let entry = AuditEntry {
             organization: organization.to_owned(),
             id: ids::ordered(platform, now),
             action: self.action.to_owned(),
@@ -121,7 +121,7 @@ pub async fn entries(
     day: Timestamp,
     before: Option<&str>,
     limit: usize,
-) -> Result<(Vec<Entry>, Option<String>), Unreachable> {
-    let partition = Entry::partition(organization, day);
+) -> Result<(Vec<AuditEntry>, Option<String>), Unreachable> {
+    let partition = AuditEntry::partition(organization, day);
     rows::last_page(platform, &partition, "entry/", before, limit).await
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::platform::{Etag, Platform, Unreachable, WriteError};
 use crate::quotas::{self, Exceeded};
-use crate::rows::{self, Attachment, Link, Name, Registration, Stored};
+use crate::rows::{self, Attachment, AttachmentIndex, Registration, RegistrationName, Stored};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -129,7 +129,9 @@ pub async fn find(
     name_or_id: &str,
 ) -> Result<Stored<Registration>, Error> {
     let missing = || Error::NotFound(name_or_id.to_owned());
-    let name = rows::load::<Name>(platform, &Name::at(organization, name_or_id)).await?;
+    let name =
+        rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name_or_id))
+            .await?;
     let id = match name {
         Some(name) if name.row.reserved_until.is_none() => name.row.registration,
         Some(_) => return Err(missing()),
@@ -157,7 +159,7 @@ pub async fn list(
     limit: usize,
 ) -> Result<(Vec<Stored<Registration>>, Option<String>), Unreachable> {
     let names = platform
-        .list(&Name::partition(organization), "", after, limit)
+        .list(&RegistrationName::partition(organization), "", after, limit)
         .await?;
     let next = (names.len() == limit)
         .then(|| names.last()?.get("sk")?.as_str().map(str::to_owned))
@@ -183,11 +185,11 @@ pub(crate) async fn attachment_ids(
     limit: usize,
 ) -> Result<Vec<String>, Unreachable> {
     let partition = Registration::partition(organization, registration);
-    let after = after.map(|id| format!("{}{id}", Link::PREFIX));
+    let after = after.map(|id| format!("{}{id}", AttachmentIndex::PREFIX));
     let links = platform
-        .list(&partition, Link::PREFIX, after.as_deref(), limit)
+        .list(&partition, AttachmentIndex::PREFIX, after.as_deref(), limit)
         .await?;
-    let links: Result<Vec<Stored<Link>>, Unreachable> =
+    let links: Result<Vec<Stored<AttachmentIndex>>, Unreachable> =
         links.into_iter().map(rows::parse).collect();
     Ok(links?.into_iter().map(|link| link.row.attachment).collect())
 }
@@ -199,7 +201,8 @@ pub async fn attachments(
     registration: &str,
 ) -> Result<Vec<Stored<Attachment>>, Unreachable> {
     let partition = Registration::partition(organization, registration);
-    let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
+    let links =
+        rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX).await?;
     let keys: Vec<_> = links
         .iter()
         .map(|link| Attachment::at(organization, &link.row.attachment))

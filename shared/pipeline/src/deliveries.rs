@@ -9,7 +9,7 @@ use integrations::Workflow;
 
 use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Unreachable};
-use crate::rows::{self, Attempt, Delivery, Gone, Newest, State};
+use crate::rows::{self, Attempt, Delivery, Newest, RegistrationTombstone, State};
 use crate::{attestations, configuration, plans};
 
 /// Registrations whose deliveries are looked for side by side.
@@ -150,8 +150,8 @@ async fn gone(
     since: Option<Timestamp>,
 ) -> Result<BTreeSet<String>, Unreachable> {
     let since = since.map(|since| since.minus(SKEW).to_string());
-    let partition = Gone::partition(organization);
-    let gone = rows::load_after::<Gone>(platform, &partition, "", since).await?;
+    let partition = RegistrationTombstone::partition(organization);
+    let gone = rows::load_after::<RegistrationTombstone>(platform, &partition, "", since).await?;
     Ok(gone
         .into_iter()
         .map(|stored| stored.row.registration)

@@ -347,7 +347,7 @@ async fn fetch(
             Either::Right(((), _)) => {
                 let secs = within.as_secs();
                 let text = format!("fetch {digest}: not all of it came within {secs} s");
-                Err(Error::new(Kind::Unanswered, text).into())
+                Err(Error::new(Kind::Indeterminate, text).into())
             }
         }
     };

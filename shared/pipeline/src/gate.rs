@@ -26,7 +26,7 @@ pub enum Evidence {
     /// It takes nothing from any of us for so long.
     DownForAll(Duration),
     /// It is gone for good.
-    Dead,
+    Gone,
 }
 
 impl Evidence {
@@ -37,10 +37,10 @@ impl Evidence {
             Err(error) => error,
         };
         let after = match error.kind {
-            Kind::Dead => return Self::Dead,
+            Kind::Gone => return Self::Gone,
             _ if error.about == About::Delivery => return Self::Nothing,
             Kind::Unauthorized | Kind::Permanent => return Self::Refused,
-            Kind::Unanswered => None,
+            Kind::Indeterminate => None,
             Kind::Retryable { after } => after,
         };
         match error.about {
@@ -125,7 +125,7 @@ pub fn learn(gate: &mut Gate, evidence: Evidence, is_retry: bool, now: Timestamp
     match evidence {
         // What holds for everyone stands in another row.
         Evidence::Nothing | Evidence::DownForAll(_) => return false,
-        Evidence::Dead => return true,
+        Evidence::Gone => return true,
         Evidence::Accepted => {
             // Whatever was wrong is over. Written down only if something was.
             if gate.failing_since.take().is_some() {
@@ -245,9 +245,9 @@ mod tests {
         for (kind, about, evidence) in [
             (again, About::Destination, DOWN),
             (asked, About::Destination, Evidence::Down(minute)),
-            (Kind::Unanswered, About::Destination, DOWN),
+            (Kind::Indeterminate, About::Destination, DOWN),
             (again, About::Either, Evidence::Doubtful),
-            (Kind::Unanswered, About::Either, Evidence::Doubtful),
+            (Kind::Indeterminate, About::Either, Evidence::Doubtful),
             (again, About::Delivery, Evidence::Nothing),
             (Kind::Permanent, About::Delivery, Evidence::Nothing),
             (Kind::Permanent, About::Destination, Evidence::Refused),
@@ -258,7 +258,7 @@ mod tests {
                 About::Everyone,
                 Evidence::DownForAll(Duration::from_mins(1)),
             ),
-            (Kind::Dead, About::Destination, Evidence::Dead),
+            (Kind::Gone, About::Destination, Evidence::Gone),
         ] {
             let error = Error::new(kind, "post").about(about);
             assert_eq!(Evidence::of(&Err(error)), evidence, "{kind:?} {about:?}");

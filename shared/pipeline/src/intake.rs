@@ -17,8 +17,8 @@ use crate::meter::Used;
 use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
 use crate::quotas::{self, Exceeded};
 use crate::rows::{
-    self, Actor, Attestation, CONFLICTS, Link, Match, Plan, Planned, Received, Row, Seen, Selector,
-    Stage, Stored, Why, reload,
+    self, Actor, AttachmentIndex, Attestation, CONFLICTS, DigestAlias, Match, Plan, PlanReason,
+    Planned, Row, Selector, Stage, Stored, WorkflowRecord, reload,
 };
 use crate::{attach, audit_log, plans, schedule};
 
@@ -85,7 +85,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) parsed: attestation::Attestation,
     /// As [`checked`] has it.
     pub(crate) workflow: Workflow,
-    pub(crate) why: Why,
+    pub(crate) why: PlanReason,
     /// The one who sent it.
     pub(crate) by: &'a Actor,
 }
@@ -140,7 +140,7 @@ async fn accepted(
         bytes,
         parsed,
         workflow,
-        why: Why::Accepted,
+        why: PlanReason::Accepted,
         by,
     };
     take(platform, organization, incoming, planned).await
@@ -255,7 +255,14 @@ async fn known(
         // A redelivery lets the attestation live longer than the plan of its acceptance.
         let plan = plan.unwrap_or_else(|| {
             let at = attestation.row.created_at;
-            let mut row = plans::new(&attestation.row, 0, Why::Accepted, None, Vec::new(), at);
+            let mut row = plans::new(
+                &attestation.row,
+                0,
+                PlanReason::Accepted,
+                None,
+                Vec::new(),
+                at,
+            );
             (row.stage, row.wake_at) = (Stage::Closed, None);
             let etag = Etag(String::new());
             Stored { row, etag }
@@ -270,7 +277,7 @@ async fn seen(
     organization: &str,
     workflow: &Workflow,
 ) -> Result<(), Unreachable> {
-    let row = Seen {
+    let row = WorkflowRecord {
         organization: organization.to_owned(),
         workflow: workflow.clone(),
         first_seen_at: platform.now(),
@@ -374,10 +381,15 @@ async fn planned(
 ) -> Result<Vec<Planned>, Unreachable> {
     let selectors = Match::ALL.into_iter().filter_map(|matched| {
         let selector = matched.selector(workflow)?;
-        Some((matched, Link::of_workflow(organization, &selector)))
+        Some((
+            matched,
+            AttachmentIndex::of_workflow(organization, &selector),
+        ))
     });
     let found = try_join_all(selectors.map(|(matched, partition)| async move {
-        let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
+        let links =
+            rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX)
+                .await?;
         Ok::<_, Unreachable>(links.into_iter().map(move |link| (matched, link.row)))
     }))
     .await?;
@@ -509,7 +521,7 @@ async fn accept(
         planned_at: now,
         created_at: now,
     };
-    let received = Received {
+    let received = DigestAlias {
         organization: attestation.organization.clone(),
         received: attestation.received,
         hash: attestation.hash,
@@ -540,7 +552,7 @@ async fn join(
             return Ok(stored);
         }
         stored.row.also.insert(*received);
-        let pointer = Received {
+        let pointer = DigestAlias {
             organization: stored.row.organization.clone(),
             received: *received,
             hash: stored.row.hash,

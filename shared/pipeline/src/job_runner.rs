@@ -10,8 +10,8 @@ use crate::deliveries::{self, Cursor, Of};
 use crate::jobs::end;
 use crate::platform::{Index, Platform, Unreachable, WriteError};
 use crate::rows::{
-    self, Attachment, Attestation, Delivery, Filter, Job, Place, Plan, Planned, Seen, Stand,
-    Stored, Why, Work,
+    self, Attachment, Attestation, Delivery, Filter, Job, JobCursor, JobKind, JobStatus, Plan,
+    PlanReason, Planned, Stored, WorkflowRecord,
 };
 use crate::{audit, operations, pauses, plans, schedule};
 
@@ -37,7 +37,7 @@ pub(crate) async fn work(
     let most = u64::from(stored.row.per_second) * 60;
     let mut sent = 0;
     for _ in 0..PAGES {
-        if stored.row.stand != Stand::Running || platform.now() >= until {
+        if stored.row.stand != JobStatus::Running || platform.now() >= until {
             return Ok(());
         }
         let mut job = stored.row.clone();
@@ -56,11 +56,11 @@ pub(crate) async fn work(
         let now = platform.now();
         sent += job.done - before;
         job.updated_at = now;
-        let is_enough = !matches!(job.work, Work::Audit) && !job.dry_run && sent >= most;
-        if job.stand == Stand::Running && !more {
-            end(&mut job, Stand::Done, now);
+        let is_enough = !matches!(job.work, JobKind::Audit) && !job.dry_run && sent >= most;
+        if job.stand == JobStatus::Running && !more {
+            end(&mut job, JobStatus::Done, now);
             info!(job.id = job.id, job.done, job.skipped, "A job is done");
-        } else if let Work::Drain { .. } = job.work {
+        } else if let JobKind::Drain { .. } = job.work {
             job.wake_at = job.wake_at.map(|_| now.plus(Duration::from_mins(1)));
         } else {
             job.wake_at = job.wake_at.map(|_| now);
@@ -73,7 +73,7 @@ pub(crate) async fn work(
             Err(WriteError::Conflict) => return Ok(()),
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
         }
-        if is_enough || matches!(stored.row.work, Work::Drain { .. }) {
+        if is_enough || matches!(stored.row.work, JobKind::Drain { .. }) {
             return Ok(());
         }
     }
@@ -92,10 +92,10 @@ fn put_off(before: &Job, mut job: Job, why: &Unreachable, now: Timestamp) -> Job
     job.reason = Some(format!("failed to {why}"));
     job.updated_at = now;
     // What a drain has not let go would be held for ever.
-    let is_drain = matches!(job.work, Work::Drain { .. });
+    let is_drain = matches!(job.work, JobKind::Drain { .. });
     if job.failures >= schedule::JOB_TRIES && !is_drain {
         warn!(job.id = job.id, error = %why, "A job has failed");
-        end(&mut job, Stand::Failed, now);
+        end(&mut job, JobStatus::Failed, now);
     } else {
         job.wake_at = Some(now.plus(schedule::job_after(job.failures)));
     }
@@ -110,8 +110,8 @@ async fn page(
     until: Timestamp,
 ) -> Result<bool, Unreachable> {
     match job.work.clone() {
-        Work::Redeliver { filter } => redeliver(platform, job, &filter, most, until).await,
-        Work::Backfill {
+        JobKind::Redeliver { filter } => redeliver(platform, job, &filter, most, until).await,
+        JobKind::Backfill {
             attachment,
             since,
             until: newest,
@@ -119,8 +119,8 @@ async fn page(
             let range = (since, newest);
             backfill(platform, job, &attachment, range, most, until).await
         }
-        Work::Drain { registration } => drain(platform, job, &registration, until).await,
-        Work::Audit => law(platform, job, until).await,
+        JobKind::Drain { registration } => drain(platform, job, &registration, until).await,
+        JobKind::Audit => law(platform, job, until).await,
     }
 }
 
@@ -162,7 +162,7 @@ async fn redeliver(
         let is_meant = filter.workflow.as_ref().is_none_or(|workflow| {
             workflow.project == delivery.workflow.project && workflow.name == delivery.workflow.name
         });
-        let place = Place {
+        let place = JobCursor {
             workflow: 0,
             created_at: delivery.created_at,
             id: delivery.id.clone(),
@@ -186,7 +186,7 @@ async fn redeliver(
         job.place = Some(place);
     }
     if let Some(next) = &next {
-        job.place = Some(Place {
+        job.place = Some(JobCursor {
             workflow: 0,
             created_at: next.created_at,
             id: next.id.clone(),
@@ -216,18 +216,19 @@ async fn again(
 async fn attestations(
     platform: &impl Platform,
     job: &Job,
-    wanted: impl Fn(&Seen) -> bool,
+    wanted: impl Fn(&WorkflowRecord) -> bool,
     until: Timestamp,
-) -> Result<Option<(Vec<Stored<Attestation>>, Place)>, Unreachable> {
-    let partition = Seen::partition(&job.organization);
-    let seen = rows::load_all::<Seen>(platform, &partition, Seen::PREFIX).await?;
+) -> Result<Option<(Vec<Stored<Attestation>>, JobCursor)>, Unreachable> {
+    let partition = WorkflowRecord::partition(&job.organization);
+    let seen =
+        rows::load_all::<WorkflowRecord>(platform, &partition, WorkflowRecord::PREFIX).await?;
     // Several ids may have one name; the index knows names.
     let names: std::collections::BTreeSet<(String, String)> = seen
         .into_iter()
         .filter(|stored| wanted(&stored.row))
         .map(|Stored { row, .. }| (row.workflow.project, row.workflow.name))
         .collect();
-    let place = job.place.clone().unwrap_or(Place {
+    let place = job.place.clone().unwrap_or(JobCursor {
         workflow: 0,
         created_at: until,
         id: String::new(),
@@ -255,12 +256,12 @@ async fn attestations(
     let mut found = newest.rows;
     found.sort_by_key(|stored| std::cmp::Reverse(order(&stored.row)));
     let next = match newest.cut_at {
-        Some(oldest) => Place {
+        Some(oldest) => JobCursor {
             workflow: place.workflow,
             created_at: oldest,
             id: String::new(),
         },
-        None => Place {
+        None => JobCursor {
             workflow: place.workflow + 1,
             created_at: until,
             id: String::new(),
@@ -293,12 +294,12 @@ async fn backfill(
         .filter(|attachment| attachment.deleted_at.is_none())
     else {
         job.reason = Some("its attachment was deleted".to_owned());
-        end(job, Stand::Failed, platform.now());
+        end(job, JobStatus::Failed, platform.now());
         return Ok(false);
     };
     let workflow = job.place.as_ref().map_or(0, |place| place.workflow);
     let selector = attachment.workflow.clone();
-    let wanted = |seen: &Seen| {
+    let wanted = |seen: &WorkflowRecord| {
         selector.is_for(&seen.workflow) && seen.workflow.project != operations::TEST_PROJECT
     };
     let Some((page, next)) = attestations(platform, job, wanted, newest).await? else {
@@ -315,7 +316,7 @@ async fn backfill(
         let row = &stored.row;
         if since.is_some_and(|since| row.created_at < since) {
             // Those that follow in this workflow are older still.
-            job.place = Some(Place {
+            job.place = Some(JobCursor {
                 workflow: workflow + 1,
                 created_at: newest,
                 id: String::new(),
@@ -325,7 +326,7 @@ async fn backfill(
         if left == 0 || platform.now() >= until {
             return Ok(true);
         }
-        let place = Place {
+        let place = JobCursor {
             workflow,
             created_at: row.created_at,
             id: row.hash.hex(),
@@ -353,7 +354,7 @@ async fn backfill(
                 ..planned.clone()
             };
             let added = plans::Added {
-                why: Why::Backfilled,
+                why: PlanReason::Backfilled,
                 job: Some(&job.id),
                 planned: vec![planned],
                 beside: Vec::new(),
@@ -383,7 +384,7 @@ async fn drain(
     let row = rows::load::<rows::Registration>(platform, &key).await?;
     if row.is_some_and(|stored| stored.row.paused.is_some()) {
         job.reason = Some("its registration was paused again".to_owned());
-        end(job, Stand::Cancelled, platform.now());
+        end(job, JobStatus::Cancelled, platform.now());
         return Ok(false);
     }
     let count = pauses::drain(
@@ -399,7 +400,7 @@ async fn drain(
     job.seen += count;
     job.done += count;
     if count > 0 {
-        job.place = Some(Place {
+        job.place = Some(JobCursor {
             workflow: 0,
             created_at: now,
             id: String::new(),
@@ -429,7 +430,7 @@ async fn law(
         }
         let hash: &Digest = &row.hash;
         let found = audit::attestation(platform, &row.organization, hash).await?;
-        job.place = Some(Place {
+        job.place = Some(JobCursor {
             workflow,
             created_at: row.created_at,
             id: row.hash.hex(),

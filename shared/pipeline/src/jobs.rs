@@ -7,13 +7,13 @@ use crate::audit_log::{Act, Subject};
 use crate::clock::Timestamp;
 use crate::ids;
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
-use crate::rows::{self, Job, Stand, Stored, Work};
+use crate::rows::{self, Job, JobKind, JobStatus, Stored};
 
 /// A job as it begins.
 pub fn new(
     platform: &impl Platform,
     organization: &str,
-    work: Work,
+    work: JobKind,
     per_second: u32,
     by: &str,
 ) -> Job {
@@ -24,7 +24,7 @@ pub fn new(
         work,
         dry_run: false,
         per_second: per_second.max(1),
-        stand: Stand::Running,
+        stand: JobStatus::Running,
         place: None,
         seen: 0,
         done: 0,
@@ -73,9 +73,9 @@ pub async fn cancel(
         return Ok(None);
     };
     // What a drain has not let go would be held for ever: whoever wants that pauses the registration.
-    let is_drain = matches!(stored.row.work, Work::Drain { .. });
-    if stored.row.stand == Stand::Running && !is_drain {
-        end(&mut stored.row, Stand::Cancelled, platform.now());
+    let is_drain = matches!(stored.row.work, JobKind::Drain { .. });
+    if stored.row.stand == JobStatus::Running && !is_drain {
+        end(&mut stored.row, JobStatus::Cancelled, platform.now());
         let Job {
             work,
             created_by,
@@ -91,7 +91,7 @@ pub async fn cancel(
     Ok(Some(stored.row))
 }
 
-pub(crate) fn end(job: &mut Job, stand: Stand, now: Timestamp) {
+pub(crate) fn end(job: &mut Job, stand: JobStatus, now: Timestamp) {
     job.stand = stand;
     job.wake_at = None;
     job.updated_at = now;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
 use crate::gate::Later;
-use crate::rows::{Attempt, Delivery, Ending, Lease, Plan, Planned, State};
+use crate::rows::{Attempt, AttemptOutcome, Delivery, Lease, Plan, Planned, State};
 use crate::schedule;
 
 /// What a queue carries: ids, never a payload, never a secret.
@@ -172,25 +172,30 @@ pub fn settle(
         }
         Ok(Outcome::Delivered(receipt)) => {
             delivery.receipt = Some(bounded(receipt));
-            (Ending::Delivered, None, None, Next::Final(State::Delivered))
+            (
+                AttemptOutcome::Delivered,
+                None,
+                None,
+                Next::Final(State::Delivered),
+            )
         }
         Ok(Outcome::PartlyDelivered { receipt, note }) => {
             delivery.receipt = Some(bounded(receipt));
             let next = Next::Final(State::Delivered);
-            (Ending::Delivered, None, Some(note), next)
+            (AttemptOutcome::Delivered, None, Some(note), next)
         }
         Ok(Outcome::Skipped(reason)) => (
-            Ending::Skipped,
+            AttemptOutcome::Skipped,
             None,
             Some(reason),
             Next::Final(State::Skipped),
         ),
         Err(error) => {
             let (ending, next) = match error.kind {
-                Kind::Retryable { after } => (Ending::Retryable, Next::Retry(after)),
-                Kind::Unanswered => (Ending::Unanswered, Next::Retry(None)),
-                Kind::Unauthorized | Kind::Permanent | Kind::Dead => {
-                    (Ending::Permanent, Next::Final(State::Failed))
+                Kind::Retryable { after } => (AttemptOutcome::Retryable, Next::Retry(after)),
+                Kind::Indeterminate => (AttemptOutcome::Unanswered, Next::Retry(None)),
+                Kind::Unauthorized | Kind::Permanent | Kind::Gone => {
+                    (AttemptOutcome::Permanent, Next::Final(State::Failed))
                 }
             };
             (
@@ -242,7 +247,7 @@ pub fn doubt(
 /// Ends an attempt whose function ended in the midst of it, or whose message never led to a claim.
 pub fn crash(delivery: &mut Delivery, now: Timestamp, random: u64) -> Settled {
     let detail = "the function ended before it could say how the attempt went".to_owned();
-    let attempt = attempt(delivery, Ending::Crashed, Some(detail.clone()), now);
+    let attempt = attempt(delivery, AttemptOutcome::Crashed, Some(detail.clone()), now);
     // A function that does not even start, or ends each time, must not use up in hours what is to last for a week.
     let next = match delivery.lease {
         Some(_) if delivery.crashes < schedule::CRASHES => Next::AtOnce,
@@ -258,7 +263,12 @@ pub fn crash(delivery: &mut Delivery, now: Timestamp, random: u64) -> Settled {
 
 /// Ends a delivery without sending, because what it was for is gone.
 pub fn cancel(delivery: &mut Delivery, reason: &str, now: Timestamp) -> Settled {
-    let attempt = attempt(delivery, Ending::Cancelled, Some(reason.to_owned()), now);
+    let attempt = attempt(
+        delivery,
+        AttemptOutcome::Cancelled,
+        Some(reason.to_owned()),
+        now,
+    );
     follow(
         delivery,
         Next::Final(State::Cancelled),
@@ -424,7 +434,12 @@ enum Next {
     AtOnce,
 }
 
-fn attempt(delivery: &Delivery, ending: Ending, detail: Option<String>, now: Timestamp) -> Attempt {
+fn attempt(
+    delivery: &Delivery,
+    ending: AttemptOutcome,
+    detail: Option<String>,
+    now: Timestamp,
+) -> Attempt {
     let (owner, started_at) = match &delivery.lease {
         Some(lease) => (lease.owner.clone(), lease.started_at),
         None => (String::new(), now),
@@ -578,7 +593,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rows::Why;
+    use crate::rows::PlanReason;
 
     fn delivery(now: Timestamp) -> Delivery {
         let digest = attestation::Digest::of(b"a");
@@ -586,7 +601,7 @@ mod tests {
             organization: "acme".to_owned(),
             attestation: digest,
             generation: 0,
-            why: Why::Accepted,
+            why: PlanReason::Accepted,
             job: None,
             received: digest,
             workflow: integrations::Workflow::default(),

@@ -10,8 +10,8 @@ use crate::audit_log::{Act, Subject};
 use crate::intake::{self, Accepted, Incoming};
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
 use crate::rows::{
-    self, Attachment, Attestation, Delivery, Match, Plan, Planned, Registration, Selector, State,
-    Why,
+    self, Attachment, Attestation, Delivery, Match, Plan, PlanReason, Planned, Registration,
+    Selector, State,
 };
 use crate::{configuration, ids, ledger, pace, plans, settle};
 
@@ -135,7 +135,7 @@ async fn again(
         matched: selector.and_then(|selector| selector.matched(&delivery.workflow)),
     };
     let added = plans::Added {
-        why: Why::Redelivered,
+        why: PlanReason::Redelivered,
         job,
         planned: vec![planned],
         beside,
@@ -296,7 +296,7 @@ pub async fn test(
         bytes,
         parsed,
         workflow,
-        why: Why::Tested,
+        why: PlanReason::Tested,
         by: act.actor,
     };
     let taken = intake::take(platform, organization, incoming, planned).await;

@@ -10,7 +10,9 @@ use tracing::{error, info};
 use crate::audit_log::{Act, Subject};
 use crate::configuration::{self, Error};
 use crate::platform::{Index, Platform, Range, Unreachable, WriteError};
-use crate::rows::{self, CONFLICTS, Delivery, Job, Pause, Registration, Stand, Stored, Work};
+use crate::rows::{
+    self, CONFLICTS, Delivery, Job, JobKind, JobStatus, Pause, Registration, Stored,
+};
 use crate::settle::settle;
 use crate::{jobs, ledger, schedule};
 
@@ -124,7 +126,7 @@ pub async fn resume(
     }
     stored.row.paused = None;
     stored.row.wake_at = None;
-    let work = Work::Drain {
+    let work = JobKind::Drain {
         registration: stored.row.id.clone(),
     };
     let mut job = jobs::new(platform, organization, work, per_second, &act.actor.name);
@@ -259,8 +261,8 @@ async fn is_kept(
         return Ok(true);
     }
     let drains = |job: &Job| {
-        job.stand == Stand::Running
-            && matches!(&job.work, Work::Drain { registration: of } if of == registration)
+        job.stand == JobStatus::Running
+            && matches!(&job.work, JobKind::Drain { registration: of } if of == registration)
     };
     let all = rows::load_all::<Job>(platform, &Job::partition(organization), "job/").await?;
     Ok(all.iter().any(|stored| drains(&stored.row)))

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::ledger::{self, Message};
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
 use crate::rows::{
-    self, Attestation, CONFLICTS, Delivery, Plan, Planned, Stage, State, Stored, Why, reload,
+    self, Attestation, CONFLICTS, Delivery, Plan, PlanReason, Planned, Stage, State, Stored, reload,
 };
 use crate::{accounting, pauses, schedule};
 
@@ -23,7 +23,7 @@ const BATCH: usize = 10;
 pub fn new(
     attestation: &Attestation,
     generation: u32,
-    why: Why,
+    why: PlanReason,
     job: Option<String>,
     planned: Vec<Planned>,
     now: Timestamp,
@@ -243,7 +243,7 @@ pub async fn of(
 
 /// A further plan that is asked for.
 pub(crate) struct Added<'a> {
-    pub(crate) why: Why,
+    pub(crate) why: PlanReason,
     /// The job that makes it, or the claim of the request that does.
     pub(crate) job: Option<&'a str>,
     pub(crate) planned: Vec<Planned>,

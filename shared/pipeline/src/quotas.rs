@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::clock::Timestamp;
 use crate::meter::{Quota, Used, resets_at};
 use crate::platform::{Key, Platform, Unreachable};
-use crate::rows::{Intake, Name, SHARDS, TokenName, shard};
+use crate::rows::{Intake, RegistrationName, SHARDS, TokenName, shard};
 
 /// Rows of a day are of no use after it. Longer, so that whoever looks into a complaint finds them.
 const KEPT: Duration = Duration::from_hours(3 * 24);
@@ -143,7 +143,7 @@ pub async fn count(platform: &impl Platform, organization: &str, of: &Digest, us
 /// The rows that are counted, where there is one for each.
 fn partition(quota: Quota, organization: &str) -> Option<String> {
     match quota {
-        Quota::Registrations => Some(Name::partition(organization)),
+        Quota::Registrations => Some(RegistrationName::partition(organization)),
         Quota::Intakes => Some(Intake::partition(organization)),
         Quota::Tokens => Some(TokenName::partition(organization)),
         Quota::Attestations | Quota::Bytes | Quota::Checks => None,

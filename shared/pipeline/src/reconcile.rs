@@ -13,7 +13,9 @@ use crate::clock::Timestamp;
 use crate::deliver::{Record, followup, park};
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
-use crate::rows::{self, Delivery, Job, Name, Plan, Registration, SHARDS, Stage, State};
+use crate::rows::{
+    self, Delivery, Job, Plan, Registration, RegistrationName, SHARDS, Stage, State,
+};
 use crate::settle::{resend, settle};
 use crate::{audit, fetch, job_runner, pauses, plans, register, schedule};
 
@@ -155,8 +157,8 @@ enum Done {
 async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<Done, Unreachable> {
     let now = platform.now();
     // First of all, since a name may be any of the words below.
-    if Name::is_at(key) {
-        return match rows::load::<Name>(platform, key).await? {
+    if RegistrationName::is_at(key) {
+        return match rows::load::<RegistrationName>(platform, key).await? {
             Some(stored) => register::abandon(platform, stored)
                 .await
                 .map(|()| Done::Other),

@@ -13,7 +13,7 @@ use crate::configuration::{Error, Precondition, attachments, name_fault, size_fa
 use crate::meter::Quota;
 use crate::platform::{Expect, Platform, SecretValue, Unreachable, WriteError};
 use crate::quotas::{self};
-use crate::rows::{self, Gone, Name, Registration, Stored, Work};
+use crate::rows::{self, JobKind, Registration, RegistrationName, RegistrationTombstone, Stored};
 use crate::{ids, jobs, schedule};
 
 /// What an operator asks for.
@@ -89,9 +89,9 @@ async fn reserve(
     description: &Description,
     name: &str,
     id: String,
-) -> Result<Stored<Name>, Error> {
+) -> Result<Stored<RegistrationName>, Error> {
     let now = platform.now();
-    let row = Name {
+    let row = RegistrationName {
         organization: organization.to_owned(),
         name: name.to_owned(),
         registration: id,
@@ -121,7 +121,9 @@ pub(crate) async fn free(
     registration: Option<&String>,
 ) -> Result<Expect, Error> {
     let now = platform.now();
-    match rows::load::<Name>(platform, &Name::at(organization, name)).await? {
+    match rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name))
+        .await?
+    {
         None => Ok(Expect::Absent),
         Some(Stored { row, etag })
             if row.reserved_until.is_some()
@@ -141,7 +143,7 @@ pub(crate) async fn free(
 async fn complete(
     platform: &impl Platform,
     description: &Description,
-    reserved: &Stored<Name>,
+    reserved: &Stored<RegistrationName>,
     wanted: Wanted,
     act: Act<'_>,
 ) -> Result<Stored<Registration>, Error> {
@@ -199,7 +201,9 @@ pub async fn delete(
     only: &Precondition,
     act: Act<'_>,
 ) -> Result<(Registration, usize), Error> {
-    let name = rows::load::<Name>(platform, &Name::at(organization, name_or_id)).await?;
+    let name =
+        rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name_or_id))
+            .await?;
     let id = name.map_or_else(|| name_or_id.to_owned(), |name| name.row.registration);
     let stored = rows::load::<Registration>(platform, &Registration::at(organization, &id))
         .await?
@@ -229,9 +233,9 @@ pub async fn delete(
 async fn name_of(
     platform: &impl Platform,
     registration: &Registration,
-) -> Result<Option<Stored<Name>>, Unreachable> {
-    let key = Name::at(&registration.organization, &registration.name);
-    let name = rows::load::<Name>(platform, &key).await?;
+) -> Result<Option<Stored<RegistrationName>>, Unreachable> {
+    let key = RegistrationName::at(&registration.organization, &registration.name);
+    let name = rows::load::<RegistrationName>(platform, &key).await?;
     Ok(name.filter(|name| name.row.registration == registration.id))
 }
 
@@ -239,7 +243,7 @@ async fn name_of(
 async fn complete_deletion(
     platform: &impl Platform,
     mut gone: Stored<Registration>,
-    name: &Stored<Name>,
+    name: &Stored<RegistrationName>,
 ) -> Result<(Registration, usize), Error> {
     let (organization, id) = (gone.row.organization.clone(), gone.row.id.clone());
     let organization = organization.as_str();
@@ -256,7 +260,7 @@ async fn complete_deletion(
     // The name last: as long as it is there, asking again finds what is left to do.
     let was_paused = gone.row.paused.take().is_some();
     let now = platform.now();
-    let listed = Gone {
+    let listed = RegistrationTombstone {
         organization: organization.to_owned(),
         registration: id.clone(),
         deleted_at: now,
@@ -268,7 +272,7 @@ async fn complete_deletion(
     ];
     if was_paused {
         // What it held is let go, to be cancelled.
-        let work = Work::Drain {
+        let work = JobKind::Drain {
             registration: id.clone(),
         };
         let rate = schedule::DRAIN_PER_SECOND;
@@ -312,7 +316,7 @@ pub(crate) async fn finish(
 /// Removes what a registration that was cut off left behind: its reservation, and its secret.
 pub(crate) async fn abandon(
     platform: &impl Platform,
-    mut stored: Stored<Name>,
+    mut stored: Stored<RegistrationName>,
 ) -> Result<(), Unreachable> {
     let reserved_until = stored.row.reserved_until;
     if reserved_until.is_none_or(|until| until >= platform.now()) {
@@ -328,7 +332,7 @@ pub(crate) async fn abandon(
             Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
         }
     }
-    let Name {
+    let RegistrationName {
         organization,
         integration,
         registration,

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use crate::ledger::{Message, Settled};
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
-use crate::rows::{self, Delivery, Followup, Stored};
+use crate::rows::{self, CompletionPoll, Delivery, Stored};
 use crate::schedule;
 
 /// Writes what an attempt led to in one transaction, and then sends the next one's message.
@@ -33,7 +33,7 @@ pub(crate) async fn settle_and_follow(
     platform: &impl Platform,
     stored: &Stored<Delivery>,
     settled: Settled,
-    followup: Option<Followup>,
+    followup: Option<CompletionPoll>,
     beside: Vec<Write>,
 ) -> Result<(), Unreachable> {
     let delivery = &stored.row;
@@ -110,7 +110,7 @@ pub(crate) async fn resend_message(
 }
 
 /// Sends the message by which a delivery function asks.
-pub(crate) async fn send_followup(platform: &impl Platform, followup: &Followup) {
+pub(crate) async fn send_followup(platform: &impl Platform, followup: &CompletionPoll) {
     let message = Message {
         v: Message::VERSION,
         organization: followup.organization.clone(),

@@ -13,7 +13,7 @@ use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check};
 use crate::configuration::{self, Error, Precondition};
 use crate::platform::{self, Etag, Expect, Platform, SecretValue, Write, WriteError};
-use crate::rows::{self, Attachment, CONFLICTS, Name, Registration, Stored};
+use crate::rows::{self, Attachment, CONFLICTS, Registration, RegistrationName, Stored};
 use crate::{attach, register};
 
 /// What of a registration is to be another.
@@ -379,7 +379,7 @@ async fn rename(
     new: &Registration,
     expect: Expect,
 ) -> Result<Vec<Write>, platform::Unreachable> {
-    let name = Name {
+    let name = RegistrationName {
         organization: new.organization.clone(),
         name: new.name.clone(),
         registration: new.id.clone(),
@@ -389,8 +389,8 @@ async fn rename(
     };
     let mut writes = vec![rows::put(platform, &name, expect).0];
     // Gone where somebody renamed it meanwhile, and then the registration's own row is not what it was, either.
-    let key = Name::at(&old.organization, &old.name);
-    if let Some(stored) = rows::load::<Name>(platform, &key).await? {
+    let key = RegistrationName::at(&old.organization, &old.name);
+    if let Some(stored) = rows::load::<RegistrationName>(platform, &key).await? {
         writes.push(stored.delete());
     }
     Ok(writes)

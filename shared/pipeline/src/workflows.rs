@@ -6,12 +6,12 @@ use futures_util::future::{try_join, try_join_all};
 
 use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Range, Unreachable};
-use crate::rows::{self, Attestation, Link, Seen, Selector, Stored};
+use crate::rows::{self, AttachmentIndex, Attestation, Selector, Stored, WorkflowRecord};
 
 /// A workflow, and how it stands.
 #[derive(Debug, Clone)]
 pub struct Known {
-    pub seen: Seen,
+    pub seen: WorkflowRecord,
     /// When its newest attestation was accepted; none when that was longer ago than anything is kept.
     pub attested_at: Option<Timestamp>,
     /// How many attachments an attestation of it goes to now.
@@ -25,22 +25,22 @@ pub async fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<Known>, Option<String>), Unreachable> {
-    let partition = Seen::partition(organization);
-    let after = after.map(|after| format!("{}{after}", Seen::PREFIX));
+    let partition = WorkflowRecord::partition(organization);
+    let after = after.map(|after| format!("{}{after}", WorkflowRecord::PREFIX));
     let page = platform
-        .list(&partition, Seen::PREFIX, after.as_deref(), limit)
+        .list(&partition, WorkflowRecord::PREFIX, after.as_deref(), limit)
         .await?;
     let next = (page.len() == limit)
         .then(|| {
             page.last()?
                 .get("sk")?
                 .as_str()?
-                .strip_prefix(Seen::PREFIX)
+                .strip_prefix(WorkflowRecord::PREFIX)
                 .map(str::to_owned)
         })
         .flatten();
-    let seen = page.into_iter().map(rows::parse::<Seen>);
-    let seen: Vec<Seen> = seen
+    let seen = page.into_iter().map(rows::parse::<WorkflowRecord>);
+    let seen: Vec<WorkflowRecord> = seen
         .map(|stored| stored.map(|Stored { row, .. }| row))
         .collect::<Result<_, _>>()?;
     let attested = try_join_all(seen.iter().map(|seen| attested_at(platform, seen)));
@@ -66,7 +66,7 @@ pub async fn list(
 async fn attached(
     platform: &impl Platform,
     organization: &str,
-    seen: &[Seen],
+    seen: &[WorkflowRecord],
 ) -> Result<BTreeMap<String, usize>, Unreachable> {
     let selectors: BTreeSet<String> = seen
         .iter()
@@ -74,8 +74,10 @@ async fn attached(
         .map(|selector| selector.0)
         .collect();
     let counts = try_join_all(selectors.into_iter().map(|selector| async move {
-        let partition = Link::of_workflow(organization, &Selector(selector.clone()));
-        let links = rows::load_all::<Link>(platform, &partition, Link::PREFIX).await?;
+        let partition = AttachmentIndex::of_workflow(organization, &Selector(selector.clone()));
+        let links =
+            rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX)
+                .await?;
         Ok::<_, Unreachable>((selector, links.len()))
     }));
     Ok(counts.await?.into_iter().collect())
@@ -97,16 +99,16 @@ pub async fn doubt(
     if selector.0 == "*" {
         return Ok(None);
     }
-    let partition = Seen::partition(organization);
+    let partition = WorkflowRecord::partition(organization);
     let found = platform
-        .list(&partition, Seen::PREFIX, None, LOOKED_THROUGH)
+        .list(&partition, WorkflowRecord::PREFIX, None, LOOKED_THROUGH)
         .await?;
     if found.len() >= LOOKED_THROUGH {
         return Ok(None);
     }
     let mut known = BTreeSet::new();
     for item in found {
-        let Stored { row, .. } = rows::parse::<Seen>(item)?;
+        let Stored { row, .. } = rows::parse::<WorkflowRecord>(item)?;
         known.extend(Selector::of(&row.workflow).into_iter().map(|one| one.0));
     }
     if known.contains(&selector.0) {
@@ -145,7 +147,7 @@ const NEWEST: usize = 10;
 
 async fn attested_at(
     platform: &impl Platform,
-    seen: &Seen,
+    seen: &WorkflowRecord,
 ) -> Result<Option<Timestamp>, Unreachable> {
     let hash = Attestation::workflow_hash(&seen.organization, &seen.workflow);
     let range = |limit| Range {

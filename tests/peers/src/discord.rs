@@ -499,8 +499,8 @@ mod tests {
             let error = DiscordWebhook::register(&http(), &registration(&url))
                 .await
                 .unwrap_err();
-            assert_eq!(error.kind, Kind::Dead);
-            assert_eq!(deliver(&url, json!({})).await.unwrap_err().kind, Kind::Dead);
+            assert_eq!(error.kind, Kind::Gone);
+            assert_eq!(deliver(&url, json!({})).await.unwrap_err().kind, Kind::Gone);
         }
     }
 

@@ -305,14 +305,14 @@ mod tests {
             let error = SlackWebhook::register(&http(), &registration(&url))
                 .await
                 .unwrap_err();
-            assert_eq!(error.kind, Kind::Dead, "{word}");
+            assert_eq!(error.kind, Kind::Gone, "{word}");
             let error = deliver(&stage, &url, json!({})).await.unwrap_err();
-            assert_eq!(error.kind, Kind::Dead, "{word}");
+            assert_eq!(error.kind, Kind::Gone, "{word}");
         }
         let error = deliver(&stage, &slack.hook().replace("T0", "T1"), json!({}))
             .await
             .unwrap_err();
-        assert_eq!(error.kind, Kind::Dead);
+        assert_eq!(error.kind, Kind::Gone);
     }
 
     #[tokio::test]

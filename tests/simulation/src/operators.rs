@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use pipeline::audit_log::Act;
 use pipeline::platform::{Expect, Platform, Unreachable};
-use pipeline::rows::{self, Actor, Delivery, Filter, Job, Link, Registration, State, Work};
+use pipeline::rows::{
+    self, Actor, AttachmentIndex, Delivery, Filter, Job, JobKind, Registration, State,
+};
 use pipeline::{jobs, operations, pauses};
 
 use crate::fault::Fault;
@@ -62,7 +64,7 @@ fn act(world: &Rc<World>, registration: &Registration) {
         5 => backfill(world, registration),
         _ => {
             let organization = registration.organization.clone();
-            begin(world, &organization, Work::Audit);
+            begin(world, &organization, JobKind::Audit);
         }
     }
 }
@@ -169,21 +171,21 @@ fn deliver_all_again(world: &Rc<World>, registration: &Registration) {
     begin(
         world,
         &registration.organization,
-        Work::Redeliver { filter },
+        JobKind::Redeliver { filter },
     );
 }
 
 fn backfill(world: &Rc<World>, registration: &Registration) {
     let partition = Registration::partition(&registration.organization, &registration.id);
-    let links = ready(rows::load_all::<Link>(
+    let links = ready(rows::load_all::<AttachmentIndex>(
         &world.memory,
         &partition,
-        Link::PREFIX,
+        AttachmentIndex::PREFIX,
     ));
     let Some(link) = links.ok().and_then(|links| links.into_iter().next_back()) else {
         return;
     };
-    let work = Work::Backfill {
+    let work = JobKind::Backfill {
         attachment: link.row.attachment,
         since: None,
         until: world.timestamp(),
@@ -191,7 +193,7 @@ fn backfill(world: &Rc<World>, registration: &Registration) {
     begin(world, &registration.organization, work);
 }
 
-fn begin(world: &Rc<World>, organization: &str, work: Work) {
+fn begin(world: &Rc<World>, organization: &str, work: JobKind) {
     let organization = organization.to_owned();
     let per_second = world.random.pick(&[1, 10, 50]);
     run(world, Fault::JobBegun, &[], move |function| async move {

@@ -255,7 +255,7 @@ async fn request(world: &Rc<World>, delivery: &str, step: u32) -> Result<(), Err
     }
     sleep(1, 50).await;
     if strikes(Fault::PartySilent, 4) {
-        return Err(Error::new(Kind::Unanswered, "hear an answer"));
+        return Err(Error::new(Kind::Indeterminate, "hear an answer"));
     }
     request.answered = true;
     Ok(())

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use integrations::{Integration, Workflow};
 use pipeline::configuration::{self, Precondition};
 use pipeline::platform::{Expect, Platform, SecretValue, Write};
-use pipeline::rows::{self, Attachment, Intake, Link, Name, Registration, Selector};
+use pipeline::rows::{
+    self, Attachment, AttachmentIndex, Intake, Registration, RegistrationName, Selector,
+};
 use pipeline::{attach, fetch, intake, reconcile, register};
 use serde_json::{Map, Value, json};
 
@@ -167,7 +169,7 @@ pub fn register(
         let value = SecretValue::new(r#"{"token":"t"}"#.into());
         ready(world.memory.put_secret(&secret, &value)).expect("memory is there");
     }
-    let name = Name {
+    let name = RegistrationName {
         organization: organization.to_owned(),
         name: name.to_owned(),
         registration: id.clone(),
@@ -230,14 +232,14 @@ pub fn attach(world: &Rc<World>, registration: &Registration) {
         created_at: world.timestamp(),
         deleted_at: None,
     };
-    let of_registration = Link {
+    let of_registration = AttachmentIndex {
         organization: attachment.organization.clone(),
         attachment: attachment.id.clone(),
         registration: attachment.registration.clone(),
         integration: attachment.integration.clone(),
         workflow: None,
     };
-    let of_workflow = Link {
+    let of_workflow = AttachmentIndex {
         workflow: Some(attachment.workflow.clone()),
         ..of_registration.clone()
     };
@@ -287,10 +289,10 @@ fn changes(world: &Rc<World>, registration: Registration) {
 }
 
 fn detach(world: &Rc<World>, registration: Registration) {
-    let links = ready(rows::load_all::<Link>(
+    let links = ready(rows::load_all::<AttachmentIndex>(
         &world.memory,
         &Registration::partition(&registration.organization, &registration.id),
-        Link::PREFIX,
+        AttachmentIndex::PREFIX,
     ));
     let Some(link) = links.ok().and_then(|links| links.into_iter().next()) else {
         return;

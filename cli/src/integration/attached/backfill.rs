@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use pipeline::Timestamp;
 use pipeline::api::attachments;
-use pipeline::rows::Work;
+use pipeline::rows::JobKind;
 
 use crate::arguments::Global;
 use crate::client::{Call, Client, json};
@@ -49,7 +49,7 @@ impl Backfill {
         job::run(global, &client, &self.pace, &PLAN, |dry_run, counted| {
             // Those that were counted, and none that came while somebody thought about it.
             let until = match counted.map(|job| &job.work) {
-                Some(Work::Backfill { until, .. }) => Some(*until),
+                Some(JobKind::Backfill { until, .. }) => Some(*until),
                 _ => self.until,
             };
             let asked = attachments::Backfill {

@@ -357,7 +357,10 @@ pub(super) fn accepted(response: &Response, doing: &str, now: u64) -> Result<Acc
         return Ok(Accepted { token, project });
     }
     let error = match response.truncated {
-        true => Error::new(Kind::Unanswered, format!("{doing}: the answer broke off")),
+        true => Error::new(
+            Kind::Indeterminate,
+            format!("{doing}: the answer broke off"),
+        ),
         false => Error::permanent(format!(
             "{doing}: answered {} without a token, which is not how Dependency-Track answers",
             response.status.as_u16()

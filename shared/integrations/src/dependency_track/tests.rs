@@ -865,7 +865,7 @@ async fn an_answer_that_broke_off_may_stand_for_an_upload() {
         &TOKEN[..9]
     );
     let (outcome, _) = answered(&[&broken]).await;
-    assert_eq!(outcome.unwrap_err().kind, Kind::Unanswered);
+    assert_eq!(outcome.unwrap_err().kind, Kind::Indeterminate);
 }
 
 #[test]

@@ -344,13 +344,13 @@ const NO_CHANNEL: u64 = 10003;
 
 /// Discord's codes for what is wrong, and what to do about it. What is not here goes by its status.
 const ANSWERS: &[(u64, Kind, &str)] = &[
-    (NO_CHANNEL, Kind::Dead, "the webhook's channel is not there"),
-    (10015, Kind::Dead, "the webhook is not there any more"),
-    (50001, Kind::Dead, "the webhook may not see its channel"),
-    (50013, Kind::Dead, "the webhook may not post to its channel"),
+    (NO_CHANNEL, Kind::Gone, "the webhook's channel is not there"),
+    (10015, Kind::Gone, "the webhook is not there any more"),
+    (50001, Kind::Gone, "the webhook may not see its channel"),
+    (50013, Kind::Gone, "the webhook may not post to its channel"),
     (
         50027,
-        Kind::Dead,
+        Kind::Gone,
         "the token in the webhook's URL is not valid",
     ),
     (40005, Kind::Permanent, "our message is too large"),
@@ -431,7 +431,7 @@ fn read(response: &Response, doing: &str, has_thread: bool, now: u64) -> Result<
     let (kind, meaning) = match kind {
         Kind::Retryable { .. } => (Kind::Retryable { after }, *meaning),
         // The thread's id is the attachment's: others go on.
-        Kind::Dead if *code == NO_CHANNEL && has_thread => {
+        Kind::Gone if *code == NO_CHANNEL && has_thread => {
             (Kind::Permanent, "the attachment's thread is not there")
         }
         kind => (*kind, *meaning),
@@ -608,7 +608,7 @@ mod tests {
             ("404 Not Found", 10015),
             ("404 Not Found", 10003),
         ] {
-            assert_eq!(kind_of(status, code).await, Kind::Dead, "{code}");
+            assert_eq!(kind_of(status, code).await, Kind::Gone, "{code}");
         }
         let body = r#"{"code":10015,"message":"Unknown Webhook"}"#;
         let error = error_of("404 Not Found", "", body, json!({})).await;
@@ -629,7 +629,7 @@ mod tests {
         );
         let body = r#"{"code":10015,"message":"Unknown Webhook"}"#;
         let error = error_of("404 Not Found", "", body, json!({ "thread_id": "7" })).await;
-        assert_eq!(error.kind, Kind::Dead);
+        assert_eq!(error.kind, Kind::Gone);
     }
 
     #[tokio::test]
@@ -728,7 +728,7 @@ mod tests {
         let mut stage = Stage::new();
         let registration = registration(&party);
         let error = deliver(&stage, &registration, json!({})).await.unwrap_err();
-        assert_eq!(error.kind, Kind::Unanswered);
+        assert_eq!(error.kind, Kind::Indeterminate);
         stage.progress.extend(stage.recorded());
         let Ok(Outcome::Delivered(receipt)) = deliver(&stage, &registration, json!({})).await
         else {
@@ -758,7 +758,7 @@ mod tests {
     async fn a_check_asks_for_the_webhook_and_posts_nothing() {
         let webhook = r#"{"id":"123456789","type":1,"name":"Builds","channel_id":"2002"}"#;
         assert_eq!(check("200 OK", webhook).await, Ok(()));
-        let dead = Err(Kind::Dead);
+        let dead = Err(Kind::Gone);
         assert_eq!(check("404 Not Found", r#"{"code":10015}"#).await, dead);
         assert_eq!(check("401 Unauthorized", r#"{"code":50027}"#).await, dead);
         assert_eq!(check("503 Service Unavailable", "").await, Err(AGAIN));

@@ -190,7 +190,7 @@ impl<'a> Writer<'a> {
         match self.try_to_put(host, object).await {
             Err(Error {
                 answer: None,
-                kind: Kind::Retryable { .. } | Kind::Unanswered,
+                kind: Kind::Retryable { .. } | Kind::Indeterminate,
                 ..
             }) if self.has(object).await => Ok(false),
             result => result,
@@ -584,7 +584,7 @@ mod tests {
             // It may have arrived, and nobody says whether.
             for answers in [&["", gone][..], &["", ""], &[""]] {
                 let (outcome, _) = answered(registration, answers).await;
-                assert_eq!(outcome.unwrap_err().kind, Kind::Unanswered);
+                assert_eq!(outcome.unwrap_err().kind, Kind::Indeterminate);
             }
         }
     }

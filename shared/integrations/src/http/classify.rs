@@ -88,7 +88,7 @@ pub(super) fn explain(place: &str, error: reqwest::Error, handed_over: bool) -> 
         let error = match handed_over {
             false => Error::retryable(format!("reach {place}: {reason}")),
             true => Error::new(
-                Kind::Unanswered,
+                Kind::Indeterminate,
                 format!("hear from {place}: {reason} before an answer came"),
             ),
         };
@@ -101,7 +101,7 @@ pub(super) fn explain(place: &str, error: reqwest::Error, handed_over: bool) -> 
 /// What a status means, where the third party says nothing else about it.
 ///
 /// 2xx is success. 408, 425, 429 and 5xx are [`Kind::Retryable`], not before `Retry-After` (seconds or
-/// a date; RFC 9110, section 10.2.3), 401 is [`Kind::Unauthorized`], 410 is [`Kind::Dead`], and all others,
+/// a date; RFC 9110, section 10.2.3), 401 is [`Kind::Unauthorized`], 410 is [`Kind::Gone`], and all others,
 /// redirects among them, are [`Kind::Permanent`]. A 5xx without `Retry-After` speaks of the destination or of the
 /// document ([`About::Either`]), but for those that a gateway gives: 502, 503 and 504.
 fn classify(status: StatusCode, headers: &HeaderMap, now_unix: u64) -> Result<(), Error> {
@@ -111,7 +111,7 @@ fn classify(status: StatusCode, headers: &HeaderMap, now_unix: u64) -> Result<()
             after: retry_after(headers, now_unix),
         },
         401 => Kind::Unauthorized,
-        410 => Kind::Dead,
+        410 => Kind::Gone,
         _ => Kind::Permanent,
     };
     let about = match (status.as_u16(), kind) {
@@ -193,7 +193,7 @@ mod tests {
             assert_eq!(kind(status, &[]), Some(Kind::Permanent), "{status}");
         }
         assert_eq!(kind(401, &[]), Some(Kind::Unauthorized));
-        assert_eq!(kind(410, &[]), Some(Kind::Dead));
+        assert_eq!(kind(410, &[]), Some(Kind::Gone));
     }
 
     #[test]

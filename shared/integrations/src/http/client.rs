@@ -205,7 +205,7 @@ impl Http {
     /// Sends one request, once. Any status is `Ok`.
     ///
     /// An error is [`Kind::Permanent`] when the address is not allowed, [`Kind::Retryable`] when the
-    /// request cannot have arrived as a whole, and [`Kind::Unanswered`] when it may have. Its text names
+    /// request cannot have arrived as a whole, and [`Kind::Indeterminate`] when it may have. Its text names
     /// scheme and host of the URL and nothing else of it.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response, Error> {
         self.fetch(request, ANSWER_BYTES).await
@@ -334,7 +334,7 @@ impl Http {
                 let secs = within.as_secs();
                 Err(if handed_over.load(Ordering::Relaxed) {
                     Error::new(
-                        Kind::Unanswered,
+                        Kind::Indeterminate,
                         format!("hear from {place}: no answer within {secs} s"),
                     )
                 } else {
@@ -711,7 +711,7 @@ mod tests {
         let error = post(&format!("http://{address}/canary?canary"), "x")
             .await
             .unwrap_err();
-        assert_eq!(error.kind, Kind::Unanswered);
+        assert_eq!(error.kind, Kind::Indeterminate);
         assert!(
             error
                 .text
@@ -743,7 +743,7 @@ mod tests {
         let error = post(&format!("http://{address}/canary?canary"), "x")
             .await
             .unwrap_err();
-        assert_eq!(error.kind, Kind::Unanswered, "{error:?}");
+        assert_eq!(error.kind, Kind::Indeterminate, "{error:?}");
         assert!(
             !format!("{error} {error:?}").contains("canary"),
             "{error:?}"
@@ -828,7 +828,7 @@ mod tests {
         })
         .await;
         let error = post(&format!("http://{address}/"), "x").await.unwrap_err();
-        assert_eq!(error.kind, Kind::Unanswered);
+        assert_eq!(error.kind, Kind::Indeterminate);
     }
 
     #[tokio::test]

@@ -196,7 +196,7 @@ impl<'a> Session<'a> {
             };
         }
         // Something in the registry is gone, which need not be the registry.
-        if error.kind == Kind::Dead {
+        if error.kind == Kind::Gone {
             error.kind = Kind::Permanent;
         }
         if response.status == StatusCode::UNAUTHORIZED {

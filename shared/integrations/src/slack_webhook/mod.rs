@@ -302,41 +302,41 @@ const ANSWERS: &[(&str, Kind, &str)] = &[
     ),
     (
         "invalid_token",
-        Kind::Dead,
+        Kind::Gone,
         "the webhook's URL is not valid any more",
     ),
     (
         "action_prohibited",
-        Kind::Dead,
+        Kind::Gone,
         "an administrator does not allow it",
     ),
-    ("team_disabled", Kind::Dead, "the workspace is disabled"),
+    ("team_disabled", Kind::Gone, "the workspace is disabled"),
     (
         "channel_not_found",
-        Kind::Dead,
+        Kind::Gone,
         "the webhook's channel is not there",
     ),
     (
         "channel_is_archived",
-        Kind::Dead,
+        Kind::Gone,
         "the webhook's channel is archived; once it is back, the registration can be resumed",
     ),
     (
         "no_service",
-        Kind::Dead,
+        Kind::Gone,
         "the webhook was removed or switched off",
     ),
     (
         "no_service_id",
-        Kind::Dead,
+        Kind::Gone,
         "the webhook was removed or switched off",
     ),
     (
         "no_active_hooks",
-        Kind::Dead,
+        Kind::Gone,
         "the webhook was removed or switched off",
     ),
-    ("no_team", Kind::Dead, "the workspace is not there"),
+    ("no_team", Kind::Gone, "the workspace is not there"),
 ];
 
 /// The word first and then the status: since 2016 Slack has moved words from one status to another.
@@ -389,7 +389,7 @@ fn read_of_nothing(
         _ => match read(response, registration, now) {
             Ok(()) => Ok(Warnings::new()),
             Err(error) if matches!(status, 403 | 404 | 410) => Err(Error {
-                kind: Kind::Dead,
+                kind: Kind::Gone,
                 ..error
             }),
             Err(error) => Err(error),
@@ -491,7 +491,7 @@ mod tests {
             ("410 Gone", "channel_is_archived"),
         ] {
             let error = delivered(status, word).await.unwrap_err();
-            assert_eq!(error.kind, Kind::Dead, "{status} {word}");
+            assert_eq!(error.kind, Kind::Gone, "{status} {word}");
         }
     }
 
@@ -503,7 +503,7 @@ mod tests {
             "500 Internal Server Error",
         ] {
             let error = delivered(status, " no_service\n").await.unwrap_err();
-            assert_eq!(error.kind, Kind::Dead, "{status}");
+            assert_eq!(error.kind, Kind::Gone, "{status}");
         }
     }
 
@@ -515,7 +515,7 @@ mod tests {
             ("403 Forbidden", "", Kind::Permanent),
             ("404 Not Found", "<html>", Kind::Permanent),
             ("302 Found", "", Kind::Permanent),
-            ("410 Gone", "", Kind::Dead),
+            ("410 Gone", "", Kind::Gone),
             ("429 Too Many Requests", "rate_limited", again),
             ("500 Internal Server Error", "rollup_error", again),
             ("502 Bad Gateway", "<html>", again),
@@ -546,7 +546,7 @@ mod tests {
         let mut stage = Stage::new();
         let registration = registration(&party);
         let error = deliver(&stage, &registration).await.unwrap_err();
-        assert_eq!(error.kind, Kind::Unanswered);
+        assert_eq!(error.kind, Kind::Indeterminate);
         stage.progress.extend(stage.recorded());
 
         let Ok(Outcome::Delivered(receipt)) = deliver(&stage, &registration).await else {
@@ -588,7 +588,7 @@ mod tests {
         ] {
             assert_eq!(
                 check(status, word).await,
-                Err(Kind::Dead),
+                Err(Kind::Gone),
                 "{status} {word}"
             );
         }
@@ -617,7 +617,7 @@ mod tests {
         let error = SlackWebhook::register(&fixture::http(), &registration)
             .await
             .unwrap_err();
-        assert_eq!(error.kind, Kind::Dead);
+        assert_eq!(error.kind, Kind::Gone);
     }
 
     #[tokio::test]
@@ -742,7 +742,7 @@ mod tests {
             ("404 Not Found", "no_service", Err(Kind::Permanent)),
             ("302 Found", "", Err(Kind::Permanent)),
             ("401 Unauthorized", "", Err(Kind::Unauthorized)),
-            ("410 Gone", "", Err(Kind::Dead)),
+            ("410 Gone", "", Err(Kind::Gone)),
             ("429 Too Many Requests", "no_team", Err(again)),
             ("501 Not Implemented", "", Err(again)),
         ] {

@@ -114,8 +114,8 @@ pub(super) enum Fate {
     /// Refused for now; a later attempt tries again.
     Deferred(Why),
     /// The mail went out, and no reply came.
-    Unanswered(&'static str),
-    /// [`Unanswered`](Self::Unanswered) for the second time: nobody tries again.
+    Indeterminate(&'static str),
+    /// [`Indeterminate`](Self::Indeterminate) for the second time: nobody tries again.
     Lost(&'static str),
 }
 
@@ -701,7 +701,7 @@ impl Connection<'_> {
                 Ok(reply) => Fate::Accepted(reply),
                 Err(trouble) => Fate::of(&trouble),
             },
-            Err(Trouble::Broken { reason, .. }) => Fate::Unanswered(reason),
+            Err(Trouble::Broken { reason, .. }) => Fate::Indeterminate(reason),
             Err(trouble) => Fate::of(&trouble),
         }
     }

@@ -456,7 +456,7 @@ impl<'a> Post<'a> {
         let mut steps = BTreeMap::new();
         for (recipient, fate) in recipients.iter().zip(fates) {
             let fate = match fate {
-                Fate::Unanswered(reason) if is_repeat => Fate::Lost(reason),
+                Fate::Indeterminate(reason) if is_repeat => Fate::Lost(reason),
                 fate => fate,
             };
             let settled = match &fate {
@@ -464,7 +464,7 @@ impl<'a> Post<'a> {
                 Fate::Refused(Why::Said(reply)) => Some((REFUSED, reply.shown(KEPT_BYTES))),
                 Fate::Refused(why) => Some((REFUSED, why.to_string())),
                 Fate::Lost(reason) => Some((UNKNOWN, (*reason).to_owned())),
-                Fate::Unanswered(_) => {
+                Fate::Indeterminate(_) => {
                     steps.insert(unanswered.clone(), json!(true));
                     None
                 }
@@ -485,7 +485,7 @@ impl<'a> Post<'a> {
                 Fate::Accepted(_) => continue,
                 Fate::Refused(_) | Fate::Lost(_) => &mut self.refused,
                 Fate::Deferred(_) => &mut self.deferred,
-                Fate::Unanswered(_) => &mut self.unanswered,
+                Fate::Indeterminate(_) => &mut self.unanswered,
             };
             *place = place.take().or(error);
         }
@@ -575,9 +575,9 @@ fn error(server: &Server<'_>, domain: &str, recipient: &Address, fate: &Fate) ->
             let kind = Kind::Retryable { after: None };
             (kind, why.to_string(), why.answer())
         }
-        Fate::Unanswered(reason) => {
+        Fate::Indeterminate(reason) => {
             let reason = format!("the mail for {domain} was sent, but {reason}");
-            (Kind::Unanswered, reason, None)
+            (Kind::Indeterminate, reason, None)
         }
         Fate::Lost(reason) => {
             let reason = format!(

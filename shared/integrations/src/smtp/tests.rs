@@ -476,7 +476,7 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
         let fates = connection.send(&registration.from, &to, b"x\r\n", Time::until(until));
         for fate in fates.await {
             match fate {
-                Fate::Unanswered(reason) if unanswered => assert_eq!(reason, "no reply in time"),
+                Fate::Indeterminate(reason) if unanswered => assert_eq!(reason, "no reply in time"),
                 Fate::Deferred(why) if !unanswered => {
                     assert_eq!(why.to_string(), "no reply in time");
                 }
@@ -1004,7 +1004,7 @@ async fn a_server_that_goes_away_at_any_step_is_come_back_to() {
             let server = MailServer::start(Box::leak(Box::new([(step, said)]))).await;
             let error = deliver(&server, &Stage::new(), json!({}), json!({})).await;
             let kind = match (step, said) {
-                (".", said) if !said.starts_with("421") => Kind::Unanswered,
+                (".", said) if !said.starts_with("421") => Kind::Indeterminate,
                 _ => AGAIN,
             };
             assert_eq!(error.unwrap_err().kind, kind, "{step}: {said}");
@@ -1352,7 +1352,7 @@ async fn a_mail_that_went_out_without_an_answer_may_have_arrived() {
     let stage = Stage::new();
     let error = deliver(&server, &stage, json!({}), json!({})).await;
     let error = error.unwrap_err();
-    assert_eq!(error.kind, Kind::Unanswered);
+    assert_eq!(error.kind, Kind::Indeterminate);
     assert!(
         error
             .text
@@ -1371,7 +1371,7 @@ async fn a_mail_that_nobody_knows_of_is_sent_once_more_and_no_third_time() {
     let silent = MailServer::start(&[(".", HANGS_UP)]).await;
     let mut stage = Stage::new();
     let first = deliver(&silent, &stage, json!({}), json!({})).await;
-    assert_eq!(first.unwrap_err().kind, Kind::Unanswered);
+    assert_eq!(first.unwrap_err().kind, Kind::Indeterminate);
     stage.progress.extend(stage.recorded());
     let before = stage.progress.clone();
     let second = deliver(&silent, &stage, json!({}), json!({})).await;
@@ -1397,7 +1397,7 @@ async fn a_mail_that_nobody_knows_of_keeps_nothing_from_other_domains() {
     let server = MailServer::start(&[("RCPT TO:<carol", "450 busy"), (".", HANGS_UP)]).await;
     let mut stage = Stage::new();
     let attached = json!({ "cc": "carol@example.com" });
-    for kind in [Kind::Unanswered, AGAIN, AGAIN] {
+    for kind in [Kind::Indeterminate, AGAIN, AGAIN] {
         let error = deliver(&server, &stage, json!({}), attached.clone()).await;
         assert_eq!(error.unwrap_err().kind, kind);
         stage.progress.extend(stage.recorded());
@@ -1637,7 +1637,7 @@ fn greylisting_speaks_of_a_mail_and_a_server_that_closes_of_itself() {
             Fate::Deferred(Why::Broken("the connection broke")),
             About::Destination,
         ),
-        (Fate::Unanswered("no answer in time"), About::Destination),
+        (Fate::Indeterminate("no answer in time"), About::Destination),
     ] {
         assert_eq!(fate.about(), about, "{fate:?}");
     }

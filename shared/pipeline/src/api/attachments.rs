@@ -14,7 +14,7 @@ use super::{Action, Audited, Caller, Page, Problem, READS, Request, Response, Ro
 use crate::audit_log::{self, Subject};
 use crate::clock::Timestamp;
 use crate::platform::Platform;
-use crate::rows::{self, Selector, Stored, Work};
+use crate::rows::{self, JobKind, Selector, Stored};
 use crate::{attach, attestations, check, configuration, jobs, update};
 
 pub const ROUTES: &[Route] = &[
@@ -342,7 +342,7 @@ pub async fn function<P: Platform>(
             let asked: Backfill = request.json_or_default()?;
             let (stored, registration) = attach::find(platform, organization, id).await?;
             let subject = Subject::attachment(&stored.row, &registration.row);
-            let work = Work::Backfill {
+            let work = JobKind::Backfill {
                 attachment: stored.row.id,
                 since: asked.since,
                 until: asked.until.unwrap_or_else(|| platform.now()),

@@ -13,7 +13,7 @@ use super::{Action, Audited, Caller, Page, Problem, READS, Request, Response, Ro
 use crate::clock::Timestamp;
 use crate::deliveries::{self, Cursor, Of};
 use crate::platform::Platform;
-use crate::rows::{self, Ending, Role, Selector, State};
+use crate::rows::{self, AttemptOutcome, Role, Selector, State};
 use crate::{configuration, operations};
 
 pub const ROUTES: &[Route] = &[
@@ -95,7 +95,7 @@ pub struct Delivery {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     pub number: u32,
-    pub ending: Ending,
+    pub ending: AttemptOutcome,
     pub started_at: Timestamp,
     pub duration_ms: u64,
     pub status: Option<u16>,

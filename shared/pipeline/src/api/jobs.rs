@@ -13,7 +13,7 @@ use super::{Caller, Page, Problem, Request, Response};
 use crate::audit_log::{self, Subject};
 use crate::clock::Timestamp;
 use crate::platform::{Platform, WriteError};
-use crate::rows::{self, Client, Filter, Stand, State, Work};
+use crate::rows::{self, Client, Filter, JobKind, JobStatus, State};
 use crate::{attach, configuration, job_runner, jobs, operations, schedule};
 
 /// Deliveries a second of a job, at most.
@@ -54,10 +54,10 @@ pub struct Redeliveries {
 pub struct Job {
     pub id: String,
     #[serde(flatten)]
-    pub work: Work,
+    pub work: JobKind,
     pub dry_run: bool,
     pub per_second: u32,
-    pub state: Stand,
+    pub state: JobStatus,
     /// How many were looked at.
     pub seen: u64,
     /// How many matched and were worked on; of an audit, how many attestations are as they should be.
@@ -117,8 +117,8 @@ pub struct Entry {
     pub created_at: Timestamp,
 }
 
-impl From<rows::Entry> for Entry {
-    fn from(row: rows::Entry) -> Self {
+impl From<rows::AuditEntry> for Entry {
+    fn from(row: rows::AuditEntry) -> Self {
         Self {
             id: row.id,
             action: row.action,
@@ -241,7 +241,7 @@ pub async fn function<P: Platform>(
         "POST /v1/redeliveries" => redeliver(platform, caller, request).await,
         "POST /v1/audits" => {
             let by = &caller.actor.name;
-            let mut job = jobs::new(platform, organization, Work::Audit, 1, by);
+            let mut job = jobs::new(platform, organization, JobKind::Audit, 1, by);
             job.id = request.made.job().unwrap_or(job.id);
             let subject = Subject::new("all deliveries", &job.id);
             let told = (subject, String::new());
@@ -262,7 +262,7 @@ pub async fn function<P: Platform>(
         "POST /v1/jobs/{job}/cancel" => {
             let job = jobs::cancel(platform, organization, id, caller.act()).await?;
             let job = job.ok_or_else(missing)?;
-            if job.stand == Stand::Running {
+            if job.stand == JobStatus::Running {
                 let detail = "a drain cannot be cancelled: pause its registration instead";
                 return Err(Problem::new(409, "drain", "It has to go on", detail));
             }
@@ -330,7 +330,7 @@ async fn redeliver(
         until,
     };
     let rate = per_second(asked.per_second);
-    let work = Work::Redeliver { filter };
+    let work = JobKind::Redeliver { filter };
     let mut job = jobs::new(platform, organization, work, rate, &caller.actor.name);
     job.dry_run = asked.dry_run;
     job.id = request.made.job().unwrap_or(job.id);

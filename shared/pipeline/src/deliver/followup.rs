@@ -11,12 +11,12 @@ use integrations::{Error, Followed, Http, Integration, Kind, Registered};
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
-use super::desk::{self, Sent};
+use super::context::{self, Sent};
 use super::tools::Tools;
 use crate::clock::Timestamp;
 use crate::ledger::Message;
 use crate::platform::{Key, Platform, Unreachable, WriteError};
-use crate::rows::{self, Delivery, Followup, Stored};
+use crate::rows::{self, CompletionPoll, Delivery, Stored};
 use crate::schedule;
 use crate::settle::send_followup;
 
@@ -28,8 +28,8 @@ const REASON: &str = "completion_reason";
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The row for a delivery that was just accepted, whose first message is sent in this moment.
-pub(super) fn begin(delivery: &Delivery, now: Timestamp) -> Followup {
-    Followup {
+pub(super) fn begin(delivery: &Delivery, now: Timestamp) -> CompletionPoll {
+    CompletionPoll {
         organization: delivery.organization.clone(),
         delivery: delivery.id.clone(),
         integration: delivery.integration.clone(),
@@ -54,17 +54,22 @@ pub(super) async fn ask<I: Integration>(
         return forget(platform, &followup).await;
     };
     let registration = &delivery.row.registration;
-    let registration =
-        match desk::registration::<I>(platform, &tools.secrets, organization, registration, false)
-            .await
-        {
-            Ok((_, registration)) => registration,
-            Err(Sent::Unreachable(unreachable)) => return Err(unreachable),
-            Err(_) => {
-                let receipt = unknown("its registration is gone");
-                return end(platform, followup, delivery, receipt).await;
-            }
-        };
+    let registration = match context::registration::<I>(
+        platform,
+        &tools.secrets,
+        organization,
+        registration,
+        false,
+    )
+    .await
+    {
+        Ok((_, registration)) => registration,
+        Err(Sent::Unreachable(unreachable)) => return Err(unreachable),
+        Err(_) => {
+            let receipt = unknown("its registration is gone");
+            return end(platform, followup, delivery, receipt).await;
+        }
+    };
     let empty = Map::new();
     let receipt = delivery.row.receipt.as_ref().unwrap_or(&empty);
     match followed::<I>(platform, &tools.http, &registration, receipt).await {
@@ -73,10 +78,10 @@ pub(super) async fn ask<I: Integration>(
         Err(error) => {
             warn!(delivery.id = id, integration = I::ID, %error, "Could not follow up");
             match error.kind {
-                Kind::Retryable { .. } | Kind::Unanswered | Kind::Unauthorized => {
+                Kind::Retryable { .. } | Kind::Indeterminate | Kind::Unauthorized => {
                     again(platform, followup, delivery, Some(error.text)).await
                 }
-                Kind::Permanent | Kind::Dead => {
+                Kind::Permanent | Kind::Gone => {
                     end(platform, followup, delivery, unknown(&error.text)).await
                 }
             }
@@ -102,7 +107,7 @@ async fn followed<I: Integration>(
 
 /// What the reconciler does about one whose time has come: a message was lost, or it takes long.
 pub(crate) async fn wake(platform: &impl Platform, key: &Key) -> Result<bool, Unreachable> {
-    let Some(followup) = rows::load::<Followup>(platform, key).await? else {
+    let Some(followup) = rows::load::<CompletionPoll>(platform, key).await? else {
         return Ok(false);
     };
     if followup.row.wake_at > platform.now() {
@@ -119,7 +124,7 @@ pub(crate) async fn wake(platform: &impl Platform, key: &Key) -> Result<bool, Un
 /// Asks later, unless it has taken too long already.
 async fn again(
     platform: &impl Platform,
-    mut followup: Stored<Followup>,
+    mut followup: Stored<CompletionPoll>,
     delivery: Stored<Delivery>,
     why: Option<String>,
 ) -> Result<(), Unreachable> {
@@ -148,7 +153,7 @@ fn unknown(why: &str) -> Map<String, Value> {
 /// Completes the receipt, and asks no more.
 async fn end(
     platform: &impl Platform,
-    followup: Stored<Followup>,
+    followup: Stored<CompletionPoll>,
     mut delivery: Stored<Delivery>,
     receipt: Map<String, Value>,
 ) -> Result<(), Unreachable> {
@@ -163,7 +168,10 @@ async fn end(
     Ok(())
 }
 
-async fn forget(platform: &impl Platform, followup: &Stored<Followup>) -> Result<(), Unreachable> {
+async fn forget(
+    platform: &impl Platform,
+    followup: &Stored<CompletionPoll>,
+) -> Result<(), Unreachable> {
     written(platform, vec![followup.delete()]).await.map(drop)
 }
 
@@ -182,6 +190,6 @@ async fn load(
     platform: &impl Platform,
     organization: &str,
     delivery: &str,
-) -> Result<Option<Stored<Followup>>, Unreachable> {
-    rows::load::<Followup>(platform, &Followup::at(organization, delivery)).await
+) -> Result<Option<Stored<CompletionPoll>>, Unreachable> {
+    rows::load::<CompletionPoll>(platform, &CompletionPoll::at(organization, delivery)).await
 }

@@ -4,7 +4,7 @@
 //! costs only its own delivery. A message is given back to the queue for two reasons alone: the ledger
 //! could not be reached, or no time was left to begin.
 
-mod desk;
+mod context;
 pub(crate) mod followup;
 pub mod preview;
 mod room;
@@ -18,7 +18,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use integrations::{About, Error, Integration, Kind};
 use tracing::{error, info, warn};
 
-use self::desk::{Desk, Sent, send};
+use self::context::{DeliveryContext, Sent, send};
 use self::room::Room;
 pub use self::tools::Tools;
 use crate::clock::Timestamp;
@@ -26,7 +26,9 @@ use crate::gate::{self, Evidence, Later};
 use crate::ledger::{self, Message};
 use crate::pauses;
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
-use crate::rows::{self, CONFLICTS, Delivery, Parked, Registration, State, Stored, reload};
+use crate::rows::{
+    self, CONFLICTS, Delivery, QuarantinedMessage, Registration, State, Stored, reload,
+};
 use crate::schedule::{self, Deadlines};
 use crate::settle::{settle, settle_and_follow};
 
@@ -138,7 +140,7 @@ pub(crate) async fn park(
     reason: String,
 ) -> Result<(), Unreachable> {
     error!(message.id = record.id, reason, "Parked a message");
-    let parked = Parked {
+    let parked = QuarantinedMessage {
         integration: integration.to_owned(),
         message: record.id.clone(),
         reason,
@@ -201,24 +203,24 @@ async fn attempt<I: Integration, P: Platform>(
         let settled = ledger::later(&mut claimed.row, again, now, random);
         return settle(platform, &claimed, settled).await;
     };
-    let desk = Desk::new(platform, reserved, claimed);
-    let sending = AssertUnwindSafe(send::<I, P>(&desk, tools)).catch_unwind();
+    let context = DeliveryContext::new(platform, reserved, claimed);
+    let sending = AssertUnwindSafe(send::<I, P>(&context, tools)).catch_unwind();
     let sending = future::select(Box::pin(sending), Box::pin(platform.sleep(deadline)));
     let sent = match sending.await {
         Either::Left((Ok(sent), _)) => sent,
         Either::Left((Err(_panic), _)) => {
             error!("An integration panicked");
-            desk.ours.set(true);
+            context.ours.set(true);
             Sent::Answered(Err(Error::retryable("finish: the integration panicked")))
         }
         Either::Right(((), _)) => Sent::Answered(Err(Error::new(
-            Kind::Unanswered,
+            Kind::Indeterminate,
             format!("finish within {} s", deadline.as_secs()),
         )
         .about(About::Either))),
     };
-    desk.let_go_of_all().await;
-    let mut stored = desk.delivery.borrow().clone();
+    context.let_go_of_all().await;
+    let mut stored = context.delivery.borrow().clone();
     let (now, random) = (platform.now(), platform.random());
     let row = &mut stored.row;
     let settled = match sent {
@@ -226,7 +228,7 @@ async fn attempt<I: Integration, P: Platform>(
             let evidence = Evidence::of(&result);
             let is_retry = row.is_retry();
             if let Err(error) = &mut result {
-                let accepted_at = desk.gate.borrow().row.accepted_at;
+                let accepted_at = context.gate.borrow().row.accepted_at;
                 ledger::doubt(row, error, accepted_at, now);
                 let source = error.source.as_ref().map(|source| chain(source.as_ref()));
                 warn!(delivery.id = row.id, integration = I::ID, %error, source, "Not delivered");
@@ -236,8 +238,8 @@ async fn attempt<I: Integration, P: Platform>(
                 (I::FOLLOWS && row.state == State::Delivered).then(|| followup::begin(row, now));
             settle_and_follow(platform, &stored, settled, followup, Vec::new()).await?;
             // The ledger first: should this be lost, the next attempt sees it too.
-            if !desk.ours.get() {
-                remember(&desk, evidence, is_retry).await?;
+            if !context.ours.get() {
+                remember(&context, evidence, is_retry).await?;
             }
             return Ok(());
         }
@@ -256,27 +258,27 @@ async fn attempt<I: Integration, P: Platform>(
 
 /// Keeps what an attempt says of its destination, and pauses a registration that is dead or has failed for a day.
 async fn remember<P: Platform>(
-    desk: &Desk<'_, P>,
+    context: &DeliveryContext<'_, P>,
     evidence: Evidence,
     is_retry: bool,
 ) -> Result<(), Unreachable> {
-    let now = desk.platform.now();
+    let now = context.platform.now();
     if let Evidence::DownForAll(after) = evidence {
-        return desk.close_for_all(after).await;
+        return context.close_for_all(after).await;
     }
     let mut has_failed_too_long = false;
     for _ in 0..CONFLICTS {
-        let before = desk.gate.borrow().row.clone();
+        let before = context.gate.borrow().row.clone();
         let mut gate = before.clone();
         has_failed_too_long = gate::learn(&mut gate, evidence, is_retry, now);
         // In a conflict it has been read again: what somebody else saw since then counts as well.
-        if gate == before || desk.write_gate(gate).await? {
+        if gate == before || context.write_gate(gate).await? {
             break;
         }
     }
     if has_failed_too_long {
         let reason = match evidence {
-            Evidence::Dead => "the third party says that it is gone".to_owned(),
+            Evidence::Gone => "the third party says that it is gone".to_owned(),
             _ => {
                 let hours = schedule::FAILING.as_secs() / 3_600;
                 format!("every attempt failed for {hours} hours")
@@ -286,8 +288,8 @@ async fn remember<P: Platform>(
             organization,
             registration,
             ..
-        } = desk.delivery.borrow().row.clone();
-        pauses::fail(desk.platform, &organization, &registration, reason).await?;
+        } = context.delivery.borrow().row.clone();
+        pauses::fail(context.platform, &organization, &registration, reason).await?;
     }
     Ok(())
 }

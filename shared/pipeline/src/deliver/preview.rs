@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture as LocalFuture;
 use integrations::{Error, Host, Integration, Locked};
 use serde_json::Value;
 
-use super::desk::{self, Sent, Subject, content, load};
+use super::context::{self, Sent, Subject, content, load};
 use crate::check::Previewed;
 use crate::platform::{Platform, Unreachable};
 use crate::rows::{self, Attachment, Attestation, Delivery};
@@ -76,7 +76,11 @@ impl<P: Platform> Host for Reader<'_, P> {
     }
 
     fn size_bytes<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<u64, Error>> {
-        Box::pin(desk::size_bytes(self.platform, self.organization, material))
+        Box::pin(context::size_bytes(
+            self.platform,
+            self.organization,
+            material,
+        ))
     }
 
     fn read<'a>(
@@ -85,7 +89,7 @@ impl<P: Platform> Host for Reader<'_, P> {
         offset: u64,
         length: u64,
     ) -> LocalFuture<'a, Result<Bytes, Error>> {
-        Box::pin(desk::read(
+        Box::pin(context::read(
             self.platform,
             self.organization,
             material,

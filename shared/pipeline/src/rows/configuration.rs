@@ -13,7 +13,7 @@ use crate::platform::{Index, Key};
 
 /// A name of the organization's registrations: makes it unique, and lists them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Name {
+pub struct RegistrationName {
     pub organization: String,
     pub name: String,
     /// The registration's id.
@@ -30,7 +30,7 @@ pub struct Name {
 /// How much longer a reservation is left alone than it holds, so that whoever made it can complete it.
 const ABANDONED: Duration = Duration::from_mins(1);
 
-impl Name {
+impl RegistrationName {
     pub fn partition(organization: &str) -> String {
         format!("org/{organization}/registrations")
     }
@@ -45,7 +45,7 @@ impl Name {
     }
 }
 
-impl Row for Name {
+impl Row for RegistrationName {
     fn key(&self) -> Key {
         Self::at(&self.organization, &self.name)
     }
@@ -134,19 +134,19 @@ impl Row for Registration {
 
 /// A registration that was deleted, for as long as its deliveries are there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Gone {
+pub struct RegistrationTombstone {
     pub organization: String,
     pub registration: String,
     pub deleted_at: Timestamp,
 }
 
-impl Gone {
+impl RegistrationTombstone {
     pub fn partition(organization: &str) -> String {
         format!("org/{organization}/gone")
     }
 }
 
-impl Row for Gone {
+impl Row for RegistrationTombstone {
     fn key(&self) -> Key {
         let Self {
             organization,
@@ -272,7 +272,7 @@ impl Selector {
 
 /// An attachment as found from its workflow (for intake) or from its registration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Link {
+pub struct AttachmentIndex {
     pub organization: String,
     /// The attachment's id.
     pub attachment: String,
@@ -283,7 +283,7 @@ pub struct Link {
     pub workflow: Option<Selector>,
 }
 
-impl Link {
+impl AttachmentIndex {
     pub const PREFIX: &str = "attachment/";
 
     pub fn of_workflow(organization: &str, selector: &Selector) -> String {
@@ -291,7 +291,7 @@ impl Link {
     }
 }
 
-impl Row for Link {
+impl Row for AttachmentIndex {
     fn key(&self) -> Key {
         let partition = match &self.workflow {
             Some(selector) => Self::of_workflow(&self.organization, selector),

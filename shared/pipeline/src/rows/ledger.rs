@@ -105,7 +105,7 @@ pub enum Stage {
 /// Why there is a further plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Why {
+pub enum PlanReason {
     Accepted,
     Redelivered,
     Backfilled,
@@ -120,7 +120,7 @@ pub struct Plan {
     pub attestation: Digest,
     /// 0 for the plan of the acceptance.
     pub generation: u32,
-    pub why: Why,
+    pub why: PlanReason,
     /// The job that made it, or the claim of the request that did.
     #[serde(default)]
     pub job: Option<String>,
@@ -181,14 +181,14 @@ impl Row for Plan {
 
 /// Finds an attestation by the digest of bytes that were received.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Received {
+pub struct DigestAlias {
     pub organization: String,
     pub received: Digest,
     pub hash: Digest,
     pub created_at: Timestamp,
 }
 
-impl Received {
+impl DigestAlias {
     pub fn at(organization: &str, received: &Digest) -> Key {
         Key::new(
             format!("org/{organization}/received/{}", received.hex()),
@@ -197,7 +197,7 @@ impl Received {
     }
 }
 
-impl Row for Received {
+impl Row for DigestAlias {
     fn key(&self) -> Key {
         Self::at(&self.organization, &self.received)
     }
@@ -377,7 +377,7 @@ impl Row for Delivery {
 /// Something that a third party accepted and works on: its delivery is delivered, and its receipt is to be
 /// completed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Followup {
+pub struct CompletionPoll {
     pub organization: String,
     pub delivery: String,
     pub integration: String,
@@ -389,13 +389,13 @@ pub struct Followup {
     pub wake_at: Timestamp,
 }
 
-impl Followup {
+impl CompletionPoll {
     pub fn at(organization: &str, delivery: &str) -> Key {
         Key::new(Delivery::partition(organization, delivery), "followup")
     }
 }
 
-impl Row for Followup {
+impl Row for CompletionPoll {
     fn key(&self) -> Key {
         Self::at(&self.organization, &self.delivery)
     }
@@ -409,7 +409,7 @@ impl Row for Followup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "AttemptEnding")]
-pub enum Ending {
+pub enum AttemptOutcome {
     Delivered,
     Skipped,
     /// Refused for now, or never reached.
@@ -429,7 +429,7 @@ pub struct Attempt {
     pub organization: String,
     pub delivery: String,
     pub number: u32,
-    pub ending: Ending,
+    pub ending: AttemptOutcome,
     pub started_at: Timestamp,
     pub duration_ms: u64,
     /// HTTP status, or the protocol's own.
@@ -464,7 +464,7 @@ impl Row for Attempt {
 
 /// A message that could not be read, kept with its reason.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Parked {
+pub struct QuarantinedMessage {
     pub integration: String,
     pub message: String,
     pub reason: String,
@@ -473,7 +473,7 @@ pub struct Parked {
     pub created_at: Timestamp,
 }
 
-impl Row for Parked {
+impl Row for QuarantinedMessage {
     fn key(&self) -> Key {
         Key::new(format!("parked/{}", self.integration), &self.message)
     }

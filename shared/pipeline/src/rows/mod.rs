@@ -13,14 +13,18 @@ mod organization;
 mod row;
 
 pub use configuration::{
-    Attachment, Gone, Link, Match, Name, Pause, Registration, Selector, workflow_id,
+    Attachment, AttachmentIndex, Match, Pause, Registration, RegistrationName,
+    RegistrationTombstone, Selector, workflow_id,
 };
 pub use ledger::{
-    Attempt, Attestation, Delivery, Ending, Followup, Lease, Parked, Plan, Planned, Received,
-    Stage, State, Why,
+    Attempt, AttemptOutcome, Attestation, CompletionPoll, Delivery, DigestAlias, Lease, Plan,
+    PlanReason, Planned, QuarantinedMessage, Stage, State,
 };
 pub(crate) use newest::{LAST, Newest, newest};
-pub use operations::{Answer, Claim, Entry, Filter, Gate, Job, Lock, Place, Seen, Stand, Work};
+pub use operations::{
+    Answer, AuditEntry, Claim, Filter, Gate, Job, JobCursor, JobKind, JobStatus, Lock,
+    WorkflowRecord,
+};
 pub use organization::{
     Actor, Client, Conditions, Intake, IntakeToken, IntakeUse, Kind, LastUse, Organization, Paced,
     Previous, Refusal, Role, Token, TokenName,

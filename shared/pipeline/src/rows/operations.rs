@@ -135,7 +135,8 @@ pub struct Filter {
 /// What a job does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "kind")]
-pub enum Work {
+#[schemars(rename = "Work")]
+pub enum JobKind {
     /// Delivers again all that match.
     Redeliver { filter: Filter },
     /// Delivers past attestations to an attachment that was made later.
@@ -151,7 +152,7 @@ pub enum Work {
     Audit,
 }
 
-impl Work {
+impl JobKind {
     /// The kind of work, as the API calls it.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -167,7 +168,7 @@ impl Work {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "JobState")]
-pub enum Stand {
+pub enum JobStatus {
     Running,
     Done,
     Cancelled,
@@ -176,7 +177,7 @@ pub enum Stand {
 
 /// Where the next page begins: behind this, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct JobCursor {
     /// Of the workflows that are walked.
     #[serde(default)]
     pub workflow: usize,
@@ -191,15 +192,15 @@ pub struct Job {
     /// Later ones have later ids.
     pub id: String,
     #[serde(flatten)]
-    pub work: Work,
+    pub work: JobKind,
     /// Counts, and does nothing.
     #[serde(default)]
     pub dry_run: bool,
     /// Deliveries in a second, at most.
     pub per_second: u32,
-    pub stand: Stand,
+    pub stand: JobStatus,
     #[serde(default)]
-    pub place: Option<Place>,
+    pub place: Option<JobCursor>,
     /// How many were looked at.
     pub seen: u64,
     /// How many matched and were worked on, or would have been.
@@ -248,13 +249,13 @@ impl Row for Job {
     }
 
     fn kept_since(&self) -> Option<Timestamp> {
-        (self.stand != Stand::Running).then_some(self.updated_at)
+        (self.stand != JobStatus::Running).then_some(self.updated_at)
     }
 }
 
 /// Something that an operator did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct AuditEntry {
     pub organization: String,
     /// Later ones have later ids.
     pub id: String,
@@ -277,14 +278,14 @@ pub struct Entry {
     pub created_at: Timestamp,
 }
 
-impl Entry {
+impl AuditEntry {
     /// One partition a day.
     pub fn partition(organization: &str, day: Timestamp) -> String {
         format!("audit/{organization}/{}", &day.to_string()[..10])
     }
 }
 
-impl Row for Entry {
+impl Row for AuditEntry {
     fn key(&self) -> Key {
         Key::new(
             Self::partition(&self.organization, self.created_at),
@@ -345,13 +346,13 @@ impl Row for Claim {
 
 /// A workflow that an attestation came from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Seen {
+pub struct WorkflowRecord {
     pub organization: String,
     pub workflow: Workflow,
     pub first_seen_at: Timestamp,
 }
 
-impl Seen {
+impl WorkflowRecord {
     pub const PREFIX: &str = "seen/";
 
     pub fn partition(organization: &str) -> String {
@@ -359,7 +360,7 @@ impl Seen {
     }
 }
 
-impl Row for Seen {
+impl Row for WorkflowRecord {
     fn key(&self) -> Key {
         let Workflow { id, project, name } = &self.workflow;
         // Names come from outside, and may be long.

@@ -39,62 +39,65 @@ impl From<Unreachable> for Sent {
     }
 }
 
-pub(super) async fn send<I: Integration, P: Platform>(desk: &Desk<'_, P>, tools: &Tools) -> Sent {
-    match try_send::<I, P>(desk, tools).await {
+pub(super) async fn send<I: Integration, P: Platform>(
+    context: &DeliveryContext<'_, P>,
+    tools: &Tools,
+) -> Sent {
+    match try_send::<I, P>(context, tools).await {
         Ok(result) => Sent::Answered(result),
         Err(sent) => sent,
     }
 }
 
 async fn try_send<I: Integration, P: Platform>(
-    desk: &Desk<'_, P>,
+    context: &DeliveryContext<'_, P>,
     tools: &Tools,
 ) -> Result<Result<Outcome, Error>, Sent> {
-    let prepared = prepare::<I, P>(desk, &tools.secrets, false).await?;
-    pass::<I, P>(desk, &prepared).await?;
-    let first = deliver::<I, P>(desk, &tools.http, &prepared).await;
+    let prepared = prepare::<I, P>(context, &tools.secrets, false).await?;
+    pass::<I, P>(context, &prepared).await?;
+    let first = deliver::<I, P>(context, &tools.http, &prepared).await;
     if !matches!(&first, Err(error) if error.kind == Kind::Unauthorized) {
         return Ok(first);
     }
     // The secret may have been rotated since it was read: once more, with what it is now. There is room for one.
     drop(prepared);
-    let prepared = prepare::<I, P>(desk, &tools.secrets, true).await?;
-    Ok(deliver::<I, P>(desk, &tools.http, &prepared).await)
+    let prepared = prepare::<I, P>(context, &tools.secrets, true).await?;
+    Ok(deliver::<I, P>(context, &tools.http, &prepared).await)
 }
 
 /// Waits for its turn at the destination, or says when to come again.
 async fn pass<I: Integration, P: Platform>(
-    desk: &Desk<'_, P>,
+    context: &DeliveryContext<'_, P>,
     prepared: &Prepared<I>,
 ) -> Result<(), Sent> {
-    if let Some(until) = desk.shut_for_all::<I>().await? {
+    if let Some(until) = context.shut_for_all::<I>().await? {
         return Err(Sent::Later(Later::Down(until)));
     }
     let interval = I::interval(&prepared.registration.inputs);
     let (is_retry, booked) = {
-        let row = &desk.delivery.borrow().row;
+        let row = &context.delivery.borrow().row;
         (row.is_retry(), row.booked)
     };
     for _ in 0..CONFLICTS {
-        let before = desk.gate.borrow().clone();
+        let before = context.gate.borrow().clone();
         let mut gate = before.row.clone();
-        let now = desk.platform.now();
+        let now = context.platform.now();
         let pass = gate::enter(&mut gate, interval, is_retry, booked, now);
-        if gate != before.row && !desk.write_gate(gate).await? {
+        if gate != before.row && !context.write_gate(gate).await? {
             continue;
         }
         return match pass {
             Pass::Now => Ok(()),
             Pass::Wait(wait) => {
-                desk.platform.sleep(wait).await;
+                context.platform.sleep(wait).await;
                 Ok(())
             }
             Pass::Later(later) => Err(Sent::Later(later)),
         };
     }
     // Many want to go through at once: later, each at another time.
-    let soon = Duration::from_millis(1_000 + desk.platform.random() % 4_000);
-    Err(Sent::Later(Later::Again(desk.platform.now().plus(soon))))
+    let soon = Duration::from_millis(1_000 + context.platform.random() % 4_000);
+    Err(Sent::Later(Later::Again(context.platform.now().plus(soon))))
 }
 
 /// What an integration is given, read and checked.
@@ -150,30 +153,30 @@ impl<I: Integration> Prepared<I> {
 }
 
 async fn prepare<I: Integration, P: Platform>(
-    desk: &Desk<'_, P>,
+    context: &DeliveryContext<'_, P>,
     secrets: &Secrets,
     fresh: bool,
 ) -> Result<Prepared<I>, Sent> {
-    let delivery = desk.delivery.borrow().row.clone();
+    let delivery = context.delivery.borrow().row.clone();
     let loading = Box::pin(load::<I>(
-        desk.platform,
+        context.platform,
         secrets,
         fresh,
         Subject::of(&delivery),
     ));
-    let (loaded, gate) = future::join(loading, desk.read_gate()).await;
+    let (loaded, gate) = future::join(loading, context.read_gate()).await;
     let Loaded {
         registration,
         attachment,
         prepared,
-    } = loaded.inspect_err(|_| desk.ours.set(true))?;
+    } = loaded.inspect_err(|_| context.ours.set(true))?;
     if registration.row.paused.is_some() {
         return Err(Sent::Held(Box::new(registration)));
     }
     gate?;
     let patience = attachment.wait_secs.map_or(PATIENCE, Duration::from_secs);
     if let Some(absent) = prepared.missing.first()
-        && desk.platform.now() < delivery.created_at.plus(patience)
+        && context.platform.now() < delivery.created_at.plus(patience)
         && let Some(digest) = absent.digest
     {
         return Err(Sent::Waits(format!("waiting for {digest}")));
@@ -358,23 +361,26 @@ async fn available(
 }
 
 async fn deliver<I: Integration, P: Platform>(
-    desk: &Desk<'_, P>,
+    context: &DeliveryContext<'_, P>,
     http: &Http,
     prepared: &Prepared<I>,
 ) -> Result<Outcome, Error> {
     if let Some(reason) = prepared.nothing() {
         return Ok(Outcome::Skipped(reason));
     }
-    let row = desk.delivery.borrow().row.clone();
+    let row = context.delivery.borrow().row.clone();
     let delivery = prepared.delivery(&row.id, row.attempt, &row.workflow, &row.progress);
     // Ten large ones side by side would not fit into the function's memory. Waiting here would eat up the
     // attempt's time.
-    if prepared.size_bytes > HEAVY_BYTES && !desk.reserved.is_enough_for_much() {
-        let delay = Duration::from_millis(5_000 + desk.platform.random() % 10_000);
+    if prepared.size_bytes > HEAVY_BYTES && !context.reserved.is_enough_for_much() {
+        let delay = Duration::from_millis(5_000 + context.platform.random() % 10_000);
         let reason = "another large delivery was under way".to_owned();
         return Ok(Outcome::ContinueAfter { delay, reason });
     }
-    prepared.registration.deliver(http, desk, &delivery).await
+    prepared
+        .registration
+        .deliver(http, context, &delivery)
+        .await
 }
 
 /// A material's bytes, inline or stored, checked against its digest.
@@ -448,7 +454,7 @@ fn gone(digest: &Digest) -> Error {
 }
 
 /// What an integration works at: the materials, and the record of what is done.
-pub(super) struct Desk<'a, P> {
+pub(super) struct DeliveryContext<'a, P> {
     pub(super) platform: &'a P,
     /// The memory that this attempt may take.
     reserved: Reserved<'a>,
@@ -468,7 +474,7 @@ pub(super) struct Known<R> {
     pub(super) etag: Option<Etag>,
 }
 
-impl<'a, P: Platform> Desk<'a, P> {
+impl<'a, P: Platform> DeliveryContext<'a, P> {
     pub(super) fn new(platform: &'a P, reserved: Reserved<'a>, claimed: Stored<Delivery>) -> Self {
         let Delivery {
             organization,
@@ -678,7 +684,7 @@ impl<'a, P: Platform> Desk<'a, P> {
     }
 }
 
-impl<P: Platform> Host for Desk<'_, P> {
+impl<P: Platform> Host for DeliveryContext<'_, P> {
     fn content<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<Bytes, Error>> {
         Box::pin(
             self.own(async move { content(self.platform, &self.organization(), material).await }),
