@@ -561,7 +561,7 @@ async fn a_dead_letter_of_a_fetch_is_dropped_and_an_unreadable_message_parked() 
         organization: ORGANIZATION.into(),
         attestation: Digest::of(b"1"),
         intake: "i-1".into(),
-        looks: 0,
+        polls: 0,
         after: None,
         failed: false,
         turns: 0,

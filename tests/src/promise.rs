@@ -81,7 +81,7 @@ failure, and not before a longer `Retry-After`; up to a tenth is added, so that 
         doubts = schedule::DOUBTS,
         doubt = long(schedule::DOUBT),
         refusals = schedule::REFUSALS,
-        probes = schedule::PROBES.map(long).join(", "),
+        probes = schedule::HALF_OPEN_AFTER.map(long).join(", "),
         attached = pipeline::attach::MOST,
         most = schedule::PLAN_MOST,
     );

@@ -91,7 +91,7 @@ pub struct Message {
     /// The id of the intake that knows where its materials are.
     pub intake: String,
     /// How often all that is missing was asked for.
-    pub looks: u32,
+    pub polls: u32,
     /// The material that was asked for last; those behind it are next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Digest>,
@@ -166,7 +166,7 @@ pub async fn ask(
         organization: organization.to_owned(),
         attestation: *attestation,
         intake: intake.to_owned(),
-        looks: 0,
+        polls: 0,
         after: None,
         failed: false,
         turns: 0,
@@ -254,13 +254,13 @@ async fn one(
         return Ok(());
     }
     let last = schedule::FETCHES.len() - 1;
-    let looks = usize::try_from(message.looks).unwrap_or(last);
-    let delay = schedule::FETCHES[looks.min(last)];
+    let polls = usize::try_from(message.polls).unwrap_or(last);
+    let delay = schedule::FETCHES[polls.min(last)];
     if platform.now().plus(delay) >= waited_until {
         message.gives_up();
         return Ok(());
     }
-    message.looks += 1;
+    message.polls += 1;
     (message.after, message.failed) = (None, false);
     message.goes_on(platform, delay).await
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
-use crate::gate::Later;
+use crate::destination::Postponed;
 use crate::rows::{Attempt, AttemptOutcome, Delivery, Lease, Plan, Planned, State};
 use crate::schedule;
 
@@ -83,14 +83,14 @@ pub fn begin(plan: &Plan, planned: &Planned, id: String, now: Timestamp) -> Deli
         due_at: plan.created_at,
         give_up_at: plan.created_at.plus(schedule::GIVE_UP),
         held_at: None,
-        booked: false,
+        has_reservation: false,
         put_off: 0,
         crashes: 0,
         refusals: 0,
         refused_at: None,
         wake_at: Some(now.plus(schedule::RESEND)),
         sends: 1,
-        looks: 0,
+        polls: 0,
         lease: None,
         progress: std::collections::BTreeMap::new(),
         reason: None,
@@ -284,8 +284,8 @@ pub fn cancel(delivery: &mut Delivery, reason: &str, now: Timestamp) -> Settled 
 
 /// Gives a claimed delivery back until a material comes.
 pub fn wait(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled {
-    let delay = schedule::look_after(delivery.looks);
-    delivery.looks += 1;
+    let delay = schedule::poll_after(delivery.polls);
+    delivery.polls += 1;
     Settled {
         attempt: None,
         send_after: put_off(delivery, delay, reason, now),
@@ -293,10 +293,10 @@ pub fn wait(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled 
 }
 
 /// Gives a claimed delivery back because its destination is down or paced.
-pub fn later(delivery: &mut Delivery, later: Later, now: Timestamp, random: u64) -> Settled {
+pub fn later(delivery: &mut Delivery, later: Postponed, now: Timestamp, random: u64) -> Settled {
     let (delay, reason) = match later {
         // All that wait for it must not come back in the same moment.
-        Later::Down(until) => {
+        Postponed::Open(until) => {
             let usual = schedule::put_off(delivery.put_off, random);
             let closed = until.since(now) + Duration::from_millis(random % 5_000);
             let delay = usual.max(closed);
@@ -309,11 +309,11 @@ pub fn later(delivery: &mut Delivery, later: Later, now: Timestamp, random: u64)
             };
             (delay, "its destination is down".to_owned())
         }
-        Later::Turn(turn) => {
-            delivery.booked = true;
+        Postponed::Reserved(turn) => {
+            delivery.has_reservation = true;
             (turn.since(now), "waiting for its turn".to_owned())
         }
-        Later::Again(at) => (at.since(now), "waiting for its turn".to_owned()),
+        Postponed::Until(at) => (at.since(now), "waiting for its turn".to_owned()),
     };
     delivery.put_off += 1;
     Settled {
@@ -329,7 +329,7 @@ pub fn hold(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled 
     delivery.reason = Some(reason);
     delivery.state = State::Pending;
     delivery.held_at = Some(now);
-    delivery.booked = false;
+    delivery.has_reservation = false;
     delivery.wake_at = Some(now.plus(schedule::PAUSE_LONGEST));
     delivery.sends = 0;
     Settled {
@@ -373,12 +373,12 @@ pub fn held_too_long(delivery: &mut Delivery, now: Timestamp) -> Option<Settled>
 }
 
 /// Makes a pending delivery due now. Whether it was pending.
-pub fn hasten(delivery: &mut Delivery, now: Timestamp) -> Option<Settled> {
+pub fn expedite(delivery: &mut Delivery, now: Timestamp) -> Option<Settled> {
     if delivery.state != State::Pending || delivery.held_at.is_some() {
         return None;
     }
     let reason = delivery.reason.clone();
-    delivery.booked = false;
+    delivery.has_reservation = false;
     Some(Settled {
         attempt: None,
         send_after: put_off(delivery, Duration::ZERO, reason.unwrap_or_default(), now),
@@ -481,7 +481,7 @@ fn follow(
         Next::AtOnce => (delivery.attempt < schedule::ATTEMPTS).then_some(Duration::ZERO),
     };
     delivery.put_off = 0;
-    delivery.booked = false;
+    delivery.has_reservation = false;
     let Some(delay) = retry.filter(|delay| now.plus(*delay) <= delivery.give_up_at) else {
         let reason = delivery.reason.take().unwrap_or_default();
         let attempts = delivery.attempt;
@@ -608,7 +608,7 @@ mod tests {
             stage: crate::rows::Stage::Sent,
             planned: Vec::new(),
             size_bytes: 0,
-            looks: 0,
+            polls: 0,
             created_at: now,
             wake_at: None,
         };

@@ -119,7 +119,7 @@ async fn again(
     }
     match delivery.state {
         State::Delivering => return Err(Error::UnderWay),
-        State::Pending => return hasten(platform, delivery, beside).await.map(Some),
+        State::Pending => return expedite(platform, delivery, beside).await.map(Some),
         _ => {}
     }
     let key = Attestation::at(organization, &delivery.attestation);
@@ -165,7 +165,7 @@ pub(crate) async fn keep(
     Ok(())
 }
 
-async fn hasten(
+async fn expedite(
     platform: &impl Platform,
     delivery: &Delivery,
     beside: Vec<Write>,
@@ -174,7 +174,7 @@ async fn hasten(
     if stored.row.held_at.is_some() {
         return Err(Error::Held);
     }
-    let settled = ledger::hasten(&mut stored.row, platform.now()).ok_or(Error::UnderWay)?;
+    let settled = ledger::expedite(&mut stored.row, platform.now()).ok_or(Error::UnderWay)?;
     settle::settle_with(platform, &stored, settled, beside).await?;
     Ok(delivery.id.clone())
 }

@@ -137,9 +137,9 @@ pub async fn resume(
     let entry = act.entry(platform, organization, subject, detail);
     let mut writes = vec![write, jobs::put(platform, &job), entry];
     // A new beginning: it must not be paused again for what was before.
-    let gate = rows::Gate::at(organization, &stored.row.id);
-    if let Some(gate) = rows::load::<rows::Gate>(platform, &gate).await? {
-        writes.push(gate.delete());
+    let destination = rows::Destination::at(organization, &stored.row.id);
+    if let Some(destination) = rows::load::<rows::Destination>(platform, &destination).await? {
+        writes.push(destination.delete());
     }
     platform.write(writes).await?;
     let row = stored.row;

@@ -39,7 +39,7 @@ pub fn new(
         workflow: attestation.workflow.clone(),
         stage: Stage::Accepting,
         planned,
-        looks: 0,
+        polls: 0,
         created_at: now,
         wake_at: Some(now.plus(schedule::UNFINISHED)),
     }
@@ -201,7 +201,7 @@ pub(crate) async fn send(
             return Ok(());
         }
         stored.row.stage = Stage::Sent;
-        stored.row.looks = 0;
+        stored.row.polls = 0;
         stored.row.wake_at = Some(platform.now().plus(schedule::close_after(0)));
         match platform.write(vec![stored.update(platform).0]).await {
             Ok(()) => return Ok(()),
@@ -321,8 +321,8 @@ async fn put_off(
     platform: &impl Platform,
     mut stored: Stored<Plan>,
 ) -> Result<Option<Stored<Plan>>, Unreachable> {
-    stored.row.looks += 1;
-    let wait = schedule::UNFINISHED.saturating_mul(1 << stored.row.looks.min(6));
+    stored.row.polls += 1;
+    let wait = schedule::UNFINISHED.saturating_mul(1 << stored.row.polls.min(6));
     stored.row.wake_at = Some(platform.now().plus(wait.min(schedule::UNSENT)));
     let (write, etag) = stored.update(platform);
     match platform.write(vec![write]).await {
@@ -359,8 +359,8 @@ async fn close(
         stored.row.stage = Stage::Closed;
         stored.row.wake_at = None;
     } else {
-        stored.row.looks += 1;
-        stored.row.wake_at = Some(now.plus(schedule::close_after(stored.row.looks)));
+        stored.row.polls += 1;
+        stored.row.wake_at = Some(now.plus(schedule::close_after(stored.row.polls)));
     }
     match platform.write(vec![stored.update(platform).0]).await {
         // In a conflict somebody else looked at it too.

@@ -55,8 +55,9 @@ pub const DOUBT: Duration = secs(MINUTE);
 /// Answers that may speak of the document after which they do, where others were accepted in between.
 pub const REFUSALS: u32 = 5;
 
-/// How long a destination that is down is left alone, by how often that did not help; then one delivery tries.
-pub const PROBES: [Duration; 5] = [
+/// Time for which the breaker of a destination stays open, by how often that did not help; half-open then: one delivery
+/// tries.
+pub const HALF_OPEN_AFTER: [Duration; 5] = [
     secs(15 * SECOND),
     secs(30 * SECOND),
     secs(MINUTE),
@@ -64,8 +65,8 @@ pub const PROBES: [Duration; 5] = [
     secs(5 * MINUTE),
 ];
 
-/// A delivery waits so long for its turn at a paced destination; a later turn becomes its due time.
-pub const TURN: Duration = secs(2);
+/// Time that a delivery waits within an attempt for its reservation; a later one becomes its due time.
+pub const SHORT_WAIT: Duration = secs(2);
 
 /// Deliveries of a resumed registration that are sent in a second, unless the operator says otherwise.
 pub const DRAIN_PER_SECOND: u32 = 10;
@@ -103,7 +104,7 @@ pub const LEASE_GRACE: Duration = secs(15);
 pub const RESEND: Duration = secs(HOUR);
 
 /// When a missing material is looked for, counted from the first look; then every minute.
-pub const LOOKS: [Duration; 4] = [secs(5), secs(15), secs(30), secs(60)];
+pub const MATERIAL_POLLS: [Duration; 4] = [secs(5), secs(15), secs(30), secs(60)];
 
 /// How long a delivery waits for a material, from acceptance, unless its attachment says otherwise.
 pub const PATIENCE: Duration = secs(15 * MINUTE);
@@ -205,28 +206,28 @@ pub fn retry_after(number: u32, floor: Option<Duration>, random: u64) -> Option<
 }
 
 /// When to look again for a missing material, given how often we looked.
-pub fn look_after(looks: u32) -> Duration {
-    let index = usize::try_from(looks).unwrap_or(usize::MAX);
+pub fn poll_after(polls: u32) -> Duration {
+    let index = usize::try_from(polls).unwrap_or(usize::MAX);
     let before = index
         .checked_sub(1)
-        .and_then(|before| LOOKS.get(before))
+        .and_then(|before| MATERIAL_POLLS.get(before))
         .copied()
         .unwrap_or_default();
-    LOOKS
+    MATERIAL_POLLS
         .get(index)
         .map_or(secs(MINUTE), |at| at.saturating_sub(before))
 }
 
 /// When something that was accepted, and asked for so often, is asked for again.
-pub fn follow_after(looks: u32) -> Duration {
-    let index = usize::try_from(looks).unwrap_or(usize::MAX);
+pub fn follow_after(polls: u32) -> Duration {
+    let index = usize::try_from(polls).unwrap_or(usize::MAX);
     FOLLOWS.get(index).copied().unwrap_or(secs(30))
 }
 
-/// When a plan that was looked at `looks` times and is still open is looked at again.
-pub fn close_after(looks: u32) -> Duration {
+/// When a plan that was looked at `polls` times and is still open is looked at again.
+pub fn close_after(polls: u32) -> Duration {
     CLOSE
-        .saturating_mul(2u32.saturating_pow(looks.min(10)))
+        .saturating_mul(2u32.saturating_pow(polls.min(10)))
         .min(secs(DAY))
 }
 
@@ -234,7 +235,8 @@ pub fn close_after(looks: u32) -> Duration {
 /// would be, at most five minutes and a little, since its destination may be back at any time.
 pub fn put_off(times: u32, random: u64) -> Duration {
     let usual = retry_after(times.saturating_add(2).min(ATTEMPTS), None, random);
-    let longest = PROBES[PROBES.len() - 1] + Duration::from_millis(random % 30_000);
+    let longest =
+        HALF_OPEN_AFTER[HALF_OPEN_AFTER.len() - 1] + Duration::from_millis(random % 30_000);
     usual.unwrap_or(longest).min(longest)
 }
 
@@ -246,9 +248,9 @@ pub fn job_after(failures: u32) -> Duration {
 }
 
 /// How long a destination is left alone that failed `failures` times in a row.
-pub fn probe_after(failures: u32) -> Duration {
+pub fn half_open_after(failures: u32) -> Duration {
     let index = usize::try_from(failures.saturating_sub(DOWN_AFTER)).unwrap_or(usize::MAX);
-    PROBES[index.min(PROBES.len() - 1)]
+    HALF_OPEN_AFTER[index.min(HALF_OPEN_AFTER.len() - 1)]
 }
 
 /// When a message that was sent `sends` times and never claimed is sent again.
@@ -302,8 +304,8 @@ mod tests {
     fn a_material_is_looked_for_at_5_15_30_60_seconds_and_then_each_minute() {
         let mut at = Duration::ZERO;
         let looked: Vec<u64> = (0..6)
-            .map(|looks| {
-                at += look_after(looks);
+            .map(|polls| {
+                at += poll_after(polls);
                 at.as_secs()
             })
             .collect();

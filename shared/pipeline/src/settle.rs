@@ -118,6 +118,6 @@ pub(crate) async fn send_followup(platform: &impl Platform, followup: &Completio
         attempt: 0,
         follow: true,
     };
-    let delay = schedule::follow_after(followup.looks);
+    let delay = schedule::follow_after(followup.polls);
     resend_message(platform, &followup.integration, &message, delay).await;
 }

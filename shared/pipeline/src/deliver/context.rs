@@ -13,9 +13,11 @@ use serde_json::{Map, Value};
 use super::room::Reserved;
 use super::tools::Tools;
 use crate::clock::Timestamp;
-use crate::gate::{self, Later, Pass};
+use crate::destination::{self, Admission, Postponed};
 use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
-use crate::rows::{self, Attachment, CONFLICTS, Delivery, Gate, Lock, Registration, Row, Stored};
+use crate::rows::{
+    self, Attachment, CONFLICTS, Delivery, Destination, Lock, Registration, Row, Stored,
+};
 use crate::schedule::{HEAVY_BYTES, PATIENCE};
 use crate::secrets::Secrets;
 
@@ -29,7 +31,7 @@ pub(super) enum Sent {
     /// Its registration is paused; it is held as long as that row stays so.
     Held(Box<Stored<Registration>>),
     /// The destination is down or paced.
-    Later(Later),
+    Postponed(Postponed),
     Unreachable(Unreachable),
 }
 
@@ -54,7 +56,7 @@ async fn try_send<I: Integration, P: Platform>(
     tools: &Tools,
 ) -> Result<Result<Outcome, Error>, Sent> {
     let prepared = prepare::<I, P>(context, &tools.secrets, false).await?;
-    pass::<I, P>(context, &prepared).await?;
+    admit::<I, P>(context, &prepared).await?;
     let first = deliver::<I, P>(context, &tools.http, &prepared).await;
     if !matches!(&first, Err(error) if error.kind == Kind::Unauthorized) {
         return Ok(first);
@@ -66,38 +68,41 @@ async fn try_send<I: Integration, P: Platform>(
 }
 
 /// Waits for its turn at the destination, or says when to come again.
-async fn pass<I: Integration, P: Platform>(
+async fn admit<I: Integration, P: Platform>(
     context: &DeliveryContext<'_, P>,
     prepared: &Prepared<I>,
 ) -> Result<(), Sent> {
     if let Some(until) = context.shut_for_all::<I>().await? {
-        return Err(Sent::Later(Later::Down(until)));
+        return Err(Sent::Postponed(Postponed::Open(until)));
     }
     let interval = I::interval(&prepared.registration.inputs);
-    let (is_retry, booked) = {
+    let (is_retry, has_reservation) = {
         let row = &context.delivery.borrow().row;
-        (row.is_retry(), row.booked)
+        (row.is_retry(), row.has_reservation)
     };
     for _ in 0..CONFLICTS {
-        let before = context.gate.borrow().clone();
-        let mut gate = before.row.clone();
+        let before = context.destination.borrow().clone();
+        let mut destination = before.row.clone();
         let now = context.platform.now();
-        let pass = gate::enter(&mut gate, interval, is_retry, booked, now);
-        if gate != before.row && !context.write_gate(gate).await? {
+        let admission =
+            destination::admit(&mut destination, interval, is_retry, has_reservation, now);
+        if destination != before.row && !context.write_destination(destination).await? {
             continue;
         }
-        return match pass {
-            Pass::Now => Ok(()),
-            Pass::Wait(wait) => {
+        return match admission {
+            Admission::Now => Ok(()),
+            Admission::Wait(wait) => {
                 context.platform.sleep(wait).await;
                 Ok(())
             }
-            Pass::Later(later) => Err(Sent::Later(later)),
+            Admission::Postponed(later) => Err(Sent::Postponed(later)),
         };
     }
     // Many want to go through at once: later, each at another time.
     let soon = Duration::from_millis(1_000 + context.platform.random() % 4_000);
-    Err(Sent::Later(Later::Again(context.platform.now().plus(soon))))
+    Err(Sent::Postponed(Postponed::Until(
+        context.platform.now().plus(soon),
+    )))
 }
 
 /// What an integration is given, read and checked.
@@ -164,7 +169,7 @@ async fn prepare<I: Integration, P: Platform>(
         fresh,
         Subject::of(&delivery),
     ));
-    let (loaded, gate) = future::join(loading, context.read_gate()).await;
+    let (loaded, destination) = future::join(loading, context.read_destination()).await;
     let Loaded {
         registration,
         attachment,
@@ -173,7 +178,7 @@ async fn prepare<I: Integration, P: Platform>(
     if registration.row.paused.is_some() {
         return Err(Sent::Held(Box::new(registration)));
     }
-    gate?;
+    destination?;
     let patience = attachment.wait_secs.map_or(PATIENCE, Duration::from_secs);
     if let Some(absent) = prepared.missing.first()
         && context.platform.now() < delivery.created_at.plus(patience)
@@ -460,7 +465,7 @@ pub(super) struct DeliveryContext<'a, P> {
     reserved: Reserved<'a>,
     pub(super) delivery: RefCell<Stored<Delivery>>,
     /// With no etag while nothing was ever wrong with the destination.
-    pub(super) gate: RefCell<Known<Gate>>,
+    pub(super) destination: RefCell<Known<Destination>>,
     /// Places that this attempt has taken and not let go of.
     locks: RefCell<Vec<Stored<Lock>>>,
     /// Something of ours failed, which says nothing of the destination.
@@ -481,14 +486,14 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
             registration,
             ..
         } = &claimed.row;
-        let gate = Known {
-            row: Gate::new(organization, registration),
+        let destination = Known {
+            row: Destination::new(organization, registration),
             etag: None,
         };
         Self {
             platform,
             reserved,
-            gate: RefCell::new(gate),
+            destination: RefCell::new(destination),
             delivery: RefCell::new(claimed),
             locks: RefCell::default(),
             ours: Cell::new(false),
@@ -500,26 +505,26 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
         if !I::SHARES_LIMITS {
             return Ok(None);
         }
-        let key = Gate::of_all(I::ID).key();
-        let gate = rows::load::<Gate>(self.platform, &key).await?;
-        let until = gate.and_then(|stored| stored.row.closed_until);
+        let key = Destination::of_all(I::ID).key();
+        let destination = rows::load::<Destination>(self.platform, &key).await?;
+        let until = destination.and_then(|stored| stored.row.open_until);
         Ok(until.filter(|until| *until > self.platform.now()))
     }
 
     /// Keeps everybody away for so long.
     pub(super) async fn close_for_all(&self, after: Duration) -> Result<(), Unreachable> {
-        let gate = Gate::of_all(&self.delivery.borrow().row.integration);
+        let destination = Destination::of_all(&self.delivery.borrow().row.integration);
         for _ in 0..CONFLICTS {
-            let stored = rows::load::<Gate>(self.platform, &gate.key()).await?;
+            let stored = rows::load::<Destination>(self.platform, &destination.key()).await?;
             let (mut row, expect) = match stored {
                 Some(Stored { row, etag }) => (row, Expect::Unchanged(etag)),
-                None => (gate.clone(), Expect::Absent),
+                None => (destination.clone(), Expect::Absent),
             };
-            let until = self.platform.now().plus(after.min(gate::LONGEST));
-            if row.closed_until >= Some(until) {
+            let until = self.platform.now().plus(after.min(destination::LONGEST));
+            if row.open_until >= Some(until) {
                 return Ok(());
             }
-            row.closed_until = Some(until);
+            row.open_until = Some(until);
             let (write, _) = rows::put(self.platform, &row, expect);
             match self.platform.write(vec![write]).await {
                 Ok(()) => return Ok(()),
@@ -530,21 +535,21 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
         Ok(())
     }
 
-    async fn read_gate(&self) -> Result<(), Unreachable> {
-        let Gate {
+    async fn read_destination(&self) -> Result<(), Unreachable> {
+        let Destination {
             organization,
             registration,
             ..
-        } = self.gate.borrow().row.clone();
-        let key = Gate::at(&organization, &registration);
-        let stored = rows::load::<Gate>(self.platform, &key).await?;
-        *self.gate.borrow_mut() = match stored {
+        } = self.destination.borrow().row.clone();
+        let key = Destination::at(&organization, &registration);
+        let stored = rows::load::<Destination>(self.platform, &key).await?;
+        *self.destination.borrow_mut() = match stored {
             Some(Stored { row, etag }) => Known {
                 row,
                 etag: Some(etag),
             },
             None => Known {
-                row: Gate::new(&organization, &registration),
+                row: Destination::new(&organization, &registration),
                 etag: None,
             },
         };
@@ -552,22 +557,22 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
     }
 
     /// Whether it was written; otherwise it has been read again.
-    pub(super) async fn write_gate(&self, row: Gate) -> Result<bool, Unreachable> {
-        let expect = match self.gate.borrow().etag.clone() {
+    pub(super) async fn write_destination(&self, row: Destination) -> Result<bool, Unreachable> {
+        let expect = match self.destination.borrow().etag.clone() {
             Some(etag) => Expect::Unchanged(etag),
             None => Expect::Absent,
         };
         let (write, etag) = rows::put(self.platform, &row, expect);
         match self.platform.write(vec![write]).await {
             Ok(()) => {
-                *self.gate.borrow_mut() = Known {
+                *self.destination.borrow_mut() = Known {
                     row,
                     etag: Some(etag),
                 };
                 Ok(true)
             }
             Err(WriteError::Conflict) => {
-                self.read_gate().await?;
+                self.read_destination().await?;
                 Ok(false)
             }
             Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
@@ -633,7 +638,7 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
         }
     }
 
-    async fn let_go(&self, mut lock: Stored<Lock>) -> Result<(), Error> {
+    async fn release(&self, mut lock: Stored<Lock>) -> Result<(), Error> {
         lock.row.owner = None;
         lock.row.updated_at = self.platform.now();
         match self
@@ -652,16 +657,16 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
     }
 
     /// Lets go of all that the attempt still has. What cannot be written is free when the lease ends.
-    pub(super) async fn let_go_of_all(&self) {
+    pub(super) async fn release_all(&self) {
         let locks = std::mem::take(&mut *self.locks.borrow_mut());
         for lock in locks {
-            if let Err(error) = self.let_go(lock).await {
+            if let Err(error) = self.release(lock).await {
                 tracing::warn!(%error, "A place stays taken until the lease ends");
             }
         }
     }
 
-    async fn keep(&self, step: &str, receipt: Value) -> Result<(), Error> {
+    async fn record_step(&self, step: &str, receipt: Value) -> Result<(), Error> {
         let mut stored = self.delivery.borrow().clone();
         stored.row.progress.insert(step.to_owned(), receipt);
         let (write, etag) = stored.update(self.platform);
@@ -728,11 +733,11 @@ impl<P: Platform> Host for DeliveryContext<'_, P> {
         };
         let mut lock = locks.swap_remove(index);
         lock.row.note = note;
-        Box::pin(self.own(self.let_go(lock)))
+        Box::pin(self.own(self.release(lock)))
     }
 
     fn record<'a>(&'a self, step: &'a str, receipt: Value) -> LocalFuture<'a, Result<(), Error>> {
-        Box::pin(self.keep(step, receipt))
+        Box::pin(self.record_step(step, receipt))
     }
 
     fn unix_secs(&self) -> u64 {

@@ -33,7 +33,7 @@ pub(super) fn begin(delivery: &Delivery, now: Timestamp) -> CompletionPoll {
         organization: delivery.organization.clone(),
         delivery: delivery.id.clone(),
         integration: delivery.integration.clone(),
-        looks: 0,
+        polls: 0,
         started_at: now,
         wake_at: now.plus(schedule::follow_after(0) + schedule::GRACE),
     }
@@ -134,8 +134,8 @@ async fn again(
         let why = why.unwrap_or_else(|| format!("still under way after {minutes} minutes"));
         return end(platform, followup, delivery, unknown(&why)).await;
     }
-    followup.row.looks += 1;
-    let delay = schedule::follow_after(followup.row.looks);
+    followup.row.polls += 1;
+    let delay = schedule::follow_after(followup.row.polls);
     followup.row.wake_at = now.plus(delay + schedule::GRACE);
     if written(platform, vec![followup.update(platform).0]).await? {
         send_followup(platform, &followup.row).await;

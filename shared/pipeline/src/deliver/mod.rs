@@ -22,7 +22,7 @@ use self::context::{DeliveryContext, Sent, send};
 use self::room::Room;
 pub use self::tools::Tools;
 use crate::clock::Timestamp;
-use crate::gate::{self, Evidence, Later};
+use crate::destination::{self, Evidence, Postponed};
 use crate::ledger::{self, Message};
 use crate::pauses;
 use crate::platform::{Expect, Platform, Unreachable, WriteError};
@@ -118,7 +118,7 @@ async fn one<I: Integration>(
         return Ok(());
     };
     if platform.now() > claimed.row.give_up_at {
-        let late = Later::Again(platform.now());
+        let late = Postponed::Until(platform.now());
         let settled = ledger::later(&mut claimed.row, late, platform.now(), platform.random());
         return Ok(settle(platform, &claimed, settled).await?);
     }
@@ -139,7 +139,7 @@ pub(crate) async fn park(
     record: &Record,
     reason: String,
 ) -> Result<(), Unreachable> {
-    error!(message.id = record.id, reason, "Parked a message");
+    error!(message.id = record.id, reason, "Quarantined a message");
     let parked = QuarantinedMessage {
         integration: integration.to_owned(),
         message: record.id.clone(),
@@ -199,7 +199,7 @@ async fn attempt<I: Integration, P: Platform>(
     let Some(reserved) = room.reserve(&claimed.row) else {
         // Waiting here would eat up the attempt's time.
         let (now, random) = (platform.now(), platform.random());
-        let again = Later::Again(now.plus(Duration::from_millis(5_000 + random % 10_000)));
+        let again = Postponed::Until(now.plus(Duration::from_millis(5_000 + random % 10_000)));
         let settled = ledger::later(&mut claimed.row, again, now, random);
         return settle(platform, &claimed, settled).await;
     };
@@ -219,7 +219,7 @@ async fn attempt<I: Integration, P: Platform>(
         )
         .about(About::Either))),
     };
-    context.let_go_of_all().await;
+    context.release_all().await;
     let mut stored = context.delivery.borrow().clone();
     let (now, random) = (platform.now(), platform.random());
     let row = &mut stored.row;
@@ -228,7 +228,7 @@ async fn attempt<I: Integration, P: Platform>(
             let evidence = Evidence::of(&result);
             let is_retry = row.is_retry();
             if let Err(error) = &mut result {
-                let accepted_at = context.gate.borrow().row.accepted_at;
+                let accepted_at = context.destination.borrow().row.accepted_at;
                 ledger::doubt(row, error, accepted_at, now);
                 let source = error.source.as_ref().map(|source| chain(source.as_ref()));
                 warn!(delivery.id = row.id, integration = I::ID, %error, source, "Not delivered");
@@ -246,7 +246,7 @@ async fn attempt<I: Integration, P: Platform>(
         Sent::Held(registration) => return hold(platform, stored, *registration).await,
         Sent::Gone(reason) => ledger::cancel(row, reason, now),
         Sent::Waits(reason) => ledger::wait(row, reason, now),
-        Sent::Later(later) => ledger::later(row, later, now, random),
+        Sent::Postponed(later) => ledger::later(row, later, now, random),
         // The claim stands; should this go on, its lease expires and the attempt counts as crashed.
         Sent::Unreachable(unreachable) => {
             let why = Error::retryable(unreachable.to_string());
@@ -268,11 +268,11 @@ async fn remember<P: Platform>(
     }
     let mut has_failed_too_long = false;
     for _ in 0..CONFLICTS {
-        let before = context.gate.borrow().row.clone();
-        let mut gate = before.clone();
-        has_failed_too_long = gate::learn(&mut gate, evidence, is_retry, now);
+        let before = context.destination.borrow().row.clone();
+        let mut destination = before.clone();
+        has_failed_too_long = destination::learn(&mut destination, evidence, is_retry, now);
         // In a conflict it has been read again: what somebody else saw since then counts as well.
-        if gate == before || context.write_gate(gate).await? {
+        if destination == before || context.write_destination(destination).await? {
             break;
         }
     }
@@ -324,7 +324,12 @@ async fn hold(
             let mut again = claimed;
             let random = platform.random();
             let pause = Duration::from_millis(5_000 + random % 5_000);
-            let settled = ledger::later(&mut again.row, Later::Again(now.plus(pause)), now, random);
+            let settled = ledger::later(
+                &mut again.row,
+                Postponed::Until(now.plus(pause)),
+                now,
+                random,
+            );
             settle(platform, &again, settled).await
         }
     }

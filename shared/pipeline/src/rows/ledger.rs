@@ -133,7 +133,7 @@ pub struct Plan {
     pub stage: Stage,
     pub planned: Vec<Planned>,
     /// How often its deliveries were looked at without all being final.
-    pub looks: u32,
+    pub polls: u32,
     pub created_at: Timestamp,
     #[serde(default)]
     pub wake_at: Option<Timestamp>,
@@ -264,9 +264,9 @@ pub struct Delivery {
     /// Since when it is held because its registration is paused.
     #[serde(default)]
     pub held_at: Option<Timestamp>,
-    /// It has a place in the queue of a paced destination.
+    /// It has a reservation at a paced destination.
     #[serde(default)]
-    pub booked: bool,
+    pub has_reservation: bool,
     /// How often it was put off without an attempt since the last one.
     #[serde(default)]
     pub put_off: u32,
@@ -284,7 +284,7 @@ pub struct Delivery {
     /// How often the next attempt's message was sent.
     pub sends: u32,
     /// How often a missing material was looked for.
-    pub looks: u32,
+    pub polls: u32,
     #[serde(default)]
     pub lease: Option<Lease>,
     /// Step → receipt of what is finished, kept over attempts.
@@ -382,7 +382,7 @@ pub struct CompletionPoll {
     pub delivery: String,
     pub integration: String,
     /// How often it was asked for.
-    pub looks: u32,
+    pub polls: u32,
     /// Since when.
     pub started_at: Timestamp,
     /// When the reconciler asks, if nothing else has happened.

@@ -22,7 +22,7 @@ pub use ledger::{
 };
 pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{
-    Answer, AuditEntry, Claim, Filter, Gate, Job, JobCursor, JobKind, JobStatus, Lock,
+    Answer, AuditEntry, Claim, Destination, Filter, Job, JobCursor, JobKind, JobStatus, Lock,
     WorkflowRecord,
 };
 pub use organization::{

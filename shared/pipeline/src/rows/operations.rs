@@ -16,16 +16,16 @@ use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
 use crate::schedule;
 
-/// What all functions know of a destination. See [`gate`](crate::gate).
+/// State of a destination, which all functions share. See [`destination`](crate::destination).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gate {
+pub struct Destination {
     pub organization: String,
     /// The registration's id.
     pub registration: String,
     /// Failures in a row that say that it is down.
     pub failures: u32,
     #[serde(default)]
-    pub closed_until: Option<Timestamp>,
+    pub open_until: Option<Timestamp>,
     /// Since when not one attempt was accepted.
     #[serde(default)]
     pub failing_since: Option<Timestamp>,
@@ -40,23 +40,23 @@ pub struct Gate {
     pub accepted_at: Option<Timestamp>,
     /// When the next send may begin, where it is paced.
     pub next_at: Timestamp,
-    /// When the last one in the queue has its turn.
-    pub booked_until: Timestamp,
+    /// The last reservation.
+    pub reserved_until: Timestamp,
 }
 
-impl Gate {
+impl Destination {
     pub fn new(organization: &str, registration: &str) -> Self {
         Self {
             organization: organization.to_owned(),
             registration: registration.to_owned(),
             failures: 0,
-            closed_until: None,
+            open_until: None,
             failing_since: None,
             doubts: 0,
             retries_until: None,
             accepted_at: None,
             next_at: Timestamp::from_millis(0),
-            booked_until: Timestamp::from_millis(0),
+            reserved_until: Timestamp::from_millis(0),
         }
     }
 
@@ -64,14 +64,14 @@ impl Gate {
         Key::new(format!("org/{organization}/gate/{registration}"), "gate")
     }
 
-    /// The gate of all registrations of an integration, where the third party limits all of us together. No
+    /// The state of all registrations of an integration, where the third party limits all of us together. No
     /// organization is called so.
     pub fn of_all(integration: &str) -> Self {
         Self::new("*", integration)
     }
 }
 
-impl Row for Gate {
+impl Row for Destination {
     fn key(&self) -> Key {
         Self::at(&self.organization, &self.registration)
     }
