@@ -14,15 +14,15 @@ use crate::{Digest, Envelope, Error, MAX_DEPTH, Material, Predicate, Statement, 
 #[derive(Clone, Debug)]
 pub struct Attestation {
     pub form: Form,
-    /// Of the bytes exactly as received. Chainloop calls this the attestation's digest.
+    /// Digest of the bytes exactly as received. Chainloop calls this the attestation's digest.
     pub received: Digest,
-    /// Of the envelope in Chainloop's compact form, the same for every spelling of it. The identity.
+    /// Digest of the envelope in Chainloop's compact form, the same for every spelling. The attestation's identity.
     pub hash: Digest,
     pub envelope: Envelope,
     pub statement: Statement,
 }
 
-/// What the envelope arrived in.
+/// Form in which the envelope was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Nothing but itself.
@@ -47,7 +47,7 @@ impl Attestation {
         })
     }
 
-    /// What the workflow attests besides itself; none where the predicate is not Chainloop's.
+    /// Returns the materials that the workflow attests; none unless the predicate is Chainloop's.
     pub fn materials(&self) -> &[Material] {
         self.predicate()
             .map_or(&[], |predicate| &predicate.materials)

@@ -57,7 +57,7 @@ impl fmt::Debug for Envelope {
     }
 }
 
-/// What is signed: DSSE's pre-authentication encoding.
+/// Returns the bytes that are signed: DSSE's pre-authentication encoding.
 pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let head = format!(
         "DSSEv1 {} {payload_type} {} ",
@@ -163,7 +163,7 @@ impl Wire<'_> {
     }
 }
 
-/// Of the document and of the compact form, which need hashing once where they are the same bytes.
+/// Returns the digests of the document and of the compact form, hashing only once where both are the same bytes.
 fn digests(document: &[u8], compact: [&[u8]; 3]) -> (Digest, Digest) {
     let mut rest = Some(document);
     for part in compact {

@@ -94,7 +94,7 @@ impl Error {
         }
     }
 
-    /// What `serde_json` found wrong, as `otherwise` unless it is a key that stands twice.
+    /// Converts a `serde_json` error: a duplicate key to [`Error::DuplicateKey`], any other to `otherwise`.
     pub(crate) fn of_json(error: &serde_json::Error, otherwise: fn(String) -> Error) -> Error {
         let text = clip(&error.to_string());
         if text.starts_with("duplicate ") {

@@ -14,7 +14,7 @@ use crate::json::{Bytes, Object, Text, owned};
 use crate::scan::{self, Unfit};
 use crate::{MAX_DEPTH, MaterialType, base64};
 
-/// What came.
+/// Forwarded body, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forwarded {
     /// Asks whether anybody is there.

@@ -1,5 +1,5 @@
-//! How other people's JSON is read: borrowed where it can be, bounded where it could be large, strict about
-//! shape and generous about values.
+//! Deserialization of JSON from others: borrowed where possible, bounded where it could be large, strict about shape
+//! and generous about values.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -39,22 +39,22 @@ pub use statement::{CHAINLOOP_PREDICATE_TYPE, Statement, Subject};
 /// caller knows which door the bytes came through; what is uploaded by itself may be larger.
 pub const MAX_BYTES: usize = 6 * 1024 * 1024;
 
-/// How deep the JSON may nest, in the received document and again in the payload. Chainloop's goes to ten.
+/// Maximum nesting depth of the JSON, in the received document and again in the payload. Chainloop's goes to ten.
 pub const MAX_DEPTH: usize = 64;
 
-/// How many subjects a statement may have. A release of everything a large monorepo makes has thousands.
+/// Maximum number of subjects in a statement. A release of everything that a large monorepo builds has thousands.
 pub const MAX_SUBJECTS: usize = 10_000;
 
-/// How many materials a predicate may list. Each becomes an object to fetch, and every delivery walks them
-/// all; contracts list tens, and a thousand descriptors still fit the 400 KB of a ledger item.
+/// Maximum number of materials in a predicate. Each becomes an object to fetch, and every delivery walks them all;
+/// contracts list tens, and a thousand descriptors still fit the 400 KB of a ledger item.
 pub const MAX_MATERIALS: usize = 1_000;
 
-/// How many entries the lists and maps may have together that are kept: subjects with their digests, annotations,
-/// `env`, materials. They count as commas and opening brackets do. A few bytes of input become a hundred of memory
-/// for each, so their number bounds the memory that an attestation takes; ten thousand subjects have half of it.
+/// Maximum number of entries kept from all lists and maps together: subjects with their digests, annotations, `env`,
+/// materials. Commas and opening brackets count as entries. Each turns a few bytes of input into a hundred of memory,
+/// so the limit bounds the memory of an attestation; ten thousand subjects use half of it.
 pub const MAX_ENTRIES: usize = 100_000;
 
-/// How many signatures an envelope may have. Most have one.
+/// Maximum number of signatures on an envelope. Most have one.
 pub const MAX_SIGNATURES: usize = 100;
 
 /// The limits of one attestation, as documents and help texts name them.

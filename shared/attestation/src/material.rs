@@ -22,13 +22,13 @@ pub struct Material {
     pub kind: MaterialType,
     /// The name of the file, where there is one: uploaded or inline.
     pub filename: String,
-    /// What stands for the material where there is no file: the text of a `STRING`, the repository of a
-    /// `CONTAINER_IMAGE`, the name of a file that was neither uploaded nor put inline.
+    /// Stand-in for a material without a file: the text of a `STRING`, the repository of a `CONTAINER_IMAGE`, the name
+    /// of a file that was neither uploaded nor put inline.
     pub value: String,
     pub digest: Option<Digest>,
     /// The bytes that came along, inline or as a `STRING`. Never a stand-in: what lies elsewhere has none.
     pub content: Option<Vec<u8>>,
-    /// Whether Chainloop's artifact store has it.
+    /// True if Chainloop's artifact store has the material.
     pub uploaded_to_cas: bool,
     pub embedded_inline: bool,
     /// All of them, Chainloop's own under `chainloop.` included, as text.
@@ -113,8 +113,8 @@ impl fmt::Debug for Material {
     }
 }
 
-/// What a material is. An open set: Chainloop adds several a month, and one that we do not know is
-/// delivered to whoever subscribes to its name.
+/// Type of a material. An open set: Chainloop adds several a month, and one that we do not know is delivered to the
+/// attachments that name it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MaterialType(Cow<'static, str>);
@@ -124,7 +124,7 @@ macro_rules! material_types {
         impl MaterialType {
             $(pub const $name: MaterialType = MaterialType(Cow::Borrowed(stringify!($name)));)*
 
-            /// Those that Chainloop had when this was written, in the order of its enumeration.
+            /// Types that Chainloop had when this was written, in the order of its enumeration.
             pub const KNOWN: &[MaterialType] = &[$(MaterialType::$name),*];
         }
     };

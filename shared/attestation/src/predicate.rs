@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::json::{Count, Object, Objects, Strings, Sum, Summed, SummedMap, Text, owned};
 use crate::{Error, MAX_MATERIALS, Material, material, statement};
 
-/// What a workflow run says about itself.
+/// Description of a workflow run by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Predicate {
     pub metadata: Metadata,
@@ -19,12 +19,12 @@ pub struct Predicate {
     pub annotations: BTreeMap<String, String>,
     pub env: BTreeMap<String, String>,
     pub materials: Vec<Material>,
-    /// How many entries of the list were no material, by Chainloop's rules, and are not in `materials`.
+    /// Number of list entries that are not materials by Chainloop's rules and so are missing from `materials`.
     pub materials_dropped: usize,
     pub policy: Policy,
 }
 
-/// Which run of which workflow. All as sent, and empty where nothing was.
+/// Identity of a run and its workflow. All values are as sent, and empty where nothing was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     pub name: String,
@@ -80,7 +80,7 @@ impl From<Strings> for Metadata {
     }
 }
 
-/// What the policies found, in counts.
+/// Results of the policies, in counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -114,14 +114,14 @@ pub struct Violation {
     pub message: String,
 }
 
-/// How many violations are kept. Whoever wants them all reads the attestation.
+/// Maximum number of violations kept. The attestation has them all.
 const MAX_FOUND: usize = 50;
-/// How many characters of each text of a violation are kept.
+/// Maximum number of characters kept of each text of a violation.
 const MAX_FOUND_CHARS: usize = 300;
-/// Where the evaluations of the attestation itself stand among those of materials.
+/// Key of the attestation's own evaluations, beside the keys of the materials.
 const OF_ATTESTATION: &str = "CHAINLOOP.ATTESTATION";
 
-/// Whether a violation stops a run or is only told.
+/// Effect of a violation: it stops the run or is only reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     #[default]
@@ -305,7 +305,7 @@ impl<'a> Sum<(Text<'a>, EvaluationsOfOne<'a>)> for Policy {
     }
 }
 
-/// How many entries of a predicate are kept: all but the evaluations of policies, which are only counted.
+/// Counts the entries that are kept of a predicate: all but the evaluations of policies, which are only summed up.
 pub(crate) fn entries(json: &str) -> usize {
     #[derive(Deserialize)]
     struct Parts<'a> {

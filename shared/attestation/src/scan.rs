@@ -4,16 +4,16 @@
 //! bytes after us may have none. UTF-8 is settled here too, since `serde_json` does not look into what it
 //! skips, and since what turns out to be ASCII, as most is, then needs no second look.
 
-/// What makes bytes unfit to be parsed.
+/// Reason why bytes are unfit to be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
     TooDeep,
     NotUtf8,
 }
 
-/// How many entries the bytes have: commas, and brackets that open, which is at least as many as there are members
-/// and items. They are UTF-8, with brackets, outside strings, never more than `max` deep. Otherwise malformed JSON
-/// gets any answer: the parser after this refuses it.
+/// Counts the entries: commas and opening brackets, at least as many as members and items. Fails unless the bytes are
+/// UTF-8 and brackets outside strings nest at most `max` deep. Any other malformed JSON gets an arbitrary result: the
+/// parser that runs next rejects it.
 pub(crate) fn check(bytes: &[u8], max: usize) -> Result<usize, Unfit> {
     let mut seen = 0;
     let mut depth = 0_usize;
@@ -43,7 +43,7 @@ pub(crate) fn check(bytes: &[u8], max: usize) -> Result<usize, Unfit> {
     }
 }
 
-/// What follows the string that `bytes` is the inside of. All bits of what is passed over go into `seen`.
+/// Returns the bytes after the string that `bytes` starts inside of. Collects all bits of the skipped bytes in `seen`.
 fn after_string<'a>(mut bytes: &'a [u8], seen: &mut u8) -> &'a [u8] {
     // Nearly all bytes of an attestation are base64 in strings. With `|`, not `||` or `any`, this compiles
     // to vector comparisons and runs four times as fast.

@@ -24,11 +24,11 @@ const STATEMENT_TYPES: [&str; 2] = [
 pub struct Statement {
     pub subjects: Vec<Subject>,
     pub predicate_type: String,
-    /// Where the type is [`CHAINLOOP_PREDICATE_TYPE`]; others are accepted unread.
+    /// Predicate of type [`CHAINLOOP_PREDICATE_TYPE`]; others are accepted unread.
     pub predicate: Option<Predicate>,
 }
 
-/// What is attested. Chainloop's first is the workflow, then the commit, then what the build put out.
+/// Subject of a statement. Chainloop lists the workflow first, then the commit, then the build's outputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
     pub name: String,
@@ -152,7 +152,7 @@ impl Parts<'_> {
     }
 }
 
-/// How many entries a part of what was scanned before has.
+/// Counts the entries of `json`, a part of an already scanned document.
 pub(crate) fn entries(json: &str) -> usize {
     scan::check(json.as_bytes(), MAX_DEPTH).unwrap_or(usize::MAX)
 }

@@ -2,7 +2,7 @@
 //!
 //! For text that is shown. A name that is a key, in a path or in another system, stays as it is.
 
-/// Whether a letter cannot be seen, or turns the direction of writing.
+/// Reports whether a character is invisible or changes the direction of writing.
 pub fn is_invisible(letter: char) -> bool {
     matches!(
         letter,

@@ -139,7 +139,7 @@ fn metrics(aws: &Aws, report: &reconcile::Report) {
     println!("{line}");
 }
 
-/// What the gateway is told of a token's bearer.
+/// Returns the authorizer's response to the gateway, with the token's bearer as its context.
 pub async fn authorize(
     platform: &impl Platform,
     event: &AuthorizerEvent,
@@ -331,7 +331,7 @@ fn gateway_answer(response: &Response, request_id: &str) -> Value {
     })
 }
 
-/// What wakes a delivery function.
+/// Event that invokes a delivery function.
 #[derive(Deserialize)]
 pub enum DeliveryEvent {
     #[serde(rename = "Records")]
@@ -342,14 +342,14 @@ pub enum DeliveryEvent {
     Preview(Preview),
 }
 
-/// What wakes the reconciler: the schedule, whose event has no records, or dead letters.
+/// Event that invokes the reconciler: the schedule's, which has no records, or dead letters.
 #[derive(Debug, Deserialize)]
 pub struct ReconcilerEvent {
     #[serde(rename = "Records", default)]
     pub records: Option<Vec<SqsRecord>>,
 }
 
-/// What wakes the function that fetches materials.
+/// Event that invokes the function that fetches materials.
 #[derive(Debug, Deserialize)]
 pub struct FetchEvent {
     #[serde(rename = "Records")]

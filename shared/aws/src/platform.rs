@@ -29,13 +29,13 @@ use serde_json::Value;
 use crate::Aws;
 use crate::table::{Order, unreachable};
 
-/// How long a presigned upload or download is good for.
+/// Lifetime of a presigned upload or download.
 const PRESIGNED: Duration = Duration::from_mins(15);
 
-/// How long a check is waited for: longer than it may take, shorter than the gateway waits.
+/// Timeout for invoking a delivery function: longer than a check may take, shorter than the gateway waits.
 const INVOKE: Duration = Duration::from_secs(27);
 
-/// How often a put that met another put of the same bytes is tried over.
+/// Attempts at a put that conflicts with another put of the same bytes.
 const PUTS: u32 = 5;
 
 fn object(organization: &str, digest: &Digest) -> String {
@@ -66,7 +66,7 @@ fn signed_headers(presigned: &PresignedRequest) -> BTreeMap<String, String> {
 }
 
 impl Aws {
-    /// What the bucket knows of an object, if it is there.
+    /// Returns the bucket's metadata of an object, if the object exists.
     async fn head(&self, key: &str) -> Result<Option<HeadObjectOutput>, Unreachable> {
         let request = self
             .s3()

@@ -1,7 +1,7 @@
-//! What a function finds in its environment, and the SDK made from it by hand.
+//! Settings of a function from its environment, and the SDK configuration built from them by hand.
 //!
-//! No `aws-config`: its chain of places to look for credentials and regions costs 2 ms of every cold start
-//! and 5 MB of every binary, and in Lambda all of it is in the environment.
+//! No `aws-config`: its provider chains for credentials and regions cost 2 ms of every cold start and 5 MB of every
+//! binary, and Lambda sets all of it in the environment.
 
 use std::time::Duration;
 
@@ -37,11 +37,11 @@ pub struct Settings {
     pub stack: String,
     /// A queue's URL is this and its integration's id.
     pub queue_url_prefix: String,
-    /// How long rows are kept; bytes, a week longer, by the bucket's own rule.
+    /// Time for which rows are kept; the bucket's own rule keeps bytes a week longer.
     pub retention: Duration,
-    /// Of each organization.
+    /// Quotas of each organization.
     pub quotas: Quotas,
-    /// Of an emulator; none on AWS.
+    /// Endpoint of an emulator; none on AWS.
     pub endpoint: Option<String>,
     region: String,
     access_key_id: String,
@@ -93,8 +93,8 @@ impl Settings {
         })
     }
 
-    /// Where deliveries may go. Local mode is no setting, which could come along to AWS: it holds where the AWS that
-    /// this function was told of is itself on this machine, and a function on AWS has no such AWS.
+    /// Returns the limits on where deliveries may go. Local mode is not a setting, which could leak to AWS: it applies
+    /// only if this function's AWS endpoint is on the same machine, and a function on AWS has no such endpoint.
     pub fn guard(&self) -> Guard {
         let endpoint = self.endpoint.as_deref().map(web_url);
         Guard {

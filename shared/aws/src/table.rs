@@ -25,7 +25,7 @@ pub(crate) enum Order {
     LastFirst,
 }
 
-/// How often a transaction that met another one is tried over.
+/// Attempts at a transaction that conflicts with another one.
 const TRIES: u32 = 5;
 
 /// Rows in one `BatchGetItem` (DynamoDB's limit).
@@ -99,8 +99,8 @@ fn unchanged(Etag(etag): &Etag) -> (&'static str, Option<Row>) {
     )
 }
 
-/// Whether the row that refused the condition is the one that this very write put there: the write was
-/// done, its answer was lost, and the SDK tried again.
+/// Reports whether this same write put the row that failed the condition: the write succeeded, its response was lost,
+/// and the SDK retried.
 fn is_own(write: &Write, found: Option<&Row>) -> bool {
     let Write::Put { etag, .. } = write else {
         return false;
@@ -108,7 +108,7 @@ fn is_own(write: &Write, found: Option<&Row>) -> bool {
     found.and_then(|row| row.get("etag")?.as_s().ok()) == Some(&etag.0)
 }
 
-/// Whether a transaction under way held the row: the SDK does not try that over, and [`Aws::transact`] does.
+/// Reports whether a transaction in progress held the row. The SDK does not retry then; [`Aws::transact`] does.
 fn is_held(error: &SdkError<impl ProvideErrorMetadata>) -> bool {
     error.code() == Some("TransactionConflictException")
 }

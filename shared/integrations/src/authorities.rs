@@ -52,7 +52,7 @@ impl Authorities {
 impl TryFrom<&str> for Authorities {
     type Error = NotAuthorities;
 
-    /// Where a line cannot be broken, as on a command line, `\n` stands for the end of one.
+    /// Parses PEM text. `\n` stands for a line end, for places without line breaks such as a command line.
     fn try_from(text: &str) -> Result<Self, NotAuthorities> {
         if text.len() > LONGEST_BYTES {
             return Err(NotAuthorities::TooLong);

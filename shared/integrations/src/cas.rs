@@ -81,7 +81,7 @@ async fn try_open(
     }
 }
 
-/// Where a control plane has a material. A path that its URL has stays in front.
+/// Returns the URL of a material at a control plane. A path in `base` stays in front.
 fn download_url(base: &Url, digest: &Digest) -> Url {
     let mut url = base.clone();
     let path = url.path().trim_end_matches('/');
@@ -102,7 +102,7 @@ fn request(url: &Url, token: Option<&str>) -> Result<Request<Bytes>, Error> {
         .map_err(|_| Error::permanent(format!("fetch from {}: not a valid URL", origin(url))))
 }
 
-/// Where a redirect goes to; none when the answer is not one.
+/// Returns the target of a redirect; `None` for any other response.
 fn target(place: &Url, answer: &Download) -> Result<Option<Url>, Error> {
     let status = answer.status();
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
@@ -127,7 +127,7 @@ fn target(place: &Url, answer: &Download) -> Result<Option<Url>, Error> {
     Ok(Some(next))
 }
 
-/// Whether what is for the one may be told to the other.
+/// Reports whether the two URLs share an origin, so that either may get the other's token.
 fn is_same(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
@@ -143,7 +143,7 @@ mod tests {
     const TOKEN: &str = "a-token-of-chainloop";
     const SOON: Duration = Duration::from_secs(10);
 
-    /// What comes of a download of at most ten bytes.
+    /// Downloads at most ten bytes.
     async fn fetch(origin: &str, within: Duration) -> Result<Vec<u8>, Error> {
         let digest = Digest::of(b"x");
         let mut download = open(&http(), origin, TOKEN, &digest, 10, within).await?;

@@ -7,10 +7,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{About, Error, Host};
 
-/// How much of a material is read at once: three quarters of a mebibyte, which base64 makes a whole one.
+/// Bytes of a material read at once: three quarters of a mebibyte, a whole one in base64.
 pub const CHUNK_BYTES: u64 = 768 * 1024;
 
-/// How a material stands in a body.
+/// Encoding of a material in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// Byte for byte.
@@ -68,7 +68,7 @@ impl<'a> Content<'a> {
         self.parts.iter().map(Part::size_bytes).sum()
     }
 
-    /// Of the whole body. Reads all of it.
+    /// Reads the whole body and returns its digest.
     pub async fn digest(&self, host: &dyn Host) -> Result<Digest, Error> {
         let mut hash = Sha256::new();
         self.each(host, |bytes| hash.update(bytes)).await?;

@@ -90,7 +90,7 @@ pub struct Attachment {
     pub filter: Option<Filter>,
 }
 
-/// Which project the SBOMs are for.
+/// Project that the SBOMs are for.
 #[derive(Debug, Clone)]
 pub enum Project {
     Id(Uuid),
@@ -104,7 +104,7 @@ pub enum Parent {
     Named(Box<Named>),
 }
 
-/// How a project is called, which each attestation may say anew.
+/// Name and version of a project, filled in anew for each attestation.
 #[derive(Debug, Clone)]
 pub struct Named {
     pub name: Template,
@@ -214,7 +214,7 @@ impl TryFrom<Given> for Attachment {
     }
 }
 
-/// Where Dependency-Track is: a URL that paths are appended to.
+/// Address of Dependency-Track: a URL that paths are appended to.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Instance(Url);
@@ -387,8 +387,8 @@ impl Integration for DependencyTrack {
         report.outcome(delivery)
     }
 
-    /// That nothing is under way any more proves no success: an import that broke off, and an unknown token, are
-    /// answered alike. The project tells, by when it imported last.
+    /// Asks about each token, then about each project's last import. A token with nothing under way proves no success:
+    /// an import that broke off and an unknown token get the same response.
     async fn follow(
         http: &Http,
         registration: &Registration,
@@ -446,7 +446,7 @@ fn key(text: &str) -> String {
 }
 
 impl Place {
-    /// Of what every attestation calls alike.
+    /// Returns the place that all attestations share; `None` for a template with gaps.
     fn literal(named: &Named) -> Option<Self> {
         let literal = |template: &Template| {
             let text = template.to_string();
@@ -531,7 +531,7 @@ struct Skipped {
     reason: String,
 }
 
-/// What goes where, in the order of the predicate; and what goes nowhere.
+/// Plans the uploads, in the order of the predicate, and lists the materials that are skipped.
 async fn plan<'a>(
     host: &dyn Host,
     delivery: &Delivery<'a, DependencyTrack>,
@@ -572,7 +572,7 @@ async fn plan<'a>(
     Ok((uploads, skipped))
 }
 
-/// Where the SBOMs of a delivery go.
+/// Projects that the SBOMs of a delivery go to.
 struct Targets<'a> {
     project: Target<'a>,
     parent: Option<Target<'a>>,
@@ -798,7 +798,7 @@ impl Upload<'_> {
 /// When the project had imported an SBOM last before this one was uploaded; missing where the key may not look.
 const IMPORTED_BEFORE: &str = "imported_before";
 
-/// How an accepted SBOM ended, the worst last.
+/// Outcomes of an accepted SBOM, the worst last.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Completion {
     Processed,
@@ -807,7 +807,7 @@ enum Completion {
 }
 
 impl Completion {
-    /// Of one that is not under way any more, by its receipt.
+    /// Returns the outcome of an SBOM that is no longer under way, by its receipt.
     async fn of(http: &Http, registration: &Registration, sbom: &Value) -> Result<Self, Error> {
         let material = sbom["material"].as_str().unwrap_or("sbom");
         let unknown = |why: &str| Ok(Self::Unknown(format!("{material}: {why}")));
@@ -848,7 +848,7 @@ impl Completion {
     }
 }
 
-/// How the SBOMs fared.
+/// Results of a delivery's SBOMs.
 #[derive(Debug, Default)]
 struct Report {
     sboms: Vec<Value>,

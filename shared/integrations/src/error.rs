@@ -1,11 +1,11 @@
-//! What went wrong on the way to a third party.
+//! Errors on the way to a third party.
 //!
-//! The ledger reads [`Kind`], the circuit breaker reads [`About`] with it, and the operator reads [`Error`]'s text,
-//! which completes "failed to …"; its source, for us, goes to the log once and never into the text.
+//! The ledger reads [`Kind`], the circuit breaker reads [`About`] with it, and the operator reads [`Error`]'s text. The
+//! text completes "failed to …". The error's source is for us: it goes to the log once and never into the text.
 
 use std::time::Duration;
 
-/// What to do about it: as many kinds as the delivery engine has branches.
+/// Kind of error, by the reaction to it: one for each branch of the delivery engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Nothing arrived, or the third party asked for another try; not before `after`, if it named a time.

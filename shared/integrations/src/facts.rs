@@ -1,8 +1,7 @@
-//! What can be said about an attestation: the one vocabulary that filters and templates read.
+//! Facts about an attestation: the one vocabulary that filters and templates read.
 //!
-//! An operator's template reaches whatever stands here and nothing else, and its text goes to third parties. So
-//! environment variables and contents of materials are not among it, nor, where the text is for people, their mail
-//! addresses.
+//! An operator's template can read these facts and nothing else, and its text goes to third parties. So environment
+//! variables and contents of materials are not facts. Facts for people contain no mail addresses either.
 
 use std::collections::BTreeMap;
 
@@ -137,7 +136,7 @@ fn shown(text: &str) -> String {
     text::without_addresses(&text::visible(text)).into_owned()
 }
 
-/// Where the run can be looked at, if that is a web page; else empty.
+/// Returns the URL of the run if it is a web page, else an empty text.
 pub(crate) fn link(predicate: &Predicate) -> String {
     /// Longer ones are refused by those whom notifications go to.
     const MAX_BYTES: usize = 2_000;
@@ -148,7 +147,7 @@ pub(crate) fn link(predicate: &Predicate) -> String {
         .unwrap_or_default()
 }
 
-/// Where CI systems say what is being built, the more exact first.
+/// Environment variables in which CI systems name what they build, the more exact first.
 const BRANCHES: &[&str] = &[
     "GITHUB_HEAD_REF",
     "GITHUB_REF_NAME",

@@ -1,7 +1,7 @@
-//! Which attestations, or which of their materials, an attachment sends: conditions that an operator writes
-//! as `environment=prod, workflow.branch=release/*`.
+//! Filters: conditions on the attestations and materials that an attachment sends. An operator writes them as
+//! `environment=prod, workflow.branch=release/*`.
 //!
-//! Whatever Chainloop takes as a filter means the same here.
+//! Every filter that Chainloop accepts means the same here.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,7 +30,7 @@ struct Condition {
     /// As it is told to an operator.
     text: String,
     key: Key,
-    /// Whether it is `!=`.
+    /// True for `!=`.
     not: bool,
     value: String,
 }
@@ -65,7 +65,7 @@ known!(
 
 const MAX_BYTES: usize = 1024;
 const MAX_CONDITIONS: usize = 32;
-/// Of a value that is told to an operator.
+/// Most characters shown of a value.
 const SHOWN: usize = 64;
 
 const STATUSES: &[PolicyStatus] = &[
@@ -78,10 +78,10 @@ const STATUSES: &[PolicyStatus] = &[
 ];
 
 impl Filter {
-    /// Whether all conditions hold for an attestation or, where one is given, for a material of it. The error
-    /// is the reason why not, for an operator.
+    /// Checks that all conditions hold for an attestation or, where one is given, for a material of it. The error is
+    /// the reason why not, for an operator.
     ///
-    /// Without a material, a condition on `material.…` holds when any of the attestation's satisfies it, and
+    /// Without a material, a condition on `material.…` holds when any material of the attestation satisfies it, and
     /// one with `!=` when none contradicts it.
     pub fn admits(
         &self,
@@ -234,8 +234,8 @@ fn unknown(what: &str, given: &str, names: &[&str]) -> String {
     format!("{what}; did you mean {nearest:?}? There is {names}")
 }
 
-/// Whether `value` is `pattern`, in which each `*` stands for any letters. Looks at each letter once: what comes
-/// between two stars is best taken where it occurs first.
+/// Reports whether `value` matches `pattern`, where each `*` stands for any letters. Reads each letter once: for the
+/// text between two stars, the first occurrence is the best.
 fn matches(pattern: &str, value: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == value;
@@ -338,7 +338,7 @@ mod tests {
         Filter::try_from(text.to_owned()).unwrap()
     }
 
-    /// What the filter says of the attestation, and of the material of this name if there is one.
+    /// Asserts the filter's reason to refuse the attestation, or its material of this name if it has one.
     #[track_caller]
     fn check(stage: &Stage, text: &str, material: &str, reason: &str) {
         let materials = stage.attestation.materials();

@@ -1,5 +1,5 @@
-//! What the tests of all integrations share: an attestation with its SBOMs on stage, and a third party that
-//! answers what it is told to.
+//! Fixtures for the tests of all integrations: an attestation with its SBOMs on stage, and a third party that sends
+//! the responses it is given.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ pub(crate) struct Stage {
     pub(crate) missing: Vec<Material>,
     pub(crate) progress: BTreeMap<String, Value>,
     recorded: RefCell<Vec<(String, Value)>>,
-    /// What [`Host::lock`] was asked for, by name.
+    /// Locks that [`Host::lock`] was asked for, by name.
     pub(crate) locks: RefCell<BTreeMap<String, Lock>>,
 }
 

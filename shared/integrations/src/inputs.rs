@@ -1,5 +1,5 @@
-//! What an operator fills in: one flat struct per phase, from which the JSON Schema, the CLI's tables,
-//! validation and the documents follow. A secret field is marked once, by its type.
+//! Inputs for an operator to fill in: one flat struct per phase. The JSON Schema, the CLI's tables, validation and the
+//! documents follow from it. A secret field is marked once, by its type.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-/// What a registration's schema marks those inputs with that say where its secrets are sent: kept secrets do not go
-/// to another place than they were given for.
+/// Mark in a registration's schema for inputs that determine where its secrets are sent. Stored secrets go to no
+/// place but the one they were given for.
 pub const DESTINATION: &str = "x-destination";
 
 /// The inputs that say where the secret ones are sent, of those that are another now.
@@ -353,7 +353,7 @@ fn takes_null(property: &Value) -> bool {
     list("type").any(|kind| kind == "null") || list("anyOf").any(|one| one["type"] == "null")
 }
 
-/// What the schema can tell that is wrong with `inputs`, for whoever has no more than the schema.
+/// Returns the faults in `inputs` that the schema alone can show, for callers that have nothing else.
 pub fn check_schema(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
     let fields = fields(schema);
     let mut faults = Vec::new();
@@ -392,7 +392,7 @@ fn unknown(name: &str, fields: &[Field]) -> String {
     }
 }
 
-/// Which of the names a typing error was meant to be.
+/// Returns the name that a typing error most likely meant.
 pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> &'a str {
     let nearest = names.iter().min_by_key(|name| distance(given, name));
     nearest.copied().unwrap_or_default()
@@ -414,7 +414,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// What is wrong with one value, by its schema.
+/// Returns the fault in one value, by its schema.
 fn wrong(property: &Value, field: &Field, value: &Value) -> Option<String> {
     let fits = match field.kind.as_str() {
         // Text that is one of Chainloop's, and a number by its nature.
@@ -522,7 +522,7 @@ pub fn split(
         .partition(|(name, _)| !is_secret(&schema["properties"][name]))
 }
 
-/// What may be shown of each secret: of a URL its host and a fingerprint, of a text nothing.
+/// Returns the displayable part of each secret: the host and a fingerprint of a URL, nothing of a text.
 pub fn label(schema: &Value, secrets: &Map<String, Value>) -> Map<String, Value> {
     secrets
         .iter()

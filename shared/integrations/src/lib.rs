@@ -1,7 +1,7 @@
-//! Where attestations go: what an integration is, the list of all of them, and one module per third party.
+//! Integrations that attestations go to: their trait, the list of all of them, and one module per third party.
 //!
-//! A third party is described by constants and two input types, and spoken to by four functions
-//! (`register`, `attach`, `deliver`, `preview`). Only a delivery function runs those; everything else
+//! Constants and two input types describe a third party, and four functions speak to it
+//! (`register`, `attach`, `deliver`, `preview`). Only a delivery function runs those. Everything else
 //! (catalogue, CLI, documents, validation) walks [`ALL`], which holds descriptions and no behaviour,
 //! so that no function carries another integration's code.
 
@@ -69,8 +69,8 @@ pub trait Integration: Sized + 'static {
     const MATERIALS: &'static [MaterialType];
     /// Without any material there is nothing to deliver.
     const MATERIALS_ONLY: bool = false;
-    /// Whether an attempt may take two minutes, not 20 s: where materials are sent, and where a third party lets its
-    /// clients wait.
+    /// True if an attempt may take two minutes, not 20 s: where materials are sent, and where a third party keeps its
+    /// clients waiting.
     const TAKES_LONG: bool = !Self::MATERIALS.is_empty();
     /// The third party works on after it has accepted, and [`follow`](Self::follow) asks how that went.
     const FOLLOWS: bool = false;
@@ -78,18 +78,18 @@ pub trait Integration: Sized + 'static {
     /// [`About::Everyone`] holds them all back.
     const SHARES_LIMITS: bool = false;
 
-    /// What an operator fills in once per organization.
+    /// Inputs that an operator fills in once per organization.
     type Registration: Inputs;
-    /// What an operator fills in per workflow.
+    /// Inputs that an operator fills in per workflow.
     type Attachment: Inputs;
 
-    /// Those of [`MATERIALS`](Self::MATERIALS) that this attachment has sent: a delivery waits for no other.
+    /// Returns the [`MATERIALS`](Self::MATERIALS) that this attachment sends: a delivery waits for no others.
     fn materials(_attachment: &Self::Attachment) -> &'static [MaterialType] {
         Self::MATERIALS
     }
 
-    /// Which attestations and materials this attachment wants. What does not fit is left out before anything is
-    /// sent or waited for, and a delivery of which nothing is left is skipped with the reason.
+    /// Returns the filter for the attestations and materials that this attachment wants. All others are left out before
+    /// anything is sent or waited for. A delivery with nothing left is skipped, with the reason.
     fn filter(_attachment: &Self::Attachment) -> Option<&Filter> {
         None
     }
@@ -100,7 +100,7 @@ pub trait Integration: Sized + 'static {
         None
     }
 
-    /// Whose certificates a registration trusts beside those of the public authorities.
+    /// Returns the authorities that a registration trusts in addition to the public ones.
     fn authorities(_registration: &Self::Registration) -> Option<&Authorities> {
         None
     }
@@ -133,7 +133,7 @@ pub trait Integration: Sized + 'static {
         Ok(Followed::Over(Map::new()))
     }
 
-    /// What [`deliver`](Self::deliver) would send, secrets masked; nothing is sent.
+    /// Returns the requests that [`deliver`](Self::deliver) would send, secrets masked. Sends nothing.
     async fn preview(host: &dyn Host, delivery: &Delivery<'_, Self>)
     -> Result<Vec<Preview>, Error>;
 }
@@ -172,12 +172,12 @@ pub struct Workflow {
     pub name: String,
 }
 
-/// What an integration may ask of whoever runs it.
+/// Services that an integration may ask of the program that runs it.
 pub trait Host {
     /// A material's bytes, inline or stored, checked against its digest. Large ones are sent by [`Content`].
     fn content<'a>(&'a self, material: &'a Material) -> LocalBoxFuture<'a, Result<Bytes, Error>>;
 
-    /// How many bytes a material has.
+    /// Returns the size of a material in bytes.
     fn size_bytes<'a>(&'a self, material: &'a Material) -> LocalBoxFuture<'a, Result<u64, Error>>;
 
     /// `length` of a material's bytes from `offset` on, fewer at its end. Not checked: see [`Content`].
@@ -203,7 +203,7 @@ pub trait Host {
     fn unix_secs(&self) -> u64;
 }
 
-/// Whether something was taken by [`Host::lock`].
+/// Result of [`Host::lock`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Locked {
     /// With the note that the last one left.
@@ -212,7 +212,7 @@ pub enum Locked {
     Theirs,
 }
 
-/// What became of something after it was accepted.
+/// Result of a completion poll, after a delivery was accepted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Followed {
     /// Still under way; it is asked again.
@@ -225,7 +225,7 @@ pub enum Followed {
 /// sentence fragment, in lower case and without a full stop. Operators see them in the answer.
 pub type Warnings = Vec<String>;
 
-/// How a delivery went, when nothing is wrong. Everything else is an [`Error`] with a [`Kind`].
+/// Result of a delivery, when nothing is wrong. Everything else is an [`Error`] with a [`Kind`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The third party has it; the receipt says what it called it.
@@ -315,7 +315,7 @@ fn awaited<I: Integration>(
     uploaded.filter_map(|material| material.digest).collect()
 }
 
-/// What is known of an integration without being able to speak to it.
+/// Description of an integration, without the code that speaks to its third party.
 #[derive(Debug)]
 pub struct Description {
     pub id: &'static str,

@@ -263,13 +263,13 @@ async fn subject(
     Ok(subject)
 }
 
-/// Whether an earlier attempt pushed the manifest.
+/// Reports whether an earlier attempt pushed the manifest.
 fn is_pushed(delivery: &Delivery<'_, OciRegistry>, digest: Digest) -> bool {
     let receipt = delivery.progress.get(MANIFEST_STEP);
     receipt.is_some_and(|receipt| receipt["digest"] == json!(digest))
 }
 
-/// Who keeps the list of what refers to an image.
+/// Keeper of the list of artifacts that refer to an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Referrers {

@@ -1,9 +1,9 @@
-//! What a notification says of an attestation: which workflow made it, whether its policies passed, what came
-//! with it, and where to read on.
+//! Summary of an attestation for notifications: its workflow, the verdict of its policies, its materials, and links
+//! to read on.
 //!
-//! Everything that Chainloop's notifications show is in it, and the policies' verdict besides. It goes to
-//! chats and mailboxes of many readers: addresses of people and the contents of materials stay out unless an
-//! operator asks for them, and no text in it is longer than a reader reads.
+//! The summary holds everything that Chainloop's notifications show, and the policies' verdict. It goes to chats and
+//! mailboxes with many readers. So addresses of people and the contents of materials stay out unless an operator asks
+//! for them, and no text is longer than a reader reads.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{Workflow, facts, text};
 
-/// What an operator may ask to have in it, beside the rest.
+/// Details that an operator may add to a summary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Detail {
     /// Texts in full, and files that travel in the attestation.
@@ -21,13 +21,13 @@ pub struct Detail {
     pub emails: bool,
 }
 
-/// What a notification says. All text is on one line, without control characters, and as long as may be shown;
-/// escaping it for where it goes is for whoever sends it.
+/// Content of a notification. All text is on one line, without control characters, and no longer than may be shown.
+/// The sender escapes it for its destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// `New attestation of shop/nightly-build`
     pub title: String,
-    /// What the policies came to, in a sentence without a full stop.
+    /// Result of the policies, in a sentence without a full stop.
     pub verdict: String,
     /// The same in Chainloop's word, as in `BLOCKED`: for a colour or an icon.
     pub status: &'static str,
@@ -36,7 +36,7 @@ pub struct Summary {
     /// The workflow, its run, annotations, policies and what they found, each where there is any.
     pub sections: Vec<Section>,
     pub materials: Vec<Evidence>,
-    /// How many materials are not among them.
+    /// Number of materials left out of `materials`.
     pub materials_left_out: usize,
     pub variables: Vec<Row>,
     /// Web pages to go to.
@@ -220,7 +220,7 @@ impl Line<'_> {
     }
 }
 
-/// How things are said, by what an operator asked for.
+/// Wording of the texts, with the detail that an operator asked for.
 struct Say {
     detail: Detail,
 }

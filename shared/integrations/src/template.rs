@@ -27,14 +27,14 @@ pub struct Template {
     text: String,
     /// In Jinja's spelling.
     source: String,
-    /// What was looked up in Go's spelling: whose annotation, and which.
+    /// Annotations looked up in Go's spelling: their owner and name.
     spelled: BTreeSet<(&'static str, String)>,
 }
 
 const MAX_BYTES: usize = 8 * 1024;
 /// Steps, of which 64 letters written are one: some milliseconds, and enough to walk a thousand materials.
 const FUEL: u64 = 200_000;
-/// How deep a template's parts may stand in each other.
+/// Depth to which a template's parts may be nested.
 const DEPTH: usize = 64;
 
 /// Go's spelling, and whose annotations it means.
@@ -97,7 +97,7 @@ impl Template {
         Ok(String::from_utf8_lossy(&written.bytes).into_owned())
     }
 
-    /// What can be known to be wrong before there is an attestation.
+    /// Checks for errors that show without an attestation.
     fn check(&self) -> Result<(), String> {
         let environment = environment();
         let template = environment
@@ -244,7 +244,7 @@ fn in_any_case<'a>(annotations: &'a Map<String, Value>, key: &str) -> Option<&'a
     others.find_map(|(name, value)| (name.to_lowercase() == key).then_some(value))
 }
 
-/// What was probably meant by a name that no fact has.
+/// Suggests a fact in place of a name that no fact has.
 fn mistaken(name: &str) -> Option<String> {
     let mut parts = name.split('.');
     let (group, fact) = (parts.next()?, parts.next());
@@ -418,8 +418,8 @@ impl Translation {
     }
 }
 
-/// Whether a dot behind this letter begins something. In Jinja it stands behind what it looks into, or behind a
-/// space and before a small letter.
+/// Reports whether a dot after this letter begins a lookup in Go's spelling. In Jinja a dot follows the value that it
+/// looks into, or stands between a space and a small letter.
 fn begins(previous: char) -> bool {
     !previous.is_alphanumeric() && !matches!(previous, '_' | ')' | ']' | '}' | '"' | '\'')
 }

@@ -64,12 +64,13 @@ pub(crate) fn without_addresses(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// Whether a letter stands in an address before the `@`. More may by the book, which nobody has.
+/// Reports whether a letter occurs in addresses before the `@`. The standard permits more, but no address has them.
 fn is_local(letter: char) -> bool {
     !letter.is_whitespace() && !letter.is_control() && !"@<>()[]{},;:|=/\\\"`".contains(letter)
 }
 
-/// Whether the text begins with a host's full name. `name@sha256:…` and `name@4.17.21` do not go on like that.
+/// Reports whether the text begins with a host's full name, unlike the text after `@` in `name@sha256:…` and
+/// `name@4.17.21`.
 fn is_domain(text: &str) -> bool {
     let end = text
         .find(|letter: char| !letter.is_alphanumeric() && !matches!(letter, '-' | '.'))

@@ -118,7 +118,7 @@ impl Headers {
     }
 }
 
-/// What the request itself says, and what belongs to the connection.
+/// Reports whether the request itself sets this header, or the header belongs to the connection.
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with("webhook-")
@@ -641,7 +641,7 @@ fn test_body(format: Format, id: &str) -> Bytes {
     (begin + "e30=" + &end).into()
 }
 
-/// What stands before and after the data's base64 in a body of Chainloop's webhook: three keys in this order.
+/// Returns the text before and after the data's base64 in a body of Chainloop's webhook: three keys in this order.
 fn around(metadata: &Metadata, kind: &str) -> (String, String) {
     let metadata = serde_json::to_string(metadata).expect("strings alone");
     (
@@ -736,7 +736,7 @@ fn go_time(text: &str) -> String {
         .map_or_else(|_| NEVER.to_owned(), |time| time.to_string())
 }
 
-/// What stands in `Data` for an attestation: Chainloop's object with Go's field names.
+/// Returns the `Data` of an attestation: Chainloop's object with Go's field names.
 fn data(attestation: &Attestation) -> Result<Vec<u8>, Error> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::rows::{Delivery, Plan, Stage};
 use crate::schedule;
 
-/// What is wrong with a plan, row by row; empty when the law holds.
+/// Returns the violations of a plan, row by row; empty when the invariant holds.
 pub fn plan(plan: &Plan, deliveries: &[Delivery], now: Timestamp) -> Vec<String> {
     let by_id: BTreeMap<&str, &Delivery> = deliveries
         .iter()

@@ -16,7 +16,7 @@ pub const LONGEST_WAIT_SECS: u64 = 24 * 60 * 60;
 /// Attachments that one workflow, or one `project/*` or `*`, can have: half of what a plan holds.
 pub const MOST: usize = schedule::PLAN_MOST / 2;
 
-/// What an operator asks for.
+/// Attachment that an operator requests.
 #[derive(Debug)]
 pub struct Wanted {
     /// Name or id.
@@ -30,8 +30,8 @@ pub struct Wanted {
     pub id: Option<String>,
 }
 
-/// Whether a workflow can have this name or be in this project: what selectors are made of is in neither, nor is what
-/// nobody can type. A name may have slashes, since what stands before the first one is the project.
+/// Reports whether a workflow's name or project can be `text`: neither has a `*`, which selectors use, or a control
+/// character. A name may have slashes, since the project ends at the first one.
 pub(crate) fn is_plain(text: &str) -> bool {
     !text
         .chars()
@@ -94,7 +94,7 @@ pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault
     }
 }
 
-/// What is wrong with how long deliveries wait.
+/// Returns a fault when `wait_secs` is too long.
 pub(crate) fn wrong_wait(wait_secs: Option<u64>) -> Option<Fault> {
     let is_long = wait_secs.is_some_and(|secs| secs > LONGEST_WAIT_SECS);
     is_long.then(|| Fault {

@@ -15,7 +15,7 @@ use crate::rows::{self, Attestation, DigestAlias, WorkflowRecord};
 /// piece by piece, so memory would allow more; no larger one has been tried.
 pub const MATERIAL_MAX_BYTES: u64 = 100 * 1024 * 1024;
 
-/// Which attestations.
+/// Filter for attestations.
 #[derive(Debug, Clone, Default)]
 pub struct Of {
     /// All when none.
@@ -111,7 +111,7 @@ async fn run(
     })
 }
 
-/// Where the attestations of each workflow stand in the index: several ids may have one name.
+/// Loads the hash keys of all workflows' attestations in the index: several workflow IDs may share one name.
 async fn hashes(
     platform: &impl Platform,
     organization: &str,

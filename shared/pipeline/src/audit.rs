@@ -8,7 +8,7 @@ use crate::platform::{Index, Platform, Range, Unreachable};
 use crate::rows::{self, Attestation, SHARDS};
 use crate::{accounting, plans};
 
-/// What is wrong with all plans of an attestation.
+/// Returns the violations in all plans of an attestation.
 pub async fn attestation(
     platform: &impl Platform,
     organization: &str,
@@ -30,7 +30,7 @@ pub async fn attestation(
     Ok(violations)
 }
 
-/// How long ago the oldest of what is due was to be looked at: zero when nothing is late. One small read a shard.
+/// Returns how long the oldest due row is overdue; zero when none is late. Reads at most one row per shard.
 pub async fn oldest_overdue(platform: &impl Platform) -> Result<std::time::Duration, Unreachable> {
     let now = platform.now();
     let until = now.to_string();

@@ -1,7 +1,7 @@
-//! What a delivery function is asked directly: whether a registration or an attachment could work.
+//! Direct requests to a delivery function: whether a registration or an attachment could work.
 //!
-//! Only it may speak to its third party, so the answer comes from the network place, with the role and
-//! through the guards with which delivery will run.
+//! Only that function may reach its third party, so a check runs in the same network, with the same role and
+//! through the same guards as the delivery will.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub enum Check {
         organization: String,
         registration: String,
         inputs: Map<String, Value>,
-        /// Whether the third party is left alone.
+        /// Validation without a request to the third party.
         only_validate: bool,
     },
     /// An attachment that is not kept yet, of a registration that is.
@@ -48,7 +48,7 @@ pub struct Preview {
     pub attestation: Digest,
 }
 
-/// What the delivery function answers.
+/// Response of the delivery function to a [`Check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -67,7 +67,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// What it means for whoever wants to register or attach.
+    /// Returns the warnings, or the error for the operator who registers or attaches.
     pub fn accepted(self) -> Result<Warnings, configuration::Error> {
         match self {
             Self::Works { warnings } => Ok(warnings),
@@ -107,7 +107,7 @@ fn refused(text: &str) -> Verdict {
     }
 }
 
-/// How long the third party has to answer: an operator is waiting behind a gateway that waits 30 s.
+/// Timeout for the third party's response: the operator waits behind a gateway whose timeout is 30 s.
 pub const PATIENCE: Duration = Duration::from_secs(24);
 
 /// Answers a [`Check`] for one integration.
@@ -252,7 +252,7 @@ async fn invoke<T: serde::de::DeserializeOwned>(
     })
 }
 
-/// What a delivery function answers when it is asked for a preview.
+/// Response of the delivery function to a [`Preview`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Previewed {

@@ -72,7 +72,7 @@ impl Precondition {
         }
     }
 
-    /// What a conflict means to them.
+    /// Maps a write conflict to [`Error::Changed`] if the client set a precondition.
     pub(crate) fn conflict(&self, error: WriteError) -> Error {
         match error {
             WriteError::Conflict if self.0.is_some() => Error::Changed,
@@ -93,7 +93,7 @@ pub fn is_label(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-/// What is wrong with a name.
+/// Returns the fault in a name, if any.
 pub fn name_fault(name: &str) -> Option<Fault> {
     // A name or an id is asked for in one place, and nobody may be called as another one is known.
     let is_id = name.len() == 36 && uuid::Uuid::try_parse(name).is_ok();
@@ -113,7 +113,7 @@ pub fn name_fault(name: &str) -> Option<Fault> {
 /// The most that inputs may have in all, as JSON: a row has room for 400 KB, a secret for 64 KiB.
 const INPUTS_MAX_BYTES: usize = 48 * 1024;
 
-/// What is wrong with the size of inputs.
+/// Returns a fault when the inputs are too large.
 pub(crate) fn size_fault(inputs: &Map<String, Value>) -> Option<Fault> {
     let size = serde_json::to_string(inputs).map_or(usize::MAX, |text| text.len());
     (size > INPUTS_MAX_BYTES).then(|| Fault {

@@ -15,10 +15,10 @@ use crate::{attestations, configuration, plans};
 /// Registrations whose deliveries are looked for side by side.
 const AT_ONCE: usize = 32;
 
-/// How far the clocks of two functions may be apart.
+/// Maximum clock skew between two functions.
 const SKEW: Duration = Duration::from_mins(1);
 
-/// Which deliveries.
+/// Scope of a list of deliveries.
 #[derive(Debug, Clone)]
 pub enum Of {
     /// By either of its digests.
@@ -124,7 +124,7 @@ pub async fn list(
     Ok((deliveries, next))
 }
 
-/// Where a page begins: behind this delivery, newest first.
+/// Start of a page: after this delivery, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     pub created_at: Timestamp,

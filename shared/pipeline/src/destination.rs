@@ -53,7 +53,7 @@ impl Evidence {
     }
 }
 
-/// Whether a delivery may go through now.
+/// Decision on whether a delivery may proceed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     Now,

@@ -33,19 +33,19 @@ use crate::{intake, quotas, schedule};
 /// Its queue, and its function.
 pub const QUEUE: &str = "fetch-materials";
 
-/// How much is held before it is put down as a part: the memory that a fetch needs.
+/// Bytes buffered before the upload of a part: the memory that a fetch needs.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 
-/// How long one material may take.
+/// Timeout for fetching one material.
 pub const LONGEST: Duration = Duration::from_secs(100);
 
-/// How long a turn begins further materials. With the longest of them it fits into an invocation.
+/// Time for which a turn starts further materials. With the longest fetch added, it fits into an invocation.
 pub const TURN: Duration = Duration::from_secs(20);
 
 /// With less time left than this, no material is begun, and the rest is for the next turn.
 const LEAST: Duration = Duration::from_secs(20);
 
-/// Where materials are fetched.
+/// Store that materials are fetched from.
 pub trait Store {
     /// Opens the material with this digest: all of it has to come within this time. What comes is for the caller
     /// to check.
@@ -79,7 +79,7 @@ impl Store for Http {
     }
 }
 
-/// What the queue carries: ids, never a payload, never a secret.
+/// Message in the queue: IDs, never a payload, never a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
@@ -90,7 +90,7 @@ pub struct Message {
     pub attestation: Digest,
     /// The id of the intake that knows where its materials are.
     pub intake: String,
-    /// How often all that is missing was asked for.
+    /// Number of completed rounds; each asks for all missing materials.
     pub polls: u32,
     /// The material that was asked for last; those behind it are next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ pub struct Message {
     /// One of those before it may still come.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,
-    /// How many turns there were before this one.
+    /// Number of turns before this one.
     #[serde(default)]
     pub turns: u32,
 }

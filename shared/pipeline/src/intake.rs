@@ -65,7 +65,7 @@ pub enum Error {
 /// The longest name that an attestation may have in it: it stands in keys and rows, which have limits.
 pub const NAME_MAX_BYTES: usize = 512;
 
-/// What was taken in, now or before.
+/// Attestation that was accepted, now or before.
 #[derive(Debug, Clone)]
 pub struct Accepted {
     pub attestation: Attestation,
@@ -75,7 +75,7 @@ pub struct Accepted {
     pub repeated: bool,
     /// Digests of materials that were promised and are not there.
     pub missing: Vec<Digest>,
-    /// Those of them that a delivery waits for.
+    /// Digests of the missing materials that a delivery waits for.
     pub awaited: Vec<Digest>,
 }
 
@@ -303,7 +303,7 @@ async fn try_join3<A, B, C>(
     Ok((a, b, c))
 }
 
-/// Which workflow an attestation says that it belongs to.
+/// Returns the workflow that an attestation states, if any.
 fn says(parsed: &attestation::Attestation) -> Result<Option<Workflow>, Error> {
     let Some(predicate) = parsed.predicate() else {
         return Ok(None);
@@ -343,7 +343,7 @@ fn checked(stated: &Workflow) -> Result<Option<Workflow>, Error> {
     }))
 }
 
-/// Which workflow an attestation belongs to: what it says itself, else what its sender says.
+/// Returns an attestation's workflow: the one that it states itself, else the one that its sender states.
 fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Result<Workflow, Error> {
     match (says(parsed)?, said) {
         (None, None) => Err(Error::WorkflowMissing),
@@ -418,7 +418,7 @@ pub(crate) fn promised(parsed: &attestation::Attestation) -> BTreeSet<Digest> {
         .collect()
 }
 
-/// Those of these digests that are not there; those that are stay for a whole retention.
+/// Returns the digests that are not stored, and keeps the stored ones for a whole retention.
 pub(crate) async fn missing(
     platform: &impl Platform,
     organization: &str,
@@ -435,8 +435,8 @@ pub(crate) async fn missing(
         .collect())
 }
 
-/// Those of the missing materials that a delivery of the plan waits for now: its attachment wants them, its patience
-/// is not over, and it is not final.
+/// Returns the missing materials that a delivery of the plan waits for now: its attachment wants them, its wait has not
+/// timed out, and it is not final.
 async fn awaited(
     platform: &impl Platform,
     parsed: &attestation::Attestation,

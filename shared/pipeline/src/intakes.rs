@@ -24,20 +24,19 @@ use crate::rows::{
 };
 use crate::{attach, configuration, ids, tokens};
 
-/// What an intake token's text begins with, so that scanners for leaked secrets find it, and nobody takes it for
-/// an API token.
+/// Prefix of an intake token, so that scanners for leaked secrets find it and nobody takes it for an API token.
 pub const PREFIX: &str = "clin_";
 
 /// Ranges of addresses, and workflows, that an intake names at most: they stand in its rows and in the audit log.
 pub const CONDITIONS_MOST: usize = 16;
 
-/// How long the old URL goes on working after a rotation, unless said otherwise.
+/// Default time for which the old URL keeps working after a rotation.
 pub const OVERLAP: Duration = Duration::from_hours(24);
 
 /// The longest overlap: 30 days.
 pub const OVERLAP_MOST_SECS: u64 = 30 * 24 * 60 * 60;
 
-/// How often the use of an intake is written down, and each kind of refusal told, at most.
+/// Minimum interval between records of an intake's use, and between audit entries for each kind of refusal.
 const NOTED_EVERY: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +68,7 @@ impl From<quotas::Error> for Error {
     }
 }
 
-/// What an operator asks for.
+/// Intake that an operator requests.
 #[derive(Debug, Default)]
 pub struct Wanted {
     pub name: String,
@@ -82,7 +81,7 @@ pub struct Wanted {
     pub workflows: Vec<String>,
 }
 
-/// Where Chainloop's artifacts are, and an API token that may read them.
+/// URL of Chainloop's artifacts, and an API token that may read them.
 #[derive(Debug)]
 pub struct Cas {
     pub url: String,
@@ -91,7 +90,7 @@ pub struct Cas {
     pub authorities: Option<String>,
 }
 
-/// What is kept as an intake's secret: where materials are fetched, and a token for that.
+/// Secret of an intake: the URL that materials are fetched from, and a token for it.
 #[derive(Serialize, Deserialize)]
 pub struct Source {
     pub(crate) url: String,
@@ -101,7 +100,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Those that it trusts beside the public ones. They were looked at when they were given.
+    /// Returns the authorities that it trusts besides the public ones. `create` validated them.
     pub(crate) fn authorities(&self) -> Option<Authorities> {
         let text = self.authorities.as_deref();
         text.and_then(|text| Authorities::try_from(text).ok())
@@ -262,7 +261,7 @@ fn by_hash(intake: &Intake, now: Timestamp) -> IntakeToken {
     }
 }
 
-/// What the audit log has of a new intake: all that it permits.
+/// Describes a new intake for the audit log: all that it permits.
 fn told(intake: &Intake) -> String {
     let Conditions {
         allow_from,
@@ -569,7 +568,7 @@ async fn remove_once(
         .await
 }
 
-/// Where an intake's materials are fetched; none when it was deleted.
+/// Loads the source of an intake's materials; none when the intake was deleted.
 pub(crate) async fn source(
     platform: &impl Platform,
     organization: &str,

@@ -21,10 +21,10 @@ const PAGE: usize = 100;
 /// Pages in one run of the reconciler.
 const PAGES: usize = 20;
 
-/// What an audit names at most.
+/// Maximum number of violations that an audit lists.
 const VIOLATIONS: usize = 100;
 
-/// How long a drain looks for what an index that lags has not shown yet.
+/// Time for which a drain keeps looking for deliveries that a lagging index does not show yet.
 const LAG: Duration = Duration::from_mins(3);
 
 /// Works on a job until `until` or until its rate says that it is enough for now.

@@ -1,7 +1,7 @@
-//! What may happen to a delivery: claimed, settled, given back, recovered.
+//! State transitions of a delivery: claimed, settled, given back, recovered.
 //!
-//! Pure: each function takes the row as it is and the moment, and says what it becomes. Whoever calls it
-//! writes the result on the condition that nobody wrote the row since.
+//! Pure: each function takes the current row and time, and changes the row. The caller writes the row on the condition
+//! that no other writer changed it since.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::destination::Postponed;
 use crate::rows::{Attempt, AttemptOutcome, Delivery, Lease, Plan, Planned, State};
 use crate::schedule;
 
-/// What a queue carries: ids, never a payload, never a secret.
+/// Body of a queue message: IDs, never a payload, never a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
@@ -146,12 +146,12 @@ pub fn claim(
     Ok(())
 }
 
-/// What follows a claimed attempt.
+/// Result of settling a claimed attempt.
 #[derive(Debug, Clone)]
 pub struct Settled {
     /// None when what happened costs no attempt.
     pub attempt: Option<Attempt>,
-    /// How long to delay the next message; none when no message is sent now.
+    /// Delay of the next message; none when no message is sent now.
     pub send_after: Option<Duration>,
 }
 
@@ -541,7 +541,7 @@ fn message_delay(delay: Duration) -> Duration {
     Duration::from_secs(delay.as_secs() + u64::from(delay.subsec_nanos() > 0) + 1)
 }
 
-/// What the reconciler does about a delivery whose time has come.
+/// Action of the reconciler on a delivery that is due.
 #[derive(Debug, Clone)]
 pub enum Woken {
     /// Nothing: it is final, or its time has not come.

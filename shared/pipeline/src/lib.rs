@@ -1,7 +1,7 @@
-//! What happens: attestations are taken in, fanned out, delivered and reconciled.
+//! Pipeline that accepts, fans out, delivers and reconciles attestations.
 //!
-//! Everything here runs over a [`Platform`], the world as the pipeline sees it, and knows neither
-//! AWS nor any integration by name. So the same code runs on Lambda, in tests and in simulation.
+//! Everything here runs on a [`Platform`], the world as the pipeline sees it, and knows neither AWS nor any integration
+//! by name. So the same code runs on Lambda, in tests and in simulation.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![expect(

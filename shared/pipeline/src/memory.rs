@@ -39,12 +39,12 @@ pub struct Memory {
     random: Cell<u64>,
     table: RefCell<BTreeMap<Key, Item>>,
     indexes: RefCell<Indexes>,
-    /// How much later than the table its indexes show what was written.
+    /// Time by which the indexes lag behind the table.
     pub lag: Cell<Duration>,
     objects: RefCell<BTreeMap<(String, Digest), Bytes>>,
     uploads: RefCell<BTreeMap<String, BTreeMap<u32, Bytes>>>,
     queues: RefCell<BTreeMap<String, VecDeque<Queued>>>,
-    /// Of each the version now and the one before it.
+    /// Current and previous version of each secret.
     secrets: RefCell<BTreeMap<String, Vec<SecretValue>>>,
     invoke: Invoke,
     /// Writes that will be refused as unreachable, counted from now; none when `None`.
@@ -129,7 +129,7 @@ impl Memory {
         };
     }
 
-    /// How many messages a queue holds, visible or not.
+    /// Returns the number of messages in a queue, visible or not.
     pub fn queued(&self, integration: &str) -> usize {
         self.queues
             .borrow()
@@ -144,7 +144,7 @@ impl Memory {
         format!("{table:?}\n{queues:?}")
     }
 
-    /// How many uploads in parts were begun and neither completed nor abandoned.
+    /// Returns the number of multipart uploads that were begun and neither completed nor aborted.
     pub fn open_uploads(&self) -> usize {
         self.uploads.borrow().len()
     }

@@ -1,4 +1,4 @@
-//! What an operator does to deliveries: deliver again, cancel, try a registration out.
+//! Operator actions on deliveries: redeliver, cancel, test a registration.
 
 use attestation::{Digest, Metadata, Predicate, compose};
 use bytes::Bytes;
@@ -79,7 +79,7 @@ pub(crate) async fn redeliver(
     again(platform, delivery, Some(job), Vec::new(), already).await
 }
 
-/// Whether a job would deliver this one again, which is final.
+/// Reports whether a job would redeliver this final delivery.
 pub(crate) async fn would_redeliver(
     platform: &impl Platform,
     delivery: &Delivery,
@@ -97,8 +97,8 @@ pub(crate) async fn would_redeliver(
     Ok(!plans.iter().any(|plan| is_repeat(&plan.row, delivery)))
 }
 
-/// Whether a plan delivers again what a delivery before it did. A job takes that as done, be it by itself in a page that
-/// was cut off.
+/// Reports whether a later plan already repeats this delivery. A job counts that as done, even if the job itself added
+/// the plan, in a page that was interrupted.
 fn is_repeat(plan: &Plan, delivery: &Delivery) -> bool {
     let is_same = |planned: &Planned| planned.attachment == delivery.attachment;
     plan.generation > delivery.generation && plan.planned.iter().any(is_same)

@@ -249,7 +249,8 @@ pub(crate) async fn find_again(
     Ok(())
 }
 
-/// Whether what a registration holds is somebody's: it is paused, or a drain lets it go at its own rate.
+/// Reports whether a registration's held deliveries stay held for now: it is paused, or a drain releases them at its
+/// own rate.
 async fn is_kept(
     platform: &impl Platform,
     organization: &str,

@@ -36,8 +36,8 @@ impl Key {
 }
 
 impl Key {
-    /// Whether a row can have this key at all: the table refuses to look for others, such as a name from a path
-    /// that has more than a kilobyte.
+    /// Reports whether a row can have this key. The table rejects lookups of any other, such as a name of more than a
+    /// kilobyte from a path.
     pub fn can_be(&self) -> bool {
         (1..=2048).contains(&self.partition.len()) && (1..=1024).contains(&self.sort.len())
     }
@@ -48,7 +48,7 @@ impl Key {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Etag(pub String);
 
-/// What must hold for a write to happen.
+/// Condition of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect {
     /// Not there, or there past its time (`expires_at`).
@@ -97,7 +97,7 @@ pub enum WriteError {
     /// A condition did not hold; nothing was written.
     #[error("write rows: someone else was first")]
     Conflict,
-    /// Whether it was written is not known.
+    /// Unknown result: the rows may or may not have been written.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
@@ -105,7 +105,7 @@ pub enum WriteError {
 /// The table's sparse indexes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Index {
-    /// What must be looked at, by shard and `wake_at`.
+    /// Rows to be woken, by shard and `wake_at`.
     Due,
     ByRegistration,
     ByWorkflow,
@@ -354,7 +354,7 @@ pub trait Platform {
     /// Calls an integration's delivery function and waits for its answer.
     async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable>;
 
-    /// How long attestations, their bytes, deliveries and attempts are kept.
+    /// Returns the time for which attestations, their bytes, deliveries and attempts are kept.
     fn retention(&self) -> Duration;
     /// The quotas of each organization, and what this environment remembers of their use.
     fn meter(&self) -> &Meter;

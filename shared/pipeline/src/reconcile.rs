@@ -22,16 +22,16 @@ use crate::{audit, fetch, job_runner, pauses, plans, register, schedule};
 /// Rows of one shard looked at in one run; more wait for the next minute.
 const PAGE: usize = 200;
 
-/// Where dead letters are parked that nobody can read: they do not say whose they are.
+/// Integration under which unreadable dead letters are quarantined: they do not name their own.
 const UNREADABLE: &str = "dead-letters";
 
-/// What the sort key of a job begins with.
+/// Prefix of a job's sort key.
 const JOB: &str = "job/";
 
 /// A job's share of a run, at the least: so many are left to the next run that those which have theirs get on.
 const LEAST: Duration = Duration::from_secs(2);
 
-/// What one run did.
+/// Results of one run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Deliveries whose message was sent.
@@ -42,9 +42,9 @@ pub struct Report {
     pub plans: usize,
     /// Other rows that something was done about: jobs, pauses, what was cut off.
     pub others: usize,
-    /// What breaks the conservation law.
+    /// Violations of the conservation law.
     pub violations: usize,
-    /// How long ago the oldest of what is due was to be looked at, after this run.
+    /// Seconds by which the most overdue row is overdue after this run.
     pub overdue_secs: u64,
     /// Rows that were left for the next run because something could not be reached.
     pub left: usize,
@@ -141,7 +141,7 @@ impl Report {
     }
 }
 
-/// What was done about one row.
+/// Result of processing one row.
 #[derive(Clone, Copy)]
 enum Done {
     Nothing,
@@ -252,8 +252,8 @@ async fn wake(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> 
     }
 }
 
-/// Whether the plan of a delivery that nobody tried yet is written whole. One that is being written for an
-/// hour is finished, and sent, for the sake of its plan, which is due as well.
+/// Reports whether the plan of a delivery that was never attempted is fully written. A plan still being written after
+/// an hour is due as well, and its own row gets it finished and sent.
 async fn is_accepted(platform: &impl Platform, delivery: &Delivery) -> Result<bool, Unreachable> {
     if delivery.attempt > 1 {
         return Ok(true);

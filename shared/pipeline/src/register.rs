@@ -16,7 +16,7 @@ use crate::quotas::{self};
 use crate::rows::{self, JobKind, Registration, RegistrationName, RegistrationTombstone, Stored};
 use crate::{ids, jobs, schedule};
 
-/// What an operator asks for.
+/// Request for a registration.
 #[derive(Debug)]
 pub struct Wanted {
     pub integration: String,
@@ -112,8 +112,8 @@ async fn reserve(
     }
 }
 
-/// What a name's row must be for somebody to take it, if it is free or reserved for that registration. Removes what
-/// another one that was cut off left behind.
+/// Returns the condition on a name's row under which the name can be taken, if it is free or reserved for that
+/// registration. Removes the remains of another registration that was interrupted.
 pub(crate) async fn free(
     platform: &impl Platform,
     organization: &str,

@@ -11,7 +11,7 @@ const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// How long after a failed attempt the next one is due, at the earliest: 16 attempts in 7 days.
+/// Minimum delays between a failed attempt and the next: 16 attempts in 7 days.
 pub const RETRIES: [Duration; 15] = [
     secs(5 * SECOND),
     secs(30 * SECOND),
@@ -37,7 +37,7 @@ pub const ATTEMPTS: u32 = RETRIES.len() as u32 + 1;
 /// No attempt begins later than this after the delivery was made; the time that it was held does not count.
 pub const GIVE_UP: Duration = secs(7 * DAY);
 
-/// How long a pause lasts at most; then what it holds has failed.
+/// Maximum time for which a paused registration holds a delivery; after that, the delivery has failed.
 pub const PAUSE_LONGEST: Duration = secs(30 * DAY);
 
 /// When every attempt of a registration has failed for so long, it is paused.
@@ -49,7 +49,7 @@ pub const DOWN_AFTER: u32 = 5;
 /// Deliveries that fail in a row, by the destination or by what they hold, after which their retries go one by one.
 pub const DOUBTS: u32 = 2;
 
-/// How long a retry then waits for the one before it.
+/// Time for which a retry waits for the one before it, after [`DOUBTS`].
 pub const DOUBT: Duration = secs(MINUTE);
 
 /// Answers that may speak of the document after which they do, where others were accepted in between.
@@ -75,7 +75,7 @@ pub const DRAIN_PER_SECOND: u32 = 10;
 /// at most a day.
 pub const CLOSE: Duration = secs(10 * MINUTE);
 
-/// What is not final and was to be looked at so long ago breaks the promise.
+/// Time past `wake_at` after which a row that is not final breaks the promise.
 pub const OVERDUE: Duration = secs(10 * MINUTE);
 
 /// Attachments that one attestation is fanned out to at most; a plan is one item of the table.
@@ -84,7 +84,7 @@ pub const PLAN_MOST: usize = 2_000;
 /// A retry due within this time is a delayed message; a later one is sent by the reconciler.
 pub const LONGEST_DELAY: Duration = secs(14 * MINUTE);
 
-/// How long an accepted attestation may stay unfinished before the reconciler looks.
+/// Time after which the reconciler looks at an accepted attestation that is still unfinished.
 pub const UNFINISHED: Duration = secs(60);
 
 /// A message that the queue would not take is tried again this much later at most.
@@ -106,7 +106,7 @@ pub const RESEND: Duration = secs(HOUR);
 /// When a missing material is looked for, counted from the first look; then every minute.
 pub const MATERIAL_POLLS: [Duration; 4] = [secs(5), secs(15), secs(30), secs(60)];
 
-/// How long a delivery waits for a material, from acceptance, unless its attachment says otherwise.
+/// Time for which a delivery waits for a material, from acceptance, unless its attachment says otherwise.
 pub const PATIENCE: Duration = secs(15 * MINUTE);
 
 /// Turns that an attestation's fetch has at most. Each asks for one material at least, so that the first round of
@@ -114,8 +114,8 @@ pub const PATIENCE: Duration = secs(15 * MINUTE);
 #[expect(clippy::cast_possible_truncation, reason = "a thousand")]
 pub const FETCH_TURNS: u32 = attestation::MAX_MATERIALS as u32;
 
-/// How long after materials could not be fetched they are asked for again, by how often they were; then as the last
-/// one, until nobody waits for them any more.
+/// Delays between requests for materials that could not be fetched, by the number of requests so far. The last delay
+/// repeats until no delivery waits for them any more.
 pub const FETCHES: [Duration; 6] = [
     secs(5),
     secs(15),
@@ -128,16 +128,16 @@ pub const FETCHES: [Duration; 6] = [
 /// Tries of one page of a job, after which the job has failed. What lets go held deliveries is tried for ever.
 pub const JOB_TRIES: u32 = 24;
 
-/// How long rows and bytes are kept, unless the deployment says otherwise.
+/// Time for which rows and bytes are kept, unless the deployment says otherwise.
 pub const RETENTION: Duration = secs(180 * DAY);
 
-/// How much longer bytes are kept than rows: bytes younger than this outlive a row that is written now.
+/// Time by which bytes outlive rows: bytes younger than this outlive a row that is written now.
 pub const BYTES_LONGER: Duration = secs(7 * DAY);
 
-/// How long a name stays reserved by a registration that was cut off.
+/// Time for which an interrupted registration keeps its name reserved.
 pub const RESERVATION: Duration = secs(5 * MINUTE);
 
-/// How long an `Idempotency-Key` is known.
+/// Time for which an `Idempotency-Key` is remembered.
 pub const CLAIMS: Duration = Duration::from_hours(24);
 
 /// Deliveries with more material than this are made one at a time in a function: 8 MB.
@@ -147,8 +147,8 @@ pub const HEAVY_BYTES: u64 = 8_000_000;
 /// what it takes by itself, a part of which is spare.
 pub const ROOM_BYTES: u64 = 120_000_000;
 
-/// How much of that a delivery takes at most of an attestation of so many bytes. The largest share is that of small
-/// entries, whose number is limited.
+/// Returns the maximum share of [`ROOM_BYTES`] that a delivery takes for an attestation of `size_bytes`. The largest
+/// part is for small entries, whose number is limited.
 pub fn room_of(size_bytes: u64) -> u64 {
     const ENTRIES: u64 = attestation::MAX_ENTRIES as u64;
     // What was not counted is as large as it may be.
@@ -162,10 +162,10 @@ pub fn room_of(size_bytes: u64) -> u64 {
 /// Deliveries written in one transaction, so that with the attestation's own rows it stays below 100.
 pub const DELIVERIES_PER_TRANSACTION: usize = 90;
 
-/// When what was accepted is asked for again, by how often it was; then every half minute.
+/// Delays between completion polls, by the number of polls so far; then every half minute.
 pub const FOLLOWS: [Duration; 5] = [secs(1), secs(2), secs(4), secs(8), secs(16)];
 
-/// What is not over after this time is left, its completion unknown.
+/// Maximum duration of completion polls; after that, the completion stays unknown.
 pub const FOLLOW_LONGEST: Duration = secs(10 * MINUTE);
 
 /// Numbers that must hold together between code and template.
@@ -175,7 +175,7 @@ pub struct Deadlines {
     pub attempt: Duration,
     /// The function's timeout.
     pub function: Duration,
-    /// How long a claim holds.
+    /// Time for which a claim holds.
     pub lease: Duration,
     /// The queue's visibility timeout.
     pub visibility: Duration,
@@ -231,8 +231,8 @@ pub fn close_after(polls: u32) -> Duration {
         .min(secs(DAY))
 }
 
-/// How long a delivery that was put off `times` times, and never tried, is put off: as long as a failed attempt
-/// would be, at most five minutes and a little, since its destination may be back at any time.
+/// Returns the delay for a delivery that was put off `times` times without an attempt: the same as after a failed
+/// attempt, but at most five minutes and a little, since its destination may be back at any time.
 pub fn put_off(times: u32, random: u64) -> Duration {
     let usual = retry_after(times.saturating_add(2).min(ATTEMPTS), None, random);
     let longest =
@@ -247,7 +247,7 @@ pub fn job_after(failures: u32) -> Duration {
     secs(MINUTE).saturating_mul(doubled).min(secs(HOUR))
 }
 
-/// How long a destination is left alone that failed `failures` times in a row.
+/// Returns the time for which a destination's breaker stays open after `failures` failures in a row.
 pub fn half_open_after(failures: u32) -> Duration {
     let index = usize::try_from(failures.saturating_sub(DOWN_AFTER)).unwrap_or(usize::MAX);
     HALF_OPEN_AFTER[index.min(HALF_OPEN_AFTER.len() - 1)]

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::platform::{Platform, SecretValue, Unreachable};
 
-/// How long credentials are kept at least; at most a quarter longer, so that not all functions read them again in
-/// the same moment.
+/// Minimum time for which credentials are cached; the maximum is a quarter longer, so that not all functions read them
+/// again at the same moment.
 pub const KEPT: Duration = Duration::from_mins(4);
 
 #[derive(Debug, Default)]

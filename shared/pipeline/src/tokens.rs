@@ -13,7 +13,7 @@ use crate::platform::{Expect, Platform, Unreachable, WriteError};
 use crate::quotas::{self, Exceeded};
 use crate::rows::{self, Organization, Role, Stored, Token, TokenName};
 
-/// What a token's text begins with, so that scanners for leaked secrets find it.
+/// Prefix of a token's text, by which scanners find leaked secrets.
 pub const PREFIX: &str = "cli_";
 
 /// The shortest and the longest time that a token with an end can be valid: a minute, ten years.
@@ -55,13 +55,13 @@ impl From<quotas::Error> for Error {
     }
 }
 
-/// What an admin asks for.
+/// Request for a token.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     /// A DNS-1123 label that no other live token of the organization has.
     pub name: String,
     pub role: Role,
-    /// How long it is valid; without an end when not given.
+    /// Validity period; none for a token that does not expire.
     pub valid_for: Option<Duration>,
 }
 
@@ -175,7 +175,7 @@ pub async fn create(
     }
 }
 
-/// Who a token's bearer is; none when it is unknown, revoked or over.
+/// Returns the token with this text; none when it is unknown, revoked or expired.
 pub async fn find(platform: &impl Platform, text: &str) -> Result<Option<Token>, Unreachable> {
     if !text.starts_with(PREFIX) || text.len() > 256 {
         return Ok(None);

@@ -16,7 +16,7 @@ use crate::platform::{self, Etag, Expect, Platform, SecretValue, Write, WriteErr
 use crate::rows::{self, Attachment, CONFLICTS, Registration, RegistrationName, Stored};
 use crate::{attach, register};
 
-/// What of a registration is to be another.
+/// Changes to a registration.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
     pub name: Option<String>,
@@ -24,13 +24,13 @@ pub struct Change {
     /// A JSON merge patch (RFC 7396), with secret inputs among it. Without it the inputs are not looked at, and nobody
     /// is asked: a new name needs no third party that answers.
     pub inputs: Option<Map<String, Value>>,
-    /// Whether it is only checked.
+    /// True if the change is only checked.
     pub dry_run: bool,
     /// The etag that the row has then, for a request that may come again: found there, it is done.
     pub mark: Option<Etag>,
 }
 
-/// What of an attachment is to be another.
+/// Changes to an attachment.
 #[derive(Debug, Clone, Default)]
 pub struct AttachmentChange {
     /// As of a registration.
@@ -116,7 +116,7 @@ fn left_out(row: &Registration, secrets: &Map<String, Value>) -> Vec<Fault> {
     left_out.map(|field| fault(field, detail)).collect()
 }
 
-/// What is kept was given for another place.
+/// Returns a fault for each stored secret input, since it was given for another destination.
 fn kept_back(row: &Registration, moved: &str) -> Vec<Fault> {
     let detail = format!("is wanted anew: where it is sent changes with {moved}");
     let secrets = row.label.keys();
@@ -372,7 +372,7 @@ fn marked<R: rows::Row>(
     }
 }
 
-/// What gives a registration another name.
+/// Returns the writes that rename a registration.
 async fn rename(
     platform: &impl Platform,
     old: &Registration,

@@ -14,7 +14,7 @@ pub struct Known {
     pub seen: WorkflowRecord,
     /// When its newest attestation was accepted; none when that was longer ago than anything is kept.
     pub attested_at: Option<Timestamp>,
-    /// How many attachments an attestation of it goes to now.
+    /// Number of attachments that an attestation of the workflow goes to now.
     pub attachments: usize,
 }
 
@@ -61,8 +61,8 @@ pub async fn list(
     Ok((known.collect(), next))
 }
 
-/// How many attachments each selector has that fits one of these workflows. `*` and `project/*` fit many of them,
-/// and are counted once.
+/// Counts the attachments of each selector that fits one of these workflows. `*` and `project/*` fit many of them, and
+/// are counted once.
 async fn attached(
     platform: &impl Platform,
     organization: &str,
@@ -83,10 +83,10 @@ async fn attached(
     Ok(counts.await?.into_iter().collect())
 }
 
-/// How many workflows are looked through for one. With more, it is not said that one is not among them.
+/// Maximum number of workflows to search for one. With that many, [`doubt`] reports none as missing.
 const LOOKED_THROUGH: usize = 5_000;
 
-/// How alike names must be for one to be suggested for the other, of 1.
+/// Minimum similarity of two names, on a scale to 1, for suggesting one for the other.
 const ALIKE: f64 = 0.8;
 
 /// The doubt about an attachment to a workflow that no attestation came from yet, with the nearest that there is: a
@@ -141,8 +141,7 @@ fn nearest<'a>(wanted: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
-/// How many of the newest attestations under a workflow's name are looked at: workflows with other ids may have the
-/// same name.
+/// Number of newest attestations to look at under a workflow's name: workflows with other IDs may have the same name.
 const NEWEST: usize = 10;
 
 async fn attested_at(

@@ -63,7 +63,7 @@ async fn get(
     sent.map_err(|error| within(doing, error))
 }
 
-/// That Dependency-Track is there. Asked without the key, which nobody else is to get.
+/// Checks that the instance is Dependency-Track. Sends no key: no other server may get it.
 pub(super) async fn version(http: &Http, registration: &Registration) -> Result<(), Error> {
     let instance = &registration.instance_uri;
     let doing = format!("ask {} for its version", instance.origin());
@@ -105,7 +105,7 @@ struct Permission {
     name: String,
 }
 
-/// That the key may do what deliveries need, and what it may lack of the rest.
+/// Checks that the key may do what deliveries need, and warns of permissions that it may lack.
 pub(super) async fn permissions(
     http: &Http,
     registration: &Registration,
@@ -162,7 +162,7 @@ pub(super) async fn permissions(
     Ok(warnings)
 }
 
-/// Which permissions are needed and not there.
+/// Returns the needed permissions that are missing.
 fn needed(registration: &Registration, has: impl Fn(&str) -> bool) -> String {
     let mut missing = Vec::new();
     if !has("BOM_UPLOAD") {
@@ -333,7 +333,7 @@ pub(super) async fn upload<'a>(
         .map_err(invalid)
 }
 
-/// What an upload was given.
+/// Response to an accepted upload.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Accepted {
     pub(super) token: Uuid,
@@ -369,7 +369,8 @@ pub(super) fn accepted(response: &Response, doing: &str, now: u64) -> Result<Acc
     Err(error.answer(response.answer()))
 }
 
-/// Where Dependency-Track means something else by its status, or there is something to be done about it.
+/// Corrects the kind where Dependency-Track means something else by its status, and adds a hint where the operator can
+/// act.
 fn refined(mut error: Error, response: &Response) -> Error {
     let said = response.excerpt(&response.body);
     match response.status.as_u16() {
@@ -433,7 +434,7 @@ struct Problem {
     errors: Vec<Value>,
 }
 
-/// What the answer says in words: a problem's, or a line of text. A proxy's pages say nothing.
+/// Returns the words of the response: a problem's, or a line of text. HTML pages, which a proxy sends, have none.
 fn said(response: &Response) -> String {
     let shown = |text: &str| {
         let text = response.excerpt(text.as_bytes());

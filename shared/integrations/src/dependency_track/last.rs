@@ -1,5 +1,5 @@
-//! What a project got last: an SBOM's upload takes the place of the one before it, so that an older one, which a
-//! retry or a backfill brings late, must stay out.
+//! Last SBOMs of a project. An upload replaces the one before it, so an older SBOM that a retry or a backfill brings
+//! late must stay out.
 
 use attestation::{Attestation, Digest};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub(super) fn made_at(attestation: &Attestation, now_secs: u64) -> Option<i64> {
     Some(time.as_millisecond().min(now))
 }
 
-/// What is to be done with an SBOM. With the attestation whose SBOM the project has, where there is nothing to do.
+/// Decision about an SBOM. Where nothing is to be done, it names the attestation whose SBOM the project has.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Send,
@@ -86,7 +86,7 @@ impl Last {
 }
 
 impl Notes {
-    /// What cannot be read says nothing.
+    /// Parses the note; an unreadable one counts as empty.
     pub(super) fn read(note: &Value) -> Self {
         Self(Vec::deserialize(note).unwrap_or_default())
     }

@@ -1163,7 +1163,7 @@ async fn follow(sboms: Value, answers: &[&str]) -> (Result<Followed, Error>, Vec
     )
 }
 
-/// Of two SBOMs, accepted when their projects had imported something and nothing.
+/// Returns receipts of two SBOMs: the first one's project had imported an SBOM before, the second one's none.
 fn receipts() -> Value {
     json!([
         { "material": "a", "token": TOKEN, "project": PARENT, "imported_before": 1 },

@@ -62,7 +62,7 @@ fn verdict(summary: &Summary) -> String {
     text
 }
 
-/// Whether a letter begins a mark-up, a mention or a link. Behind a backslash it is a letter like others.
+/// Reports whether a letter begins mark-up, a mention or a link. A backslash in front makes it an ordinary letter.
 fn is_live(before: Option<char>, letter: char, after: Option<char>) -> bool {
     match letter {
         '\\' | '*' | '_' | '~' | '`' | '|' | '<' | '>' | '[' | ']' | '#' | '@' => true,

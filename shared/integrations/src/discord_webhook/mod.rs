@@ -93,14 +93,14 @@ pub struct Attachment {
     pub thread_id: Option<ThreadId>,
 }
 
-/// Where Discord takes messages. A URL of this machine is one, too, for whoever plays Discord there; the client
+/// URL at which Discord takes messages. A URL of this machine is valid, too, for a stand-in for Discord; the client
 /// reaches it in local mode alone.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "SecretUrl")]
 pub struct WebhookUrl {
     /// As the operator knows it.
     given: SecretUrl,
-    /// Of the version that our messages are written for: without one, a URL means one of long ago.
+    /// URL with the API version that our messages are written for: without one, Discord uses an old version.
     used: SecretUrl,
 }
 
@@ -444,14 +444,14 @@ fn read(response: &Response, doing: &str, has_thread: bool, now: u64) -> Result<
     })
 }
 
-/// Whoever refuses our address does so for longer than this.
+/// Shortest wait after our address is refused; such a ban lasts longer.
 const BANNED: Duration = Duration::from_mins(10);
 
 fn is_html(response: &Response) -> bool {
     response.body.trim_ascii_start().starts_with(b"<")
 }
 
-/// How long Discord asks us to wait: in the body to the millisecond, in the header rounded.
+/// Returns the time that Discord asks us to wait: the body has it to the millisecond, the header rounded.
 fn wait(response: &Response, answer: &Value, now: u64) -> Option<Duration> {
     answer["retry_after"]
         .as_f64()
@@ -496,7 +496,7 @@ mod tests {
     const TAKEN: &str = r#"{"id":"1001","channel_id":"2002","content":""}"#;
     const HTML: &str = "<!DOCTYPE html><title>Access denied</title>";
 
-    /// What becomes of a delivery that Discord answers so.
+    /// Returns the error of a delivery that gets this response.
     async fn error_of(status: &str, headers: &str, body: &str, inputs: Value) -> Error {
         let party = Party::start(&[&answer(status, headers, body)]);
         deliver(&Stage::new(), &registration(&party), inputs)

@@ -21,7 +21,7 @@ use crate::{Content, Error, Host, Http, Kind, SecretText};
 #[derive(Debug, Clone)]
 pub(super) struct Gcs {
     pub(super) bucket: String,
-    /// Of a stand-in on this machine, which gives out tokens, too.
+    /// Address of a stand-in on this machine, which issues tokens, too.
     pub(super) endpoint: Option<Endpoint>,
     pub(super) account: ServiceAccount,
 }
@@ -36,7 +36,7 @@ pub(super) struct ServiceAccount {
 }
 
 const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
-/// What older keys have in its place.
+/// Token URL in older keys.
 const OLD_TOKEN_URL: &str = "https://accounts.google.com/o/oauth2/token";
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 const PERMISSION: &str = "storage.objects.create";

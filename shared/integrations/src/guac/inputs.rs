@@ -1,4 +1,4 @@
-//! What an operator fills in, and which of it belongs to which provider.
+//! Inputs for an operator to fill in, and the provider that each belongs to.
 
 use std::borrow::Cow;
 
@@ -220,7 +220,7 @@ macro_rules! rule {
 }
 
 rule!(
-    /// What all providers have in common. See [`Bucket::check`].
+    /// Name that meets the rules common to all providers. See [`Bucket::check`].
     Bucket,
     |text| {
         !text.is_empty()
@@ -299,7 +299,7 @@ impl Endpoint {
         self.as_str().trim_end_matches('/')
     }
 
-    /// Whether this machine is meant. Whether that is allowed is for [`Http`](crate::Http) to say.
+    /// Reports whether the URL is on this machine. [`Http`](crate::Http) decides whether that is allowed.
     fn is_loopback(&self) -> bool {
         inputs::web_url(&self.0).is_ok_and(|url| match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",

@@ -136,7 +136,7 @@ impl Integration for Guac {
 }
 
 impl Place {
-    /// Whether there is such a bucket that can be written to, without writing.
+    /// Checks that the bucket exists and can be written to, without writing.
     async fn check(&self, http: &Http) -> Result<(), Error> {
         match self {
             Self::S3(s3) => s3.find(http).await?,
@@ -169,7 +169,7 @@ impl Place {
 struct Writer<'a> {
     http: &'a Http,
     place: &'a Place,
-    /// Where one is needed: of the first object, for all.
+    /// Token, where one is needed: fetched for the first object, kept for all.
     token: Option<SecretText>,
 }
 
@@ -197,7 +197,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Whether the object is known to be there. A key that may write and not read is told nothing.
+    /// Reports whether the object is known to exist. A key that may write but not read learns nothing.
     async fn has(&self, object: &Object<'_>) -> bool {
         match self.place {
             Place::S3(s3) => s3.has(self.http, object).await.unwrap_or(false),
@@ -223,7 +223,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// What one delivery has put into the bucket so far, and what it left out.
+/// Objects that one delivery has exported so far, and those that it left out.
 #[derive(Debug, Default)]
 struct Export {
     keys: BTreeSet<String>,
@@ -231,7 +231,7 @@ struct Export {
     skipped: Vec<(String, String)>,
 }
 
-/// What becomes an object.
+/// Source of an object.
 #[derive(Debug, Clone, Copy)]
 enum Source<'a> {
     Statement,
@@ -239,7 +239,7 @@ enum Source<'a> {
     Sbom(&'a Material),
 }
 
-/// What became of it.
+/// Result of taking a source.
 #[derive(Debug)]
 enum Taken<'a> {
     Object(Object<'a>),

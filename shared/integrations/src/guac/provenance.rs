@@ -149,7 +149,7 @@ fn dependencies<'a>(predicate: &'a Predicate, subjects: &[(&str, Digest)]) -> Ve
         .collect()
 }
 
-/// What the run was asked for, without what is empty.
+/// Returns the parameters of the run, without empty ones.
 fn parameters(predicate: &Predicate) -> Value {
     let metadata = &predicate.metadata;
     [

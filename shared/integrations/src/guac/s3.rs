@@ -61,8 +61,9 @@ impl S3 {
         self.judge(&response, &doing, http.unix_secs())
     }
 
-    /// Whether objects can be written below this prefix, without writing one: a new key is asked to replace
-    /// an object with an impossible `ETag`. Who may write is told that it is not there, who may not is refused.
+    /// Checks that objects can be written below this prefix, without writing one: asks to replace an object with an
+    /// impossible `ETag` at a new key. S3 tells a client that may write that there is no such object, and refuses
+    /// any other client.
     pub(super) async fn try_to_write(&self, http: &Http, prefix: &Prefix) -> Result<(), Error> {
         const BODY: &[u8] = b"{}";
         let now = http.unix_secs();
@@ -153,7 +154,7 @@ impl S3 {
         Ok(request.map(|_| body))
     }
 
-    /// What S3's answers mean, by the code in the body first and by the status otherwise.
+    /// Classifies a response of S3, by the code in its body first and by its status otherwise.
     ///
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
     fn judge(&self, response: &Response, doing: &str, now: u64) -> Result<(), Error> {

@@ -42,7 +42,7 @@ impl Response {
         })
     }
 
-    /// What is kept of it with the attempt.
+    /// Returns the part of the response that is kept with the attempt.
     pub fn answer(&self) -> Answer {
         Answer {
             status: self.status.as_u16(),
@@ -98,12 +98,12 @@ pub(super) fn explain(place: &str, error: reqwest::Error, handed_over: bool) -> 
     .source(error)
 }
 
-/// What a status means, where the third party says nothing else about it.
+/// Classifies a status, for responses in which the third party says nothing else about it.
 ///
 /// 2xx is success. 408, 425, 429 and 5xx are [`Kind::Retryable`], not before `Retry-After` (seconds or
-/// a date; RFC 9110, section 10.2.3), 401 is [`Kind::Unauthorized`], 410 is [`Kind::Gone`], and all others,
-/// redirects among them, are [`Kind::Permanent`]. A 5xx without `Retry-After` speaks of the destination or of the
-/// document ([`About::Either`]), but for those that a gateway gives: 502, 503 and 504.
+/// a date; RFC 9110, section 10.2.3). 401 is [`Kind::Unauthorized`] and 410 is [`Kind::Gone`]. All others, including
+/// redirects, are [`Kind::Permanent`]. A 5xx without `Retry-After` is about the destination or the document
+/// ([`About::Either`]), except for a gateway's 502, 503 and 504.
 fn classify(status: StatusCode, headers: &HeaderMap, now_unix: u64) -> Result<(), Error> {
     let kind = match status.as_u16() {
         200..=299 => return Ok(()),
@@ -130,8 +130,8 @@ fn phrase(status: StatusCode) -> String {
     }
 }
 
-/// How long the third party asks us to wait. A date counts from the answer's own `Date`, so that a wrong
-/// clock on either side does no harm, and from `now_unix` where it has none.
+/// Returns the time that the third party asks us to wait. A date counts from the response's own `Date`, so that a
+/// wrong clock on either side does no harm, or from `now_unix` where it has none.
 pub fn retry_after(headers: &HeaderMap, now_unix: u64) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let secs = if let Ok(secs) = value.parse::<u64>() {

@@ -29,7 +29,7 @@ pub const USER_AGENT: &str = concat!("chainloop-integrations/", env!("CARGO_PKG_
 
 /// More of an answer than this is not read.
 pub const ANSWER_BYTES: usize = 64 * 1024;
-/// How long things may take.
+/// Time limits of a request.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     /// Name, connection and TLS together.
@@ -190,7 +190,7 @@ impl Http {
         Ok(found)
     }
 
-    /// How TLS is spoken by whoever does not speak HTTP.
+    /// Returns the TLS configuration, for protocols other than HTTP.
     pub(crate) fn tls(&self) -> Arc<rustls::ClientConfig> {
         Arc::clone(&self.tls)
     }
@@ -380,7 +380,7 @@ pub struct Download {
     response: reqwest::Response,
     /// All that is said of where it comes from.
     place: String,
-    /// How much may still come.
+    /// Bytes that may still come.
     left: u64,
     deadline: Instant,
 }
@@ -394,7 +394,7 @@ impl Download {
         self.response.headers()
     }
 
-    /// How long the body is, as the other side says.
+    /// Returns the length of the body that the response declares.
     pub fn size_bytes(&self) -> Option<u64> {
         let length = self.headers().get(CONTENT_LENGTH)?;
         length.to_str().ok()?.parse().ok()

@@ -9,13 +9,13 @@ use url::Url;
 
 use crate::Error;
 
-/// Where HTTPS is served to the public. Anything else is more often somebody's admin port.
+/// Ports that serve HTTPS to the public. Any other is more often an admin port.
 const PORTS: [u16; 2] = [443, 8443];
 
-/// Where the Lambda Runtime API and the extensions listen; refused on loopback, too.
+/// Port that the Lambda Runtime API and the extensions listen on; refused on loopback, too.
 pub(super) const LAMBDA_PORT: u16 = 9001;
 
-/// What is allowed beyond HTTPS to public addresses on ports 443 and 8443.
+/// Permissions beyond HTTPS to public addresses on ports 443 and 8443.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Guard {
     /// Local mode: HTTP and HTTPS to `localhost` and to loopback addresses, on any port.
@@ -23,7 +23,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Whether a request may go to this URL, as far as can be told before its name is resolved.
+    /// Checks that a request may go to this URL, as far as possible before its name is resolved.
     pub(super) fn admit(self, url: &Url) -> Result<(), Refused> {
         let host = url.host().ok_or(Refused("an address without a host"))?;
         if !url.username().is_empty() || url.password().is_some() {
@@ -43,7 +43,7 @@ impl Guard {
         }
     }
 
-    /// Whether a connection may be made to this address.
+    /// Checks that a connection may be made to this address.
     /// `by_local_name`: the host was given as `localhost` or as the address itself. A public name that
     /// points to loopback is refused in local mode, too.
     pub(super) fn vet(self, by_local_name: bool, address: IpAddr) -> Result<(), Refused> {
@@ -60,8 +60,8 @@ fn is_public_port(port: Option<u16>) -> bool {
     port.is_some_and(|port| PORTS.contains(&port))
 }
 
-/// Whether requests to this URL may go out at all, in local mode or not, as far as its text says: an operator should
-/// hear of it who types one.
+/// Reports whether the text of this URL permits requests at all, in local mode or not. An operator should learn of a
+/// forbidden URL when typing it.
 pub(crate) fn is_sendable(url: &Url) -> bool {
     let local = url.host().is_some_and(|host| is_local(&host));
     local || url.scheme() == "https" && is_public_port(url.port_or_known_default())
@@ -87,7 +87,7 @@ pub(super) fn literal(host: &url::Host<&str>) -> Option<IpAddr> {
     }
 }
 
-/// Whether a host is on this machine, by what it is called.
+/// Reports whether a host is on this machine, by its name or literal address.
 pub fn is_local(host: &url::Host<&str>) -> bool {
     match host {
         url::Host::Domain(name) => is_local_name(name),

@@ -1,4 +1,4 @@
-//! What an attestation is in a registry, byte for byte: the same each time, so that a repeat is known by its digest.
+//! Artifact of an attestation in a registry: the same bytes each time, so that a repeat is known by its digest.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// What a manifest that has no configuration names as its configuration.
+/// Configuration that a manifest names when it has none.
 pub const EMPTY_CONFIG: Bytes = Bytes::from_static(b"{}");
 
 /// Points at bytes in a repository.
@@ -49,7 +49,7 @@ impl Descriptor {
 pub struct Artifact {
     pub tag: String,
     pub manifest: Bytes,
-    /// Of the manifest, with what a list of referrers repeats of it.
+    /// Descriptor of the manifest, with the fields that a list of referrers repeats.
     pub descriptor: Descriptor,
     /// Configuration and layer.
     pub blobs: [(Digest, Bytes); 2],

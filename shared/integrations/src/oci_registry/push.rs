@@ -140,7 +140,7 @@ async fn push_once(
     put_manifest(session, artifact).await
 }
 
-/// Whether a blob is there. Where the answer is neither yes nor no, the upload will say why, in words: HEAD has none.
+/// Reports whether a blob exists. Where the response says neither, the upload will say why, in words: HEAD has none.
 async fn has_blob(session: &mut Session<'_>, digest: Digest) -> Result<bool, Error> {
     let url = session.repository().api(&format!("blobs/{digest}"));
     let request = request(Method::HEAD, &url)?;
@@ -243,7 +243,7 @@ fn is_immutable(response: &Response, code: &str) -> bool {
     }
 }
 
-/// What the operator may try where a registry does not take the manifest.
+/// Returns the option for the operator to try when a registry refuses the manifest.
 fn hint(artifact: &Artifact) -> &'static str {
     match (artifact.is_compatible, &artifact.subject) {
         (false, _) => {

@@ -1,4 +1,4 @@
-//! Where in which registry: the names that an operator may give, and those that an attestation gives an image.
+//! Names in registries: those that an operator may give, and those that an attestation gives an image.
 
 use std::fmt;
 
@@ -88,7 +88,7 @@ fn registry(host: &str) -> String {
     }
 }
 
-/// What tells a host from the first part of a path, by everybody's convention.
+/// Reports whether the text is a host, not the first part of a path, by the common convention.
 fn is_host(text: &str) -> bool {
     text == "localhost" || text.contains(['.', ':'])
 }
@@ -104,7 +104,7 @@ fn is_component(text: &str) -> bool {
 }
 
 impl Repository {
-    /// Of the form `/v2/<name>/<rest>`.
+    /// Returns a URL of the form `/v2/<name>/<rest>`.
     pub fn api(&self, rest: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("/v2/{}/{rest}", self.path));
@@ -125,7 +125,7 @@ impl Repository {
         origin(&self.base)
     }
 
-    /// Whether something is asked of the registry itself, which alone gets to see how we authenticate.
+    /// Reports whether a request goes to the registry itself. Only such requests carry our authorization.
     pub fn is_at(&self, uri: &Uri) -> bool {
         Url::parse(&uri.to_string()).is_ok_and(|url| self.has_origin(&url))
     }
@@ -140,8 +140,8 @@ impl Repository {
         url.host() == self.base.host()
     }
 
-    /// Whether an image of this name is in this repository. The name may have a tag or a digest, and may leave out
-    /// what Docker leaves out.
+    /// Reports whether an image of this name belongs to this repository. The name may have a tag or a digest, and may
+    /// omit what Docker omits.
     pub fn is_named(&self, name: &str) -> bool {
         let name = name.split('@').next().unwrap_or_default();
         let name = match name.rsplit_once(':') {
@@ -209,7 +209,7 @@ impl TryFrom<String> for Prefix {
     }
 }
 
-/// What HTTP's Basic scheme can carry.
+/// Username that HTTP's Basic scheme can carry.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Username(String);

@@ -18,7 +18,7 @@ use crate::{Error, Http, Kind};
 /// A redirect leads to another one at most this often.
 const HOPS: u8 = 3;
 
-/// What a registry says about why it refuses is shown up to here.
+/// Most bytes shown of a registry's reason to refuse.
 const REASON_BYTES: usize = 300;
 
 pub struct Session<'a> {
@@ -104,7 +104,7 @@ impl<'a> Session<'a> {
         Ok(response)
     }
 
-    /// What the registry wants to see; nothing when it names no way that we know.
+    /// Returns the authorization that the registry asks for; `None` when it names no scheme that we know.
     async fn authorize(&mut self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Error> {
         match challenge(headers) {
             Some(Challenge::Bearer(bearer)) => self.token(&bearer).await.map(Some),
@@ -182,7 +182,7 @@ impl<'a> Session<'a> {
         Error { text, ..error }
     }
 
-    /// What a refusal is and what a person should know of it. `doing` completes "failed to …".
+    /// Returns the error for a refusal, with all that a person should know of it. `doing` completes "failed to …".
     pub fn refusal(&self, doing: &str, response: &Response) -> Error {
         let mut error = match response.check(doing, self.now_unix) {
             Err(error) => error,
@@ -221,7 +221,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What a token service answers: by either of two names.
+/// Response of a token service: the token has either of two names.
 #[derive(Deserialize)]
 struct Token {
     token: Option<String>,
@@ -232,7 +232,7 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Where an answer points, seen from where it came from.
+/// Returns the `Location` of a response, resolved against the URL it came from.
 pub fn location(from: &http::Uri, headers: &HeaderMap) -> Option<Url> {
     let location = headers.get(LOCATION)?.to_str().ok()?;
     Url::parse(&from.to_string()).ok()?.join(location).ok()
@@ -278,7 +278,7 @@ fn param(challenge: &http_auth::ChallengeRef<'_>, wanted: &str) -> Option<String
     Some(value.to_unescaped())
 }
 
-/// Whether we are known, and may not do this.
+/// Reports whether the registry knows us but does not permit the request.
 fn lacks_scope(headers: &HeaderMap) -> bool {
     challenges(headers)
         .any(|challenge| param(&challenge, "error").as_deref() == Some("insufficient_scope"))
@@ -289,7 +289,7 @@ enum Challenge {
     Basic,
 }
 
-/// Where to get a token, and for what.
+/// Address to get a token at, and its scope.
 struct Bearer {
     realm: String,
     service: Option<String>,
@@ -377,7 +377,7 @@ fn reason(response: &Response) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// How many requests Docker Hub still allows.
+/// Returns the number of requests that Docker Hub still allows, and its limit.
 fn limits(response: &Response) -> Option<String> {
     let shown: Vec<String> = ["ratelimit-limit", "ratelimit-remaining"]
         .into_iter()

@@ -97,7 +97,7 @@ async fn deliver(stage: &Stage, party: &Party) -> Result<Outcome, Error> {
     deliver_with(stage, party, &attachment(json!({}))).await
 }
 
-/// How a delivery fails to which these answers are given.
+/// Returns the error of a delivery that gets these responses.
 async fn failure(answers: &[String]) -> Error {
     let party = party(answers);
     let error = deliver(&Stage::new(), &party).await.unwrap_err();
@@ -676,7 +676,7 @@ async fn what_was_refused_is_not_shown_again() {
 
 // --- what answers mean --------------------------------------------------------------------------------
 
-/// What is said to the manifest, to the upload, and to the wish for one is a failure of this kind.
+/// Asserts that this response to the manifest, to an upload, and to the start of one is a failure of this kind.
 async fn check(said: &str, kind: Kind, text: &str) {
     let manifest = [before_manifest().as_slice(), &[said.to_owned()]].concat();
     let upload = [absent(), absent(), begun("/u"), said.to_owned()];
@@ -953,7 +953,7 @@ fn pushed() -> Vec<String> {
     [[image()].as_slice(), &before_manifest(), &[created()]].concat()
 }
 
-/// What becomes of a delivery to which these answers are given.
+/// Returns the receipt of a delivery that gets these responses, and the third party.
 async fn delivered(answers: &[String]) -> (Map<String, Value>, Party) {
     let party = party(answers);
     let stage = about_image(&party);
@@ -962,7 +962,7 @@ async fn delivered(answers: &[String]) -> (Map<String, Value>, Party) {
     (receipt, party)
 }
 
-/// Of one that could not be listed: the receipt and the note.
+/// Returns the receipt and the note of a delivery whose artifact could not be listed.
 async fn delivered_in_part(answers: &[String]) -> (Map<String, Value>, String) {
     let party = party(answers);
     let outcome = deliver(&about_image(&party), &party).await.unwrap();

@@ -70,7 +70,7 @@ pub(super) fn plain_message(summary: &Summary, text: Option<&str>) -> Value {
     json!({ "text": format!("{FENCE}\n{text}\n{FENCE}") })
 }
 
-/// What is neither verdict nor fact, in lists. A template's fences are an operator's; here nobody opens one.
+/// Returns all that is neither verdict nor fact, in lists. It opens no fence: only an operator's template may.
 fn details(summary: &Summary) -> String {
     let mut text = String::new();
     // What policies found comes first, so that it is the last to be cut.
@@ -114,7 +114,7 @@ fn markup(text: &str) -> Value {
     json!({ "type": "mrkdwn", "text": text, "verbatim": true })
 }
 
-/// What stands for a letter by which Slack's markup begins or ends.
+/// Returns the replacement for a letter that begins or ends Slack's markup.
 fn escape(letter: char) -> Option<&'static str> {
     match letter {
         '&' => Some("&amp;"),
@@ -186,7 +186,7 @@ fn cut(text: &str, most: usize, escape: fn(char) -> Option<&'static str>) -> Str
 }
 
 const FENCE: &str = "```";
-/// What a section needs beside its text: two fences, and to say how much was left out.
+/// Space that a section needs beside its text, for two fences and the count of characters left out.
 const ROOM: usize = 100;
 
 /// The text in sections, cut between lines where that is possible. A fence that goes over more than one section is
@@ -231,7 +231,7 @@ fn close(section: &str, is_fenced: bool) -> String {
 /// Escaped text that is not cut any further.
 struct Piece {
     text: String,
-    /// How many they were before they were escaped.
+    /// Number of letters before escaping.
     letters: usize,
 }
 

@@ -167,7 +167,8 @@ impl Integration for SlackWebhook {
         attachment.filter.as_ref()
     }
 
-    /// What Slack allows a webhook, short bursts apart. Who goes on beyond that is switched off.
+    /// Returns the interval that Slack allows a webhook, short bursts apart. Slack disables a webhook that keeps
+    /// exceeding it.
     fn interval(_: &Registration) -> Option<Duration> {
         Some(Duration::from_secs(1))
     }
@@ -247,7 +248,7 @@ fn message(delivery: &Delivery<'_, SlackWebhook>) -> Result<Value, Error> {
 /// More than Slack shows, so that a text a little too long is cut and one far too long is told of.
 const TEMPLATE_BYTES: usize = 32 * 1024;
 
-/// What Slack says in place of `ok`, and what to do about it. What is not here goes by its status.
+/// Slack's words in place of `ok`, and the reaction to each. Any other response is judged by its status.
 const ANSWERS: &[(&str, Kind, &str)] = &[
     (
         "invalid_payload",
@@ -360,9 +361,9 @@ fn find(response: &Response) -> Option<&'static (&'static str, Kind, &'static st
     ANSWERS.iter().find(|(word, ..)| word.as_bytes() == said)
 }
 
-/// What it says to a message without a text. That it misses the text shows that it looked at it, which makes it
-/// likely that it works; Slack has no better way to ask. That it is gone is certain. Of a compatible server no words
-/// are known.
+/// Judges the response to a message without a text. A webhook that misses the text has read the message, so it
+/// probably works; Slack offers no better check. A response that the webhook is gone is certain. The words of a
+/// compatible server are unknown.
 fn read_of_nothing(
     response: &Response,
     registration: &Registration,
@@ -424,7 +425,7 @@ mod tests {
         format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}")
     }
 
-    /// What becomes of a delivery that Slack answers so.
+    /// Returns the result of a delivery that gets this response.
     async fn delivered(status: &str, body: &str) -> Result<Outcome, Error> {
         let party = Party::start(&[&answer(status, body)]);
         deliver(&Stage::new(), &registration(&party)).await
@@ -561,7 +562,7 @@ mod tests {
         assert_eq!(party.received().len(), 3);
     }
 
-    /// How a check ends that posts nothing.
+    /// Returns the result of a check that posts nothing.
     async fn check(status: &str, body: &str) -> Result<(), Kind> {
         let party = Party::start(&[&answer(status, body)]);
         let result = SlackWebhook::register(&fixture::http(), &registration(&party)).await;

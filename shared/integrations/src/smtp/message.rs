@@ -27,7 +27,7 @@ pub(super) struct Letter<'a> {
     pub(super) list: Option<&'a str>,
 }
 
-/// What tells other mail programs that no person wrote this, and that none waits for an answer.
+/// Headers that tell other mail programs that no person wrote this mail or waits for a reply.
 const NO_PERSON: &[(HeaderName, &str)] = &[
     (
         HeaderName::new_from_ascii_str("Auto-Submitted"),
@@ -190,7 +190,7 @@ mod tests {
         );
     }
 
-    /// What a reader has of a mail: its fields, unfolded and by name, and the rest.
+    /// Splits a mail into its header fields, unfolded and by name, and its body.
     fn read(mail: &str) -> (Vec<(String, String)>, &str) {
         let (head, body) = mail.split_once("\r\n\r\n").unwrap();
         let head = head.replace("\r\n ", " ");

@@ -391,7 +391,7 @@ const REFUSED: &str = "refused";
 /// Nobody knows whether the mail arrived.
 const UNKNOWN: &str = "unknown";
 
-/// How much of an answer a receipt keeps for each recipient: all receipts together have 8 KB.
+/// Bytes of a reply that a receipt keeps for each recipient: all receipts together have 8 KB.
 const KEPT_BYTES: usize = 80;
 
 /// Most recipients without the mail that a note names.

@@ -26,10 +26,10 @@ const SILENCE: &str = "(silence)";
 /// Ends the connection without a word.
 const HANGS_UP: &str = "";
 
-/// What it says to a command that begins like this, in place of what a friendly server says.
+/// Replies to commands that begin like this, in place of a friendly server's.
 type Script = &'static [(&'static str, &'static str)];
 
-/// What a server of each kind offers.
+/// Extensions that a server of each kind offers.
 const PLAIN: (&str, &str) = (
     "EHLO",
     "250-test\r\n250-SIZE 100000\r\n250 AUTH PLAIN LOGIN",
@@ -158,7 +158,7 @@ async fn serve(stream: TcpStream, script: Script, implicit: bool, heard: &Mutex<
     }
 }
 
-/// Whether TLS begins now.
+/// Returns true if TLS begins now.
 async fn talk(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     script: Script,

@@ -21,7 +21,7 @@ use crate::rows::{
 use crate::schedule::{HEAVY_BYTES, PATIENCE};
 use crate::secrets::Secrets;
 
-/// What came of letting the integration send.
+/// Result of letting the integration send.
 pub(super) enum Sent {
     Answered(Result<Outcome, Error>),
     /// There is nothing left to deliver through.
@@ -105,7 +105,7 @@ async fn admit<I: Integration, P: Platform>(
     )))
 }
 
-/// What an integration is given, read and checked.
+/// Data that an integration delivers, loaded and checked.
 pub(super) struct Prepared<I: Integration> {
     pub(super) registration: Registered<I>,
     attachment: I::Attachment,
@@ -113,7 +113,7 @@ pub(super) struct Prepared<I: Integration> {
     received: Bytes,
     materials: Vec<Material>,
     missing: Vec<Material>,
-    /// Of the attestation and all materials.
+    /// Total size of the attestation and the available materials.
     size_bytes: u64,
     /// Why the attachment's filter leaves nothing to send.
     unwanted: Option<String>,
@@ -189,7 +189,7 @@ async fn prepare<I: Integration, P: Platform>(
     Ok(prepared)
 }
 
-/// What is to be sent where.
+/// Attestation to send, and the attachment it goes to.
 pub(super) struct Subject<'a> {
     pub(super) organization: &'a str,
     pub(super) registration: &'a str,
@@ -337,7 +337,7 @@ fn unreadable(whose: &str) -> Sent {
     ))
 }
 
-/// Those that can be sent, apart from those that were promised and are not there.
+/// Returns the available materials, the promised ones that are missing, and the total size of the available ones.
 async fn available(
     platform: &impl Platform,
     organization: &str,
@@ -411,7 +411,7 @@ pub(super) async fn content(
     Ok(bytes)
 }
 
-/// How many bytes a material has, inline or stored.
+/// Returns the size of a material, inline or stored.
 pub(super) async fn size_bytes(
     platform: &impl Platform,
     organization: &str,
@@ -458,7 +458,7 @@ fn gone(digest: &Digest) -> Error {
     Error::retryable(format!("read {digest}: it is gone"))
 }
 
-/// What an integration works at: the materials, and the record of what is done.
+/// Context of one attempt: the materials, and the record of finished steps.
 pub(super) struct DeliveryContext<'a, P> {
     pub(super) platform: &'a P,
     /// The memory that this attempt may take.
@@ -556,7 +556,7 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
         Ok(())
     }
 
-    /// Whether it was written; otherwise it has been read again.
+    /// Writes the destination. Returns `false` after a conflict, with the row reloaded.
     pub(super) async fn write_destination(&self, row: Destination) -> Result<bool, Unreachable> {
         let expect = match self.destination.borrow().etag.clone() {
             Some(etag) => Expect::Unchanged(etag),
@@ -583,7 +583,7 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
         self.delivery.borrow().row.organization.clone()
     }
 
-    /// What fails here says nothing of the destination.
+    /// Runs `future` and marks its failure as ours, not the destination's.
     async fn own<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         future.await.inspect_err(|_| self.ours.set(true))
     }

@@ -20,11 +20,11 @@ use crate::rows::{self, CompletionPoll, Delivery, Stored};
 use crate::schedule;
 use crate::settle::send_followup;
 
-/// What the receipt says of how it went on.
+/// Receipt field for the result of the completion poll.
 const COMPLETION: &str = "completion";
 const REASON: &str = "completion_reason";
 
-/// How long one question may take.
+/// Timeout of one completion poll.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The row for a delivery that was just accepted, whose first message is sent in this moment.
@@ -105,7 +105,7 @@ async fn followed<I: Integration>(
     }
 }
 
-/// What the reconciler does about one whose time has come: a message was lost, or it takes long.
+/// Resumes a completion poll that the reconciler finds due: its message was lost, or completion takes long.
 pub(crate) async fn wake(platform: &impl Platform, key: &Key) -> Result<bool, Unreachable> {
     let Some(followup) = rows::load::<CompletionPoll>(platform, key).await? else {
         return Ok(false);

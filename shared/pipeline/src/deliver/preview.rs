@@ -14,7 +14,7 @@ use crate::platform::{Platform, Unreachable};
 use crate::rows::{self, Attachment, Attestation, Delivery};
 use crate::secrets::Secrets;
 
-/// What would be sent of an attestation to an attachment. Materials that are not there yet are left out.
+/// Previews the delivery of an attestation to an attachment. Materials that have not arrived are left out.
 pub async fn preview<I: Integration>(
     platform: &impl Platform,
     secrets: &Secrets,

@@ -5,10 +5,10 @@ use std::cell::Cell;
 use crate::rows::Delivery;
 use crate::schedule::{ROOM_BYTES, room_of};
 
-/// What a heavy delivery takes: more than half, so that there is one at a time.
+/// Memory for a heavy delivery: more than half, so that only one runs at a time.
 const HEAVY: u64 = ROOM_BYTES / 2 + 1;
 
-/// What is left.
+/// Remaining memory, in bytes.
 pub(super) struct Room(Cell<u64>);
 
 impl Default for Room {
@@ -17,7 +17,7 @@ impl Default for Room {
     }
 }
 
-/// What one delivery has, until it is dropped.
+/// Memory reserved for one delivery until dropped.
 pub(super) struct Reserved<'a> {
     room: &'a Room,
     bytes: Cell<u64>,
@@ -47,7 +47,7 @@ impl Room {
 }
 
 impl Reserved<'_> {
-    /// Whether there is room for much material as well.
+    /// Raises the reservation to that of a heavy delivery. Returns `false` when too little memory remains.
     pub(super) fn is_enough_for_much(&self) -> bool {
         let more = HEAVY.saturating_sub(self.bytes.get());
         let is_enough = self.room.take(more);

@@ -4,7 +4,7 @@ use integrations::Http;
 
 use crate::secrets::Secrets;
 
-/// What a delivery function has from its start to its end.
+/// HTTP client and secrets of a delivery function, kept from its start to its end.
 #[derive(Debug)]
 pub struct Tools {
     pub http: Http,

@@ -11,7 +11,7 @@ use crate::platform::{Index, Item, Key, Range};
 #[derive(Default)]
 pub(super) struct Indexes {
     entries: BTreeMap<Index, BTreeMap<String, BTreeSet<Entry>>>,
-    /// What was written and does not show yet, in the order of the writes.
+    /// Changes written but not visible yet, in the order of the writes.
     arriving: VecDeque<(Timestamp, Change)>,
 }
 
@@ -93,7 +93,7 @@ fn scramble(key: &Key) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
 }
 
-/// Where a row stands in an index: hash and range key.
+/// Returns a row's hash and range key in an index.
 fn place(index: Index, item: &Item) -> Option<(&str, &str)> {
     let (hash, sort) = index.attributes();
     let text = |name: &str| item.get(name).and_then(Value::as_str);

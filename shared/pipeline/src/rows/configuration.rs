@@ -1,4 +1,4 @@
-//! What is registered, and what is attached to which workflows.
+//! Registrations, and their attachments to workflows.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub struct RegistrationName {
     pub abandoned: bool,
 }
 
-/// How much longer a reservation is left alone than it holds, so that whoever made it can complete it.
+/// Grace period after a reservation ends, so that the request that made it can complete it.
 const ABANDONED: Duration = Duration::from_mins(1);
 
 impl RegistrationName {
@@ -39,7 +39,7 @@ impl RegistrationName {
         Key::new(Self::partition(organization), name)
     }
 
-    /// Whether a row with this key is one.
+    /// Reports whether a row with this key is a registration name.
     pub fn is_at(key: &Key) -> bool {
         key.partition.ends_with("/registrations")
     }
@@ -75,18 +75,18 @@ pub struct Registration {
     pub organization: String,
     pub name: String,
     pub integration: String,
-    /// Of the integration, when its inputs were last checked.
+    /// Version of the integration when the inputs were last checked.
     pub version: String,
     #[serde(default)]
     pub description: String,
     /// The inputs without the secret ones.
     pub config: Map<String, Value>,
-    /// What may be shown of the secret ones.
+    /// Labels of the secret inputs, which may be shown.
     pub label: Map<String, Value>,
-    /// Where the secret ones are; none when there are none.
+    /// Name of the secret that holds the secret inputs; none without any.
     #[serde(default)]
     pub secret: Option<String>,
-    /// Which version of them goes with `config`, so that both change in one write; whichever it is now when none.
+    /// Version of that secret that goes with `config`, so that both change in one write; the current version when none.
     #[serde(default)]
     pub secret_version: Option<String>,
     /// The name of the token that registered it; empty when it was before that was kept.
@@ -174,7 +174,7 @@ pub struct Attachment {
     pub integration: String,
     pub workflow: Selector,
     pub config: Map<String, Value>,
-    /// How long its deliveries wait for a missing material; the usual time when none.
+    /// Time that its deliveries wait for a missing material; the default when none.
     #[serde(default)]
     pub wait_secs: Option<u64>,
     /// Made for one test delivery: attached to no workflow, and forgotten with it.
@@ -251,7 +251,7 @@ pub fn workflow_id(text: &str) -> Option<String> {
 }
 
 impl Selector {
-    /// Whether an attachment with this selector is for that workflow.
+    /// Reports whether this selector matches a workflow.
     pub fn is_for(&self, workflow: &Workflow) -> bool {
         self.matched(workflow).is_some()
     }
@@ -262,7 +262,7 @@ impl Selector {
         Match::ALL.into_iter().find(of)
     }
 
-    /// Those that fit a workflow, most particular first.
+    /// Returns the selectors that match a workflow, most specific first.
     pub fn of(workflow: &Workflow) -> Vec<Self> {
         let all = Match::ALL.into_iter();
         all.filter_map(|matched| matched.selector(workflow))

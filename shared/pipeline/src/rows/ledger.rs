@@ -1,4 +1,4 @@
-//! What was accepted, and what became of it.
+//! Accepted attestations, with their plans, deliveries and attempts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ pub struct Attestation {
     pub organization: String,
     /// The envelope's hash: its identity.
     pub hash: Digest,
-    /// Of the bytes that were received first, which are what is delivered.
+    /// Digest of the bytes received first; these are delivered.
     pub received: Digest,
     pub size_bytes: u64,
     /// Digests of other bytes that hold the same envelope and came later.
@@ -45,7 +45,7 @@ pub struct Attestation {
     #[serde(default)]
     pub run: String,
     pub predicate_type: String,
-    /// How many plans it has; the next one's generation.
+    /// Number of its plans; the next one's generation.
     pub plans: u32,
     /// The one who sent it first; none when it came before that was kept.
     #[serde(default)]
@@ -88,7 +88,7 @@ impl Row for Attestation {
     }
 }
 
-/// How far a plan is. Nothing of it is sent before it is `Accepted`.
+/// Progress of a plan. None of its deliveries is sent before it is `Accepted`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -112,7 +112,7 @@ pub enum PlanReason {
     Tested,
 }
 
-/// Whom an attestation is fanned out to: once when it was accepted, and again for each redelivery or backfill.
+/// Fan-out of an attestation: one plan at acceptance, and one for each redelivery or backfill.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     pub organization: String,
@@ -126,13 +126,13 @@ pub struct Plan {
     pub job: Option<String>,
     /// The digest of the bytes to deliver.
     pub received: Digest,
-    /// How many bytes those are; 0 in a row that was written before they were counted.
+    /// Number of those bytes; 0 in a row written before they were counted.
     #[serde(default)]
     pub size_bytes: u64,
     pub workflow: Workflow,
     pub stage: Stage,
     pub planned: Vec<Planned>,
-    /// How often its deliveries were looked at without all being final.
+    /// Number of times that the reconciler looked at it without sending or closing it.
     pub polls: u32,
     pub created_at: Timestamp,
     #[serde(default)]
@@ -243,7 +243,7 @@ pub struct Delivery {
     pub attestation: Digest,
     /// The digest of the bytes to deliver.
     pub received: Digest,
-    /// How many bytes those are; 0 in a row that was written before they were counted.
+    /// Number of those bytes; 0 in a row written before they were counted.
     #[serde(default)]
     pub size_bytes: u64,
     pub attachment: String,
@@ -267,13 +267,13 @@ pub struct Delivery {
     /// It has a reservation at a paced destination.
     #[serde(default)]
     pub has_reservation: bool,
-    /// How often it was put off without an attempt since the last one.
+    /// Number of postponements since the last attempt.
     #[serde(default)]
     pub put_off: u32,
-    /// How often in a row its attempts crashed.
+    /// Number of consecutive crashed attempts.
     #[serde(default)]
     pub crashes: u32,
-    /// How often it was refused in a way that may be the destination's fault, with others accepted in between.
+    /// Number of refusals that may be the destination's fault, with others accepted in between.
     #[serde(default)]
     pub refusals: u32,
     #[serde(default)]
@@ -281,9 +281,9 @@ pub struct Delivery {
     /// When the reconciler must look at it, if nothing else has happened. None when final.
     #[serde(default)]
     pub wake_at: Option<Timestamp>,
-    /// How often the next attempt's message was sent.
+    /// Number of times that the next attempt's message was sent.
     pub sends: u32,
-    /// How often a missing material was looked for.
+    /// Number of polls for a missing material.
     pub polls: u32,
     #[serde(default)]
     pub lease: Option<Lease>,
@@ -293,7 +293,7 @@ pub struct Delivery {
     /// Why it is in this state; once delivered, what did not arrive.
     #[serde(default)]
     pub reason: Option<String>,
-    /// What the third party called what it got.
+    /// Names that the third party gave to what it received.
     #[serde(default)]
     pub receipt: Option<Map<String, Value>>,
     pub created_at: Timestamp,
@@ -301,7 +301,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Whether it has been tried before.
+    /// Reports whether it has been attempted before.
     pub fn is_retry(&self) -> bool {
         self.attempt > 1
     }
@@ -381,7 +381,7 @@ pub struct CompletionPoll {
     pub organization: String,
     pub delivery: String,
     pub integration: String,
-    /// How often it was asked for.
+    /// Number of polls so far.
     pub polls: u32,
     /// Since when.
     pub started_at: Timestamp,
@@ -435,15 +435,15 @@ pub struct Attempt {
     /// HTTP status, or the protocol's own.
     #[serde(default)]
     pub status: Option<u16>,
-    /// What went wrong, for the operator.
+    /// Failure, described for the operator.
     #[serde(default)]
     pub detail: Option<String>,
     /// At most 2 KiB of the third party's answer, secrets removed.
     #[serde(default)]
     pub answer: Option<String>,
-    /// Who made it: the function's invocation.
+    /// Lease owner that made it: a random ID per claim; empty without a lease.
     pub owner: String,
-    /// Of its delivery: both are forgotten together.
+    /// Creation time of its delivery, so that both expire together.
     pub created_at: Timestamp,
 }
 

@@ -1,9 +1,9 @@
-//! What the table holds: every row, its key, and the sparse indexes that it stands in.
+//! Contents of the table: every row, its key, and its sparse indexes.
 //!
-//! Organization is part of every key; tokens by hash (those of intakes too) and the due index are the two exceptions.
-//! A delivery has a partition of its own, with its attempts: its id follows from the attestation's plan, so
-//! an attestation finds its deliveries without an index, a message needs no more than the id, and a
-//! thousand deliveries of one attestation do not meet in one partition.
+//! Every key contains the organization, except for tokens by hash (those of intakes too), quarantined messages, and the
+//! due index. Each delivery has a separate partition, with its attempts: its ID follows from the attestation's plan, so
+//! an attestation finds its deliveries without an index, a message needs only the ID, and a thousand deliveries of one
+//! attestation do not share a partition.
 
 mod configuration;
 mod ledger;

@@ -1,4 +1,4 @@
-//! What operators set going, what they did, and what holds for a destination.
+//! Jobs and audit entries of operators, and the state of destinations.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -175,10 +175,10 @@ pub enum JobStatus {
     Failed,
 }
 
-/// Where the next page begins: behind this, newest first.
+/// Start of the next page: after this, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobCursor {
-    /// Of the workflows that are walked.
+    /// Index into the workflows that the job walks.
     #[serde(default)]
     pub workflow: usize,
     pub created_at: Timestamp,
@@ -201,19 +201,19 @@ pub struct Job {
     pub stand: JobStatus,
     #[serde(default)]
     pub place: Option<JobCursor>,
-    /// How many were looked at.
+    /// Number of items examined.
     pub seen: u64,
-    /// How many matched and were worked on, or would have been.
+    /// Number of items that matched and were processed, or would have been.
     pub done: u64,
-    /// How many matched and needed nothing.
+    /// Number of items that matched and needed nothing.
     pub skipped: u64,
-    /// What an audit found, the first hundred.
+    /// Violations that an audit found, the first hundred.
     #[serde(default)]
     pub violations: Vec<String>,
     /// Why it is over, or, of one that runs, why its last page is tried again.
     #[serde(default)]
     pub reason: Option<String>,
-    /// How often in a row a page of it failed.
+    /// Number of consecutive failures of a page.
     #[serde(default)]
     pub failures: u32,
     /// The name of the token that asked for it.
@@ -270,7 +270,7 @@ pub struct AuditEntry {
     pub detail: String,
     /// The name of the token that did it.
     pub by: String,
-    /// That token's id.
+    /// ID of that token.
     #[serde(default)]
     pub token: String,
     #[serde(flatten)]
@@ -315,7 +315,7 @@ pub struct Claim {
     pub created_at: Timestamp,
 }
 
-/// What a request was answered. Such answers hold no secrets.
+/// Response to a request. Such responses hold no secrets.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Answer {
     pub status: u16,

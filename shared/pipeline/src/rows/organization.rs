@@ -1,4 +1,4 @@
-//! Whose rows they are, and who may ask.
+//! Organizations, their tokens and their intakes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -140,7 +140,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Whether this address may post. One that is not known may not, where there is a condition.
+    /// Reports whether an address may post. An unknown one may not if the intake restricts addresses.
     pub fn allows(&self, address: &str) -> bool {
         let address: Option<IpAddr> = address.parse().ok();
         let is_in = |address| self.allow_from.iter().any(|one| one.contains(address));
@@ -151,22 +151,22 @@ impl Conditions {
 /// The URL that an intake had before its last rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previous {
-    /// Of its token.
+    /// Hash of its token.
     pub hash: String,
     /// End of the overlap.
     pub valid_until: Timestamp,
 }
 
-/// What a Chainloop control plane posts to: a URL of the organization's own, which holds a token.
+/// URL of an organization that a Chainloop control plane posts to; it contains a token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Intake {
     pub organization: String,
     /// Unique in the organization.
     pub name: String,
     pub id: String,
-    /// Of its token: SHA-256 of the text, in hex.
+    /// Hash of its token: SHA-256 of the text, in hex.
     pub hash: String,
-    /// Where Chainloop's artifacts are fetched, if they are; the token for that is a secret.
+    /// URL from which Chainloop's artifacts are fetched, if they are; the token for it is a secret.
     #[serde(default)]
     pub cas_url: Option<String>,
     #[serde(flatten)]
@@ -342,7 +342,7 @@ impl Token {
         Key::new(format!("token/{hash}"), "token")
     }
 
-    /// Whether its bearer may still ask for something.
+    /// Reports whether the token is neither revoked nor expired.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.valid_until.is_none_or(|until| now < until)
     }

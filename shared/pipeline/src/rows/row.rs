@@ -23,7 +23,7 @@ pub trait Row: Serialize + DeserializeOwned {
         None
     }
 
-    /// How long that time is; the platform's retention when none.
+    /// Returns the length of that time; the platform's retention when none.
     fn kept_for(&self) -> Option<Duration> {
         None
     }
@@ -36,7 +36,7 @@ pub struct Stored<R> {
     pub etag: Etag,
 }
 
-/// Whether a row's time is over: the table removes such rows when it likes, so the clock judges.
+/// Reports whether a row has expired: the table removes expired rows at any later time, so the clock decides.
 fn is_over(item: &Item, now: Timestamp) -> bool {
     item.get("expires_at")
         .and_then(Value::as_u64)
@@ -214,7 +214,7 @@ impl<R: Row> Stored<R> {
     }
 }
 
-/// How many shards the due index has.
+/// Number of shards of the due index.
 pub const SHARDS: u64 = 16;
 
 /// The shard of the due index in which something with this id stands.
@@ -227,7 +227,7 @@ pub fn shard(id: &str) -> String {
     (u64::from(digit) % SHARDS).to_string()
 }
 
-/// How often a write that met another is tried over.
+/// Maximum number of tries of a write that conflicts with another.
 pub(crate) const CONFLICTS: usize = 5;
 
 /// The row as it is now, to try over what met another write.
