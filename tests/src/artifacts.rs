@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// The API token that may read the artifacts.
 pub const TOKEN: &str = "chainloop-api-token-of-the-tests";
 
-/// What it posts, of one kind.
+/// Returns a post of the control plane, of one kind.
 pub fn forwarded(kind: &str, data: &[u8]) -> Value {
     json!({
         "Metadata": {
@@ -49,9 +49,9 @@ struct State {
     plane: u16,
     store: u16,
     contents: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// How many downloads still break off.
+    /// Number of downloads still to break off.
     broken: AtomicU32,
-    /// What it was asked: the path, and the API token if one came along.
+    /// Requests received: the path, and the `Authorization` header if present.
     asked: Mutex<Vec<(String, Option<String>)>>,
 }
 

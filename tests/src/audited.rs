@@ -399,7 +399,7 @@ async fn a_change_and_its_entry_are_written_together() {
     }
 }
 
-/// Whether a row with this key is what the action makes.
+/// Reports whether the action creates a row with this key.
 fn is_made_by(action: &str, key: &str) -> bool {
     let sort = match action {
         "registration.create" => " registration",
@@ -412,7 +412,7 @@ fn is_made_by(action: &str, key: &str) -> bool {
     key.contains(sort)
 }
 
-/// Whether it changes or removes what is there.
+/// Reports whether the action changes or removes existing rows.
 fn is_change(action: &str) -> bool {
     let makes = ["create", "test", "backfill", "redeliver-all", "audit"];
     !makes.iter().any(|end| action.ends_with(end))

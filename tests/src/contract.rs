@@ -1,5 +1,5 @@
-//! What every integration keeps to, over the list of all of them: one that is half added is told here what
-//! it lacks. What the crates may know of each other is held here, too.
+//! Contracts of every integration, checked over the list of all of them: a test names what a half-added one
+//! lacks. The tests also hold what the crates may know of each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,14 +11,14 @@ use serde_json::{Map, Value, json};
 
 use crate::template;
 
-/// What an integration's own types can do, and its description cannot.
+/// Capabilities of an integration's own types that its description lacks.
 struct Typed {
     id: &'static str,
     /// `integrations::guac::Guac`
     path: &'static str,
     /// A registration of these inputs as a log would show it.
     debug: fn(Map<String, Value>) -> String,
-    /// How many certificates the client for such a registration trusts beside the public ones.
+    /// Number of certificates that the client for such a registration trusts beside the public ones.
     trusts: fn(Map<String, Value>) -> usize,
 }
 
@@ -410,7 +410,7 @@ fn each_integration_has_its_block_in_the_template() {
     }
 }
 
-/// Where a line may name an integration, what it has beside the name, and why.
+/// Places where a line may name an integration: start of the path, text beside the name, and reason.
 const EXCEPTIONS: [(&str, &str, &str); 10] = [
     (
         "shared/attestation/src/attestation.rs",
@@ -486,7 +486,7 @@ fn every_integration_with_secrets_says_where_they_are_sent() {
     }
 }
 
-/// Whether it speaks to a host that an operator chose, which may be inside the organization.
+/// Reports whether the integration speaks to a host that an operator chose, possibly inside the organization.
 fn is_anywhere(one: &Description, inputs: &Map<String, Value>) -> bool {
     let schema = (one.registration_schema)();
     schema["properties"]
@@ -620,7 +620,7 @@ fn an_id_occurs_nowhere_but_in_its_module_its_function_and_its_block() {
     assert!(unneeded.is_empty(), "delete from EXCEPTIONS: {unneeded:?}");
 }
 
-/// Whether a line has the id, in any of the ways in which it is written.
+/// Reports whether a line contains the ID in any of its spellings.
 fn is_named(line: &str, id: &str) -> bool {
     let camel = camel(id);
     // `GuacQueue` has the name of `guac`, `Guacamole` has not.

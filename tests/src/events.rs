@@ -34,7 +34,7 @@ use crate::roles::As;
 use crate::template::ROUTES;
 use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom, tests};
 
-/// What comes of each event.
+/// Expected outcome of each event.
 const OUTCOMES: &[(&str, &str)] = &[
     ("attachments/add.json", "201 shop/weekly"),
     (
@@ -229,7 +229,7 @@ const DELIVERIES: [&str; 2] = [
 const TOKEN: &str = "cli_example-token-of-an-admin";
 const INTAKE: &str = "6f0c1f0e-0000-4000-8000-0000000000e1";
 const INTAKE_TOKEN: &str = "clin_example-token-of-an-intake";
-/// Where the registration of the events posts to; the receiver stands in for it.
+/// Origin that the events' registration posts to; the receiver stands in for it.
 const HOST: &str = "https://hooks.example.org";
 
 /// The world that the events are about.
@@ -500,7 +500,7 @@ impl Stage {
             .unwrap_or_else(|error| panic!("events/{file}: its function cannot read it: {error}"))
     }
 
-    /// What comes of an event, in a line.
+    /// Runs an event, and returns its outcome in one line.
     async fn run(&self, file: &str) -> String {
         let (folder, _) = file.split_once('/').unwrap();
         match folder {

@@ -1,5 +1,5 @@
-//! What the engine does for third parties that work on after accepting, that have places for one at a time, and
-//! that limit all of us together.
+//! The engine's treatment of third parties that work on after accepting, that have places for one at a time, and
+//! that limit all registrations together.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -24,7 +24,7 @@ use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom, r
 
 const AUTHORITY: &str = include_str!("../peers/tls/authority.pem");
 
-/// What the operator does, and what Chainloop does.
+/// Actions of the operator and of Chainloop.
 impl World {
     async fn operator(&self, role: Role, route: &str, name: &str, body: Value) -> Response {
         let (routes, path) = (registrations::ROUTES, [("intake", name)]);

@@ -60,7 +60,7 @@ fn circle(graph: &Graph, from: &[String]) -> Option<String> {
     None
 }
 
-/// Which files each file uses. A folder's `mod.rs` is the folder, and `lib.rs` is left out: it names all.
+/// Maps each file to the files that it uses. A folder's `mod.rs` is the folder; `lib.rs` is left out: it names all.
 fn graph(source: &Path) -> Graph {
     let mut files = BTreeMap::new();
     read(source, &mut Vec::new(), &mut files);
@@ -117,7 +117,7 @@ fn paths(code: &str, found: &mut Vec<Vec<String>>) {
     }
 }
 
-/// What stands behind a `::`: a name, a path or a group of them; and what is left then.
+/// Parses what follows a `::`: a name, a path or a group of them. Returns its paths and the rest of the code.
 fn tree(code: &str) -> (Vec<Vec<String>>, &str) {
     let code = code.trim_start();
     if let Some(mut rest) = code.strip_prefix('{') {

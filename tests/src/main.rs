@@ -1,5 +1,5 @@
-//! What is proved of the whole: contracts of every integration, the flow over memory, the template against
-//! the code, events, and the stack as it is deployed on the local cloud.
+//! Tests of the whole: contracts of every integration, the flow over memory, the template against the code,
+//! events, and the stack as it is deployed on the local cloud.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,4 +1,4 @@
-//! What operators do, over memory: pause, resume, deliver again, backfill, preview, cancel, rotate.
+//! Operator actions over memory: pause, resume, redeliver, backfill, preview, cancel, rotate.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -317,7 +317,7 @@ async fn a_waiting_delivery_is_due_at_once_when_it_is_delivered_again() {
     assert_eq!((rows.len(), rows[0].state), (1, State::Delivered));
 }
 
-/// What a dry run of a redelivery says.
+/// Returns the finished job of a dry run of a redelivery.
 async fn count(world: &World, filter: Filter) -> Job {
     let work = JobKind::Redeliver { filter };
     let mut counted = jobs::new(&world.memory, ORGANIZATION, work, 10, "tests");

@@ -92,7 +92,7 @@ fn overview() -> String {
     text
 }
 
-/// What a module says of itself, in its first comment: what it does for people, and then its sections.
+/// First comment of a module: an introduction that says what it does for people, then sections.
 struct Module {
     id: &'static str,
     introduction: String,

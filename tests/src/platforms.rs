@@ -1,4 +1,4 @@
-//! What every platform must do alike: one suite over memory, and over the local cloud.
+//! Behavior that all platforms share: one suite over memory, and over the local cloud.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -29,14 +29,14 @@ impl Received {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// What the body holds under `Data`, decoded.
+    /// Returns the decoded `Data` of the body.
     pub fn data(&self) -> Value {
         let data = self.json()["Data"].as_str().unwrap().to_owned();
         serde_json::from_slice(&base64_simd::STANDARD.decode_to_vec(data).unwrap()).unwrap()
     }
 }
 
-/// How a request is answered.
+/// Response to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     Status(u16),
@@ -83,7 +83,7 @@ impl Receiver {
         self.received.lock().unwrap().clone()
     }
 
-    /// What came that was no test of the hook.
+    /// Returns the requests received, without tests of the hook.
     pub fn deliveries(&self) -> Vec<Received> {
         let received = self.received().into_iter();
         received

@@ -295,7 +295,7 @@ async fn what_is_removed_of_a_request_that_was_cut_off_is_not_removed_of_its_rep
     assert_eq!(world.memory.secret_names().len(), 1);
 }
 
-/// How many there are of all that a request can make.
+/// Counts everything that a request can create.
 async fn count(world: &World) -> [usize; 5] {
     let memory = &world.memory;
     let (registrations, _) = configuration::list(memory, ORGANIZATION, None, 100)

@@ -1,4 +1,4 @@
-//! What the API says to requests that are not right, and how its lists go on.
+//! API responses to invalid requests, and pagination of lists.
 
 use pipeline::api::{
     Request, Response, Route, attachments, attestations, deliveries, organization, registrations,

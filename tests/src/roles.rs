@@ -33,7 +33,7 @@ struct Statement {
     condition: Option<Condition>,
 }
 
-/// Which rows a statement is about, by their partition keys.
+/// Condition on the rows of a request, by their partition keys.
 #[derive(Debug, Clone)]
 enum Condition {
     /// Holds when one of a request's keys is like one of these; not when the request names none.
@@ -42,7 +42,7 @@ enum Condition {
     All(Vec<String>),
 }
 
-/// What somebody wants to do.
+/// Requested access.
 struct Access<'a> {
     action: &'a str,
     resource: &'a str,
@@ -116,7 +116,7 @@ fn only(value: &Value) -> (&str, &Value) {
     (name, value)
 }
 
-/// What a value names, without what all names have in common.
+/// Returns the name in a value, without the parts that all names share.
 fn named(value: &Value) -> String {
     if let Some(attribute) = value["Fn::GetAtt"].as_str() {
         return attribute.trim_end_matches(".Arn").to_owned();
@@ -181,7 +181,7 @@ pub struct As<'a> {
     pub objects_asked: Cell<usize>,
     pub additions: Cell<usize>,
     function: String,
-    /// What was done that may not be: told at the end, because a panic within an attempt is caught, and counts as a crash.
+    /// Forbidden accesses, reported at the end: a panic within an attempt is caught, and counts as a crash.
     forbidden: RefCell<Vec<String>>,
 }
 
@@ -529,7 +529,7 @@ const READS: [&str; 5] = [
     "Query",
 ];
 
-/// Whether a function may do one of these with a row of this partition.
+/// Reports whether a function may perform one of these actions on a row of this partition.
 fn one_of(function: &str, actions: &[&str], partition: &str) -> bool {
     actions.iter().any(|action| {
         let access = Access {

@@ -63,7 +63,7 @@ impl Template {
         self.resources("AWS::Serverless::Function")
     }
 
-    /// What the logical id names.
+    /// Returns the properties of the resource with this logical ID.
     pub fn properties(&self, id: &str) -> &Value {
         let resource = &self.0["Resources"][id];
         assert!(resource.is_object(), "add {id} to infra/template.yaml");

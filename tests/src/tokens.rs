@@ -51,7 +51,7 @@ async fn create(memory: &Memory, name: &str, role: Role) -> NewToken {
     .unwrap()
 }
 
-/// What the gateway is told of it.
+/// Returns the authorizer's response to the gateway for a token.
 async fn authorized(memory: &Memory, text: &str) -> Value {
     let event = json!({ "headers": { "authorization": format!("Bearer {text}") } });
     let event: AuthorizerEvent = serde_json::from_value(event).unwrap();

@@ -17,7 +17,7 @@ use crate::roles::As;
 use crate::world::{ORGANIZATION, WORKFLOW, World, act, attestation, http, inputs};
 
 thread_local! {
-    /// What was done, and how many authorities were trusted there.
+    /// Calls made, each with the number of authorities trusted in it.
     static DONE: RefCell<Vec<(&'static str, usize)>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -234,7 +234,7 @@ async fn a_dry_run_asks_the_third_party_and_keeps_nothing() {
     assert_eq!(log(&world).await.len(), 0);
 }
 
-/// Where an attestation is sent to, and as what.
+/// Delivers an attestation, and returns the path and `specversion` of the request.
 async fn sent(world: &World, run: &str) -> (String, Value) {
     let accepted = world
         .push(attestation(run, vec![]).compact())

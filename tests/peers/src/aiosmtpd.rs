@@ -13,16 +13,16 @@ pub struct Aiosmtpd {
     _process: Process,
 }
 
-/// How it is to behave.
+/// Behavior of the server.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options<'a> {
     /// It takes nothing before STARTTLS, and its certificate is one of [`authority`]'s.
     pub starttls: bool,
     /// User and password, without which it takes no mail.
     pub login: Option<(&'a str, &'a str)>,
-    /// What it answers for an address.
+    /// Replies by address.
     pub refuse: &'a [(&'a str, &'a str)],
-    /// Of a mail at most, in bytes.
+    /// Maximum size of a mail, in bytes.
     pub size: Option<usize>,
     /// It takes connections and says nothing.
     pub silent: bool,
@@ -58,7 +58,7 @@ impl Aiosmtpd {
         }
     }
 
-    /// What it was given, in that order: `from`, `to`, `encrypted`, `authenticated` and `content` of each mail.
+    /// Returns the mails received, in order: `from`, `to`, `encrypted`, `authenticated` and `content` of each.
     pub fn mails(&self) -> Vec<Value> {
         let mut files: Vec<PathBuf> = std::fs::read_dir(self.folder.path())
             .unwrap()

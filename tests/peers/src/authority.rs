@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What trusts it, in PEM.
+/// The authority's certificate in PEM, for clients to trust.
 pub const CERTIFICATE: &str = include_str!("../tls/authority.pem");
 
 fn file(name: &str) -> PathBuf {

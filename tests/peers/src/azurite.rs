@@ -109,7 +109,7 @@ impl Azurite {
         names
     }
 
-    /// How long a blob is, its content type and the metadata `digest`.
+    /// Returns the length of a blob, its content type and the metadata `digest`.
     pub async fn properties(&self, name: &str) -> (u64, String, String) {
         let answer = self.ask(Method::HEAD, &format!("/{name}")).await;
         let header = |name: &str| answer.headers[name].to_str().unwrap().to_owned();

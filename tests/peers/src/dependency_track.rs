@@ -37,11 +37,11 @@ pub struct Project {
     pub is_latest: bool,
     /// Made of others' components, and takes no SBOM.
     pub is_collection: bool,
-    /// Whether portfolio access control keeps all keys out.
+    /// True if portfolio access control keeps all keys out.
     pub is_closed: bool,
-    /// How many of them it imported.
+    /// Number of uploaded SBOMs that it imported.
     pub imports: u64,
-    /// What was uploaded to it, in order: the last one is what it shows.
+    /// Uploaded SBOMs, in order: it shows the last one.
     pub sboms: Vec<Bytes>,
 }
 

@@ -220,7 +220,7 @@ async fn a_registry_holds_the_attestation_byte_for_byte() {
     assert_eq!(layer, bytes, "byte for byte");
 }
 
-/// What a bucket holds of one walk.
+/// Returns the objects of a bucket that belong to one walk.
 fn objects(found: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
     found
         .into_iter()

@@ -40,7 +40,7 @@ struct Limited {
     by: Limit,
 }
 
-/// Who it is that takes nothing for a while.
+/// Source of a rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     Webhook,
@@ -120,7 +120,7 @@ impl Discord {
         self.state.lock().unwrap().limited = Some(Limited { until, by });
     }
 
-    /// What was posted through a webhook and taken, in its order.
+    /// Returns the messages posted through a webhook and accepted, in order.
     pub fn messages(&self, url: &str) -> Vec<Message> {
         let state = self.state.lock().unwrap();
         let webhook = state.webhooks.get(id(url));
@@ -132,7 +132,7 @@ impl Discord {
     }
 }
 
-/// Of a webhook, by its URL.
+/// Returns a webhook's ID, from its URL.
 fn id(url: &str) -> &str {
     let path = url.split_once("/webhooks/").unwrap().1;
     path.split('/').next().unwrap()
@@ -235,7 +235,7 @@ fn limit(by: Limit, left: Duration) -> Response<Bytes> {
 
 type Taken = (Value, Vec<(String, Vec<u8>)>, Option<String>);
 
-/// What is posted, or the refusal of it.
+/// Returns the posted message, or the response that refuses it.
 fn message(webhook: &Webhook, request: &Received) -> Result<Taken, Response<Bytes>> {
     let thread = parameter(request, "thread_id").map(str::to_owned);
     match &thread {

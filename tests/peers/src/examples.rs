@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::registry::{self, DockerRegistry};
 use crate::terminal::{Terminal, fenced, root};
 
-/// What stands in examples for something of the reader's own.
+/// Placeholders in examples for the reader's own values.
 const API: &str = "https://api.example.org";
 const REPOSITORY: &str = "us-east1-docker.pkg.dev/my-project/attestations";
 const ANOTHER_REPOSITORY: &str = "registry.example.org/attestations";
@@ -26,12 +26,12 @@ const JOB: &str = "0198c0de-0000-7000-8000-000000000001";
 
 struct Story {
     terminal: Terminal,
-    /// Of each command that was not told of yet.
+    /// Examples of each command that the story has not told yet.
     examples: BTreeMap<String, Vec<String>>,
     placed: Vec<(&'static str, String)>,
 }
 
-/// Who ends an example, and whether it asks.
+/// End of an example: by itself, without the question that it would ask, or interrupted.
 enum Ends {
     ByItself,
     /// It asks whether it should, and nobody is here to be asked.

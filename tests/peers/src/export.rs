@@ -44,7 +44,7 @@ impl Export {
         Ok(())
     }
 
-    /// Of each object, whether it was created.
+    /// Delivers, and returns for each object whether it was created.
     pub(crate) async fn deliver(&self) -> Result<Vec<bool>, Error> {
         let delivery = self.stage.delivery(&self.registration, &self.attachment);
         let outcome = Guac::deliver(&http(), &self.stage, &delivery).await?;

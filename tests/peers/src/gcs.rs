@@ -28,7 +28,7 @@ pub struct Gcs {
 }
 
 struct State {
-    /// Of the service account; none once the key is deleted.
+    /// Public key of the service account; `None` once the key is deleted.
     public_key: Option<Vec<u8>>,
     permissions: BTreeSet<&'static str>,
     tokens: BTreeSet<String>,

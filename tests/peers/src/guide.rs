@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::parties::Parties;
 use crate::terminal::{Terminal, fenced, given, root};
 
-/// What somebody types whose work `make test` has done already: it builds, deploys, and takes down.
+/// Commands of the guide whose work `make test` does itself: it builds, deploys, and takes down.
 const DONE: [&str; 3] = ["make local", "make parties", "make local-down"];
 
 #[test]

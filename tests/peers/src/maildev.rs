@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::{Folder, Process, authority, free_port, stage, tool};
 
 pub struct Maildev {
-    /// Of SMTP over TLS, whose certificate is one of [`authority`]'s.
+    /// Port of SMTP over TLS, with a certificate of [`authority`]'s.
     pub port: u16,
-    /// Of the REST API.
+    /// Origin of the REST API.
     pub origin: String,
     _folder: Folder,
     _process: Process,

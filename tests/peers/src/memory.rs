@@ -149,7 +149,7 @@ fn attestation(name: &str, fill: Shape, index: usize) -> Vec<u8> {
     envelope
 }
 
-/// What a function has of memory, and what its processes had of it at most.
+/// Memory of a function, and the peak of its processes' use.
 #[derive(Clone, Copy, Default)]
 struct Resident {
     kb: u64,

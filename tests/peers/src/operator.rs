@@ -13,7 +13,7 @@ pub const SBOM: &[u8] = br#"{"bomFormat":"CycloneDX","specVersion":"1.5","versio
 
 /// One walk: a registration, an attachment and attestations, under names of its own.
 pub struct Operator {
-    /// Of the registration and of the workflow.
+    /// Name of the registration and of the workflow.
     pub name: String,
     directory: PathBuf,
 }
@@ -37,7 +37,7 @@ impl Operator {
         ask(&self.registering(integration, options))
     }
 
-    /// What the command says when it must refuse to register.
+    /// Returns the output of the command, which must refuse to register.
     pub fn register_in_vain(&self, integration: &str, options: &[&str]) -> String {
         fail(&self.registering(integration, options))
     }
@@ -55,7 +55,7 @@ impl Operator {
         ask(&self.attaching(options))
     }
 
-    /// What the command says when it must refuse to attach.
+    /// Returns the output of the command, which must refuse to attach.
     pub fn attach_in_vain(&self, options: &[&str]) -> String {
         fail(&self.attaching(options))
     }

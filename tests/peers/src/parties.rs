@@ -31,7 +31,7 @@ pub struct Parties {
     slack: Slack,
     slack_webhook: String,
     webhook: Double,
-    /// What asks the registry.
+    /// Runtime of the requests to the registry.
     runtime: tokio::runtime::Runtime,
 }
 
@@ -66,7 +66,7 @@ impl Parties {
         parties
     }
 
-    /// What registering them takes. None of it is anybody's secret.
+    /// Returns the variables that registering them takes. None holds a real secret.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         vec![
             (
@@ -88,7 +88,7 @@ impl Parties {
         ]
     }
 
-    /// Where what they were sent is.
+    /// Returns the directory of everything that they were sent.
     pub fn received(&self) -> PathBuf {
         self.directory.join("received")
     }
@@ -144,7 +144,7 @@ impl Parties {
         }
     }
 
-    /// What the registry has of our repository; null where that is nothing.
+    /// Returns the registry's JSON response about our repository; null if the body is no JSON.
     fn ask(&self, what: &str) -> Value {
         let account = format!("{}:{}", registry::USERNAME, registry::PASSWORD);
         let request = Request::get(format!("{}/v2/{REPOSITORY}/{what}", self.registry.origin()))

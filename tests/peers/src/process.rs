@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a program may take until it listens. The slowest needs four seconds on an idle machine.
+/// Timeout for a program to start listening. The slowest needs four seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program that runs until this is dropped.

@@ -96,7 +96,7 @@ impl DockerRegistry {
     }
 }
 
-/// Who may get a token.
+/// Account that may get a token.
 #[derive(Debug, Clone)]
 pub struct Account {
     pub username: String,
@@ -153,7 +153,7 @@ impl Account {
     }
 }
 
-/// What stands between the lines of a PEM file.
+/// Decodes what stands between the first and last lines of a PEM file.
 fn pem(name: &str) -> Vec<u8> {
     let text = std::fs::read_to_string(file(name)).unwrap();
     let base64: String = text
@@ -268,7 +268,7 @@ impl ReferrersRegistry {
     }
 }
 
-/// What a registry holds. Blobs are not told apart by repository.
+/// Contents of a registry. All repositories share the blobs.
 #[derive(Default)]
 struct Contents {
     oddity: Option<Oddity>,
@@ -484,7 +484,7 @@ pub(crate) mod tests {
         about("shop", Digest::of(b"shop"))
     }
 
-    /// Of an image.
+    /// Returns a stage with an attestation of an image.
     fn about(name: &str, digest: Digest) -> Stage {
         Stage::of_statement(
             &STATEMENT

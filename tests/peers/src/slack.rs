@@ -20,7 +20,7 @@ pub struct Slack {
 
 #[derive(Default)]
 struct Hook {
-    /// What it answers, whatever is posted, once it does not work any more.
+    /// Response to every post once the webhook no longer works.
     refusal: Option<(u16, &'static str)>,
     limited_until: Option<Instant>,
     messages: Vec<Value>,
@@ -52,7 +52,7 @@ impl Slack {
         self.with(url, |hook| hook.limited_until = Some(Instant::now() + wait));
     }
 
-    /// What was posted through a webhook and taken, in its order.
+    /// Returns the messages posted through a webhook and accepted, in order.
     pub fn messages(&self, url: &str) -> Vec<Value> {
         self.with(url, |hook| hook.messages.clone())
     }
@@ -100,7 +100,7 @@ fn say(status: u16, word: &'static str) -> Response<Bytes> {
         .unwrap()
 }
 
-/// What is posted, or the word for what is wrong with it.
+/// Returns the posted message, or the word for what is wrong with it.
 fn message(request: &Received) -> Result<Value, &'static str> {
     let is_json = request
         .headers()
@@ -139,7 +139,7 @@ fn message(request: &Received) -> Result<Value, &'static str> {
     }
 }
 
-/// How much text is in a block, if it is one.
+/// Returns the length of the text in a block; `None` if it is not a valid block.
 fn block_text(block: &Value) -> Option<usize> {
     let has_only = |keys: &[&str]| {
         let block = block.as_object();
@@ -178,7 +178,7 @@ fn texts(all: &Value, most: usize) -> Option<usize> {
     all.iter().map(|one| text(one, most, BOTH)).sum()
 }
 
-/// How long a text object is, if it is one and not too long.
+/// Returns the length of a text object; `None` if it is not a valid one, or too long.
 fn text(object: &Value, most: usize, kinds: &[&str]) -> Option<usize> {
     let kind = object["type"]
         .as_str()

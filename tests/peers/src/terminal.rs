@@ -16,7 +16,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// What stands in the fences of a page, of one language, in its order.
+/// Returns the contents of the fenced blocks of one language in a page, in order.
 pub fn fenced(page: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = page.lines();
@@ -33,7 +33,7 @@ pub fn fenced(page: &str, language: &str) -> Vec<String> {
     blocks
 }
 
-/// How a script ended, and what it printed.
+/// Exit code and output of a script.
 pub struct Ended {
     pub code: i32,
     pub stdout: String,

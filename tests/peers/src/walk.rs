@@ -66,11 +66,11 @@ fn cells(line: &str) -> Vec<&str> {
     line.trim_matches('│').split('│').map(str::trim).collect()
 }
 
-/// What was typed, and what the screen showed then, without what is another each time.
+/// Commands typed and what the screen then showed, with values that vary from run to run replaced.
 struct Walk {
     terminal: Terminal,
     text: String,
-    /// What stands for what, in the order of its appearance.
+    /// Replaced values, numbered in order of appearance.
     seen: Vec<String>,
 }
 

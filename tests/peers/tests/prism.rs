@@ -1,6 +1,6 @@
-//! What we send, held against the vendors' own OpenAPI documents by a server that is made of them: `make test-peers`.
+//! Requests of ours, checked against the vendors' own OpenAPI documents by a server made from them: `make test-peers`.
 //!
-//! The documents are among the samples, and the server takes half a minute to read one; so neither is in `make test`.
+//! The documents are among the samples, and the server takes half a minute to read one; so `make test` has neither.
 
 #![allow(clippy::unwrap_used, reason = "for tests")]
 

@@ -1,4 +1,4 @@
-//! Which faults met which states: what a run has shown, and what not.
+//! Coverage of a run: combinations of fault and state that it has shown, and those that it has not.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use pipeline::rows::State;
 
 use crate::fault::Fault;
 
-/// How far an attestation or a delivery came.
+/// Progress of an attestation or a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reached {
     Accepting,

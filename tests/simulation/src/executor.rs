@@ -16,7 +16,7 @@ use crate::world::World;
 /// A running invocation of a function; never used twice.
 pub type Task = usize;
 
-/// How a task ended.
+/// Outcome of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Finished,
@@ -113,7 +113,7 @@ impl Executor {
         self.current.get()
     }
 
-    /// How many events there were.
+    /// Returns the number of events scheduled so far.
     pub fn events(&self) -> u64 {
         self.count.get()
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, how often, and for how long.
+//! Faults, their frequency and their duration.
 
 use std::cell::{Cell, RefCell};
 
@@ -91,9 +91,9 @@ impl Fault {
     ];
 }
 
-/// Which faults a seed has.
+/// Faults of a seed.
 pub struct Faults {
-    /// Of ten thousand.
+    /// Chance of each fault, of ten thousand.
     chances: [Cell<u32>; Fault::ALL.len()],
     /// From, until, which.
     windows: RefCell<Vec<(u64, u64, Fault)>>,
@@ -153,13 +153,13 @@ impl Faults {
         self.chances[fault as usize].get() > 0
     }
 
-    /// Whether it happens now, times `weight`.
+    /// Reports whether a fault strikes now, with its chance multiplied by `weight`.
     pub fn strikes(&self, random: &Random, now: u64, fault: Fault, weight: u32) -> bool {
         let chance = self.chances[fault as usize].get();
         chance > 0 && now < self.over_at && random.chance((chance * weight).min(6000))
     }
 
-    /// Whether a lasting fault lasts now.
+    /// Reports whether a lasting fault lasts now.
     pub fn lasts(&self, now: u64, fault: Fault) -> bool {
         self.until(now, fault).is_some()
     }

@@ -25,7 +25,7 @@ use crate::{MINUTE, SECOND};
 pub struct Function {
     pub world: Rc<World>,
     pub task: Task,
-    /// How much its clock is ahead, in milliseconds.
+    /// Milliseconds by which its clock is ahead.
     skew: i64,
     /// At so many awaits from now it crashes.
     crash_in: Cell<Option<u64>>,

@@ -40,12 +40,12 @@ const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
-/// How a seed's run went.
+/// Outcome of a seed's run.
 #[derive(Debug)]
 pub struct Outcome {
     pub violation: Option<Violation>,
     pub coverage: Coverage,
-    /// What happened, line by line, if that was asked for.
+    /// Log of the run, line by line, if requested.
     pub log: Vec<String>,
     /// The same for the same run, and another for another.
     pub hash: u64,

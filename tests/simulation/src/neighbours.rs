@@ -16,8 +16,8 @@ use crate::world::{World, ready};
 use crate::{MINUTE, SECOND};
 use integrations::Integration;
 
-/// How long the quiet one's deliveries waited for their first attempts, while the noisy one pushes `noise`
-/// attestations within a second. `is_fair` is whether the queue heeds groups.
+/// Returns how long the quiet organization's deliveries waited for their first attempts, while the noisy one pushes
+/// `noise` attestations within a second. `is_fair` makes the queue heed groups.
 pub fn first_attempts(http: Http, noise: u64, is_fair: bool) -> Vec<Duration> {
     const QUIET: u64 = 10;
     let seed = 1;

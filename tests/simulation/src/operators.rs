@@ -1,4 +1,4 @@
-//! What operators do in the midst of it all: they pause and resume, deliver again, cancel, backfill.
+//! Operators who act during the run: they pause, resume, redeliver, cancel and backfill.
 
 use std::rc::Rc;
 use std::sync::LazyLock;

@@ -32,7 +32,7 @@ impl Here {
         Self
     }
 
-    /// Whether this thread runs a world.
+    /// Reports whether this thread runs a world.
     pub fn is_some() -> bool {
         WORLD.with_borrow(Option::is_some)
     }
@@ -174,7 +174,7 @@ struct Request<'a> {
     step: u32,
     task: Task,
     arrives_at: u64,
-    /// Which of the sends of the delivery it became.
+    /// Index among the delivery's sends, once accepted.
     accepted: Option<usize>,
     answered: bool,
 }

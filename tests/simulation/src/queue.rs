@@ -55,7 +55,7 @@ struct Queue {
     running: usize,
     most: usize,
     poll_at: u64,
-    /// Of each group, how many messages are with a function just now.
+    /// Number of messages that functions are processing now, by group.
     in_flight: BTreeMap<Rc<str>, usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Who does what and when: clients, operators, and the clock that wakes the reconciler.
+//! Actions of clients and operators, their times, and the clock that wakes the reconciler.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::store::{Artifact, Habit};
 use crate::world::{World, ready};
 use crate::{HOUR, MINUTE, SECOND};
 
-/// Whoever sets things up is no function.
+/// Task ID of the setup, which no function runs.
 const NOBODY: usize = usize::MAX;
 
 /// As the template has them.
@@ -264,7 +264,7 @@ pub fn moment(world: &World) -> u64 {
     }
 }
 
-/// What an operator does to a registration in the midst of it all.
+/// Schedules an operator's changes to a registration during the run.
 fn changes(world: &Rc<World>, registration: Registration) {
     let random = &world.random;
     for _ in 0..random.pick(&[0, 0, 0, 1, 2]) {

@@ -20,7 +20,7 @@ use crate::queue::Queues;
 use crate::random::Random;
 use crate::store::Artifact;
 
-/// What happens, line by line, for whoever replays a seed.
+/// Log of events, line by line, for replays of a seed.
 type Log = RefCell<Vec<String>>;
 
 pub struct World {
@@ -30,7 +30,7 @@ pub struct World {
     pub faults: Faults,
     pub queues: Queues,
     pub laws: RefCell<Laws>,
-    /// What the control plane's store has.
+    /// Contents of the control plane's store.
     pub artifacts: RefCell<BTreeMap<Digest, Artifact>>,
     pub http: Http,
     pub start: u64,
@@ -40,7 +40,7 @@ pub struct World {
     hash: Cell<u64>,
 }
 
-/// What an async function of the memory answers, which never waits.
+/// Returns the result of an async function of the memory, which never waits.
 pub fn ready<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("memory never waits")
 }
@@ -115,7 +115,7 @@ impl World {
         self.log.as_ref().map(RefCell::take).unwrap_or_default()
     }
 
-    /// Whether a fault strikes just now; `about` are the deliveries and attestations that it concerns.
+    /// Reports whether a fault strikes now, and records it. `about` names the deliveries and attestations concerned.
     pub fn strikes(&self, fault: Fault, weight: u32, about: &[&str]) -> bool {
         if !self.faults.strikes(&self.random, self.now(), fault, weight) {
             return false;

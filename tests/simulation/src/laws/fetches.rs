@@ -14,10 +14,10 @@ use crate::fault::Fault;
 use crate::store::{Artifact, Habit};
 use crate::world::{World, ready};
 
-/// What is known of an attestation's fetch.
+/// Observed state of an attestation's fetch.
 #[derive(Default)]
 pub(super) struct Fetch {
-    /// How often an intake had it begun, and how often its messages came twice or its functions were cut off.
+    /// Number of times that an intake began it, that a message of it came twice, or that its function was cut off.
     chains: u64,
     turns: u64,
     asked: BTreeSet<Digest>,
@@ -43,7 +43,8 @@ fn waited_until(world: &World, organization: &str, hash: &Digest) -> Option<(u64
     Some((until, longest))
 }
 
-/// How many turns a fetch may take: a round of them ends or lasts, and rounds are ever further apart.
+/// Returns the maximum number of turns of a fetch. Each turn ends a round or lasts [`TURN`], and the gaps between
+/// rounds grow to the last of `FETCHES`.
 fn most_turns(patience: Duration) -> u64 {
     let last = schedule::FETCHES[schedule::FETCHES.len() - 1];
     let rounds = schedule::FETCHES.len() as u64 + patience.as_secs() / last.as_secs();

@@ -1,7 +1,7 @@
-//! What must hold, after every write, every send and every acknowledgement, and at the end.
+//! Laws that must hold after every write, every send and every acknowledgement, and at the end.
 //!
-//! The laws look at the world from outside: at rows as they are written, at messages as they are sent, and
-//! at what third parties count. Nothing here asks the pipeline what it thinks.
+//! The laws observe the world from outside: rows as they are written, messages as they are sent, and what
+//! third parties count. They never ask the pipeline what it thinks.
 
 mod end;
 mod fetches;
@@ -29,7 +29,7 @@ pub struct Violation {
     pub detail: String,
 }
 
-/// What a task last heard of a row.
+/// Result of a task's last read or write of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Last {
     Done,
@@ -51,7 +51,7 @@ pub struct Laws {
     others: BTreeMap<Key, u64>,
     /// Since when registrations are paused.
     paused: BTreeMap<String, u64>,
-    /// How many requests each attachment makes.
+    /// Number of requests that each attachment makes.
     pub steps: BTreeMap<String, u32>,
     /// Until when each registration's third party is down.
     pub down_until: BTreeMap<String, u64>,
@@ -65,7 +65,7 @@ pub struct Laws {
     pub broken: Option<Violation>,
 }
 
-/// What is known of a delivery.
+/// Observed state of a delivery.
 struct Tracked {
     row: Delivery,
     written_at: u64,
@@ -87,7 +87,7 @@ struct Send {
     recorded: bool,
 }
 
-/// What is known of a plan.
+/// Observed state of a plan.
 #[derive(Default)]
 struct Taken {
     plan: Vec<Planned>,
@@ -100,7 +100,7 @@ struct Taken {
     ids: Option<Vec<String>>,
 }
 
-/// What is known of a running invocation.
+/// Observed state of a running invocation.
 struct Notes {
     name: &'static str,
     begun_at: u64,
@@ -110,7 +110,7 @@ struct Notes {
     claims: Vec<(String, String)>,
     last: Vec<(String, Last)>,
     met_fault: bool,
-    /// What was due when it began.
+    /// Rows that were due when it began.
     due: Vec<(u64, String)>,
 }
 
@@ -357,7 +357,7 @@ impl Laws {
         }
     }
 
-    /// Whether a delivery's third party is down.
+    /// Reports whether a delivery's third party is down.
     pub fn is_down(&self, now: u64, delivery: &str) -> bool {
         let tracked = self.deliveries.get(delivery);
         let until = tracked.and_then(|tracked| self.down_until.get(&tracked.row.registration));

@@ -24,7 +24,7 @@ pub fn name_of(key: &Key) -> Option<String> {
     Some(plan_name(hash, generation))
 }
 
-/// What a plan is called here.
+/// Returns the name of a plan in the laws.
 pub fn plan_name(hash: &str, generation: u32) -> String {
     match generation {
         0 => hash.to_owned(),

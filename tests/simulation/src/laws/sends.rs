@@ -114,7 +114,7 @@ impl Laws {
         }
     }
 
-    /// What a task sent could not be recorded, as far as it knows.
+    /// Excuses a task's requests that, as far as it knows, could not be recorded.
     pub fn excuse(&mut self, task: Task, delivery: &str) {
         let Some(tracked) = self.deliveries.get_mut(delivery) else {
             return;
