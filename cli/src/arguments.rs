@@ -1,4 +1,4 @@
-//! What can be typed: the tree of commands, and the flags that all of them have.
+//! Command-line arguments: the tree of commands, and the flags that all of them have.
 
 use std::process::ExitCode;
 

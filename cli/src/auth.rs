@@ -51,7 +51,7 @@ impl Command {
     }
 }
 
-/// Whose token a client has.
+/// Returns the bearer of the client's token.
 pub(crate) fn bearer(client: &Client) -> anyhow::Result<Bearer> {
     client
         .call(&Call::get(&["organization"]))

@@ -1,4 +1,4 @@
-//! What the few commands that speak to AWS find in the environment.
+//! AWS settings from the environment, for the few commands that call AWS.
 
 use crate::failure::Failure;
 

@@ -23,12 +23,12 @@ use crate::output::say;
 /// Longer than the gateway waits for a function.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long before what may be repeated is tried again.
+/// Pauses before the retries of a repeatable request.
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
 /// The longest wait that the API may ask for before a request fails instead, and the longest of all waits together.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const WAITS_IN_ALL: Duration = Duration::from_mins(5);
-/// How long before it is asked again what became of a request that is still worked on.
+/// Pause before resending a request that the API reports as still in progress.
 const IN_PROGRESS: Duration = Duration::from_secs(1);
 const ANSWER_MAX_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -222,7 +222,7 @@ impl Client {
         })
     }
 
-    /// Where the API is, without `/v1`.
+    /// Returns the API's base URL, without `/v1`.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
@@ -454,7 +454,7 @@ impl Client {
     }
 }
 
-/// What the API answered, whole.
+/// Complete response of the API.
 struct Answer {
     status: u16,
     request_id: Option<String>,
@@ -510,7 +510,7 @@ fn of_store(answer: &mut Response<Body>) -> Failure {
         .request(says("RequestId").unwrap_or_default())
 }
 
-/// What was given, unless it is empty.
+/// Returns the trimmed value, unless it is empty.
 pub(crate) fn given(value: Option<&str>) -> Option<String> {
     let value = value.map(str::trim).filter(|value| !value.is_empty());
     value.map(str::to_owned)
@@ -583,7 +583,7 @@ fn agent() -> anyhow::Result<Agent> {
     Ok(config.build().new_agent())
 }
 
-/// Whether trying again could help.
+/// Reports whether a retry could help.
 fn can_pass(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Io(error) => {
@@ -695,7 +695,7 @@ fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failu
         .answered(status, problem.code)
 }
 
-/// What shows which ones there are, where the one that was asked for is not there.
+/// Returns advice to list the resources of a kind, if the requested one does not exist.
 fn list_of(path: &[&str], detail: &str) -> &'static str {
     let [kind, named, ..] = path else { return "" };
     if !detail.ends_with(named) && !detail.ends_with(&format!("{named:?}")) {

@@ -5,11 +5,11 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use crate::arguments::Global;
 use crate::failure::Failure;
 
-/// What is asked about.
+/// Action to confirm.
 pub(crate) struct Deed {
     /// Completes "nobody can be asked whether to …".
     pub what: &'static str,
-    /// What is told to whom does not want it.
+    /// Message to an operator who declines.
     pub refused: &'static str,
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn deed(
     }
 }
 
-/// Whether somebody is there to be asked.
+/// Returns a usage error unless standard input and standard error are terminals, so that a person can be asked.
 pub(crate) fn somebody(deed: &Deed) -> anyhow::Result<()> {
     if io::stdin().is_terminal() && io::stderr().is_terminal() {
         return Ok(());

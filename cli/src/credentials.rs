@@ -1,4 +1,4 @@
-//! Where the API is and the token for it, as `auth login` keeps them: in a file that only its owner can read.
+//! API URL and token, as `auth login` stores them: in a file that only its owner can read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -31,7 +31,7 @@ pub(crate) fn path() -> Option<PathBuf> {
     path.is_absolute().then_some(path)
 }
 
-/// What was kept; none when nothing was.
+/// Loads the stored credentials; `None` if nothing is stored.
 pub(crate) fn load(global: &Global) -> anyhow::Result<Option<Credentials>> {
     let Some(path) = path() else { return Ok(None) };
     let failure = |why: String| {

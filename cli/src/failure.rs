@@ -15,9 +15,9 @@ use crate::output::say;
 pub(crate) struct Failure {
     /// One fragment: what was wrong.
     text: String,
-    /// What is wrong in detail, one a line.
+    /// Faults in detail, one a line.
     faults: Vec<String>,
-    /// What to do: a sentence.
+    /// Advice to the user: a sentence.
     advice: String,
     request_id: String,
     exit: Option<u8>,
@@ -72,12 +72,12 @@ impl Failure {
         }
     }
 
-    /// Whether the API's problem has this code.
+    /// Reports whether the API's problem has this code.
     pub(crate) fn has_code(&self, code: &str) -> bool {
         self.code == code
     }
 
-    /// Whether the API refused what was sent, rather than who sent it or when.
+    /// Reports whether the API refused the content of the request, rather than its sender or its timing.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self.status, 400 | 409 | 413 | 422)
     }

@@ -112,7 +112,7 @@ impl Command {
     }
 }
 
-/// What `create` and `rotate` print as JSON.
+/// JSON output of `create` and `rotate`.
 #[derive(Serialize)]
 struct Created {
     #[serde(flatten)]
@@ -208,8 +208,8 @@ fn show_once(global: &Global, client: &Client, made: NewToken, what: &str) -> an
     Ok(())
 }
 
-/// What makes Chainloop post to the URL. SBOMs are posted only where they cannot be fetched: they are not bounded
-/// there as bodies are here.
+/// Returns the commands that make Chainloop post to the URL. They post SBOMs only if these cannot be fetched: Chainloop
+/// does not limit their size, and this API limits bodies.
 fn commands(intake: &Intake, url: &str) -> [String; 2] {
     let name = &intake.name;
     let send_sbom = intake.cas_url.is_none();

@@ -9,7 +9,7 @@ use clap::{Arg, Command, CommandFactory};
 
 use crate::arguments::Arguments;
 
-/// Where users and operators read of commands.
+/// Files and directories in which users and operators read of commands.
 const PLACES: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -175,7 +175,7 @@ fn path(command: &Command) -> &str {
     command.get_bin_name().unwrap_or(command.get_name())
 }
 
-/// Whether an argument is called so, without the first hyphen.
+/// Reports whether an argument has this name, given without its first hyphen.
 fn is_called(argument: &Arg, name: &str) -> bool {
     match name.strip_prefix('-') {
         Some(long) => {

@@ -10,7 +10,7 @@ use crate::arguments::Global;
 use crate::failure::Failure;
 use crate::table;
 
-/// How options are written, for the help of the commands that have them.
+/// Syntax of options, for the help of the commands that have them.
 pub(crate) const HELP: &str = "\
 An option's value can come from elsewhere, so that a secret stays out of the shell's history:
   --opt key=value      as it stands
@@ -19,7 +19,7 @@ An option's value can come from elsewhere, so that a secret stays out of the she
   --opt key=env:NAME   from an environment variable
   --opt 'key=\\@text'   as it stands behind the backslash: @text";
 
-/// Where a value stands.
+/// Source of a value.
 #[derive(Debug, PartialEq)]
 enum Source<'a> {
     Here(&'a str),
@@ -49,13 +49,13 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Where values are read from besides the command line.
+/// Sources of values besides the command line.
 pub(crate) struct Surroundings<'a> {
     pub stdin: &'a mut dyn Read,
     pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// What was given, as JSON that fits the schema.
+/// Given options, as JSON that fits the schema.
 #[derive(Debug)]
 pub(crate) struct Given {
     pub inputs: Map<String, Value>,

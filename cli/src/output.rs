@@ -1,4 +1,4 @@
-//! What goes out: results to standard output, everything said about them to standard error.
+//! Output: results to standard output, all messages about them to standard error.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -69,7 +69,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     written.context("failed to write to standard output, after all else was done")
 }
 
-/// Whether colour is wanted there: on a terminal that is not told otherwise (<https://no-color.org>).
+/// Reports whether to colour a stream: a terminal, unless the environment opts out (<https://no-color.org>).
 pub(crate) fn coloured(stream: &impl IsTerminal) -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     stream.is_terminal()

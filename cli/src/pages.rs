@@ -15,7 +15,7 @@ use crate::arguments::Arguments;
 const WRITTEN: &str =
     "<!-- Written by cli/src/pages.rs from the commands: REFRESH=1 cargo test -p chainloop -->\n";
 
-/// What holds for a command that says nothing of its exit codes.
+/// Exit codes of a command whose help lists none.
 const EXIT_CODES: &str = "0 done · 1 failed · 2 wrongly used";
 
 /// One command, with all that its `--help` says of it.
@@ -137,7 +137,7 @@ fn sentence(text: &str) -> String {
     format!("{text}{end}")
 }
 
-/// What a command takes beside the options that all of them have.
+/// Renders the arguments of a command, without the global options.
 fn table(command: &Command) -> String {
     let own = |argument: &&Arg| {
         !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help"
@@ -327,7 +327,7 @@ fn every_command_has_an_example_that_is_understood() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// What the command is given, as a shell takes an example apart; none where it is somebody else's command.
+/// Splits an example into words as a shell does; `None` if the command is not `chainloop`.
 fn words(example: &str) -> Option<Vec<String>> {
     let inside = example
         .strip_prefix("eval \"$(")

@@ -65,7 +65,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// How much of so many bytes has gone by.
+/// Creates a progress bar for `size` bytes.
 pub(crate) fn bar(global: &Global, size: u64, message: &str) -> ProgressBar {
     if global.quiet {
         return ProgressBar::hidden();

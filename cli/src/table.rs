@@ -128,7 +128,7 @@ pub(crate) fn paint(cell: Cell, colour: Color) -> Cell {
     }
 }
 
-/// What is available, in the order given.
+/// Renders the available integrations, in the order given.
 pub(crate) fn available(integrations: &[Integration]) -> Table {
     let mut table = Table::new(&["ID", "VERSION", "MATERIAL REQUIREMENT", "DESCRIPTION"])
         .whole(0)
@@ -144,7 +144,7 @@ pub(crate) fn available(integrations: &[Integration]) -> Table {
     table
 }
 
-/// What can be filled in.
+/// Renders the fields that can be filled in.
 pub(crate) fn inputs(title: &'static str, fields: &[Field]) -> Table {
     let mut table = Table::titled(title, &["FIELD", "TYPE", "REQUIRED", "DESCRIPTION"])
         .whole(0)

@@ -55,7 +55,7 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
         .ok_or_else(fault)
 }
 
-/// How far off a moment is, in its largest unit: `3 minutes ago`, `in 2 hours`.
+/// Formats the distance of a moment from `now` in its largest unit: `3 minutes ago`, `in 2 hours`.
 pub(crate) fn relative(moment: Timestamp, now: Timestamp) -> String {
     let (secs, is_past) = if moment > now {
         (moment.since(now).as_secs(), false)

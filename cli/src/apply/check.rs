@@ -1,4 +1,4 @@
-//! Whether what is wanted fits what the integrations take, before anything is done.
+//! Check of the wanted configuration against the integrations' schemas, before any change.
 
 use integrations::inputs;
 use pipeline::api::registrations::Integration;

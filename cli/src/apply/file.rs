@@ -1,4 +1,4 @@
-//! What the files say is wanted, or all that is wrong with them, each fault with its place.
+//! Registrations and attachments that the files describe, or all faults in them, each with its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::secret::{Arn, Source};
 /// One file's text, and what it is called.
 pub(super) struct Text {
     pub name: String,
-    /// What the paths in it begin at.
+    /// Directory that the paths in the file are relative to.
     pub directory: PathBuf,
     pub content: String,
 }
@@ -22,7 +22,7 @@ pub(super) struct Registration {
     pub name: String,
     pub integration: String,
     pub description: String,
-    /// Those that are no secrets.
+    /// Inputs that are not secrets.
     pub inputs: Map<String, Value>,
     pub secrets: BTreeMap<String, Source>,
     pub attachments: Vec<Attachment>,
@@ -37,7 +37,7 @@ pub(super) struct Attachment {
     pub wait_secs: Option<u64>,
 }
 
-/// Where the parts of a registration stand.
+/// Positions of a registration's parts in its file.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     file: Rc<str>,
@@ -379,7 +379,7 @@ impl Reading<'_> {
 
 struct Fields {
     place: Place,
-    /// Whether it is a mapping at all.
+    /// True if the node is a mapping.
     is_map: bool,
     of: BTreeMap<String, Node>,
 }
@@ -391,7 +391,7 @@ fn within(path: &str, name: &str) -> String {
     }
 }
 
-/// Where a secret is read from; the error holds nothing of what stands there.
+/// Parses the source of a secret; the error contains none of the node's text.
 fn source(node: Node, directory: &Path) -> Result<Source, String> {
     let wrong =
         || Err("must be one of { env: NAME }, { file: PATH } and { secret: ARN }".to_owned());

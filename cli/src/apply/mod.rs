@@ -52,7 +52,7 @@ Example:
   chainloop apply -f integrations.yaml --dry-run
   chainloop apply -f integrations.yaml --prune";
 
-/// What `--dry-run --exit-code` ends with when something would be done; 2 would be a wrong use.
+/// Exit code of `--dry-run --exit-code` if the plan has steps; 2 would be a usage error.
 const CHANGES: u8 = 5;
 
 /// Larger than any list that a person keeps.
@@ -180,7 +180,7 @@ fn text(from: impl Read) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// What is still to be delivered through what each step deletes.
+/// Counts the open deliveries that each deletion step would cancel.
 fn open(client: &Client, plan: &Plan) -> anyhow::Result<Vec<Option<Open>>> {
     let open = plan.steps.iter().map(|step| match step {
         Step::Detach { of, there, .. } => state::open(client, of, Some(&there.id)).map(Some),

@@ -113,7 +113,7 @@ fn place<T>(spanned: &Spanned<T>) -> Place {
 }
 
 impl Node {
-    /// What it is, for whoever expected something else: never what is in it.
+    /// Names the node's type for error messages, never its content.
     pub(super) fn kind(&self) -> &'static str {
         match self.content {
             Content::Null => "nothing",

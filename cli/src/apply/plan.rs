@@ -1,4 +1,4 @@
-//! What is to be done so that what is there becomes what the files say. Pure: it reads and asks nothing.
+//! Steps that turn the current state into the state that the files describe. Pure: no I/O.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::file::{Attachment, Registration};
 use super::state::{Attached, Registered};
 
-/// What is wanted beside the files.
+/// Command-line options that affect the plan.
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
     /// Delete what no file names.
@@ -24,7 +24,7 @@ pub(super) struct Plan {
     pub unchanged: Counts,
     /// There, and in no file, and left alone.
     pub others: Counts,
-    /// Whether there is a secret that was not compared.
+    /// True if any secret was not compared.
     pub blind: bool,
 }
 
@@ -65,13 +65,13 @@ pub(super) enum Step {
     },
 }
 
-/// What becomes of a registration that is there.
+/// Changes to an existing registration.
 #[derive(Debug, Clone)]
 pub(super) struct Update {
     pub there: Registered,
     pub wanted: Registration,
     pub changes: Vec<Change>,
-    /// Whether its secrets are sent, which goes with all of them only.
+    /// True if its secrets are sent, always all of them together.
     pub sends_secrets: bool,
     /// Secrets that it has and is not to have.
     pub dropped: Vec<String>,
@@ -191,8 +191,8 @@ impl Plan {
         })));
     }
 
-    /// Those of one workflow are told apart by what they are: first the equal ones find each other, then those that
-    /// are left in their order, the file's and that in which they were made.
+    /// Pairs wanted with existing attachments of the same workflow: first the equal ones, then the rest in order, file
+    /// order on one side and creation order on the other.
     fn reattach(&mut self, wanted: &Registration, there: &Registered, prune: bool) {
         let mut left: Vec<&Attached> = there.attachments.iter().collect();
         let mut unequal = Vec::new();
@@ -358,7 +358,7 @@ pub(super) mod tests {
     /// Ids are never given again.
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
-    /// What the API would make of it.
+    /// Applies a plan as the API would, and returns the resulting registrations.
     fn carried(plan: &Plan, mut there: Vec<Registered>) -> Vec<Registered> {
         let masked = |secrets: &BTreeMap<String, Source>| {
             let names = secrets.keys();

@@ -1,4 +1,4 @@
-//! Where a secret is read from: the file of what is wanted only says the place.
+//! Sources of secrets: the configuration file names only the place to read each from.
 
 use std::fmt;
 use std::io::{self, Read as _};

@@ -9,7 +9,7 @@ use super::secret::Source;
 use super::state::{Open, Registered};
 use crate::output::one_line;
 
-/// What becomes of a step.
+/// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
@@ -50,7 +50,7 @@ impl Mark {
         }
     }
 
-    /// Of a terminal.
+    /// Returns the terminal's colour code.
     fn colour(self) -> &'static str {
         match self {
             Self::Create => "32",
@@ -64,7 +64,7 @@ fn registration(there: &Registered) -> String {
     format!("registration {:?} ({})", there.name, there.integration)
 }
 
-/// What a step is about, on one line.
+/// Names the registration or attachment of a step, on one line.
 pub(super) fn title(step: &Step) -> String {
     let text = match step {
         Step::Register(wanted) => {
@@ -205,7 +205,7 @@ fn details(step: &Step, open: Option<Open>) -> Vec<String> {
     lines
 }
 
-/// What is lost with it.
+/// Describes the deliveries that a deletion cancels, if any.
 fn cancelled(open: Open) -> Option<String> {
     let deliveries = match open.count {
         0 => return None,

@@ -1,4 +1,4 @@
-//! What is there: every registration with its attachments, as far as a file can say anything of them.
+//! Current state: every registration with its attachments, as far as a file can describe them.
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -85,7 +85,8 @@ struct Delivery {
     attachment: String,
 }
 
-/// Of a registration, or of one attachment of it. One request: the whole history may be long.
+/// Counts the open deliveries of a registration, or of one attachment of it. Sends one request: the whole history may
+/// be long.
 pub(super) fn open(
     client: &Client,
     registration: &str,

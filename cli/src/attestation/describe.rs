@@ -213,7 +213,7 @@ fn violations(contents: &Contents) -> Table {
     table
 }
 
-/// What is known, as JSON.
+/// JSON output of `describe`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct View<'a> {

@@ -19,10 +19,10 @@ use crate::failure::Failure;
 /// The largest file that is read: all of it is held while its attestations are pushed.
 const FILE_MAX_BYTES: usize = 100 * 1024 * 1024;
 
-/// How many attestations a file may hold.
+/// Maximum number of attestations in a file.
 const MOST: usize = 10_000;
 
-/// How deep `attestations`, `attestation` and `bundle` stand in one another, in all known shapes.
+/// Maximum nesting depth of `attestations`, `attestation` and `bundle`, across all known shapes.
 const DEPTH: u8 = 4;
 
 /// The bytes of the attestations in a file.

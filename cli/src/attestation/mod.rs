@@ -78,7 +78,7 @@ impl Known {
     }
 }
 
-/// How many bytes, for a person.
+/// Formats a number of bytes for people to read.
 pub(crate) fn size(bytes: u64) -> String {
     BinaryBytes(bytes).to_string()
 }

@@ -235,7 +235,7 @@ impl Outcome {
     }
 }
 
-/// What the API said of it, for a person.
+/// Reports the API's response for an attestation to the user.
 fn tell(global: &Global, attestation: &Attestation, accepted: &Accepted) {
     let Accepted {
         attestation: digest,

@@ -89,7 +89,7 @@ pub(crate) fn named(workflow: &Workflow) -> String {
     }
 }
 
-/// What waits because its registration is paused is told apart from what waits for its time.
+/// Renders a delivery's state; tells deliveries held by a paused registration from those waiting for their due time.
 pub(super) fn state(delivery: &Delivery) -> Cell {
     paint(cell(standing(delivery)), colour(delivery))
 }

@@ -54,7 +54,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether it is new, or other than it was.
+    /// Records a delivery, and reports whether it is new or changed.
     fn is_news(&mut self, delivery: &Delivery) -> bool {
         let what = |delivery: &Delivery| (delivery.state, delivery.attempt, delivery.held_at);
         let before = self

@@ -28,8 +28,8 @@ pub(crate) fn until_final(
     Ok(found.remove(0))
 }
 
-/// What `look` finds once all of so many deliveries are settled, or the time is over. Meanwhile it tells what happens
-/// next, and until when it waits.
+/// Calls `look` until `count` deliveries are settled or the timeout ends, and returns its last result. Meanwhile,
+/// shows the next expected step and the end of the wait.
 pub(crate) fn until_settled(
     global: &Global,
     count: usize,
@@ -53,7 +53,7 @@ pub(crate) fn until_settled(
     }
 }
 
-/// Whether waiting longer changes nothing: what is held waits for somebody, not for its time.
+/// Reports whether waiting longer changes nothing: a held delivery waits for an operator, not for its due time.
 pub(crate) fn is_settled(delivery: &Delivery) -> bool {
     delivery.state.is_final() || delivery.held_at.is_some()
 }

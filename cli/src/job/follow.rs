@@ -50,7 +50,7 @@ pub(crate) fn follow(
     Ok(job)
 }
 
-/// What can be done about a job that goes on.
+/// Returns advice on a job that is still running.
 pub(super) fn advice(job: &Job) -> String {
     let id = &job.id;
     format!(

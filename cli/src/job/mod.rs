@@ -58,7 +58,7 @@ impl Command {
     }
 }
 
-/// How far a job is.
+/// Fetches a job with its progress.
 pub(crate) fn get(client: &Client, id: &str) -> anyhow::Result<Job> {
     client
         .call(&Call::get(&["jobs", id]))
@@ -175,7 +175,7 @@ fn card(job: &Job) -> Table {
     table
 }
 
-/// What it was asked to work on, as the API tells it.
+/// Returns the parameters of a job, as the API shows them.
 fn asked(work: &JobKind) -> Map<String, Value> {
     let Ok(Value::Object(mut asked)) = serde_json::to_value(work) else {
         return Map::new();

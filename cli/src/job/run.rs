@@ -26,13 +26,13 @@ pub(crate) struct Pace {
     pub no_wait: bool,
 }
 
-/// What is asked before a job begins.
+/// Confirmation required before a job begins.
 pub(crate) struct Plan {
     pub deed: Deed,
     pub question: &'static str,
 }
 
-/// Whether what lies between can be anything.
+/// Returns a usage error if `since` is later than `until`.
 pub(crate) fn ordered(since: Option<Timestamp>, until: Option<Timestamp>) -> anyhow::Result<()> {
     match (since, until) {
         (Some(since), Some(until)) if since > until => {
@@ -105,7 +105,7 @@ pub(crate) fn tell(global: &Global, job: &Job) -> anyhow::Result<()> {
     verdict(job)
 }
 
-/// Whether a job did what it was for.
+/// Returns an error if a job failed, was cancelled, or is an audit that found deliveries not accounted for.
 pub(crate) fn verdict(job: &Job) -> anyhow::Result<()> {
     let reason = job.reason.as_deref().map(|reason| format!(": {reason}"));
     let reason = reason.unwrap_or_default();
@@ -136,7 +136,7 @@ pub(crate) fn verdict(job: &Job) -> anyhow::Result<()> {
     }
 }
 
-/// What a job did, or would do.
+/// Describes the work that a job did, or would do.
 fn outcome(job: &Job) -> String {
     let Job { done, skipped, .. } = job;
     let counted = |count: u64, noun: &str| match (count, noun) {

@@ -54,7 +54,7 @@ fn apply(api: &Api, text: &str, more: &[&str]) -> Ran {
     run(api, &[&arguments[..], more].concat(), text)
 }
 
-/// What is attached to a workflow, as the API lists it.
+/// Returns the attachment to a workflow, as the API lists it.
 fn attached(api: &Api, workflow: &str) -> Value {
     let mut attached = memory::list(api, "attached");
     attached.retain(|one| one["workflow"]["selector"] == workflow);

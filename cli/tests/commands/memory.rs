@@ -132,7 +132,7 @@ fn parameters(route: &Route, method: &str, path: &str) -> Option<BTreeMap<String
     Some(found)
 }
 
-/// What is registered, or attached, as the API lists it.
+/// Lists registrations (`registered`) or attachments (`attached`), as the API returns them.
 pub(crate) fn list(api: &Api, what: &str) -> Vec<Value> {
     let ran = api.run(&["integration", what, "list", "-o", "json"]);
     ran.json().as_array().unwrap().clone()

@@ -314,7 +314,7 @@ struct View<'a> {
     created_by: &'a str,
 }
 
-/// What is known of the workflow: one of its id and its name, as it was attached.
+/// Workflow by its ID or by its name, as it was attached.
 #[derive(Debug, Serialize)]
 struct Workflow<'a> {
     name: &'a str,

@@ -225,7 +225,7 @@ fn show(global: &Global, registration: &Registration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is told of a registration that is paused.
+/// Describes the pause of a registration, if it is paused.
 fn paused(registration: &Registration) -> Option<String> {
     let name = &registration.name;
     let pause = registration.paused.as_ref()?;

@@ -61,7 +61,7 @@ impl Rotate {
     }
 }
 
-/// What can be given: the secret inputs, of which those that it has must be.
+/// Returns the secret inputs; those that the registration has are required.
 fn secrets(
     fields: Vec<Field>,
     registration: &Registration,
