@@ -6,9 +6,9 @@
 //! an SBOM after it has accepted it; the delivery's receipt says how that ended.
 //!
 //! The API key's team needs the permission `BOM_UPLOAD`; with `allowAutoCreate` one of `PROJECT_CREATION_UPLOAD`,
-//! `PORTFOLIO_MANAGEMENT_CREATE` and `PORTFOLIO_MANAGEMENT`; and `VIEW_PORTFOLIO` where the attachment names a
-//! project or a parent that has to be there. Without `VIEW_PORTFOLIO` it stays unknown whether an accepted SBOM was
-//! imported, and a project that was deleted is not noticed. Dependency-Track takes CycloneDX up to 1.6, and from its version 5 on
+//! `PORTFOLIO_MANAGEMENT_CREATE` and `PORTFOLIO_MANAGEMENT`; and `VIEW_PORTFOLIO` where the attachment names a project
+//! or a parent that has to be there. Without `VIEW_PORTFOLIO` it stays unknown whether an accepted SBOM was imported,
+//! and a project that was deleted is not noticed. Dependency-Track takes CycloneDX up to 1.6, and from its version 5 on
 //! also 1.7.
 //!
 //! # Receipt
@@ -49,7 +49,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use crate::template::{Facts, Over};
+use crate::template::{Bound, Facts};
 use crate::{
     About, Authorities, Content, Delivery, Error, Filter, Followed, Host, Http, Integration, Kind,
     Locked, Outcome, Preview, SecretText, Template, Warnings, facts, inputs, shape,
@@ -466,22 +466,22 @@ impl Place {
 /// Templates of a project's name and version, over the facts that all SBOMs of a delivery share.
 struct Names<'a> {
     /// Beside each, the name of its input.
-    name: (&'static str, Over<'a>),
-    version: Option<(&'static str, Over<'a>)>,
+    name: (&'static str, Bound<'a>),
+    version: Option<(&'static str, Bound<'a>)>,
 }
 
 impl<'a> Names<'a> {
     fn new(named: &'a Named, [name, version]: [&'static str; 2], facts: &Facts<'_>) -> Self {
         let of_version = named.version.as_ref();
         Self {
-            name: (name, named.name.over(facts)),
-            version: of_version.map(|template| (version, template.over(facts))),
+            name: (name, named.name.bind(facts)),
+            version: of_version.map(|template| (version, template.bind(facts))),
         }
     }
 
     /// The place of one SBOM. The error is what an operator is told.
     fn fill(&self, material: &Value) -> Result<Place, String> {
-        let fill = |(field, template): &(&str, Over<'_>)| {
+        let fill = |(field, template): &(&str, Bound<'_>)| {
             let text = template.exact(Some(material), NAME_BYTES);
             let text = key(&text.map_err(|reason| format!("{field}: {reason}"))?);
             match text.is_empty() {

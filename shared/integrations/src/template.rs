@@ -6,7 +6,7 @@
 //! the [facts](crate::facts()) alone, and how long it may run and write is bounded.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::thread;
@@ -54,30 +54,52 @@ impl Template {
     /// As [`render`](Self::render), with every letter, for what is a key at the third party.
     pub(crate) fn exact(&self, facts: &Value, max_bytes: usize) -> Result<String, String> {
         let material = facts.get("material").filter(|material| !material.is_null());
-        self.over(&Facts::new(facts)).exact(material, max_bytes)
+        self.bind(&Facts::new(facts)).exact(material, max_bytes)
     }
 
-    /// The template over facts of which those about the material are still to come.
-    pub(crate) fn over(&self, facts: &Facts<'_>) -> Over<'_> {
-        let mut read = facts.read.clone();
+    /// Binds the template to facts of which those about the material are still to come.
+    pub(crate) fn bind(&self, facts: &Facts<'_>) -> Bound<'_> {
         let annotations = &facts.facts["attestation"]["annotations"];
-        for (key, value) in self.in_other_case("attestation", annotations) {
-            read = with(&read, &["attestation", "annotations"], (key, value));
-        }
-        Over {
+        let others: Vec<_> = self
+            .in_other_case("attestation", annotations)
+            .map(|(key, value)| (key, engine::Value::from(Serde(value))))
+            .collect();
+        let facts = match others.is_empty() {
+            true => facts.read.clone(),
+            // At once: each merge makes every later look at the map dearer.
+            false => with(
+                &facts.read,
+                &["attestation", "annotations"],
+                engine::Value::from_pairs(others),
+            ),
+        };
+        Bound {
             template: self,
-            facts: read,
+            facts,
         }
     }
 
-    /// Annotations that the template spells in another case than their author.
+    /// Annotations that the template spells in another case than their author, as Chainloop finds `hello` as `Hello`
+    /// too. A key that is there as it is written needs no other.
     fn in_other_case<'a>(
         &'a self,
-        whose: &'a str,
+        whose: &str,
         annotations: &'a Value,
     ) -> impl Iterator<Item = (&'a str, &'a Value)> {
-        let spelled = self.spelled.iter().filter(move |(of, _)| *of == whose);
-        spelled.filter_map(|(_, key)| Some((&**key, in_any_case(annotations.as_object()?, key)?)))
+        let annotations = annotations.as_object();
+        let mut missing = BTreeMap::<String, Vec<&str>>::new();
+        for (of, key) in &self.spelled {
+            if *of == whose && annotations.is_some_and(|all| !all.contains_key(key)) {
+                missing.entry(key.to_lowercase()).or_default().push(key);
+            }
+        }
+        // One pass, and none without a reason: there may be a hundred thousand.
+        let annotations = annotations.filter(|_| !missing.is_empty());
+        let all = annotations.into_iter().flatten();
+        all.flat_map(move |(name, value)| {
+            let keys = missing.remove(&name.to_lowercase()).unwrap_or_default();
+            keys.into_iter().map(move |key| (key, value))
+        })
     }
 
     fn fill(
@@ -148,12 +170,12 @@ impl<'a> Facts<'a> {
 
 /// A template, and the facts to fill it with.
 #[derive(Debug)]
-pub(crate) struct Over<'a> {
+pub(crate) struct Bound<'a> {
     template: &'a Template,
     facts: engine::Value,
 }
 
-impl Over<'_> {
+impl Bound<'_> {
     /// As [`Template::exact`], with the facts about this material.
     pub(crate) fn exact(
         &self,
@@ -169,7 +191,12 @@ impl Over<'_> {
             for (key, value) in others {
                 whole["annotations"][key] = value.clone();
             }
-            facts = with(&facts, &[], ("material", whole));
+            let material = engine::Value::from(Serde(whole));
+            facts = with(
+                &facts,
+                &[],
+                engine::Value::from_pairs([("material", material)]),
+            );
         }
         apart(|| {
             let filled = self
@@ -183,11 +210,10 @@ impl Over<'_> {
     }
 }
 
-/// A map with one entry more, or another in its place, in the map at `path`. Nothing is copied; of
-/// maps that are merged, the last with a key has it.
-fn with(map: &engine::Value, path: &[&str], more: (&str, impl Serialize)) -> engine::Value {
+/// Returns a map with more entries in the map at `path`: each replaces the one that has its key. Nothing is copied.
+fn with(map: &engine::Value, path: &[&str], more: engine::Value) -> engine::Value {
     let more = match path.split_first() {
-        None => engine::Value::from_pairs([(more.0, engine::Value::from(Serde(more.1)))]),
+        None => more,
         Some((key, path)) => {
             let inner = map.get_attr(key).unwrap_or_default();
             engine::Value::from_pairs([(*key, with(&inner, path, more))])
@@ -232,16 +258,6 @@ fn truncate(text: String, letters: usize) -> String {
             .chain(['…'])
             .collect(),
     }
-}
-
-/// Chainloop finds `hello` as `Hello` too. A key that is there as it is written needs no other.
-fn in_any_case<'a>(annotations: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
-    if annotations.contains_key(key) {
-        return None;
-    }
-    let key = key.to_lowercase();
-    let mut others = annotations.iter();
-    others.find_map(|(name, value)| (name.to_lowercase() == key).then_some(value))
 }
 
 /// Suggests a fact in place of a name that no fact has.
@@ -551,6 +567,11 @@ mod tests {
             (
                 "{{ .Material.Annotations.Component }}{{ .Attestation.Annotations.Version }}",
                 Ok("shop2.4.0"),
+            ),
+            (
+                "{{ .Attestation.Annotations.Version }}{{ .Attestation.Annotations.VERSION }}\
+                 {{ attestation.annotations | length }}{{ .Attestation.Annotations.version }}",
+                Ok("2.4.02.4.032.4.0"),
             ),
             (
                 "{{ .Material.Annotations.Exact }}/{{ .Material.Annotations.exact }}",
