@@ -21,6 +21,11 @@ fn no_file_of_the_pipeline_is_in_a_circle() {
         .filter_map(|file| circle(&graph, file))
         .collect();
     assert!(circles.is_empty(), "{}", circles.join("\n"));
+    let exception = graph
+        .keys()
+        .filter(|file| file.first().is_some_and(|folder| folder == EXCEPTION))
+        .any(|file| circle(&graph, file).is_some());
+    assert!(exception, "{EXCEPTION} needs no exception any more");
 }
 
 #[test]

@@ -156,8 +156,8 @@ struct Resident {
     of_kb: u64,
 }
 
-/// Looks at the processes of this stack's functions.
-fn look(seen: &mut BTreeMap<String, Resident>) {
+/// Adds the memory of this stack's running functions to the peaks.
+fn measure(peaks: &mut BTreeMap<String, Resident>) {
     let (endpoint, stack) = (given("AWS_ENDPOINT_URL"), given("CHAINLOOP_STACK"));
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         // What has ended meanwhile has neither.
@@ -174,7 +174,7 @@ fn look(seen: &mut BTreeMap<String, Resident>) {
             && let Some(function) = function.strip_prefix(&format!("{stack}-"))
             && let Some(peak) = peak.and_then(|peak| peak.trim().strip_suffix(" kB"))
         {
-            let most = seen.entry(function.to_owned()).or_default();
+            let most = peaks.entry(function.to_owned()).or_default();
             most.kb = most.kb.max(peak.parse().unwrap());
             let memory = variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").unwrap();
             most.of_kb = memory.parse::<u64>().unwrap() * 1024;
@@ -222,7 +222,7 @@ fn no_function_takes_more_than_three_quarters_of_its_memory() {
     });
     let (mut alone, mut together) = (BTreeMap::new(), BTreeMap::new());
     push(&terminal, 0..1, "--wait");
-    look(&mut alone);
+    measure(&mut alone);
     each(&terminal, |[id, ..]| {
         format!("registered pause {id} --reason memory")
     });
@@ -234,7 +234,7 @@ fn no_function_takes_more_than_three_quarters_of_its_memory() {
     let count = SHAPES.len() * (1 + BATCH);
     for [id, ..] in INTEGRATIONS {
         loop {
-            look(&mut together);
+            measure(&mut together);
             let list = terminal.ask(&format!("delivery list --integration {id} --limit {count}"));
             let list = list.as_array().unwrap();
             let state = |one: &Value| one["state"].as_str().unwrap().to_owned();
@@ -251,7 +251,7 @@ fn no_function_takes_more_than_three_quarters_of_its_memory() {
             thread::sleep(Duration::from_secs(1));
         }
     }
-    look(&mut together);
+    measure(&mut together);
 
     let mut table = "one at a time, in batches, of so many MB\n".to_owned();
     let mut faults = Vec::new();
