@@ -160,15 +160,10 @@ pub async fn attach(
         let own = there
             .iter()
             .filter(|link| link.row.registration == registration.row.id);
-        let keys: Vec<_> = own
-            .map(|link| Attachment::at(organization, &link.row.attachment))
-            .collect();
-        let own = rows::load_many::<Attachment>(platform, &keys).await?;
-        let same = own.into_iter().find(|one| {
-            one.row.deleted_at.is_none()
-                && one.row.config == wanted.inputs
-                && one.row.wait_secs == wanted.wait_secs
-        });
+        let own = configuration::indexed(platform, own).await?;
+        let same = own
+            .into_iter()
+            .find(|one| one.row.config == wanted.inputs && one.row.wait_secs == wanted.wait_secs);
         if let Some(same) = same {
             return Err(Error::AttachmentExists {
                 registration: registration.row.name,

@@ -203,17 +203,26 @@ pub async fn attachments(
     let partition = Registration::partition(organization, registration);
     let links =
         rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX).await?;
-    let keys: Vec<_> = links
-        .iter()
-        .map(|link| Attachment::at(organization, &link.row.attachment))
-        .collect();
-    let mut attachments = rows::load_many::<Attachment>(platform, &keys).await?;
-    attachments.retain(|attachment| attachment.row.deleted_at.is_none());
+    let mut attachments = indexed(platform, &links).await?;
     attachments.sort_by(|a, b| {
         a.row
             .created_at
             .cmp(&b.row.created_at)
             .then(a.row.id.cmp(&b.row.id))
     });
+    Ok(attachments)
+}
+
+/// The attachments of these index rows, but those deleted meanwhile.
+pub async fn indexed(
+    platform: &impl Platform,
+    links: impl IntoIterator<Item = &Stored<AttachmentIndex>>,
+) -> Result<Vec<Stored<Attachment>>, Unreachable> {
+    let links = links.into_iter().map(|link| &link.row);
+    let keys: Vec<_> = links
+        .map(|link| Attachment::at(&link.organization, &link.attachment))
+        .collect();
+    let mut attachments = rows::load_many::<Attachment>(platform, &keys).await?;
+    attachments.retain(|attachment| attachment.row.deleted_at.is_none());
     Ok(attachments)
 }
