@@ -208,8 +208,8 @@ fn show_once(global: &Global, client: &Client, made: NewToken, what: &str) -> an
     Ok(())
 }
 
-/// Returns the commands that make Chainloop post to the URL. They post SBOMs only if these cannot be fetched: Chainloop
-/// does not limit their size, and this API limits bodies.
+/// Returns the commands that make Chainloop post to the URL. They post SBOMs only if these cannot be fetched: an SBOM
+/// may make a post larger than this API accepts.
 fn commands(intake: &Intake, url: &str) -> [String; 2] {
     let name = &intake.name;
     let send_sbom = intake.cas_url.is_none();

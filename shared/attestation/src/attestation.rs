@@ -27,7 +27,8 @@ pub struct Attestation {
 pub enum Form {
     /// Nothing but itself.
     Envelope,
-    /// A Sigstore bundle of this media type, without a parameter in it: `application/vnd.dev.sigstore.bundle.v0.3+json`.
+    /// A Sigstore bundle of this media type, without a parameter in it:
+    /// `application/vnd.dev.sigstore.bundle.v0.3+json`.
     Bundle(&'static str),
 }
 

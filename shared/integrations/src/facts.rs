@@ -1,4 +1,4 @@
-//! Facts about an attestation: the one vocabulary that filters and templates read.
+//! Facts about an attestation, for templates. [Filters](crate::filter) read the same attestation by keys of their own.
 //!
 //! An operator's template can read these facts and nothing else, and its text goes to third parties. So environment
 //! variables and contents of materials are not facts. Facts for people contain no mail addresses either.

@@ -474,9 +474,9 @@ fn is_email(text: &str) -> bool {
         .is_some_and(|(local, domain)| plain(local) && plain(domain))
 }
 
-/// Reads the inputs as a `T`, again and again without the field that was wrong, until nothing or only the
-/// gaps made in this way, or known before, are wrong. A rule between fields may put the name of the one that breaks it in front
-/// of its text: `region: belongs to s3`.
+/// Reads the inputs as a `T`, again and again without the field that was wrong, until nothing or only the gaps made in
+/// this way, or known before, are wrong. A rule between fields may put the name of the one that breaks it in front of
+/// its text: `region: belongs to s3`.
 fn check_type<T: DeserializeOwned>(
     schema: &Value,
     mut rest: Map<String, Value>,

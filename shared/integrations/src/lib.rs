@@ -1,7 +1,7 @@
 //! Integrations that attestations go to: their trait, the list of all of them, and one module per third party.
 //!
-//! Constants and two input types describe a third party, and four functions speak to it
-//! (`register`, `attach`, `deliver`, `preview`). Only a delivery function runs those. Everything else
+//! Constants and two input types describe a third party. Four functions speak to it (`register`, `attach`, `deliver`,
+//! `follow`), and `preview` shows what `deliver` would send. Only a delivery function runs those. Everything else
 //! (catalogue, CLI, documents, validation) walks [`ALL`], which holds descriptions and no behaviour,
 //! so that no function carries another integration's code.
 

@@ -36,14 +36,14 @@
 //! # Failures
 //!
 //! - 401 UNAUTHORIZED, 403 DENIED: the credentials are not right or may not push. Mend it with `registered rotate`.
-//! - 404 NAME_UNKNOWN, NAME_INVALID: the repository is not there, or cannot be called so. Some registries want it created
-//!   first.
+//! - 404 NAME_UNKNOWN, NAME_INVALID: the repository is not there, or cannot be called so. Some registries want it
+//!   created first.
 //! - MANIFEST_INVALID, UNSUPPORTED: an old registry; attach with `--opt compatibility=true`.
 //! - 409 or 412 on a tag: another artifact has the tag, which the registry does not let go of.
-//! - the list at the tag `sha256-…` cannot be written, as where tags are immutable: delivered, and the delivery's reason
-//!   says why its image does not lead to it. Attached with `--opt subject=false`, it is not tried.
-//! - the registry leads to another address than it was asked at: behind a proxy it has to be told its own by the headers
-//!   `Host`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
+//! - the list at the tag `sha256-…` cannot be written, as where tags are immutable: delivered, and the delivery's
+//!   reason says why its image does not lead to it. Attached with `--opt subject=false`, it is not tried.
+//! - the registry leads to another address than it was asked at: behind a proxy it has to be told its own by the
+//!   headers `Host`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
 //! - 413: the registry refuses the size.
 //! - 429 TOOMANYREQUESTS: tried again when the registry says.
 

@@ -33,8 +33,8 @@ const REMAINDER: usize = 4;
 /// A longer secret is searched for in pieces of this length, so that a part of it is found, too.
 const PIECE: usize = 32;
 
-/// Credentials of requests that are remembered. Each request to a bucket has a signature of its own, and a delivery of a
-/// thousand SBOMs would search for all of them after each step.
+/// Credentials of requests that are remembered. Each request to a bucket has a signature of its own, and a delivery of
+/// a thousand SBOMs would search for all of them after each step.
 const RECENT: usize = 16;
 
 /// Encodings that may lie over one another, at most.

@@ -1,5 +1,5 @@
-//! The accounting invariant ("conservation law") of one plan: every planned delivery is there, is in exactly one state, and
-//! is looked at again unless it is final.
+//! The accounting invariant ("conservation law") of one plan: every planned delivery is there, is in exactly one state,
+//! and is looked at again unless it is final.
 
 use std::collections::BTreeMap;
 

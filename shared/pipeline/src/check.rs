@@ -1,4 +1,4 @@
-//! Direct requests to a delivery function: whether a registration or an attachment could work.
+//! Direct requests to a delivery function: checks of registrations and attachments, and previews of deliveries.
 //!
 //! Only that function may reach its third party, so a check runs in the same network, with the same role and
 //! through the same guards as the delivery will.

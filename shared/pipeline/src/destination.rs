@@ -1,6 +1,6 @@
-//! State of a destination, the same for all functions: a circuit breaker (open while it is down, half-open for one delivery
-//! that tries it), a rate limiter with reservations, and since when it has failed. One row per registration, read with each
-//! attempt and written when something about it changes.
+//! State of a destination, the same for all functions: a circuit breaker (open while it is down, half-open for one
+//! delivery that tries it), a rate limiter with reservations, and since when it has failed. One row per registration,
+//! read with each attempt and written when something about it changes.
 //!
 //! Pure, as the ledger is. A lost race is no harm: whoever was first said the same.
 
@@ -74,8 +74,8 @@ pub enum Postponed {
     Until(Timestamp),
 }
 
-/// Lets a delivery through, or says when. `is_retry` is whether it has been tried before, `has_reservation` whether it has
-/// one already; `interval` is the pace. The row has changed when `Destination` differs afterwards.
+/// Lets a delivery through, or says when. `is_retry` is whether it has been tried before, `has_reservation` whether it
+/// has one already; `interval` is the pace. The row has changed when `Destination` differs afterwards.
 pub fn admit(
     destination: &mut Destination,
     interval: Option<Duration>,

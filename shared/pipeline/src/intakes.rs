@@ -421,8 +421,8 @@ pub(crate) async fn refused(
     note(platform, intake, change).await;
 }
 
-/// Changes what is noted of an intake, and writes beside it what the change gives; none when there is nothing to change.
-/// A failure is logged and no more: a post does not depend on it.
+/// Changes what is noted of an intake, and writes beside it what the change gives; none when there is nothing to
+/// change. A failure is logged and no more: a post does not depend on it.
 async fn note(
     platform: &impl Platform,
     intake: &IntakeToken,

@@ -44,9 +44,9 @@ pub(crate) const fn name(state: State) -> &'static str {
     }
 }
 
-/// Delivers again for an operator: what is final gets a delivery of its own in a further plan, what waits is due at once.
-/// Answers with the id of the delivery that is under way then. Where `request` says which request it is, the same again
-/// is the same delivery.
+/// Delivers again for an operator: what is final gets a delivery of its own in a further plan, what waits is due at
+/// once. Answers with the id of the delivery that is under way then. Where `request` says which request it is, the same
+/// again is the same delivery.
 pub async fn redeliver_for(
     platform: &impl Platform,
     delivery: &Delivery,

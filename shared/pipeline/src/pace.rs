@@ -1,5 +1,5 @@
-//! The pace at which a token may have third parties asked: registering, attaching, changing, testing and previewing each
-//! invoke a delivery function that speaks to somebody else's server.
+//! The pace at which a token may have third parties asked: registering, attaching, changing, testing and previewing
+//! each invoke a delivery function that speaks to somebody else's server.
 //!
 //! A token bucket as one moment: each check moves it on by its share of a minute, and it may be ahead of the clock by a
 //! whole burst (the generic cell rate algorithm). Refusals write nothing.

@@ -245,8 +245,8 @@ pub trait Platform {
     async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable>;
     /// All of these or none; at most 100.
     async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError>;
-    /// Adds to numbers of a row, which begins with zeros and may be forgotten from `expires_at` on. It has no condition, so
-    /// it never meets another write; a call that failed may have added all the same.
+    /// Adds to numbers of a row, which begins with zeros and may be forgotten from `expires_at` on. It has no
+    /// condition, so it never meets another write; a call that failed may have added all the same.
     async fn add(
         &self,
         key: &Key,
@@ -354,7 +354,7 @@ pub trait Platform {
     /// Calls an integration's delivery function and waits for its answer.
     async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable>;
 
-    /// Returns the time for which attestations, their bytes, deliveries and attempts are kept.
+    /// Returns the time for which the rows of attestations, deliveries and attempts are kept; bytes stay a week longer.
     fn retention(&self) -> Duration;
     /// The quotas of each organization, and what this environment remembers of their use.
     fn meter(&self) -> &Meter;

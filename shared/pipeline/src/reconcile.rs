@@ -10,7 +10,7 @@ use serde::Serialize;
 use tracing::{info, warn};
 
 use crate::clock::Timestamp;
-use crate::deliver::{Record, followup, park};
+use crate::deliver::{Record, completion_poll, park};
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
 use crate::rows::{
@@ -168,7 +168,7 @@ async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<D
     let kind = key.sort.split('/').next().unwrap_or_default();
     match kind {
         "delivery" => wake(platform, key).await,
-        "followup" => match followup::wake(platform, key).await? {
+        "followup" => match completion_poll::wake(platform, key).await? {
             true => Ok(Done::Other),
             false => Ok(Done::Nothing),
         },

@@ -128,7 +128,7 @@ pub const FETCHES: [Duration; 6] = [
 /// Tries of one page of a job, after which the job has failed. What lets go held deliveries is tried for ever.
 pub const JOB_TRIES: u32 = 24;
 
-/// Time for which rows and bytes are kept, unless the deployment says otherwise.
+/// Time for which rows are kept, unless the deployment says otherwise; bytes stay a week longer.
 pub const RETENTION: Duration = secs(180 * DAY);
 
 /// Time by which bytes outlive rows: bytes younger than this outlive a row that is written now.
@@ -219,7 +219,7 @@ pub fn poll_after(polls: u32) -> Duration {
 }
 
 /// When something that was accepted, and asked for so often, is asked for again.
-pub fn follow_after(polls: u32) -> Duration {
+pub fn poll_completion_after(polls: u32) -> Duration {
     let index = usize::try_from(polls).unwrap_or(usize::MAX);
     FOLLOWS.get(index).copied().unwrap_or(secs(30))
 }

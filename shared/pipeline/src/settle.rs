@@ -26,14 +26,14 @@ pub(crate) async fn settle_with(
     beside: Vec<Write>,
 ) -> Result<(), Unreachable> {
     // Boxed, as all that stands deep below a request: the compiler lays out no deeper.
-    Box::pin(settle_and_follow(platform, stored, settled, None, beside)).await
+    Box::pin(settle_and_poll(platform, stored, settled, None, beside)).await
 }
 
-pub(crate) async fn settle_and_follow(
+pub(crate) async fn settle_and_poll(
     platform: &impl Platform,
     stored: &Stored<Delivery>,
     settled: Settled,
-    followup: Option<CompletionPoll>,
+    poll: Option<CompletionPoll>,
     beside: Vec<Write>,
 ) -> Result<(), Unreachable> {
     let delivery = &stored.row;
@@ -43,8 +43,8 @@ pub(crate) async fn settle_and_follow(
     if let Some(attempt) = &settled.attempt {
         writes.push(rows::put(platform, attempt, Expect::Absent).0);
     }
-    if let Some(followup) = &followup {
-        writes.push(rows::put(platform, followup, Expect::Absent).0);
+    if let Some(poll) = &poll {
+        writes.push(rows::put(platform, poll, Expect::Absent).0);
     }
     match platform.write(writes).await {
         Ok(()) => {}
@@ -69,8 +69,8 @@ pub(crate) async fn settle_and_follow(
     if let Some(delay) = settled.send_after {
         resend(platform, delivery, delay).await;
     }
-    if let Some(followup) = &followup {
-        send_followup(platform, followup).await;
+    if let Some(poll) = &poll {
+        send_poll(platform, poll).await;
     }
     Ok(())
 }
@@ -110,14 +110,14 @@ pub(crate) async fn resend_message(
 }
 
 /// Sends the message by which a delivery function asks.
-pub(crate) async fn send_followup(platform: &impl Platform, followup: &CompletionPoll) {
+pub(crate) async fn send_poll(platform: &impl Platform, poll: &CompletionPoll) {
     let message = Message {
         v: Message::VERSION,
-        organization: followup.organization.clone(),
-        delivery: followup.delivery.clone(),
+        organization: poll.organization.clone(),
+        delivery: poll.delivery.clone(),
         attempt: 0,
         follow: true,
     };
-    let delay = schedule::follow_after(followup.polls);
-    resend_message(platform, &followup.integration, &message, delay).await;
+    let delay = schedule::poll_completion_after(poll.polls);
+    resend_message(platform, &poll.integration, &message, delay).await;
 }

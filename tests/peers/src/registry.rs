@@ -37,7 +37,8 @@ pub struct DockerRegistry {
 }
 
 impl DockerRegistry {
-    /// For [`USERNAME`] with [`PASSWORD`], and sure that it is at another origin than it is, as one behind a proxy may be.
+    /// For [`USERNAME`] with [`PASSWORD`], and sure that it is at another origin than it is, as one behind a proxy may
+    /// be.
     pub fn astray(origin: &str) -> Self {
         Self::start("basic.yml", |command| {
             command

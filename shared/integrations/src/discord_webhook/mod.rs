@@ -13,8 +13,8 @@
 //!
 //! # Limits
 //!
-//! Two messages a second for each webhook; a message's embed has at most 6,000 characters and the whole summary is in the
-//! file beside it.
+//! Two messages a second for each webhook; a message's embed has at most 6,000 characters and the whole summary is in
+//! the file beside it.
 //!
 //! # Failures
 //!

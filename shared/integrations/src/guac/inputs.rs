@@ -299,7 +299,8 @@ impl Endpoint {
         self.as_str().trim_end_matches('/')
     }
 
-    /// Reports whether the URL is on this machine. [`Http`](crate::Http) decides whether that is allowed.
+    /// Reports whether the URL is `localhost` or a loopback address. [`Http`](crate::Http) decides whether that is
+    /// allowed.
     fn is_loopback(&self) -> bool {
         inputs::web_url(&self.0).is_ok_and(|url| match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",

@@ -19,8 +19,8 @@
 //!
 //! # Failures
 //!
-//! - AccessDenied, SignatureDoesNotMatch, InvalidAccessKeyId, AuthenticationFailed, 401, 403: the key may not write there,
-//!   or is not the right one. Mend it with `registered rotate`.
+//! - AccessDenied, SignatureDoesNotMatch, InvalidAccessKeyId, AuthenticationFailed, 401, 403: the key may not write
+//!   there, or is not the right one. Mend it with `registered rotate`.
 //! - NoSuchBucket, ContainerNotFound, 404: the bucket is not there, or its name is wrong.
 //! - another region: the bucket lies elsewhere, and the answer says where; register it with that `region`.
 //! - SlowDown, ServerBusy, InternalError, ConditionalRequestConflict: tried again.
@@ -136,7 +136,7 @@ impl Integration for Guac {
 }
 
 impl Place {
-    /// Checks that the bucket exists and can be written to, without writing.
+    /// Checks that the bucket exists and can be written to. No object stays behind.
     async fn check(&self, http: &Http) -> Result<(), Error> {
         match self {
             Self::S3(s3) => s3.find(http).await?,

@@ -61,8 +61,8 @@ impl S3 {
         self.judge(&response, &doing, http.unix_secs())
     }
 
-    /// Checks that objects can be written below this prefix, without writing one: asks to replace an object with an
-    /// impossible `ETag` at a new key. S3 tells a client that may write that there is no such object, and refuses
+    /// Checks that objects can be written below this prefix: asks to replace an object with an impossible `ETag` at a
+    /// new key. S3 tells a client that may write that there is no such object, and refuses
     /// any other client.
     pub(super) async fn try_to_write(&self, http: &Http, prefix: &Prefix) -> Result<(), Error> {
         const BODY: &[u8] = b"{}";

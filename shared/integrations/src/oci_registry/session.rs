@@ -377,7 +377,7 @@ fn reason(response: &Response) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Returns the number of requests that Docker Hub still allows, and its limit.
+/// Returns the number of requests that a registry still allows, and its limit, as Docker Hub names them.
 fn limits(response: &Response) -> Option<String> {
     let shown: Vec<String> = ["ratelimit-limit", "ratelimit-remaining"]
         .into_iter()

@@ -23,8 +23,8 @@
 //!
 //! # Failures
 //!
-//! - `invalid_token`, `no_service`, `no_team`, `team_disabled`, `action_prohibited`, `channel_not_found`: the webhook is
-//!   gone or forbidden; the registration is paused. Make another webhook and `registered rotate` to it.
+//! - `invalid_token`, `no_service`, `no_team`, `team_disabled`, `action_prohibited`, `channel_not_found`: the webhook
+//!   is gone or forbidden; the registration is paused. Make another webhook and `registered rotate` to it.
 //! - `channel_is_archived`: the registration is paused. Resume it once the channel is back.
 //! - `posting_to_general_channel_denied`, `user_not_found`: fails; choose another channel for the webhook.
 //! - 429: tried again when Slack says.

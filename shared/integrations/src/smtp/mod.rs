@@ -6,12 +6,13 @@
 //!
 //! # Receipt
 //!
-//! Of each recipient's domain the mail's `Message-ID`, and what the server said of each recipient, whose name is masked.
+//! Of each recipient's domain the mail's `Message-ID`, and what the server said of each recipient, whose name is
+//! masked.
 //!
 //! # Limits
 //!
-//! The server's own SIZE. 30 s for each reply, and 60 to 90 s for the one to a mail's content. Two connections at a time for each
-//! registration. Addresses with letters beyond ASCII need a server that offers SMTPUTF8.
+//! The server's own SIZE. 30 s for each reply, and 60 to 90 s for the one to a mail's content. Two connections at a
+//! time for each registration. Addresses with letters beyond ASCII need a server that offers SMTPUTF8.
 //!
 //! # Failures
 //!

@@ -105,8 +105,8 @@ pub struct Attempt {
 }
 
 impl Delivery {
-    /// As a role may see it. Who follows an attestation learns what became of it, and nothing of how the organization is
-    /// configured or of what third parties say.
+    /// As a role may see it. Who follows an attestation learns what became of it, and nothing of how the organization
+    /// is configured or of what third parties say.
     pub(super) fn shown_to(role: Role, row: rows::Delivery, attempts: Vec<rows::Attempt>) -> Self {
         let may_read = role.may(Action::Read);
         let answer = |attempt: rows::Attempt| Attempt {

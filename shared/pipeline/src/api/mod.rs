@@ -247,7 +247,8 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Quota")]
 pub struct QuotaUse {
-    /// `attestations` and `bytes` a day; `registrations`, `intakes`, `tokens` that there are; `checks` by a token a minute.
+    /// `attestations` and `bytes` a day; `registrations`, `intakes`, `tokens` that there are; `checks` by a token a
+    /// minute.
     pub name: String,
     pub limit: u64,
     pub used: u64,

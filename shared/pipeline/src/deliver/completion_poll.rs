@@ -18,7 +18,7 @@ use crate::ledger::Message;
 use crate::platform::{Key, Platform, Unreachable, WriteError};
 use crate::rows::{self, CompletionPoll, Delivery, Stored};
 use crate::schedule;
-use crate::settle::send_followup;
+use crate::settle::send_poll;
 
 /// Receipt field for the result of the completion poll.
 const COMPLETION: &str = "completion";
@@ -35,7 +35,7 @@ pub(super) fn begin(delivery: &Delivery, now: Timestamp) -> CompletionPoll {
         integration: delivery.integration.clone(),
         polls: 0,
         started_at: now,
-        wake_at: now.plus(schedule::follow_after(0) + schedule::GRACE),
+        wake_at: now.plus(schedule::poll_completion_after(0) + schedule::GRACE),
     }
 }
 
@@ -46,12 +46,12 @@ pub(super) async fn ask<I: Integration>(
     message: &Message,
 ) -> Result<(), Unreachable> {
     let (organization, id) = (&message.organization, &message.delivery);
-    let Some(followup) = load(platform, organization, id).await? else {
+    let Some(poll) = load(platform, organization, id).await? else {
         return Ok(());
     };
     let Some(delivery) = rows::load::<Delivery>(platform, &Delivery::at(organization, id)).await?
     else {
-        return forget(platform, &followup).await;
+        return forget(platform, &poll).await;
     };
     let registration = &delivery.row.registration;
     let registration = match context::registration::<I>(
@@ -67,22 +67,22 @@ pub(super) async fn ask<I: Integration>(
         Err(Sent::Unreachable(unreachable)) => return Err(unreachable),
         Err(_) => {
             let receipt = unknown("its registration is gone");
-            return end(platform, followup, delivery, receipt).await;
+            return end(platform, poll, delivery, receipt).await;
         }
     };
     let empty = Map::new();
     let receipt = delivery.row.receipt.as_ref().unwrap_or(&empty);
     match followed::<I>(platform, &tools.http, &registration, receipt).await {
-        Ok(Followed::Over(receipt)) => end(platform, followup, delivery, receipt).await,
-        Ok(Followed::UnderWay) => again(platform, followup, delivery, None).await,
+        Ok(Followed::Over(receipt)) => end(platform, poll, delivery, receipt).await,
+        Ok(Followed::UnderWay) => again(platform, poll, delivery, None).await,
         Err(error) => {
             warn!(delivery.id = id, integration = I::ID, %error, "Could not follow up");
             match error.kind {
                 Kind::Retryable { .. } | Kind::Indeterminate | Kind::Unauthorized => {
-                    again(platform, followup, delivery, Some(error.text)).await
+                    again(platform, poll, delivery, Some(error.text)).await
                 }
                 Kind::Permanent | Kind::Gone => {
-                    end(platform, followup, delivery, unknown(&error.text)).await
+                    end(platform, poll, delivery, unknown(&error.text)).await
                 }
             }
         }
@@ -107,16 +107,16 @@ async fn followed<I: Integration>(
 
 /// Resumes a completion poll that the reconciler finds due: its message was lost, or completion takes long.
 pub(crate) async fn wake(platform: &impl Platform, key: &Key) -> Result<bool, Unreachable> {
-    let Some(followup) = rows::load::<CompletionPoll>(platform, key).await? else {
+    let Some(poll) = rows::load::<CompletionPoll>(platform, key).await? else {
         return Ok(false);
     };
-    if followup.row.wake_at > platform.now() {
+    if poll.row.wake_at > platform.now() {
         return Ok(false);
     }
-    let key = Delivery::at(&followup.row.organization, &followup.row.delivery);
+    let key = Delivery::at(&poll.row.organization, &poll.row.delivery);
     match rows::load::<Delivery>(platform, &key).await? {
-        Some(delivery) => again(platform, followup, delivery, None).await?,
-        None => forget(platform, &followup).await?,
+        Some(delivery) => again(platform, poll, delivery, None).await?,
+        None => forget(platform, &poll).await?,
     }
     Ok(true)
 }
@@ -124,21 +124,21 @@ pub(crate) async fn wake(platform: &impl Platform, key: &Key) -> Result<bool, Un
 /// Asks later, unless it has taken too long already.
 async fn again(
     platform: &impl Platform,
-    mut followup: Stored<CompletionPoll>,
+    mut poll: Stored<CompletionPoll>,
     delivery: Stored<Delivery>,
     why: Option<String>,
 ) -> Result<(), Unreachable> {
     let now = platform.now();
-    if now.since(followup.row.started_at) >= schedule::FOLLOW_LONGEST {
+    if now.since(poll.row.started_at) >= schedule::FOLLOW_LONGEST {
         let minutes = schedule::FOLLOW_LONGEST.as_secs() / 60;
         let why = why.unwrap_or_else(|| format!("still under way after {minutes} minutes"));
-        return end(platform, followup, delivery, unknown(&why)).await;
+        return end(platform, poll, delivery, unknown(&why)).await;
     }
-    followup.row.polls += 1;
-    let delay = schedule::follow_after(followup.row.polls);
-    followup.row.wake_at = now.plus(delay + schedule::GRACE);
-    if written(platform, vec![followup.update(platform).0]).await? {
-        send_followup(platform, &followup.row).await;
+    poll.row.polls += 1;
+    let delay = schedule::poll_completion_after(poll.row.polls);
+    poll.row.wake_at = now.plus(delay + schedule::GRACE);
+    if written(platform, vec![poll.update(platform).0]).await? {
+        send_poll(platform, &poll.row).await;
     }
     Ok(())
 }
@@ -153,14 +153,14 @@ fn unknown(why: &str) -> Map<String, Value> {
 /// Completes the receipt, and asks no more.
 async fn end(
     platform: &impl Platform,
-    followup: Stored<CompletionPoll>,
+    poll: Stored<CompletionPoll>,
     mut delivery: Stored<Delivery>,
     receipt: Map<String, Value>,
 ) -> Result<(), Unreachable> {
     let row = &mut delivery.row;
     row.receipt.get_or_insert_default().extend(receipt);
     row.updated_at = platform.now();
-    let writes = vec![delivery.update(platform).0, followup.delete()];
+    let writes = vec![delivery.update(platform).0, poll.delete()];
     // In a conflict somebody else asked as well, and the row that is still there says who goes on.
     if written(platform, writes).await? {
         info!(delivery.id = delivery.row.id, "Followed up");
@@ -170,9 +170,9 @@ async fn end(
 
 async fn forget(
     platform: &impl Platform,
-    followup: &Stored<CompletionPoll>,
+    poll: &Stored<CompletionPoll>,
 ) -> Result<(), Unreachable> {
-    written(platform, vec![followup.delete()]).await.map(drop)
+    written(platform, vec![poll.delete()]).await.map(drop)
 }
 
 async fn written(

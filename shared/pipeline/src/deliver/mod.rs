@@ -4,8 +4,8 @@
 //! costs only its own delivery. A message is given back to the queue for two reasons alone: the ledger
 //! could not be reached, or no time was left to begin.
 
+pub(crate) mod completion_poll;
 mod context;
-pub(crate) mod followup;
 pub mod preview;
 mod room;
 mod tools;
@@ -30,7 +30,7 @@ use crate::rows::{
     self, CONFLICTS, Delivery, QuarantinedMessage, Registration, State, Stored, reload,
 };
 use crate::schedule::{self, Deadlines};
-use crate::settle::{settle, settle_and_follow};
+use crate::settle::{settle, settle_and_poll};
 
 /// A message as the queue hands it over.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ async fn one<I: Integration>(
         return Err(GiveBack::NoTime);
     }
     if message.follow {
-        return Ok(Box::pin(followup::ask::<I>(platform, tools, &message)).await?);
+        return Ok(Box::pin(completion_poll::ask::<I>(platform, tools, &message)).await?);
     }
     let key = Delivery::at(&message.organization, &message.delivery);
     let Some(stored) = rows::load::<Delivery>(platform, &key).await? else {
@@ -140,7 +140,7 @@ pub(crate) async fn park(
     reason: String,
 ) -> Result<(), Unreachable> {
     error!(message.id = record.id, reason, "Quarantined a message");
-    let parked = QuarantinedMessage {
+    let quarantined = QuarantinedMessage {
         integration: integration.to_owned(),
         message: record.id.clone(),
         reason,
@@ -148,7 +148,7 @@ pub(crate) async fn park(
         created_at: platform.now(),
     };
     match platform
-        .write(vec![rows::put(platform, &parked, Expect::Absent).0])
+        .write(vec![rows::put(platform, &quarantined, Expect::Absent).0])
         .await
     {
         Ok(()) | Err(WriteError::Conflict) => Ok(()),
@@ -234,9 +234,9 @@ async fn attempt<I: Integration, P: Platform>(
                 warn!(delivery.id = row.id, integration = I::ID, %error, source, "Not delivered");
             }
             let settled = ledger::settle(row, result, now, random);
-            let followup =
-                (I::FOLLOWS && row.state == State::Delivered).then(|| followup::begin(row, now));
-            settle_and_follow(platform, &stored, settled, followup, Vec::new()).await?;
+            let poll = (I::FOLLOWS && row.state == State::Delivered)
+                .then(|| completion_poll::begin(row, now));
+            settle_and_poll(platform, &stored, settled, poll, Vec::new()).await?;
             // The ledger first: should this be lost, the next attempt sees it too.
             if !context.ours.get() {
                 remember(&context, evidence, is_retry).await?;
@@ -256,7 +256,7 @@ async fn attempt<I: Integration, P: Platform>(
     settle(platform, &stored, settled).await
 }
 
-/// Keeps what an attempt says of its destination, and pauses a registration that is dead or has failed for a day.
+/// Keeps what an attempt says of its destination, and pauses a registration that is gone or has failed for a day.
 async fn remember<P: Platform>(
     context: &DeliveryContext<'_, P>,
     evidence: Evidence,

@@ -128,8 +128,8 @@ pub async fn load_after<R: Row>(
     }
 }
 
-/// A page of a partition's rows whose sort key is `prefix` and an id, last first, from before the id `before`; and the id
-/// before which the next page begins.
+/// A page of a partition's rows whose sort key is `prefix` and an id, last first, from before the id `before`; and the
+/// id before which the next page begins.
 pub async fn last_page<R: Row>(
     platform: &impl Platform,
     partition: &str,
