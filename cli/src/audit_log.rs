@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use jiff::civil::Date;
 use pipeline::Timestamp;
-use pipeline::api::jobs::Entry;
+use pipeline::api::audit_log::Entry;
 use pipeline::rows::Client;
 use serde::Serialize;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use indicatif::ProgressBar;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use pipeline::api::{Page, Problem};
+use pipeline::api::{Code, Page, Problem};
 use pipeline::platform::{Download, Upload};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::de::DeserializeOwned;
@@ -268,7 +268,7 @@ impl Client {
                     }
                     false
                 }
-                Ok(answer) if answer.has_code("quota-exceeded") => false,
+                Ok(answer) if answer.has_code(Code::QuotaExceeded) => false,
                 Ok(answer) => matches!(answer.status, 429 | 502 | 503 | 504),
                 Err(error) => can_pass(error),
             };
@@ -475,11 +475,11 @@ impl Answer {
     }
 
     fn is_in_progress(&self) -> bool {
-        self.status == 409 && self.has_code("in-progress")
+        self.status == 409 && self.has_code(Code::InProgress)
     }
 
-    fn has_code(&self, code: &str) -> bool {
-        self.problem().is_some_and(|problem| problem.code == code)
+    fn has_code(&self, code: Code) -> bool {
+        self.problem().is_some_and(|problem| problem.is(code))
     }
 
     fn problem(&self) -> Option<Problem> {
@@ -653,30 +653,32 @@ fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failu
         ("", _) | (_, false) => beginning_small(&problem.title),
         (detail, true) => detail.to_owned(),
     };
-    let advice = match (status, problem.code.as_str()) {
+    let advice = match (status, Code::of(&problem.code)) {
         (401, _) => token,
-        (403, "role-above") => "Ask somebody whose token has that role.",
+        (403, Some(Code::RoleAbove)) => "Ask somebody whose token has that role.",
         (403, _) => {
             "`chainloop auth status` shows whose token it is; an admin makes another with `chainloop \
              organization api-token create`."
         }
         (404, _) => list_of(path, &problem.detail),
-        (409, "token-name-taken") => {
+        (409, Some(Code::TokenNameTaken)) => {
             "Take another name, or revoke the other with `chainloop organization api-token revoke`."
         }
-        (409, "name-taken") => "Take another name, or delete the other with `registered delete`.",
-        (409, "attachment-exists") => {
+        (409, Some(Code::NameTaken)) => {
+            "Take another name, or delete the other with `registered delete`."
+        }
+        (409, Some(Code::AttachmentExists)) => {
             "Each of the two would be delivered to. If that is meant, add --allow-duplicate; `chainloop integration \
              attached update` changes the one that is there."
         }
-        (409, "paused") => "Resume it with `chainloop integration registered resume`.",
+        (409, Some(Code::Paused)) => "Resume it with `chainloop integration registered resume`.",
         (412, _) => "It changed since it was looked at: run the command again.",
-        (422, "check-failed") => {
+        (422, Some(Code::CheckFailed)) => {
             "Nothing was kept. Correct the options, or what is wrong there, and try again."
         }
         // Later it is the same.
-        (409, "over" | "gone") => "",
-        (429, "quota-exceeded") => {
+        (409, Some(Code::Over | Code::Gone)) => "",
+        (429, Some(Code::QuotaExceeded)) => {
             "`chainloop organization quota` shows the quotas; whoever deploys the stack sets them by its parameter \
              Quotas."
         }

@@ -8,6 +8,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use pipeline::api::Code;
 
 use crate::output::say;
 
@@ -73,8 +74,8 @@ impl Failure {
     }
 
     /// Reports whether the API's problem has this code.
-    pub(crate) fn has_code(&self, code: &str) -> bool {
-        self.code == code
+    pub(crate) fn has_code(&self, code: Code) -> bool {
+        self.code == code.as_str()
     }
 
     /// Reports whether the API refused the content of the request, rather than its sender or its timing.

@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use comfy_table::Color;
 use pipeline::Timestamp;
 use pipeline::api::QuotaUse;
-use pipeline::api::organization::{Created, NewToken, Quotas, Token};
+use pipeline::api::organization::Quotas;
+use pipeline::api::tokens::{Created, NewToken, Token};
 use pipeline::rows::Role;
 use serde::Serialize;
 

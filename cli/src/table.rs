@@ -9,7 +9,7 @@ use comfy_table::{
     Width,
 };
 use integrations::Field;
-use pipeline::api::registrations::Integration;
+use pipeline::api::integrations::Integration;
 use serde_json::{Map, Value};
 
 use crate::output::{coloured, plain};

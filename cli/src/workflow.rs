@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use pipeline::Timestamp;
-use pipeline::api::organization::Known;
+use pipeline::api::workflows::ListedWorkflow;
 use serde::Serialize;
 
 use crate::arguments::Global;
@@ -51,12 +51,12 @@ impl Command {
 }
 
 fn list(global: &Global, project: Option<&str>, sort: &Sort<Column>) -> anyhow::Result<()> {
-    let (mut known, _): (Vec<Known>, _) = Client::new(global)?
+    let (mut known, _): (Vec<ListedWorkflow>, _) = Client::new(global)?
         .list(&["workflows"], &[], MOST)
         .context("failed to list the workflows")?;
     known.retain(|one| project.is_none_or(|project| one.workflow.project == project));
     known.sort_by(|a, b| {
-        let key = |one: &Known| {
+        let key = |one: &ListedWorkflow| {
             let workflow = &one.workflow;
             (
                 workflow.project.clone(),
@@ -81,7 +81,7 @@ fn list(global: &Global, project: Option<&str>, sort: &Sort<Column>) -> anyhow::
     Ok(())
 }
 
-fn rows(known: &[Known]) -> Table {
+fn rows(known: &[ListedWorkflow]) -> Table {
     let headers = ["PROJECT", "NAME", "ID", "ATTACHMENTS", "LAST ATTESTATION"];
     let mut table = Table::new(&headers).whole(2);
     let now = time::now();
@@ -110,8 +110,8 @@ struct View<'a> {
     attested_at: Option<Timestamp>,
 }
 
-impl<'a> From<&'a Known> for View<'a> {
-    fn from(known: &'a Known) -> Self {
+impl<'a> From<&'a ListedWorkflow> for View<'a> {
+    fn from(known: &'a ListedWorkflow) -> Self {
         Self {
             project: &known.workflow.project,
             name: &known.workflow.name,

@@ -6,14 +6,14 @@ use std::time::Duration;
 use attestation::{Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
 use integrations::Workflow;
-use pipeline::api::attestations::{ROUTES, function};
 use pipeline::attestations::{self, Of};
 use pipeline::memory::Memory;
 use pipeline::rows::Role;
 use pipeline::{Platform, intake, workflows};
 use serde_json::{Value, json};
 
-use crate::world::{ORGANIZATION, SBOM, World, ask, attestation, promised_sbom, tests};
+use crate::asking::ask;
+use crate::world::{ORGANIZATION, SBOM, World, attestation, promised_sbom, tests};
 
 /// An attestation of a workflow; another `run` is another attestation.
 pub fn of(name: &str, run: u32) -> Vec<u8> {
@@ -112,16 +112,7 @@ async fn a_list_since_a_time_ends_there() {
 
 async fn get(memory: &Memory, route: &str, digest: &str) -> (u16, Value) {
     let path = [("digest", digest)];
-    let answer = ask(
-        memory,
-        Role::Viewer,
-        ROUTES,
-        function,
-        route,
-        &path,
-        json!({}),
-    )
-    .await;
+    let answer = ask(memory, Role::Viewer, route, &path, json!({})).await;
     (answer.status, answer.body)
 }
 

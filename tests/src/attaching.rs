@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use pipeline::api::{Response, attachments, attestations};
+use pipeline::attach;
 use pipeline::configuration::Precondition;
+use pipeline::http::Response;
 use pipeline::rows::Role;
-use pipeline::{api, attach};
 use serde_json::{Value, json};
 
+use crate::asking::{answer, ask, request};
 use crate::openapi::is_described;
-use crate::world::{ORGANIZATION, World, act, ask, attestation, promised_sbom, request};
+use crate::world::{ORGANIZATION, World, act, attestation, promised_sbom};
 
 const ATTACH: &str = "POST /v1/attachments";
 
@@ -19,8 +20,7 @@ async fn attach(world: &World, key: Option<&str>, body: Value) -> Response {
         .into_iter()
         .collect();
     let request = request(Role::Operator, ATTACH, &[], &headers, &body);
-    let (routes, function) = (attachments::ROUTES, attachments::function);
-    let response = api::answer(routes, function, &world.memory, &request).await;
+    let response = answer(&world.memory, &request).await;
     is_described(ATTACH, &response);
     response
 }
@@ -142,18 +142,8 @@ async fn an_attachment_to_a_workflow_that_was_never_seen_is_doubted_and_the_near
 async fn missing(world: &World) -> Value {
     let envelope = attestation("1", vec![promised_sbom()]);
     let body = serde_json::from_slice(&envelope.compact()).unwrap();
-    let (routes, function) = (attestations::ROUTES, attestations::function);
     let route = "POST /v1/attestations";
-    let answer = ask(
-        &world.memory,
-        Role::Producer,
-        routes,
-        function,
-        route,
-        &[],
-        body,
-    )
-    .await;
+    let answer = ask(&world.memory, Role::Producer, route, &[], body).await;
     assert_eq!(answer.status, 202, "{}", answer.body);
     answer.body["missing"].clone()
 }

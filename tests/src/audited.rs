@@ -9,11 +9,12 @@ use attestation::{Digest, Metadata, Predicate, compose};
 use aws::event::{DeliveryEvent, GatewayEvent};
 use bytes::Bytes;
 use integrations::Workflow;
-use pipeline::api::idempotency::KEYED;
-use pipeline::api::{Action, Audited, Request, Response, Route};
+use pipeline::api::Action;
 use pipeline::attestations;
 use pipeline::audit_log::{Act, entries};
 use pipeline::check::{self, Previewed};
+use pipeline::http::openapi::Operation;
+use pipeline::http::{Audited, Request, Route};
 use pipeline::intake::{self, Accepted};
 use pipeline::memory::Memory;
 use pipeline::platform::Expect;
@@ -21,15 +22,14 @@ use pipeline::rows::{
     self, Actor, AttemptOutcome, AuditEntry, Client, JobKind, Kind, Role, Row, Selector,
 };
 use pipeline::{
-    Platform, api, attach, configuration, deliveries, intakes, jobs, pauses, register, tokens,
+    Platform, attach, configuration, deliveries, intakes, jobs, pauses, register, tokens,
 };
 use serde_json::{Value, json};
 
 use crate::artifacts::attested;
+use crate::asking::{answer_on, request, routes};
 use crate::contract::root;
-use crate::openapi::is_described;
-use crate::template::ROUTES;
-use crate::world::{ORGANIZATION, SBOM, act, inputs, request, tests};
+use crate::world::{ORGANIZATION, SBOM, act, inputs, tests};
 
 const ADDRESS: &str = "192.0.2.10";
 const AGENT: &str = "canary-agent/1.0";
@@ -46,37 +46,6 @@ fn memory() -> Memory {
         };
         Box::pin(ready(Ok(answer)))
     })
-}
-
-/// Asks whichever function has the route.
-async fn answer(memory: &Memory, request: &Request) -> Response {
-    macro_rules! answer_of {
-        ($module:ident) => {
-            api::answer(
-                api::$module::ROUTES,
-                api::$module::function,
-                memory,
-                request,
-            )
-            .await
-        };
-    }
-    let has = |routes: &[Route]| routes.iter().any(|one| one.route == request.route);
-    let (module, _) = ROUTES.iter().find(|(_, routes)| has(routes)).unwrap();
-    let response = match *module {
-        "attachments" => answer_of!(attachments),
-        "attestations" => answer_of!(attestations),
-        "deliveries" => answer_of!(deliveries),
-        "organization" => answer_of!(organization),
-        "registrations" => answer_of!(registrations),
-        other => panic!("{other}: say here how it is asked"),
-    };
-    is_described(&request.route, &response);
-    response
-}
-
-fn routes() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().flat_map(|(_, routes)| routes.iter())
 }
 
 /// An attestation that says so of its workflow.
@@ -219,10 +188,10 @@ impl Scene {
         }
     }
 
-    fn request(&self, route: &Route, role: Role) -> Request {
+    fn request(&self, route: &Route<Memory, Operation>, role: Role) -> Request {
         let (attestation, sbom) = (self.attestation, Digest::of(SBOM));
         let another = from(&workflow("", "shop", "nightly"), "2");
-        let body = match route.route {
+        let body = match route.name().as_str() {
             "POST /v1/attestations" => serde_json::from_slice(&another.compact()).unwrap(),
             "POST /v1/intake/{token}" => attested(&another),
             "PUT /v1/materials/{digest}" => json!({ "size_bytes": SBOM.len() }),
@@ -244,18 +213,21 @@ impl Scene {
             _ => json!({}),
         };
         let mut path = self.path.clone();
-        if route.route.contains("/tokens/{token}") {
+        if route.path.contains("/tokens/{token}") {
             path.insert("token".into(), "canary-token".into());
         }
-        let digest = match route.route.contains("/materials/") {
+        let digest = match route.path.contains("/materials/") {
             true => sbom,
             false => attestation,
         };
         path.insert("digest".into(), digest.to_string());
+        let path: Vec<(&str, &str)> = path
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
         Request {
-            path,
             client: Client::new(ADDRESS, AGENT),
-            ..request(role, route.route, &[], &[], &body)
+            ..request(role, &route.name(), &path, &[], &body)
         }
     }
 
@@ -270,9 +242,9 @@ fn put<R: Row>(memory: &Memory, row: &R) -> pipeline::platform::Write {
 }
 
 /// A scene in which the route has something to do.
-async fn scene(route: &Route) -> Scene {
+async fn scene(route: &Route<Memory, Operation>) -> Scene {
     let scene = Scene::new().await;
-    if route.route.ends_with("/resume") {
+    if route.path.ends_with("/resume") {
         let paused = pauses::pause(&scene.memory, ORGANIZATION, "canary-hook", "moves", None);
         paused.await.unwrap();
     }
@@ -289,8 +261,8 @@ async fn every_route_leaves_the_entry_that_it_declares_and_a_repeat_leaves_none(
         request
             .headers
             .insert("idempotency-key".into(), "key-1".into());
-        let first = answer(&scene.memory, &request).await;
-        let name = route.route;
+        let first = answer_on(&scene.memory, &request).await;
+        let name = route.name();
         assert!(first.status < 300, "{name}: {}", first.body);
         let mut told = scene.entries().await;
         told.retain(|entry| !before.contains(entry));
@@ -302,19 +274,19 @@ async fn every_route_leaves_the_entry_that_it_declares_and_a_repeat_leaves_none(
             Audited::As(action) => {
                 assert!(actions.insert(action), "{action} is another route's");
                 assert_eq!(told.len(), 1, "{name}: {told:?}");
-                holds(name, action, &told[0]);
+                holds(&name, action, &told[0]);
             }
         }
         // Made again by its key, or known by what it says.
-        if KEYED.contains(&name) || name.starts_with("PUT") || name.ends_with("/pause") {
+        if route.is_keyed || name.starts_with("PUT") || name.ends_with("/pause") {
             let many = scene.entries().await.len();
-            answer(&scene.memory, &request).await;
+            answer_on(&scene.memory, &request).await;
             assert_eq!(scene.entries().await.len(), many, "{name}, again");
         }
         if name.starts_with("PATCH") {
             let many = scene.entries().await.len();
             request.headers.remove("idempotency-key");
-            let again = answer(&scene.memory, &request).await;
+            let again = answer_on(&scene.memory, &request).await;
             assert_eq!(again.status, 200, "{}", again.body);
             assert_eq!(scene.entries().await.len(), many, "{name}, unchanged");
         }
@@ -375,7 +347,7 @@ async fn a_change_and_its_entry_are_written_together() {
             let (rows, before) = (state(&scene.memory), scene.entries().await.len());
             let request = scene.request(route, Role::Admin);
             scene.memory.fail_writes_after.set(Some(writes));
-            let cut_off = answer(&scene.memory, &request).await;
+            let cut_off = answer_on(&scene.memory, &request).await;
             let left = scene.memory.fail_writes_after.replace(None);
             let told = scene.entries().await.len() - before;
             let now = state(&scene.memory);
@@ -448,16 +420,16 @@ async fn every_role_may_what_the_operations_page_grants_and_nothing_else() {
         for role in Role::ALL {
             let scene = scene(route).await;
             let mut request = scene.request(route, role);
-            if route.route == "GET /v1/deliveries" {
+            if route.name() == "GET /v1/deliveries" {
                 let digest = scene.attestation.to_string();
                 request.query.insert("attestation".into(), digest);
             }
             let many = scene.entries().await.len();
-            let status = answer(&scene.memory, &request).await.status;
-            let granted = is_granted(role, route.route);
-            assert_eq!(status < 300, granted, "{role} {}: {status}", route.route);
+            let status = answer_on(&scene.memory, &request).await.status;
+            let granted = is_granted(role, &route.name());
+            assert_eq!(status < 300, granted, "{role} {}: {status}", route.name());
             if !granted {
-                assert_eq!(status, 403, "{role} {}", route.route);
+                assert_eq!(status, 403, "{role} {}", route.name());
                 assert_eq!(
                     scene.entries().await.len(),
                     many,
@@ -473,7 +445,7 @@ async fn told(scene: &Scene, role: Role) -> String {
     let mut told = String::new();
     let digest = scene.attestation.to_string();
     for route in routes().filter(|route| route.action != Action::Open) {
-        if !route.route.starts_with("GET ") {
+        if route.method != "GET" {
             continue;
         }
         for (name, value) in [
@@ -487,7 +459,7 @@ async fn told(scene: &Scene, role: Role) -> String {
             if !name.is_empty() {
                 request.query.insert(name.into(), value.into());
             }
-            let response = answer(&scene.memory, &request).await;
+            let response = answer_on(&scene.memory, &request).await;
             told.push_str(&response.body.to_string());
         }
     }
@@ -527,13 +499,13 @@ async fn a_producer_is_told_nothing_of_others_or_of_the_configuration_or_of_thir
 async fn a_producer_lists_the_deliveries_of_an_attestation_that_it_names_and_no_others() {
     let scene = Scene::new().await;
     let ask = async |role: Role, query: &[(&str, &str)]| {
-        let route = routes().find(|route| route.route == "GET /v1/deliveries");
+        let route = routes().find(|route| route.name() == "GET /v1/deliveries");
         let mut request = scene.request(route.unwrap(), role);
         let query = query.iter();
         request.query = query
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        let answer = answer(&scene.memory, &request).await;
+        let answer = answer_on(&scene.memory, &request).await;
         (answer.status, answer.body["items"].as_array().map(Vec::len))
     };
     let digest = scene.attestation.to_string();
@@ -560,8 +532,8 @@ async fn a_producer_lists_the_deliveries_of_an_attestation_that_it_names_and_no_
 async fn an_attestation_says_who_sent_it_first_and_from_where() {
     let scene = Scene::new().await;
     let asked = async |route: &str| {
-        let route = routes().find(|one| one.route == route).unwrap();
-        let answer = answer(&scene.memory, &scene.request(route, Role::Admin)).await;
+        let route = routes().find(|one| one.name() == route).unwrap();
+        let answer = answer_on(&scene.memory, &scene.request(route, Role::Admin)).await;
         assert_eq!(answer.status, 202, "{}", answer.body);
         let digest: Digest = serde_json::from_value(answer.body["attestation"].clone()).unwrap();
         let found = attestations::find(&scene.memory, ORGANIZATION, &digest).await;
@@ -574,9 +546,9 @@ async fn an_attestation_says_who_sent_it_first_and_from_where() {
     // The same by another: it is known already.
     assert_eq!(asked("POST /v1/attestations").await, by_intake);
     let scene = Scene::new().await;
-    let route = routes().find(|one| one.route == "POST /v1/attestations");
+    let route = routes().find(|one| one.name() == "POST /v1/attestations");
     let request = scene.request(route.unwrap(), Role::Producer);
-    let answer = answer(&scene.memory, &request).await;
+    let answer = answer_on(&scene.memory, &request).await;
     let digest = answer.body["attestation"].as_str().unwrap().to_owned();
     let key = rows::Attestation::at(ORGANIZATION, &digest.parse().unwrap());
     let stored = rows::load::<rows::Attestation>(&scene.memory, &key).await;
@@ -626,8 +598,8 @@ async fn an_entry_is_told_by_the_api_with_its_subject_and_from_where() {
     register::delete(&scene.memory, ORGANIZATION, "canary-hook", &any, act)
         .await
         .unwrap();
-    let route = routes().find(|one| one.route == "GET /v1/audit-log");
-    let answer = answer(&scene.memory, &scene.request(route.unwrap(), Role::Viewer)).await;
+    let route = routes().find(|one| one.name() == "GET /v1/audit-log");
+    let answer = answer_on(&scene.memory, &scene.request(route.unwrap(), Role::Viewer)).await;
     let newest = &answer.body["items"][0];
     assert_eq!(newest["action"], "registration.delete");
     assert_eq!(newest["subject"], "canary-hook");
@@ -685,7 +657,7 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
     let body = from(&workflow("shop/nightly", "evil", "x"), "1").compact();
     let body = serde_json::from_slice(&body).unwrap();
     let asked = request(Role::Producer, "POST /v1/attestations", &[], &[], &body);
-    let refused = answer(&memory, &asked).await;
+    let refused = answer_on(&memory, &asked).await;
     let told = (refused.status, refused.body["code"].as_str());
     assert_eq!(told, (422, Some("workflow-malformed")));
     let rows = memory.rows();

@@ -31,7 +31,6 @@ use integrations::slack_webhook::SlackWebhook;
 use integrations::smtp::Smtp;
 use integrations::webhook::Webhook;
 use integrations::{Integration, for_all_integrations};
-use pipeline::api::{deliveries, registrations};
 use pipeline::check::{self, Check, Verdict};
 use pipeline::deliver::preview::preview;
 use pipeline::deliver::{self, Tools};
@@ -40,7 +39,8 @@ use pipeline::rows::Role;
 use pipeline::{Platform, attach, intake, reconcile, register};
 use serde_json::{Value, json};
 
-use crate::world::{ORGANIZATION, WORKFLOW, act, ask, attestation, http, inputs, tests};
+use crate::asking::ask;
+use crate::world::{ORGANIZATION, WORKFLOW, act, attestation, http, inputs, tests};
 
 /// Shorter parts of a canary than this may be left by chance.
 const PART: usize = 10;
@@ -500,8 +500,6 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
         let answer = ask(
             &memory,
             Role::Admin,
-            deliveries::ROUTES,
-            deliveries::function,
             "GET /v1/deliveries/{delivery}",
             &path,
             json!({}),
@@ -509,16 +507,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
         .await;
         mine.add("answers of the API", &answer.body.to_string());
         let wanted = json!({ "integration": I::ID, "name": "other", "inputs": given });
-        let answer = ask(
-            &memory,
-            Role::Admin,
-            registrations::ROUTES,
-            registrations::function,
-            "POST /v1/registrations",
-            &[],
-            wanted,
-        )
-        .await;
+        let answer = ask(&memory, Role::Admin, "POST /v1/registrations", &[], wanted).await;
         // Some can be registered with a third party like this.
         mine.add("answers of the API", &answer.body.to_string());
         if answer.status == 201 {
@@ -526,8 +515,6 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
             ask(
                 &memory,
                 Role::Admin,
-                registrations::ROUTES,
-                registrations::function,
                 "DELETE /v1/registrations/{registration}",
                 &path,
                 json!({}),

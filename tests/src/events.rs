@@ -1,6 +1,7 @@
 //! The sample events in `events/`: each is read as its function reads it, run over memory, and has to come to
 //! what the table says.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::future::ready;
@@ -14,24 +15,24 @@ use aws::event::{
 use bytes::Bytes;
 use integrations::webhook::Webhook;
 use integrations::{Integration, Workflow};
-use pipeline::api::{Request, Response};
 use pipeline::check::{self, Previewed};
 use pipeline::deliver::preview::preview;
 use pipeline::deliver::{self, Record, Tools};
+use pipeline::http::{Response, Route};
 use pipeline::memory::Memory;
 use pipeline::platform::{Expect, SecretValue};
 use pipeline::rows::{self, Row};
 use pipeline::secrets::Secrets;
-use pipeline::{Platform, Timestamp, api, fetch, intake, ledger, plans, reconcile};
+use pipeline::{Platform, Timestamp, fetch, intake, ledger, plans, reconcile};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::artifacts::{self, Artifacts};
+use crate::asking::{FUNCTIONS, answer, route_of};
 use crate::contract::{files, functions, root};
-use crate::openapi::is_described;
 use crate::receiver::Receiver;
 use crate::roles::As;
-use crate::template::ROUTES;
+use crate::template::{gateway, taken, template};
 use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom, tests};
 
 /// Expected outcome of each event.
@@ -582,7 +583,7 @@ impl Stage {
                     None => format!("nothing of {hash}"),
                 }
             }
-            api => self.answer(api, file).await,
+            _ => self.answer(file).await,
         }
     }
 
@@ -625,10 +626,9 @@ impl Stage {
         text
     }
 
-    async fn answer(&self, folder: &str, file: &str) -> String {
+    async fn answer(&self, file: &str) -> String {
         let request = self.read::<GatewayEvent>(file).request();
-        let response = self.ask(folder, &request).await;
-        is_described(&request.route, &response);
+        let response = answer(&self.memory, &request).await;
         let Response { status, body, .. } = response;
         let named = ["name", "workflow", "state", "id"]
             .iter()
@@ -690,33 +690,6 @@ impl Stage {
             }
         }
     }
-
-    async fn ask(&self, folder: &str, request: &Request) -> Response {
-        let memory = &self.memory;
-        match folder {
-            "attachments" => {
-                use api::attachments::{ROUTES, function};
-                api::answer(ROUTES, function, &As::api(memory, ROUTES), request).await
-            }
-            "attestations" => {
-                use api::attestations::{ROUTES, function};
-                api::answer(ROUTES, function, &As::api(memory, ROUTES), request).await
-            }
-            "deliveries" => {
-                use api::deliveries::{ROUTES, function};
-                api::answer(ROUTES, function, &As::api(memory, ROUTES), request).await
-            }
-            "organization" => {
-                use api::organization::{ROUTES, function};
-                api::answer(ROUTES, function, &As::api(memory, ROUTES), request).await
-            }
-            "registrations" => {
-                use api::registrations::{ROUTES, function};
-                api::answer(ROUTES, function, &As::api(memory, ROUTES), request).await
-            }
-            other => panic!("events/{other}: add to tests/src/events.rs how its function is run"),
-        }
-    }
 }
 
 /// Every event, as it stands in the table.
@@ -770,13 +743,12 @@ fn every_folder_of_events_is_a_functions_and_every_function_has_one() {
             name
         }
     };
-    let functions: std::collections::BTreeSet<String> =
-        functions().into_iter().map(function).collect();
+    let functions: BTreeSet<String> = functions().into_iter().map(function).collect();
     let folders = all().into_iter().map(|file| {
         file.split_once('/')
             .map_or(file.clone(), |(folder, _)| folder.to_owned())
     });
-    let folders: std::collections::BTreeSet<String> = folders.collect();
+    let folders: BTreeSet<String> = folders.collect();
     assert_eq!(
         folders, functions,
         "name each folder of events/ after its function"
@@ -784,48 +756,26 @@ fn every_folder_of_events_is_a_functions_and_every_function_has_one() {
 }
 
 #[test]
-fn the_events_of_the_api_have_routes_that_their_functions_know() {
-    for (folder, routes) in ROUTES {
-        for file in all()
-            .into_iter()
-            .filter(|file| file.starts_with(&format!("{folder}/")))
-        {
+fn the_events_of_the_api_are_those_that_the_gateway_hands_to_their_functions() {
+    let template = template();
+    let gateway = gateway(&template);
+    for (folder, routes) in FUNCTIONS.iter() {
+        let mut left: BTreeSet<String> = routes.iter().map(Route::name).collect();
+        let files = all().into_iter();
+        for file in files.filter(|file| file.starts_with(&format!("{folder}/"))) {
             let text = fs::read_to_string(root().join("events").join(&file)).unwrap();
             let event: Value = serde_json::from_str(&text).unwrap();
             let request = serde_json::from_str::<GatewayEvent>(&text)
                 .unwrap()
                 .request();
-            assert!(
-                routes.iter().any(|route| route.route == request.route),
-                "events/{file}: {} is no route of {folder}",
-                request.route
-            );
-            let mut path = request.route.split_once(' ').unwrap().1.to_owned();
-            for (name, value) in &request.path {
-                path = path.replace(&format!("{{{name}}}"), value);
-            }
-            assert_eq!(
-                event["rawPath"],
-                path.as_str(),
-                "events/{file}: write the path of its route"
-            );
+            let (function, route) = route_of(&request);
+            assert_eq!(function, *folder, "events/{file} is another function's");
+            left.remove(&route.name());
+            let key = &taken(&gateway, &request.method, &request.path)["RouteKey"];
+            assert_eq!(&event["routeKey"], key, "events/{file}");
+            assert_eq!(&event["requestContext"]["routeKey"], key, "events/{file}");
         }
-        for route in routes {
-            let key = format!("\"routeKey\": \"{}\"", route.route);
-            let shown = all()
-                .into_iter()
-                .filter(|file| file.starts_with(&format!("{folder}/")));
-            let shown = shown.into_iter().any(|file| {
-                fs::read_to_string(root().join("events").join(file))
-                    .unwrap()
-                    .contains(&key)
-            });
-            assert!(
-                shown,
-                "add to events/{folder} an event of {:?}",
-                route.route
-            );
-        }
+        assert!(left.is_empty(), "add to events/{folder} events of {left:?}");
     }
 }
 

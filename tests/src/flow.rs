@@ -12,12 +12,13 @@ use pipeline::attestations;
 use pipeline::deliver::{self, Record};
 use pipeline::platform::SecretValue;
 use pipeline::rows::{self, AttemptOutcome, Delivery, Role, Stage, State};
-use pipeline::{Platform, api, configuration, intake, reconcile, register, schedule};
+use pipeline::{Platform, configuration, intake, reconcile, register, schedule};
 use serde_json::json;
 
+use crate::asking::ask;
 use crate::receiver::{Answer, Receiver};
 use crate::roles::As;
-use crate::world::{ORGANIZATION, SBOM, World, act, ask, attestation, kept, promised_sbom};
+use crate::world::{ORGANIZATION, SBOM, World, act, attestation, kept, promised_sbom};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -851,7 +852,6 @@ async fn a_hundred_identical_posts_at_once_make_one_attestation() {
 #[tokio::test]
 async fn roles_may_do_what_they_are_for() {
     let world = World::new();
-    let routes = api::registrations::ROUTES;
     let list = "GET /v1/registrations";
     let add = "POST /v1/registrations";
     for (role, route, expected) in [
@@ -861,8 +861,7 @@ async fn roles_may_do_what_they_are_for() {
         (Role::Operator, add, 422),
         (Role::Admin, add, 422),
     ] {
-        let function = api::registrations::function;
-        let answer = ask(&world.memory, role, routes, function, route, &[], json!({})).await;
+        let answer = ask(&world.memory, role, route, &[], json!({})).await;
         assert_eq!(answer.status, expected, "{role:?} {route}: {}", answer.body);
     }
 }
@@ -873,18 +872,8 @@ async fn all_faults_of_the_inputs_are_said_at_once_and_name_their_fields() {
     let body = json!({
         "integration": "webhook", "name": "Not A Label", "inputs": { "ulr": "https://x.example" },
     });
-    let (routes, function) = (api::registrations::ROUTES, api::registrations::function);
     let route = "POST /v1/registrations";
-    let answer = ask(
-        &world.memory,
-        Role::Admin,
-        routes,
-        function,
-        route,
-        &[],
-        body,
-    )
-    .await;
+    let answer = ask(&world.memory, Role::Admin, route, &[], body).await;
     let faults = answer.body["faults"].as_array().unwrap();
     let fields: BTreeSet<&str> = faults
         .iter()

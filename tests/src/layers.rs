@@ -8,24 +8,15 @@ use crate::contract::root;
 
 type Graph = BTreeMap<Vec<String>, BTreeSet<Vec<String>>>;
 
-/// Routes and their description still use each other.
-const EXCEPTION: &str = "api";
-
 #[test]
 fn no_file_of_the_pipeline_is_in_a_circle() {
     let graph = graph(&root().join("shared/pipeline/src"));
     assert!(graph.len() > 40, "{}", graph.len());
     let circles: Vec<String> = graph
         .keys()
-        .filter(|file| file.first().is_none_or(|folder| folder != EXCEPTION))
         .filter_map(|file| circle(&graph, file))
         .collect();
     assert!(circles.is_empty(), "{}", circles.join("\n"));
-    let exception = graph
-        .keys()
-        .filter(|file| file.first().is_some_and(|folder| folder == EXCEPTION))
-        .any(|file| circle(&graph, file).is_some());
-    assert!(exception, "{EXCEPTION} needs no exception any more");
 }
 
 #[test]

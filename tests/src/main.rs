@@ -5,6 +5,7 @@
 
 mod archive;
 mod artifacts;
+mod asking;
 mod attaching;
 mod audited;
 mod canary;

@@ -1,20 +1,22 @@
 //! The API's description, `docs/openapi.json`: written from the routes and their types, held against both and
 //! against what the sources say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::LazyLock;
 
-use pipeline::api::Response;
-use pipeline::api::openapi::{CODES, REFUSED, document, operations};
+use pipeline::api::{Code, REFUSED};
+use pipeline::http::Response;
+use pipeline::http::openapi::document;
+use pipeline::memory::Memory;
 use serde_json::Value;
 
-use crate::contract::{files, root};
-use crate::template::ROUTES;
+use crate::asking::routes;
+use crate::contract::root;
 
 /// The document as it follows from the code.
 fn written() -> Value {
-    document(ROUTES.iter().flat_map(|(_, routes)| *routes))
+    document::<Memory>()
 }
 
 /// Fails where an answer is not described as one of its route's: its status, or what it holds.
@@ -134,22 +136,13 @@ fn the_description_is_that_of_the_routes_and_their_types() {
 }
 
 #[test]
-fn every_route_is_described_once_and_nothing_else_is() {
-    let mut routes: Vec<&str> = ROUTES
-        .iter()
-        .flat_map(|(_, routes)| routes.iter().map(|route| route.route))
-        .collect();
-    let operations = operations();
-    let mut described: Vec<&str> = operations.iter().map(|one| one.route).collect();
-    routes.sort_unstable();
-    described.sort_unstable();
-    assert_eq!(described, routes);
-    let ids: BTreeSet<&str> = operations.iter().map(|one| one.id).collect();
-    assert_eq!(
-        ids.len(),
-        operations.len(),
-        "an operation's id stands twice"
-    );
+fn every_route_is_described_and_has_an_id_of_its_own() {
+    let (all, ids): (Vec<String>, BTreeSet<&str>) = routes()
+        .map(|route| (route.name(), route.description.id))
+        .unzip();
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+    assert_eq!(ids.len(), all.len(), "an operation's id stands twice");
+    assert!(!ids.contains(""), "call `operation` on each route");
 }
 
 #[test]
@@ -166,32 +159,8 @@ fn no_type_is_called_as_another_is() {
     );
 }
 
-/// The problems that the sources make: `Problem::new(404, "not-found", …)`.
-fn made() -> BTreeMap<String, u16> {
-    let mut made = BTreeMap::new();
-    for path in files(&root().join("shared/pipeline/src/api"), &["rs"]) {
-        let text = fs::read_to_string(&path).unwrap();
-        for call in text.split("::new(").skip(1) {
-            let mut parts = call.split(',').map(str::trim);
-            let status = parts.next().and_then(|status| status.parse::<u16>().ok());
-            let code = parts
-                .next()
-                .and_then(|code| code.strip_prefix('"')?.strip_suffix('"'));
-            if let (Some(status), Some(code)) = (status, code) {
-                made.insert(code.to_owned(), status);
-            }
-        }
-    }
-    made
-}
-
 #[test]
-fn the_codes_are_those_that_the_sources_make() {
-    let known: BTreeMap<String, u16> = CODES
-        .iter()
-        .map(|(code, status, _)| ((*code).to_owned(), *status))
-        .collect();
-    assert_eq!(made(), known, "CODES in openapi.rs has each of them");
+fn the_codes_of_refused_attestations_are_those_of_their_errors() {
     let text = fs::read_to_string(root().join("shared/attestation/src/error.rs")).unwrap();
     let refused: BTreeSet<&str> = text
         .lines()
@@ -206,7 +175,7 @@ fn the_codes_are_those_that_the_sources_make() {
     assert_eq!(
         refused,
         REFUSED.iter().copied().collect(),
-        "REFUSED in openapi.rs has each of them"
+        "REFUSED in problem.rs has each of them"
     );
 }
 
@@ -217,7 +186,10 @@ fn every_code_is_some_routes() {
         "{}{}",
         document["paths"], document["components"]["responses"]
     );
-    for code in CODES.iter().map(|(code, ..)| code).chain(REFUSED) {
+    let codes = Code::ALL.iter().map(|code| code.as_str());
+    // The router answers it, for paths that have routes.
+    let codes = codes.filter(|code| *code != Code::MethodNotAllowed.as_str());
+    for code in codes.chain(REFUSED.iter().copied()) {
         assert!(
             text.contains(&format!("\"{code}\"")),
             "no route answers {code}: add it to its route's `refuses`, or delete it"

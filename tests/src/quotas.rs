@@ -5,23 +5,18 @@ use std::time::Duration;
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use pipeline::api::idempotency::Made;
-use pipeline::api::{
-    Request, Response, attachments, attestations, deliveries, organization, registrations,
-};
 use pipeline::audit_log::{self, Subject};
+use pipeline::http::{Request, Response};
 use pipeline::memory::Memory;
 use pipeline::meter::{self, Meter, Quotas, READ_EVERY, Used};
 use pipeline::platform::Platform;
 use pipeline::rows::Role;
-use pipeline::{api, intake, quotas};
+use pipeline::{intake, quotas};
 use serde_json::{Value, json};
 
-use crate::openapi::is_described;
+use crate::asking::{answer, answer_on, function, request};
 use crate::roles::As;
-use crate::world::{
-    ORGANIZATION, WORKFLOW, World, act, attestation, promised_sbom, request, tests,
-};
+use crate::world::{ORGANIZATION, WORKFLOW, World, act, attestation, promised_sbom, tests};
 
 fn world(quotas: Quotas) -> World {
     let mut world = World::new();
@@ -36,37 +31,9 @@ fn usual() -> Quotas {
     }
 }
 
-async fn send(platform: &As<'_>, request: &Request) -> Response {
-    macro_rules! answer_of {
-        ($($module:ident)*) => {
-            $(if $module::ROUTES.iter().any(|own| own.route == request.route) {
-                let function = $module::function;
-                let response = api::answer($module::ROUTES, function, platform, request).await;
-                is_described(&request.route, &response);
-                return response;
-            })*
-        };
-    }
-    answer_of!(registrations attachments attestations deliveries organization);
-    panic!("no route {}", request.route)
-}
-
-/// The function of the API that has this route, as a new environment.
-fn function<'m>(memory: &'m Memory, route: &str) -> As<'m> {
-    let all = [
-        registrations::ROUTES,
-        attachments::ROUTES,
-        attestations::ROUTES,
-        deliveries::ROUTES,
-        organization::ROUTES,
-    ];
-    let is_of = |routes: &&[api::Route]| routes.iter().any(|own| own.route == route);
-    As::api(memory, all.into_iter().find(is_of).unwrap())
-}
-
 async fn post(memory: &Memory, route: &str, path: &[(&str, &str)], body: Value) -> Response {
     let request = request(Role::Admin, route, path, &[], &body);
-    send(&function(memory, route), &request).await
+    answer(memory, &request).await
 }
 
 async fn push(memory: &Memory, bytes: Vec<u8>) -> Response {
@@ -75,7 +42,7 @@ async fn push(memory: &Memory, bytes: Vec<u8>) -> Response {
         body: bytes.into(),
         ..request(Role::Producer, route, &[], &[], &Value::Null)
     };
-    send(&function(memory, route), &request).await
+    answer(memory, &request).await
 }
 
 fn code(response: &Response) -> (u16, &str) {
@@ -423,27 +390,27 @@ async fn a_repeat_by_its_key_is_not_paced() {
     let route = "POST /v1/registrations";
     let key = [("idempotency-key", "one")];
     let first = request(Role::Admin, route, &[], &key, &body);
-    let role = function(&world.memory, route);
-    let made = send(&role, &first).await;
+    let role = function(&world.memory, &first);
+    let made = answer_on(&role, &first).await;
     assert_eq!(made.status, 201, "{}", made.body);
-    assert_eq!(send(&role, &first).await, made);
+    assert_eq!(answer_on(&role, &first).await, made);
     // Refused for its pace, the same key is good for another try.
     let body = json!({ "registration": "hook", "workflow": WORKFLOW });
     let route = "POST /v1/attachments";
-    let second = Request {
-        made: Made::default(),
-        ..request(
-            Role::Admin,
-            route,
-            &[],
-            &[("idempotency-key", "two")],
-            &body,
-        )
-    };
-    let role = function(&world.memory, route);
-    assert_eq!(code(&send(&role, &second).await), (429, "too-many-checks"));
+    let second = request(
+        Role::Admin,
+        route,
+        &[],
+        &[("idempotency-key", "two")],
+        &body,
+    );
+    let role = function(&world.memory, &second);
+    assert_eq!(
+        code(&answer_on(&role, &second).await),
+        (429, "too-many-checks")
+    );
     world.memory.advance(Duration::from_mins(1));
-    assert_eq!(send(&role, &second).await.status, 201);
+    assert_eq!(answer_on(&role, &second).await.status, 201);
 }
 
 #[tokio::test]
@@ -477,8 +444,8 @@ async fn an_attestation_is_described_with_a_hundred_materials_at_a_time() {
                 &Value::Null,
             )
         };
-        let role = function(&world.memory, route);
-        let response = send(&role, &request).await;
+        let role = function(&world.memory, &request);
+        let response = answer_on(&role, &request).await;
         (response, role.objects_asked.get())
     };
     for (from, first, count) in [
@@ -549,8 +516,8 @@ async fn a_page_reads_as_much_as_it_shows() {
                 body: Bytes::new(),
                 ..request(Role::Admin, &route, &[], &[], &Value::Null)
             };
-            let role = function(memory, &route);
-            let response = send(&role, &request).await;
+            let role = function(memory, &request);
+            let response = answer_on(&role, &request).await;
             assert_eq!(response.status, 200, "{}", response.body);
             let read = role.rows_read.get();
             assert!(read <= most, "{list}: a page of five reads {read} rows");

@@ -5,18 +5,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use integrations::webhook::Webhook;
-use pipeline::api::idempotency::KEYED;
-use pipeline::api::{Request, Response, attachments, attestations, deliveries, registrations};
 use pipeline::check::{self, Check, Verdict};
+use pipeline::http::{Request, Response, Route};
 use pipeline::memory::Memory;
 use pipeline::platform::{self, Unreachable};
 use pipeline::rows::{self, Role, State, Stored};
-use pipeline::{Platform, api, attach, configuration, jobs, pauses, register, schedule};
+use pipeline::{Platform, attach, configuration, jobs, pauses, register, schedule};
 use serde_json::{Value, json};
 
+use crate::asking::{answer, request, routes};
 use crate::receiver::Receiver;
-use crate::roles::As;
-use crate::world::{ORGANIZATION, World, act, attestation, http, request};
+use crate::world::{ORGANIZATION, World, act, attestation, http};
 
 /// A function may run for as long, and whoever comes later goes on with what it began.
 const AT_WORK: Duration = Duration::from_secs(36);
@@ -29,44 +28,6 @@ fn keyed(key: &str, route: &str, path: &[(&str, &str)], body: &Value) -> Request
         &[("idempotency-key", key)],
         body,
     )
-}
-
-/// Asks whichever function has the route.
-async fn answer(memory: &Memory, request: &Request) -> Response {
-    let has = |routes: &[api::Route]| routes.iter().any(|one| one.route == request.route);
-    if has(registrations::ROUTES) {
-        api::answer(
-            registrations::ROUTES,
-            registrations::function,
-            &As::api(memory, registrations::ROUTES),
-            request,
-        )
-        .await
-    } else if has(attachments::ROUTES) {
-        api::answer(
-            attachments::ROUTES,
-            attachments::function,
-            &As::api(memory, attachments::ROUTES),
-            request,
-        )
-        .await
-    } else if has(attestations::ROUTES) {
-        api::answer(
-            attestations::ROUTES,
-            attestations::function,
-            &As::api(memory, attestations::ROUTES),
-            request,
-        )
-        .await
-    } else {
-        api::answer(
-            deliveries::ROUTES,
-            deliveries::function,
-            &As::api(memory, deliveries::ROUTES),
-            request,
-        )
-        .await
-    }
 }
 
 fn registration(world: &World, name: &str) -> Value {
@@ -342,7 +303,8 @@ async fn busy() -> (World, rows::Attachment, String) {
 
 #[tokio::test]
 async fn wherever_a_request_is_cut_off_the_same_again_makes_one_of_it() {
-    for route in KEYED {
+    for route in routes().filter(|route| route.is_keyed).map(Route::name) {
+        let route = route.as_str();
         let mut made = None;
         // Cut off at each of its writes, and then at none.
         for writes in 0.. {
@@ -353,7 +315,7 @@ async fn wherever_a_request_is_cut_off_the_same_again_makes_one_of_it() {
                 ("attachment", &attachment.id),
                 ("delivery", &delivery),
             ];
-            let body = match *route {
+            let body = match route {
                 REGISTER => registration(&world, "other"),
                 "POST /v1/attachments" => {
                     json!({ "registration": "hook", "workflow": "shop/other" })
@@ -400,20 +362,6 @@ async fn wherever_a_request_is_cut_off_the_same_again_makes_one_of_it() {
                 break;
             }
         }
-    }
-}
-
-#[test]
-fn every_route_that_takes_a_key_is_there() {
-    let all = [
-        registrations::ROUTES,
-        attachments::ROUTES,
-        attestations::ROUTES,
-        deliveries::ROUTES,
-    ]
-    .concat();
-    for route in KEYED {
-        assert!(all.iter().any(|one| one.route == *route), "{route}");
     }
 }
 

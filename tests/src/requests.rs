@@ -1,19 +1,16 @@
 //! API responses to invalid requests, and pagination of lists.
 
-use pipeline::api::{
-    Request, Response, Route, attachments, attestations, deliveries, organization, registrations,
-};
 use pipeline::audit_log::{self, Subject};
 use pipeline::configuration::Precondition;
+use pipeline::http::{self, Request, Response, functions};
+use pipeline::intake;
 use pipeline::memory::Memory;
 use pipeline::rows::Role;
-use pipeline::{api, intake};
 use serde_json::{Value, json};
 
 use crate::archive;
-use crate::openapi::is_described;
-use crate::roles::As;
-use crate::world::{ORGANIZATION, World, act, ask, attestation, promised_sbom, request, tests};
+use crate::asking::{answer, ask, request};
+use crate::world::{ORGANIZATION, World, act, attestation, promised_sbom, tests};
 
 /// A list's page, or what is wrong with the question.
 async fn page(memory: &Memory, route: &str, query: &[(&str, &str)]) -> Response {
@@ -23,31 +20,7 @@ async fn page(memory: &Memory, route: &str, query: &[(&str, &str)]) -> Response 
         body: bytes::Bytes::new(),
         ..request(Role::Admin, route, &[], &[], &Value::Null)
     };
-    macro_rules! answer_of {
-        ($module:ident) => {
-            api::answer(
-                $module::ROUTES,
-                $module::function,
-                &As::api(memory, $module::ROUTES),
-                &request,
-            )
-            .await
-        };
-    }
-    let is_of = |routes: &[Route]| routes.iter().any(|own| own.route == route);
-    let response = if is_of(registrations::ROUTES) {
-        answer_of!(registrations)
-    } else if is_of(attachments::ROUTES) {
-        answer_of!(attachments)
-    } else if is_of(attestations::ROUTES) {
-        answer_of!(attestations)
-    } else if is_of(deliveries::ROUTES) {
-        answer_of!(deliveries)
-    } else {
-        answer_of!(organization)
-    };
-    is_described(route, &response);
-    response
+    answer(memory, &request).await
 }
 
 /// The ids, or whatever `name` is, of all items of a list, page by page; no page has more than its limit.
@@ -197,28 +170,7 @@ async fn what_was_done_on_a_day_comes_by_pages() {
 }
 
 async fn post(world: &World, route: &str, path: &[(&str, &str)], body: Value) -> Response {
-    let memory = &world.memory;
-    macro_rules! ask_of {
-        ($module:ident) => {
-            ask(
-                memory,
-                Role::Admin,
-                $module::ROUTES,
-                $module::function,
-                route,
-                path,
-                body,
-            )
-            .await
-        };
-    }
-    match route.split('/').nth(2).unwrap() {
-        "registrations" | "intakes" => ask_of!(registrations),
-        "attachments" => ask_of!(attachments),
-        "deliveries" | "redeliveries" | "jobs" => ask_of!(deliveries),
-        "materials" => ask_of!(attestations),
-        _ => ask_of!(organization),
-    }
+    ask(&world.memory, Role::Admin, route, path, body).await
 }
 
 #[tokio::test]
@@ -320,6 +272,50 @@ async fn what_is_larger_than_a_row_can_be_is_refused_before_it_is_kept() {
 }
 
 #[tokio::test]
+async fn a_path_that_no_route_has_is_not_found_and_one_with_other_methods_names_them() {
+    let world = World::new();
+    world.ready().await;
+    let routes = functions::registrations::<Memory, ()>();
+    let ask = async |method: &str, path: &str| {
+        let request = Request {
+            method: method.into(),
+            path: path.into(),
+            ..request(Role::Admin, "GET /v1/registrations", &[], &[], &Value::Null)
+        };
+        let answer = http::answer(&routes, &world.memory, &request).await;
+        let code = answer.body["code"].as_str().unwrap_or_default().to_owned();
+        (answer.status, code, answer.headers.get("allow").cloned())
+    };
+    let found = (200, String::new(), None);
+    let missing = (404, "not-found".to_owned(), None);
+    for (method, path, expected) in [
+        ("GET", "/v1/registrations/hook", &found),
+        // Behind a domain name with a base path, and with a letter that needs no escape.
+        ("GET", "/integrations/v1/registrations/hook", &found),
+        ("GET", "/v1/registrations/%68ook", &found),
+        ("GET", "/v1/registrations/hook/", &missing),
+        ("GET", "/v1/registrations/", &missing),
+        ("DELETE", "/v1/registrations/", &missing),
+        ("POST", "/v1/intakes//rotate", &missing),
+        ("GET", "/v1/registrations/%ff", &missing),
+        ("GET", "/v1/registrations/hook/other", &missing),
+        ("GET", "/v1/canary-path", &missing),
+        ("GET", "/", &missing),
+        ("GET", "", &missing),
+    ] {
+        assert_eq!(&ask(method, path).await, expected, "{method} {path}");
+    }
+    let other = |methods: &str| {
+        let code = "method-not-allowed".to_owned();
+        (405, code, Some(methods.to_owned()))
+    };
+    let put = ask("PUT", "/v1/registrations/hook").await;
+    assert_eq!(put, other("GET, PATCH, DELETE"));
+    assert_eq!(ask("HEAD", "/v1/intakes").await, other("POST, GET"));
+    assert_eq!(ask("get", "/v1/intakes").await, other("POST, GET"));
+}
+
+#[tokio::test]
 async fn a_name_too_long_for_any_row_is_not_found() {
     let world = World::new();
     let long = "x".repeat(5_000);
@@ -334,10 +330,8 @@ async fn a_name_too_long_for_any_row_is_not_found() {
         ("GET /v1/jobs/{job}", "job"),
         ("DELETE /v1/tokens/{token}", "token"),
     ] {
-        for value in [long.as_str(), ""] {
-            let answer = post(&world, route, &[(name, value)], json!({})).await;
-            assert_eq!(answer.status, 404, "{route}: {}", answer.body);
-        }
+        let answer = post(&world, route, &[(name, &long)], json!({})).await;
+        assert_eq!(answer.status, 404, "{route}: {}", answer.body);
     }
     let body = json!({ "registration": "", "workflow": "shop/nightly" });
     assert_eq!(

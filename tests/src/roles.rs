@@ -21,7 +21,7 @@ use pipeline::{Platform, Timestamp, rows};
 use serde_json::{Value, json};
 
 use crate::contract::{camel, functions, root};
-use crate::template::{ROUTES, Template, list, target, template, words};
+use crate::template::{Template, list, target, template, words};
 
 /// A statement of a policy, with names in place of what AWS makes of them: `Table`, `Bucket/*`,
 /// `secret:chainloop-integrations/<stack>/smtp/*`.
@@ -214,13 +214,6 @@ impl<'a> As<'a> {
     /// The delivery function of an integration.
     pub fn delivering<I: integrations::Integration>(memory: &'a Memory) -> Self {
         Self::function(memory, format!("deliver-{}", I::ID))
-    }
-
-    /// The function that answers these routes.
-    pub fn api(memory: &'a Memory, routes: &[pipeline::api::Route]) -> Self {
-        let same = |own: &[pipeline::api::Route]| own[0].route == routes[0].route;
-        let (folder, _) = ROUTES.iter().find(|(_, own)| same(own)).unwrap();
-        Self::function(memory, *folder)
     }
 
     fn does(&self, action: &str, resource: &str, keys: &[&str]) {

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use aws::event::{AuthorizerEvent, authorize};
-use pipeline::api::organization::{ROUTES, function};
-use pipeline::api::{Response, registrations};
 use pipeline::audit_log::{self, Act};
+use pipeline::http::Response;
 use pipeline::memory::Memory;
 use pipeline::rows::{Actor, Role};
 use pipeline::tokens::{self, By, Error, NewToken, Wanted};
 use pipeline::{Platform, Timestamp};
 use serde_json::{Value, json};
 
+use crate::asking::ask;
 use crate::roles::As;
-use crate::world::{ORGANIZATION, ask};
+use crate::world::ORGANIZATION;
 
 const DAY: Duration = Duration::from_hours(24);
 /// Somebody called so, who does that.
@@ -220,7 +220,7 @@ async fn answer(
     path: &[(&str, &str)],
     body: Value,
 ) -> Response {
-    ask(memory, role, ROUTES, function, route, path, body).await
+    ask(memory, role, route, path, body).await
 }
 
 #[tokio::test]
@@ -249,9 +249,8 @@ async fn only_admins_make_and_revoke_tokens_and_a_producer_sees_no_configuration
         (201, &json!("tests"))
     );
     for (role, status) in [(Role::Viewer, 200), (Role::Producer, 403)] {
-        let (routes, function) = (registrations::ROUTES, registrations::function);
         let route = "GET /v1/registrations";
-        let listed = ask(&memory, role, routes, function, route, &[], json!({})).await;
+        let listed = ask(&memory, role, route, &[], json!({})).await;
         assert_eq!(listed.status, status, "{role}");
     }
 }

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use integrations::Integration;
 use integrations::webhook::Webhook;
-use pipeline::api::{Response, attachments, registrations};
 use pipeline::check::{self, Check, Verdict};
+use pipeline::http::Response;
 use pipeline::memory::Memory;
 use pipeline::rows::{self, AuditEntry, Role, State};
-use pipeline::{Platform, api, audit_log, configuration, pauses, register};
+use pipeline::{Platform, audit_log, configuration, pauses, register};
 use serde_json::{Value, json};
 
+use crate::asking::{answer, request};
 use crate::receiver::{Answer, Receiver};
-use crate::roles::As;
-use crate::world::{ORGANIZATION, World, act, attestation, http, kept, request};
+use crate::world::{ORGANIZATION, World, act, attestation, http, kept};
 
 const SECRET: &str = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
 
@@ -37,8 +37,7 @@ async fn ask(
         headers,
         &body,
     );
-    let (routes, function) = (registrations::ROUTES, registrations::function);
-    api::answer(routes, function, &As::api(&world.memory, routes), &request).await
+    answer(&world.memory, &request).await
 }
 
 async fn patch(world: &World, name: &str, body: Value) -> Response {
@@ -61,8 +60,7 @@ async fn ask_attached(
         headers,
         &body,
     );
-    let (routes, function) = (attachments::ROUTES, attachments::function);
-    api::answer(routes, function, &As::api(&world.memory, routes), &request).await
+    answer(&world.memory, &request).await
 }
 
 fn fields(answer: &Response) -> Vec<&str> {
@@ -589,12 +587,10 @@ async fn those_of_a_list_have_their_tags_too() {
     let list = async |attached: bool| {
         if attached {
             let request = request(Role::Viewer, "GET /v1/attachments", &[], &[], &json!({}));
-            let (routes, function) = (attachments::ROUTES, attachments::function);
-            api::answer(routes, function, &As::api(&world.memory, routes), &request).await
+            answer(&world.memory, &request).await
         } else {
             let request = request(Role::Viewer, "GET /v1/registrations", &[], &[], &json!({}));
-            let (routes, function) = (registrations::ROUTES, registrations::function);
-            api::answer(routes, function, &As::api(&world.memory, routes), &request).await
+            answer(&world.memory, &request).await
         }
     };
     let registration = list(false).await.body["items"][0].clone();
@@ -615,8 +611,7 @@ async fn a_viewer_changes_nothing() {
     let route = "PATCH /v1/registrations/{registration}";
     let path = [("registration", "hook")];
     let request = request(Role::Viewer, route, &path, &[], &json!({}));
-    let (routes, function) = (registrations::ROUTES, registrations::function);
-    let answer = api::answer(routes, function, &As::api(&world.memory, routes), &request).await;
+    let answer = answer(&world.memory, &request).await;
     assert_eq!(answer.status, 403);
 }
 

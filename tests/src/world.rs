@@ -8,18 +8,16 @@ use bytes::Bytes;
 use integrations::http::Guard;
 use integrations::webhook::Webhook;
 use integrations::{Http, Integration};
-use pipeline::api::{Caller, Request, Response, Route};
 use pipeline::audit_log::Act;
 use pipeline::check::{self, Check};
 use pipeline::deliver::{self, Tools};
 use pipeline::intake::{self, Accepted};
 use pipeline::memory::Memory;
 use pipeline::platform::Item;
-use pipeline::rows::{self, Actor, Attempt, Client, Delivery, Role};
+use pipeline::rows::{self, Actor, Attempt, Delivery};
 use pipeline::{Platform, Timestamp, attach, audit, configuration, reconcile, register};
 use serde_json::{Map, Value, json};
 
-use crate::openapi::is_described;
 use crate::receiver::Receiver;
 use crate::roles::As;
 
@@ -240,56 +238,4 @@ pub fn promised_sbom() -> Material {
         "sbom.cdx.json",
         digest,
     )
-}
-
-/// A request to an API function, as the gateway hands it over.
-pub async fn ask<'m>(
-    memory: &'m Memory,
-    role: Role,
-    routes: &[Route],
-    function: impl AsyncFn(&As<'m>, &Caller, &Request) -> Result<Response, pipeline::api::Problem>,
-    route: &str,
-    path: &[(&str, &str)],
-    body: Value,
-) -> Response {
-    let request = request(role, route, path, &[], &body);
-    let platform = As::api(memory, routes);
-    let response = pipeline::api::answer(routes, function, &platform, &request).await;
-    if routes.iter().any(|own| own.route == route) {
-        is_described(route, &response);
-    }
-    response
-}
-
-pub fn request(
-    role: Role,
-    route: &str,
-    path: &[(&str, &str)],
-    headers: &[(&str, &str)],
-    body: &Value,
-) -> Request {
-    let pairs = |pairs: &[(&str, &str)]| {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
-    };
-    Request {
-        route: route.into(),
-        path: pairs(path),
-        query: std::collections::BTreeMap::new(),
-        headers: pairs(headers),
-        body: body.to_string().into(),
-        caller: Some(Caller {
-            organization: ORGANIZATION.into(),
-            role,
-            actor: tests().clone(),
-            valid_until: None,
-            intake: None,
-            action: "",
-        }),
-        client: Client::default(),
-        id: "request-1".into(),
-        made: pipeline::api::idempotency::Made::default(),
-    }
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use integrations::inputs;
+use pipeline::api::Code;
 use pipeline::api::attachments::NewAttachment;
-use pipeline::api::registrations::{Integration, NewRegistration};
+use pipeline::api::integrations::Integration;
+use pipeline::api::registrations::NewRegistration;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
@@ -108,7 +110,7 @@ fn attach(client: &Client, registration: &str, attachment: &Attachment) -> anyho
     };
     let failure = error.downcast_ref::<Failure>();
     // Somebody attached the same since the plan was made: it is as the file says.
-    if failure.is_some_and(|failure| failure.has_code("attachment-exists")) {
+    if failure.is_some_and(|failure| failure.has_code(Code::AttachmentExists)) {
         return Ok(());
     }
     let workflow = &attachment.workflow;

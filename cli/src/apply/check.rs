@@ -1,7 +1,7 @@
 //! Check of the wanted configuration against the integrations' schemas, before any change.
 
 use integrations::inputs;
-use pipeline::api::registrations::Integration;
+use pipeline::api::integrations::Integration;
 use serde_json::{Map, Value};
 
 use super::file::Registration;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use integrations::inputs;
-use pipeline::api::registrations::Integration;
+use pipeline::api::integrations::Integration;
 use serde_json::{Map, Value};
 
 use super::file::{Attachment, Registration};

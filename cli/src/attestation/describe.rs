@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use clap::Args;
 use comfy_table::{Cell, Color};
-use pipeline::api::archive::{Bytes, Contents, Described, Material, Place, Policy, Subject};
+use pipeline::api::attestations::{Bytes, Contents, Described, Material, Place, Policy, Subject};
 use pipeline::rows::Actor;
 use serde::Serialize;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use attestation::{Attestation, Digest};
 use clap::Args;
-use pipeline::api::archive::Content;
+use pipeline::api::materials::Content;
 
 use crate::arguments::Global;
 use crate::client::{Call, Client};

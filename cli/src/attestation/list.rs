@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Args;
 use pipeline::Timestamp;
-use pipeline::api::archive::Attestation;
+use pipeline::api::attestations::Attestation;
 use pipeline::rows::{Actor, Kind};
 use serde::Serialize;
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use attestation::{Digest, Material};
-use pipeline::api::attestations::{self as api, NewMaterial};
+use pipeline::api::materials::{NewMaterial, NewUpload};
 
 use crate::arguments::Global;
 use crate::client::{Call, Client, json};
@@ -139,13 +139,13 @@ pub(crate) fn upload(global: &Global, client: &Client, material: &Checked) -> an
     for attempt in 1.. {
         let path = ["materials", &digest.to_string()];
         let new = json(&NewMaterial { size_bytes: *size })?;
-        let answer: api::Material = client.call(&Call::put(&path, new)).with_context(context)?;
+        let answer: NewUpload = client.call(&Call::put(&path, new)).with_context(context)?;
         let upload = match answer {
-            api::Material::Present => {
+            NewUpload::Present => {
                 global.info(&format!("material {name:?} is there already"));
                 return Ok(());
             }
-            api::Material::Needed { upload } => upload,
+            NewUpload::Needed { upload } => upload,
         };
         match send(global, client, &upload, name, file, *size) {
             Ok(()) => break,

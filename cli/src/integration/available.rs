@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use integrations::inputs;
-use pipeline::api::registrations::Integration;
+use pipeline::api::integrations::Integration;
 use serde::Serialize;
 use serde_json::Value;
 

@@ -1,11 +1,9 @@
 //! The API as it is, over a table in memory, for what one answer alone does not show.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use pipeline::api;
-use pipeline::api::{Caller, Request, Route, attachments, deliveries, idempotency, registrations};
+use pipeline::http::{self, Caller, Request, functions};
 use pipeline::memory::Memory;
 use pipeline::rows::{Actor, Client, Role};
 use serde_json::{Value, json};
@@ -62,21 +60,9 @@ fn serve(asked: &Receiver<(Asked, Sender<Answer>)>) {
 async fn one(memory: &Memory, asked: &Asked) -> Answer {
     let (method, target) = asked.line.split_once(' ').unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let routes = [
-        registrations::ROUTES,
-        attachments::ROUTES,
-        deliveries::ROUTES,
-    ];
-    let found = routes.iter().enumerate().find_map(|(api, routes)| {
-        let mut routes = routes.iter();
-        routes.find_map(|route| parameters(route, method, path).map(|found| (api, route, found)))
-    });
-    let Some((which, route, parameters)) = found else {
-        return (404, "{}".into());
-    };
     let request = Request {
-        route: route.route.into(),
-        path: parameters,
+        method: method.into(),
+        path: path.into(),
         query: query
             .split('&')
             .filter_map(|pair| pair.split_once('='))
@@ -93,43 +79,14 @@ async fn one(memory: &Memory, asked: &Asked) -> Answer {
             },
             valid_until: None,
             intake: None,
-            action: "",
         }),
         client: Client::default(),
         id: "request-1".into(),
-        made: idempotency::Made::default(),
     };
-    let routes = routes[which];
-    let response = match which {
-        0 => api::answer(routes, registrations::function, memory, &request).await,
-        1 => api::answer(routes, attachments::function, memory, &request).await,
-        _ => api::answer(routes, deliveries::function, memory, &request).await,
-    };
+    let all = functions::all::<Memory, ()>().into_iter();
+    let routes: Vec<_> = all.flat_map(|(_, routes)| routes).collect();
+    let response = http::answer(&routes, memory, &request).await;
     (response.status, response.body.to_string())
-}
-
-/// The parameters of a route, where it is this one.
-fn parameters(route: &Route, method: &str, path: &str) -> Option<BTreeMap<String, String>> {
-    let (own, template) = route.route.split_once(' ')?;
-    let (parts, names): (Vec<&str>, Vec<&str>) =
-        (path.split('/').collect(), template.split('/').collect());
-    if own != method || parts.len() != names.len() {
-        return None;
-    }
-    let mut found = BTreeMap::new();
-    for (part, name) in parts.into_iter().zip(names) {
-        match name
-            .strip_prefix('{')
-            .and_then(|name| name.strip_suffix('}'))
-        {
-            Some(name) => {
-                found.insert(name.to_owned(), part.to_owned());
-            }
-            None if name == part => {}
-            None => return None,
-        }
-    }
-    Some(found)
 }
 
 /// Lists registrations (`registered`) or attachments (`attached`), as the API returns them.

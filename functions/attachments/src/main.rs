@@ -1,8 +1,8 @@
 //! The operator's API: what is attached to which workflow.
 
-use pipeline::api::attachments::{ROUTES, function};
+use pipeline::http::functions;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), aws::Error> {
-    aws::api(ROUTES, function).await
+    aws::api(functions::attachments()).await
 }

@@ -1,8 +1,8 @@
 //! Intake: attestations and materials come in.
 
-use pipeline::api::attestations::{ROUTES, function};
+use pipeline::http::functions;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), aws::Error> {
-    aws::api(ROUTES, function).await
+    aws::api(functions::attestations()).await
 }

@@ -1,8 +1,8 @@
 //! The operator's API: whose token it is, the organization's tokens, and the workflows that it has seen.
 
-use pipeline::api::organization::{ROUTES, function};
+use pipeline::http::functions;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), aws::Error> {
-    aws::api(ROUTES, function).await
+    aws::api(functions::organization()).await
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use integrations::Integration;
 use lambda_runtime::{LambdaEvent, service_fn};
-use pipeline::api::idempotency::Made;
-use pipeline::api::{Caller, Problem, Request, Response, Route};
 use pipeline::check::{self, Check, Preview};
 use pipeline::deliver::preview::preview;
 use pipeline::deliver::{self, Record, Tools};
+use pipeline::http::{self, Caller, Request, Response, Route};
 use pipeline::platform::{Platform, Unreachable};
 use pipeline::rows::{Actor, Client, Kind, Role};
 use pipeline::{Timestamp, fetch, reconcile, tokens};
@@ -52,15 +51,12 @@ fn log() {
 }
 
 /// Answers an API function's routes.
-pub async fn api(
-    routes: &'static [Route],
-    function: impl AsyncFn(&Aws, &Caller, &Request) -> Result<Response, Problem>,
-) -> Result<(), Error> {
+pub async fn api(routes: Vec<Route<Aws>>) -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
     run!(async |event: LambdaEvent<GatewayEvent>| {
         let request = event.payload.request();
-        let response = Box::pin(pipeline::api::answer(routes, &function, &aws, &request)).await;
+        let response = Box::pin(http::answer(&routes, &aws, &request)).await;
         Ok::<_, Failure>(gateway_answer(&response, &request.id))
     })
 }
@@ -210,9 +206,7 @@ pub async fn fetch_materials() -> Result<(), Error> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayEvent {
-    route_key: String,
-    #[serde(default)]
-    path_parameters: Option<BTreeMap<String, String>>,
+    raw_path: String,
     #[serde(default)]
     query_string_parameters: Option<BTreeMap<String, String>>,
     #[serde(default)]
@@ -239,6 +233,8 @@ struct RequestContext {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestLine {
+    #[serde(default)]
+    method: String,
     #[serde(default)]
     source_ip: String,
     #[serde(default)]
@@ -279,13 +275,14 @@ impl GatewayEvent {
             .authorizer
             .and_then(|authorizer| authorizer.lambda);
         let RequestLine {
+            method,
             source_ip,
             user_agent,
         } = self.request_context.http;
         let client = Client::new(&source_ip, &user_agent);
         Request {
-            route: self.route_key,
-            path: self.path_parameters.unwrap_or_default(),
+            method,
+            path: self.raw_path,
             query: self.query_string_parameters.unwrap_or_default(),
             // In this format their names are in lower case.
             headers: self.headers.unwrap_or_default(),
@@ -305,11 +302,9 @@ impl GatewayEvent {
                     until.unwrap_or(Timestamp::from_millis(0))
                 }),
                 intake: None,
-                action: "",
             }),
             client,
             id: self.request_context.request_id,
-            made: Made::default(),
         }
     }
 }

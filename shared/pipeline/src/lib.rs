@@ -22,6 +22,7 @@ pub mod deliver;
 pub mod deliveries;
 pub mod destination;
 pub mod fetch;
+pub mod http;
 pub(crate) mod ids;
 pub mod intake;
 pub mod intakes;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use pipeline::api::attestations::{NewTest, Tested};
 use pipeline::api::deliveries::Delivery;
 use pipeline::api::registrations::Registration;
+use pipeline::api::registrations::{NewTest, Tested};
 use pipeline::rows::State;
 
 use super::{Named, available};

@@ -11,57 +11,16 @@ use attestation::Digest;
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::{Caller, Problem, Request, Response, malformed_header};
+use super::request::{Caller, Request, Response, malformed_header};
+use crate::api::{Code, Problem};
 use crate::ids;
-use crate::platform::{Etag, Expect, Platform, WriteError};
+use crate::platform::{Expect, Platform, WriteError};
 use crate::rows::{self, Answer, Claim, Stored};
-
-/// What may be sent again by a key: what makes something that has no name of its own, begins a job, or changes what
-/// may only be changed as it was seen. Not what answers with a token, which must not be kept.
-pub const KEYED: &[&str] = &[
-    "POST /v1/registrations",
-    "PATCH /v1/registrations/{registration}",
-    "POST /v1/registrations/{registration}/resume",
-    "POST /v1/registrations/{registration}/test",
-    "POST /v1/attachments",
-    "PATCH /v1/attachments/{attachment}",
-    "POST /v1/attachments/{attachment}/backfill",
-    "POST /v1/deliveries/{delivery}/redeliver",
-    "POST /v1/redeliveries",
-    "POST /v1/audits",
-];
 
 /// How long whoever has claimed a key may be at work: longer than a function of the API may run.
 const AT_WORK: Duration = Duration::from_secs(35);
 
 const KEY: &str = "Idempotency-Key must be 1 to 255 printable ASCII characters";
-
-/// Ids of what a request makes.
-#[derive(Debug, Clone, Default)]
-pub struct Made(Option<String>);
-
-impl Made {
-    /// Whatever is made by this claim is named after it, and by no other.
-    pub(super) fn id(&self) -> Option<String> {
-        let claim = self.0.as_ref()?;
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&Digest::of(claim.as_bytes()).bytes()[..16]);
-        let id = uuid::Builder::from_random_bytes(bytes).into_uuid();
-        Some(id.to_string())
-    }
-
-    /// What a row is marked with that is changed by this claim, and by no other: whoever comes again knows the change.
-    pub(super) fn mark(&self) -> Option<Etag> {
-        let claim = self.0.as_ref()?;
-        let digest = Digest::of(format!("{claim} changes").as_bytes()).hex();
-        Some(Etag(digest[..16].to_owned()))
-    }
-
-    /// As [`id`](Self::id), of a job: those have the order of time.
-    pub(super) fn job(&self) -> Option<String> {
-        self.0.clone()
-    }
-}
 
 /// What is to be done about a request.
 pub(super) enum Begun {
@@ -79,9 +38,8 @@ pub(super) async fn begin(
     caller: &Caller,
     request: &Request,
 ) -> Result<Begun, Problem> {
-    let key = match request.header("idempotency-key") {
-        Some(key) if KEYED.contains(&request.route.as_str()) => key,
-        _ => return Ok(Begun::Unkeyed),
+    let Some(key) = request.header("idempotency-key") else {
+        return Ok(Begun::Unkeyed);
     };
     let is_printable = key.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     if !(1..=255).contains(&key.len()) || !is_printable {
@@ -107,8 +65,7 @@ pub(super) async fn begin(
         }
         Some(Stored { row, .. }) if row.asked != asked => {
             let detail = "the Idempotency-Key was used for another request: take a new one";
-            let title = "The key is another request's";
-            return Err(Problem::new(422, "idempotency-key-reused", title, detail));
+            return Err(Problem::new(Code::IdempotencyKeyReused, detail));
         }
         Some(Stored { row, .. }) if row.answer.is_some() => {
             return Ok(Begun::Again(again(row.answer)?));
@@ -132,18 +89,21 @@ pub(super) async fn begin(
 /// body's secrets are.
 fn asked(key: &str, request: &Request) -> String {
     let Request {
-        route, path, query, ..
+        method,
+        path,
+        query,
+        ..
     } = request;
     let body = Digest::of(&request.body).hex();
     let only = request.header("if-match");
-    let whole = json!([key, route, path, query, only, body]).to_string();
+    let whole = json!([key, method, path, query, only, body]).to_string();
     Digest::of(whole.as_bytes()).hex()
 }
 
 fn in_progress() -> Problem {
     let detail =
         "the first request with this Idempotency-Key is still worked on: send it again in a while";
-    Problem::new(409, "in-progress", "Still worked on", detail)
+    Problem::new(Code::InProgress, detail)
 }
 
 fn again(answer: Option<Answer>) -> Result<Response, Problem> {
@@ -161,12 +121,6 @@ fn again(answer: Option<Answer>) -> Result<Response, Problem> {
         headers,
         body,
     })
-}
-
-impl Claim {
-    pub(super) fn ids(&self) -> Made {
-        Made(Some(self.made.clone()))
-    }
 }
 
 /// Keeps the answer; or, where another try may be answered otherwise, lets the key go for that.

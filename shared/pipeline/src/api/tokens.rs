@@ -1,0 +1,53 @@
+//! API tokens.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::rows::Role;
+use crate::{configuration, tokens};
+
+/// What `POST /v1/tokens` takes.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    #[schemars(regex(pattern = configuration::LABEL))]
+    pub name: String,
+    pub role: Role,
+    /// From a minute to ten years; without an end when it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = *tokens::VALID_SECS.start(), max = *tokens::VALID_SECS.end()))]
+    pub expires_in_secs: Option<u64>,
+}
+
+/// A token; never its text.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Token {
+    pub id: String,
+    pub name: String,
+    pub role: Role,
+    /// The name of the token that made it.
+    pub created_by: String,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    /// Its time is over.
+    #[serde(default)]
+    pub expired: bool,
+}
+
+/// What `POST /v1/tokens` answers: the token, and this once its text.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CreatedToken")]
+pub struct Created {
+    pub text: String,
+    #[serde(flatten)]
+    pub token: Token,
+}
+
+impl fmt::Debug for Created {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Created({:?})", self.token)
+    }
+}

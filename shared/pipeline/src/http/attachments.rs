@@ -1,0 +1,524 @@
+//! Attachments.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::try_join_all;
+use serde_json::Value;
+
+use super::request::{Answer, Call, Request, Response};
+use super::route::{Description, Route, handler, text};
+use crate::api::attachments::{
+    Attachment, Backfill, ChangedAttachment, NewAttachment, NewPreview, Previewed,
+};
+use crate::api::jobs::Job;
+use crate::api::{Action, Code, Page, Problem};
+use crate::audit_log::{self, Subject};
+use crate::platform::Platform;
+use crate::rows::{self, JobKind, Selector, Stored};
+use crate::{attach, attestations, check, configuration, jobs, update};
+
+pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
+    vec![
+        Route::post("/v1/attachments", Action::Configure, handler!(create))
+            .audited("attachment.create")
+            .keyed()
+            .operation("createAttachment", "Attach a registration to workflows")
+            .about(
+                "Checks the attachment with the third party first. The integration's \
+                 `attachment_schema` describes `inputs`.",
+            )
+            .takes::<NewAttachment>()
+            .answers::<Attachment>(201, "The attachment")
+            .tagged()
+            .refuses(&[
+                Code::TooManyChecks,
+                Code::AttachmentExists,
+                Code::CheckFailed,
+                Code::Conflict,
+                Code::IntegrationUnknown,
+                Code::NotFound,
+            ]),
+        Route::get("/v1/attachments", Action::Read, handler!(list))
+            .operation("listAttachments", "List attachments")
+            .about(
+                "Sorted by registration name, then by ID. A page may be empty and have a \
+                 `next`.",
+            )
+            .query(
+                "registration",
+                "Attachments of this registration, by name or ID.",
+                text,
+            )
+            .query(
+                "workflow",
+                "Attachments with exactly this selector: an ID, `project/name`, \
+                 `project/*`, `*`, or a name with `project`.",
+                text,
+            )
+            .query(
+                "project",
+                "The workflow's project; without `workflow`, attachments with a selector in \
+                 it.",
+                text,
+            )
+            .pages::<Attachment>()
+            .refuses(&[Code::NotFound]),
+        Route::get("/v1/attachments/{attachment}", Action::Read, handler!(get))
+            .operation("getAttachment", "Get an attachment")
+            .answers::<Attachment>(200, "The attachment")
+            .tagged(),
+        Route::patch(
+            "/v1/attachments/{attachment}",
+            Action::Configure,
+            handler!(update),
+        )
+        .audited("attachment.update")
+        .keyed()
+        .operation("updateAttachment", "Update an attachment")
+        .about(
+            "Checks the attachment with the third party first. Waiting deliveries use \
+                 the new inputs.",
+        )
+        .conditional()
+        .takes::<ChangedAttachment>()
+        .answers::<Attachment>(200, "The updated attachment")
+        .tagged()
+        .refuses(&[
+            Code::TooManyChecks,
+            Code::CheckFailed,
+            Code::Conflict,
+            Code::IntegrationUnknown,
+        ]),
+        Route::delete(
+            "/v1/attachments/{attachment}",
+            Action::Configure,
+            handler!(delete),
+        )
+        .audited("attachment.delete")
+        .operation("deleteAttachment", "Delete an attachment")
+        .about("Cancels waiting deliveries when they come due.")
+        .conditional()
+        .answers::<Attachment>(200, "The deleted attachment")
+        .refuses(&[Code::Conflict]),
+        Route::post(
+            "/v1/attachments/{attachment}/preview",
+            Action::Read,
+            handler!(preview),
+        )
+        .audited("attachment.preview")
+        .operation("previewDelivery", "Preview a delivery of an attestation")
+        .about("Sends nothing.")
+        .takes::<NewPreview>()
+        .answers::<Previewed>(200, "The requests, with their secrets masked")
+        .refuses(&[Code::TooManyChecks, Code::NotDeliverable]),
+        Route::post(
+            "/v1/attachments/{attachment}/backfill",
+            Action::Operate,
+            handler!(backfill),
+        )
+        .audited("attachment.backfill")
+        .keyed()
+        .operation(
+            "backfillAttachment",
+            "Deliver past attestations to an attachment",
+        )
+        .may_take::<Backfill>()
+        .answers::<Job>(202, "The job")
+        .refuses(&[Code::Conflict]),
+    ]
+}
+
+async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let (new, workflow) = match asked(request) {
+        Ok(asked) => asked,
+        Err(problem) => {
+            return Err(with_inputs(platform, organization, request, problem).await);
+        }
+    };
+    let wanted = attach::Wanted {
+        registration: new.registration,
+        workflow,
+        inputs: new.inputs,
+        wait_secs: new.wait_secs,
+        allow_duplicate: new.allow_duplicate,
+        id: call.made.id(),
+    };
+    let act = call.act();
+    let attached = attach::attach(platform, organization, wanted, act).await?;
+    let (stored, registration, warnings) = attached;
+    Ok(shown(201, stored, registration, warnings))
+}
+
+async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call { platform, .. } = call;
+    let organization = call.organization();
+    let id = call.parameter("attachment");
+    let (stored, registration) = attach::find(platform, organization, id).await?;
+    Ok(shown(200, stored, registration, Vec::new()))
+}
+
+async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let id = call.parameter("attachment");
+    let detail = "cannot be changed: detach, and attach anew";
+    request.refuse_fixed(&["workflow", "project", "registration"], detail)?;
+    let ChangedAttachment {
+        inputs,
+        wait_secs,
+        dry_run,
+    } = request.json()?;
+    let change = update::AttachmentChange {
+        inputs,
+        wait_secs,
+        dry_run,
+        mark: call.made.mark(),
+    };
+    let (only, act) = (request.precondition()?, call.act());
+    let updated = update::attachment(platform, organization, id, &change, &only, act);
+    let (stored, registration, warnings) = updated.await?;
+    Ok(shown(200, stored, registration, warnings))
+}
+
+async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let id = call.parameter("attachment");
+    let only = request.precondition()?;
+    let (stored, registration) =
+        attach::detach(platform, organization, id, &only, call.act()).await?;
+    let detached = attachment(stored, registration);
+    Ok(Response::json(200, &detached))
+}
+
+async fn backfill<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform,
+        caller,
+        request,
+        ..
+    } = call;
+    let organization = call.organization();
+    let id = call.parameter("attachment");
+    let asked: Backfill = request.json_or_default()?;
+    let (stored, registration) = attach::find(platform, organization, id).await?;
+    let subject = Subject::attachment(&stored.row, &registration.row);
+    let work = JobKind::Backfill {
+        attachment: stored.row.id,
+        since: asked.since,
+        until: asked.until.unwrap_or_else(|| platform.now()),
+    };
+    let rate = super::jobs::per_second(asked.per_second);
+    let mut job = jobs::new(platform, organization, work, rate, &caller.actor.name);
+    job.dry_run = asked.dry_run;
+    job.id = call.made.job().unwrap_or(job.id);
+    let detail = super::jobs::period(asked.since, asked.until);
+    super::jobs::begin(call, job, (subject, detail), None).await
+}
+
+fn attachment(
+    Stored { row, etag }: Stored<rows::Attachment>,
+    registration: Stored<rows::Registration>,
+) -> Attachment {
+    Attachment {
+        etag: etag.0,
+        id: row.id,
+        workflow: row.workflow.0,
+        config: row.config,
+        wait_secs: row.wait_secs,
+        registration: registration.into(),
+        created_by: row.created_by,
+        created_at: row.created_at,
+        warnings: Vec::new(),
+    }
+}
+
+/// An attachment, with its tag.
+fn shown(
+    status: u16,
+    stored: Stored<rows::Attachment>,
+    registration: Stored<rows::Registration>,
+    warnings: Vec<String>,
+) -> Response {
+    let attachment = Attachment {
+        warnings,
+        ..attachment(stored, registration)
+    };
+    Response::json(status, &attachment).tagged(&attachment.etag)
+}
+
+fn asked(request: &Request) -> Result<(NewAttachment, Selector), Problem> {
+    let new: NewAttachment = request.json_and(|body| {
+        let text = |field: &str| body.get(field).and_then(Value::as_str);
+        let selector = text("workflow").map(|name| attach::selector(name, text("project")));
+        selector.and_then(Result::err).into_iter().collect()
+    })?;
+    let workflow = attach::selector(&new.workflow, new.project.as_deref())
+        .map_err(|fault| Problem::faults(vec![fault]))?;
+    Ok((new, workflow))
+}
+
+/// A problem with what is wrong with the inputs added to it, as far as that can be told.
+async fn with_inputs(
+    platform: &impl Platform,
+    organization: &str,
+    request: &Request,
+    mut problem: Problem,
+) -> Problem {
+    if problem.faults.is_empty() {
+        return problem;
+    }
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    if let (Some(registration), Some(inputs)) =
+        (body["registration"].as_str(), body["inputs"].as_object())
+        && let Ok(faults) = attach::faults(platform, organization, registration, inputs).await
+    {
+        problem.faults.extend(faults);
+    }
+    problem
+}
+
+async fn preview<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform,
+        caller,
+        request,
+        ..
+    } = call;
+    let organization = call.organization();
+    let id = call.parameter("attachment");
+    let NewPreview { attestation } = request.json()?;
+    let (stored, registration) = attach::find(platform, organization, id).await?;
+    let subject = Subject::attachment(&stored.row, &registration.row);
+    let found = attestations::find(platform, organization, &attestation).await?;
+    let attestation = found
+        .ok_or_else(|| {
+            Problem::new(
+                Code::NotFound,
+                format!("there is no attestation {attestation}"),
+            )
+        })?
+        .hash;
+    let asked = check::Preview {
+        organization: organization.to_owned(),
+        attachment: stored.row.id,
+        attestation,
+    };
+    let previewed =
+        match check::ask_preview(platform, &caller.actor, &stored.row.integration, &asked).await? {
+            check::Previewed::Requests(requests) => Previewed {
+                requests,
+                nothing: None,
+            },
+            check::Previewed::Nothing(reason) => Previewed {
+                requests: Vec::new(),
+                nothing: Some(reason),
+            },
+            check::Previewed::Refused(reason) => {
+                return Err(Problem::new(Code::NotDeliverable, reason));
+            }
+        };
+    // It shows what the attestation says and how the attachment is configured.
+    let detail = format!("attestation {attestation}");
+    audit_log::record(platform, organization, call.act(), subject, detail).await?;
+    Ok(Response::json(200, &previewed))
+}
+
+/// The place where a page begins: behind a registration, by its name, and where not all of its attachments were on the
+/// page before, behind one of them.
+struct After<'a> {
+    registration: &'a str,
+    attachment: Option<&'a str>,
+}
+
+impl<'a> After<'a> {
+    fn parse(cursor: &'a str) -> Option<Self> {
+        let (registration, attachment) = match cursor.split_once('_') {
+            None => (cursor, None),
+            Some((registration, id)) => {
+                uuid::Uuid::parse_str(id).ok()?;
+                (registration, Some(id))
+            }
+        };
+        configuration::is_label(registration).then_some(Self {
+            registration,
+            attachment,
+        })
+    }
+
+    fn comes_before(&self, registration: &str, attachment: &str) -> bool {
+        match self.attachment {
+            Some(own) => (self.registration, own) < (registration, attachment),
+            None => self.registration < registration,
+        }
+    }
+}
+
+/// An attachment with its registration.
+type Pair = (Stored<rows::Registration>, Stored<rows::Attachment>);
+
+fn cursor((registration, attachment): &Pair) -> String {
+    format!("{}_{}", registration.row.name, attachment.row.id)
+}
+
+/// Registrations whose attachments are asked for at once.
+const AT_ONCE: usize = 10;
+
+async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let project = request.project()?;
+    let selector = match request.query("workflow") {
+        None => None,
+        Some(workflow) => Some(
+            attach::selector(workflow, project).map_err(|fault| Problem::faults(vec![fault]))?,
+        ),
+    };
+    let (limit, after) = (request.limit()?, request.cursor(After::parse)?);
+    let only = match request.query("registration") {
+        None => None,
+        Some(named) => Some(configuration::find(platform, organization, named).await?),
+    };
+    let (mut pairs, next) = match &selector {
+        Some(selector) => {
+            let of = (selector, only);
+            Box::pin(of_workflow(platform, organization, of, after, limit)).await?
+        }
+        None => Box::pin(walk(platform, organization, only, after, limit)).await?,
+    };
+    if let (None, Some(project)) = (&selector, project) {
+        pairs.retain(|(_, attachment)| {
+            let own = attachment.row.workflow.0.split_once('/');
+            own.is_some_and(|(own, _)| own == project)
+        });
+    }
+    let items = pairs
+        .into_iter()
+        .map(|(registration, stored)| attachment(stored, registration));
+    let items = items.collect();
+    Ok(Response::json(200, &Page::<Attachment> { items, next }))
+}
+
+/// A page of the attachments with exactly this selector, of which there are not too many to be read all.
+async fn of_workflow(
+    platform: &impl Platform,
+    organization: &str,
+    (selector, only): (&Selector, Option<Stored<rows::Registration>>),
+    after: Option<After<'_>>,
+    limit: usize,
+) -> Result<(Vec<Pair>, Option<String>), Problem> {
+    let attached = attach::of_workflow(platform, organization, selector).await?;
+    let ids: BTreeSet<&str> = attached
+        .iter()
+        .map(|stored| stored.row.registration.as_str())
+        .filter(|id| only.as_ref().is_none_or(|only| only.row.id == *id))
+        .collect();
+    let keys: Vec<_> = ids
+        .into_iter()
+        .map(|id| rows::Registration::at(organization, id))
+        .collect();
+    let registrations = rows::load_many::<rows::Registration>(platform, &keys).await?;
+    let by_id: BTreeMap<&str, &Stored<rows::Registration>> = registrations
+        .iter()
+        // One that is being deleted has no attachments any more.
+        .filter(|registration| registration.row.deleted_at.is_none())
+        .map(|registration| (registration.row.id.as_str(), registration))
+        .collect();
+    let mut pairs: Vec<Pair> = attached
+        .iter()
+        .filter_map(|attachment| {
+            let registration = by_id.get(attachment.row.registration.as_str())?;
+            let is_behind = after
+                .as_ref()
+                .is_none_or(|after| after.comes_before(&registration.row.name, &attachment.row.id));
+            is_behind.then(|| ((*registration).clone(), attachment.clone()))
+        })
+        .collect();
+    pairs.sort_by(|a, b| (&a.0.row.name, &a.1.row.id).cmp(&(&b.0.row.name, &b.1.row.id)));
+    let is_more = pairs.len() > limit;
+    pairs.truncate(limit);
+    let next = pairs.last().filter(|_| is_more).map(cursor);
+    Ok((pairs, next))
+}
+
+/// A page of the attachments of one registration or of all, in the order of the registrations' names.
+async fn walk(
+    platform: &impl Platform,
+    organization: &str,
+    only: Option<Stored<rows::Registration>>,
+    after: Option<After<'_>>,
+    limit: usize,
+) -> Result<(Vec<Pair>, Option<String>), Problem> {
+    let within = after
+        .as_ref()
+        .filter(|after| after.attachment.is_some())
+        .map(|after| after.registration);
+    let (registrations, mut next) = match only {
+        Some(only) => {
+            let behind = after.as_ref().map(|after| after.registration);
+            let is_left = behind.is_none_or(|behind| {
+                behind < only.row.name.as_str() || within == Some(only.row.name.as_str())
+            });
+            (is_left.then_some(only).into_iter().collect(), None)
+        }
+        None => {
+            let behind = after.as_ref().map(|after| after.registration);
+            let (mut found, next) =
+                configuration::list(platform, organization, behind, limit).await?;
+            if let Some(name) = within {
+                match configuration::find(platform, organization, name).await {
+                    Ok(stored) => found.insert(0, stored),
+                    Err(configuration::Error::NotFound(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            (found, next)
+        }
+    };
+    let mut chosen: Vec<(&Stored<rows::Registration>, String)> = Vec::new();
+    let mut is_more = false;
+    for some in registrations.chunks(AT_ONCE) {
+        let left = limit - chosen.len() + 1;
+        let ids = try_join_all(some.iter().map(|registration| {
+            let rows::Registration { id, name, .. } = &registration.row;
+            let behind = after.as_ref().filter(|after| after.registration == name);
+            let behind = behind.and_then(|after| after.attachment);
+            configuration::attachment_ids(platform, organization, id, behind, left)
+        }))
+        .await?;
+        let ids = some.iter().zip(ids);
+        chosen.extend(ids.flat_map(|(one, ids)| ids.into_iter().map(move |id| (one, id))));
+        if chosen.len() > limit {
+            is_more = true;
+            break;
+        }
+    }
+    chosen.truncate(limit);
+    if is_more && let Some((registration, id)) = chosen.last() {
+        next = Some(format!("{}_{id}", registration.row.name));
+    }
+    let keys: Vec<_> = chosen
+        .iter()
+        .map(|(_, id)| rows::Attachment::at(organization, id))
+        .collect();
+    let attachments = rows::load_many::<rows::Attachment>(platform, &keys).await?;
+    let mut by_id: BTreeMap<String, Stored<rows::Attachment>> = attachments
+        .into_iter()
+        .filter(|attachment| attachment.row.deleted_at.is_none())
+        .map(|attachment| (attachment.row.id.clone(), attachment))
+        .collect();
+    let pairs = chosen
+        .into_iter()
+        .filter_map(|(registration, id)| Some((registration.clone(), by_id.remove(&id)?)));
+    Ok((pairs.collect(), next))
+}

@@ -1,0 +1,206 @@
+//! Deliveries.
+
+use serde_json::json;
+
+use super::jobs;
+use super::request::{Answer, Call, Response};
+use super::route::{Description, Route, handler, text};
+use crate::api::deliveries::{Attempt, Delivery, Redelivered};
+use crate::api::{Action, Code, Page, Problem};
+use crate::deliveries::{self, Cursor, Of};
+use crate::platform::Platform;
+use crate::rows::{self, Role, State};
+use crate::{configuration, operations};
+
+pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
+    vec![
+        Route::get("/v1/deliveries", Action::Follow, handler!(list))
+            .operation("listDeliveries", "List deliveries")
+            .about(
+                "Newest first. Give at most one of `attestation`, `registration` and \
+                 `workflow`. A producer gives `attestation`.",
+            )
+            .query(
+                "attestation",
+                "Deliveries of this attestation, by digest.",
+                || json!({ "type": "string", "pattern": "^(sha256:)?[0-9A-Fa-f]{64}$" }),
+            )
+            .query(
+                "registration",
+                "Deliveries through this registration, by name or ID.",
+                text,
+            )
+            .of_workflow()
+            .query(
+                "state",
+                "Deliveries in this state.",
+                || json!({ "$ref": "#/components/schemas/DeliveryState" }),
+            )
+            .pages::<Delivery>()
+            .refuses(&[Code::Forbidden, Code::NotFound]),
+        Route::get("/v1/deliveries/{delivery}", Action::Follow, handler!(get))
+            .operation("getDelivery", "Get a delivery and its attempts")
+            .answers::<Delivery>(200, "The delivery"),
+        Route::post(
+            "/v1/deliveries/{delivery}/redeliver",
+            Action::Operate,
+            handler!(redeliver),
+        )
+        .audited("delivery.redeliver")
+        .keyed()
+        .operation("redeliver", "Redeliver")
+        .about("A waiting delivery becomes due at once; a final one gets a new delivery.")
+        .answers::<Redelivered>(202, "The new or waiting delivery")
+        .refuses(&[Code::Conflict, Code::Gone, Code::Paused, Code::UnderWay]),
+        Route::post(
+            "/v1/deliveries/{delivery}/cancel",
+            Action::Operate,
+            handler!(cancel),
+        )
+        .audited("delivery.cancel")
+        .operation("cancelDelivery", "Cancel a waiting delivery")
+        .answers::<Delivery>(200, "The delivery")
+        .refuses(&[Code::Conflict, Code::Over, Code::UnderWay]),
+    ]
+}
+
+async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, caller, ..
+    } = call;
+    let organization = call.organization();
+    let id = call.parameter("delivery");
+    let (row, attempts) = deliveries::describe(platform, organization, id)
+        .await?
+        .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no delivery {id:?}")))?;
+    let delivery = shown(caller.role, row, attempts);
+    Ok(Response::json(200, &delivery))
+}
+
+async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call { platform, .. } = call;
+    let organization = call.organization();
+    let id = call.parameter("delivery");
+    let stored = operations::find(platform, organization, id).await?;
+    let (key, act) = (call.made.job(), call.act());
+    let again = operations::redeliver_for(platform, &stored.row, key.as_deref(), act).await?;
+    Ok(Response::json(202, &Redelivered { id: again }))
+}
+
+async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, caller, ..
+    } = call;
+    let organization = call.organization();
+    let id = call.parameter("delivery");
+    let row = operations::cancel(platform, organization, id, call.act()).await?;
+    let delivery = shown(caller.role, row, Vec::new());
+    Ok(Response::json(200, &delivery))
+}
+
+/// Shows a delivery as a role may see it. Whoever follows an attestation learns what became of it, and nothing of how the organization
+/// is configured or of what third parties say.
+pub(super) fn shown(role: Role, row: rows::Delivery, attempts: Vec<rows::Attempt>) -> Delivery {
+    let may_read = role.may(Action::Read);
+    let answer = |attempt: rows::Attempt| Attempt {
+        answer: attempt.answer.clone().filter(|_| may_read),
+        ..Attempt::from(attempt)
+    };
+    Delivery {
+        due_at: (row.state == State::Pending && row.held_at.is_none()).then_some(row.due_at),
+        generation: row.generation,
+        held_at: row.held_at,
+        id: row.id,
+        state: row.state,
+        attempt: row.attempt,
+        reason: row.reason,
+        integration: row.integration,
+        registration: row.registration,
+        attachment: row.attachment,
+        attestation: row.attestation,
+        workflow: row.workflow,
+        selector: row.selector.filter(|_| may_read),
+        receipt: row.receipt,
+        progress: row.progress,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        attempts: attempts.into_iter().map(answer).collect(),
+    }
+}
+
+impl From<rows::Attempt> for Attempt {
+    fn from(row: rows::Attempt) -> Self {
+        Self {
+            number: row.number,
+            ending: row.ending,
+            started_at: row.started_at,
+            duration_ms: row.duration_ms,
+            status: row.status,
+            detail: row.detail,
+            answer: row.answer,
+        }
+    }
+}
+
+async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform,
+        caller,
+        request,
+        ..
+    } = call;
+    let organization = call.organization();
+    if !caller.role.may(Action::Read) && request.query("attestation").is_none() {
+        let role = caller.role;
+        let detail = format!(
+            "a token with the role {role} lists those of an attestation: give `attestation`"
+        );
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
+    let of = match (
+        request.query("attestation"),
+        request.query("registration"),
+        request.workflow()?,
+    ) {
+        (None, None, None) => Of::Organization,
+        (Some(digest), None, None) => Of::Attestation(digest.parse().map_err(|_| {
+            Problem::field("attestation", "must be sha256:<64 hexadecimal digits>")
+        })?),
+        (None, Some(named), None) => Of::Registration(
+            configuration::find(platform, organization, named)
+                .await?
+                .row
+                .id,
+        ),
+        (None, None, Some((workflow, project))) => Of::Workflow(jobs::named(workflow, project)?),
+        _ => {
+            let detail = "give one of attestation, registration and workflow";
+            return Err(Problem::field("attestation", detail));
+        }
+    };
+    let state = match request.query("state") {
+        None => None,
+        Some(state) => Some(serde_json::from_value(state.into()).map_err(|_| {
+            let states = "pending, delivering, delivered, skipped, failed or cancelled";
+            Problem::field("state", format!("must be {states}"))
+        })?),
+    };
+    let cursor = request.cursor(parse)?;
+    let limit = request.limit()?;
+    let (rows, next) =
+        deliveries::list(platform, organization, of, state, cursor.as_ref(), limit).await?;
+    let items = rows
+        .into_iter()
+        .map(|row| shown(caller.role, row, Vec::new()))
+        .collect();
+    let next = next.map(|cursor| format!("{}_{}", cursor.created_at, cursor.id));
+    Ok(Response::json(200, &Page::<Delivery> { items, next }))
+}
+
+fn parse(cursor: &str) -> Option<Cursor> {
+    let (created_at, id) = cursor.split_once('_')?;
+    Some(Cursor {
+        created_at: created_at.parse().ok()?,
+        id: id.to_owned(),
+    })
+}

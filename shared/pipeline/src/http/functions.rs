@@ -1,0 +1,63 @@
+//! The API's functions, each with its routes. A route belongs to the function whose permissions it needs, and so not
+//! always to that of its noun's other routes.
+
+use super::{
+    Description, Route, attachments, attestations, audit_log, deliveries, intakes, integrations,
+    jobs, materials, organization, registrations, tokens, workflows,
+};
+use crate::platform::Platform;
+
+pub type Routes<P, D> = Vec<Route<P, D>>;
+
+/// Integrations, registrations and intakes: what has secrets.
+pub fn registrations<P: Platform, D: Description>() -> Routes<P, D> {
+    together([
+        integrations::routes(),
+        registrations::routes(),
+        registrations::steering(),
+        intakes::routes(),
+    ])
+}
+
+pub fn attachments<P: Platform, D: Description>() -> Routes<P, D> {
+    attachments::routes()
+}
+
+/// Attestations and materials: accepted, by tests of a registration too, and read.
+pub fn attestations<P: Platform, D: Description>() -> Routes<P, D> {
+    together([
+        attestations::routes(),
+        materials::routes(),
+        intakes::accepting(),
+        registrations::tests(),
+    ])
+}
+
+/// Deliveries, jobs and the audit log.
+pub fn deliveries<P: Platform, D: Description>() -> Routes<P, D> {
+    together([deliveries::routes(), jobs::routes(), audit_log::routes()])
+}
+
+/// The organization, its tokens, and its workflows.
+pub fn organization<P: Platform, D: Description>() -> Routes<P, D> {
+    together([
+        organization::routes(),
+        tokens::routes(),
+        workflows::routes(),
+    ])
+}
+
+fn together<P, D, const N: usize>(modules: [Routes<P, D>; N]) -> Routes<P, D> {
+    modules.into_iter().flatten().collect()
+}
+
+/// All functions' names and routes.
+pub fn all<P: Platform, D: Description>() -> [(&'static str, Routes<P, D>); 5] {
+    [
+        ("attachments", attachments()),
+        ("attestations", attestations()),
+        ("deliveries", deliveries()),
+        ("organization", organization()),
+        ("registrations", registrations()),
+    ]
+}

@@ -1,0 +1,246 @@
+//! Jobs: work that takes longer than a request.
+
+use std::time::Duration;
+
+use integrations::Workflow;
+use tracing::warn;
+
+use super::request::{Answer, Call, Response};
+use super::route::{Description, Route, handler};
+use crate::api::jobs::{Job, Redeliveries};
+use crate::api::{Action, Code, Page, Problem};
+use crate::audit_log::{self, Subject};
+use crate::clock::Timestamp;
+use crate::platform::{Platform, WriteError};
+use crate::rows::{self, Filter, JobKind, JobStatus, State};
+use crate::{attach, configuration, job_runner, jobs, operations, schedule};
+
+pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
+    vec![
+        Route::post("/v1/redeliveries", Action::Operate, handler!(redeliver))
+            .audited("delivery.redeliver-all")
+            .keyed()
+            .operation("redeliverAll", "Redeliver all matching deliveries")
+            .about("Small jobs end with the response; others continue every minute.")
+            .takes::<Redeliveries>()
+            .answers::<Job>(202, "The job")
+            .refuses(&[Code::Conflict, Code::NotFound]),
+        Route::post("/v1/audits", Action::Operate, handler!(audit))
+            .audited("delivery.audit")
+            .keyed()
+            .operation("audit", "Check that every delivery is accounted for")
+            .answers::<Job>(202, "The job")
+            .refuses(&[Code::Conflict]),
+        Route::get("/v1/jobs", Action::Read, handler!(list))
+            .operation("listJobs", "List jobs")
+            .about("Newest first.")
+            .pages::<Job>(),
+        Route::get("/v1/jobs/{job}", Action::Read, handler!(get))
+            .operation("getJob", "Get a job and its progress")
+            .answers::<Job>(200, "The job"),
+        Route::post("/v1/jobs/{job}/cancel", Action::Operate, handler!(cancel))
+            .audited("job.cancel")
+            .operation("cancelJob", "Cancel a job")
+            .about("Undoes nothing. A job that has ended stays as it is.")
+            .answers::<Job>(200, "The job")
+            .refuses(&[Code::Conflict, Code::Drain]),
+    ]
+}
+
+async fn audit<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, caller, ..
+    } = call;
+    let organization = call.organization();
+    let by = &caller.actor.name;
+    let mut job = jobs::new(platform, organization, JobKind::Audit, 1, by);
+    job.id = call.made.job().unwrap_or(job.id);
+    let subject = Subject::new("all deliveries", &job.id);
+    let told = (subject, String::new());
+    begin(call, job, told, Some(AT_ONCE)).await
+}
+
+async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let limit = request.limit()?;
+    let before = request.cursor(id_of_time)?;
+    let (rows, next) = jobs::list(platform, organization, before, limit).await?;
+    let items = rows.into_iter().map(Job::from).collect();
+    Ok(Response::json(200, &Page::<Job> { items, next }))
+}
+
+async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call { platform, .. } = call;
+    let organization = call.organization();
+    let id = call.parameter("job");
+    let stored = jobs::find(platform, organization, id).await?;
+    let stored = stored.ok_or_else(|| missing(id))?;
+    Ok(Response::json(200, &Job::from(stored.row)))
+}
+
+async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call { platform, .. } = call;
+    let organization = call.organization();
+    let id = call.parameter("job");
+    let job = jobs::cancel(platform, organization, id, call.act()).await?;
+    let job = job.ok_or_else(|| missing(id))?;
+    if job.stand == JobStatus::Running {
+        let detail = "a drain cannot be cancelled: pause its registration instead";
+        return Err(Problem::new(Code::Drain, detail));
+    }
+    Ok(Response::json(200, &Job::from(job)))
+}
+
+impl From<rows::Job> for Job {
+    fn from(row: rows::Job) -> Self {
+        Self {
+            id: row.id,
+            work: row.work,
+            dry_run: row.dry_run,
+            per_second: row.per_second,
+            state: row.stand,
+            seen: row.seen,
+            done: row.done,
+            skipped: row.skipped,
+            violations: row.violations,
+            reason: row.reason,
+            created_by: row.created_by,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// A rate as it was asked for.
+pub fn per_second(asked: Option<u32>) -> u32 {
+    asked.unwrap_or(schedule::DRAIN_PER_SECOND)
+}
+
+/// How long the request itself works on a new job: small ones are done with their first answer.
+const AT_ONCE: Duration = Duration::from_secs(4);
+
+/// Keeps a new job, and what it is for in the audit log; what is not done at once the reconciler takes up within
+/// a minute.
+pub(super) async fn begin<P: Platform>(
+    call: Call<'_, P>,
+    job: rows::Job,
+    (subject, detail): (Subject, String),
+    at_once: Option<Duration>,
+) -> Answer {
+    let (platform, organization) = (call.platform, call.organization());
+    let mut writes = vec![jobs::put(platform, &job)];
+    if !job.dry_run {
+        writes.push(call.act().entry(platform, organization, subject, detail));
+    }
+    match platform.write(writes).await {
+        Ok(()) => {}
+        // A request that was cut off after it had begun the job.
+        Err(WriteError::Conflict)
+            if jobs::find(platform, organization, &job.id).await?.is_some() => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut job = job;
+    if let (Some(most), Some(stored)) =
+        (at_once, jobs::find(platform, organization, &job.id).await?)
+    {
+        let until = platform.now().plus(most);
+        if let Err(unreachable) = Box::pin(job_runner::work(platform, stored, until)).await {
+            warn!(job.id = job.id, error = %unreachable, "A job is left to the reconciler");
+        }
+        if let Some(stored) = jobs::find(platform, organization, &job.id).await? {
+            job = stored.row;
+        }
+    }
+    Ok(Response::json(202, &Job::from(job)))
+}
+
+fn missing(id: &str) -> Problem {
+    Problem::new(Code::NotFound, format!("there is no job {id:?}"))
+}
+
+/// The id of a job or of an entry, as a cursor.
+pub(super) fn id_of_time(cursor: &str) -> Option<&str> {
+    uuid::Uuid::parse_str(cursor).is_ok().then_some(cursor)
+}
+
+async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform,
+        caller,
+        request,
+        ..
+    } = call;
+    let organization = call.organization();
+    let asked: Redeliveries = request.json()?;
+    let state = asked.state.unwrap_or(State::Failed);
+    if !state.is_final() {
+        let detail = "must be failed, cancelled, skipped or delivered: others are under way";
+        return Err(Problem::field("state", detail));
+    }
+    let registration = match &asked.registration {
+        Some(named) => Some(
+            configuration::find(platform, organization, named)
+                .await?
+                .row,
+        ),
+        None => None,
+    };
+    let workflow = match &asked.workflow {
+        Some(workflow) => Some(named(workflow, asked.project.as_deref())?),
+        None => None,
+    };
+    let until = asked.until.unwrap_or_else(|| platform.now());
+    let of = [
+        registration.as_ref().map(|row| format!(" of {}", row.name)),
+        workflow
+            .as_ref()
+            .map(|of| format!(" from {}", audit_log::workflow(of))),
+    ];
+    let of: String = of.into_iter().flatten().collect();
+    let filter = Filter {
+        registration: registration.map(|row| row.id),
+        workflow,
+        state,
+        since: asked.since,
+        until,
+    };
+    let rate = per_second(asked.per_second);
+    let work = JobKind::Redeliver { filter };
+    let mut job = jobs::new(platform, organization, work, rate, &caller.actor.name);
+    job.dry_run = asked.dry_run;
+    job.id = call.made.job().unwrap_or(job.id);
+    let subject = Subject::new(
+        format!("{} deliveries{of}", operations::name(state)),
+        &job.id,
+    );
+    let told = (subject, period(asked.since, asked.until));
+    begin(call, job, told, Some(AT_ONCE)).await
+}
+
+/// From when to when, as far as it was said.
+pub fn period(since: Option<Timestamp>, until: Option<Timestamp>) -> String {
+    let since = since.map(|since| format!("since {since}"));
+    let until = until.map(|until| format!("until {until}"));
+    let both: Vec<String> = since.into_iter().chain(until).collect();
+    both.join(", ")
+}
+
+/// One workflow by its name.
+pub fn named(workflow: &str, project: Option<&str>) -> Result<Workflow, Problem> {
+    let selector =
+        attach::selector(workflow, project).map_err(|fault| Problem::faults(vec![fault]))?;
+    let detail = "must be project/name here, or a name with `project`";
+    let (project, name) = selector
+        .0
+        .split_once('/')
+        .filter(|(_, name)| *name != "*")
+        .ok_or_else(|| Problem::field("workflow", detail))?;
+    Ok(Workflow {
+        id: String::new(),
+        project: project.to_owned(),
+        name: name.to_owned(),
+    })
+}

@@ -1,0 +1,82 @@
+//! The organization, its quotas, and this API's description.
+
+use serde_json::{Map, Value};
+
+use super::request::{Answer, Call, Response};
+use super::route::{Description, Route, handler};
+use crate::api::organization::{Bearer, Quotas};
+use crate::api::{Action, Problem, QuotaUse};
+use crate::meter::{self, Quota};
+use crate::platform::Platform;
+use crate::quotas;
+
+pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
+    vec![
+        Route::get("/v1/openapi.json", Action::Open, handler!(description))
+            .operation("getDescription", "Get this document")
+            .answers::<Map<String, Value>>(200, "An OpenAPI 3.1 document"),
+        Route::get("/v1/organization", Action::Follow, handler!(get))
+            .operation(
+                "getOrganization",
+                "Get the token that asks, and its organization",
+            )
+            .answers::<Bearer>(200, "The organization and the token"),
+        Route::get("/v1/quotas", Action::Read, handler!(quotas))
+            .operation("getQuotas", "Get the organization's quotas and their use")
+            .about("The stack's parameter `Quotas` sets them.")
+            .answers::<Quotas>(200, "The quotas"),
+    ]
+}
+
+async fn description<P: Platform>(_: Call<'_, P>) -> Answer {
+    let document: Value =
+        serde_json::from_str(DOCUMENT).expect("a test compares it with the routes");
+    Ok(Response::json(200, &document))
+}
+
+async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call { caller, .. } = call;
+    let organization = call.organization();
+    let bearer = Bearer {
+        organization: organization.to_owned(),
+        id: caller.actor.id.clone(),
+        name: caller.actor.name.clone(),
+        role: caller.role,
+        expires_at: caller.valid_until,
+    };
+    Ok(Response::json(200, &bearer))
+}
+
+async fn quotas<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call { platform, .. } = call;
+    let organization = call.organization();
+    let answer = Box::pin(used(platform, organization)).await?;
+    Ok(Response::json(200, &answer))
+}
+
+/// The API's description, as `tests/src/openapi.rs` writes it.
+const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
+
+async fn used(platform: &impl Platform, organization: &str) -> Result<Quotas, Problem> {
+    let limits = platform.meter().quotas;
+    let today = quotas::used(platform, organization).await?;
+    let resets_at = Some(meter::resets_at(platform.now()));
+    let standing = |quota| quotas::standing(platform, organization, quota);
+    let of = |quota: Quota, used, resets_at| QuotaUse {
+        name: quota.name().into(),
+        limit: limits.of(quota),
+        used,
+        resets_at,
+    };
+    let mut all = vec![
+        of(Quota::Attestations, today.attestations, resets_at),
+        of(Quota::Bytes, today.bytes, resets_at),
+    ];
+    for quota in [Quota::Registrations, Quota::Intakes, Quota::Tokens] {
+        all.push(of(quota, standing(quota).await?, None));
+    }
+    Ok(Quotas {
+        quotas: all,
+        checks_per_minute: limits.of(Quota::Checks),
+    })
+}

@@ -1,0 +1,365 @@
+//! Registrations: created, changed, paused, tested and deleted.
+
+use integrations::Fault;
+use serde_json::{Map, Value};
+
+use super::request::{Answer, Call, Response};
+use super::route::{Description, Route, handler};
+use crate::api::registrations::{
+    ChangedRegistration, Deleted, NewPause, NewRegistration, NewSecrets, NewTest, Registration,
+    Resume, Resumed, Tested,
+};
+use crate::api::{Action, Code, Page};
+use crate::platform::Platform;
+use crate::rows::{self, Stored};
+use crate::{configuration, operations, pauses, register, update};
+
+/// Routes that create, read, change and delete.
+pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
+    vec![
+        Route::post("/v1/registrations", Action::Configure, handler!(create))
+            .audited("registration.create")
+            .keyed()
+            .operation("createRegistration", "Register an integration")
+            .about(
+                "Checks the inputs with the third party first. Secret inputs are stored \
+                 apart and never shown.",
+            )
+            .takes::<NewRegistration>()
+            .answers::<Registration>(201, "The registration")
+            .tagged()
+            .refuses(&[
+                Code::QuotaExceeded,
+                Code::TooManyChecks,
+                Code::CheckFailed,
+                Code::Conflict,
+                Code::IntegrationUnknown,
+                Code::NameTaken,
+            ]),
+        Route::get("/v1/registrations", Action::Read, handler!(list))
+            .operation("listRegistrations", "List registrations")
+            .about("Sorted by name.")
+            .pages::<Registration>(),
+        Route::get(
+            "/v1/registrations/{registration}",
+            Action::Read,
+            handler!(get),
+        )
+        .operation("getRegistration", "Get a registration")
+        .answers::<Registration>(200, "The registration")
+        .tagged(),
+        Route::patch(
+            "/v1/registrations/{registration}",
+            Action::Configure,
+            handler!(update),
+        )
+        .audited("registration.update")
+        .keyed()
+        .operation("updateRegistration", "Update a registration")
+        .about(
+            "Checks the inputs with the third party before anything is stored. Waiting \
+                 deliveries use the new inputs.",
+        )
+        .conditional()
+        .takes::<ChangedRegistration>()
+        .answers::<Registration>(200, "The updated registration")
+        .tagged()
+        .refuses(&[
+            Code::TooManyChecks,
+            Code::CheckFailed,
+            Code::Conflict,
+            Code::IntegrationUnknown,
+            Code::NameTaken,
+        ]),
+        Route::delete(
+            "/v1/registrations/{registration}",
+            Action::Configure,
+            handler!(delete),
+        )
+        .audited("registration.delete")
+        .operation(
+            "deleteRegistration",
+            "Delete a registration and its attachments",
+        )
+        .about("Cancels waiting deliveries when they come due.")
+        .conditional()
+        .answers::<Deleted>(200, "The deleted registration")
+        .refuses(&[Code::Conflict]),
+    ]
+}
+
+/// Routes that pause, resume and rotate.
+pub fn steering<P: Platform, D: Description>() -> Vec<Route<P, D>> {
+    vec![
+        Route::post(
+            "/v1/registrations/{registration}/pause",
+            Action::Operate,
+            handler!(pause),
+        )
+        .audited("registration.pause")
+        .operation(
+            "pauseRegistration",
+            "Pause a registration: hold its deliveries",
+        )
+        .about("Changes nothing if the registration is paused.")
+        .may_take::<NewPause>()
+        .answers::<Registration>(200, "The registration")
+        .tagged()
+        .refuses(&[Code::Conflict]),
+        Route::post(
+            "/v1/registrations/{registration}/resume",
+            Action::Operate,
+            handler!(resume),
+        )
+        .audited("registration.resume")
+        .keyed()
+        .operation(
+            "resumeRegistration",
+            "Resume a registration: release its held deliveries",
+        )
+        .may_take::<Resume>()
+        .answers::<Resumed>(202, "The registration, and the job that drains it")
+        .refuses(&[Code::Conflict]),
+        Route::post(
+            "/v1/registrations/{registration}/rotate",
+            Action::Configure,
+            handler!(rotate),
+        )
+        .audited("registration.rotate")
+        .operation(
+            "rotateRegistration",
+            "Replace a registration's secret inputs",
+        )
+        .about("Checks the new inputs with the third party first.")
+        .takes::<NewSecrets>()
+        .answers::<Registration>(200, "The registration")
+        .tagged()
+        .refuses(&[
+            Code::TooManyChecks,
+            Code::CheckFailed,
+            Code::Conflict,
+            Code::IntegrationUnknown,
+        ]),
+    ]
+}
+
+/// The route that accepts a test attestation, and so belongs to the function that accepts.
+pub fn tests<P: Platform, D: Description>() -> Vec<Route<P, D>> {
+    vec![
+        Route::post(
+            "/v1/registrations/{registration}/test",
+            Action::Operate,
+            handler!(test),
+        )
+        .audited("registration.test")
+        .keyed()
+        .operation(
+            "testRegistration",
+            "Send a test attestation through a registration",
+        )
+        .may_take::<NewTest>()
+        .answers::<Tested>(202, "The delivery of the test")
+        .refuses(&[
+            Code::QuotaExceeded,
+            Code::TooManyChecks,
+            Code::Conflict,
+            Code::IntegrationUnknown,
+        ]),
+    ]
+}
+
+async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let NewRegistration {
+        integration,
+        name,
+        description,
+        inputs,
+    } = request.json_and(besides)?;
+    let wanted = register::Wanted {
+        integration,
+        name,
+        description,
+        inputs,
+        id: call.made.id(),
+    };
+    let act = call.act();
+    let registration = register::register(platform, organization, wanted, act).await?;
+    Ok(checked(201, registration))
+}
+
+async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let (limit, after) = (request.limit()?, request.name_cursor()?);
+    let (rows, next) = configuration::list(platform, organization, after, limit).await?;
+    let items = rows.into_iter().map(Registration::from).collect();
+    Ok(Response::json(200, &Page { items, next }))
+}
+
+async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call { platform, .. } = call;
+    let organization = call.organization();
+    let named = call.parameter("registration");
+    let stored = configuration::find(platform, organization, named).await?;
+    Ok(shown(200, stored))
+}
+
+async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let named = call.parameter("registration");
+    let only = request.precondition()?;
+    let (row, attachments) =
+        register::delete(platform, organization, named, &only, call.act()).await?;
+    Ok(Response::json(
+        200,
+        &Deleted {
+            id: row.id,
+            name: row.name,
+            attachments,
+        },
+    ))
+}
+
+async fn pause<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let named = call.parameter("registration");
+    let NewPause { reason } = request.json_or_default()?;
+    let reason = match reason.trim() {
+        "" => "by an operator",
+        reason => reason,
+    };
+    let act = Some(call.act());
+    let stored = pauses::pause(platform, organization, named, reason, act).await?;
+    Ok(shown(200, stored))
+}
+
+async fn resume<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let named = call.parameter("registration");
+    let Resume { per_second } = request.json_or_default()?;
+    let rate = super::jobs::per_second(per_second);
+    let (act, id) = (call.act(), call.made.job());
+    let (stored, job) = pauses::resume(platform, organization, named, rate, act, id).await?;
+    let resumed = Resumed {
+        registration: stored.into(),
+        job: job.map(|job| job.id),
+    };
+    Ok(Response::json(202, &resumed))
+}
+
+async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let named = call.parameter("registration");
+    let NewSecrets { inputs } = request.json()?;
+    let act = call.act();
+    let rotated = update::rotate(platform, organization, named, inputs, act).await?;
+    Ok(checked(200, rotated))
+}
+
+async fn test<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let NewTest { inputs } = request.json_or_default()?;
+    let named = call.parameter("registration");
+    let stored = configuration::find(platform, organization, named).await?;
+    let (id, act) = (call.made.id(), call.act());
+    let accepted = operations::test(platform, &stored.row, inputs, id, act).await?;
+    let delivery = accepted.plan.deliveries().next().map(|(id, _)| id);
+    let tested = Tested {
+        attestation: accepted.attestation.hash,
+        delivery: delivery.unwrap_or_default(),
+    };
+    Ok(Response::json(202, &tested))
+}
+
+impl From<Stored<rows::Registration>> for Registration {
+    fn from(Stored { row, etag }: Stored<rows::Registration>) -> Self {
+        Self {
+            etag: etag.0,
+            id: row.id,
+            name: row.name,
+            integration: row.integration,
+            version: row.version,
+            description: row.description,
+            config: row.config,
+            secrets: row.label,
+            paused: row.paused,
+            created_by: row.created_by,
+            created_at: row.created_at,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// A registration, with its tag.
+fn shown(status: u16, stored: Stored<rows::Registration>) -> Response {
+    checked(status, (stored, Vec::new()))
+}
+
+/// A registration after its check, with its tag.
+fn checked(status: u16, (stored, warnings): (Stored<rows::Registration>, Vec<String>)) -> Response {
+    let registration = Registration {
+        warnings,
+        ..stored.into()
+    };
+    Response::json(status, &registration).tagged(&registration.etag)
+}
+
+/// What is wrong with a new registration besides its form, as far as that can be told.
+fn besides(body: &Map<String, Value>) -> Vec<Fault> {
+    let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
+    let none = Map::new();
+    let inputs = body.get("inputs").map_or(Some(&none), Value::as_object);
+    match (integrations::find(text("integration")), inputs) {
+        (Some(description), Some(inputs)) => register::faults(description, text("name"), inputs),
+        _ => configuration::name_fault(text("name"))
+            .into_iter()
+            .collect(),
+    }
+}
+
+async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let named = call.parameter("registration");
+    let detail = "cannot be changed: register anew";
+    request.refuse_fixed(&["integration"], detail)?;
+    let ChangedRegistration {
+        name,
+        description,
+        inputs,
+        dry_run,
+    } = request.json()?;
+    let change = update::Change {
+        name,
+        description,
+        inputs,
+        dry_run,
+        mark: call.made.mark(),
+    };
+    let (only, act) = (request.precondition()?, call.act());
+    let updated = update::registration(platform, organization, named, &change, &only, act);
+    Ok(checked(200, updated.await?))
+}

@@ -1,0 +1,152 @@
+//! The router: finds a request's route, checks what its caller may do, and calls the handler.
+
+use tracing::{info, warn};
+
+use super::idempotency::{self, Begun};
+use super::request::{Answer, Call, Caller, Made, Parameters, Request, Response};
+use super::route::{Audited, Route};
+use crate::api::{Action, Code, Problem};
+use crate::clock::Timestamp;
+use crate::intakes;
+use crate::platform::Platform;
+
+/// Answers a request by one of the routes. Logs the route and never the path: that may hold an intake's token.
+pub async fn answer<P: Platform>(routes: &[Route<P>], platform: &P, request: &Request) -> Response {
+    let (name, answer) = match find(routes, request) {
+        Ok((route, parameters)) => {
+            let answer = Box::pin(handle(platform, request, route, &parameters)).await;
+            (
+                route.name(),
+                answer.unwrap_or_else(|problem| refused(request, problem)),
+            )
+        }
+        Err(answer) => (format!("{} (no route)", request.method), answer),
+    };
+    let (id, status) = (&request.id, answer.status);
+    match answer.body["code"].as_str().filter(|_| status >= 400) {
+        Some(code) => warn!(route = name, request_id = id, status, code, "Refused"),
+        None => info!(route = name, request_id = id, status, "Answered"),
+    }
+    answer
+}
+
+fn find<'a, P>(
+    routes: &'a [Route<P>],
+    request: &Request,
+) -> Result<(&'a Route<P>, Parameters), Response> {
+    // A domain name's mapping may stand before it.
+    let at = request.path.find("/v1/").unwrap_or(0);
+    let path = &request.path[at..];
+    let fitting = routes
+        .iter()
+        .filter_map(|route| Some((route, route.parameters(path)?)));
+    let mut methods = Vec::new();
+    for (route, parameters) in fitting {
+        if route.method == request.method {
+            return Ok((route, parameters));
+        }
+        methods.push(route.method);
+    }
+    if methods.is_empty() {
+        let problem = Problem::new(Code::NotFound, "no route has this path");
+        return Err(refused(request, problem));
+    }
+    let methods = methods.join(", ");
+    let detail = format!("this path takes {methods}");
+    let problem = Problem::new(Code::MethodNotAllowed, detail);
+    Err(refused(request, problem).header("allow", methods))
+}
+
+async fn handle<P: Platform>(
+    platform: &P,
+    request: &Request,
+    route: &Route<P>,
+    parameters: &Parameters,
+) -> Answer {
+    let caller = permit(platform, route, parameters, request).await?;
+    let caller = &caller;
+    let call = async |made: &Made| {
+        let call = Call {
+            platform,
+            caller,
+            request,
+            made,
+            parameters,
+            action: match route.audited {
+                Audited::As(action) => action,
+                Audited::Not(_) => "",
+            },
+        };
+        (route.handler)(call).await
+    };
+    if !route.is_keyed {
+        return call(&Made::default()).await;
+    }
+    match Box::pin(idempotency::begin(platform, caller, request)).await? {
+        Begun::Unkeyed => call(&Made::default()).await,
+        Begun::First(claim) => {
+            let answer = call(&Made(Some(claim.row.made.clone()))).await;
+            let response = answer.unwrap_or_else(|problem| refused(request, problem));
+            idempotency::end(platform, *claim, &response).await;
+            Ok(response)
+        }
+        Begun::Again(response) => Ok(response),
+    }
+}
+
+fn refused(request: &Request, mut problem: Problem) -> Response {
+    problem.request_id.clone_from(&request.id);
+    let response = Response::json(problem.status, &problem);
+    match problem.retry_after_secs {
+        Some(secs) => response.header("retry-after", secs.to_string()),
+        None => response,
+    }
+}
+
+async fn permit<P: Platform>(
+    platform: &P,
+    route: &Route<P>,
+    parameters: &Parameters,
+    request: &Request,
+) -> Result<Caller, Problem> {
+    if route.action == Action::Forward {
+        return by_intake(platform, parameters, request).await;
+    }
+    if route.action == Action::Open {
+        return Ok(Caller::nobody());
+    }
+    let Some(caller) = &request.caller else {
+        return Err(Problem::new(Code::Unauthorized, "send a token"));
+    };
+    // The gateway caches the authorizer's result for a while.
+    let now: Timestamp = platform.now();
+    if caller.valid_until.is_some_and(|until| until <= now) {
+        return Err(Problem::new(Code::Expired, "the token has expired"));
+    }
+    if !caller.role.may(route.action) {
+        let detail = format!("a token with the role {} may not do this", caller.role);
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
+    let mut caller = caller.clone();
+    caller.actor.client = request.client.clone();
+    Ok(caller)
+}
+
+/// Finds the caller by the intake's token in the path. An intake that never was, one that was deleted or has expired,
+/// and one that does not allow the address are answered alike.
+async fn by_intake(
+    platform: &impl Platform,
+    parameters: &Parameters,
+    request: &Request,
+) -> Result<Caller, Problem> {
+    let token = parameters.get("token").map_or("", String::as_str);
+    let found = intakes::admit(platform, token, &request.client).await?;
+    let intake = found.ok_or_else(super::intakes::unknown)?;
+    Ok(Caller {
+        organization: intake.organization.clone(),
+        role: crate::rows::Role::Producer,
+        actor: intake.actor(&request.client),
+        valid_until: None,
+        intake: Some(intake),
+    })
+}

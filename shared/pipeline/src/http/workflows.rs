@@ -1,0 +1,43 @@
+//! Workflows that attestations came from.
+
+use attestation::Digest;
+
+use super::request::{Answer, Call, Response};
+use super::route::{Description, Route, handler};
+use crate::api::workflows::ListedWorkflow;
+use crate::api::{Action, Page};
+use crate::platform::Platform;
+use crate::workflows;
+
+pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
+    vec![
+        Route::get("/v1/workflows", Action::Read, handler!(list))
+            .operation("listWorkflows", "List workflows")
+            .about("Workflows from which attestations were accepted, in no particular order.")
+            .pages::<ListedWorkflow>(),
+    ]
+}
+
+async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
+    let Call {
+        platform, request, ..
+    } = call;
+    let organization = call.organization();
+    let is_one = |cursor: &str| cursor.parse::<Digest>().is_ok();
+    let after = request.cursor(|cursor| is_one(cursor).then_some(cursor))?;
+    let limit = request.limit()?;
+    let (known, next) = workflows::list(platform, organization, after, limit).await?;
+    let items = known.into_iter().map(ListedWorkflow::from).collect();
+    Ok(Response::json(200, &Page { items, next }))
+}
+
+impl From<workflows::Known> for ListedWorkflow {
+    fn from(known: workflows::Known) -> Self {
+        Self {
+            workflow: known.seen.workflow,
+            first_seen_at: known.seen.first_seen_at,
+            attested_at: known.attested_at,
+            attachments: known.attachments,
+        }
+    }
+}
