@@ -79,8 +79,8 @@ deploy: ## To AWS, with its credentials in the environment: make deploy STACK=pr
 	@$(VENV) cargo-lambda
 	rm -rf target/lambda
 	$(LAMBDA) --release --arm64 $(PACKAGES)
-	$(SAM) deploy --template-file infra/template.yaml --stack-name $(STACK) --resolve-s3 \
-	  --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset --no-confirm-changeset \
+	$(SAM) deploy --template-file infra/template.yaml --stack-name $(STACK) --resolve-s3 --language-extensions \
+	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --no-fail-on-empty-changeset --no-confirm-changeset \
 	  $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
 	cargo build --release --package chainloop
 	@infra/bootstrap.sh $(STACK)

@@ -13,7 +13,8 @@ cargo fmt --all --check
 stage "dependencies"
 python3 infra/dependencies.py
 stage "the template"
-.venv/sam/bin/cfn-lint infra/template.yaml
+# W2533 asks for Handler and Runtime on the loop's functions, although Globals sets both.
+.venv/sam/bin/cfn-lint --ignore-checks W2533 --template infra/template.yaml
 stage "python"
 python3 -m compileall -q infra
 stage "clippy"

@@ -68,19 +68,36 @@ def local_template(cloud: Cloud) -> Path:
     out on AWS by mistake."""
     template = yaml_parse((ROOT / "infra/template.yaml").read_text())
     resources = template["Resources"]
-    for name, resource in list(resources.items()):
-        properties = resource["Properties"]
-        is_sum = resource["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in properties
-        # It is asked over plain http, on loopback.
-        if is_sum or resource["Type"] == "AWS::S3::BucketPolicy":
-            del resources[name]
-        if "CodeUri" in properties:
-            properties["CodeUri"] = str((ROOT / "infra" / properties["CodeUri"]).resolve())
+    # The loop stays a loop, as AWS gets it.
+    _, _, repeated = resources["Fn::ForEach::Integrations"]
+    for part in (resources, repeated):
+        for name, resource in list(part.items()):
+            if name.startswith("Fn::ForEach::"):
+                continue
+            properties = resource["Properties"]
+            is_sum = resource["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in properties
+            # It is asked over plain http, on loopback.
+            if is_sum or resource["Type"] == "AWS::S3::BucketPolicy":
+                del part[name]
+            if "CodeUri" in properties:
+                properties["CodeUri"] = absolute(properties["CodeUri"])
     # Becomes the API's id, so that its address survives a new start.
     resources["Api"]["Properties"]["Tags"] = {"ms-custom-id": "c4a17001"}
     path = cloud.directory / "template.json"
     path.write_text(json.dumps(template, indent=1))
     return path
+
+
+def absolute(code):
+    """Makes a path absolute, also inside the loop's `Fn::Join`: the local template stands in another folder."""
+    match code:
+        case str() if code.startswith("../"):
+            return str((ROOT / "infra" / code).resolve())
+        case list():
+            return [absolute(part) for part in code]
+        case {"Fn::Join": parts}:
+            return {"Fn::Join": absolute(parts)}
+    return code
 
 
 def sam_deploy(cloud: Cloud, stack: str) -> None:
@@ -90,7 +107,9 @@ def sam_deploy(cloud: Cloud, stack: str) -> None:
         "--stack-name", stack,
         "--s3-bucket", ARTIFACTS,
         "--region", REGION,
-        "--capabilities", "CAPABILITY_IAM",
+        # Without it SAM does not upload the zips of the loop's functions.
+        "--language-extensions",
+        "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND",
         "--no-confirm-changeset",
         "--no-fail-on-empty-changeset",
         # A first deployment that fails would otherwise have to be deleted by hand.

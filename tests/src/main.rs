@@ -14,6 +14,7 @@ mod deployed;
 mod events;
 mod flow;
 mod following;
+mod foreach;
 mod forwarding;
 mod layers;
 mod listing;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::ops::Range;
 
 use pipeline::http::Route;
 use pipeline::platform::Index;
@@ -13,18 +12,24 @@ use serde_yaml_ng::Value as Yaml;
 
 use crate::asking::{FUNCTIONS, routes};
 use crate::contract::{camel, files, functions, root};
+use crate::foreach;
 
 const STACK: &str = "${AWS::StackName}";
 
-/// The template with its tags written out: `!Ref A` as `{"Ref": "A"}`, `!Sub a` as `{"Fn::Sub": "a"}`.
+/// The template with its loops expanded and its tags written out: `!Ref A` as `{"Ref": "A"}`, `!Sub a` as
+/// `{"Fn::Sub": "a"}`.
 pub struct Template(Value);
 
 fn text() -> String {
     fs::read_to_string(root().join("infra/template.yaml")).unwrap()
 }
 
+fn unexpanded() -> Value {
+    written_out(serde_yaml_ng::from_str(&text()).unwrap())
+}
+
 pub fn template() -> Template {
-    Template(written_out(serde_yaml_ng::from_str(&text()).unwrap()))
+    Template(foreach::expand(unexpanded()).unwrap())
 }
 
 fn written_out(yaml: Yaml) -> Value {
@@ -112,99 +117,70 @@ pub fn list(value: &Value) -> Vec<&Value> {
 
 // --- integrations -------------------------------------------------------------------------------------
 
-/// An integration's part of the template.
-pub struct Block {
-    /// Counted from 0.
-    pub lines: Range<usize>,
-    text: String,
-}
-
-/// The blocks by id: from one line of hyphens to the next.
-pub fn blocks() -> BTreeMap<String, Block> {
-    let text = text();
-    let lines: Vec<&str> = text.lines().collect();
-    let headings: Vec<usize> = (0..lines.len())
-        .filter(|number| lines[*number].starts_with("  # -----"))
-        .collect();
-    let ends = headings.iter().copied().skip(1).chain([lines.len()]);
-    headings
-        .iter()
-        .zip(ends)
-        .filter_map(|(begin, end)| {
-            let id = lines[*begin]
-                .split_once("Integration: ")?
-                .1
-                .trim()
-                .to_owned();
-            Some((
-                id,
-                Block {
-                    lines: *begin..end,
-                    text: lines[*begin..end].join("\n"),
-                },
-            ))
-        })
+/// Returns the template's lines that name an integration: its own in the mapping, and the loop's list.
+pub fn lines_of_integrations() -> Vec<String> {
+    let names: Vec<String> = integrations::ALL.iter().map(|one| camel(one.id)).collect();
+    let own = integrations::ALL.iter().zip(&names).map(|(one, name)| {
+        let pace = if one.takes_long { "Long" } else { "Short" };
+        format!("    {name}: {{ Id: {}, Pace: {pace} }}", one.id)
+    });
+    own.chain([format!("    - [{}]", names.join(", "))])
         .collect()
 }
 
 #[test]
-fn the_blocks_of_integrations_differ_in_their_ids_alone() {
-    let alike: BTreeMap<String, Vec<String>> = blocks()
-        .into_iter()
-        .map(|(id, block)| {
-            // Who is fast and who is slow follows from the code, in a test of its own.
-            let text = block
-                .text
-                .replace(&camel(&id), "<Id>")
-                .replace(&format!("Integration: {id}"), "Integration: <id>")
-                .replace("[Pace, Short,", "[Pace, Long,");
-            let lines = text.lines().map(|line| {
-                let words =
-                    line.split_inclusive(|letter: char| !letter.is_alphanumeric() && letter != '-');
-                words.map(|word| replaced(word, &id)).collect::<String>()
-            });
-            // The comment below the heading says what this one is for.
-            let mut lines: Vec<String> = lines.collect();
-            while lines.get(1).is_some_and(|line| line.starts_with("  # ")) {
-                lines.remove(1);
-            }
-            (id, lines)
-        })
-        .collect();
-    let (first, expected) = alike.first_key_value().unwrap();
-    for (id, lines) in &alike {
-        for (number, (line, expected)) in lines.iter().zip(expected).enumerate() {
-            assert_eq!(
-                line, expected,
-                "line {number} of the block of {id}: write it as {first} has it"
-            );
-        }
-        assert_eq!(
-            lines.len(),
-            expected.len(),
-            "the blocks of {id} and {first}: make them equally long"
+fn each_integration_has_its_two_places_in_the_template() {
+    let text = text();
+    for line in lines_of_integrations() {
+        assert!(
+            text.lines().any(|own| own == line),
+            "write this line in the mapping Integrations of infra/template.yaml, or in the loop of that name:\n{line}"
         );
     }
+    let mapping = &unexpanded()["Mappings"]["Integrations"];
+    let names: Vec<&String> = mapping.as_object().unwrap().keys().collect();
+    let known = integrations::ALL.iter().map(|one| camel(one.id));
+    assert!(
+        names.into_iter().cloned().eq(known),
+        "delete from the mapping Integrations of infra/template.yaml what is no integration: {mapping}"
+    );
 }
 
-/// A word that is the id, or ends or begins with it.
-fn replaced(word: &str, id: &str) -> String {
-    let (bare, end) = word.split_at(
-        word.trim_end_matches(|end: char| !end.is_alphanumeric())
-            .len(),
+/// Requires `Fn::Join`: `sam package` misses the loop's variable among the variables of an `Fn::Sub`, and then silently
+/// gives all functions of the loop the zip of the first.
+#[test]
+fn each_function_of_the_loop_is_given_its_own_zip() {
+    let function = &unexpanded()["Resources"]["Fn::ForEach::Integrations"][2]["Deliver${Name}"];
+    let code = &function["Properties"]["CodeUri"];
+    assert!(
+        code["Fn::Join"].is_array(),
+        "{code}: write CodeUri as an Fn::Join"
     );
-    let bare = match bare {
-        bare if bare == id => "<id>".to_owned(),
-        bare => match (
-            bare.strip_suffix(&format!("-{id}")),
-            bare.strip_prefix(&format!("-{id}")),
-        ) {
-            (Some(before), _) => format!("{before}-<id>"),
-            (None, Some(after)) => format!("-<id>{after}"),
-            (None, None) => bare.to_owned(),
-        },
-    };
-    bare + end
+}
+
+/// Requires an order, by `DependsOn` or, in a loop, by a reference: AWS refuses a mapping whose function's role may not
+/// receive yet.
+#[test]
+fn a_mapping_is_made_after_the_right_to_receive() {
+    let template = template();
+    let policies = template.resources("AWS::IAM::Policy");
+    for (id, mapping) in template.resources("AWS::Lambda::EventSourceMapping") {
+        let queue = target(&mapping["EventSourceArn"]);
+        let permits = |policy: &Value| {
+            let statements = list(&policy["PolicyDocument"]["Statement"]);
+            statements.into_iter().any(|statement| {
+                target(&statement["Resource"]) == queue
+                    && list(&statement["Action"]).contains(&&json!("sqs:ReceiveMessage"))
+            })
+        };
+        let policy = policies.iter().find(|(_, policy)| permits(policy));
+        let (policy, _) = policy.unwrap_or_else(|| panic!("{id}: nobody may receive from {queue}"));
+        let depends = template.0["Resources"][id]["DependsOn"] == *policy;
+        let refers = list(&mapping["Tags"])
+            .into_iter()
+            .any(|tag| target(&tag["Value"]) == *policy);
+        assert!(depends || refers, "{id}: let it depend on {policy}");
+    }
 }
 
 #[test]
