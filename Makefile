@@ -1,9 +1,7 @@
 # Two commands: `make local` sets everything up and runs the main job; `make test` passes.
 
-FUNCTIONS := $(notdir $(patsubst %/,%,$(wildcard functions/*/)))
 # cargo-lambda builds for a named target; naming it everywhere lets the SDKs compile once.
 TARGET    := $(shell rustc -vV | sed -n 's/^host: //p')
-PACKAGES  := $(addprefix --package ,$(FUNCTIONS))
 VENV      := infra/local/venv.sh
 LAMBDA    := PATH="$(CURDIR)/.venv/cargo-lambda/bin:$$PATH" cargo lambda build --output-format zip
 SAM       := SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam
@@ -78,7 +76,7 @@ deploy: ## To AWS, with its credentials in the environment: make deploy STACK=pr
 	@$(VENV) sam
 	@$(VENV) cargo-lambda
 	rm -rf target/lambda
-	$(LAMBDA) --release --arm64 $(PACKAGES)
+	$(LAMBDA) --release --arm64 --package functions
 	$(SAM) deploy --template-file infra/template.yaml --stack-name $(STACK) --resolve-s3 --language-extensions \
 	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --no-fail-on-empty-changeset --no-confirm-changeset \
 	  $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
@@ -94,9 +92,9 @@ peers:
 	@for name in azurite maildev; do infra/local/npm.sh $$name; done
 	@infra/local/debian.sh docker-registry
 
-# The functions by name: with the whole workspace the command line's features would leak into them.
+# The package by its name: with the whole workspace the command line's features would leak into the functions.
 functions:
-	@$(LAMBDA) --compiler cargo --profile local $(PACKAGES)
+	@$(LAMBDA) --compiler cargo --profile local --package functions
 
 cli:
 	@cargo build --target $(TARGET) --profile local --package chainloop

@@ -336,11 +336,11 @@ fn an_unknown_input_and_a_missing_one_are_faults_that_name_it() {
 #[test]
 fn each_integration_has_its_function_which_names_exactly_its_type() {
     for (one, typed) in all() {
-        let file = format!("functions/deliver-{}/src/main.rs", one.id);
+        let file = format!("{BINARIES}/deliver-{}.rs", one.id);
         let text = fs::read_to_string(root().join(&file)).unwrap_or_default();
         assert!(
             !text.is_empty(),
-            "add {file}, alike functions/deliver-webhook/src/main.rs, and its Cargo.toml"
+            "add {file}, alike {BINARIES}/deliver-webhook.rs"
         );
         let (module, name) = typed.path.rsplit_once("::").unwrap();
         assert_eq!(
@@ -367,7 +367,7 @@ fn each_integration_has_its_function_which_names_exactly_its_type() {
 #[test]
 fn functions_only_assemble() {
     for function in functions() {
-        let file = format!("functions/{function}/src/main.rs");
+        let file = format!("{BINARIES}/{function}.rs");
         let text = fs::read_to_string(root().join(&file)).unwrap();
         assert!(
             text.lines().count() <= 12,
@@ -377,16 +377,10 @@ fn functions_only_assemble() {
             !has_word(&text, "if"),
             "{file}: move the `if` to shared/pipeline"
         );
-        let sources = files(&root().join("functions").join(&function), &["rs"]);
-        assert_eq!(
-            sources.len(),
-            1,
-            "functions/{function}: one main.rs is enough for assembling"
-        );
         if let Some(id) = function.strip_prefix("deliver-") {
             assert!(
                 integrations::find(id).is_some(),
-                "delete functions/{function}, or add its integration to `for_all_integrations!`"
+                "delete {file}, or add its integration to `for_all_integrations!`"
             );
         }
     }
@@ -548,7 +542,7 @@ fn an_id_occurs_in_its_own_places_alone() {
                 let own = [
                     format!("shared/integrations/src/{}.rs", snake(one.id)),
                     format!("shared/integrations/src/{}/", snake(one.id)),
-                    format!("functions/deliver-{}/", one.id),
+                    format!("{BINARIES}/deliver-{}.rs", one.id),
                 ];
                 if own.iter().any(|own| file.starts_with(own.as_str())) {
                     continue;
@@ -668,9 +662,21 @@ fn dependencies(folder: &str) -> BTreeSet<String> {
     names
 }
 
-/// Every function's folder.
+const BINARIES: &str = "functions/src/bin";
+
+/// Lists the functions' names, in order.
 pub fn functions() -> Vec<String> {
-    folders("functions")
+    let sources = files(&root().join("functions"), &["rs"]).into_iter();
+    let names = sources.map(|path| {
+        assert_eq!(
+            path.parent().unwrap(),
+            root().join(BINARIES),
+            "{}: a function is one file of {BINARIES}",
+            path.display()
+        );
+        path.file_stem().unwrap().to_str().unwrap().to_owned()
+    });
+    names.collect()
 }
 
 fn folders(parent: &str) -> Vec<String> {
@@ -712,10 +718,7 @@ fn only_aws_names_a_service_or_lambda() {
     let folders = folders("shared")
         .into_iter()
         .map(|name| format!("shared/{name}"));
-    let functions = functions()
-        .into_iter()
-        .map(|name| format!("functions/{name}"));
-    for folder in folders.chain(functions).chain(["cli".to_owned()]) {
+    for folder in folders.chain(["functions".to_owned(), "cli".to_owned()]) {
         if folder == "shared/aws" {
             continue;
         }
@@ -765,23 +768,32 @@ fn integrations_log_nothing_of_their_own() {
     }
 }
 
+/// Finds the crates that a source names: the first parts of its paths.
+fn crates(source: &str) -> BTreeSet<&str> {
+    let paths = source.split(|letter: char| !letter.is_alphanumeric() && !"_:".contains(letter));
+    paths
+        .filter_map(|path| Some(path.split_once("::")?.0))
+        .collect()
+}
+
+/// Keeps functions from carrying code that they do not need.
 #[test]
-fn a_function_depends_on_what_it_assembles_alone() {
+fn a_function_names_what_it_assembles_alone() {
     for function in functions() {
-        for dependency in dependencies(&format!("functions/{function}")) {
-            let delivers = function.starts_with("deliver-");
-            let assembled = match dependency.as_str() {
-                "aws" | "tokio" => true,
-                "integrations" => delivers,
-                "pipeline" => !delivers,
-                _ => false,
-            };
-            assert!(
-                assembled,
-                "functions/{function}/Cargo.toml: take {dependency} out"
-            );
+        let file = format!("{BINARIES}/{function}.rs");
+        let text = fs::read_to_string(root().join(&file)).unwrap();
+        let assembled = match function.starts_with("deliver-") {
+            true => ["aws", "tokio", "integrations"],
+            false => ["aws", "tokio", "pipeline"],
+        };
+        for named in crates(&text) {
+            assert!(assembled.contains(&named), "{file}: take {named} out");
         }
     }
+    let all = ["aws", "integrations", "pipeline", "tokio"];
+    assert!(dependencies("functions").into_iter().eq(all));
+    let example = "use a::b::{c, d};\n#[e::main] fn f() { g::<h>(i::j()) } // k: l";
+    assert!(crates(example).into_iter().eq(["a", "e", "g", "i"]));
 }
 
 #[test]

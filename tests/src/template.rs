@@ -594,31 +594,31 @@ fn the_gateway_may_call_each_function_that_it_routes_to() {
 // --- functions and what they may do -------------------------------------------------------------------
 
 #[test]
-fn each_folder_of_functions_has_its_resource_and_each_resource_its_folder() {
+fn each_binary_has_its_function_and_each_function_its_binary() {
     let template = template();
     let mut resources: BTreeMap<String, &str> = template
         .functions()
         .into_iter()
         .map(|(id, properties)| (words(&properties["CodeUri"]).to_owned(), id))
         .collect();
-    for folder in functions() {
-        let code = format!("../target/lambda/{folder}/bootstrap.zip");
+    for binary in functions() {
+        let code = format!("../target/lambda/{binary}/bootstrap.zip");
         let id = resources.remove(&code);
         assert_eq!(
             id,
-            Some(camel(&folder).as_str()),
+            Some(camel(&binary).as_str()),
             "add infra/template.yaml function {} with CodeUri: {code}",
-            camel(&folder)
+            camel(&binary)
         );
-        let properties = template.properties(&camel(&folder));
+        let properties = template.properties(&camel(&binary));
         assert_eq!(
             words(&properties["FunctionName"]),
-            format!("{STACK}-{folder}")
+            format!("{STACK}-{binary}")
         );
     }
     assert!(
         resources.is_empty(),
-        "add a folder to functions/, or delete these: {resources:?}"
+        "add these to functions/src/bin, or delete them: {resources:?}"
     );
 }
 
