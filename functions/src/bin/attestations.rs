@@ -1,8 +1,6 @@
 //! Intake: attestations and materials come in.
 
-use pipeline::http::functions;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), aws::Error> {
-    aws::api(functions::attestations()).await
+    aws::api(pipeline::http::functions::attestations()).await
 }

@@ -1,8 +1,6 @@
 //! The operator's API: what became of each delivery.
 
-use pipeline::http::functions;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), aws::Error> {
-    aws::api(functions::deliveries()).await
+    aws::api(pipeline::http::functions::deliveries()).await
 }
