@@ -11,14 +11,14 @@ use crate::{
     organization, workflow,
 };
 
-/// Send your attestations on to the tools that work with them
+/// Deliver attestations to third-party tools
 #[derive(Debug, Parser)]
 #[command(
     name = "chainloop",
     version,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done · 1 failed · 2 wrongly used · 3 a delivery failed, or arrived in \
-                  part · 4 a delivery is not final yet\n\nExample:\n  chainloop integration available list"
+    after_help = "Exit codes: 0 success · 1 failure · 2 usage error · 3 a delivery failed, was cancelled or was \
+                  partial · 4 a delivery is not final yet\n\nExample:\n  chainloop integration available list"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// How results are printed: table or json
+    /// Output format: table or json
     #[arg(
         short,
         long,
@@ -40,7 +40,7 @@ pub(crate) struct Global {
         value_hint = ValueHint::Other
     )]
     pub output: Format,
-    /// The API token
+    /// API token
     #[arg(
         short,
         long,
@@ -49,7 +49,7 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub token: Option<String>,
-    /// Where the API is
+    /// API URL
     #[arg(
         long,
         global = true,
@@ -57,57 +57,57 @@ pub(crate) struct Global {
         visible_alias = "control-plane"
     )]
     pub url: Option<String>,
-    /// Do not ask before something is applied, deleted, revoked, cancelled or sent again
+    /// Skip confirmation before applying, deleting, revoking, cancelling or redelivering
     #[arg(short, long, global = true)]
     pub yes: bool,
-    /// Show each request
+    /// Print each request
     #[arg(long, global = true)]
     pub debug: bool,
-    /// Say nothing but results and errors
+    /// Print only results and errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// What attestations can be sent to
+    /// Manage integrations: available, registered and attached
     #[command(subcommand)]
     Integration(integration::Command),
-    /// Push attestations, and look at those that were accepted
+    /// Push, inspect and download attestations
     #[command(subcommand, visible_alias = "att")]
     Attestation(attestation::Command),
-    /// Where attestations came from
+    /// List workflows
     #[command(subcommand)]
     Workflow(workflow::Command),
-    /// Make registrations and attachments what a file says
+    /// Apply registrations and attachments from a file
     Apply(apply::Apply),
-    /// Write registrations and attachments as a file for `chainloop apply`
+    /// Print registrations and attachments as a file for `chainloop apply`
     #[command(after_help = apply::EXPORT_HELP)]
     Export,
-    /// What became of each attestation at each attachment
+    /// Inspect, redeliver, cancel and audit deliveries
     #[command(subcommand)]
     Delivery(delivery::Command),
-    /// What is worked on for longer: redeliveries, backfills, drains, audits
+    /// Manage background jobs: redeliveries, backfills, drains and audits
     #[command(subcommand)]
     Job(job::Command),
-    /// URLs to which a Chainloop control plane posts what it accepts
+    /// Manage intakes: URLs that a Chainloop control plane posts to
     #[command(subcommand)]
     Intake(intake::Command),
-    /// What operators did
+    /// Show the audit log
     #[command(subcommand)]
     Audit(audit_log::Command),
-    /// The tokens that may ask the API
+    /// Manage API tokens, show quotas
     #[command(subcommand, visible_alias = "org")]
     Organization(organization::Command),
-    /// Whose token is used; and keeping one
+    /// Log in, log out, show the current token
     #[command(subcommand)]
     Auth(auth::Command),
-    /// Make the first organization and its token (needs AWS credentials)
+    /// Create the first organization and its admin token (needs AWS credentials)
     Bootstrap(bootstrap::Bootstrap),
-    /// The version of this command
+    /// Print the version
     #[command(after_help = "Example:\n  chainloop version -o json")]
     Version,
-    /// A script that completes commands in a shell
+    /// Print a completion script for a shell
     #[command(after_help = "Example:\n  chainloop completion bash > \
                             ~/.local/share/bash-completion/completions/chainloop")]
     Completion { shell: Shell },

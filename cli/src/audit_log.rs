@@ -1,4 +1,4 @@
-//! `chainloop audit`: who did what, and from where.
+//! `chainloop audit`: shows the audit log.
 
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -19,13 +19,13 @@ const MOST: usize = 100_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List what operators did on a day, the last first
+    /// List the audit entries of a day, newest first
     #[command(
         visible_alias = "ls",
         after_help = "Example:\n  chainloop audit list --day 2026-01-31"
     )]
     List {
-        /// A day of UTC, as 2026-01-31; today unless said
+        /// Day in UTC, such as 2026-01-31; today by default
         #[arg(long)]
         day: Option<Date>,
     },
@@ -42,10 +42,10 @@ fn list(global: &Global, day: Option<Date>) -> anyhow::Result<()> {
     let day = day.map(|day| day.to_string());
     let (entries, _): (Vec<Entry>, _) = client::Client::new(global)?
         .list(&["audit-log"], &[("day", day.as_deref())], MOST)
-        .context("failed to list what operators did")?;
+        .context("failed to list the audit entries")?;
     match global.output {
         Format::Json => output::json(&entries.iter().map(View::from).collect::<Vec<_>>())?,
-        Format::Table if entries.is_empty() => output::line("nothing was done on that day")?,
+        Format::Table if entries.is_empty() => output::line("no audit entries on that day")?,
         Format::Table => output::line(&rows(&entries).to_string())?,
     }
     Ok(())
@@ -58,7 +58,7 @@ fn rows(entries: &[Entry]) -> Table {
     if table::terminal_width().is_some_and(|width| width < WIDE) {
         return narrow_rows(entries);
     }
-    let headers = ["AT", "BY", "FROM", "ACTION", "SUBJECT", "DETAIL"];
+    let headers = ["TIME", "ACTOR", "CLIENT", "ACTION", "SUBJECT", "DETAIL"];
     let mut table = Table::new(&headers).whole(0).whole(3);
     for entry in entries {
         table.row(vec![
@@ -74,7 +74,7 @@ fn rows(entries: &[Entry]) -> Table {
 }
 
 fn narrow_rows(entries: &[Entry]) -> Table {
-    let mut table = Table::new(&["AT, BY, FROM", "ACTION, SUBJECT, DETAIL"]).at_least(0, 24);
+    let mut table = Table::new(&["TIME, ACTOR, CLIENT", "ACTION, SUBJECT, DETAIL"]).at_least(0, 24);
     for entry in entries {
         let who = [
             time::exact(entry.created_at),
@@ -93,7 +93,7 @@ fn lines(texts: &[impl AsRef<str>]) -> String {
     texts.join("\n")
 }
 
-/// From where something was asked for: the address, and what asked.
+/// Formats the address and the user agent of a client.
 pub(crate) fn from(client: &Client) -> String {
     lines(&[&client.address, &client.user_agent])
 }

@@ -1,4 +1,4 @@
-//! `chainloop auth`: whose token is used, and keeping one so that it need not be in the environment.
+//! `chainloop auth`: shows the current token, and stores one so that it need not be in the environment.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
@@ -19,22 +19,22 @@ use crate::time;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show whose token is used, what it may do, and until when
+    /// Show the current token, with its role and expiry
     #[command(after_help = "Example:\n  chainloop auth status")]
     Status,
-    /// Keep where the API is and a token, after trying both
+    /// Store the API URL and a token, after checking both
     #[command(after_help = "\
-Asks for what --url and --token do not say; the token is not shown as it is typed. Without a terminal it is read \
-from standard input. Both are kept in the user's configuration directory, in a file that only its owner can read. \
-CHAINLOOP_URL, CHAINLOOP_TOKEN, --url and --token win over what is kept.
+Prompts for the URL and the token unless --url and --token give them, and does not echo the token. Without \
+a terminal, reads the token from standard input. Stores both in the user's configuration directory, in a file \
+that only its owner can read. CHAINLOOP_URL, CHAINLOOP_TOKEN, --url and --token override the stored values.
 
 Examples:
   chainloop auth login
   chainloop auth login --url https://api.example.org < token.txt")]
     Login,
-    /// Forget what `auth login` kept
+    /// Remove the URL and token that `auth login` stored
     #[command(after_help = "\
-The token itself stays valid: `chainloop organization api-token revoke` ends it.
+The token stays valid: `chainloop organization api-token revoke` revokes it.
 
 Example:
   chainloop auth logout")]
@@ -55,7 +55,7 @@ impl Command {
 pub(crate) fn bearer(client: &Client) -> anyhow::Result<Bearer> {
     client
         .call(&Call::get(&["organization"]))
-        .context("failed to find out whose token it is")
+        .context("failed to look up the token")
 }
 
 fn status(global: &Global) -> anyhow::Result<()> {
@@ -83,30 +83,30 @@ fn login(global: &Global) -> anyhow::Result<()> {
     let path = credentials::save(&Credentials { url, token })?;
     for name in ["CHAINLOOP_URL", "CHAINLOOP_TOKEN"] {
         if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
-            global.warn(&format!("{name} is set, and wins over what is kept"));
+            global.warn(&format!("{name} is set, and overrides the stored value"));
         }
     }
-    global.info(&format!("kept in {}", path.display()));
+    global.info(&format!("stored in {}", path.display()));
     show(global, client.base(), &bearer, &path.display().to_string())
 }
 
 fn ask_url(global: &Global) -> anyhow::Result<String> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(Failure::usage("nobody can be asked where the API is")
-            .advice("Give --url, or set CHAINLOOP_URL.")
+        return Err(Failure::usage("no API URL configured")
+            .advice("Pass --url, or set CHAINLOOP_URL.")
             .into());
     }
     let before = credentials::load(global).ok().flatten();
     let before = before.map(|before| before.url);
     match &before {
-        Some(before) => eprint!("Where is the API? [{}] ", output::plain(before)),
-        None => eprint!("Where is the API? (as in https://api.example.org) "),
+        Some(before) => eprint!("API URL [{}]: ", output::plain(before)),
+        None => eprint!("API URL (such as https://api.example.org): "),
     }
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     given(Some(&answer))
         .or(before)
-        .ok_or_else(|| Failure::usage("where the API is has not been said").into())
+        .ok_or_else(|| Failure::usage("no API URL given").into())
 }
 
 fn ask_token() -> anyhow::Result<String> {
@@ -114,7 +114,7 @@ fn ask_token() -> anyhow::Result<String> {
     const MOST: u64 = 4096;
     let answer = if io::stdin().is_terminal() {
         let terminal = console::Term::stderr();
-        terminal.write_str("The API token (it is not shown): ")?;
+        terminal.write_str("API token (not echoed): ")?;
         terminal.read_secure_line()?
     } else {
         let mut line = String::new();
@@ -122,17 +122,17 @@ fn ask_token() -> anyhow::Result<String> {
         line
     };
     given(Some(&answer)).ok_or_else(|| {
-        Failure::usage("there is no API token")
-            .advice("`chainloop organization api-token create` makes one.")
+        Failure::usage("no API token given")
+            .advice("`chainloop organization api-token create` creates one.")
             .into()
     })
 }
 
 fn logout(global: &Global) -> anyhow::Result<()> {
     if credentials::remove()? {
-        global.info("forgotten; the token itself stays valid until it is revoked");
+        global.info("removed; the token stays valid until it is revoked");
     } else {
-        global.info("nothing was kept");
+        global.info("nothing was stored");
     }
     Ok(())
 }
@@ -171,12 +171,12 @@ fn show(global: &Global, url: &str, bearer: &Bearer, from: &str) -> anyhow::Resu
     row("ROLE", &bearer.role.to_string());
     row("ID", &bearer.id);
     row("EXPIRES AT", &expiry(bearer.expires_at));
-    row("FROM", from);
+    row("SOURCE", from);
     output::line(&table.to_string())?;
     Ok(())
 }
 
-/// When a token's time is over, for a person.
+/// Formats a token's expiry for a person.
 pub(crate) fn expiry(at: Option<Timestamp>) -> String {
     at.map_or_else(
         || "never".to_owned(),

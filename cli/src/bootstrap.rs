@@ -1,4 +1,4 @@
-//! `chainloop bootstrap`: the first organization and its token, written past the API.
+//! `chainloop bootstrap`: creates the first organization and its token, without the API.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,23 +13,23 @@ use crate::output::{self, Format};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-AWS_REGION and AWS credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
+Reads AWS_REGION and AWS credentials from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
 AWS_SESSION_TOKEN.
 
 Example:
   eval \"$(aws configure export-credentials --format env)\"
   eval \"$(chainloop bootstrap --table prod-Table-1A2B3C4D5E6F)\"")]
 pub(crate) struct Bootstrap {
-    /// The deployment's table: the stack's output TableName
+    /// Table of the deployment: the stack's output TableName
     #[arg(long, env = "CHAINLOOP_TABLE")]
     table: String,
-    /// The organization: lower-case letters, digits and hyphens
+    /// Name of the organization: lower-case letters, digits and hyphens
     #[arg(long, default_value = "default", value_parser = label)]
     organization: String,
-    /// The token's name; a number is added where it is taken
+    /// Name of the token; a number is appended if it is taken
     #[arg(long, default_value = "admin", value_parser = label)]
     token_name: String,
-    /// Make a token also when the organization is there already
+    /// Create a token even if the organization exists
     #[arg(long)]
     new_token: bool,
 }
@@ -57,12 +57,12 @@ impl Bootstrap {
         }
         let Some(tokens::NewToken { text, token }) = token else {
             global.info(&format!(
-                "the organization {organization:?} is there already; --new-token makes another token"
+                "organization {organization:?} already exists; --new-token creates another token"
             ));
             return Ok(());
         };
         global.info(&format!(
-            "the organization {organization:?} has a new admin token {:?}, shown this once: keep it as a secret",
+            "organization {organization:?} has a new admin token {:?}, shown only once: keep it secret",
             token.name
         ));
         output::line(&format!("export CHAINLOOP_TOKEN={text}"))?;
@@ -77,7 +77,7 @@ impl Bootstrap {
         let organization = &self.organization;
         let is_new = tokens::organization(platform, organization)
             .await
-            .with_context(|| format!("failed to make the organization {organization:?}"))?;
+            .with_context(|| format!("failed to create the organization {organization:?}"))?;
         if !is_new && !self.new_token {
             return Ok(None);
         }
@@ -89,7 +89,7 @@ impl Bootstrap {
             },
             role: Role::Admin,
         };
-        let context = "failed to make the token; run it again with --new-token";
+        let context = "failed to create the token; run the command again with --new-token";
         // The name may be taken by one that is lost, which is what the next is made for.
         for number in 1..=MOST {
             let name = match number {

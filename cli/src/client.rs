@@ -1,4 +1,4 @@
-//! Speaks to the API: one request after the other, each answered with what it means.
+//! HTTP client of the API: sends one request after the other, and turns problems into errors.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ pub(crate) struct Client {
     quiet: bool,
 }
 
-/// Warnings in an answer: shown here, so that no command forgets them.
+/// Warnings in a response: shown here, so that no command forgets them.
 #[derive(Deserialize)]
 struct Warned {
     warnings: Vec<String>,
@@ -60,11 +60,11 @@ pub(crate) struct Call<'a> {
     path: &'a [&'a str],
     query: &'a [(&'a str, Option<&'a str>)],
     body: Option<Vec<u8>>,
-    /// Once or twice is the same.
+    /// True if repeating the call changes nothing.
     repeatable: bool,
-    /// By which the API knows a request that comes again.
+    /// Idempotency key, by which the API recognizes a retry.
     key: Option<String>,
-    /// The state that is meant, where another is not to be changed.
+    /// Expected `etag`; the API refuses the call if the state is another.
     only: Option<String>,
 }
 
@@ -98,7 +98,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A merge patch. Sent again it is known by its key, so that the caller's own change is not told as another's.
+    /// A merge patch with a key, so that a retry does not conflict with its own first attempt.
     pub(crate) fn patch_once(path: &'a [&'a str], body: Vec<u8>) -> anyhow::Result<Self> {
         Ok(Self {
             method: "PATCH",
@@ -114,13 +114,12 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A POST that makes something or begins a job, and may be repeated all the same: by its key the API knows that it
-    /// is the same one.
+    /// A POST that creates a resource or begins a job. Its key makes it repeatable.
     pub(crate) fn post_once(path: &'a [&'a str], body: Vec<u8>) -> anyhow::Result<Self> {
         let mut bytes = [0; 16];
         SystemRandom::new()
             .fill(&mut bytes)
-            .map_err(|_| anyhow!("failed to ask the system for random bytes"))?;
+            .map_err(|_| anyhow!("failed to get random bytes from the system"))?;
         let key = uuid::Builder::from_random_bytes(bytes).into_uuid();
         Ok(Self {
             repeatable: true,
@@ -129,7 +128,7 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Only as long as it is what was seen, as its `etag` says.
+    /// Makes the call conditional on the `etag` that was seen.
     #[must_use]
     pub(crate) fn only(self, etag: &str) -> Self {
         Self {
@@ -151,7 +150,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The path and the query, to be put behind the base.
+    /// Returns the path and the query, to follow the base.
     fn target(&self) -> String {
         let encode = |text: &str| utf8_percent_encode(text, SEGMENT).to_string();
         let mut target = "/v1".to_owned();
@@ -184,18 +183,18 @@ impl Client {
             _ => credentials::load(global)?,
         };
         let Some(url) = url.or_else(|| Some(kept.as_ref()?.url.clone())) else {
-            return Err(Failure::usage("where the API is has not been said")
+            return Err(Failure::usage("no API URL configured")
                 .advice(
-                    "Run `chainloop auth login`, or `. .local/env` after `make local`, set CHAINLOOP_URL, or give \
+                    "Run `chainloop auth login`, or `. .local/env` after `make local`, set CHAINLOOP_URL, or pass \
                      --url.",
                 )
                 .into());
         };
         let Some(token) = token.or(own(kept, &url)?) else {
-            return Err(Failure::usage("there is no API token")
+            return Err(Failure::usage("no API token configured")
                 .advice(
-                    "Run `chainloop auth login`, or `. .local/env` after `make local`, set CHAINLOOP_TOKEN, or give \
-                     --token.",
+                    "Run `chainloop auth login`, or `. .local/env` after `make local`, set CHAINLOOP_TOKEN, or \
+                     pass --token.",
                 )
                 .into());
         };
@@ -211,7 +210,9 @@ impl Client {
         let host = host.unwrap_or_default();
         let is_near = ["localhost", "127.0.0.1", "[::1]"].contains(&host.as_str());
         if base.starts_with("http:") && !is_near {
-            global.warn(&format!("the token goes to {host} unencrypted: use https"));
+            global.warn(&format!(
+                "the token is sent to {host} unencrypted: use https"
+            ));
         }
         Ok(Self {
             agent: agent()?,
@@ -227,7 +228,7 @@ impl Client {
         &self.base
     }
 
-    /// Calls the API. An answer that is a problem is an error.
+    /// Calls the API. Returns an error if the response is a problem.
     pub(crate) fn call<T: DeserializeOwned>(&self, call: &Call<'_>) -> anyhow::Result<T> {
         let target = call.target();
         let mut pauses = PAUSES.iter().filter(|_| call.repeatable);
@@ -251,7 +252,7 @@ impl Client {
                 );
             }
             let may_pass = match &answer {
-                // An earlier one whose answer did not come is still worked on.
+                // The first attempt, whose response was lost, is still in progress.
                 Ok(answer) if call.key.is_some() && answer.is_in_progress() => {
                     if begun.elapsed() < ANSWER_TIMEOUT {
                         std::thread::sleep(IN_PROGRESS);
@@ -259,7 +260,7 @@ impl Client {
                     }
                     false
                 }
-                // Nothing was done, so also what may not be repeated is sent again.
+                // Nothing was done, so even a call that is not repeatable is resent.
                 Ok(answer) if let Some(wait) = answer.wait() => {
                     if wait <= LONGEST_WAIT && begun.elapsed() + wait < WAITS_IN_ALL {
                         self.tells_of(wait);
@@ -285,7 +286,7 @@ impl Client {
             say(
                 "INF",
                 "32",
-                &format!("the API is asked too often: waiting {secs} s"),
+                &format!("rate limit exceeded: retrying in {secs} s"),
             );
         }
     }
@@ -335,9 +336,9 @@ impl Client {
             }
         }
         serde_json::from_slice(&body).map_err(|error| {
-            Failure::new(format!("the answer was not understood: {error}"))
+            Failure::new(format!("invalid response: {error}"))
                 .advice(format!(
-                    "Is {} the API's address, and this command of the same version?",
+                    "Check that {} is the API URL, and that the API has the version of this command.",
                     self.base
                 ))
                 .request(request_id.unwrap_or_default())
@@ -345,7 +346,7 @@ impl Client {
         })
     }
 
-    /// All items of a list, over its pages; at most `limit`, and whether there are more.
+    /// Returns the items of a list from all its pages, `limit` at most, and true if more exist.
     pub(crate) fn list<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -378,7 +379,7 @@ impl Client {
         }
     }
 
-    /// Sends bytes where and how the API said, and nothing of ours besides. What is there already is fine.
+    /// Uploads bytes as the API said, without our own headers. Succeeds if they are there already.
     pub(crate) fn upload(
         &self,
         upload: &Upload,
@@ -419,7 +420,7 @@ impl Client {
         }
     }
 
-    /// Gets bytes from where the API said, and sends nothing of ours there.
+    /// Downloads bytes from the URL that the API gave, without our own headers.
     pub(crate) fn download(
         &self,
         download: &Download,
@@ -486,14 +487,14 @@ impl Answer {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The time to wait, where the API asks for that.
+    /// Returns the wait that the API asks for, if it does.
     fn wait(&self) -> Option<Duration> {
         let problem = self.problem().filter(|_| self.status == 429)?;
         problem.retry_after_secs.map(Duration::from_secs)
     }
 }
 
-/// Why the store would not.
+/// Describes a refusal of the object store.
 fn of_store(answer: &mut Response<Body>) -> Failure {
     let status = answer.status().as_u16();
     let body = answer.body_mut().with_config().limit(16 * 1024);
@@ -506,8 +507,10 @@ fn of_store(answer: &mut Response<Body>) -> Failure {
         .or_else(|| says("Code"))
         .map(|why| format!(": {why}"));
     let why = why.unwrap_or_default();
-    Failure::new(format!("the store answered {status}{why}"))
-        .request(says("RequestId").unwrap_or_default())
+    Failure::new(format!(
+        "the object store responded with status {status}{why}"
+    ))
+    .request(says("RequestId").unwrap_or_default())
 }
 
 /// Returns the trimmed value, unless it is empty.
@@ -516,15 +519,16 @@ pub(crate) fn given(value: Option<&str>) -> Option<String> {
     value.map(str::to_owned)
 }
 
-/// The token that was kept for this API. It must not go to another one.
+/// Returns the token stored for this API. It must not go to another one.
 fn own(kept: Option<Credentials>, url: &str) -> anyhow::Result<Option<String>> {
     let Some(kept) = kept else { return Ok(None) };
     if base(url)? == kept.url {
         return Ok(Some(kept.token));
     }
-    Err(Failure::usage(format!("there is no API token for {url}"))
+    Err(Failure::usage(format!("no API token configured for {url}"))
         .advice(format!(
-            "What `chainloop auth login` kept is for {} alone. Log in again, set CHAINLOOP_TOKEN, or give --token.",
+            "`chainloop auth login` stored a token for {} only. Log in again, set CHAINLOOP_TOKEN, or pass \
+             --token.",
             kept.url
         ))
         .into())
@@ -545,7 +549,7 @@ fn base(url: &str) -> anyhow::Result<String> {
     }
     let failure = Failure::usage(format!("{url:?} is not a URL"));
     Err(failure
-        .advice("CHAINLOOP_URL or --url must be as in https://api.example.org.")
+        .advice("Set CHAINLOOP_URL or --url to a URL such as https://api.example.org.")
         .into())
 }
 
@@ -562,7 +566,7 @@ fn agent() -> anyhow::Result<Agent> {
     if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
         let failure = |why: String| {
             Failure::usage(format!(
-                "the certificates in {} could not be read: {why}",
+                "failed to read the certificates in {}: {why}",
                 path.display()
             ))
             .advice("SSL_CERT_FILE must name a file of PEM certificates.")
@@ -575,7 +579,7 @@ fn agent() -> anyhow::Result<Agent> {
             })
             .collect();
         if certificates.is_empty() {
-            return Err(failure("it holds none".into()).into());
+            return Err(failure("no certificate found".into()).into());
         }
         let roots = RootCerts::new_with_certs(&certificates);
         config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
@@ -599,45 +603,46 @@ fn unreachable(at: &str, error: &ureq::Error) -> Failure {
     let connection = "Check CHAINLOOP_URL and the network; for the local cloud, run `make local`.";
     match error {
         ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
-            Failure::new(format!("nothing answers at {at}: connection refused")).advice(connection)
+            Failure::new(format!("failed to connect to {at}: connection refused"))
+                .advice(connection)
         }
         ureq::Error::HostNotFound => {
-            Failure::new(format!("the host of {at} is not known")).advice(connection)
+            Failure::new(format!("failed to resolve the host of {at}")).advice(connection)
         }
-        // Where TLS was expected, something else was said.
-        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
-            Failure::new(format!("what answers at {at} does not speak TLS: {io}"))
-                .advice("Look at CHAINLOOP_URL: does it begin with http:// instead of https://?")
-        }
+        // The server replied to the TLS handshake with something else.
+        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => Failure::new(
+            format!("the server at {at} does not speak TLS: {io}"),
+        )
+        .advice("Check CHAINLOOP_URL: use http:// instead of https:// for a server without TLS."),
         ureq::Error::Timeout(what) => {
-            Failure::new(format!("{at} took too long ({what})")).advice("Try again in a while.")
+            Failure::new(format!("request to {at} timed out ({what})")).advice("Try again later.")
         }
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-            Failure::new(format!("no trusted connection to {at}: {error}")).advice(
-                "Behind a proxy that looks into TLS, set SSL_CERT_FILE to the proxy's certificate.",
-            )
-        }
-        ureq::Error::Http(_) => Failure::usage("the token holds characters that no token has")
-            .advice("Look at CHAINLOOP_TOKEN: is it a whole line of its own?"),
-        _ => Failure::new(format!("{at} could not be reached: {error}")).advice(connection),
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => Failure::new(format!(
+            "TLS connection to {at} failed: {error}"
+        ))
+        .advice("Behind a proxy that inspects TLS, set SSL_CERT_FILE to the proxy's certificate."),
+        ureq::Error::Http(_) => Failure::usage("the token contains invalid characters")
+            .advice("Check CHAINLOOP_TOKEN for line breaks and other stray characters."),
+        _ => Failure::new(format!("failed to reach {at}: {error}")).advice(connection),
     }
 }
 
-/// An answer that says no: a problem of the API, or the gateway's own few words.
+/// Describes a refusal: a problem of the API, or the gateway's short message.
 fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failure {
-    let token = "Is CHAINLOOP_TOKEN right, of this installation, and neither revoked nor expired? An admin makes \
-                 another with `chainloop organization api-token create`, or with AWS credentials `chainloop \
-                 bootstrap --new-token`; after `make local`, run `. .local/env`.";
+    let token = "Check that CHAINLOOP_TOKEN is a token of this installation, neither revoked nor expired. An \
+                 admin can create one with `chainloop organization api-token create`, or with AWS credentials \
+                 `chainloop bootstrap --new-token`; after `make local`, run `. .local/env`.";
     let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
         let failure = match status {
-            401 | 403 => Failure::new("the token was not accepted").advice(token),
-            404 => Failure::new("the API does not know this address")
-                .advice("Look at CHAINLOOP_URL: it is the API's base, without /v1."),
-            413 => Failure::new("more was sent than can be taken"),
-            429 => Failure::new("too many requests").advice("Try again in a while."),
-            300..=399 => Failure::new(format!("the address answers with a redirect ({status})"))
-                .advice("Look at CHAINLOOP_URL: name the place that it leads to."),
-            _ => Failure::new(format!("the API answered {status}")).advice("Try again in a while."),
+            401 | 403 => Failure::new("the token was rejected").advice(token),
+            404 => Failure::new("no such path at the API")
+                .advice("Check CHAINLOOP_URL: it must be the base URL of the API, without /v1."),
+            413 => Failure::new("request body too large"),
+            429 => Failure::new("too many requests").advice("Try again later."),
+            300..=399 => Failure::new(format!("the API URL redirects (status {status})"))
+                .advice("Set CHAINLOOP_URL to the target of the redirect."),
+            _ => Failure::new(format!("the API responded with status {status}"))
+                .advice("Try again later."),
         };
         return failure.request(request_id).answered(status, "");
     };
@@ -655,34 +660,36 @@ fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failu
     };
     let advice = match (status, Code::of(&problem.code)) {
         (401, _) => token,
-        (403, Some(Code::RoleAbove)) => "Ask somebody whose token has that role.",
+        (403, Some(Code::RoleAbove)) => "Use a token that has that role.",
         (403, _) => {
-            "`chainloop auth status` shows whose token it is; an admin makes another with `chainloop \
+            "`chainloop auth status` shows the token's name and role; an admin can create another with `chainloop \
              organization api-token create`."
         }
         (404, _) => list_of(path, &problem.detail),
         (409, Some(Code::TokenNameTaken)) => {
-            "Take another name, or revoke the other with `chainloop organization api-token revoke`."
+            "Choose another name, or revoke the other token with `chainloop organization api-token revoke`."
+        }
+        (409, Some(Code::NameTaken)) if path.first() == Some(&"intakes") => {
+            "Choose another name, or delete the other intake with `intake delete`."
         }
         (409, Some(Code::NameTaken)) => {
-            "Take another name, or delete the other with `registered delete`."
+            "Choose another name, or delete the other registration with `registered delete`."
         }
         (409, Some(Code::AttachmentExists)) => {
-            "Each of the two would be delivered to. If that is meant, add --allow-duplicate; `chainloop integration \
-             attached update` changes the one that is there."
+            "Both attachments would get each delivery. To attach anyway, pass --allow-duplicate; `chainloop \
+             integration attached update` changes the existing attachment."
         }
         (409, Some(Code::Paused)) => "Resume it with `chainloop integration registered resume`.",
-        (412, _) => "It changed since it was looked at: run the command again.",
+        (412, _) => "It changed in the meantime: run the command again.",
         (422, Some(Code::CheckFailed)) => {
-            "Nothing was kept. Correct the options, or what is wrong there, and try again."
+            "Nothing was stored. Correct the options, or the third party, and try again."
         }
         // Later it is the same.
         (409, Some(Code::Over | Code::Gone)) => "",
         (429, Some(Code::QuotaExceeded)) => {
-            "`chainloop organization quota` shows the quotas; whoever deploys the stack sets them by its parameter \
-             Quotas."
+            "`chainloop organization quota` shows the quotas; the stack's parameter Quotas sets them."
         }
-        (409 | 429 | 500.., _) => "Try again in a while.",
+        (409 | 429 | 500.., _) => "Try again later.",
         _ => "",
     };
     let id = if problem.request_id.is_empty() {
@@ -704,13 +711,13 @@ fn list_of(path: &[&str], detail: &str) -> &'static str {
         return "";
     }
     match *kind {
-        "registrations" => "`chainloop integration registered list` shows those that there are.",
-        "attachments" => "`chainloop integration attached list` shows those that there are.",
-        "attestations" => "`chainloop attestation list` shows those that there are.",
-        "deliveries" => "`chainloop delivery list` shows those that there are.",
-        "intakes" => "`chainloop intake list` shows those that there are.",
-        "jobs" => "`chainloop job list` shows those that there are.",
-        "tokens" => "`chainloop organization api-token list` shows those that there are.",
+        "registrations" => "`chainloop integration registered list` shows the existing ones.",
+        "attachments" => "`chainloop integration attached list` shows the existing ones.",
+        "attestations" => "`chainloop attestation list` shows the existing ones.",
+        "deliveries" => "`chainloop delivery list` shows the existing ones.",
+        "intakes" => "`chainloop intake list` shows the existing ones.",
+        "jobs" => "`chainloop job list` shows the existing ones.",
+        "tokens" => "`chainloop organization api-token list` shows the existing ones.",
         _ => "",
     }
 }
@@ -774,10 +781,10 @@ mod tests {
                 "r1".into(),
             ))
         };
-        assert!(told(403).starts_with("the token was not accepted\n    Is CHAINLOOP_TOKEN right"));
-        assert!(told(401).ends_with("request id: r1"));
+        assert!(told(403).starts_with("the token was rejected\n    Check that CHAINLOOP_TOKEN is"));
+        assert!(told(401).ends_with("request ID: r1"));
         assert!(told(404).contains("without /v1"));
-        assert!(told(502).starts_with("the API answered 502"));
+        assert!(told(502).starts_with("the API responded with status 502"));
     }
 
     #[test]
@@ -788,7 +795,7 @@ mod tests {
         assert_eq!(
             told(refused(&["registrations"], 422, body, String::new())),
             "some inputs are not right\n    webhook: must be a URL\n    give one of user and token\n    \
-             request id: r2"
+             request ID: r2"
         );
     }
 
@@ -797,7 +804,7 @@ mod tests {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         assert_eq!(
             told(unreachable("http://127.0.0.1:1", &ureq::Error::Io(refused))),
-            "nothing answers at http://127.0.0.1:1: connection refused\n    Check CHAINLOOP_URL and the \
+            "failed to connect to http://127.0.0.1:1: connection refused\n    Check CHAINLOOP_URL and the \
              network; for the local cloud, run `make local`."
         );
     }

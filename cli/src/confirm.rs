@@ -1,4 +1,4 @@
-//! Asks before something is done that cannot be taken back.
+//! Confirmation before an action that cannot be undone.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -7,7 +7,7 @@ use crate::failure::Failure;
 
 /// Action to confirm.
 pub(crate) struct Deed {
-    /// Completes "nobody can be asked whether to …".
+    /// Completes "cannot ask whether to …".
     pub what: &'static str,
     /// Message to an operator who declines.
     pub refused: &'static str,
@@ -18,7 +18,7 @@ const DELETION: Deed = Deed {
     refused: "nothing was deleted",
 };
 
-/// Asks, unless `--yes` said so. `question` is only worked out when it is needed.
+/// Asks, unless `--yes` is given. Calls `question` only if it asks.
 pub(crate) fn deletion(
     global: &Global,
     question: impl FnOnce() -> anyhow::Result<String>,
@@ -26,7 +26,7 @@ pub(crate) fn deletion(
     deed(global, &DELETION, question)
 }
 
-/// As [`deletion`], for other deeds.
+/// As [`deletion`], for other actions.
 pub(crate) fn deed(
     global: &Global,
     deed: &Deed,
@@ -52,6 +52,6 @@ pub(crate) fn somebody(deed: &Deed) -> anyhow::Result<()> {
     if io::stdin().is_terminal() && io::stderr().is_terminal() {
         return Ok(());
     }
-    let failure = Failure::usage(format!("nobody can be asked whether to {}", deed.what));
-    Err(failure.advice("Add -y if you are sure.").into())
+    let failure = Failure::usage(format!("cannot ask whether to {}: no terminal", deed.what));
+    Err(failure.advice("Pass -y to skip the confirmation.").into())
 }

@@ -17,7 +17,7 @@ pub(crate) struct Credentials {
     pub token: String,
 }
 
-/// None where there is no place for a user's own configuration.
+/// Returns the path of the file; `None` without a configuration directory.
 pub(crate) fn path() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let directory = match (set("XDG_CONFIG_HOME"), set("APPDATA"), set("HOME")) {
@@ -26,7 +26,7 @@ pub(crate) fn path() -> Option<PathBuf> {
         (None, _, Some(home)) => PathBuf::from(home).join(".config"),
         _ => return None,
     };
-    // As the specification of the variable asks: what is not absolute is not meant.
+    // As the specification of the variable asks: relative paths are ignored.
     let path = directory.join("chainloop/credentials.json");
     path.is_absolute().then_some(path)
 }
@@ -35,8 +35,9 @@ pub(crate) fn path() -> Option<PathBuf> {
 pub(crate) fn load(global: &Global) -> anyhow::Result<Option<Credentials>> {
     let Some(path) = path() else { return Ok(None) };
     let failure = |why: String| {
-        Failure::new(format!("{} could not be read: {why}", path.display()))
-            .advice("Run `chainloop auth login` anew, or remove it with `chainloop auth logout`.")
+        Failure::new(format!("failed to read {}: {why}", path.display())).advice(
+            "Run `chainloop auth login` again, or remove the file with `chainloop auth logout`.",
+        )
     };
     let text = match fs::read(&path) {
         Ok(text) => text,
@@ -45,14 +46,14 @@ pub(crate) fn load(global: &Global) -> anyhow::Result<Option<Credentials>> {
     };
     if is_open(&path) {
         global.warn(&format!(
-            "others can read the token in {0}: chmod 600 {0}",
+            "other users can read the token in {0}: run chmod 600 {0}",
             path.display()
         ));
     }
     let read = serde_json::from_slice(&text);
-    // Where it is wrong, not what stands there.
+    // The line number only: the content is secret.
     read.map(Some)
-        .map_err(|error| failure(format!("it is wrong in line {}", error.line())).into())
+        .map_err(|error| failure(format!("invalid content in line {}", error.line())).into())
 }
 
 #[cfg(unix)]
@@ -66,15 +67,18 @@ fn is_open(_: &Path) -> bool {
     false
 }
 
-/// Keeps them in place of what was kept. Gives where.
+/// Stores the credentials in place of earlier ones, and returns the path.
 pub(crate) fn save(credentials: &Credentials) -> anyhow::Result<PathBuf> {
     let path = path().ok_or_else(|| {
-        Failure::new("there is no place to keep them").advice("Set HOME or XDG_CONFIG_HOME.")
+        Failure::new("no configuration directory to store the credentials in").advice(
+            "Set HOME or \
+        XDG_CONFIG_HOME.",
+        )
     })?;
     let context = || format!("failed to write {}", path.display());
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory).with_context(context)?;
-    // Beside it and then in its place: nobody sees half of it, nor reads it before it is closed to them.
+    // Written beside it and renamed: nobody reads half of it, or before its permissions are set.
     let beside = directory.join(format!(".credentials-{}", std::process::id()));
     let written = write(&beside, credentials).and_then(|()| fs::rename(&beside, &path));
     if written.is_err() {
@@ -99,7 +103,7 @@ fn write(path: &Path, credentials: &Credentials) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Forgets what was kept; whether there was something.
+/// Removes the stored credentials; returns false if none were stored.
 pub(crate) fn remove() -> anyhow::Result<bool> {
     let Some(path) = path() else { return Ok(false) };
     match fs::remove_file(&path) {

@@ -1,7 +1,6 @@
-//! Why a command ended: what failed and why, what to do about it, and which request it was.
+//! Errors of commands: the failed action, its reason, advice, and the request ID.
 //!
-//! Commands say what they were doing with `anyhow`'s contexts. Where more can be said than a text, the
-//! error inside is a [`Failure`].
+//! Commands name the action in `anyhow`'s contexts. An error with more than a text is a [`Failure`].
 
 use std::fmt;
 use std::io;
@@ -35,7 +34,7 @@ impl Failure {
         }
     }
 
-    /// Somebody ended the command.
+    /// The user interrupted the command.
     pub(crate) fn interrupted(text: impl Into<String>) -> Self {
         Self {
             exit: Some(crate::interrupt::EXIT),
@@ -43,7 +42,7 @@ impl Failure {
         }
     }
 
-    /// The command was given what it cannot be given.
+    /// Usage error.
     pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self {
             exit: Some(2),
@@ -100,7 +99,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Tells of an error on standard error.
+/// Prints an error to standard error.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     // `chainloop … | head` has read what it wanted.
     let pipe = |cause: &(dyn std::error::Error + 'static)| {
@@ -117,7 +116,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(exit.unwrap_or(1))
 }
 
-/// Help that was asked for, or what is wrong with what was typed.
+/// Prints clap's message: help, or a usage error.
 pub(crate) fn parsed(told: &clap::Error) -> ExitCode {
     let exit = u8::try_from(told.exit_code()).unwrap_or(2);
     match told.print().context("failed to write to standard output") {
@@ -126,7 +125,7 @@ pub(crate) fn parsed(told: &clap::Error) -> ExitCode {
     }
 }
 
-/// All that is told of it.
+/// Formats an error with its faults, advice and request ID.
 pub(crate) fn text(error: &anyhow::Error) -> String {
     let mut text = format!("{error:#}");
     let Some(failure) = error.downcast_ref::<Failure>() else {
@@ -141,7 +140,7 @@ pub(crate) fn text(error: &anyhow::Error) -> String {
         text.push_str(&failure.advice);
     }
     if !failure.request_id.is_empty() {
-        text.push_str("\n    request id: ");
+        text.push_str("\n    request ID: ");
         text.push_str(&failure.request_id);
     }
     text
@@ -153,7 +152,7 @@ mod tests {
 
     #[test]
     fn an_error_says_what_why_what_to_do_and_which_request() {
-        let failure = Failure::new("some inputs are not right")
+        let failure = Failure::new("invalid inputs")
             .faults(vec![
                 "webhook: is required".into(),
                 "port: must be at most 65535".into(),
@@ -163,8 +162,8 @@ mod tests {
         let error = anyhow::Error::new(failure).context("failed to register \"one\"");
         assert_eq!(
             text(&error),
-            "failed to register \"one\": some inputs are not right\n    webhook: is required\n    \
-             port: must be at most 65535\n    Correct them and try again.\n    request id: req-1"
+            "failed to register \"one\": invalid inputs\n    webhook: is required\n    \
+             port: must be at most 65535\n    Correct them and try again.\n    request ID: req-1"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `chainloop intake`: URLs to which a Chainloop control plane posts what it accepts.
+//! `chainloop intake`: manages the URLs that a Chainloop control plane posts attestations to.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,30 +25,31 @@ const MOST: usize = 100_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a URL for a Chainloop control plane, and say what to type there
+    /// Create an intake, and print its URL and the commands that register it in Chainloop
     #[command(
-        after_help = "The URL holds a token. It is shown this once; whoever knows it may push.\n\nA token's value \
-                      can be @FILE, - (standard input) or env:NAME, so that it stays out of the shell's \
+        after_help = "The URL contains a token and is shown only once; anyone who has it may push.\n\nPass a \
+                      token as @FILE, - (standard input) or env:NAME to keep it out of the shell's \
                       history.\n\nExample:\n  chainloop intake create --name production --cas-url \
                       https://cp.chainloop.example.org --cas-token @cas-token.txt\n  chainloop intake create --name shop \
                       --workflow 'shop/*' --allow-from 192.0.2.0/24 --expires 90d"
     )]
     Create(Create),
-    /// List the URLs there are, without their tokens
+    /// List intakes, without their tokens
     #[command(visible_alias = "ls", after_help = "Example:\n  chainloop intake list")]
     List,
-    /// Give one a new URL; the old one goes on working for a while
+    /// Replace an intake's URL; the old one keeps working for a while
     #[command(
-        after_help = "The new URL is shown this once. Register it in Chainloop before the overlap ends. A URL that \
-                      expires gets its whole lifetime anew.\n\nWhile the URL before the last rotation still works, \
-                      only --overlap 0s is taken: it ends all older URLs at once, as after a leak.\n\nExample:\n  \
+        after_help = "The new URL is shown only once. Register it in Chainloop before the overlap ends. If the \
+                      URL expires, its lifetime starts again.\n\nWhile the URL before the last rotation still \
+                      works, only --overlap 0s is accepted: it ends all older URLs at once, for example after a \
+                      leak.\n\nExample:\n  \
                       chainloop intake rotate production --overlap 48h"
     )]
     Rotate(Rotate),
-    /// Delete one: what is posted to it is not taken any more
+    /// Delete an intake; its URL stops working
     #[command(after_help = "Example:\n  chainloop intake delete --name production -y")]
     Delete {
-        /// Its name
+        /// Name of the intake
         #[arg(long)]
         name: String,
     },
@@ -56,13 +57,13 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// A name for it: lower-case letters, digits and hyphens
+    /// Name of the intake: lower-case letters, digits and hyphens
     #[arg(long)]
     name: String,
-    /// Where Chainloop's artifacts are, to fetch materials that it only names: the control plane's URL
+    /// URL of the control plane from which to fetch materials that its posts only name
     #[arg(long, requires = "cas_token", value_name = "URL")]
     cas_url: Option<String>,
-    /// An API token of Chainloop's that may download them: @FILE, - or env:NAME
+    /// Chainloop API token that may download artifacts: @FILE, - or env:NAME
     #[arg(
         long,
         requires = "cas_url",
@@ -70,33 +71,33 @@ pub(crate) struct Create {
         allow_hyphen_values = true
     )]
     cas_token: Option<String>,
-    /// Certificates in PEM of authorities that are trusted there beside the public ones
+    /// PEM file of certificate authorities to trust at --cas-url, in addition to the public ones
     #[arg(long, requires = "cas_url", value_name = "FILE")]
     cas_ca_certificates: Option<PathBuf>,
-    /// How long its URL is valid, as 12h, 90d or 1y; without an end unless said
+    /// Lifetime of the URL, such as 12h, 90d or 1y; unlimited by default
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     expires: Option<Duration>,
-    /// Addresses that may post, as 192.0.2.0/24 or 2001:db8::/32; all unless said; can be repeated
+    /// Addresses that may post, such as 192.0.2.0/24 or 2001:db8::/32; all by default; can be repeated
     #[arg(long, value_name = "CIDR")]
     allow_from: Vec<Network>,
-    /// Workflows whose attestations are accepted: project/name, 'project/*' or an id; all unless said; can be repeated
+    /// Workflows to accept attestations of: project/name, 'project/*' or an ID; all by default; can be repeated
     #[arg(long = "workflow", value_name = "WORKFLOW")]
     workflows: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Rotate {
-    /// The intake's name
+    /// Name of the intake
     #[arg(
         value_name = "NAME",
         required_unless_present = "by_name",
         conflicts_with = "by_name"
     )]
     name: Option<String>,
-    /// The intake's name
+    /// Name of the intake
     #[arg(long = "name", id = "by_name", value_name = "NAME")]
     by_name: Option<String>,
-    /// How long the old URL goes on working, as 0s, 12h or 7d, at most 30d
+    /// Time for which the old URL keeps working, such as 0s, 12h or 7d; at most 30d
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = time::span)]
     overlap: Duration,
 }
@@ -118,7 +119,7 @@ struct Created {
     #[serde(flatten)]
     intake: Intake,
     url: String,
-    /// To be typed in Chainloop's own command line.
+    /// Commands for Chainloop's own command line.
     commands: [String; 2],
 }
 
@@ -155,8 +156,8 @@ impl Create {
         };
         let made = client
             .call(&Call::post(&["intakes"], json(&new)?))
-            .with_context(|| format!("failed to make the intake {:?}", new.name))?;
-        show_once(global, &client, made, "is made; its URL")
+            .with_context(|| format!("failed to create the intake {:?}", new.name))?;
+        show_once(global, &client, made, "created; its URL")
     }
 }
 
@@ -170,19 +171,19 @@ impl Rotate {
             .call(&Call::post(&path, json(&Rotation { overlap_secs })?))
             .with_context(|| format!("failed to rotate the intake {name:?}"))?;
         let old = match rotated.intake.overlap_until {
-            Some(until) => format!("the URL before works until {}", time::exact(until)),
-            None => "the URL before has ended".to_owned(),
+            Some(until) => format!("the old URL works until {}", time::exact(until)),
+            None => "the old URL has ended".to_owned(),
         };
         show_once(
             global,
             &client,
             rotated,
-            &format!("is rotated; {old}; the new URL"),
+            &format!("rotated; {old}; the new URL"),
         )
     }
 }
 
-/// Prints a new URL, and what to type in Chainloop.
+/// Prints a new URL, and the commands that register it in Chainloop.
 fn show_once(global: &Global, client: &Client, made: NewToken, what: &str) -> anyhow::Result<()> {
     let NewToken { intake, token } = made;
     let url = format!("{}/v1/intake/{token}", client.base());
@@ -192,7 +193,7 @@ fn show_once(global: &Global, client: &Client, made: NewToken, what: &str) -> an
         url,
     };
     global.info(&format!(
-        "the intake {:?} {what} is shown this once: keep it as a secret",
+        "intake {:?} {what} is shown only once: keep it secret",
         created.intake.name
     ));
     match global.output {
@@ -200,7 +201,7 @@ fn show_once(global: &Global, client: &Client, made: NewToken, what: &str) -> an
         Format::Table => {
             let [register, attach] = &created.commands;
             output::line(&format!(
-                "{}\n\nIn Chainloop, by its own command line:\n\n  {register}\n  {attach}",
+                "{}\n\nRun these with Chainloop's own command line:\n\n  {register}\n  {attach}",
                 created.url
             ))?;
         }
@@ -238,13 +239,13 @@ fn list(global: &Global) -> anyhow::Result<()> {
 fn delete(global: &Global, name: &str) -> anyhow::Result<()> {
     confirm::deletion(global, || {
         Ok(format!(
-            "Delete the intake {name:?}? What Chainloop posts to it will not be taken any more."
+            "Delete the intake {name:?}? Chainloop's posts to it will be refused."
         ))
     })?;
     let intake: Intake = Client::new(global)?
         .call(&Call::delete(&["intakes", name]))
         .with_context(|| format!("failed to delete the intake {name:?}"))?;
-    global.info(&format!("the intake {name:?} is deleted"));
+    global.info(&format!("intake {name:?} deleted"));
     if global.output == Format::Json {
         output::json(&intake)?;
     }
@@ -255,8 +256,8 @@ fn rows(intakes: &[Intake]) -> Table {
     let headers = [
         "NAME",
         "FETCHES FROM",
-        "ONLY FOR",
-        "BY",
+        "RESTRICTED TO",
+        "CREATED BY",
         "CREATED",
         "EXPIRES",
         "LAST USED",

@@ -1,4 +1,4 @@
-//! Ctrl-C while something is followed that goes on by itself: the command then says so before it ends.
+//! Ctrl-C while a command follows a job: the command reports that the job continues, and exits.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag::{register, register_conditional_shutdown};
 
-/// As shells tell of it.
+/// Exit code of an interrupted command, as in shells.
 pub(crate) const EXIT: u8 = 130;
 const LOOK: Duration = Duration::from_millis(50);
 
 static SIGNAL: LazyLock<io::Result<Signal>> = LazyLock::new(Signal::new);
 
 struct Signal {
-    /// Nobody listens: it ends the command, as ever.
+    /// True while nobody listens, so that the signal ends the command.
     idle: Arc<AtomicBool>,
     heard: Arc<AtomicBool>,
 }
@@ -33,7 +33,7 @@ impl Signal {
     }
 }
 
-/// Listens until it is dropped. What cannot be listened to ends the command, which does no harm.
+/// Listens until it is dropped. If it cannot listen, the signal ends the command, which does no harm.
 pub(crate) struct Listening(Option<&'static Signal>);
 
 impl Listening {
@@ -45,7 +45,7 @@ impl Listening {
         Self(signal)
     }
 
-    /// Sleeps; whether it was interrupted.
+    /// Sleeps, and returns true if interrupted.
     pub(crate) fn sleep(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         loop {

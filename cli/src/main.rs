@@ -1,5 +1,5 @@
-//! The `chainloop` command: registers integrations, attaches them to workflows, pushes attestations,
-//! shows what became of each delivery, and does something about it.
+//! The `chainloop` command: registers integrations, attaches them to workflows, pushes attestations, and inspects and
+//! controls deliveries.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

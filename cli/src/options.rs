@@ -1,4 +1,4 @@
-//! `--opt key=value`: where values come from, and whether they fit what the integration takes.
+//! `--opt key=value`: reads values from their sources, and checks them against the integration's schema.
 
 use std::fs;
 use std::io::Read;
@@ -12,12 +12,12 @@ use crate::table;
 
 /// Syntax of options, for the help of the commands that have them.
 pub(crate) const HELP: &str = "\
-An option's value can come from elsewhere, so that a secret stays out of the shell's history:
-  --opt key=value      as it stands
-  --opt key=@file      from a file, without the line break at its end
-  --opt key=-          from standard input
-  --opt key=env:NAME   from an environment variable
-  --opt 'key=\\@text'   as it stands behind the backslash: @text";
+Sources of an option's value; a file, standard input or a variable keeps a secret out of the shell's history:
+  --opt key=value      the text itself
+  --opt key=@file      a file, without the line break at its end
+  --opt key=-          standard input
+  --opt key=env:NAME   an environment variable
+  --opt 'key=\\@text'   the text after the backslash: @text";
 
 /// Source of a value.
 #[derive(Debug, PartialEq)]
@@ -63,8 +63,7 @@ pub(crate) struct Given {
     pub exposed: Vec<String>,
 }
 
-/// Reads the options of a command, with a warning where a secret shows and the table of what there is
-/// where something is wrong.
+/// Reads the options of a command. Warns of exposed secrets, and prints the available options if one is invalid.
 pub(crate) fn read(
     global: &Global,
     schema: &Value,
@@ -73,7 +72,7 @@ pub(crate) fn read(
     read_fields(global, &inputs::fields(schema), given)
 }
 
-/// As [`read`], where not all that a schema has can be given.
+/// As [`read`], for some fields of a schema.
 pub(crate) fn read_fields(
     global: &Global,
     fields: &[Field],
@@ -89,8 +88,8 @@ pub(crate) fn read_fields(
         Ok(Given { inputs, exposed }) => {
             for name in exposed {
                 global.warn(&format!(
-                    "{name:?} is a secret, and on the command line the shell's history and the list of \
-                     processes show it: write {name}=@FILE, {name}=- or {name}=env:NAME"
+                    "{name:?} is a secret, and the shell's history and the process list show it: pass \
+                     {name}=@FILE, {name}=- or {name}=env:NAME instead"
                 ));
             }
             Ok(inputs)
@@ -104,8 +103,8 @@ pub(crate) fn read_fields(
     }
 }
 
-/// As [`read`], for a change of inputs, of which nothing must be given: a merge patch, in which what is `unset` is
-/// null. What is `there` can be unset, although today's schema may not know it any more.
+/// As [`read`], for a change: no field is required. Returns a merge patch in which `unset` fields are null. Fields that
+/// are `there` can be unset even if the current schema does not know them.
 pub(crate) fn read_patch(
     global: &Global,
     mut fields: Vec<Field>,
@@ -123,14 +122,14 @@ pub(crate) fn read_patch(
             .iter()
             .any(|option| option.split('=').next() == Some(name))
         {
-            faults.push(format!("{name}: is both given and unset"));
+            faults.push(format!("{name}: is both set and unset"));
         }
     }
     match faults.as_slice() {
         [] => {}
         [fault] => return Err(Failure::usage(fault).into()),
         _ => {
-            let failure = Failure::usage("some options are not right");
+            let failure = Failure::usage("invalid options");
             return Err(failure.faults(faults).into());
         }
     }
@@ -142,7 +141,7 @@ pub(crate) fn read_patch(
     Ok(patch)
 }
 
-/// Reads the one value of a flag that is a secret, from where an option's would be read.
+/// Reads the value of a secret flag, from the same sources as an option's.
 pub(crate) fn secret(global: &Global, flag: &str, given: &str) -> anyhow::Result<String> {
     let variable = |name: &str| std::env::var(name).ok();
     let mut stdin = std::io::stdin().lock();
@@ -153,8 +152,8 @@ pub(crate) fn secret(global: &Global, flag: &str, given: &str) -> anyhow::Result
     let source = Source::of(given);
     if matches!(source, Source::Here(_)) {
         global.warn(&format!(
-            "--{flag} is a secret, and on the command line the shell's history and the list of processes show it: \
-             write @FILE, - or env:NAME"
+            "--{flag} is a secret, and the shell's history and the process list show it: pass @FILE, - or \
+             env:NAME instead"
         ));
     }
     value(&source, &mut surroundings)
@@ -194,7 +193,7 @@ fn parse(
             Err(fault) => faults.push(format!("{name}: {fault}")),
         }
     }
-    // What is there but wrong is not missing too.
+    // An invalid option is not reported as missing too.
     let named = |field: &Field| {
         given
             .iter()
@@ -207,7 +206,7 @@ fn parse(
     match faults.as_slice() {
         [] => Ok(read),
         [fault] => Err(Failure::usage(fault)),
-        _ => Err(Failure::usage("some options are not right").faults(faults)),
+        _ => Err(Failure::usage("invalid options").faults(faults)),
     }
 }
 
@@ -252,7 +251,7 @@ fn unknown(name: &str, fields: &[Field]) -> String {
             format!("{name}: is not known; did you mean {:?}?", field.name)
         }
         Some(_) => format!("{name}: is not known"),
-        None => format!("{name}: is not known; there is nothing to fill in"),
+        None => format!("{name}: is not known; the integration takes no options"),
     }
 }
 
@@ -393,7 +392,7 @@ mod tests {
             ),
             (
                 &["port=x", "plan=true"],
-                "some options are not right\n    port: invalid option \"x\", the expected format is \
+                "invalid options\n    port: invalid option \"x\", the expected format is \
                  \"integer\"\n    plan: is not known; did you mean \"plain\"?\n    repository: is required",
             ),
         ] {

@@ -1,4 +1,4 @@
-//! `chainloop organization`: the tokens that may ask the API, and the quotas.
+//! `chainloop organization`: manages API tokens, and shows the quotas.
 
 use std::time::Duration;
 
@@ -28,12 +28,13 @@ const MOST: usize = 100_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Tokens, by which the API knows who asks
+    /// Manage API tokens
     #[command(subcommand, visible_alias = "token")]
     ApiToken(TokenCommand),
     /// Show the organization's quotas and their use
     #[command(after_help = "\
-Attestations and bytes are counted by the day, in UTC, and may be a little behind. Whoever deploys the stack sets the quotas.
+Attestations and bytes are counted per day, in UTC, with a short delay. The stack's parameter Quotas sets the \
+quotas.
 
 Example:
   chainloop organization quota")]
@@ -42,26 +43,26 @@ Example:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Make a token; its text is printed, this once
+    /// Create a token and print it, only once
     #[command(after_help = "\
 admin     everything, tokens included
-operator  everything but tokens
-viewer    reads
-producer  pushes attestations and materials, and reads what became of them: for builds
+operator  everything except tokens
+viewer    read-only
+producer  pushes attestations and materials and reads their deliveries, for builds
 
 Example:
   chainloop organization api-token create --name nightly-build --role producer --expires 90d")]
     Create(Create),
-    /// List the tokens that were not revoked
+    /// List tokens, except revoked ones
     #[command(
         visible_alias = "ls",
         after_help = "Example:\n  chainloop organization api-token list"
     )]
     List,
-    /// Revoke a token; within a minute the API does not know it any more
+    /// Revoke a token; the API rejects it within a minute
     #[command(after_help = "Example:\n  chainloop organization api-token revoke nightly-build")]
     Revoke {
-        /// The token's name or id
+        /// Name or ID of the token
         // Not `token`: that is a flag which every command has.
         #[arg(value_name = "NAME_OR_ID")]
         named: String,
@@ -70,13 +71,13 @@ Example:
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// A name, not yet taken in your organization: lower-case letters, digits and hyphens
+    /// Name, unique in your organization: lower-case letters, digits and hyphens
     #[arg(long, value_parser = label)]
     name: String,
-    /// What its bearer may do
+    /// Role of the token
     #[arg(long, value_parser = role())]
     role: Role,
-    /// How long it is valid, as 12h, 90d or 1y; without an end unless said
+    /// Lifetime, such as 12h, 90d or 1y; unlimited by default
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     expires: Option<Duration>,
 }
@@ -87,18 +88,18 @@ fn role() -> impl TypedValueParser<Value = Role> {
         .map(|word| serde_json::from_value(word.into()).expect("the words are the roles'"))
 }
 
-/// As other durations; and years, which tokens live.
+/// Parses a duration, in years too.
 pub(crate) fn lifetime(text: &str) -> Result<Duration, String> {
     let days = |years: u64| Duration::from_secs(years.saturating_mul(365 * 86_400));
     let years = text.strip_suffix('y').map(str::parse);
     let lifetime = match years {
         Some(Ok(years)) => days(years),
-        _ => time::span(text).map_err(|_| "must be a duration as 12h, 90d or 1y")?,
+        _ => time::span(text).map_err(|_| "must be a duration such as 12h, 90d or 1y")?,
     };
     if pipeline::tokens::VALID_SECS.contains(&lifetime.as_secs()) {
         return Ok(lifetime);
     }
-    Err("must be from a minute to ten years".to_owned())
+    Err("must be between one minute and ten years".to_owned())
 }
 
 impl Command {
@@ -114,7 +115,7 @@ impl Command {
 
 fn create(global: &Global, new: Create) -> anyhow::Result<()> {
     let client = Client::new(global)?;
-    let context = format!("failed to make the token {:?}", new.name);
+    let context = format!("failed to create the token {:?}", new.name);
     let new = NewToken {
         name: new.name,
         role: new.role,
@@ -124,7 +125,7 @@ fn create(global: &Global, new: Create) -> anyhow::Result<()> {
         .call(&Call::post(&["tokens"], json(&new)?))
         .context(context)?;
     global.info(&format!(
-        "the token {:?} with the role {}, shown this once: keep it as a secret",
+        "token {:?} with role {}, shown only once: keep it secret",
         created.token.name, created.token.role
     ));
     match global.output {
@@ -194,26 +195,24 @@ fn revoke(global: &Global, named: &str) -> anyhow::Result<()> {
         let found = tokens.iter().find(|token| token.name == named);
         let found = found.or_else(|| tokens.iter().find(|token| token.id == named));
         let Some(found) = found else {
-            let advice = "Look at `chainloop organization api-token list`.";
-            return Err(Failure::new(format!("there is no token {named:?}"))
+            let advice = "`chainloop organization api-token list` shows the existing ones.";
+            return Err(Failure::new(format!("token {named:?} not found"))
                 .advice(advice)
                 .into());
         };
         let own = match auth::bearer(&client)?.id == found.id {
-            true => ", which you are using just now",
+            true => ", which this command uses",
             false => "",
         };
         let (name, role) = (&found.name, found.role);
-        Ok(format!(
-            "Revoke the token {name:?} with the role {role}{own}?"
-        ))
+        Ok(format!("Revoke the token {name:?} with role {role}{own}?"))
     })?;
     let revoked: Token = client
         .call(&Call::delete(&["tokens", named]))
         .with_context(|| format!("failed to revoke the token {named:?}"))?;
     let name = &revoked.name;
     global.info(&format!(
-        "the token {name:?} is revoked; within a minute nobody can use it"
+        "token {name:?} revoked; the API rejects it within a minute"
     ));
     if global.output == Format::Json {
         output::json(&View::from(&revoked))?;
@@ -253,7 +252,8 @@ fn quota(global: &Global) -> anyhow::Result<()> {
     output::line(&table.to_string())?;
     let checks = quotas.checks_per_minute;
     global.info(&format!(
-        "a token may have third parties asked {checks} times a minute: to register, attach, change, test and preview"
+        "each token may cause {checks} checks with third parties per minute: to register, attach, change, test \
+         and preview"
     ));
     Ok(())
 }
@@ -296,7 +296,7 @@ struct View<'a> {
     created_by: &'a str,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
-    /// Its text, where it was just made.
+    /// Its text, if it was just created.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
 }

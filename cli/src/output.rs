@@ -30,7 +30,7 @@ impl FromStr for Format {
     }
 }
 
-/// JSON as Chainloop's command prints it: indented by three.
+/// Prints JSON as Chainloop's command does: indented by three.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = Vec::new();
     let mut serializer =
@@ -39,12 +39,12 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(&escaped(&String::from_utf8(text)?))
 }
 
-/// JSON on one line, for what reads it line by line.
+/// Prints JSON on one line, for programs that read line by line.
 pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     line(&escaped(&serde_json::to_string(value)?))
 }
 
-/// JSON with escapes for what a terminal would obey or not show. Its readers get the same texts.
+/// Escapes control and invisible characters in JSON; parsers get the same texts.
 fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for letter in json.chars() {
@@ -66,7 +66,7 @@ pub(crate) fn line(text: &str) -> anyhow::Result<()> {
 pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
-    written.context("failed to write to standard output, after all else was done")
+    written.context("failed to write to standard output; everything else is done")
 }
 
 /// Reports whether to colour a stream: a terminal, unless the environment opts out (<https://no-color.org>).
@@ -77,7 +77,7 @@ pub(crate) fn coloured(stream: &impl IsTerminal) -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Text from elsewhere without what a terminal would obey, and without what nobody would see.
+/// Removes control and invisible characters from foreign text.
 pub(crate) fn plain(text: &str) -> String {
     let control = |letter: char| letter.is_control() && letter != '\n';
     text.replace('\t', "    ")
@@ -85,7 +85,7 @@ pub(crate) fn plain(text: &str) -> String {
         .replace(control, "\u{fffd}")
 }
 
-/// As [`plain`], on one line: it must not look like two.
+/// As [`plain`], on one line.
 pub(crate) fn one_line(text: &str) -> String {
     plain(text).replace('\n', "\u{fffd}")
 }
@@ -104,7 +104,7 @@ impl Global {
     }
 }
 
-/// One message, marked as Chainloop's command marks its own.
+/// Prints a message, marked as in Chainloop's command.
 pub(crate) fn say(level: &str, colour: &str, text: &str) {
     let mut stderr = io::stderr().lock();
     let text = plain(text);

@@ -1,7 +1,7 @@
-//! Writes the pages in `docs/commands` from what can be typed, and holds them against what is there.
+//! Writes the pages in `docs/commands` from the commands' help, and compares them with the committed ones.
 //!
-//! Each command has an example, and each example is understood here. That they do what they should is tried on the
-//! deployed stack: `tests/peers/src/examples.rs` reads these pages and runs every example of them.
+//! Each command has an example, which must parse. `tests/peers/src/examples.rs` reads these pages and runs every
+//! example on the deployed stack.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +16,7 @@ const WRITTEN: &str =
     "<!-- Written by cli/src/pages.rs from the commands: REFRESH=1 cargo test -p chainloop -->\n";
 
 /// Exit codes of a command whose help lists none.
-const EXIT_CODES: &str = "0 done · 1 failed · 2 wrongly used";
+const EXIT_CODES: &str = "0 success · 1 failure · 2 usage error";
 
 /// One command, with all that its `--help` says of it.
 struct Entry {
@@ -111,15 +111,17 @@ impl Entry {
         write!(text, "\n\n```\n{usage}\n```\n").unwrap();
         text.push_str(&table(command));
         for note in &self.notes {
-            // What is indented shows how something is written.
+            // Indented lines show syntax.
             match note.contains("\n  ") || note.contains("  ") {
                 true => write!(text, "\n```\n{note}\n```\n").unwrap(),
                 false => write!(text, "\n{note}\n").unwrap(),
             }
         }
         let exit_codes = match self.exit_codes.as_str() {
-            "" => EXIT_CODES,
-            own => own.trim_start_matches("Exit codes: "),
+            "" => EXIT_CODES.to_owned(),
+            own => own
+                .trim_start_matches("Exit codes: ")
+                .replacen("Exit codes with ", "With ", 1),
         };
         write!(text, "\n## Exit codes\n\n{exit_codes}\n").unwrap();
         write!(
@@ -144,16 +146,13 @@ fn table(command: &Command) -> String {
     };
     let arguments: Vec<_> = command.get_arguments().filter(own).collect();
     if arguments.is_empty() {
-        return "\nIt takes the [options of all commands](../commands.md#options-of-all-commands).\n"
-            .to_owned();
+        return "\nTakes the [global options](../commands.md#global-options).\n".to_owned();
     }
     let mut text = "\n| | required | default | description |\n|---|---|---|---|\n".to_owned();
     for argument in arguments {
         text.push_str(&row(argument));
     }
-    text.push_str(
-        "\nBeside these, the [options of all commands](../commands.md#options-of-all-commands).\n",
-    );
+    text.push_str("\nAlso takes the [global options](../commands.md#global-options).\n");
     text
 }
 
@@ -209,13 +208,13 @@ fn row(argument: &Arg) -> String {
 fn overview(entries: &[Entry]) -> String {
     let root = Arguments::command();
     let mut text = format!(
-        "{WRITTEN}# Commands\n\n{}. Each has `--help`, which says the same as its page.\n\n\
-         | command | what it does |\n|---|---|\n",
+        "{WRITTEN}# Commands\n\n{}. The `--help` of each command has the contents of its page.\n\n\
+         | command | description |\n|---|---|\n",
         root.get_about().unwrap()
     );
     for entry in entries {
         let hidden = if entry.command.is_hide_set() {
-            " Not in the list of `--help`."
+            " Hidden in `--help`."
         } else {
             ""
         };
@@ -229,7 +228,7 @@ fn overview(entries: &[Entry]) -> String {
         .unwrap();
     }
     text.push_str(
-        "\n## Options of all commands\n\nThey may stand behind any command.\n\n\
+        "\n## Global options\n\nEvery command accepts them.\n\n\
          | | required | default | description |\n|---|---|---|---|\n",
     );
     for argument in root.get_arguments().filter(|one| one.is_global_set()) {
@@ -240,8 +239,8 @@ fn overview(entries: &[Entry]) -> String {
     let codes = codes.trim_start_matches("Exit codes: ");
     write!(
         text,
-        "\n## Exit codes\n\n{codes}\n\nResults go to standard output and all that is said about them to standard error, \
-         so that `-o json` can be piped. A command that was interrupted ends with 130.\n"
+        "\n## Exit codes\n\n{codes}\n\nResults go to standard output and messages to standard error, so `-o json` \
+         can be piped. An interrupted command exits with 130.\n"
     )
     .unwrap();
     text
@@ -262,7 +261,7 @@ fn the_pages_are_those_of_the_commands() {
             fs::write(&path, text).unwrap();
         }
         if fs::read_to_string(&path).unwrap_or_default() != *text {
-            faults.push(format!("docs/{file}: not what the command says of itself"));
+            faults.push(format!("docs/{file}: differs from the command's help"));
         }
     }
     let is_page = |path: &PathBuf| pages.iter().any(|(file, _)| docs.join(file) == *path);
@@ -272,7 +271,7 @@ fn the_pages_are_those_of_the_commands() {
         .filter(|path| !is_page(path))
     {
         faults.push(format!(
-            "{}: delete it, its command is gone",
+            "{}: delete it, its command does not exist",
             path.display()
         ));
     }

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::arguments::Global;
 use crate::output::one_line;
 
-/// A line that its message is put into.
+/// Creates a line with a spinner and a message.
 pub(crate) fn line(global: &Global) -> ProgressBar {
     let line = if global.quiet {
         ProgressBar::hidden()
@@ -21,8 +21,8 @@ pub(crate) fn line(global: &Global) -> ProgressBar {
     line
 }
 
-/// Tells what a command waits for. On a terminal its line is kept up to date; elsewhere, a build's log say, a line is
-/// printed when something has changed, and once in a while when nothing has.
+/// Progress of a wait. On a terminal, updates one line; elsewhere, as in a build's log, prints a line after each change,
+/// and now and then without one.
 pub(crate) struct Waiting<'a> {
     global: &'a Global,
     line: ProgressBar,

@@ -6,10 +6,10 @@ use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct Sort<Column: ValueEnum + Clone + Send + Sync + 'static> {
-    /// What to sort by
+    /// Column to sort by
     #[arg(long, value_name = "COLUMN")]
     sort: Option<Column>,
-    /// The last first
+    /// Reverse the order
     #[arg(long)]
     reverse: bool,
 }

@@ -155,7 +155,7 @@ pub(crate) fn inputs(title: &'static str, fields: &[Field]) -> Table {
             Some(default) => format!("no (default: {})", value(default)).into(),
             None => "no".into(),
         };
-        // That a password is a secret says its name; the page shows `string`.
+        // The page shows `string` for a password, whose name says enough.
         let kind = match field.format.as_deref() {
             None | Some("password") => field.kind.clone(),
             Some(format) => format!("{} ({format})", field.kind),

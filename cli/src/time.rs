@@ -38,15 +38,16 @@ pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse() {
         return Ok(moment);
     }
-    let ago = span(text)
-        .map_err(|_| "must be a time as 2026-01-31T12:00:00Z, or how long ago: 30m, 2h, 7d")?;
+    let ago = span(text).map_err(
+        |_| "must be a time such as 2026-01-31T12:00:00Z, or an age such as 30m, 2h or 7d",
+    )?;
     let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
     Ok(Timestamp::from_millis(now().millis().saturating_sub(ago)))
 }
 
 /// A duration as it is typed: `500ms`, `2s`, `30m`, `7d`.
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
-    let fault = || "must be a duration as 2s, 30m, 2h or 7d".to_owned();
+    let fault = || "must be a duration such as 2s, 30m, 2h or 7d".to_owned();
     let span: Span = text.parse().map_err(|_| fault())?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours());
     duration

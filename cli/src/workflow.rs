@@ -1,4 +1,4 @@
-//! `chainloop workflow`: where attestations came from, and so what can be attached to.
+//! `chainloop workflow`: lists the workflows of accepted attestations, which can be attached to.
 
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
@@ -18,17 +18,17 @@ const MOST: usize = 100_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List the workflows that attestations came from
+    /// List the workflows of accepted attestations
     #[command(
         visible_alias = "ls",
         after_help = "\
-A workflow needs no creation: it is here once an attestation of it was accepted.
+Workflows need not be created: each appears with its first accepted attestation.
 
 Example:
   chainloop workflow list --project shop --sort attested --reverse"
     )]
     List {
-        /// Only those of a project
+        /// Only workflows of this project
         #[arg(long)]
         project: Option<String>,
         #[command(flatten)]
@@ -74,7 +74,7 @@ fn list(global: &Global, project: Option<&str>, sort: &Sort<Column>) -> anyhow::
     match global.output {
         Format::Json => output::json(&known.iter().map(View::from).collect::<Vec<_>>())?,
         Format::Table if known.is_empty() => {
-            output::line("no attestation of a workflow was accepted yet")?;
+            output::line("no workflows yet: none has an accepted attestation")?;
         }
         Format::Table => output::line(&rows(&known).to_string())?,
     }

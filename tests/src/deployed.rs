@@ -879,7 +879,7 @@ fn a_producers_token_pushes_reads_no_configuration_and_is_dead_within_a_minute_o
         let output = chainloop(&[&["auth", "status"], &own[..]].concat());
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
-            assert!(text.contains("the token was not accepted"), "{text}");
+            assert!(text.contains("the token was rejected"), "{text}");
             break;
         }
         assert!(

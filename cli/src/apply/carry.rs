@@ -1,4 +1,4 @@
-//! Carries a plan out, one step after the other. What was done stays done when a later step fails.
+//! Carries out a plan, one step after the other. Completed steps stay if a later one fails.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::failure::Failure;
 
-/// The secrets that are sent, by registration. Not shown by anything.
+/// Secrets to send, by registration. Never shown.
 pub(super) struct Secrets(BTreeMap<String, Map<String, Value>>);
 
-/// Reads the secrets that the plan sends, all of them before anything is done.
+/// Reads all secrets that the plan sends, before the first step.
 pub(super) fn secrets(plan: &Plan, integrations: &[Integration]) -> anyhow::Result<Secrets> {
     let mut reader = Reader::new();
     let mut read = Secrets(BTreeMap::new());
@@ -60,15 +60,13 @@ pub(super) fn secrets(plan: &Plan, integrations: &[Integration]) -> anyhow::Resu
     }
     match faults.is_empty() {
         true => Ok(read),
-        false => Err(
-            Failure::new("some secrets are not right, and nothing was done")
-                .faults(faults)
-                .into(),
-        ),
+        false => Err(Failure::new("invalid secrets; nothing was changed")
+            .faults(faults)
+            .into()),
     }
 }
 
-/// Carries the steps out, until one fails: what became of each, and why it failed.
+/// Carries out the steps until one fails. Returns each step's outcome, and the error.
 pub(super) fn carry(
     global: &Global,
     client: &Client,
@@ -83,8 +81,8 @@ pub(super) fn carry(
             outcomes.resize(plan.steps.len(), Outcome::NotBegun);
             let titles: Vec<String> = left.iter().map(title).collect();
             let text = match titles.len() {
-                1 => "1 step is left; run it again to go on".to_owned(),
-                many => format!("{many} steps are left; run it again to go on"),
+                1 => "1 step left; run the command again to continue".to_owned(),
+                many => format!("{many} steps left; run the command again to continue"),
             };
             global.warn(&format!("{text}:\n    {}", titles.join("\n    ")));
             return (outcomes, Err(error));
@@ -186,10 +184,11 @@ fn one(client: &Client, step: &Step, secrets: &mut Secrets) -> anyhow::Result<()
             let known = |id: &String| there.attachments.iter().any(|one| one.id == *id);
             if !state::attachments(client, &there.id)?.iter().all(known) {
                 let text = format!(
-                    "failed to delete the registration {:?}: it was attached meanwhile",
+                    "failed to delete the registration {:?}: it has new attachments",
                     there.name
                 );
-                let advice = "Run it again to see what would go with it.";
+                let advice =
+                    "Run the command again to see the attachments that would be deleted with it.";
                 return Err(Failure::new(text).advice(advice).into());
             }
             let path = ["registrations", &there.id];

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::file::Registration;
 
-/// All that is wrong, each fault with its place. Where a secret comes from is known, but not yet what it is.
+/// Returns all faults, each with its place. Secrets have sources at this point, but no values.
 pub(super) fn check(wanted: &[Registration], integrations: &[Integration]) -> Vec<String> {
     let mut faults = Vec::new();
     for registration in wanted {
@@ -16,7 +16,7 @@ pub(super) fn check(wanted: &[Registration], integrations: &[Integration]) -> Ve
         match found {
             None => {
                 let known: Vec<&str> = integrations.iter().map(|one| one.id.as_str()).collect();
-                let text = format!("is not known; there is {}", known.join(", "));
+                let text = format!("is not known; available: {}", known.join(", "));
                 faults.push(registration.places.fault("integration", &text));
             }
             Some(integration) => {
@@ -41,7 +41,7 @@ fn of_registration(registration: &Registration, integration: &Integration) -> Ve
         if secret(name) == Some(true) {
             let part = format!("inputs.{name}");
             let text = format!(
-                "is a secret: say below `secrets` where it is read from, as in {name}: {{ env: NAME }}"
+                "is a secret: give its source under `secrets`, such as {name}: {{ env: NAME }}"
             );
             faults.push(registration.places.fault(&part, &text));
         }
@@ -53,7 +53,7 @@ fn of_registration(registration: &Registration, integration: &Integration) -> Ve
             faults.push(
                 registration
                     .places
-                    .fault(&part, "is no secret: write it below `inputs`"),
+                    .fault(&part, "is not a secret: move it to `inputs`"),
             );
         }
         whole.insert(name.clone(), Value::Null);
@@ -61,7 +61,7 @@ fn of_registration(registration: &Registration, integration: &Integration) -> Ve
     for fault in inputs::check_schema(schema, &whole) {
         let name = fault.field;
         let is_there = registration.secrets.contains_key(&name);
-        // What it is comes later; what was told above is enough.
+        // The value is read later, and the faults above are enough.
         if is_there && secret(&name).is_some()
             || secret(&name) == Some(true) && whole.contains_key(&name)
         {
@@ -132,8 +132,8 @@ registrations:
         assert_eq!(
             faults(text),
             [
-                "a.yaml:5:15: registrations[0].inputs.url: is a secret: say below `secrets` where it is read from, as in \
-              url: { env: NAME }"
+                "a.yaml:5:15: registrations[0].inputs.url: is a secret: give its source under `secrets`, such as \
+                 url: { env: NAME }"
             ]
         );
     }
@@ -155,10 +155,10 @@ registrations:
         for text in [
             "a.yaml:5:15: registrations[0].inputs.repositry: is not known; did you mean \"repository\"?",
             "a.yaml:5:5: registrations[0].inputs.repository: is required",
-            "a.yaml:6:16: registrations[0].secrets.username: is no secret: write it below `inputs`",
+            "a.yaml:6:16: registrations[0].secrets.username: is not a secret: move it to `inputs`",
             "a.yaml:6:38: registrations[0].secrets.passwort: is not known; did you mean \"password\"?",
             "a.yaml:7:49: registrations[0].attachments[0].inputs.prefx: is not known; did you mean \"prefix\"?",
-            "a.yaml:9:5: registrations[1].integration: is not known; there is ",
+            "a.yaml:9:5: registrations[1].integration: is not known; available: ",
         ] {
             assert!(begin(text), "{text}: {told:#?}");
         }

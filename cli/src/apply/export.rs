@@ -1,4 +1,4 @@
-//! `chainloop export`: what is there as a file for `chainloop apply`, which then finds nothing to do.
+//! `chainloop export`: prints the current state as a file that `chainloop apply` finds no changes in.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::output::{self, Format};
 
 pub(crate) const HELP: &str = "\
-Secrets are not in it: it says from which environment variable `chainloop apply` would read each of them.
+The file contains no secrets: it names an environment variable for each, which `chainloop apply` would read.
 
 Example:
   chainloop export > integrations.yaml

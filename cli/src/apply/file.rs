@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::node::{self, Content, Node, Place};
 use super::secret::{Arn, Source};
 
-/// One file's text, and what it is called.
+/// Text and name of one file.
 pub(super) struct Text {
     pub name: String,
     /// Directory that the paths in the file are relative to.
@@ -119,7 +119,7 @@ pub(super) fn read(texts: &[Text]) -> Result<Vec<Registration>, Vec<String>> {
     for registration in &registrations {
         let name = &registration.name;
         if !name.is_empty() && !names.insert(name) {
-            let text = format!("{name:?} is there already, and a name is given once");
+            let text = format!("{name:?} is already used by another registration");
             faults.push(registration.places.fault("name", &text));
         }
     }
@@ -219,7 +219,7 @@ impl Reading<'_> {
             if seen.insert(format!("{attachment:?}")) {
                 different.push(attachment);
             } else {
-                let text = "is there already, with the same workflow and the same inputs";
+                let text = "is a duplicate, with the same workflow and the same inputs";
                 self.fault(place, &path, text);
             }
         }
@@ -262,7 +262,7 @@ impl Reading<'_> {
                 wait_secs,
             }),
             Err(_) => {
-                let text = "must be an id, project/name, project/* or *";
+                let text = "must be an ID, project/name, project/* or *";
                 self.fault(self.places[&of_workflow], &of_workflow, text);
                 None
             }
@@ -308,7 +308,7 @@ impl Reading<'_> {
                 ..
             }) => text,
             Some(node) => {
-                let text = format!("must be a text, and is {}", node.kind());
+                let text = format!("must be a string, but is {}", node.kind());
                 self.fault(node.place, path, &text);
                 String::new()
             }
@@ -319,7 +319,7 @@ impl Reading<'_> {
         match node.content {
             Content::List(nodes) => nodes,
             _ => {
-                let text = format!("must be a list, and is {}", node.kind());
+                let text = format!("must be a list, but is {}", node.kind());
                 self.fault(node.place, path, &text);
                 Vec::new()
             }
@@ -332,7 +332,7 @@ impl Reading<'_> {
         let place = self.places.entry(path.to_owned());
         place.or_insert(node.place);
         let Content::Map(entries) = node.content else {
-            let text = format!("must be a mapping, and is {}", node.kind());
+            let text = format!("must be a mapping, but is {}", node.kind());
             self.fault(node.place, path, &text);
             return BTreeMap::new();
         };
@@ -340,7 +340,7 @@ impl Reading<'_> {
         for (name, node) in entries {
             let path = within(path, &name.text);
             if fields.contains_key(&name.text) {
-                self.fault(name.place, &path, "is there twice");
+                self.fault(name.place, &path, "appears twice");
                 continue;
             }
             self.places.insert(path, name.place);
@@ -357,7 +357,7 @@ impl Reading<'_> {
             let is_known = known.contains(&name.as_str());
             if !is_known {
                 let path = within(path, name);
-                let text = format!("is not known; there is {}", known.join(", "));
+                let text = format!("is not known; expected {}", known.join(", "));
                 self.fault(self.places[&path], &path, &text);
             }
             is_known
@@ -412,9 +412,9 @@ fn source(node: Node, directory: &Path) -> Result<Source, String> {
             written: text,
         }),
         "secret" => text.parse::<Arn>().map(Source::Secret).map_err(|()| {
-            "must be the ARN of a secret in Secrets Manager, as in \
-             arn:aws:secretsmanager:eu-central-1:123456789012:secret:name-a1b2c3, with #key behind it for one value of \
-             a JSON object"
+            "must be the ARN of a secret in Secrets Manager, such as \
+             arn:aws:secretsmanager:eu-central-1:123456789012:secret:name-a1b2c3, with #key after it for one \
+             value of a JSON object"
                 .to_owned()
         }),
         _ => wrong(),
@@ -524,24 +524,31 @@ other: 1
 ";
         let told = faults(&[text, "registrations: {}"]);
         let wanted = [
-            "a.yaml:2:5: registrations[0].nam: is not known; there is name, integration, description, inputs, secrets, attachments",
+            "a.yaml:2:5: registrations[0].nam: is not known; expected name, integration, description, inputs, \
+             secrets, attachments",
             "a.yaml:3:5: registrations[0].name: must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
-            "a.yaml:4:18: registrations[0].integration: must be a text, and is a number",
-            "a.yaml:5:18: registrations[0].description: must be a text, and is a list",
+            "a.yaml:4:18: registrations[0].integration: must be a string, but is a number",
+            "a.yaml:5:18: registrations[0].description: must be a string, but is a list",
             "a.yaml:6:18: registrations[0].inputs.a: has no value: leave it out, or write \"\"",
-            "a.yaml:6:27: registrations[0].inputs.b: is there twice",
-            "a.yaml:7:26: registrations[0].secrets.password: must be one of { env: NAME }, { file: PATH } and { secret: ARN }",
-            "a.yaml:7:39: registrations[0].secrets.key: must be one of { env: NAME }, { file: PATH } and { secret: ARN }",
-            "a.yaml:7:70: registrations[0].secrets.url: must be one of { env: NAME }, { file: PATH } and { secret: ARN }",
-            "a.yaml:7:92: registrations[0].secrets.c: must be the ARN of a secret in Secrets Manager, as in arn:aws:secretsmanager:eu-central-1:123456789012:secret:name-a1b2c3, with #key behind it for one value of a JSON object",
-            "a.yaml:9:9: registrations[0].attachments[0].workflow: must be an id, project/name, project/* or *",
+            "a.yaml:6:27: registrations[0].inputs.b: appears twice",
+            "a.yaml:7:26: registrations[0].secrets.password: must be one of { env: NAME }, { file: PATH } and { \
+             secret: ARN }",
+            "a.yaml:7:39: registrations[0].secrets.key: must be one of { env: NAME }, { file: PATH } and { \
+             secret: ARN }",
+            "a.yaml:7:70: registrations[0].secrets.url: must be one of { env: NAME }, { file: PATH } and { \
+             secret: ARN }",
+            "a.yaml:7:92: registrations[0].secrets.c: must be the ARN of a secret in Secrets Manager, such as \
+             arn:aws:secretsmanager:eu-central-1:123456789012:secret:name-a1b2c3, with #key after it for one \
+             value of a JSON object",
+            "a.yaml:9:9: registrations[0].attachments[0].workflow: must be an ID, project/name, project/* or *",
             "a.yaml:10:20: registrations[0].attachments[0].wait_secs: must be a number of seconds, 0 to 86400",
             "a.yaml:12:20: registrations[0].attachments[1].wait_secs: must be a number of seconds, 0 to 86400",
             "a.yaml:13:9: registrations[0].attachments[2].workflow: is required",
-            "a.yaml:15:9: registrations[0].attachments[4]: is there already, with the same workflow and the same inputs",
-            "a.yaml:16:5: registrations[1]: must be a mapping, and is a number",
-            "a.yaml:17:1: other: is not known; there is registrations",
-            "b.yaml:1:16: registrations: must be a list, and is a mapping",
+            "a.yaml:15:9: registrations[0].attachments[4]: is a duplicate, with the same workflow and the same \
+             inputs",
+            "a.yaml:16:5: registrations[1]: must be a mapping, but is a number",
+            "a.yaml:17:1: other: is not known; expected registrations",
+            "b.yaml:1:16: registrations: must be a list, but is a mapping",
         ];
         assert_eq!(told, wanted);
         assert!(!told.concat().contains("canary"), "{told:?}");
@@ -553,7 +560,7 @@ other: 1
         assert_eq!(
             told,
             [
-                "b.yaml:1:19: registrations[0].name: \"hook\" is there already, and a name is given once"
+                "b.yaml:1:19: registrations[0].name: \"hook\" is already used by another registration"
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! `chainloop apply` and `chainloop export`: registrations and attachments as a file that is kept with the code.
+//! `chainloop apply` and `chainloop export`: registrations and attachments as code.
 
 mod carry;
 mod check;
@@ -30,9 +30,9 @@ use crate::integration::available;
 use crate::output::{self, Format};
 
 const HELP: &str = "\
-A file says what there is to be; of a secret it says where it is read from: { env: NAME }, { file: PATH }, or \
-{ secret: ARN } for one in Secrets Manager, with #key behind the ARN for one value of a JSON object. `chainloop export` \
-writes such a file.
+A file describes registrations and their attachments. Each secret has a source: { env: NAME }, { file: PATH }, or \
+{ secret: ARN } for Secrets Manager, with #key after the ARN for one value of a JSON object. `chainloop export` \
+prints such a file.
 
   registrations:
     - name: prod-images
@@ -43,8 +43,8 @@ writes such a file.
         - workflow: shop/release
           inputs: { prefix: custom-prefix }
 
-Secrets are sent when a registration is made, when it gets or loses one, when the place changes that they are sent to, \
-and with --rotate; they are not compared.
+Secrets are sent when a registration is created, when it gains or loses one, when their destination changes, and \
+with --rotate; they are not compared.
 
 Exit codes with --dry-run --exit-code: 0 no changes · 5 changes
 
@@ -55,33 +55,33 @@ Example:
 /// Exit code of `--dry-run --exit-code` if the plan has steps; 2 would be a usage error.
 const CHANGES: u8 = 5;
 
-/// Larger than any list that a person keeps.
+/// Maximum size of a file, larger than any list that a person maintains.
 const FILE_MOST_BYTES: u64 = 4 * 1024 * 1024;
 
-/// More at once help nobody.
+/// Maximum number of faults shown.
 const FAULTS_MOST: usize = 100;
 
 const DEED: Deed = Deed {
-    what: "apply it",
+    what: "apply the plan",
     refused: "nothing was changed",
 };
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Apply {
-    /// A file of registrations and their attachments, YAML or JSON; - for standard input; can be repeated
+    /// File of registrations and attachments, YAML or JSON; - for standard input; can be repeated
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Delete registrations and attachments that are in no file
     #[arg(long)]
     prune: bool,
-    /// Send the secrets of this registration again; can be repeated
+    /// Resend the secrets of this registration; can be repeated
     #[arg(long, value_name = "NAME")]
     rotate: Vec<String>,
-    /// Show what would be done, and do nothing; no secret is read
+    /// Show the plan without applying it or reading secrets
     #[arg(long)]
     dry_run: bool,
-    /// End with 5 when something would be done
+    /// Exit with 5 if the plan has changes
     #[arg(long, requires = "dry_run")]
     exit_code: bool,
 }
@@ -115,9 +115,9 @@ impl Apply {
             return Ok(ExitCode::from(if changes { CHANGES } else { 0 }));
         }
         if global.output == Format::Json && !global.yes {
-            let failure = Failure::usage("with -o json nobody sees what is asked about");
+            let failure = Failure::usage("cannot ask for confirmation with -o json");
             return Err(failure
-                .advice("Add -y if you are sure, or --dry-run to see it.")
+                .advice("Pass -y to skip the confirmation, or --dry-run to see the plan.")
                 .into());
         }
         let secrets = carry::secrets(&plan, &integrations)?;
@@ -132,9 +132,9 @@ impl Apply {
 
 fn question(plan: &Plan) -> String {
     match show::deletions(plan) {
-        0 => "Apply it?".to_owned(),
-        1 => "Apply it, with 1 deletion?".to_owned(),
-        many => format!("Apply it, with {many} deletions?"),
+        0 => "Apply the plan?".to_owned(),
+        1 => "Apply the plan, with 1 deletion?".to_owned(),
+        many => format!("Apply the plan, with {many} deletions?"),
     }
 }
 
@@ -144,13 +144,13 @@ fn wrong(mut faults: Vec<String>) -> Failure {
     if more > 0 {
         faults.push(format!("… and {more} more"));
     }
-    Failure::usage("the configuration is not right, and nothing was done").faults(faults)
+    Failure::usage("invalid configuration; nothing was changed").faults(faults)
 }
 
 fn texts(files: &[PathBuf]) -> anyhow::Result<Vec<Text>> {
     let is_stdin = |path: &&PathBuf| path.as_os_str() == "-";
     if files.iter().filter(is_stdin).count() > 1 {
-        return Err(Failure::usage("standard input can be read once").into());
+        return Err(Failure::usage("standard input can be given only once").into());
     }
     let texts = files.iter().map(|path| {
         let (name, text) = match is_stdin(&path) {
@@ -175,7 +175,7 @@ fn text(from: impl Read) -> std::io::Result<String> {
     let mut text = String::new();
     from.take(FILE_MOST_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_MOST_BYTES {
-        return Err(std::io::Error::other("it has more than 4 MiB"));
+        return Err(std::io::Error::other("it is larger than 4 MiB"));
     }
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! YAML, and JSON with it, as a tree whose every part knows where it stands, so that a fault can be pointed at.
+//! YAML, and so JSON, as a tree in which every node has its position, for error messages.
 //!
 //! Not serde's derived types: those stop at the first fault, and say what they found there, which may be a secret.
 
@@ -84,7 +84,7 @@ fn told(error: &Error) -> (Option<Place>, String) {
     // The scanner has a limit of its own, which it meets first where it looks ahead.
     if is_too_large || text.starts_with("recursion limit") {
         let text = format!(
-            "holds more than one document, nests more than {DEPTH_MOST} deep, or is too large with its aliases"
+            "contains more than one document, nests more than {DEPTH_MOST} deep, or is too large with its aliases"
         );
         return (place, text);
     }
@@ -116,10 +116,10 @@ impl Node {
     /// Names the node's type for error messages, never its content.
     pub(super) fn kind(&self) -> &'static str {
         match self.content {
-            Content::Null => "nothing",
+            Content::Null => "empty",
             Content::Bool(_) => "a boolean",
             Content::Number(_) => "a number",
-            Content::Text(_) => "a text",
+            Content::Text(_) => "a string",
             Content::List(_) => "a list",
             Content::Map(_) => "a mapping",
         }
@@ -251,7 +251,7 @@ mod tests {
         for text in [bomb.as_str(), &deep, &deep_blocks, "a: 1\n---\nb: 1\n"] {
             let (place, text) = parse(text).unwrap_err();
             assert!(place.is_some(), "{text}");
-            assert!(text.starts_with("holds more than"), "{text}");
+            assert!(text.starts_with("contains more than"), "{text}");
         }
     }
 

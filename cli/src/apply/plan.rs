@@ -12,7 +12,7 @@ use super::state::{Attached, Registered};
 /// Command-line options that affect the plan.
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
-    /// Delete what no file names.
+    /// Delete what is in no file.
     pub prune: bool,
     /// Registrations whose secrets are sent again.
     pub rotate: BTreeSet<String>,
@@ -22,7 +22,7 @@ pub(super) struct Wishes {
 pub(super) struct Plan {
     pub steps: Vec<Step>,
     pub unchanged: Counts,
-    /// There, and in no file, and left alone.
+    /// In no file, and left unchanged.
     pub others: Counts,
     /// True if any secret was not compared.
     pub blind: bool,
@@ -40,7 +40,7 @@ impl Counts {
     }
 }
 
-/// In the order in which they are carried out.
+/// Steps, in the order of execution.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Register(Registration),
@@ -73,11 +73,11 @@ pub(super) struct Update {
     pub changes: Vec<Change>,
     /// True if its secrets are sent, always all of them together.
     pub sends_secrets: bool,
-    /// Secrets that it has and is not to have.
+    /// Secrets to remove.
     pub dropped: Vec<String>,
 }
 
-/// One field that is another, or is there on one side alone.
+/// A field that differs, or exists on one side only.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Change {
     /// `description`, `wait_secs`, or `inputs.` and the input's name.
@@ -86,7 +86,7 @@ pub(super) struct Change {
     pub to: Option<Value>,
 }
 
-/// The plan, or what stands against it.
+/// Returns the plan, or the faults that prevent it.
 pub(super) fn plan(
     wanted: &[Registration],
     there: &[Registered],
@@ -106,8 +106,8 @@ pub(super) fn plan(
             }
             Some(found) if found.integration != registration.integration => {
                 let text = format!(
-                    "is {:?} there, which cannot be changed: give this one another name, or delete the other first \
-                     with `chainloop integration registered delete --name {name}`",
+                    "is {:?} in the existing registration, which cannot be changed: choose another name, or first \
+                     delete that registration with `chainloop integration registered delete --name {name}`",
                     found.integration
                 );
                 faults.push(registration.places.fault("integration", &text));
@@ -119,7 +119,7 @@ pub(super) fn plan(
                     let schema = &integration.registration_schema;
                     !inputs::moved(schema, &found.config, &registration.inputs).is_empty()
                 });
-                // Kept secrets go nowhere else than they were given for.
+                // Stored secrets go to no other destination than the one they were given for.
                 plan.update(registration, found, moves || wishes.rotate.contains(name));
                 plan.reattach(registration, found, wishes.prune);
             }
@@ -531,7 +531,7 @@ pub(super) mod tests {
         };
         let faults = plan(&[wanted], &[there], &[], &PRUNE).unwrap_err();
         assert!(
-            faults[0].contains("registrations[0].integration: is \"one\" there"),
+            faults[0].contains("registrations[0].integration: is \"one\" in the existing"),
             "{faults:?}"
         );
     }

@@ -120,11 +120,10 @@ impl Reader {
                 }
             },
             Source::File { path, written } => {
-                file(path).map_err(|error| format!("the file {written} could not be read: {error}"))
+                file(path).map_err(|error| format!("failed to read the file {written}: {error}"))
             }
             Source::Secret(arn) => {
-                let why =
-                    |why: String| format!("the secret {} could not be read: {why}", arn.secret);
+                let why = |why: String| format!("failed to read the secret {}: {why}", arn.secret);
                 let text = self
                     .ask(arn)
                     .map_err(|error| why(crate::failure::text(&error)))?;
@@ -148,7 +147,7 @@ impl Reader {
         };
         let aws = aws::Aws::new(settings);
         let read = runtime.block_on(aws.read_secret(&arn.secret))?;
-        let value = read.ok_or_else(|| Failure::new("it is not there, or holds no text"))?;
+        let value = read.ok_or_else(|| Failure::new("it does not exist, or contains no text"))?;
         Ok(value.expose().to_owned())
     }
 }
@@ -158,7 +157,7 @@ fn file(path: &std::path::Path) -> io::Result<String> {
     let file = std::fs::File::open(path)?;
     file.take(SECRET_MOST_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > SECRET_MOST_BYTES {
-        return Err(io::Error::other("it has more than 64 KiB"));
+        return Err(io::Error::other("it is larger than 64 KiB"));
     }
     // As options do it: editors end a file with a line break, and a password has none.
     let text = text.trim_end_matches(['\r', '\n']);
@@ -171,12 +170,12 @@ fn file(path: &std::path::Path) -> io::Result<String> {
 /// One value of a JSON object.
 fn value(text: &str, key: &str) -> Result<String, &'static str> {
     let Ok(Value::Object(mut object)) = serde_json::from_str(text) else {
-        return Err("it is not a JSON object, so that no key can be taken from it");
+        return Err("it is not a JSON object, so it has no keys");
     };
     match object.remove(key) {
         Some(Value::String(text)) if !text.is_empty() => Ok(text),
         Some(Value::Number(number)) => Ok(number.to_string()),
-        Some(_) => Err("what is under that key is not a text"),
+        Some(_) => Err("the value of that key is not a string"),
         None => Err("it has no such key"),
     }
 }
@@ -237,14 +236,14 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         assert_eq!(
             reader.read(&source).unwrap_err(),
-            "the file key could not be read: it is empty"
+            "failed to read the file key: it is empty"
         );
         std::fs::write(&path, "x".repeat(70_000)).unwrap();
         assert!(
             reader
                 .read(&source)
                 .unwrap_err()
-                .ends_with("more than 64 KiB")
+                .ends_with("larger than 64 KiB")
         );
         std::fs::remove_file(&path).unwrap();
         assert!(reader.read(&source).is_err());

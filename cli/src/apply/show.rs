@@ -1,4 +1,4 @@
-//! A plan as people read it, and as machines do. Of secrets it shows where they come from.
+//! Rendering of a plan, as text and as JSON. Shows the sources of secrets, never their values.
 
 use std::collections::BTreeMap;
 
@@ -93,7 +93,7 @@ pub(super) fn title(step: &Step) -> String {
     one_line(&format!("{} {text}", Mark::of(step).sign()))
 }
 
-/// The whole plan; `open` has what goes with each step that deletes.
+/// Renders the plan; `open` has the deliveries that each deletion cancels.
 pub(super) fn text(plan: &Plan, open: &[Option<Open>], prune: bool, coloured: bool) -> String {
     let mut lines = Vec::new();
     for (step, open) in plan.steps.iter().zip(open) {
@@ -114,13 +114,13 @@ pub(super) fn text(plan: &Plan, open: &[Option<Open>], prune: bool, coloured: bo
     lines.push(summary(plan));
     if plan.blind {
         lines.push(
-            "Secrets that are there already are not compared: --rotate NAME sends those of a registration again."
+            "Existing secrets are not compared: --rotate NAME resends those of a registration."
                 .to_owned(),
         );
     }
     if plan.others.all() > 0 && !prune {
         lines.push(format!(
-            "In no file, and left alone: {}; --prune deletes them.",
+            "In no file, left unchanged: {}; --prune deletes them.",
             counted(plan.others)
         ));
     }
@@ -130,8 +130,8 @@ pub(super) fn text(plan: &Plan, open: &[Option<Open>], prune: bool, coloured: bo
 fn summary(plan: &Plan) -> String {
     if plan.steps.is_empty() {
         return match plan.unchanged.all() {
-            0 => "No changes: there is nothing, and nothing is wanted.".to_owned(),
-            _ => format!("No changes: {} as wanted.", counted(plan.unchanged)),
+            0 => "No changes: nothing exists, and the files describe nothing.".to_owned(),
+            _ => format!("No changes: {} up to date.", counted(plan.unchanged)),
         };
     }
     format!(
@@ -209,15 +209,15 @@ fn details(step: &Step, open: Option<Open>) -> Vec<String> {
 fn cancelled(open: Open) -> Option<String> {
     let deliveries = match open.count {
         0 => return None,
-        1 => "1 delivery that is not final is".to_owned(),
-        many => format!("{many} deliveries that are not final are"),
+        1 => "1 open delivery".to_owned(),
+        many => format!("{many} open deliveries"),
     };
     let among = if open.of_newest {
-        ", among the newest 100 of the registration"
+        " of the newest 100 of the registration"
     } else {
         ""
     };
-    Some(format!("{deliveries} cancelled with it{among}"))
+    Some(format!("cancels {deliveries}{among}"))
 }
 
 fn inputs(inputs: &Map<String, Value>) -> impl Iterator<Item = String> {
@@ -243,7 +243,7 @@ fn change(change: &Change) -> String {
     )
 }
 
-/// The whole plan; `outcomes` is empty where nothing was tried.
+/// Returns the plan as JSON; `outcomes` is empty for a dry run.
 pub(super) fn json(plan: &Plan, open: &[Option<Open>], outcomes: &[Outcome]) -> Value {
     let steps = plan.steps.iter().zip(open).enumerate();
     let steps: Vec<Value> = steps

@@ -41,7 +41,7 @@ struct Of {
     id: String,
 }
 
-/// All that there is, in the order of names; attachments in the order in which they were made.
+/// Reads all registrations, sorted by name; attachments in order of creation.
 pub(super) fn read(client: &Client) -> anyhow::Result<Vec<Registered>> {
     let (mut registrations, _): (Vec<Registered>, _) = client
         .list(&["registrations"], &[], EVERYTHING)
@@ -59,7 +59,7 @@ pub(super) fn read(client: &Client) -> anyhow::Result<Vec<Registered>> {
     Ok(registrations)
 }
 
-/// The ids of the attachments that a registration has now.
+/// Returns the IDs of a registration's current attachments.
 pub(super) fn attachments(client: &Client, registration: &str) -> anyhow::Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Id {
@@ -68,7 +68,7 @@ pub(super) fn attachments(client: &Client, registration: &str) -> anyhow::Result
     let query = [("registration", Some(registration))];
     let (found, _): (Vec<Id>, _) = client
         .list(&["attachments"], &query, EVERYTHING)
-        .context("failed to list the attachments of what is to be deleted")?;
+        .context("failed to list the attachments to delete")?;
     Ok(found.into_iter().map(|one| one.id).collect())
 }
 
@@ -95,7 +95,7 @@ pub(super) fn open(
     let query = [("registration", Some(registration)), ("limit", Some("100"))];
     let page: pipeline::api::Page<Delivery> = client
         .call(&Call::get(&["deliveries"]).query(&query))
-        .context("failed to list the deliveries of what is to be deleted")?;
+        .context("failed to list the deliveries to cancel")?;
     let is_open = |delivery: &&Delivery| {
         matches!(delivery.state.as_str(), "pending" | "delivering")
             && attachment.is_none_or(|id| id == delivery.attachment)

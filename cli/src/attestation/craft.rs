@@ -1,4 +1,4 @@
-//! `attestation craft`: an attestation in Chainloop's format over given files, for trying things out.
+//! `attestation craft`: creates an attestation in Chainloop's format over files, for trials.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,27 +18,27 @@ use crate::time;
 
 #[derive(Debug, Args)]
 pub(crate) struct Craft {
-    /// Where to write it; standard output when left out
+    /// Output file; standard output by default
     file: Option<PathBuf>,
-    /// The workflow's name
+    /// Name of the workflow
     #[arg(long)]
     workflow: String,
-    /// The workflow's project
+    /// Project of the workflow
     #[arg(long)]
     project: String,
-    /// The workflow's id, a UUID, where it has one
+    /// ID of the workflow, a UUID, if it has one
     #[arg(long, default_value = "", hide_default_value = true)]
     workflow_id: String,
-    /// A material; can be repeated
+    /// Material; can be repeated
     #[arg(long = "material", value_name = "NAME=TYPE:FILE")]
     materials: Vec<Wanted>,
-    /// An annotation of the attestation; can be repeated
+    /// Annotation of the attestation; can be repeated
     #[arg(long = "annotation", value_name = "KEY=VALUE", value_parser = annotation)]
     annotations: Vec<(String, String)>,
-    /// Put files into the attestation instead of leaving them to be uploaded
+    /// Embed files in the attestation instead of expecting their upload
     #[arg(long)]
     inline: bool,
-    /// What it is wrapped in
+    /// Output format
     #[arg(long, default_value = "bundle")]
     form: Form,
 }
@@ -114,7 +114,7 @@ impl Craft {
         let key = Ed25519KeyPair::generate_pkcs8(&random)
             .ok()
             .and_then(|document| Ed25519KeyPair::from_pkcs8(document.as_ref()).ok())
-            .ok_or_else(|| anyhow!("failed to make a key to sign with"))?;
+            .ok_or_else(|| anyhow!("failed to create a signing key"))?;
         let keyid = attestation::Digest::of(key.public_key().as_ref()).to_string();
         let statement = compose::statement(&predicate, &subjects);
         let envelope =
@@ -129,7 +129,7 @@ impl Craft {
                 fs::write(file, &bytes)
                     .with_context(|| format!("failed to write {}", file.display()))?;
                 global.info(&format!(
-                    "attestation {} is in {}",
+                    "wrote attestation {} to {}",
                     envelope.hash(),
                     file.display()
                 ));
@@ -155,7 +155,7 @@ impl Wanted {
                 Some(Material::image(name, repository, digest.parse().ok()?))
             });
             return image.ok_or_else(|| {
-                anyhow!("the image {content:?} has no digest: give it as repository@sha256:…")
+                anyhow!("the image {content:?} has no digest: pass it as repository@sha256:…")
             });
         }
         let path = PathBuf::from(content);
@@ -186,7 +186,7 @@ fn uuid(random: &SystemRandom) -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     random
         .fill(&mut bytes)
-        .map_err(|_| anyhow!("failed to ask the system for random bytes"))?;
+        .map_err(|_| anyhow!("failed to get random bytes from the system"))?;
     Ok(uuid::Builder::from_random_bytes(bytes)
         .into_uuid()
         .to_string())

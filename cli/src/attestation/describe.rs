@@ -1,4 +1,4 @@
-//! `attestation describe`: what is known of one attestation, what it says, and what became of it.
+//! `attestation describe`: shows an attestation, its contents and its deliveries.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ fn get(client: &Client, digest: &str, materials_from: usize) -> anyhow::Result<D
 pub(crate) struct Describe {
     #[command(flatten)]
     known: Known,
-    /// How many materials to leave out before the hundred that are shown
+    /// Number of materials to skip before the hundred shown
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     materials_from: usize,
 }
@@ -58,24 +58,24 @@ fn run(global: &Global, digest: &str, materials_from: usize) -> anyhow::Result<(
         if until < contents.materials_total {
             let others = contents.materials_total - until;
             global.info(&format!(
-                "{others} more materials: add --materials-from {until}"
+                "{others} more materials: pass --materials-from {until}"
             ));
         }
         let others = contents.subjects_total - contents.subjects.len().min(contents.subjects_total);
         if others > 0 {
             global.info(&format!(
-                "{others} more subjects are in the attestation itself"
+                "{others} more subjects: download the attestation to see them"
             ));
         }
     }
     if described.deliveries.is_empty() {
-        output::line("it has no deliveries: nothing was attached to its workflow")?;
+        output::line("no deliveries: nothing was attached to the workflow")?;
     } else {
         output::line(&delivery::outcomes(&described.deliveries).to_string())?;
     }
     if described.more_deliveries {
         let advice = "chainloop delivery list --attestation";
-        global.info(&format!("there are more deliveries: {advice} {digest}"));
+        global.info(&format!("more deliveries exist: {advice} {digest}"));
     }
     Ok(())
 }
@@ -97,14 +97,14 @@ fn card(described: &Described) -> Table {
     row("PREDICATE TYPE", cell(&attestation.predicate_type));
     let kept = match described.bytes {
         Bytes::Kept => cell(size(attestation.size_bytes)),
-        Bytes::Gone => paint(cell("are gone from the bucket"), Color::Red),
-        Bytes::Damaged => paint(cell("are not those that were received"), Color::Red),
+        Bytes::Gone => paint(cell("missing from the bucket"), Color::Red),
+        Bytes::Damaged => paint(cell("damaged: not the bytes received"), Color::Red),
     };
     row("BYTES", kept);
     if let Some(contents) = &described.contents {
         row("FORM", cell(&contents.form));
         let keys = contents.key_ids.iter().map(|id| match id.as_str() {
-            "" => "a key without an id",
+            "" => "a key without an ID",
             id => id,
         });
         row("SIGNED WITH", cell(keys.collect::<Vec<_>>().join("\n")));
@@ -124,7 +124,7 @@ fn card(described: &Described) -> Table {
     table
 }
 
-/// The one who sent it first, and from where.
+/// Formats the actor that sent it first, with its client.
 fn pusher(by: &Actor) -> String {
     let Actor {
         kind, name, client, ..

@@ -1,4 +1,4 @@
-//! `attestation download`: the bytes as they were received, or a material's, checked against their digest.
+//! `attestation download`: gets an attestation's bytes as received, or a material's, and checks their digest.
 
 use std::fs;
 use std::io;
@@ -17,11 +17,11 @@ use crate::{output, progress};
 
 #[derive(Debug, Args)]
 pub(crate) struct Download {
-    /// The attestation's digest, of its envelope or of what was pushed
+    /// Digest of the attestation: of its envelope, or of the bytes pushed
     digest: Digest,
-    /// Where to write; standard output unless said
+    /// Output file; standard output by default
     file: Option<PathBuf>,
-    /// A material's bytes instead, by its name in the attestation
+    /// Download this material instead, by its name in the attestation
     #[arg(long, value_name = "NAME")]
     material: Option<String>,
 }
@@ -37,7 +37,7 @@ impl Download {
         let client = Client::new(global)?;
         if let Some(file) = file.as_ref().filter(|file| file.exists()) {
             confirm::deed(global, &REPLACE, || {
-                Ok(format!("{} is there already. Replace it?", file.display()))
+                Ok(format!("{} already exists. Replace it?", file.display()))
             })?;
         }
         let digest = self.digest;
@@ -75,11 +75,11 @@ fn attestation(global: &Global, client: &Client, asked: Digest) -> anyhow::Resul
     let content: Content = client.call(&Call::get(&["attestations", &text, "content"]))?;
     let bytes = fetch(global, client, &content, "attestation")?;
     let hash = Attestation::parse(&bytes).map(|parsed| parsed.hash);
-    // Of other bytes that came later with the same envelope, the API knows the digest alone.
+    // The API stores only the digest of later bytes with the same envelope.
     if content.digest != asked && hash.as_ref() != Ok(&asked) {
         let received = content.digest;
         global.warn(&format!(
-            "these are the bytes that were received first: {received}"
+            "of several copies, only the one received first is stored: {received}"
         ));
     }
     Ok(bytes)
@@ -91,7 +91,7 @@ fn material(
     attestation: &[u8],
     name: &str,
 ) -> anyhow::Result<Vec<u8>> {
-    let parsed = Attestation::parse(attestation).context("its attestation could not be read")?;
+    let parsed = Attestation::parse(attestation).context("failed to parse its attestation")?;
     let Some(material) = parsed.materials().iter().find(|one| one.name == name) else {
         let names: Vec<_> = parsed
             .materials()
@@ -102,9 +102,7 @@ fn material(
             [] => "The attestation has no materials.".to_owned(),
             names => format!("It has: {}.", names.join(", ")),
         };
-        return Err(Failure::usage("there is no such material")
-            .advice(advice)
-            .into());
+        return Err(Failure::usage("no such material").advice(advice).into());
     };
     match (&material.content, material.digest) {
         (Some(content), _) => Ok(content.clone()),
@@ -112,11 +110,13 @@ fn material(
             let text = digest.to_string();
             let content: Content = client.call(&Call::get(&["materials", &text]))?;
             if content.digest != digest {
-                return Err(Failure::new("the API answered with another material").into());
+                return Err(Failure::new("the API returned another material").into());
             }
             fetch(global, client, &content, name)
         }
-        (None, None) => Err(Failure::new("the attestation names it and has no bytes of it").into()),
+        (None, None) => {
+            Err(Failure::new("the attestation has neither its bytes nor its digest").into())
+        }
     }
 }
 
@@ -133,7 +133,7 @@ fn fetch(
     let found = Digest::of(&bytes);
     if found != content.digest {
         let text = format!(
-            "what came has another digest: {found}, not {}",
+            "digest mismatch: received {found}, expected {}",
             content.digest
         );
         return Err(Failure::new(text).into());

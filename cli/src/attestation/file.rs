@@ -1,4 +1,4 @@
-//! Reads a file of attestations: one, or several in a shape in which others hand them out.
+//! Reads a file of attestations: one, or several in a common format.
 //!
 //! `gh attestation download` and cosign write one a line, npm's registry and GitHub answer
 //! `{"attestations":[{"bundle":…}]}`, and `gh attestation verify` prints an array. Each attestation's bytes are those
@@ -67,15 +67,17 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Contents> {
     }
     .with_context(context)?;
     if bytes.len() > FILE_MAX_BYTES {
-        let text = format!("{shown} has more than 100 MiB");
-        return Err(Failure::new(text).advice("Push its parts.").into());
+        let text = format!("{shown} is larger than 100 MiB");
+        return Err(Failure::new(text)
+            .advice("Split it, and push the parts.")
+            .into());
     }
     let contents = split(bytes);
     if let Contents::Several(entries) = &contents {
         let fault = match entries.len() {
-            0 => "has no attestation in it".to_owned(),
+            0 => "contains no attestation".to_owned(),
             1..=MOST => return Ok(contents),
-            count => format!("has {count} attestations in it, more than {MOST}"),
+            count => format!("contains {count} attestations, more than {MOST}"),
         };
         return Err(Failure::new(format!("{shown} {fault}")).into());
     }
@@ -86,20 +88,17 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Contents> {
 pub(super) fn parse(bytes: &[u8]) -> Result<Attestation, Refused> {
     if bytes.len() > MAX_BYTES {
         return Err(Refused {
-            text: format!("it has more than {} MiB", MAX_BYTES / (1024 * 1024)),
-            advice: "That much cannot be pushed as one attestation. Attest what is large in it by its digest, as a \
-                     material, and push the file with --material.",
+            text: format!("it is larger than {} MiB", MAX_BYTES / (1024 * 1024)),
+            advice: "Attest large contents by digest, as a material, and push the file with --material.",
         });
     }
     Attestation::parse(bytes).map_err(|error| {
         let advice = match error.code() {
-            "too-many-subjects" => {
-                "That many cannot be pushed as one attestation. Attest them in several."
-            }
+            "too-many-subjects" => "Split the subjects among several attestations.",
             code if code.starts_with("too-") => {
-                "The limit holds for what is signed, so it has to be attested with less in it."
+                "The limit applies to the signed statement: attest less in one statement."
             }
-            _ => "Give the DSSE envelope or the Sigstore bundle as it was signed.",
+            _ => "Pass the DSSE envelope or the Sigstore bundle as it was signed.",
         };
         let text = format!("{:#}", anyhow::Error::new(error));
         Refused { text, advice }
@@ -277,12 +276,8 @@ mod tests {
     #[test]
     fn what_is_above_a_limit_gets_advice_that_fits_it() {
         let refused = parse(&vec![b' '; MAX_BYTES + 1]).unwrap_err();
-        assert_eq!(refused.text, "it has more than 6 MiB");
-        assert!(
-            refused.advice.contains("by its digest"),
-            "{}",
-            refused.advice
-        );
+        assert_eq!(refused.text, "it is larger than 6 MiB");
+        assert!(refused.advice.contains("by digest"), "{}", refused.advice);
         let subjects = vec!["{}"; attestation::MAX_SUBJECTS + 1].join(",");
         let statement = format!(
             r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{subjects}],"predicateType":"p","predicate":{{}}}}"#
@@ -294,6 +289,10 @@ mod tests {
             "{}",
             refused.text
         );
-        assert!(refused.advice.contains("in several"), "{}", refused.advice);
+        assert!(
+            refused.advice.contains("several attestations"),
+            "{}",
+            refused.advice
+        );
     }
 }

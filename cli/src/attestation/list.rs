@@ -1,4 +1,4 @@
-//! `attestation list`: the newest that were accepted, of all workflows or of one.
+//! `attestation list`: lists the newest accepted attestations, of all workflows or one.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -16,16 +16,16 @@ use crate::time;
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only those of a workflow, as project/name
+    /// Only attestations of this workflow, as project/name
     #[arg(long)]
     workflow: Option<String>,
-    /// The workflow's project, where the workflow is given by its name
+    /// Project of the workflow, if --workflow is only its name
     #[arg(long, requires = "workflow")]
     project: Option<String>,
-    /// Only those accepted since: a time, or how long ago, as 30m, 2h or 7d
+    /// Only attestations accepted since then: a time, or an age such as 30m, 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = time::moment)]
     since: Option<Timestamp>,
-    /// How many at most
+    /// Maximum number of results
     #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
@@ -48,7 +48,7 @@ impl List {
             Format::Table => output::line(&rows(&found).to_string())?,
         }
         if more {
-            global.info("there are more: raise --limit, or ask for less");
+            global.info("more attestations exist: raise --limit, or add a filter");
         }
         Ok(())
     }
@@ -96,7 +96,7 @@ pub(super) struct View<'a> {
     created_at: Timestamp,
 }
 
-/// The one who sent it first, and from where, as JSON.
+/// Actor that sent it first, with its client, as JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Pusher<'a> {

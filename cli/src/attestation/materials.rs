@@ -1,4 +1,4 @@
-//! Materials given as files: which of the attestation's they are, whether they are those, and their upload.
+//! Materials given as files: matches them with the attestation's, checks their digests, uploads them.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -47,7 +47,7 @@ pub(crate) struct Checked {
     size: u64,
 }
 
-/// Finds each of those given among the materials that are attested, and sees that it holds what is said of it there.
+/// Finds each given file among the attested materials, and checks its digest.
 pub(crate) fn check(
     global: &Global,
     attested: &[&Material],
@@ -92,14 +92,14 @@ fn check_one(global: &Global, materials: &[&Material], given: &Given) -> anyhow:
     bar.finish_and_clear();
     if !promised.contains(&digest) {
         let failure = Failure::new(format!(
-            "{shown} is not the material {name:?} that was attested"
+            "{shown} does not match the attested material {name:?}"
         ));
         return Err(failure
             .faults(vec![
                 format!("attested: {first}"),
-                format!("the file: {digest}"),
+                format!("file: {digest}"),
             ])
-            .advice("Nothing was sent. Give the file as it was when the attestation was made.")
+            .advice("Nothing was sent. Pass the file as it was when it was attested.")
             .into());
     }
     Ok(Checked {
@@ -110,7 +110,7 @@ fn check_one(global: &Global, materials: &[&Material], given: &Given) -> anyhow:
     })
 }
 
-/// The digest of what can be read, without holding it.
+/// Returns the digest of a reader's bytes, without holding them.
 pub(crate) fn digest(content: &mut impl Read) -> io::Result<Digest> {
     let mut sum = ring::digest::Context::new(&ring::digest::SHA256);
     let mut buffer = vec![0; 256 * 1024];
@@ -127,7 +127,7 @@ pub(crate) fn digest(content: &mut impl Read) -> io::Result<Digest> {
     Ok(bytes.into())
 }
 
-/// Uploads what is not there yet.
+/// Uploads a material, unless it is there.
 pub(crate) fn upload(global: &Global, client: &Client, material: &Checked) -> anyhow::Result<()> {
     let Checked {
         name,
@@ -142,7 +142,7 @@ pub(crate) fn upload(global: &Global, client: &Client, material: &Checked) -> an
         let answer: NewUpload = client.call(&Call::put(&path, new)).with_context(context)?;
         let upload = match answer {
             NewUpload::Present => {
-                global.info(&format!("material {name:?} is there already"));
+                global.info(&format!("material {name:?} already uploaded"));
                 return Ok(());
             }
             NewUpload::Needed { upload } => upload,
@@ -152,12 +152,12 @@ pub(crate) fn upload(global: &Global, client: &Client, material: &Checked) -> an
             Err(error) if attempt == TRIES => return Err(error).with_context(context),
             Err(error) => {
                 global.warn(&format!(
-                    "the upload of {name:?} broke off, once more: {error:#}"
+                    "the upload of {name:?} failed, retrying: {error:#}"
                 ));
             }
         }
     }
-    global.info(&format!("material {name:?} is uploaded ({size} bytes)"));
+    global.info(&format!("material {name:?} uploaded ({size} bytes)"));
     Ok(())
 }
 

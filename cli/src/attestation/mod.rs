@@ -1,5 +1,4 @@
-//! `chainloop attestation`: pushes attestations, shows and hands out those that were accepted, and makes one to try
-//! things out with.
+//! `chainloop attestation`: pushes, shows and downloads attestations, and creates one for trials.
 
 mod craft;
 mod describe;
@@ -20,21 +19,21 @@ use crate::arguments::Global;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Push attestations, with their materials, to everything attached to their workflows
+    /// Push attestations, with their materials, to the integrations attached to their workflows
     Push(push::Push),
-    /// List attestations, the newest first
+    /// List attestations, newest first
     #[command(
         visible_alias = "ls",
         after_help = "Example:\n  chainloop attestation list --workflow shop/nightly-build --since 7d"
     )]
     List(list::List),
-    /// Show what an attestation says, where its materials are, and what became of it
+    /// Show an attestation's contents, materials and deliveries
     #[command(after_help = "Example:\n  chainloop attestation describe \
                             sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0")]
     Describe(describe::Describe),
-    /// Get an attestation as it was received, or a material of it
+    /// Download an attestation as received, or one of its materials
     #[command(after_help = "\
-What comes is checked against its digest before anything is written.
+The bytes are checked against their digest before anything is written.
 
 Examples:
   chainloop attestation download \
@@ -42,13 +41,13 @@ sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0 attestat
   chainloop attestation download --material sbom \
 sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0 shop.cdx.json")]
     Download(download::Download),
-    /// Make an attestation in Chainloop's format, for trying things out
+    /// Create an attestation in Chainloop's format, for trials
     #[command(
         hide = true,
-        long_about = "Make an attestation in Chainloop's format, for trying things out.\n\nIt is signed \
-                      with a key that is made for it and thrown away, so it proves nothing.",
+        long_about = "Create an attestation in Chainloop's format, for trials.\n\nIt is signed with a throwaway \
+                      key, so it proves nothing.",
         after_help = "\
-A material's type decides what stands behind it:
+A material's type determines its content:
   --material sbom=SBOM_CYCLONEDX_JSON:shop.cdx.json          a file
   --material note=STRING:hello                               a text
   --material image=CONTAINER_IMAGE:example.org/shop@sha256:… an image
@@ -60,13 +59,13 @@ Example:
     Craft(craft::Craft),
 }
 
-/// An attestation, in whichever way it is named.
+/// Digest of an attestation, as an argument or a flag.
 #[derive(Debug, Args)]
 pub(crate) struct Known {
-    /// The attestation's digest, of its envelope or of what was pushed
+    /// Digest of the attestation: of its envelope, or of the bytes pushed
     #[arg(required_unless_present = "by_digest", conflicts_with = "by_digest")]
     digest: Option<Digest>,
-    /// The attestation's digest
+    /// Digest of the attestation
     #[arg(long = "digest", id = "by_digest", value_name = "DIGEST")]
     by_digest: Option<Digest>,
 }

@@ -1,4 +1,4 @@
-//! `attestation push`: attestations as they are, byte for byte, and the materials that they promise.
+//! `attestation push`: pushes attestations byte for byte, and uploads their materials.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -26,14 +26,15 @@ use crate::table::{self, Table, cell, paint};
 pub(super) fn help() -> String {
     format!(
         "\
-An attestation has at most {limits}. What is larger in it is attested by its digest, and pushed with --material.
+An attestation has at most {limits}. Attest larger contents by digest, and push the files with --material.
 
-A file may hold several attestations: one a line, in an array, or in {{\"attestations\":[…]}} as npm's registry and \
-GitHub answer. Each is pushed, also when another is refused; with -o json, they are listed in an array.
+A file may contain several attestations: one per line, in an array, or in {{\"attestations\":[…]}} as npm's \
+registry and GitHub return them. A refused attestation does not stop the others; with -o json, the output is an \
+array.
 
-Exit codes: 0 accepted · 1 not, or not all of them. With --wait also: 0 everything is delivered, or rightly skipped · \
-3 a delivery failed, was cancelled, or arrived in part · 4 a delivery is held by a pause, or not final after --timeout; it goes on without \
-this command.
+Exit codes: 0 accepted · 1 not all accepted. With --wait: 0 all deliveries delivered or skipped · 3 a delivery \
+failed, was cancelled or was partial · 4 a delivery is held by a pause, or not final after --timeout; it \
+continues without this command.
 
 Example:
   chainloop attestation push attestation.json --material sbom=shop.cdx.json --wait",
@@ -44,21 +45,21 @@ Example:
 #[derive(Debug, Args)]
 #[command(after_help = help())]
 pub(crate) struct Push {
-    /// The attestation, or several: DSSE envelopes or Sigstore bundles; - is standard input
+    /// File of attestations, as DSSE envelopes or Sigstore bundles; - for standard input
     file: PathBuf,
-    /// A material's file, under its name in the attestation; can be repeated
+    /// File of a material, by its name in the attestation; can be repeated
     #[arg(long = "material", value_name = "NAME=FILE")]
     materials: Vec<Given>,
-    /// The workflow, where the attestation does not say it
+    /// Workflow, if the attestation does not name one
     #[arg(long)]
     workflow: Option<String>,
-    /// The workflow's project
+    /// Project of the workflow
     #[arg(long, requires = "workflow")]
     project: Option<String>,
-    /// Wait until every delivery is final, and show what became of it
+    /// Wait until all deliveries are final, and show them
     #[arg(long)]
     wait: bool,
-    /// How long to wait
+    /// Maximum wait, in seconds
     #[arg(long, value_name = "SECS", default_value = "900", requires = "wait")]
     timeout: u64,
 }
@@ -82,7 +83,7 @@ impl Push {
     fn one(&self, global: &Global, bytes: Vec<u8>) -> anyhow::Result<ExitCode> {
         let shown = file::name(&self.file);
         let attestation = file::parse(&bytes).map_err(|Refused { text, advice }| {
-            Failure::new(format!("{shown} is not an attestation to push: {text}")).advice(advice)
+            Failure::new(format!("{shown} is not a valid attestation: {text}")).advice(advice)
         })?;
         let client = Client::new(global)?;
         self.upload(global, &client, std::slice::from_ref(&attestation))?;
@@ -98,8 +99,8 @@ impl Push {
         Ok(delivery::wait::exit_code(global, &deliveries))
     }
 
-    /// Pushes each entry of a file. One that is refused does not keep the others from being sent; what is wrong
-    /// with more than one, such as the token, does.
+    /// Pushes each entry of a file. A refused entry does not stop the others; a failure that concerns all of them, such
+    /// as a rejected token, does.
     fn several(&self, global: &Global, entries: Vec<Vec<u8>>) -> anyhow::Result<ExitCode> {
         let shown = file::name(&self.file);
         let parsed: Vec<Result<Attestation, Refused>> =
@@ -133,7 +134,7 @@ impl Push {
                     outcomes.push(Outcome::NotSent);
                     let number = index + 1;
                     failed = Some(error.context(format!(
-                        "failed to push attestation {number} of {shown}; those behind it were not sent"
+                        "failed to push attestation {number} of {shown}; later ones were not sent"
                     )));
                 }
             }
@@ -164,7 +165,7 @@ impl Push {
         })
     }
 
-    /// Uploads the materials that were given, each of which is one of an attestation's.
+    /// Uploads the given materials; each must belong to an attestation.
     fn upload(
         &self,
         global: &Global,
@@ -187,7 +188,7 @@ impl Push {
             ("workflow", self.workflow.as_deref()),
             ("project", self.project.as_deref()),
         ];
-        // By its digest it is taken once, however often it is sent.
+        // The API accepts a digest once, however often it is sent.
         let push = Call::post(&["attestations"], bytes)
             .query(&query)
             .repeatable();
@@ -243,17 +244,16 @@ fn tell(global: &Global, attestation: &Attestation, accepted: &Accepted) {
         ..
     } = accepted;
     let fate = match (accepted.repeated, deliveries.len()) {
-        (true, _) => "was accepted before; nothing is sent again".to_owned(),
-        (false, 0) => "is accepted; nothing is attached to its workflow".to_owned(),
-        (false, 1) => "is accepted, with 1 delivery".to_owned(),
-        (false, count) => format!("is accepted, with {count} deliveries"),
+        (true, _) => "was accepted before; nothing is resent".to_owned(),
+        (false, 0) => "accepted; nothing is attached to its workflow".to_owned(),
+        (false, 1) => "accepted, with 1 delivery".to_owned(),
+        (false, count) => format!("accepted, with {count} deliveries"),
     };
     global.info(&format!("attestation {digest} {fate}"));
     for missing in &accepted.missing {
         let name = name(attestation, missing);
         global.warn(&format!(
-            "deliveries wait for the material {name:?} ({missing}), which is not there: push again with \
-             --material {name}=FILE"
+            "deliveries wait for the missing material {name:?} ({missing}): push again with --material {name}=FILE"
         ));
     }
 }

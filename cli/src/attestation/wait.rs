@@ -15,7 +15,7 @@ use crate::delivery::wait::{is_settled, until_settled};
 /// More than an attestation can have.
 const MOST: usize = 10_000;
 
-/// The deliveries that were planned, once they are final or held, or the time is over.
+/// Returns the planned deliveries once they are final or held, or the timeout ends.
 pub(crate) fn until_final(
     global: &Global,
     client: &Client,
@@ -40,7 +40,7 @@ pub(crate) fn until_final(
             let query = [("attestation", Some(digest_text.as_str()))];
             let (mut found, _): (Vec<Delivery>, _) = client
                 .list(&["deliveries"], &query, MOST)
-                .with_context(|| format!("failed to ask for the deliveries of {digest}"))?;
+                .with_context(|| format!("failed to list the deliveries of {digest}"))?;
             found.retain(|delivery| ids.contains(delivery.id.as_str()));
             if found.len() == ids.len() && found.iter().all(is_settled) {
                 settled.insert(*digest, found);

@@ -1,4 +1,4 @@
-//! `delivery audit`: whether every delivery of every attestation is accounted for.
+//! `delivery audit`: checks that every delivery of every attestation is accounted for.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -10,7 +10,7 @@ use crate::job;
 
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
-    /// Print the job's id and leave it to itself
+    /// Print the job's ID and exit
     #[arg(long)]
     no_wait: bool,
 }
@@ -20,7 +20,7 @@ impl Audit {
         let client = Client::new(global)?;
         let job: Job = client
             .call(&Call::post_once(&["audits"], Vec::new())?)
-            .context("failed to begin an audit")?;
+            .context("failed to start an audit")?;
         if self.no_wait {
             return job::leave(global, &job);
         }

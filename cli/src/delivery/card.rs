@@ -1,4 +1,4 @@
-//! Deliveries in tables: what each cell says, and the card of a single one.
+//! Deliveries in tables, and the card of a single one.
 
 use comfy_table::{Cell, Color};
 use integrations::Workflow;
@@ -13,10 +13,10 @@ use crate::time;
 /// Narrower than this, an id leaves too little room to the columns beside it.
 const WIDE: u16 = 110;
 
-/// Deliveries with what the third party called what it got.
+/// Renders deliveries with the third parties' receipts.
 pub(crate) fn receipts(deliveries: &[Delivery]) -> Table {
     let is_narrow = table::terminal_width().is_some_and(|width| width < WIDE);
-    // All went well: nothing to give a reason for.
+    // No column for reasons if none has one.
     let reasons = deliveries.iter().any(|delivery| delivery.reason.is_some());
     let mut headers = match is_narrow {
         true => vec!["DELIVERY"],
@@ -107,7 +107,7 @@ fn colour(delivery: &Delivery) -> Color {
 pub(super) fn standing(delivery: &Delivery) -> String {
     let suffix = match delivery.held_at {
         Some(_) => " (held)",
-        None if is_partial(delivery) => " (in part)",
+        None if is_partial(delivery) => " (partial)",
         None => "",
     };
     word(&delivery.state) + suffix
@@ -158,11 +158,11 @@ pub(super) fn card(delivery: &Delivery) -> Table {
         let generation = delivery.generation;
         row(
             "GENERATION",
-            cell(format!("{generation}: a redelivery or a backfill")),
+            cell(format!("{generation}: redelivery or backfill")),
         );
     }
     if let Some(held_at) = delivery.held_at {
-        let held = format!("{}: its registration is paused", moment(held_at));
+        let held = format!("{}: registration paused", moment(held_at));
         row("HELD SINCE", cell(held));
     }
     if let Some(due_at) = delivery.due_at {
@@ -174,7 +174,7 @@ pub(super) fn card(delivery: &Delivery) -> Table {
     if !receipt.is_empty() {
         row("RECEIPT", cell(receipt));
     }
-    // Once it is delivered, its receipt says the same.
+    // The receipt of a delivered one has the same content.
     if delivery.state != State::Delivered && !delivery.progress.is_empty() {
         let progress: Map<String, Value> = delivery.progress.clone().into_iter().collect();
         row("PROGRESS", cell(table::tree(&progress)));
@@ -190,7 +190,7 @@ pub(crate) fn attempts(attempts: &[Attempt]) -> Table {
         "DURATION",
         "STATUS",
         "DETAIL",
-        "ANSWER",
+        "RESPONSE",
     ];
     let mut table = Table::titled("Attempts", &headers)
         .at_least(5, 16)

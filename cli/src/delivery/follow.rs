@@ -1,4 +1,4 @@
-//! `delivery follow`: a line whenever a delivery changes or a new one is there, by asking again and again.
+//! `delivery follow`: polls, and prints a line for each new or changed delivery.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -16,20 +16,20 @@ use crate::output::{self, Format};
 use crate::time;
 
 pub(super) const HELP: &str = "\
-It begins with the deliveries that are under way, of an attestation with all; Ctrl-C ends it. With -o json, each \
-line is a delivery. A producer's token needs --attestation.
+Starts with the deliveries in progress, or with --attestation, with all of its deliveries. Ctrl-C ends it. With \
+-o json, each line is a delivery. A producer's token needs --attestation.
 
-With --until-final, exit codes are: 0 all are delivered, or rightly skipped · 3 one failed, was cancelled, or \
-arrived in part.
+Exit codes with --until-final: 0 all deliveries delivered or skipped · 3 a delivery failed, was cancelled or was \
+partial
 
 Examples:
   chainloop delivery follow --registration prod-images
   chainloop delivery follow --until-final \\
     --attestation sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
 
-/// The newest that are looked at each time.
+/// Newest deliveries fetched in each poll.
 const NEWEST: usize = 100;
-/// When more than that came in between.
+/// Deliveries fetched if more than that came since the last poll.
 const BURST: usize = 1_000;
 const SHORTEST: Duration = Duration::from_millis(200);
 
@@ -37,10 +37,10 @@ const SHORTEST: Duration = Duration::from_millis(200);
 pub(crate) struct Follow {
     #[command(flatten)]
     which: Which,
-    /// How long to wait before asking again
+    /// Polling interval
     #[arg(long, default_value = "2s", value_parser = time::span)]
     interval: Duration,
-    /// End when all that are shown are final
+    /// Exit once all shown deliveries are final
     #[arg(long)]
     until_final: bool,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Follow {
 #[derive(Default)]
 struct Seen {
     deliveries: BTreeMap<String, Delivery>,
-    /// Final before anybody looked, and told of by nobody.
+    /// Final before the command started; not printed.
     old: BTreeSet<String>,
 }
 
@@ -88,7 +88,7 @@ impl Follow {
             }
             if self.until_final && seen.open().next().is_none() {
                 if seen.deliveries.is_empty() {
-                    global.info("there is nothing under way");
+                    global.info("no deliveries in progress");
                 }
                 let followed: Vec<Delivery> = seen.deliveries.into_values().collect();
                 return Ok(wait::exit_code(global, &followed));
@@ -98,7 +98,7 @@ impl Follow {
         }
     }
 
-    /// The newest and those that are still open, the oldest first.
+    /// Fetches the newest deliveries and those still open, oldest first.
     fn look(
         &self,
         client: &Client,

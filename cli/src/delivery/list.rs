@@ -1,4 +1,4 @@
-//! `delivery list`: the newest deliveries, of all or of some.
+//! `delivery list`: lists the newest deliveries, all or filtered.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,19 +13,19 @@ use crate::output::{self, Format};
 use crate::table::{self, Table, cell};
 use crate::time;
 
-/// Which deliveries: all, or those of one thing.
+/// Filter by attestation, registration or workflow.
 #[derive(Debug, Args)]
 pub(super) struct Which {
-    /// Only those of an attestation, by its digest
+    /// Only deliveries of this attestation, by digest
     #[arg(long, value_name = "DIGEST")]
     pub attestation: Option<String>,
-    /// Only those through a registration, by its name or id
+    /// Only deliveries through this registration, by name or ID
     #[arg(long, visible_alias = "registration", value_name = "NAME_OR_ID")]
     pub integration: Option<String>,
-    /// Only those of a workflow, as project/name
+    /// Only deliveries of this workflow, as project/name
     #[arg(long)]
     pub workflow: Option<String>,
-    /// The workflow's project, where the workflow is given by its name
+    /// Project of the workflow, if --workflow is only its name
     #[arg(long, requires = "workflow")]
     pub project: Option<String>,
 }
@@ -34,19 +34,19 @@ pub(super) struct Which {
 pub(crate) struct List {
     #[command(flatten)]
     which: Which,
-    /// Only those in this state
+    /// Only deliveries in this state
     #[arg(
         long,
         value_parser = ["pending", "delivering", "delivered", "skipped", "failed", "cancelled"]
     )]
     state: Option<String>,
-    /// How many at most
+    /// Maximum number of results
     #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
 impl Which {
-    /// The newest of them, and whether there are more.
+    /// Returns the newest of them, and true if more exist.
     pub(super) fn list(
         &self,
         client: &Client,
@@ -55,8 +55,8 @@ impl Which {
     ) -> anyhow::Result<(Vec<Delivery>, bool)> {
         let given = [&self.attestation, &self.integration, &self.workflow];
         if given.iter().filter(|one| one.is_some()).count() > 1 {
-            let failure = Failure::usage("these cannot be combined");
-            let advice = "Give one of --attestation, --integration and --workflow.";
+            let failure = Failure::usage("more than one filter given");
+            let advice = "Pass one of --attestation, --integration and --workflow.";
             return Err(failure.advice(advice).into());
         }
         let query = [
@@ -85,7 +85,7 @@ impl List {
             Format::Table => output::line(&rows(&deliveries).to_string())?,
         }
         if more {
-            global.info("there are more: raise --limit, or ask for less");
+            global.info("more deliveries exist: raise --limit, or add a filter");
         }
         Ok(())
     }

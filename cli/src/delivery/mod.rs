@@ -1,4 +1,4 @@
-//! `chainloop delivery`: what became of each attestation at each attachment, and what to do about it.
+//! `chainloop delivery`: inspects and controls deliveries.
 
 mod audit;
 mod card;
@@ -23,29 +23,29 @@ use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List deliveries, the newest first
+    /// List deliveries, newest first
     #[command(
         visible_alias = "ls",
         after_help = "Example:\n  chainloop delivery list --integration prod-images --state failed"
     )]
     List(list::List),
-    /// Show a delivery with its attempts and its receipt
+    /// Show a delivery with its attempts and receipt
     #[command(after_help = "Example:\n  chainloop delivery describe \
                             6f0c1f0e-0000-8000-8000-000000000001")]
     Describe(Id),
     /// Print a line whenever a delivery changes
     #[command(after_help = follow::HELP)]
     Follow(follow::Follow),
-    /// Deliver again: one delivery, or all that match
+    /// Redeliver one delivery, or all that match a filter
     #[command(after_help = redeliver::HELP)]
     Redeliver(redeliver::Redeliver),
-    /// Cancel a delivery that waits
+    /// Cancel a pending delivery
     #[command(after_help = "Example:\n  chainloop delivery cancel \
                             6f0c1f0e-0000-8000-8000-000000000001")]
     Cancel(Id),
     /// Check that every delivery of every attestation is accounted for
     #[command(after_help = "\
-Exit codes: 0 all is accounted for · 1 something is not, and is named
+Exit codes: 0 all deliveries accounted for · 1 otherwise, with a line for each violation
 
 Example:
   chainloop delivery audit")]
@@ -54,10 +54,10 @@ Example:
 
 #[derive(Debug, Args)]
 pub(crate) struct Id {
-    /// The delivery's id
+    /// ID of the delivery
     #[arg(required_unless_present = "by_id", conflicts_with = "by_id")]
     id: Option<String>,
-    /// The delivery's id
+    /// ID of the delivery
     #[arg(long = "id", id = "by_id", value_name = "ID")]
     by_id: Option<String>,
 }
@@ -87,7 +87,7 @@ fn describe(global: &Global, id: &str) -> anyhow::Result<()> {
     show(global, &delivery)
 }
 
-/// A delivery with its attempts.
+/// Fetches a delivery with its attempts.
 pub(crate) fn get(client: &Client, id: &str) -> anyhow::Result<Delivery> {
     client
         .call(&Call::get(&["deliveries", id]))
@@ -123,7 +123,7 @@ fn cancel(global: &Global, id: &str) -> anyhow::Result<()> {
     let cancelled: Delivery = client
         .call(&Call::post(&["deliveries", id, "cancel"], Vec::new()))
         .with_context(|| format!("failed to cancel the delivery {id:?}"))?;
-    global.info(&format!("the delivery {id} is cancelled"));
+    global.info(&format!("delivery {id} cancelled"));
     if global.output == Format::Json {
         output::json(&View::from(&cancelled))?;
     }

@@ -1,4 +1,4 @@
-//! `delivery redeliver`: one delivery again, or all that match.
+//! `delivery redeliver`: redelivers one delivery, or all that match a filter.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,11 +21,10 @@ use crate::output::{self, Format};
 use crate::time;
 
 pub(super) const HELP: &str = "\
-One that is final gets a delivery of its own, whose id is printed. One that waits is due at once.
-With --all, they are counted first, and you are asked; -y does it at once.
+Redelivering a final delivery creates a new one, and prints its ID. A pending delivery becomes due at once.
+With --all, the command counts the deliveries first and asks for confirmation; -y skips both.
 
-With --wait, exit codes are: 0 it is delivered, or rightly skipped · 3 it failed, was cancelled, or \
-arrived in part · 4 after --timeout it is not final.
+Exit codes with --wait: 0 delivered or skipped · 3 failed, cancelled or partial · 4 not final after --timeout
 
 Examples:
   chainloop delivery redeliver 6f0c1f0e-0000-8000-8000-000000000001 --wait
@@ -33,13 +32,13 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct Redeliver {
-    /// The delivery's id
+    /// ID of the delivery
     #[arg(
         required_unless_present_any = ["by_id", "all"],
         conflicts_with_all = ["by_id", "all", "Filter", "Pace"]
     )]
     id: Option<String>,
-    /// The delivery's id
+    /// ID of the delivery
     #[arg(
         long = "id",
         id = "by_id",
@@ -47,13 +46,13 @@ pub(crate) struct Redeliver {
         conflicts_with_all = ["all", "Filter", "Pace"]
     )]
     by_id: Option<String>,
-    /// Wait until the delivery is final, and show what became of it
+    /// Wait until the delivery is final, and show it
     #[arg(long, conflicts_with = "all")]
     wait: bool,
-    /// How long to wait
+    /// Maximum wait, in seconds
     #[arg(long, value_name = "SECS", default_value = "900", requires = "wait")]
     timeout: u64,
-    /// All deliveries that match
+    /// Redeliver all deliveries that match the filter
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -63,24 +62,24 @@ pub(crate) struct Redeliver {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "With --all")]
+#[command(next_help_heading = "Options with --all")]
 struct Filter {
-    /// Only those through a registration, by its name or id
+    /// Only deliveries through this registration, by name or ID
     #[arg(long, visible_alias = "integration", value_name = "NAME_OR_ID")]
     registration: Option<String>,
-    /// Only those of a workflow, as project/name
+    /// Only deliveries of this workflow, as project/name
     #[arg(long)]
     workflow: Option<String>,
-    /// The workflow's project, where the workflow is given by its name
+    /// Project of the workflow, if --workflow is only its name
     #[arg(long, requires = "workflow")]
     project: Option<String>,
-    /// Only those in this state
+    /// Only deliveries in this state
     #[arg(long, default_value = "failed", value_parser = state())]
     state: State,
-    /// Only those made since: a time, or how long ago, as 30m, 2h or 7d
+    /// Only deliveries created since then: a time, or an age such as 30m, 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = time::moment)]
     since: Option<Timestamp>,
-    /// Only those made until then; now unless said
+    /// Only deliveries created until then; now by default
     #[arg(long, value_name = "TIME", value_parser = time::moment)]
     until: Option<Timestamp>,
 }
@@ -126,7 +125,7 @@ fn one(global: &Global, id: &str, timeout: Option<Duration>) -> anyhow::Result<E
         }
         return Ok(ExitCode::SUCCESS);
     };
-    global.info(&format!("{} is under way", again.id));
+    global.info(&format!("waiting for delivery {}", again.id));
     let delivery = wait::until_final(global, &client, &again.id, timeout)?;
     let deliveries = std::slice::from_ref(&delivery);
     match global.output {
@@ -141,12 +140,14 @@ fn all(global: &Global, filter: &Filter, pace: &Pace) -> anyhow::Result<()> {
     if let (Some(workflow), None) = (&filter.workflow, &filter.project)
         && !workflow.contains('/')
     {
-        let failure = Failure::usage(format!("which project is the workflow {workflow:?} of?"));
-        return Err(failure.advice("Give project/name, or --project.").into());
+        let failure = Failure::usage(format!("the workflow {workflow:?} has no project"));
+        return Err(failure
+            .advice("Pass --workflow project/name, or --project.")
+            .into());
     }
     let client = Client::new(global)?;
     job::run(global, &client, pace, &PLAN, |dry_run, counted| {
-        // Those that were counted, and none that came while somebody thought about it.
+        // Those that were counted, and none that came during the confirmation.
         let until = match counted.map(|job| &job.work) {
             Some(JobKind::Redeliver { filter }) => Some(filter.until),
             _ => filter.until,
@@ -163,6 +164,6 @@ fn all(global: &Global, filter: &Filter, pace: &Pace) -> anyhow::Result<()> {
         };
         client
             .call(&Call::post_once(&["redeliveries"], json(&asked)?)?)
-            .context("failed to begin the redelivery")
+            .context("failed to start the redelivery")
     })
 }

@@ -1,4 +1,4 @@
-//! Waits for deliveries to be final, and ends as they did.
+//! Waits for deliveries to be final, and returns the exit code.
 
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -17,7 +17,7 @@ use crate::time;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// The delivery once it is final, is held, or the time is over.
+/// Returns the delivery once it is final, held, or the timeout ends.
 pub(crate) fn until_final(
     global: &Global,
     client: &Client,
@@ -58,12 +58,12 @@ pub(crate) fn is_settled(delivery: &Delivery) -> bool {
     delivery.state.is_final() || delivery.held_at.is_some()
 }
 
-/// Until when the command waits, and the delivery of which something is to be expected first.
+/// Formats the end of the wait and the next expected step.
 fn message(found: &[Delivery], settled: usize, count: usize, ends_at: Timestamp) -> String {
     let until = time::clock(ends_at);
     let mut text = match count {
         1 => format!("waiting until {until}"),
-        _ => format!("waiting until {until}, {settled} of {count} are final"),
+        _ => format!("waiting until {until}, {settled} of {count} final"),
     };
     let open = found.iter().filter(|one| !is_settled(one));
     if let Some(next) = open.min_by_key(|one| one.due_at) {
@@ -81,10 +81,10 @@ fn expected(delivery: &Delivery, ends_at: Timestamp) -> String {
         ..
     } = delivery;
     let mut text = match (delivery.state, delivery.due_at) {
-        (State::Delivering, _) => format!("{integration}: attempt {attempt} is under way"),
+        (State::Delivering, _) => format!("{integration}: attempt {attempt} in progress"),
         (_, Some(due_at)) if due_at > ends_at => {
             let due = time::clock(due_at);
-            format!("{integration}: attempt {attempt} at {due}, when this command has ended")
+            format!("{integration}: attempt {attempt} at {due}, after this command ends")
         }
         (_, Some(due_at)) if due_at > time::now() => {
             format!(
@@ -92,7 +92,7 @@ fn expected(delivery: &Delivery, ends_at: Timestamp) -> String {
                 time::clock(due_at)
             )
         }
-        _ => format!("{integration}: attempt {attempt} is due"),
+        _ => format!("{integration}: attempt {attempt} due now"),
     };
     if let Some(reason) = &delivery.reason {
         text.push_str(", ");
@@ -101,7 +101,7 @@ fn expected(delivery: &Delivery, ends_at: Timestamp) -> String {
     text
 }
 
-/// 0 when all went well, 3 when one did not or in part alone, 4 when that is not known yet.
+/// Returns 0 if all were delivered or skipped, 3 if one failed, was cancelled or was partial, 4 if one is not final.
 pub(crate) fn exit_code(global: &Global, deliveries: &[Delivery]) -> ExitCode {
     let count = |is: fn(&Delivery) -> bool| deliveries.iter().filter(|one| is(one)).count();
     let lost = count(|one| matches!(one.state, State::Failed | State::Cancelled));
@@ -112,7 +112,7 @@ pub(crate) fn exit_code(global: &Global, deliveries: &[Delivery]) -> ExitCode {
     }
     if partial > 0 {
         global.warn(&format!(
-            "{partial} of {} deliveries arrived in part",
+            "{partial} of {} deliveries were partial",
             deliveries.len()
         ));
     }
@@ -168,14 +168,12 @@ mod tests {
         let at = time::clock(soon);
         assert_eq!(
             said(&open, Duration::from_mins(15)),
-            format!(
-                "waiting until END, 1 of 3 are final; webhook: attempt 2 at {at}, it answered 503"
-            )
+            format!("waiting until END, 1 of 3 final; webhook: attempt 2 at {at}, it answered 503")
         );
         assert_eq!(
             said(&open[2..], Duration::from_secs(30)),
             format!(
-                "waiting until END; webhook: attempt 2 at {at}, when this command has ended, it answered 503"
+                "waiting until END; webhook: attempt 2 at {at}, after this command ends, it answered 503"
             )
         );
     }
@@ -186,14 +184,14 @@ mod tests {
             json!({ "due_at": "2026-01-02T03:04:05.678Z", "reason": "waiting for sha256:00" });
         assert_eq!(
             said(&[delivery("pending", &due)], Duration::from_secs(9)),
-            "waiting until END; webhook: attempt 2 is due, waiting for sha256:00"
+            "waiting until END; webhook: attempt 2 due now, waiting for sha256:00"
         );
         assert_eq!(
             said(
                 &[delivery("delivering", &json!({}))],
                 Duration::from_secs(9)
             ),
-            "waiting until END; webhook: attempt 2 is under way"
+            "waiting until END; webhook: attempt 2 in progress"
         );
     }
 

@@ -22,17 +22,17 @@ pub(crate) enum Command {
         after_help = "Example:\n  chainloop integration available list"
     )]
     List,
-    /// Show what an integration needs to be registered and attached
+    /// Show the registration and attachment inputs of an integration
     #[command(after_help = "Example:\n  chainloop integration available describe --name guac")]
     Describe(Describe),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Describe {
-    /// The integration
+    /// ID of the integration
     #[arg(long, visible_alias = "id", value_name = "NAME")]
     name: String,
-    /// Show the JSON schemas too
+    /// Also show the JSON schemas
     #[arg(long)]
     full: bool,
 }
@@ -66,7 +66,7 @@ fn find(integrations: Vec<Integration>, name: &str) -> anyhow::Result<Integratio
         .ok_or_else(|| {
             let failure = Failure::new(format!("integration {name:?} not found"));
             failure
-                .advice(format!("There is {}.", known.join(", ")))
+                .advice(format!("Available: {}.", known.join(", ")))
                 .into()
         })
 }

@@ -1,4 +1,4 @@
-//! `chainloop integration`: what is available, what is registered, what is attached.
+//! `chainloop integration`: available integrations, registrations and attachments.
 
 mod attached;
 pub(crate) mod available;
@@ -15,13 +15,13 @@ pub(crate) const EVERYTHING: usize = 100_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// What can be registered
+    /// List and describe available integrations
     #[command(subcommand)]
     Available(available::Command),
-    /// What is registered in your organization
+    /// Manage registrations: integrations registered in your organization
     #[command(subcommand)]
     Registered(registered::Command),
-    /// What is attached to which workflow
+    /// Manage attachments: registrations attached to workflows
     #[command(subcommand)]
     Attached(attached::Command),
 }

@@ -1,4 +1,4 @@
-//! Follows a job to its end, by asking for it again and again.
+//! Follows a job to its end, by polling.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// When the reconciler should have taken it up twice.
 const LATE: Duration = Duration::from_secs(150);
 
-/// The job once it is over. `of` is how much there is to do, where that is known.
+/// Returns the job once it has ended. `of` is the amount of work, if known.
 pub(crate) fn follow(
     global: &Global,
     client: &Client,
@@ -32,19 +32,19 @@ pub(crate) fn follow(
     if job.state == JobStatus::Running && line.is_hidden() {
         let id = &job.id;
         global.info(&format!(
-            "the job {id} has begun; the reconciler takes it up within a minute"
+            "job {id} started; the reconciler picks it up within a minute"
         ));
     }
     while job.state == JobStatus::Running {
         line.set_message(message(&job, of, started.elapsed()));
         if listening.sleep(pause) {
             line.finish_and_clear();
-            let failure = Failure::interrupted(format!("interrupted; the job {} goes on", job.id));
+            let failure = Failure::interrupted(format!("interrupted; job {} continues", job.id));
             return Err(failure.advice(advice(&job)).into());
         }
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         job = get(client, &job.id)
-            .with_context(|| format!("failed to follow the job {}, which goes on", job.id))?;
+            .with_context(|| format!("failed to follow job {}, which continues", job.id))?;
     }
     line.finish_and_clear();
     Ok(job)
@@ -54,7 +54,7 @@ pub(crate) fn follow(
 pub(super) fn advice(job: &Job) -> String {
     let id = &job.id;
     format!(
-        "`chainloop job describe {id}` shows how far it is, `chainloop job cancel {id}` ends it."
+        "`chainloop job describe {id}` shows its progress, `chainloop job cancel {id}` cancels it."
     )
 }
 
@@ -67,27 +67,28 @@ fn message(job: &Job, of: Option<u64>, waited: Duration) -> String {
     } = job;
     let is_new = *seen == 0 && job.updated_at == job.created_at;
     if is_new && waited > LATE {
-        return "still waiting for the reconciler, which looks once a minute: does it run?".into();
+        return "still waiting for the reconciler, which runs each minute: check that it does"
+            .into();
     }
     if is_new {
         return "waiting for the reconciler, up to a minute".into();
     }
     if let Some(reason) = &job.reason {
-        return format!("{reason}; it is tried again");
+        return format!("{reason}; retrying");
     }
     let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
     match job.work {
-        JobKind::Audit => format!("{seen} attestations looked at"),
+        JobKind::Audit => format!("{seen} attestations checked"),
         JobKind::Redeliver { .. } if job.dry_run => {
-            format!("{seen} deliveries looked at, {done} match")
+            format!("{seen} deliveries checked, {done} match")
         }
         JobKind::Backfill { .. } if job.dry_run => {
-            format!("{seen} attestations looked at, {done} to deliver")
+            format!("{seen} attestations checked, {done} to deliver")
         }
-        JobKind::Redeliver { .. } => format!("{done}{of} redelivered, {skipped} needed nothing"),
-        JobKind::Backfill { .. } => format!("{done}{of} sent, {skipped} needed nothing"),
+        JobKind::Redeliver { .. } => format!("{done}{of} redelivered, {skipped} skipped"),
+        JobKind::Backfill { .. } => format!("{done}{of} sent, {skipped} skipped"),
         JobKind::Drain { .. } => {
-            format!("{done} sent; it looks for late ones for three minutes after the last")
+            format!("{done} sent; checking for late ones until three minutes after the last")
         }
     }
 }
@@ -117,14 +118,14 @@ mod tests {
             said(new.clone(), None, 59),
             "waiting for the reconciler, up to a minute"
         );
-        assert!(said(new, None, 200).ends_with("does it run?"));
+        assert!(said(new, None, 200).ends_with("check that it does"));
     }
 
     #[test]
     fn why_a_job_does_not_go_on_is_told() {
         let reason = "failed to reach the table: timed out";
         let job = json!({ "kind": "audit", "seen": 9, "reason": reason });
-        assert_eq!(said(job, None, 70), format!("{reason}; it is tried again"));
+        assert_eq!(said(job, None, 70), format!("{reason}; retrying"));
     }
 
     #[test]
@@ -132,9 +133,6 @@ mod tests {
         let filter = json!({ "state": "failed", "until": "2026-01-02T03:04:05.678Z" });
         let job =
             json!({ "kind": "redeliver", "filter": filter, "seen": 9, "done": 5, "skipped": 1 });
-        assert_eq!(
-            said(job, Some(12), 5),
-            "5 of 12 redelivered, 1 needed nothing"
-        );
+        assert_eq!(said(job, Some(12), 5), "5 of 12 redelivered, 1 skipped");
     }
 }

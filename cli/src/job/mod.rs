@@ -1,4 +1,4 @@
-//! `chainloop job`: what the reconciler works on for longer than a request, and how far it is.
+//! `chainloop job`: lists, shows and cancels background jobs.
 
 mod follow;
 mod run;
@@ -21,29 +21,29 @@ use crate::time;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List jobs, the newest first
+    /// List jobs, newest first
     #[command(
         visible_alias = "ls",
         after_help = "Example:\n  chainloop job list --limit 10"
     )]
     List {
-        /// How many at most
+        /// Maximum number of results
         #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
-    /// Show a job and how far it is
+    /// Show a job and its progress
     #[command(
         after_help = "Example:\n  chainloop job describe 0198c0de-0000-7000-8000-000000000001"
     )]
     Describe(Id),
-    /// End a job where it is; what it has done stays done
+    /// Cancel a job; completed work stays
     #[command(after_help = "Example:\n  chainloop job cancel 0198c0de-0000-7000-8000-000000000001")]
     Cancel(Id),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Id {
-    /// The job's id
+    /// ID of the job
     id: String,
 }
 
@@ -76,7 +76,7 @@ fn list(global: &Global, client: &Client, limit: u32) -> anyhow::Result<()> {
         Format::Table => output::line(&rows(&jobs).to_string())?,
     }
     if more {
-        global.info("there are more: raise --limit");
+        global.info("more jobs exist: raise --limit");
     }
     Ok(())
 }
@@ -94,8 +94,8 @@ fn cancel(global: &Global, client: &Client, id: &str) -> anyhow::Result<()> {
         .call(&Call::post(&["jobs", id, "cancel"], Vec::new()))
         .with_context(|| format!("failed to cancel the job {id:?}"))?;
     match job.state {
-        JobStatus::Cancelled => global.info(&format!("the job {id} is cancelled")),
-        over => global.info(&format!("the job {id} was {} already", word(&over))),
+        JobStatus::Cancelled => global.info(&format!("job {id} cancelled")),
+        over => global.info(&format!("job {id} was already {}", word(&over))),
     }
     if global.output == Format::Json {
         output::json(&job)?;
@@ -105,7 +105,14 @@ fn cancel(global: &Global, client: &Client, id: &str) -> anyhow::Result<()> {
 
 fn rows(jobs: &[Job]) -> Table {
     let headers = [
-        "ID", "KIND", "STATE", "DONE", "SKIPPED", "SEEN", "BY", "CREATED",
+        "ID",
+        "KIND",
+        "STATE",
+        "DONE",
+        "SKIPPED",
+        "SEEN",
+        "CREATED BY",
+        "CREATED",
     ];
     let mut table = Table::new(&headers).whole(0).whole(2);
     let now = time::now();
@@ -158,7 +165,7 @@ fn card(job: &Job) -> Table {
     }
     let asked = asked(&job.work);
     if !asked.is_empty() {
-        row("OF", cell(table::tree(&asked)));
+        row("PARAMETERS", cell(table::tree(&asked)));
     }
     if !matches!(job.work, JobKind::Audit) {
         row("PER SECOND", cell(job.per_second.to_string()));
@@ -169,7 +176,7 @@ fn card(job: &Job) -> Table {
     if !job.violations.is_empty() {
         row("VIOLATIONS", cell(job.violations.join("\n")));
     }
-    row("BY", cell(&job.created_by));
+    row("CREATED BY", cell(&job.created_by));
     row("CREATED AT", cell(moment(job.created_at)));
     row("UPDATED AT", cell(moment(job.updated_at)));
     table

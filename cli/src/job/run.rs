@@ -1,4 +1,4 @@
-//! Begins a job as its operator wants it: counted first, asked about, and followed to its end.
+//! Starts a job: counts first, asks for confirmation, and follows it to its end.
 
 use clap::Args;
 use pipeline::Timestamp;
@@ -13,15 +13,15 @@ use crate::failure::Failure;
 use crate::output::{self, Format};
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "How it is done")]
+#[command(next_help_heading = "Job options")]
 pub(crate) struct Pace {
-    /// How many a second at most; 10 unless said
+    /// Maximum rate per second; 10 by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
     pub rate: Option<u32>,
-    /// Only count them
+    /// Count the matches and exit
     #[arg(long)]
     pub dry_run: bool,
-    /// Print the job's id and leave it to itself
+    /// Print the job's ID and exit
     #[arg(long)]
     pub no_wait: bool,
 }
@@ -42,7 +42,7 @@ pub(crate) fn ordered(since: Option<Timestamp>, until: Option<Timestamp>) -> any
     }
 }
 
-/// Runs a job. `begin` is told whether it only counts, and what was counted before.
+/// Runs a job. `begin` gets true for a dry run, and the count before it otherwise.
 pub(crate) fn run(
     global: &Global,
     client: &Client,
@@ -80,7 +80,7 @@ fn end(
     }
 }
 
-/// Leaves a job to itself.
+/// Prints a job's ID, and how to follow it.
 pub(crate) fn leave(global: &Global, job: &Job) -> anyhow::Result<()> {
     match global.output {
         Format::Json => output::json(job)?,
@@ -90,7 +90,7 @@ pub(crate) fn leave(global: &Global, job: &Job) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells how a job ended.
+/// Prints a job's outcome.
 pub(crate) fn tell(global: &Global, job: &Job) -> anyhow::Result<()> {
     if global.output == Format::Json {
         output::json(job)?;
@@ -112,12 +112,12 @@ pub(crate) fn verdict(job: &Job) -> anyhow::Result<()> {
     let (id, so_far) = (&job.id, outcome(job));
     match job.state {
         JobStatus::Failed => {
-            let failure = Failure::new(format!("the job {id} failed{reason}"));
-            Err(failure.advice(format!("Until then: {so_far}.")).into())
+            let failure = Failure::new(format!("job {id} failed{reason}"));
+            Err(failure.advice(format!("Progress: {so_far}.")).into())
         }
         JobStatus::Cancelled => {
-            let failure = Failure::new(format!("the job {id} was cancelled{reason}"));
-            Err(failure.advice(format!("Until then: {so_far}.")).into())
+            let failure = Failure::new(format!("job {id} was cancelled{reason}"));
+            Err(failure.advice(format!("Progress: {so_far}.")).into())
         }
         JobStatus::Running | JobStatus::Done
             if matches!(job.work, JobKind::Audit) && job.skipped > 0 =>
@@ -128,7 +128,7 @@ pub(crate) fn verdict(job: &Job) -> anyhow::Result<()> {
             ));
             let advice = match job.violations.len() {
                 shown @ 100.. => format!("Only the first {shown} findings are listed."),
-                _ => "`chainloop delivery describe ID` shows what is there of a delivery.".into(),
+                _ => "`chainloop delivery describe ID` shows a delivery.".into(),
             };
             Err(failure.advice(advice).into())
         }
@@ -147,8 +147,8 @@ fn outcome(job: &Job) -> String {
     };
     let needed = match (*skipped, job.dry_run) {
         (0, _) => String::new(),
-        (skipped, true) => format!(", {skipped} would need nothing"),
-        (skipped, false) => format!(", {skipped} needed nothing"),
+        (skipped, true) => format!(", {skipped} would be skipped"),
+        (skipped, false) => format!(", {skipped} skipped"),
     };
     match (&job.work, job.dry_run) {
         (JobKind::Redeliver { .. }, true) => {
@@ -167,14 +167,14 @@ fn outcome(job: &Job) -> String {
             )
         }
         (JobKind::Backfill { .. }, false) => {
-            format!("{} on the way{needed}", counted(*done, "attestation"))
+            format!("{} queued{needed}", counted(*done, "attestation"))
         }
         (JobKind::Drain { .. }, _) => {
-            format!("{} on the way", counted(*done, "held delivery"))
+            format!("{} queued", counted(*done, "held delivery"))
         }
         (JobKind::Audit, _) => {
             let attestations = counted(job.seen, "attestation");
-            format!("{attestations}, every delivery accounted for")
+            format!("{attestations}, all deliveries accounted for")
         }
     }
 }

@@ -133,8 +133,8 @@ INF done: + registration \"other\" (webhook)
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(
         ran.stdout,
-        "No changes: 2 registrations, 2 attachments as wanted.\nSecrets that are there already are not compared: \
-         --rotate NAME sends those of a registration again.\n"
+        "No changes: 2 registrations, 2 attachments up to date.\nExisting secrets are not compared: --rotate NAME \
+         resends those of a registration.\n"
     );
     assert_eq!(changes(&api).len(), 4);
 }
@@ -163,7 +163,7 @@ fn what_changed_in_the_file_is_changed_and_nothing_else() {
     wait_secs: 60 → 90
 
 0 to create, 2 to update, 0 to delete; unchanged: 1 registration, 1 attachment.
-Secrets that are there already are not compared: --rotate NAME sends those of a registration again.
+Existing secrets are not compared: --rotate NAME resends those of a registration.
 "
         )
     );
@@ -225,7 +225,7 @@ registrations:
     let ran = apply(&api, file, &[]);
     assert!(
         ran.stdout.ends_with(
-            "In no file, and left alone: 1 registration, 1 attachment; --prune deletes them.\n"
+            "In no file, left unchanged: 1 registration, 1 attachment; --prune deletes them.\n"
         ),
         "{}",
         ran.stdout
@@ -242,7 +242,7 @@ registrations:
 - registration \"other\" (webhook)
 
 0 to create, 0 to update, 2 to delete; unchanged: 1 registration, 1 attachment.
-Secrets that are there already are not compared: --rotate NAME sends those of a registration again.
+Existing secrets are not compared: --rotate NAME resends those of a registration.
 ",
             detached["id"].as_str().unwrap()
         )
@@ -269,8 +269,8 @@ fn what_was_attached_after_the_plan_is_not_deleted_unseen() {
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(
         ran.stderr.ends_with(
-            "ERR failed to delete the registration \"other\": it was attached meanwhile\n    \
-             Run it again to see what would go with it.\n"
+            "ERR failed to delete the registration \"other\": it has new attachments\n    \
+             Run the command again to see the attachments that would be deleted with it.\n"
         ),
         "{}",
         ran.stderr
@@ -326,7 +326,7 @@ fn without_somebody_to_ask_it_wants_to_be_sure() {
     assert!(ran.stdout.starts_with("+ registration"), "{}", ran.stdout);
     assert_eq!(
         ran.stderr,
-        "ERR nobody can be asked whether to apply it\n    Add -y if you are sure.\n"
+        "ERR cannot ask whether to apply the plan: no terminal\n    Pass -y to skip the confirmation.\n"
     );
     assert!(changes(&api).is_empty());
 }
@@ -342,9 +342,9 @@ fn a_secret_that_is_not_there_is_told_before_anything_is_done() {
     let ran = apply(&api, &file, &[]);
     assert_eq!(ran.code, 1);
     for text in [
-        "ERR some secrets are not right, and nothing was done\n",
+        "ERR invalid secrets; nothing was changed\n",
         "    standard input:6:16: registrations[0].secrets.url: the environment variable NOT_THERE is not set\n",
-        "    standard input:14:16: registrations[1].secrets.url: the file not-there could not be read",
+        "    standard input:14:16: registrations[1].secrets.url: failed to read the file not-there",
     ] {
         assert!(ran.stderr.contains(text), "{}", ran.stderr);
     }
@@ -384,7 +384,8 @@ fn a_step_that_fails_leaves_what_was_done_and_the_next_time_goes_on() {
     assert_eq!(ran.code, 1);
     assert!(
         ran.stderr.contains(
-            "WRN 2 steps are left; run it again to go on:\n    + registration \"other\" (webhook)\n    + registration \
+            "WRN 2 steps left; run the command again to continue:\n    + registration \"other\" (webhook)\n    + \
+             registration \
              \"third\" (webhook)\nERR failed to register \"other\": failed to reach it; it answered 403\n"
         ),
         "{}",
@@ -438,9 +439,9 @@ registrations:
     assert_eq!(ran.code, 1);
     assert_eq!(
         ran.stderr,
-        "WRN 1 step is left; run it again to go on:\n    ~ registration \"hook\" (webhook)\nERR failed to update \
-         \"hook\": it was changed meanwhile\n    It changed since it was looked at: run the command again.\n    request \
-         id: req-1\n"
+        "WRN 1 step left; run the command again to continue:\n    ~ registration \"hook\" (webhook)\nERR failed \
+         to update \
+         \"hook\": it was changed meanwhile\n    It changed in the meantime: run the command again.\n    request ID: req-1\n"
     );
     let last = changes(&api).pop().unwrap();
     assert_eq!(last.line, "PATCH /v1/registrations/r-1");
@@ -457,7 +458,7 @@ fn a_wrong_file_is_told_with_all_that_is_wrong_and_asks_nothing() {
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
     assert!(
         ran.stderr
-            .starts_with("ERR the configuration is not right, and nothing was done\n"),
+            .starts_with("ERR invalid configuration; nothing was changed\n"),
         "{}",
         ran.stderr
     );
@@ -472,7 +473,7 @@ fn a_wrong_file_is_told_with_all_that_is_wrong_and_asks_nothing() {
     let ran = apply(&api, plain, &[]);
     assert_eq!(ran.code, 2);
     assert!(
-        ran.stderr.contains("as in url: { env: NAME }"),
+        ran.stderr.contains("such as url: { env: NAME }"),
         "{}",
         ran.stderr
     );
@@ -495,7 +496,7 @@ fn another_integration_under_the_same_name_is_refused() {
     assert_eq!(ran.code, 2);
     assert!(
         ran.stderr.contains(
-            "registrations[0].integration: is \"webhook\" there, which cannot be changed"
+            "registrations[0].integration: is \"webhook\" in the existing registration, which cannot be changed"
         ),
         "{}",
         ran.stderr
@@ -529,7 +530,8 @@ fn machines_get_the_plan_and_what_became_of_each_step() {
     let ran = run(&api, &["apply", "-f", "-", "-o", "json"], &other);
     assert_eq!(ran.code, 2);
     assert!(
-        ran.stderr.contains("nobody sees what is asked about"),
+        ran.stderr
+            .contains("cannot ask for confirmation with -o json"),
         "{}",
         ran.stderr
     );
@@ -603,13 +605,13 @@ fn a_secret_is_read_from_secrets_manager_in_the_region_of_its_arn() {
     assert_eq!(ran.code, 1);
     assert!(
         ran.stderr
-            .contains("could not be read: it is not there, or holds no text"),
+            .contains("it does not exist, or contains no text"),
         "{}",
         ran.stderr
     );
     let ran = run_with(&arguments, &variables[..3], &file("there-a1b2c3"));
     assert!(
-        ran.stderr.contains("there are no AWS credentials"),
+        ran.stderr.contains("no AWS credentials found"),
         "{}",
         ran.stderr
     );
@@ -674,7 +676,7 @@ fn a_deletion_says_which_deliveries_go_with_it() {
 - registration \"hook\" (webhook)
     with its attachment to shop/a (a-1)
     with its attachment to shop/a (a-2)
-    3 deliveries that are not final are cancelled with it, among the newest 100 of the registration
+    cancels 3 open deliveries of the newest 100 of the registration
 
 0 to create, 0 to update, 1 to delete; unchanged: 0 registrations, 0 attachments.
 "

@@ -72,7 +72,7 @@ fn a_preview_shows_the_request_and_its_body_as_it_is_read() {
         assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
     }
     assert!(
-        ran.stdout.ends_with("\n… 24 more lines: add --full\n"),
+        ran.stdout.ends_with("\n… 24 more lines: pass --full\n"),
         "{}",
         ran.stdout
     );
@@ -88,7 +88,7 @@ fn a_body_that_is_not_whole_or_not_json_is_shown_as_it_is() {
     let ran = api(&request("{\"cut\": ", 9_000)).run(&preview(&[]));
     assert!(
         ran.stdout
-            .ends_with("{\"cut\": \n… the body goes on: only its beginning can be shown\n"),
+            .ends_with("{\"cut\": \n… only the beginning of the body is available\n"),
         "{}",
         ran.stdout
     );
@@ -139,8 +139,7 @@ fn a_backfill_is_counted_or_surely_done() {
     let ran = api.run(&backfill);
     assert_eq!(ran.code, 2);
     assert!(
-        ran.stderr
-            .contains("nobody can be asked whether to deliver them"),
+        ran.stderr.contains("cannot ask whether to deliver them"),
         "{}",
         ran.stderr
     );
@@ -154,10 +153,7 @@ fn a_backfill_is_counted_or_surely_done() {
     );
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
-        (
-            0,
-            "5 attestations would be delivered, 1 would need nothing\n"
-        ),
+        (0, "5 attestations would be delivered, 1 would be skipped\n"),
         "{}",
         ran.stderr
     );

@@ -78,12 +78,12 @@ fn what_is_held_and_what_is_a_redelivery_is_told() {
     );
     let ran = api.run(&["delivery", "describe", "d-1"]);
     assert!(
-        ran.stdout.contains("2: a redelivery or a backfill"),
+        ran.stdout.contains("2: redelivery or backfill"),
         "{}",
         ran.stdout
     );
     assert!(
-        ran.stdout.contains("ago): its registration is paused"),
+        ran.stdout.contains("ago): registration paused"),
         "{}",
         ran.stdout
     );
@@ -157,10 +157,10 @@ fn many_are_redelivered_by_a_job_that_is_followed() {
         "-y",
     ]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert_eq!(ran.stdout, "12 deliveries redelivered, 2 needed nothing\n");
+    assert_eq!(ran.stdout, "12 deliveries redelivered, 2 skipped\n");
     assert_eq!(
         ran.stderr,
-        "INF the job j-1 has begun; the reconciler takes it up within a minute\n"
+        "INF job j-1 started; the reconciler picks it up within a minute\n"
     );
     assert_eq!(api.lines(), ["POST /v1/redeliveries", "GET /v1/jobs/j-1"]);
     assert_eq!(
@@ -179,7 +179,7 @@ fn without_a_terminal_many_are_only_counted_or_surely_redelivered() {
     assert_eq!(ran.code, 2);
     assert_eq!(
         ran.stderr,
-        "ERR nobody can be asked whether to redeliver them\n    Add -y if you are sure.\n"
+        "ERR cannot ask whether to redeliver them: no terminal\n    Pass -y to skip the confirmation.\n"
     );
     assert!(api.lines().is_empty());
     let ran = api.run(&["delivery", "redeliver", "--all", "--dry-run", "--no-wait"]);
@@ -205,7 +205,7 @@ fn what_cannot_be_redelivered_is_refused_before_it_is_asked() {
         ),
         (
             &["--all", "--since", "yesterday"],
-            "or how long ago: 30m, 2h, 7d",
+            "or an age such as 30m, 2h or 7d",
         ),
         (
             &["--all", "--since", "1h", "--until", "2h"],
@@ -214,7 +214,7 @@ fn what_cannot_be_redelivered_is_refused_before_it_is_asked() {
         (&["--all", "--rate", "51"], "51 is not in 1..=50"),
         (
             &["--all", "--workflow", "nightly"],
-            "Give project/name, or --project.",
+            "Pass --workflow project/name, or --project.",
         ),
         (&["d-1", "--all"], "cannot be used with"),
         (&["d-1", "--since", "2h"], "cannot be used with"),
@@ -237,15 +237,14 @@ fn a_delivery_is_cancelled_when_that_is_sure() {
     let ran = api.run(&["delivery", "cancel", "d-1", "-y", "-o", "json"]);
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
-        (0, "INF the delivery d-1 is cancelled\n")
+        (0, "INF delivery d-1 cancelled\n")
     );
     assert_eq!(ran.json()["state"], "cancelled");
     let ran = api.run(&["delivery", "cancel", "d-9", "-y"]);
     assert_eq!(ran.code, 1);
     assert_eq!(
         ran.stderr,
-        "ERR failed to cancel the delivery \"d-9\": the delivery is delivered already\n    request \
-         id: req-1\n"
+        "ERR failed to cancel the delivery \"d-9\": the delivery is delivered already\n    request ID: req-1\n"
     );
 }
 
@@ -267,7 +266,7 @@ fn an_audit_says_that_all_is_accounted_for_or_what_is_not() {
     let ran = audited(Box::leak(Box::new(fine))).run(&["delivery", "audit"]);
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
-        (0, "40 attestations, every delivery accounted for\n")
+        (0, "40 attestations, all deliveries accounted for\n")
     );
     let broken: &Value = Box::leak(Box::new(json!({
         "state": "done", "seen": 40, "done": 39, "skipped": 1,
@@ -291,7 +290,7 @@ fn an_audit_says_that_all_is_accounted_for_or_what_is_not() {
     assert_eq!(ran.code, 1);
     assert!(
         ran.stderr
-            .contains("ERR the job j-1 failed: the table is not there"),
+            .contains("ERR job j-1 failed: the table is not there"),
         "{}",
         ran.stderr
     );
@@ -380,12 +379,12 @@ fn a_delivery_that_arrived_in_part_is_told_and_ends_with_3() {
     let lines: Vec<_> = ran.stdout.lines().collect();
     let told = |id: &str| lines.iter().find(|line| line.contains(id)).unwrap();
     let note =
-        "delivered (in part)  webhook  shop/nightly  attempt 1: accepted for 1 of 2 recipients";
+        "delivered (partial)  webhook  shop/nightly  attempt 1: accepted for 1 of 2 recipients";
     assert!(told("d-1").ends_with(note), "{}", ran.stdout);
     assert!(told("d-2").ends_with("attempt 1"), "{}", ran.stdout);
-    assert_eq!(ran.stderr, "WRN 1 of 2 deliveries arrived in part\n");
+    assert_eq!(ran.stderr, "WRN 1 of 2 deliveries were partial\n");
 
     let ran = api.run(&["delivery", "list"]);
-    assert!(ran.stdout.contains("(in part)"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("(partial)"), "{}", ran.stdout);
     assert!(ran.stdout.contains("accepted for 1 of 2"), "{}", ran.stdout);
 }

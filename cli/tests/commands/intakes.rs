@@ -124,7 +124,7 @@ fn intakes_are_listed_without_tokens() {
     let lines: Vec<String> = ran.stdout.lines().map(words).collect();
     assert_eq!(
         lines[1],
-        "│ NAME │ FETCHES FROM │ ONLY FOR │ BY │ CREATED │ EXPIRES │ LAST USED │"
+        "│ NAME │ FETCHES FROM │ RESTRICTED TO │ CREATED BY │ CREATED │ EXPIRES │ LAST USED │"
     );
     assert!(
         lines[3].starts_with("│ production │ - │ - │ ci │"),

@@ -59,7 +59,7 @@ fn jobs_are_listed_with_how_far_they_are() {
     let lines: Vec<String> = ran.stdout.lines().map(words).collect();
     assert_eq!(
         lines[1],
-        "│ ID │ KIND │ STATE │ DONE │ SKIPPED │ SEEN │ BY │ CREATED │"
+        "│ ID │ KIND │ STATE │ DONE │ SKIPPED │ SEEN │ CREATED BY │ CREATED │"
     );
     assert!(
         lines[3].starts_with("│ j-1 │ redeliver (dry run) │ running │ 7 │ 0 │ 100 │ ci │ "),
@@ -92,13 +92,13 @@ fn a_job_is_cancelled_unless_it_is_over() {
     let ran = api().run(&["job", "cancel", "j-1", "-o", "json"]);
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
-        (0, "INF the job j-1 is cancelled\n")
+        (0, "INF job j-1 cancelled\n")
     );
     assert_eq!(ran.json()["state"], "cancelled");
     let ran = api().run(&["job", "cancel", "j-2"]);
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
-        (0, "INF the job j-2 was done already\n")
+        (0, "INF job j-2 was already done\n")
     );
 }
 
@@ -166,8 +166,8 @@ fn an_interrupt_says_that_the_job_goes_on() {
     assert_eq!(ended.status.code(), Some(130), "{stderr}");
     assert!(
         stderr.ends_with(
-            "ERR interrupted; the job j-1 goes on\n    `chainloop job describe j-1` shows how far it \
-             is, `chainloop job cancel j-1` ends it.\n"
+            "ERR interrupted; job j-1 continues\n    `chainloop job describe j-1` shows its progress, `chainloop \
+             job cancel j-1` cancels it.\n"
         ),
         "{stderr}"
     );

@@ -81,7 +81,7 @@ fn registrations_are_filtered_and_sorted() {
     let ran = api().run(&["integration", "registered", "ls", "--kind", "smtp"]);
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
-        (0, "no registration fits\n")
+        (0, "no matching registrations\n")
     );
 }
 
@@ -97,7 +97,10 @@ fn attachments_are_filtered_by_their_registration_and_sorted() {
         assert_eq!(found, expected, "{words}");
     }
     let ran = api().run(&["integration", "attached", "ls", "--integration", "dogs"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "no attachment fits\n"));
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "no matching attachments\n")
+    );
 }
 
 #[test]

@@ -28,8 +28,7 @@ fn a_missing_url_or_token_is_told_with_what_to_do() {
     let ran = run_with(&["integration", "available", "list"], &[], "");
     assert_eq!(ran.code, 2);
     assert!(
-        ran.stderr
-            .starts_with("ERR where the API is has not been said\n"),
+        ran.stderr.starts_with("ERR no API URL configured\n"),
         "{}",
         ran.stderr
     );
@@ -41,7 +40,7 @@ fn a_missing_url_or_token_is_told_with_what_to_do() {
     let ran = run_with(&["integration", "available", "list"], &url, "");
     assert_eq!(ran.code, 2);
     assert!(
-        ran.stderr.starts_with("ERR there is no API token\n"),
+        ran.stderr.starts_with("ERR no API token configured\n"),
         "{}",
         ran.stderr
     );
@@ -57,8 +56,7 @@ fn nothing_listening_is_told_with_what_to_do() {
     assert_eq!(ran.code, 1);
     assert!(
         ran.stderr.starts_with(
-            "ERR failed to list the deliveries: nothing answers at http://127.0.0.1:1: connection \
-             refused\n"
+            "ERR failed to list the deliveries: failed to connect to http://127.0.0.1:1: connection refused\n"
         ),
         "{}",
         ran.stderr
@@ -71,12 +69,12 @@ fn a_wrong_token_is_told_with_the_request_id() {
     let ran = api.run(&["delivery", "list"]);
     assert_eq!(ran.code, 1);
     assert!(
-        ran.stderr.contains("the token was not accepted"),
+        ran.stderr.contains("the token was rejected"),
         "{}",
         ran.stderr
     );
     assert!(
-        ran.stderr.ends_with("request id: req-9\n"),
+        ran.stderr.ends_with("request ID: req-9\n"),
         "{}",
         ran.stderr
     );
@@ -152,7 +150,7 @@ fn what_makes_something_is_sent_again_by_the_same_key() {
     assert_eq!(first.len(), 4, "{first:?}");
     assert!(first.iter().all(|key| *key == first[0]), "{first:?}");
     assert_eq!(first[0].len(), 36);
-    // Whoever runs it again means another one.
+    // A second run means another one.
     let api = registering(&[(201, "")]);
     assert_eq!(api.run(&REGISTER).code, 0);
     assert_ne!(keys(&api), first[..1]);

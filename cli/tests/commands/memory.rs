@@ -52,7 +52,7 @@ fn serve(asked: &Receiver<(Asked, Sender<Answer>)>) {
         .build()
         .unwrap();
     while let Ok((asked, answer)) = asked.recv() {
-        // Whoever asked may have gone.
+        // The client may have closed the connection.
         let _ = answer.send(runtime.block_on(one(&memory, &asked)));
     }
 }

@@ -145,11 +145,7 @@ fn resuming_follows_what_was_held_or_leaves_it_to_itself() {
     let ran = api.run(&registered(&["resume", "one", "--rate", "20"]));
     assert_eq!(
         (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
-        (
-            0,
-            "1 held delivery on the way\n",
-            "INF \"one\" is resumed\n"
-        )
+        (0, "1 held delivery queued\n", "INF \"one\" resumed\n")
     );
     assert_eq!(api.asked()[0].json(), json!({ "per_second": 20 }));
     let ran = api.run(&registered(&["resume", "one", "--no-wait", "-q"]));
@@ -190,7 +186,7 @@ fn an_update_sends_what_changes_and_shows_what_it_is_then() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(
         ran.stderr,
-        "WRN imports take a while\nINF \"one\" is updated\n"
+        "WRN imports take a while\nINF \"one\" updated\n"
     );
     for text in ["│ Registration", "│ two", "tries: 5"] {
         assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
@@ -216,7 +212,7 @@ fn an_update_sends_what_changes_and_shows_what_it_is_then() {
     assert_eq!(ran.json()["name"], "two");
     assert_eq!(
         ran.stderr,
-        "WRN imports take a while\nINF \"one\" could be updated so, and is as it was\n"
+        "WRN imports take a while\nINF dry run: \"one\" can be updated; nothing was changed\n"
     );
     // Without inputs the integration's are not asked for.
     assert_eq!(
@@ -241,7 +237,7 @@ fn an_update_that_is_none_or_not_right_is_told_and_not_sent() {
         ),
         (
             &["one", "--opt", "tries=1", "--unset", "tries"],
-            "tries: is both given and unset",
+            "tries: is both set and unset",
         ),
         (
             &["one", "--opt", "tries=x"],
@@ -276,7 +272,8 @@ fn a_test_shows_the_receipt_or_why_it_failed() {
     assert_eq!(ran.code, 1);
     assert!(ran.stdout.contains("│ permanent │"), "{}", ran.stdout);
     assert!(
-        ran.stderr.ends_with("WRN the test of \"one\" failed\n"),
+        ran.stderr
+            .ends_with("WRN the test delivery of \"one\" failed\n"),
         "{}",
         ran.stderr
     );
@@ -323,7 +320,7 @@ fn secrets_are_replaced_and_never_shown() {
     ];
     let ran = run_with(&registered(&options), &variables, "hunter2\n");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert_eq!(ran.stderr, "INF the secrets of \"one\" are replaced\n");
+    assert_eq!(ran.stderr, "INF secrets of \"one\" replaced\n");
     assert!(!ran.stdout.contains("hunter"), "{}", ran.stdout);
     assert_eq!(
         api.asked().last().unwrap().json(),

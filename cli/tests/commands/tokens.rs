@@ -68,7 +68,7 @@ fn a_new_tokens_text_is_printed_alone() {
         "{}",
         ran.stderr
     );
-    assert!(ran.stderr.contains("shown this once"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("shown only once"), "{}", ran.stderr);
     assert_eq!(
         api.asked()[0].json(),
         json!({ "name": "ci", "role": "producer", "expires_in_secs": 7_776_000 })
@@ -98,7 +98,7 @@ fn what_cannot_be_a_token_is_refused_before_it_is_asked_for() {
         ),
         (
             &["--name", "ci", "--role", "viewer", "--expires", "5s"],
-            "from a minute to ten years",
+            "between one minute and ten years",
         ),
         (
             &["--name", "ci", "--role", "viewer", "--expires", "soon"],
@@ -133,7 +133,7 @@ fn tokens_are_listed_with_their_end_and_revoked_when_that_is_sure() {
     let ran = api.run(&["organization", "api-token", "revoke", "ci", "-y"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""));
     assert!(
-        ran.stderr.contains("the token \"ci\" is revoked"),
+        ran.stderr.contains("token \"ci\" revoked"),
         "{}",
         ran.stderr
     );
@@ -201,11 +201,11 @@ fn a_login_is_tried_kept_for_its_owner_alone_and_used() {
     let ran = home.run(&["auth", "status"], &wrong, "");
     assert_eq!(ran.code, 1);
     assert!(
-        ran.stderr.contains("the token was not accepted"),
+        ran.stderr.contains("the token was rejected"),
         "{}",
         ran.stderr
     );
-    // What others can read is told.
+    // A file that others can read causes a warning.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -233,7 +233,7 @@ fn a_token_that_is_not_accepted_is_not_kept() {
     assert!(!home.file().exists());
     let ran = home.run(&["auth", "login"], &[("CHAINLOOP_TOKEN", "cli_typed")], "");
     assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("Give --url"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Pass --url"), "{}", ran.stderr);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_kept_token_goes_to_no_other_api() {
     let ran = home.run(&["auth", "status", "--url", &other.url], &[], "");
     assert_eq!(ran.code, 2);
     assert!(
-        ran.stderr.contains("is for http://127.0.0.1"),
+        ran.stderr.contains("stored a token for http://127.0.0.1"),
         "{}",
         ran.stderr
     );
@@ -276,7 +276,7 @@ fn a_request_that_comes_too_often_is_sent_again_when_the_api_says() {
         "{}",
         ran.stderr
     );
-    assert!(ran.stderr.contains("waiting 1 s"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("retrying in 1 s"), "{}", ran.stderr);
     assert!(begun.elapsed() >= Duration::from_secs(1));
     assert_eq!(api.lines().len(), 2);
 }
@@ -319,7 +319,12 @@ fn quotas_are_shown_with_their_use() {
     ] {
         assert!(ran.stdout.contains(told), "{told}: {}", ran.stdout);
     }
-    assert!(ran.stderr.contains("30 times a minute"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("30 checks with third parties per minute"),
+        "{}",
+        ran.stderr
+    );
     let ran = api.run(&["organization", "quota", "-o", "json"]);
     assert_eq!(
         ran.json(),

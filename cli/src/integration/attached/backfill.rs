@@ -1,4 +1,4 @@
-//! `attached backfill`: past attestations for an attachment that was made later.
+//! `attached backfill`: delivers past attestations to a newer attachment.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,8 +13,8 @@ use crate::job::{self, Pace, Plan};
 use crate::time;
 
 pub(super) const HELP: &str = "\
-What it has already is not delivered again. The attestations are counted first, and you are asked; -y does it \
-at once.
+Attestations that the attachment already got are not delivered again. The command counts the attestations first \
+and asks for confirmation; -y skips both.
 
 Example:
   chainloop integration attached backfill --id 6f0c1f0e-0000-4000-8000-000000000001 --since 7d";
@@ -29,13 +29,13 @@ const PLAN: Plan = Plan {
 
 #[derive(Debug, Args)]
 pub(crate) struct Backfill {
-    /// The attachment's id
+    /// ID of the attachment
     #[arg(long)]
     id: String,
-    /// Only those accepted since: a time, or how long ago, as 30m, 2h or 7d
+    /// Only attestations accepted since then: a time, or an age such as 30m, 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = time::moment)]
     since: Option<Timestamp>,
-    /// Only those accepted until then; now unless said
+    /// Only attestations accepted until then; now by default
     #[arg(long, value_name = "TIME", value_parser = time::moment)]
     until: Option<Timestamp>,
     #[command(flatten)]
@@ -47,7 +47,7 @@ impl Backfill {
         job::ordered(self.since, self.until)?;
         let client = Client::new(global)?;
         job::run(global, &client, &self.pace, &PLAN, |dry_run, counted| {
-            // Those that were counted, and none that came while somebody thought about it.
+            // Those that were counted, and none that came during the confirmation.
             let until = match counted.map(|job| &job.work) {
                 Some(JobKind::Backfill { until, .. }) => Some(*until),
                 _ => self.until,
@@ -61,7 +61,7 @@ impl Backfill {
             let path = ["attachments", &self.id, "backfill"];
             client
                 .call(&Call::post_once(&path, json(&asked)?)?)
-                .with_context(|| format!("failed to begin the backfill of {:?}", self.id))
+                .with_context(|| format!("failed to start the backfill of {:?}", self.id))
         })
     }
 }

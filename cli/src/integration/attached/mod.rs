@@ -28,7 +28,7 @@ pub(crate) enum Command {
   chainloop integration attached add --workflow nightly-build --project shop \\
     --integration prod-images --opt prefix=custom-prefix")]
     Add(Add),
-    /// List what is attached
+    /// List attachments
     #[command(
         visible_alias = "ls",
         after_help = "\
@@ -41,13 +41,13 @@ Examples:
     #[command(after_help = "Example:\n  chainloop integration attached describe \
                       6f0c1f0e-0000-4000-8000-000000000001")]
     Describe(ById),
-    /// Change an attachment's options, or how long its deliveries wait
+    /// Change the options of an attachment, or its wait for materials
     #[command(after_help = update::HELP.to_owned() + options::HELP + update::EXAMPLE)]
     Update(update::Update),
-    /// Show what would be sent of an attestation, without sending it
+    /// Show the requests that an attestation would cause, without sending them
     #[command(after_help = preview::HELP)]
     Preview(preview::Preview),
-    /// Deliver past attestations of the workflow to an attachment that was made later
+    /// Deliver past attestations of the workflow to an attachment
     #[command(after_help = backfill::HELP)]
     Backfill(backfill::Backfill),
     /// Detach a registered integration from a workflow
@@ -57,7 +57,7 @@ Examples:
                       6f0c1f0e-0000-4000-8000-000000000001"
     )]
     Delete {
-        /// The attachment's id
+        /// ID of the attachment
         #[arg(long)]
         id: String,
     },
@@ -65,35 +65,35 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct Add {
-    /// The workflow: its id, its name, project/name, project/* or *
+    /// Workflow: its ID, its name, project/name, project/* or *
     #[arg(long)]
     workflow: String,
-    /// The workflow's project, where the workflow is given by its name
+    /// Project of the workflow, if --workflow is only its name
     #[arg(long)]
     project: Option<String>,
-    /// The registration's name or id
+    /// Name or ID of the registration
     #[arg(long, value_name = "NAME_OR_ID")]
     integration: String,
-    /// An input, as `integration available describe` shows them; can be repeated
+    /// Input, as listed by `integration available describe`; can be repeated
     #[arg(long = "opt", value_name = "KEY=VALUE", allow_hyphen_values = true)]
     options: Vec<String>,
-    /// How long deliveries wait for materials that are not there yet
+    /// Maximum wait of deliveries for missing materials, in seconds
     #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(0..=LONGEST_WAIT_SECS))]
     wait: Option<u64>,
-    /// Attach although the registration is attached to the workflow with the same options already
+    /// Attach even if the registration is already attached to the workflow with the same options
     #[arg(long)]
     allow_duplicate: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only what is attached to this workflow
+    /// Only attachments to this workflow
     #[arg(long)]
     workflow: Option<String>,
-    /// Only what is attached to workflows of this project
+    /// Only attachments to workflows of this project
     #[arg(long)]
     project: Option<String>,
-    /// Only what is attached through a registration, by its name or id
+    /// Only attachments of this registration, by name or ID
     #[arg(long, value_name = "NAME_OR_ID", visible_alias = "registration")]
     integration: Option<String>,
     #[command(flatten)]
@@ -107,17 +107,17 @@ enum Column {
     Attached,
 }
 
-/// An attachment, in whichever way its id is given.
+/// ID of an attachment, as an argument or a flag.
 #[derive(Debug, Args)]
 pub(crate) struct ById {
-    /// The attachment's id
+    /// ID of the attachment
     #[arg(
         value_name = "ID",
         required_unless_present = "by_id",
         conflicts_with = "by_id"
     )]
     attachment: Option<String>,
-    /// The attachment's id
+    /// ID of the attachment
     #[arg(long = "id", id = "by_id", value_name = "ID")]
     by_id: Option<String>,
 }
@@ -205,7 +205,7 @@ impl List {
             Format::Table if is_none_at_all => {
                 output::line("there are no integrations attached")?;
             }
-            Format::Table if attachments.is_empty() => output::line("no attachment fits")?,
+            Format::Table if attachments.is_empty() => output::line("no matching attachments")?,
             Format::Table => output::line(&rows(&attachments).to_string())?,
         }
         Ok(())
@@ -247,7 +247,7 @@ fn card(attachment: &Attachment) -> Table {
     let filter = filter.as_ref().and_then(Value::as_str).unwrap_or_default();
     row("FILTER", filter);
     let wait = attachment.wait_secs.map(|secs| format!("{secs} s"));
-    row("WAIT", wait.as_deref().unwrap_or("as usual"));
+    row("WAIT", wait.as_deref().unwrap_or("usual"));
     if !attachment.created_by.is_empty() {
         row("ATTACHED BY", &attachment.created_by);
     }

@@ -1,4 +1,4 @@
-//! `attached preview`: what a delivery would send, without sending it.
+//! `attached preview`: shows the requests of a delivery, without sending them.
 
 use anyhow::Context as _;
 use attestation::Digest;
@@ -12,27 +12,27 @@ use crate::output::{self, Format};
 use crate::table::{Table, cell};
 
 pub(super) const HELP: &str = "\
-Secrets are left out of what is shown.
+The output contains no secrets.
 
 Example:
   chainloop integration attached preview --id 6f0c1f0e-0000-4000-8000-000000000001 \\
     --attestation sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
 
-/// Lines of a body that are shown unless all of it is asked for.
+/// Maximum number of lines shown of a body, without `--full`.
 const LINES: usize = 40;
 
-/// Characters of a line that are shown.
+/// Maximum number of characters shown of a line, without `--full`.
 const WIDTH: usize = 160;
 
 #[derive(Debug, Args)]
 pub(crate) struct Preview {
-    /// The attachment's id
+    /// ID of the attachment
     #[arg(long)]
     id: String,
-    /// The attestation, by its digest
+    /// Digest of the attestation
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     attestation: Digest,
-    /// Show bodies from their beginning to their end
+    /// Show complete bodies
     #[arg(long)]
     full: bool,
 }
@@ -100,10 +100,10 @@ fn body(request: &integrations::Preview, full: bool) -> String {
     };
     lines.truncate(lines.len() - cut);
     if cut > 0 {
-        lines.push(format!("… {cut} more lines: add --full"));
+        lines.push(format!("… {cut} more lines: pass --full"));
     }
     if u64::try_from(request.body.len()).is_ok_and(|len| len < request.size_bytes) {
-        lines.push("… the body goes on: only its beginning can be shown".to_owned());
+        lines.push("… only the beginning of the body is available".to_owned());
     }
     lines.join("\n")
 }
@@ -116,7 +116,7 @@ fn line_of(line: &str, full: bool) -> String {
     }
     let beginning: String = line.chars().take(WIDTH).collect();
     format!(
-        "{beginning} … {} more characters: add --full",
+        "{beginning} … {} more characters: pass --full",
         length - WIDTH
     )
 }

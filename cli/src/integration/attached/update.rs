@@ -1,4 +1,4 @@
-//! `attached update`: an attachment's options and its wait become others.
+//! `attached update`: changes an attachment's options and its wait for materials.
 
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
@@ -11,8 +11,8 @@ use crate::client::{Call, Client, json};
 use crate::options;
 
 pub(super) const HELP: &str = "\
-What is not named stays as it is, and so do the workflow and the registration: to change those, detach and attach. \
-Deliveries that wait are sent by what the attachment is then.
+Options that are not given stay unchanged. To change the workflow or the registration, detach and attach again. \
+Pending deliveries use the updated attachment.
 
 ";
 
@@ -27,7 +27,7 @@ Examples:
 pub(crate) struct Update {
     #[command(flatten)]
     id: ById,
-    /// An input, as `integration available describe` shows them; can be repeated
+    /// Input, as listed by `integration available describe`; can be repeated
     #[arg(
         long = "opt",
         value_name = "KEY=VALUE",
@@ -35,13 +35,13 @@ pub(crate) struct Update {
         group = "change"
     )]
     options: Vec<String>,
-    /// An input that is left out from now on, or back at its default; can be repeated
+    /// Input to remove or reset to its default; can be repeated
     #[arg(long, value_name = "KEY", group = "change")]
     unset: Vec<String>,
-    /// How long deliveries wait for materials that are not there yet, in seconds, or `usual`
+    /// Maximum wait of deliveries for missing materials, in seconds, or `usual`
     #[arg(long, value_name = "SECS", value_parser = wait, group = "change")]
     wait: Option<Wait>,
-    /// Only check
+    /// Check the change without applying it
     #[arg(long)]
     dry_run: bool,
 }
@@ -83,8 +83,8 @@ impl Update {
             .call(&Call::patch_once(&["attachments", &id], json(&change)?)?)
             .with_context(context)?;
         global.info(match self.dry_run {
-            true => "the attachment could be updated so, and is as it was",
-            false => "the attachment is updated",
+            true => "dry run: the attachment can be updated; nothing was changed",
+            false => "attachment updated",
         });
         show(global, &updated)
     }

@@ -33,7 +33,7 @@ pub(crate) enum Command {
     --opt repository=us-east1-docker.pkg.dev/my-project/attestations \\
     --opt username=_json_key --opt password=@service-account.json")]
     Add(Add),
-    /// List what is registered in your organization
+    /// List registrations in your organization
     #[command(
         visible_alias = "ls",
         after_help = "\
@@ -48,24 +48,24 @@ Examples:
     /// Change a registration's name, description or inputs
     #[command(after_help = update::HELP.to_owned() + options::HELP + update::EXAMPLE)]
     Update(update::Update),
-    /// Hold what is to be sent through a registration, until it is resumed
+    /// Pause a registration: hold its deliveries until it is resumed
     #[command(after_help = pause::PAUSE_HELP)]
     Pause(pause::Pause),
-    /// Send again through a registration, beginning with what it held
+    /// Resume a registration, starting with its held deliveries
     #[command(after_help = pause::RESUME_HELP)]
     Resume(pause::Resume),
-    /// Send a test attestation through a registration, by the way of every delivery
+    /// Send a test attestation through a registration, as a regular delivery
     #[command(after_help = test::HELP.to_owned() + options::HELP + test::EXAMPLE)]
     Test(test::Test),
     /// Replace the secrets of a registration
     #[command(after_help = rotate::HELP.to_owned() + options::HELP + rotate::EXAMPLE)]
     Rotate(rotate::Rotate),
-    /// Delete a registration, with everything that is attached through it
+    /// Delete a registration and all its attachments
     #[command(
         after_help = "Example:\n  chainloop integration registered delete --name prod-images"
     )]
     Delete {
-        /// The registration's name or id
+        /// Name or ID of the registration
         #[arg(long)]
         name: String,
     },
@@ -73,25 +73,25 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct Add {
-    /// The integration, as `integration available list` shows it
+    /// ID of the integration, as listed by `integration available list`
     integration: String,
-    /// A name, not yet taken in your organization: lower-case letters, digits and hyphens
+    /// Name, unique in your organization: lower-case letters, digits and hyphens
     #[arg(long)]
     name: String,
-    /// What it is for
+    /// Description
     #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
-    /// An input, as `integration available describe` shows them; can be repeated
+    /// Input, as listed by `integration available describe`; can be repeated
     #[arg(long = "opt", value_name = "KEY=VALUE", allow_hyphen_values = true)]
     options: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only those of an integration, as `integration available list` shows it
+    /// Only registrations of this integration, as listed by `integration available list`
     #[arg(long, value_name = "INTEGRATION")]
     kind: Option<String>,
-    /// Only those that are paused
+    /// Only paused registrations
     #[arg(long)]
     paused: bool,
     #[command(flatten)]
@@ -105,17 +105,17 @@ enum Column {
     Created,
 }
 
-/// A registration, in whichever way it is named.
+/// Name of a registration, as an argument or a flag.
 #[derive(Debug, Args)]
 pub(crate) struct Named {
-    /// The registration's name or id
+    /// Name or ID of the registration
     #[arg(
         value_name = "NAME",
         required_unless_present = "by_name",
         conflicts_with = "by_name"
     )]
     name: Option<String>,
-    /// The registration's name or id
+    /// Name or ID of the registration
     #[arg(long = "name", id = "by_name", value_name = "NAME")]
     by_name: Option<String>,
 }
@@ -193,7 +193,7 @@ impl List {
                     "there are no third party integrations configured in your organization yet",
                 )?;
             }
-            (Format::Table, []) => output::line("no registration fits")?,
+            (Format::Table, []) => output::line("no matching registrations")?,
             (Format::Table, [_]) => output::line(&rows(&registrations).to_string())?,
             (Format::Table, _) => {
                 output::line("Integrations registered and configured in your organization:")?;
@@ -232,11 +232,11 @@ fn paused(registration: &Registration) -> Option<String> {
     Some(format!("{name:?} is paused {}", why(pause)))
 }
 
-/// For how long, why, and by whom.
+/// Formats the duration, reason and actor of a pause.
 fn why(pause: &Pause) -> String {
     let by = match &pause.by {
         Some(by) => format!(" (by {by})"),
-        None => " (by itself, because it failed)".to_owned(),
+        None => " (automatically, after failures)".to_owned(),
     };
     let since = time::relative(pause.since, time::now());
     let since = match since.strip_suffix(" ago") {

@@ -1,4 +1,4 @@
-//! `registered pause` and `resume`: nothing is sent through a registration meanwhile, and nothing is lost.
+//! `registered pause` and `resume`: hold and release a registration's deliveries.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,13 +12,13 @@ use crate::job;
 use crate::output::{self, Format};
 
 pub(super) const PAUSE_HELP: &str = "\
-What is accepted meanwhile is held, and its time to be delivered does not run.
+Deliveries of a paused registration are held, and their deadlines stand still.
 
 Example:
   chainloop integration registered pause prod-images --reason 'the registry moves'";
 
 pub(super) const RESUME_HELP: &str = "\
-What was held is sent little by little, which a job does and this command follows.
+A job sends the held deliveries gradually; this command follows it.
 
 Example:
   chainloop integration registered resume prod-images --rate 20";
@@ -27,7 +27,7 @@ Example:
 pub(crate) struct Pause {
     #[command(flatten)]
     named: Named,
-    /// Why, for whoever looks at it
+    /// Reason, shown with the registration
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
 }
@@ -36,10 +36,10 @@ pub(crate) struct Pause {
 pub(crate) struct Resume {
     #[command(flatten)]
     named: Named,
-    /// How many of the held deliveries are sent in a second at most; 10 unless said
+    /// Maximum number of held deliveries sent per second; 10 by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
     rate: Option<u32>,
-    /// Print the job's id and leave it to itself
+    /// Print the job's ID and exit
     #[arg(long)]
     no_wait: bool,
 }
@@ -84,7 +84,7 @@ impl Resume {
             None => None,
         };
         match &drain {
-            Some(_) => global.info(&format!("{name:?} is resumed")),
+            Some(_) => global.info(&format!("{name:?} resumed")),
             None => global.info(&format!("{name:?} was not paused")),
         }
         if !self.no_wait

@@ -1,4 +1,4 @@
-//! `registered rotate`: other secrets for the same registration.
+//! `registered rotate`: replaces the secrets of a registration.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,7 +13,7 @@ use crate::options;
 use crate::output::{self, Format};
 
 pub(super) const HELP: &str = "\
-All secret inputs that the registration has are replaced together, after the third party took them.
+Replaces all secret inputs of the registration together, after the third party accepted the new ones.
 
 ";
 
@@ -26,7 +26,7 @@ Example:
 pub(crate) struct Rotate {
     #[command(flatten)]
     named: Named,
-    /// A secret input, as `integration available describe` shows them; can be repeated
+    /// Secret input, as listed by `integration available describe`; can be repeated
     #[arg(
         long = "opt",
         value_name = "KEY=VALUE",
@@ -52,7 +52,7 @@ impl Rotate {
         let rotated: Registration = client
             .call(&Call::post(&path, json(&NewSecrets { inputs })?))
             .with_context(context)?;
-        global.info(&format!("the secrets of {name:?} are replaced"));
+        global.info(&format!("secrets of {name:?} replaced"));
         match global.output {
             Format::Json => output::json(&View::from(&rotated))?,
             Format::Table => output::line(&rows(&[rotated]).to_string())?,
@@ -76,7 +76,7 @@ fn secrets(
     };
     if let Some(field) = plain.iter().find(is_given) {
         let failure = Failure::usage(format!("{}: is not a secret input", field.name));
-        let advice = "Other inputs stay as they are: to change them, use `registered update`.";
+        let advice = "To change other inputs, use `registered update`.";
         return Err(failure.advice(advice));
     }
     for field in &mut secrets {

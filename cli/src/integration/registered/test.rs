@@ -1,4 +1,4 @@
-//! `registered test`: a test attestation through a registration, by the way of every delivery.
+//! `registered test`: sends a test attestation through a registration, as a regular delivery.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use crate::options;
 use crate::output::{self, Format};
 
 pub(super) const HELP: &str = "\
-The third party gets an attestation that says of itself that it is a test.
+The third party gets an attestation that is marked as a test.
 
-Exit codes: 0 it is delivered, or rightly skipped · 1 it failed, or arrived in part · 4 after --timeout it is not final.
+Exit codes: 0 delivered or skipped · 1 failed or partial · 4 not final after --timeout
 
 ";
 
@@ -33,10 +33,10 @@ Example:
 pub(crate) struct Test {
     #[command(flatten)]
     named: Named,
-    /// An input of an attachment, as `integration available describe` shows them; can be repeated
+    /// Attachment input, as listed by `integration available describe`; can be repeated
     #[arg(long = "opt", value_name = "KEY=VALUE", allow_hyphen_values = true)]
     options: Vec<String>,
-    /// How long to wait
+    /// Maximum wait, in seconds
     #[arg(long, value_name = "SECS", default_value = "120")]
     timeout: u64,
 }
@@ -56,7 +56,7 @@ impl Test {
             .call(&Call::post_once(&path, json(&NewTest { inputs })?)?)
             .with_context(context)?;
         let id = &tested.delivery;
-        global.info(&format!("the test's delivery is {id}"));
+        global.info(&format!("test delivery {id}"));
         let timeout = Duration::from_secs(self.timeout);
         let delivery = wait::until_final(global, &client, id, timeout)?;
         show(global, &delivery)?;
@@ -70,7 +70,7 @@ fn show(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
         return Ok(());
     }
     output::line(&delivery::receipts(std::slice::from_ref(delivery)).to_string())?;
-    // Of what went well, the receipt says enough.
+    // The receipt suffices for a delivered one.
     if delivery.state != State::Delivered && !delivery.attempts.is_empty() {
         output::line(&delivery::attempts(&delivery.attempts).to_string())?;
     }
@@ -81,12 +81,12 @@ fn end(global: &Global, name: &str, delivery: &Delivery) -> ExitCode {
     let id = &delivery.id;
     match delivery.state {
         State::Delivered if delivery::is_partial(delivery) => {
-            global.warn(&format!("the test of {name:?} arrived in part"));
+            global.warn(&format!("the test delivery of {name:?} was partial"));
             ExitCode::FAILURE
         }
         State::Delivered | State::Skipped => ExitCode::SUCCESS,
         State::Failed | State::Cancelled => {
-            global.warn(&format!("the test of {name:?} failed"));
+            global.warn(&format!("the test delivery of {name:?} failed"));
             ExitCode::FAILURE
         }
         State::Pending | State::Delivering => {
@@ -94,7 +94,7 @@ fn end(global: &Global, name: &str, delivery: &Delivery) -> ExitCode {
                 Some(_) => format!("is held, because {name:?} is paused: resume it first"),
                 None => format!("is not final yet: `chainloop delivery describe {id}` shows it"),
             };
-            global.warn(&format!("the test's delivery {why}"));
+            global.warn(&format!("the test delivery {why}"));
             ExitCode::from(4)
         }
     }

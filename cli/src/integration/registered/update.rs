@@ -1,4 +1,4 @@
-//! `registered update`: a registration becomes another, and keeps its id, its attachments and what waits.
+//! `registered update`: changes a registration, and keeps its ID, attachments and pending deliveries.
 
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
@@ -11,9 +11,9 @@ use crate::client::{Call, Client, json};
 use crate::options;
 
 pub(super) const HELP: &str = "\
-What is not named stays as it is. The third party is asked first, as when registering, and if it refuses, nothing \
-changes. Deliveries that wait are sent by what the registration is then. Secret inputs are replaced \
-all together, and wanted anew when it changes where they are sent.
+Inputs that are not given stay unchanged. The third party checks the change first, as it does a new registration; \
+if it refuses, nothing changes. Pending deliveries use the updated registration. Secret inputs are replaced all \
+together, and must be given if the change sends them to another destination.
 
 ";
 
@@ -27,16 +27,16 @@ Examples:
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true))]
 pub(crate) struct Update {
-    /// The registration's name or id
+    /// Name or ID of the registration
     #[arg(value_name = "NAME_OR_ID")]
     registration: String,
-    /// Another name, not yet taken in your organization: lower-case letters, digits and hyphens
+    /// New name, unique in your organization: lower-case letters, digits and hyphens
     #[arg(long, group = "change")]
     name: Option<String>,
-    /// Another description
+    /// New description
     #[arg(long, group = "change")]
     description: Option<String>,
-    /// An input, as `integration available describe` shows them; can be repeated
+    /// Input, as listed by `integration available describe`; can be repeated
     #[arg(
         long = "opt",
         value_name = "KEY=VALUE",
@@ -44,10 +44,10 @@ pub(crate) struct Update {
         group = "change"
     )]
     options: Vec<String>,
-    /// An input that is left out from now on, or back at its default; can be repeated
+    /// Input to remove or reset to its default; can be repeated
     #[arg(long, value_name = "KEY", group = "change")]
     unset: Vec<String>,
-    /// Only check
+    /// Check the change without applying it
     #[arg(long)]
     dry_run: bool,
 }
@@ -83,8 +83,8 @@ impl Update {
             )?)
             .with_context(context)?;
         global.info(&match self.dry_run {
-            true => format!("{name:?} could be updated so, and is as it was"),
-            false => format!("{name:?} is updated"),
+            true => format!("dry run: {name:?} can be updated; nothing was changed"),
+            false => format!("{name:?} updated"),
         });
         show(global, &updated)
     }
