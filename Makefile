@@ -1,4 +1,4 @@
-# Two commands: `make local` sets everything up and runs the main job; `make test` passes.
+# Two commands: `make local` sets everything up and runs the demo; `make test` runs all tests.
 
 # cargo-lambda builds for a named target; naming it everywhere lets the SDKs compile once.
 TARGET    := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -7,21 +7,21 @@ LAMBDA    := PATH="$(CURDIR)/.venv/cargo-lambda/bin:$$PATH" cargo lambda build -
 SAM       := SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam
 STACK     ?= chainloop
 SEEDS     ?= 1000000
-# Of the template, for `make deploy`: PARAMETERS="RetentionDays=365 AlarmTopicArn=…"
+# Parameters of the template, for `make deploy`: PARAMETERS="RetentionDays=365 AlarmTopicArn=…"
 PARAMETERS ?=
-# Of infra/local/load.py and kill.py: `make load LOAD="--attachments 10 --rate 5 --count 200"`
+# Options of infra/local/load.py and kill.py: `make load LOAD="--attachments 10 --rate 5 --count 200"`
 LOAD ?=
 KILL ?=
-# Of infra/local/bench.py: `make bench BENCH="--runs 50 --only registered"`
+# Options of infra/local/bench.py: `make bench BENCH="--runs 50 --only registered"`
 BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help local parties local-down tools functions cli test test-peers test-mail simulate plants load bench kill-run lint deploy clean tools peers
 
-help: ## What can be made
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-local: tools functions cli ## Set everything up on this machine and run the main job
+local: tools functions cli ## Deploy to the local cloud, and run the demo
 	@infra/local/cloud.py up
 	@.venv/sam/bin/python infra/local/deploy.py
 	@infra/local/receiver.py up
@@ -29,49 +29,49 @@ local: tools functions cli ## Set everything up on this machine and run the main
 	@. .local/env && .venv/sam/bin/python infra/local/tour.py \
 	  $(if $(ATTESTATION),--attestation "$(ATTESTATION)" $(foreach material,$(MATERIALS),--material "$(material)"))
 
-parties: ## Third parties to deliver to, one of each kind: where they are, and what they were sent
+parties: ## Start one local third party of each kind, to deliver to
 	@$(VENV) aiosmtpd
 	@infra/local/debian.sh docker-registry
 	@cargo build --target $(TARGET) --profile local --package peers --bin parties
 	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/parties target/bin/parties
 	@infra/local/parties.py up
 
-local-down: ## Stop both; `make local` continues with what was there
+local-down: ## Stop the local cloud and the third parties; `make local` continues with their data
 	@infra/local/parties.py down
 	@infra/local/receiver.py down
 	@infra/local/cloud.py down
 
-test: tools peers ## Everything, from unit to deployed
+test: tools peers ## Run all tests, from unit tests to the deployed stack
 	@infra/test.sh
 
-test-peers: ## What we send against the vendors' OpenAPI documents: make test-peers SAMPLES_DIR=…
-	@test -d "$(SAMPLES_DIR)/specs" || { echo "SAMPLES_DIR is to be a directory with specs/dependency-track-v5-openapi-v1.yaml and specs/discord-openapi.json"; exit 1; }
+test-peers: ## Check requests against the vendors' OpenAPI documents: make test-peers SAMPLES_DIR=…
+	@test -d "$(SAMPLES_DIR)/specs" || { echo "set SAMPLES_DIR to a directory with specs/dependency-track-v5-openapi-v1.yaml and specs/discord-openapi.json"; exit 1; }
 	@infra/local/npm.sh prism
 	@cargo test --target $(TARGET) --profile local --package attestation --package integrations --package peers --test prism
 
-test-mail: ## Mail through exim, OpenSMTPD, Postfix and sendmail, unpacked from Debian: as root, or with its package uidmap
+test-mail: ## Send mail through exim, OpenSMTPD, Postfix and sendmail from Debian; needs root, or the package uidmap
 	@infra/local/debian.sh mail-servers
 	@cargo test --target $(TARGET) --profile local --package attestation --package integrations --package peers --test mail_servers
 
-simulate: ## The pipeline where everything goes wrong: make simulate SEEDS=1000000
+simulate: ## Simulate the pipeline with injected faults: make simulate SEEDS=1000000
 	@cargo run --quiet --target $(TARGET) --profile local --package simulation -- --seeds $(SEEDS)
 
-plants: ## Bugs planted into the pipeline, each of which the simulation must find
+plants: ## Check that the simulation finds each seeded bug
 	@tests/simulation/plants.sh
 
-load: tools functions cli ## Put load on a stack of its own: what arrives, and how fast
+load: tools functions cli ## Measure throughput and latency under load, on a separate stack
 	@infra/local/load.py $(LOAD)
 
-bench: tools functions cli ## How long each command takes, beside what it could not do without
+bench: tools functions cli ## Measure the duration of each command, against that of its requests
 	@infra/local/bench.py $(BENCH)
 
-kill-run: tools functions cli ## Deliver while everything that delivers is killed: nothing is lost
+kill-run: tools functions cli ## Check that no delivery is lost while functions are killed
 	@infra/local/kill.py $(KILL)
 
-lint: tools ## Formatting, clippy, dependencies, the template
+lint: tools ## Check formatting, clippy, dependencies and the template
 	@infra/lint.sh
 
-deploy: ## To AWS, with its credentials in the environment: make deploy STACK=prod
+deploy: ## Deploy to AWS, with credentials from the environment: make deploy STACK=prod
 	@test -z "$$AWS_ENDPOINT_URL" || { echo "AWS_ENDPOINT_URL is set: this shell points at the local cloud"; exit 1; }
 	@$(VENV) sam
 	@$(VENV) cargo-lambda
@@ -86,7 +86,7 @@ deploy: ## To AWS, with its credentials in the environment: make deploy STACK=pr
 tools:
 	@for name in ministack sam cargo-lambda syft; do $(VENV) $$name; done
 
-# The third parties that tests deliver to, and what asks the API all kinds of things.
+# Third parties that tests deliver to, and schemathesis, which tests the API.
 peers:
 	@for name in aiosmtpd schemathesis; do $(VENV) $$name; done
 	@for name in azurite maildev; do infra/local/npm.sh $$name; done
@@ -100,5 +100,5 @@ cli:
 	@cargo build --target $(TARGET) --profile local --package chainloop
 	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/chainloop target/bin/chainloop
 
-clean: local-down ## Remove what was built and what the local cloud holds
+clean: local-down ## Remove all build output and the local cloud's data
 	rm -rf target .local .venv

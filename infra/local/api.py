@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Drives a deployed API by its description: requests that fit it and requests that do not.
+"""Tests a deployed API against its OpenAPI description, with valid and invalid requests.
 
     . .local/env && .venv/schemathesis/bin/python infra/local/api.py [--directory .local]
 
@@ -28,7 +28,7 @@ EACH = 12
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Drives a deployed API by its description.")
+    parser = argparse.ArgumentParser(description="Tests a deployed API against its OpenAPI description.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
     directory = parser.parse_args().directory.resolve()
     document = json.loads(DOCUMENT.read_text())
@@ -37,7 +37,7 @@ def main() -> None:
     with urllib.request.urlopen(f"{url}/v1/openapi.json") as answer:
         served = json.load(answer)
     if served != document:
-        sys.exit("what GET /v1/openapi.json serves is not docs/openapi.json: deploy anew")
+        sys.exit("GET /v1/openapi.json differs from docs/openapi.json: deploy again")
     receiver = ROOT / "infra/local/receiver.py"
     subprocess.run([sys.executable, receiver, "up", "--directory", directory], check=True)
     try:

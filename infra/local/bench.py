@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long each command takes, against a local cloud of its own.
+"""Measures the duration of each command, against a separate local cloud.
 
     infra/local/bench.py [--runs 20] [--only registered]
 
@@ -128,12 +128,12 @@ def median(act: Callable[[int], object], runs: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How long each command takes.")
+    parser = argparse.ArgumentParser(description="Measures the duration of each command.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".local/bench")
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--only", default="", help="commands that hold this; those that build on others need these")
+    parser.add_argument("--only", default="", help="only commands that contain this text, with those that they depend on")
     arguments = parser.parse_args()
-    say("a fresh cloud")
+    say("starting a fresh local cloud")
     try:
         with Stack(arguments.directory, ephemeral=True) as stack, Receiver(stack.directory, no_plan()) as receiver:
             bench = Bench(stack, receiver)

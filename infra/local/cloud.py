@@ -120,9 +120,9 @@ class Cloud:
         while not self.healthy():
             if process.poll() is not None:
                 self.pid_file.unlink()
-                sys.exit(f"the local cloud ended at once, see {self.log_file}")
+                sys.exit(f"the local cloud exited at startup, see {self.log_file}")
             if time.monotonic() - started > START_SECS:
-                sys.exit(f"the local cloud does not answer at {self.url}, see {self.log_file}")
+                sys.exit(f"the local cloud does not respond at {self.url}, see {self.log_file}")
             time.sleep(0.05)
         print(f"local cloud is up at {self.url} after {time.monotonic() - started:.1f} s")
 
@@ -137,7 +137,7 @@ class Cloud:
         os.kill(pid, signal.SIGTERM)
         while self.pid() is not None:
             if time.monotonic() - started > STOP_SECS:
-                sys.exit(f"the local cloud (process {pid}) does not end, see {self.log_file}")
+                sys.exit(f"the local cloud (process {pid}) does not stop, see {self.log_file}")
             time.sleep(0.05)
         self.pid_file.unlink(missing_ok=True)
         print(f"local cloud is down after {time.monotonic() - started:.1f} s")
@@ -156,10 +156,10 @@ def free_port() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The local cloud.")
+    parser = argparse.ArgumentParser(description="Controls the local cloud.")
     parser.add_argument("command", choices=["up", "down", "status"])
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
-    parser.add_argument("--ephemeral", action="store_true", help="keep nothing after `down`")
+    parser.add_argument("--ephemeral", action="store_true", help="discard all data on `down`")
     arguments = parser.parse_args()
     cloud = Cloud(arguments.directory)
     match arguments.command:

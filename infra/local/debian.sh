@@ -44,7 +44,7 @@ echo "$pins" | while read -r package version _ hash; do
         cat apt.log >&2
         fail "this machine's apt does not fetch $package $version; it wants a source with Debian 12"
     }
-    echo "$hash  $(ls ./*.deb)" | sha256sum --check --quiet || fail "$package is not the one that was reviewed"
+    echo "$hash  $(ls ./*.deb)" | sha256sum --check --quiet || fail "$package does not match the reviewed hash"
     dpkg -x ./*.deb .
     rm -f ./*.deb
 done

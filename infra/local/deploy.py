@@ -132,7 +132,7 @@ def sam_deploy(cloud: Cloud, stack: str) -> None:
         code = subprocess.call(command, env=environment, cwd=cloud.directory, stdout=output, stderr=subprocess.STDOUT)
     if code:
         sys.stdout.write(where_it_failed(log.read_text()))
-        sys.exit(f"sam deploy failed; all of its output is in {log}")
+        sys.exit(f"sam deploy failed; its output is in {log}")
 
 
 def where_it_failed(output: str) -> str:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The kill run: deliveries under way while everything that delivers is killed. None may be lost.
+"""The kill run: kills functions during deliveries, and checks that no delivery is lost.
 
     infra/local/kill.py [--attestations 720] [--stopped-minutes 3] [--json FILE]
 
@@ -180,10 +180,10 @@ class KillRun:
         jobs = [self.job("kill/backlog", f"backlog {n}") for n in range(BACKLOG)]
         posted = post(jobs, BACKLOG_RATE, patience_secs=60.0)
         while (left := resume - time.monotonic()) > 0:
-            say(f"the queue stands still for {left:.0f} s more: {self.stack.messages(QUEUE)}")
+            say(f"the queue stays stopped for {left:.0f} s: {self.stack.messages(QUEUE)}")
             time.sleep(min(30.0, left))
         self.stack.switch(QUEUE, on=True)
-        say("the queue goes on")
+        say("the queue is running again")
         return posted.accepted
 
     def wait(self, everything: list[Accepted], secs: float) -> Audit:
@@ -194,7 +194,7 @@ class KillRun:
             nonlocal last
             if time.monotonic() - last > 15:
                 last = time.monotonic()
-                say(f"{left} deliveries are not final; {until - last:.0f} s are left")
+                say(f"{left} deliveries not final; {until - last:.0f} s left")
 
         return audit(self.stack, {ORGANIZATION: self.api}, everything, until, progress)
 
@@ -299,9 +299,9 @@ def plan(stack: Stack, until: float) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The kill run.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".local/kill")
-    parser.add_argument("--attestations", type=int, default=ATTESTATIONS, help="each goes to three webhooks")
-    parser.add_argument("--stopped-minutes", type=float, default=3, help="how long the queue stands still, or 0")
-    parser.add_argument("--json", type=Path, help="where to write the results for machines")
+    parser.add_argument("--attestations", type=int, default=ATTESTATIONS, help="number of attestations; each goes to three webhooks")
+    parser.add_argument("--stopped-minutes", type=float, default=3, help="duration of the queue's stop, or 0")
+    parser.add_argument("--json", type=Path, help="output file for the results as JSON")
     arguments = parser.parse_args()
     try:
         # Not ephemeral: it is stopped in the middle, and has to keep what it has.
@@ -316,7 +316,7 @@ def main() -> None:
     lines = [[what, found, wanted, "ok" if holds else "WRONG"] for what, found, wanted, holds in run.findings.lines]
     print(table(["kill run", "found", "wanted", ""], lines))
     print(f"\nAudit: {run.audited_by}.")
-    print(f"In flight: not answered yet, or answered less than {verdict.RECORDING_SECS:g} s before the kill.")
+    print(f"In flight: without a response yet, or with one less than {verdict.RECORDING_SECS:g} s before the kill.")
     for name, details in run.details.items():
         for detail in details[:20]:
             print(f"{name}: {detail}")

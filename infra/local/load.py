@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Puts load on a stack of its own and says what became of it: everything accepted arrives once, and how fast.
+"""Puts load on a separate stack, checks that every delivery arrives once, and measures the latency.
 
     infra/local/load.py                      the scenarios below
     infra/local/load.py --attachments 10 --rate 5 --count 200 [--size 20000] [--organizations 2]
@@ -254,15 +254,15 @@ def as_json(outcome: Outcome) -> dict:
 
 def report(outcomes: list[Outcome]) -> None:
     print(table(HEAD, [line(outcome) for outcome in outcomes]))
-    print("\nSeconds. `202 in` is the median that a post took; p50, p95 and p99 are from the 202 to the first")
+    print("\nAll times in seconds. `202 in` is the median duration of a post; p50, p95 and p99 are from the 202 to the first")
     print("attempt's arrival; `per s` counts deliveries from the first post to the last arrival.")
     print(f"Audit: {outcomes[0].audit.used}.")
     if any(outcome.load.name == "the flood" for outcome in outcomes):
-        print("The emulator has no fair queues: beside the flood the quiet one waits its turn here; AWS prefers it.")
+        print("The emulator has no fair queues: the quiet organization waits behind the flood here; AWS prefers it.")
     for outcome in outcomes:
         if outcome.load.rotations:
             times, denied = outcome.load.rotations, outcome.denied
-            print(f"{outcome.load.name}: {times} rotations; {denied} requests had a key that was refused already.")
+            print(f"{outcome.load.name}: {times} rotations; {denied} requests had a key that was already revoked.")
         if outcome.posted.behind_secs > 1:
             print(f"{outcome.load.name}: posts were up to {outcome.posted.behind_secs:.1f} s behind their rate.")
         for kind, count in outcome.posted.errors.items():
@@ -272,21 +272,21 @@ def report(outcomes: list[Outcome]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Puts load on a stack of its own.")
+    parser = argparse.ArgumentParser(description="Puts load on a separate stack.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".local/load")
-    parser.add_argument("--only", help="scenarios whose name holds this")
-    parser.add_argument("--attachments", type=int, help="one scenario of your own, instead of those")
-    parser.add_argument("--count", type=int, default=100, help="attestations, of each organization")
-    parser.add_argument("--rate", type=float, default=5.0, help="attestations a second, of all together")
-    parser.add_argument("--size", type=int, default=0, help="of an envelope, in bytes")
+    parser.add_argument("--only", help="only scenarios whose name contains this text")
+    parser.add_argument("--attachments", type=int, help="run one custom scenario instead")
+    parser.add_argument("--count", type=int, default=100, help="attestations per organization")
+    parser.add_argument("--rate", type=float, default=5.0, help="attestations per second, in total")
+    parser.add_argument("--size", type=int, default=0, help="size of an envelope in bytes")
     parser.add_argument("--organizations", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="where to write the results for machines")
+    parser.add_argument("--json", type=Path, help="output file for the results as JSON")
     arguments = parser.parse_args()
 
     wanted = custom(arguments) if arguments.attachments else scenarios()
     if arguments.only:
         wanted = [loads for loads in wanted if any(arguments.only in load.name for load in loads)]
-    say("a fresh cloud")
+    say("starting a fresh local cloud")
     try:
         with Stack(arguments.directory, ephemeral=True) as stack, Receiver(stack.directory, no_plan()) as receiver:
             run = Run(stack, receiver)

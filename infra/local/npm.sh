@@ -18,7 +18,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then exit 0; fi
 
 started=$(date +%s)
 npm --version >/dev/null 2>&1 || {
-    echo "npm is not there: apt-get install npm, or see https://nodejs.org (node 20 or newer)" >&2
+    echo "npm not found: apt-get install npm, or see https://nodejs.org (node 20 or newer)" >&2
     exit 1
 }
 rm -rf "$place"

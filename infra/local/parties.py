@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Third parties to deliver to, on this machine: one of each kind, on loopback.
+"""Local third parties to deliver to: one of each kind, on loopback.
 
     infra/local/parties.py up|down [--directory .local]
 
@@ -38,7 +38,7 @@ def up(directory: Path) -> None:
     print("third parties are up:\n")
     for line in (directory / "env").read_text().splitlines():
         print(f"  {line.removeprefix('export ')}")
-    print(f"\nnext: . {directory}/env; what they are sent is in {directory}/received")
+    print(f"\nnext: . {directory}/env; received requests are in {directory}/received")
 
 
 def start(directory: Path) -> None:
@@ -76,7 +76,7 @@ def down(directory: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Third parties to deliver to.")
+    parser = argparse.ArgumentParser(description="Local third parties to deliver to.")
     parser.add_argument("command", choices=["up", "down"])
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
     arguments = parser.parse_args()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A webhook's other end, on this machine: keeps every request as a file, and answers 200.
+"""Local webhook receiver: stores every request as a file, and responds with 200.
 
     infra/local/receiver.py up|down [--directory .local]
 
@@ -90,7 +90,7 @@ def down(directory: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A webhook's other end.")
+    parser = argparse.ArgumentParser(description="Local webhook receiver.")
     parser.add_argument("command", choices=["up", "down", "serve"])
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
     parser.add_argument("--port", type=int, default=0)

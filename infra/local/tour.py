@@ -1,11 +1,11 @@
-"""The main job, before one's eyes: two integrations, one workflow, one attestation, two deliveries.
+"""Demo: register, attach, push, and show the deliveries. Two integrations, one workflow, one attestation.
 
     .venv/sam/bin/python infra/local/tour.py [--directory .local]
                          [--attestation FILE] [--material NAME=FILE]...
 
-Types at the `chainloop` command what an operator would, then looks at what arrived: the SBOM in the bucket
-byte for byte under its digest, and at the webhook a body that holds the envelope. Without an attestation of
-one's own it makes an SBOM of this workspace and an attestation over it.
+Runs the `chainloop` commands of an operator, then checks the deliveries: the SBOM in the bucket, byte for byte
+under its digest, and the envelope in the webhook's body. Without --attestation it creates an SBOM of this workspace
+and an attestation over it.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BOLD, DIM, OFF = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The main job, before one's eyes.")
+    parser = argparse.ArgumentParser(description="Demo: register, attach, push, and show the deliveries.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
     parser.add_argument("--attestation", type=Path)
     parser.add_argument("--material", action="append", default=[], metavar="NAME=FILE")
@@ -50,10 +50,10 @@ class Tour:
         )
 
     def run(self, attestation: Path | None, materials: list[str]) -> None:
-        say("What can be delivered to")
+        say("List the available integrations")
         self.chainloop("integration", "available", "list")
 
-        say("A bucket that GUAC collects from, and a webhook: registered once in the organization")
+        say("Register a bucket that GUAC collects from, and a webhook")
         try:
             self.s3.head_bucket(Bucket=BUCKET)
         except ClientError:
@@ -62,29 +62,29 @@ class Tour:
         self.register_webhook()
 
         if attestation is None:
-            say("An SBOM of this workspace, and an attestation over it in Chainloop's format")
+            say("Create an SBOM of this workspace, and an attestation over it")
             attestation, materials = self.make()
 
         workflow = workflow_of(attestation)
-        say(f"Both attached to the workflow {workflow}")
+        say(f"Attach both to the workflow {workflow}")
         self.attach("guac", workflow)
         self.attach("receiver", workflow, "--opt", "send_sbom=true")
 
-        say("The attestation, pushed: its materials go first, then the envelope, byte for byte")
+        say("Push the materials, then the attestation, byte for byte")
         before = set(self.received())
         options = [word for material in materials for word in ("--material", material)]
         self.chainloop("attestation", "push", attestation, *options, "--wait")
 
-        say("What arrived")
+        say("Check the deliveries")
         self.check(attestation, materials, before)
         print(f"""
 The system is running. Next:
 
   {BOLD}. .local/env{OFF}                                  point the command line at it
-  chainloop delivery list                       what became of every delivery
-  chainloop integration registered list         what is registered
-  make local ATTESTATION=FILE MATERIALS="NAME=FILE …"   push something of your own
-  make local-down                               stop it; `make local` continues with what was there
+  chainloop delivery list                       list the deliveries
+  chainloop integration registered list         list the registrations
+  make local ATTESTATION=FILE MATERIALS="NAME=FILE …"   push your own attestation
+  make local-down                               stop it; `make local` continues with its data
 """)
 
     def register_guac(self) -> None:

@@ -19,12 +19,12 @@ if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then exit 0; fi
 started=$(date +%s)
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "$python is older than 3.11: install a newer one, or name it in PYTHON" >&2
+    echo "$python is older than 3.11: install a newer version, or set PYTHON to one" >&2
     exit 1
 }
 rm -rf "$venv"
 "$python" -m venv "$venv" || {
-    echo "python cannot make virtual environments: apt-get install python3-venv" >&2
+    echo "python cannot create virtual environments: apt-get install python3-venv" >&2
     exit 1
 }
 # --no-deps: the file is the whole closure already, and pip would otherwise ask for
