@@ -571,7 +571,7 @@ mod tests {
             (
                 "{{ .Attestation.Annotations.Version }}{{ .Attestation.Annotations.VERSION }}\
                  {{ attestation.annotations | length }}{{ .Attestation.Annotations.version }}",
-                Ok("2.4.02.4.032.4.0"),
+                Ok("2.4.02.4.042.4.0"),
             ),
             (
                 "{{ .Material.Annotations.Exact }}/{{ .Material.Annotations.exact }}",
