@@ -547,6 +547,7 @@ async fn a_dead_letter_of_a_fetch_is_dropped_and_an_unreadable_message_parked() 
         organization: ORGANIZATION.into(),
         attestation: Digest::of(b"1"),
         intake: "i-1".into(),
+        fetch: "f-1".into(),
         polls: 0,
         after: None,
         failed: false,
@@ -625,6 +626,51 @@ impl<'a> Slow<'a> {
 fn promised(number: u8) -> Material {
     let digest = Digest::of(&[number]);
     Material::uploaded("sbom", MaterialType::SBOM_SPDX_JSON, "s.json", digest)
+}
+
+#[tokio::test]
+async fn however_often_a_queue_repeats_a_fetchs_messages_one_goes_on() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    let token = world.fetching(&artifacts).await;
+    world
+        .post(&token, &attested(&attestation("1", vec![promised(1)])))
+        .await;
+    let store = Slow::new(&world.memory, Duration::from_secs(1));
+    let run = async |id: String, body: &str| {
+        let body = body.to_owned();
+        let record = pipeline::deliver::Record { id, body };
+        let until = world.memory.now().plus(Duration::from_secs(130));
+        let back = fetch::batch(&world.memory, &store, vec![record], until).await;
+        assert!(back.is_empty(), "{back:?}");
+        (
+            store.asked.borrow().len(),
+            world.memory.queued(fetch::QUEUE),
+        )
+    };
+    for turn in 0..5 {
+        let first = world.memory.receive(fetch::QUEUE, 1).remove(0);
+        assert_eq!(run(first.id.clone(), &first.body).await, (turn + 1, 1));
+        // Another copy of it, which has an ID of its own.
+        let other = format!("{}-again", first.id);
+        assert_eq!(run(other, &first.body).await, (turn + 1, 1));
+    }
+    // After a crash the same message comes again, and asks again: nobody knows what it had done. Of the two that it
+    // has sent, one goes on.
+    let crashed = world.memory.receive(fetch::QUEUE, 1).remove(0);
+    assert_eq!(run(crashed.id.clone(), &crashed.body).await, (6, 1));
+    assert_eq!(run(crashed.id, &crashed.body).await, (7, 2));
+    for (asked, left) in [(8, 2), (8, 1)] {
+        let next = world.memory.receive(fetch::QUEUE, 1).remove(0);
+        assert_eq!(run(next.id, &next.body).await, (asked, left));
+    }
+    // A late copy of an earlier turn ends as well.
+    let next = world.memory.receive(fetch::QUEUE, 1).remove(0);
+    let message = Message {
+        turns: 0,
+        ..Message::parse(&next.body).unwrap()
+    };
+    let late = serde_json::to_string(&message).unwrap();
+    assert_eq!(run("late".into(), &late).await, (8, 0));
 }
 
 #[tokio::test]

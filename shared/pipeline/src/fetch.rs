@@ -26,8 +26,8 @@ use crate::clock::Timestamp;
 use crate::deliver::{Record, park};
 use crate::intakes::{self, Source};
 use crate::meter::Used;
-use crate::platform::{Platform, Unreachable};
-use crate::rows::{self, Attachment, Attestation, Plan};
+use crate::platform::{Expect, Platform, Unreachable, WriteError};
+use crate::rows::{self, Attachment, Attestation, CONFLICTS, FetchTurn, Plan, Row as _, Stored};
 use crate::{intake, quotas, schedule};
 
 /// Its queue, and its function.
@@ -90,6 +90,8 @@ pub struct Message {
     pub attestation: Digest,
     /// The id of the intake that knows where its materials are.
     pub intake: String,
+    /// ID of the fetch, which all of its messages have.
+    pub fetch: String,
     /// Number of completed rounds; each asks for all missing materials.
     pub polls: u32,
     /// The material that was asked for last; those behind it are next.
@@ -124,6 +126,46 @@ impl Message {
         let answers = platform.send(QUEUE, &[message]).await?;
         let failed = answers.into_iter().find_map(Result::err);
         failed.map_or(Ok(()), |why| Err(Unreachable { what: "queue", why }))
+    }
+
+    /// Takes its turn, unless another message has. A queue may deliver a message twice, and each copy would send a
+    /// next one of its own: of several messages of one turn, the first goes on, and the others end.
+    async fn takes_turn(
+        &self,
+        platform: &impl Platform,
+        record: &Record,
+    ) -> Result<bool, Unreachable> {
+        let turn = FetchTurn {
+            organization: self.organization.clone(),
+            attestation: self.attestation,
+            fetch: self.fetch.clone(),
+            turn: self.turns,
+            message: record.id.clone(),
+            taken_at: platform.now(),
+        };
+        for _ in 0..CONFLICTS {
+            let expect = match rows::load::<FetchTurn>(platform, &turn.key()).await? {
+                None => Expect::Absent,
+                Some(Stored { row, .. }) if row.turn > turn.turn => return Ok(false),
+                // Handed over again, after a crash say, it goes on.
+                Some(Stored { row, .. }) if row.turn == turn.turn => {
+                    return Ok(row.message == turn.message);
+                }
+                Some(Stored { etag, .. }) => Expect::Unchanged(etag),
+            };
+            match platform
+                .write(vec![rows::put(platform, &turn, expect).0])
+                .await
+            {
+                Ok(()) => return Ok(true),
+                Err(WriteError::Conflict) => {}
+                Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+            }
+        }
+        Err(Unreachable {
+            what: "table",
+            why: "too many write conflicts on a fetch's turn".into(),
+        })
     }
 
     /// Sends itself for its next turn, if there is one left.
@@ -166,6 +208,7 @@ pub async fn ask(
         organization: organization.to_owned(),
         attestation: *attestation,
         intake: intake.to_owned(),
+        fetch: format!("{:016x}", platform.random()),
         polls: 0,
         after: None,
         failed: false,
@@ -221,6 +264,10 @@ async fn one(
     let Some(attestation) = rows::load::<Attestation>(platform, &key).await? else {
         return Ok(());
     };
+    if !message.takes_turn(platform, record).await? {
+        info!(attestation = %message.attestation, "Dropped a repeated message of a fetch");
+        return Ok(());
+    }
     let waited_until = waited_until(platform, &attestation.row).await?;
     let wanted = wanted(platform, &attestation.row, message.after).await?;
     for (asked, digest) in wanted.into_iter().enumerate() {

@@ -405,6 +405,30 @@ impl Row for CompletionPoll {
     }
 }
 
+/// The newest turn of a fetch of an attestation's missing materials.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FetchTurn {
+    pub organization: String,
+    /// The attestation's hash.
+    pub attestation: Digest,
+    pub fetch: String,
+    pub turn: u32,
+    /// The queue's ID of the message that has the turn.
+    pub message: String,
+    pub taken_at: Timestamp,
+}
+
+impl Row for FetchTurn {
+    fn key(&self) -> Key {
+        let partition = Attestation::partition(&self.organization, &self.attestation);
+        Key::new(partition, format!("fetch/{}", self.fetch))
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.taken_at)
+    }
+}
+
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -17,8 +17,8 @@ pub use configuration::{
     RegistrationTombstone, Selector, workflow_id,
 };
 pub use ledger::{
-    Attempt, AttemptOutcome, Attestation, CompletionPoll, Delivery, DigestAlias, Lease, Plan,
-    PlanReason, Planned, QuarantinedMessage, Stage, State,
+    Attempt, AttemptOutcome, Attestation, CompletionPoll, Delivery, DigestAlias, FetchTurn, Lease,
+    Plan, PlanReason, Planned, QuarantinedMessage, Stage, State,
 };
 pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{
