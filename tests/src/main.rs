@@ -23,6 +23,7 @@ mod operations;
 mod pages;
 mod platforms;
 mod promise;
+mod prose;
 mod quotas;
 mod receiver;
 mod repeats;

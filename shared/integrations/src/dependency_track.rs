@@ -78,7 +78,7 @@ pub struct Registration {
     pub ca_certificates: Option<Authorities>,
 }
 
-/// What is filled in per workflow, once it is known to make sense.
+/// Inputs of an attachment, checked.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "Given")]
 #[schemars(with = "Given")]
@@ -111,7 +111,7 @@ pub struct Named {
     pub version: Option<Template>,
 }
 
-/// What is filled in per workflow, as it comes.
+/// Inputs of an attachment, as entered.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend(

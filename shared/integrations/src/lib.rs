@@ -159,7 +159,7 @@ pub struct Delivery<'a, I: Integration> {
     pub progress: &'a BTreeMap<String, Value>,
 }
 
-/// Which workflow's run made the attestation.
+/// Workflow whose run made the attestation.
 #[derive(
     Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
@@ -259,7 +259,7 @@ pub struct Preview {
     /// Without what is secret in it.
     pub target: String,
     pub headers: BTreeMap<String, String>,
-    /// Of the body as it would be sent.
+    /// Digest of the body as it would be sent.
     pub digest: Digest,
     pub size_bytes: u64,
     /// The body as text, cut at 64 KiB.

@@ -368,7 +368,7 @@ fn parts(secret: &str) -> Vec<String> {
         } else {
             16
         };
-        // A header's name, or how it says who is asking: what follows is the secret.
+        // A header's name, or its authentication scheme: the secret follows.
         is_named = value.is_empty() && !name.is_empty()
             || SCHEMES
                 .iter()

@@ -146,7 +146,7 @@ pub fn claim(
     Ok(())
 }
 
-/// What settling a claim led to: an attempt, or a delivery that was put off at no cost.
+/// Result of settling a claim: an attempt, or a delivery that was put off at no cost.
 #[derive(Debug, Clone)]
 pub struct Settled {
     /// None when what happened costs no attempt.

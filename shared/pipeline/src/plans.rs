@@ -116,7 +116,7 @@ pub(crate) async fn written(
     }
     Err(Unreachable {
         what: "table",
-        why: "the plan's row would not hold still".into(),
+        why: "too many write conflicts on the plan".into(),
     })
 }
 
@@ -150,7 +150,7 @@ async fn rest(
     }
     Err(Unreachable {
         what: "table",
-        why: "the deliveries' rows would not hold still".into(),
+        why: "too many write conflicts on the deliveries".into(),
     })
 }
 
@@ -293,7 +293,7 @@ pub(crate) async fn add(
     }
     Err(Unreachable {
         what: "table",
-        why: "the attestation's row would not hold still".into(),
+        why: "too many write conflicts on the attestation".into(),
     })
 }
 

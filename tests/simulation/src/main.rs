@@ -12,13 +12,13 @@ use simulation::{Coverage, Simulator, Violation};
 /// Runs the pipeline in simulation, seed by seed, and looks for one that breaks a law.
 #[derive(Parser)]
 struct Arguments {
-    /// How many seeds to run
+    /// Number of seeds to run
     #[arg(long, default_value_t = 10_000)]
     seeds: u64,
     /// The first of them
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// How many at once; as many as there are cores, if not given
+    /// Number of seeds at once; default: one for each core
     #[arg(long)]
     jobs: Option<usize>,
     /// Stop after so many violations

@@ -55,7 +55,7 @@ pub struct Registration {
     pub interval_millis: Option<u64>,
 }
 
-/// How an attachment is delivered.
+/// Inputs of an attachment.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attachment {

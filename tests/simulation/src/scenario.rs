@@ -44,8 +44,8 @@ pub struct Parcel {
 /// The intake that each organization has.
 const INTAKE_ID: &str = "i";
 
-/// A run has a thousand events, and the longest some hundred thousand: one with more goes round in circles.
-const MOST_EVENTS: u64 = 2_000_000;
+/// A run has a thousand events, and the longest some millions: one with more goes round in circles.
+const MOST_EVENTS: u64 = 20_000_000;
 
 pub fn run(world: &Rc<World>) {
     let parcels = set_up(world);

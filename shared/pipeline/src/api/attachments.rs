@@ -10,7 +10,7 @@ use super::registrations::Registration;
 use crate::attach;
 use crate::clock::Timestamp;
 
-/// What `POST …/preview` takes.
+/// Body of `POST …/preview`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPreview {
@@ -18,7 +18,7 @@ pub struct NewPreview {
     pub attestation: Digest,
 }
 
-/// What `POST …/preview` answers: what a delivery of the attestation would send.
+/// Response of `POST …/preview`: what a delivery of the attestation would send.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Previewed {
     pub requests: Vec<integrations::Preview>,
@@ -27,26 +27,26 @@ pub struct Previewed {
     pub nothing: Option<String>,
 }
 
-/// What `POST …/backfill` takes: which past attestations are delivered to the attachment.
+/// Body of `POST …/backfill`: selects the past attestations to deliver.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backfill {
     /// Accepted at this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Accepted at this time or earlier; now when it is not given.
+    /// Accepted at this time or earlier; default: now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// 1 to 50; 10 when it is not given.
+    /// Deliveries a second, 1 to 50; default: 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = jobs::FASTEST))]
     pub per_second: Option<u32>,
-    /// Only counts.
+    /// Count only.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// What `POST /v1/attachments` takes.
+/// Body of `POST /v1/attachments`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewAttachment {
@@ -58,10 +58,10 @@ pub struct NewAttachment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub project: Option<String>,
-    /// As the integration's `attachment_schema` says.
+    /// Inputs by the integration's `attachment_schema`.
     #[serde(default)]
     pub inputs: Map<String, Value>,
-    /// How long deliveries wait for a material that is not there yet, 0 to 86400.
+    /// Seconds that deliveries wait for a missing material, 0 to 86400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = attach::LONGEST_WAIT_SECS))]
     pub wait_secs: Option<u64>,
@@ -82,7 +82,7 @@ pub struct Attachment {
     #[serde(default)]
     pub created_by: String,
     pub created_at: Timestamp,
-    /// What `If-Match` takes, there in quotes. That of its registration is another.
+    /// Version for `If-Match`, there in quotes; its registration has a version of its own.
     #[serde(default)]
     pub etag: String,
     /// Doubts about what passed its check; in the answers to creating and changing it alone.
@@ -90,14 +90,14 @@ pub struct Attachment {
     pub warnings: Vec<String>,
 }
 
-/// What `PATCH /v1/attachments/{attachment}` takes: what is to be another, and nothing else.
+/// Body of `PATCH /v1/attachments/{attachment}`: the changes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangedAttachment {
     /// A JSON merge patch (RFC 7396): a value replaces, null takes away, and what is not named stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Map<String, Value>>,
-    /// How long deliveries wait for a material that is not there yet, 0 to 86400; null is the usual time.
+    /// Seconds that deliveries wait for a missing material, 0 to 86400; null for the default.
     #[serde(
         default,
         deserialize_with = "given",
@@ -105,7 +105,7 @@ pub struct ChangedAttachment {
     )]
     #[schemars(with = "Option<u64>")]
     pub wait_secs: Option<Option<u64>>,
-    /// Only checks.
+    /// Check only.
     #[serde(default)]
     pub dry_run: bool,
 }

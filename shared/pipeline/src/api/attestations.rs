@@ -11,19 +11,19 @@ use super::deliveries::Delivery;
 use crate::clock::Timestamp;
 use crate::rows::Actor;
 
-/// What `POST /v1/attestations` answers. Its body is the envelope or the bundle itself.
+/// Response of `POST /v1/attestations`, whose body is the envelope or the bundle itself.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "AcceptedAttestation")]
 pub struct Accepted {
     /// The envelope's hash, by which the attestation is known.
     pub attestation: Digest,
-    /// Of the bytes as they were sent.
+    /// Digest of the bytes as sent.
     pub received: Digest,
-    /// It was accepted before; nothing is sent again.
+    /// The attestation was accepted before; nothing is sent again.
     pub repeated: bool,
     pub workflow: Workflow,
     pub deliveries: Vec<Planned>,
-    /// Materials that are not there and that a delivery waits for.
+    /// Missing materials that a delivery waits for.
     pub missing: Vec<Digest>,
 }
 
@@ -43,7 +43,7 @@ pub struct Planned {
 pub struct Attestation {
     /// The envelope's hash, by which it is known.
     pub attestation: Digest,
-    /// Of the bytes that were received first, which are what is delivered.
+    /// Digest of the bytes received first; these are delivered.
     pub received: Digest,
     pub size_bytes: u64,
     pub workflow: Workflow,
@@ -55,7 +55,7 @@ pub struct Attestation {
     pub created_at: Timestamp,
 }
 
-/// What `GET /v1/attestations/{digest}` answers.
+/// Response of `GET /v1/attestations/{digest}`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "DescribedAttestation")]
 pub struct Described {
@@ -63,9 +63,9 @@ pub struct Described {
     pub attestation: Attestation,
     /// Digests of other bytes that hold the same envelope and came later.
     pub also: Vec<Digest>,
-    /// Whether the bytes are there, and are those that were received.
+    /// State of the bytes.
     pub bytes: Bytes,
-    /// What the bytes say; none when they are not there.
+    /// Contents of the bytes; none if these are gone.
     pub contents: Option<Contents>,
     /// The newest hundred.
     pub deliveries: Vec<Delivery>,
@@ -79,11 +79,11 @@ pub struct Described {
 pub enum Bytes {
     Kept,
     Gone,
-    /// They do not have their digest.
+    /// The bytes do not have their digest.
     Damaged,
 }
 
-/// What an attestation says.
+/// Contents of an attestation.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "AttestationContents")]
 pub struct Contents {
@@ -124,22 +124,22 @@ pub struct Material {
     pub place: Place,
 }
 
-/// Where a material's bytes are.
+/// Place of a material's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "MaterialPlace")]
 pub enum Place {
     /// In the attestation itself.
     Inline,
-    /// They were uploaded, and are there.
+    /// Uploaded and present.
     Uploaded,
-    /// They were promised, and are not there.
+    /// Promised and not uploaded.
     Missing,
-    /// Nobody promised them: an image in its registry, a file that was not uploaded.
+    /// Not promised: an image in its registry, a file that was not uploaded.
     Elsewhere,
 }
 
-/// What the policies found.
+/// Results of the policies.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "PolicyResult")]
 pub struct Policy {

@@ -21,7 +21,7 @@ pub struct Entry {
     pub detail: String,
     /// The name of the token that did it.
     pub by: String,
-    /// That token's id.
+    /// The ID of that token.
     #[serde(default)]
     pub token: String,
     #[serde(flatten)]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::clock::Timestamp;
 use crate::rows::{AttemptOutcome, Selector, State};
 
-/// What `POST /v1/deliveries/{delivery}/redeliver` answers.
+/// Response of `POST /v1/deliveries/{delivery}/redeliver`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Redelivered {
     /// The delivery that is under way: a new one, or the same when it was still waiting.
@@ -43,7 +43,7 @@ pub struct Delivery {
     pub held_at: Option<Timestamp>,
     /// When the next attempt is due; none when there is none.
     pub due_at: Option<Timestamp>,
-    /// What the third party called what it got.
+    /// The third party's names for what it received.
     pub receipt: Option<Map<String, Value>>,
     /// Steps that are finished, while it is under way.
     pub progress: BTreeMap<String, Value>,

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::{configuration, intakes, tokens};
 
-/// What `POST /v1/intakes` takes.
+/// Body of `POST /v1/intakes`.
 // Not printable: it may hold a secret.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewIntake {
     #[schemars(regex(pattern = configuration::LABEL))]
     pub name: String,
-    /// Where Chainloop's artifacts can be had, as `https://<control plane>`, to fetch materials that it only names.
+    /// URL of Chainloop's artifacts, as `https://<control plane>`, to fetch materials that it only names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cas_url: Option<String>,
     /// An API token of Chainloop's that may read them.
@@ -23,7 +23,7 @@ pub struct NewIntake {
     /// Certificates in PEM of authorities that are trusted there beside the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cas_ca_certificates: Option<String>,
-    /// From a minute to ten years; without an end when it is not given.
+    /// Seconds of validity, from a minute to ten years; default: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = *tokens::VALID_SECS.start(), max = *tokens::VALID_SECS.end()))]
     pub expires_in_secs: Option<u64>,
@@ -37,11 +37,11 @@ pub struct NewIntake {
     pub workflows: Vec<String>,
 }
 
-/// What `POST /v1/intakes/{intake}/rotate` takes.
+/// Body of `POST /v1/intakes/{intake}/rotate`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// How long the old URL goes on working: a day when it is not given. With 0, all older URLs end at once.
+    /// Seconds for which the old URL still works; default: a day. With 0, all older URLs end at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = intakes::OVERLAP_MOST_SECS))]
     pub overlap_secs: Option<u64>,
@@ -74,18 +74,18 @@ pub struct Intake {
     pub last_used_from: Option<String>,
 }
 
-/// What `POST /v1/intakes` answers, this once.
+/// Response of `POST /v1/intakes`, and of a rotation: shows the token once.
 // Not printable: it holds a secret.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CreatedIntake")]
 pub struct NewToken {
     #[serde(flatten)]
     pub intake: Intake,
-    /// What is posted to is `/v1/intake/` and this.
+    /// Chainloop posts to `/v1/intake/` followed by this.
     pub token: String,
 }
 
-/// What `POST /v1/intake/{token}` answers to an SBOM; to an attestation it answers with [`Accepted`].
+/// Response of `POST /v1/intake/{token}` to an SBOM; the response to an attestation is an [`Accepted`].
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "KeptMaterial")]
 pub struct Kept {
@@ -93,7 +93,7 @@ pub struct Kept {
     pub size_bytes: u64,
 }
 
-/// What `POST /v1/intake/{token}` answers to a test.
+/// Response of `POST /v1/intake/{token}` to a test.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "TriedIntake")]
 pub struct Tried {

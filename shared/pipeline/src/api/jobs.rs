@@ -9,7 +9,7 @@ use crate::rows::{JobKind, JobStatus, State};
 /// Deliveries a second of a job, at most.
 pub const FASTEST: u32 = 50;
 
-/// What `POST /v1/redeliveries` takes: which deliveries are delivered again.
+/// Body of `POST /v1/redeliveries`: selects the deliveries to repeat.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redeliveries {
@@ -21,20 +21,20 @@ pub struct Redeliveries {
     pub workflow: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
-    /// A final state; `failed` when it is not given.
+    /// A final state; default: `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
-    /// Made at this time or later.
+    /// Created at this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Made at this time or earlier; now when it is not given.
+    /// Created at this time or earlier; default: now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// 1 to 50; 10 when it is not given.
+    /// Deliveries a second, 1 to 50; default: 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = FASTEST))]
     pub per_second: Option<u32>,
-    /// Only counts.
+    /// Count only.
     #[serde(default)]
     pub dry_run: bool,
 }
@@ -48,13 +48,13 @@ pub struct Job {
     pub dry_run: bool,
     pub per_second: u32,
     pub state: JobStatus,
-    /// How many were looked at.
+    /// Number of items examined.
     pub seen: u64,
-    /// How many matched and were worked on; of an audit, how many attestations are as they should be.
+    /// Number of matching items processed; of an audit, the attestations that are accounted for.
     pub done: u64,
-    /// How many matched and needed nothing; of an audit, how many attestations are not as they should be.
+    /// Number of matching items that needed nothing; of an audit, the attestations that are not accounted for.
     pub skipped: u64,
-    /// What an audit found, the first hundred.
+    /// Violations that an audit found, the first hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<String>,
     /// Why it is over, or, of one that runs, why its last page is tried again.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::platform::{Download, Upload};
 
-/// What `PUT /v1/materials/{digest}` takes.
+/// Body of `PUT /v1/materials/{digest}`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewMaterial {
@@ -14,22 +14,22 @@ pub struct NewMaterial {
     pub size_bytes: u64,
 }
 
-/// What `PUT /v1/materials/{digest}` answers.
+/// Response of `PUT /v1/materials/{digest}`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "state")]
 #[schemars(rename = "MaterialUpload")]
 pub enum NewUpload {
-    /// Those bytes are here already.
+    /// The bytes are present.
     Present,
-    /// Send the bytes so.
+    /// Send the bytes with this request.
     Needed { upload: Upload },
 }
 
-/// What `GET /v1/attestations/{digest}/content` and `GET /v1/materials/{digest}` answer: where the bytes are to be
-/// had, for a quarter of an hour.
+/// Response of `GET /v1/attestations/{digest}/content` and `GET /v1/materials/{digest}`: a download, valid for 15
+/// minutes.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Content {
-    /// What the bytes must have.
+    /// Digest that the bytes must have.
     pub digest: Digest,
     pub size_bytes: u64,
     pub download: Download,

@@ -7,7 +7,7 @@ use super::QuotaUse;
 use crate::clock::Timestamp;
 use crate::rows::Role;
 
-/// What `GET /v1/organization` answers: whose token asked.
+/// Response of `GET /v1/organization`: the token that asked.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Bearer {
     pub organization: String,

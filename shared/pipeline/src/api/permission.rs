@@ -2,7 +2,7 @@
 
 use crate::rows::Role;
 
-/// What a route does, as roles know it.
+/// Permission that a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Reads whose token it is, what can be registered, and what became of an attestation: for every token. The

@@ -21,7 +21,7 @@ pub struct Problem {
     /// The quota that is used up, where that is the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaUse>,
-    /// As the header `Retry-After`.
+    /// Seconds of the header `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_secs: Option<u64>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -111,7 +111,7 @@ macro_rules! codes {
                 match self { $(Self::$variant => $title),* }
             }
 
-            /// What the code tells, for the API's description.
+            /// Meaning of the code, for the API's description.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning),* }
             }

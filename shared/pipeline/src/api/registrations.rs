@@ -10,7 +10,7 @@ use crate::configuration;
 use crate::rows::Pause;
 use attestation::Digest;
 
-/// What `POST /v1/registrations` takes.
+/// Body of `POST /v1/registrations`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRegistration {
@@ -20,7 +20,7 @@ pub struct NewRegistration {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub description: String,
-    /// As the integration's `registration_schema` says.
+    /// Inputs by the integration's `registration_schema`.
     #[serde(default)]
     pub inputs: Map<String, Value>,
 }
@@ -43,7 +43,7 @@ pub struct Registration {
     #[serde(default)]
     pub created_by: String,
     pub created_at: Timestamp,
-    /// What `If-Match` takes, there in quotes: another with every write, also when it is paused.
+    /// Version for `If-Match`, there in quotes; changes with every write, pauses included.
     #[serde(default)]
     pub etag: String,
     /// Doubts about what passed its check; in the answers to creating and changing it alone.
@@ -51,7 +51,7 @@ pub struct Registration {
     pub warnings: Vec<String>,
 }
 
-/// What `PATCH /v1/registrations/{registration}` takes: what is to be another, and nothing else.
+/// Body of `PATCH /v1/registrations/{registration}`: the changes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangedRegistration {
@@ -65,12 +65,12 @@ pub struct ChangedRegistration {
     /// are replaced all together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Map<String, Value>>,
-    /// Only checks.
+    /// Check only.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// What `POST …/pause` takes.
+/// Body of `POST …/pause`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPause {
@@ -79,26 +79,26 @@ pub struct NewPause {
     pub reason: String,
 }
 
-/// What `POST …/resume` takes.
+/// Body of `POST …/resume`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
-    /// How many of the held deliveries are sent in a second, 1 to 50; 10 when it is not given.
+    /// Held deliveries to send a second, 1 to 50; default: 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = jobs::FASTEST))]
     pub per_second: Option<u32>,
 }
 
-/// What `POST …/resume` answers.
+/// Response of `POST …/resume`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "ResumedRegistration")]
 pub struct Resumed {
     pub registration: Registration,
-    /// What drains it; none when it was not paused.
+    /// The job that drains it; none if it was not paused.
     pub job: Option<String>,
 }
 
-/// What `POST …/rotate` takes.
+/// Body of `POST …/rotate`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSecrets {
@@ -107,26 +107,26 @@ pub struct NewSecrets {
     pub inputs: Map<String, Value>,
 }
 
-/// What `DELETE /v1/registrations/{registration}` answers.
+/// Response of `DELETE /v1/registrations/{registration}`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "DeletedRegistration")]
 pub struct Deleted {
     pub id: String,
     pub name: String,
-    /// How many attachments went with it.
+    /// Number of attachments deleted with it.
     pub attachments: usize,
 }
 
-/// What `POST /v1/registrations/{registration}/test` takes.
+/// Body of `POST /v1/registrations/{registration}/test`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTest {
-    /// Of an attachment.
+    /// Inputs of an attachment.
     #[serde(default)]
     pub inputs: Map<String, Value>,
 }
 
-/// What `POST /v1/registrations/{registration}/test` answers: the delivery to look at.
+/// Response of `POST /v1/registrations/{registration}/test`: the delivery to follow.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Tested {
     pub attestation: Digest,

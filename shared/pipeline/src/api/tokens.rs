@@ -9,14 +9,14 @@ use crate::clock::Timestamp;
 use crate::rows::Role;
 use crate::{configuration, tokens};
 
-/// What `POST /v1/tokens` takes.
+/// Body of `POST /v1/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     #[schemars(regex(pattern = configuration::LABEL))]
     pub name: String,
     pub role: Role,
-    /// From a minute to ten years; without an end when it is not given.
+    /// Seconds of validity, from a minute to ten years; default: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = *tokens::VALID_SECS.start(), max = *tokens::VALID_SECS.end()))]
     pub expires_in_secs: Option<u64>,
@@ -37,7 +37,7 @@ pub struct Token {
     pub expired: bool,
 }
 
-/// What `POST /v1/tokens` answers: the token, and this once its text.
+/// Response of `POST /v1/tokens`: the token, and its text, which is shown once.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CreatedToken")]
 pub struct Created {

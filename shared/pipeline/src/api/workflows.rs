@@ -14,6 +14,6 @@ pub struct ListedWorkflow {
     pub first_seen_at: Timestamp,
     /// When its newest attestation was accepted; none when nothing of it is kept any more.
     pub attested_at: Option<Timestamp>,
-    /// How many attachments an attestation of it goes to.
+    /// Number of attachments that match it.
     pub attachments: usize,
 }

@@ -656,7 +656,7 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
         }
     }
 
-    /// Lets go of all that the attempt still has. What cannot be written is free when the lease ends.
+    /// Releases all locks that the attempt still holds; any that fail to release expire with the lease.
     pub(super) async fn release_all(&self) {
         let locks = std::mem::take(&mut *self.locks.borrow_mut());
         for lock in locks {

@@ -170,7 +170,7 @@ enum Signed {
     },
 }
 
-/// What the sender says of the workflow.
+/// Reads the workflow that the sender names.
 fn said(request: &Request) -> Result<Option<Workflow>, Problem> {
     let Some((workflow, project)) = request.workflow()? else {
         return Ok(None);

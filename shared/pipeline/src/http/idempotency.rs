@@ -17,12 +17,12 @@ use crate::ids;
 use crate::platform::{Expect, Platform, WriteError};
 use crate::rows::{self, Answer, Claim, Stored};
 
-/// How long whoever has claimed a key may be at work: longer than a function of the API may run.
+/// Time after which a claimed key is free again: longer than a function of the API may run.
 const AT_WORK: Duration = Duration::from_secs(35);
 
 const KEY: &str = "Idempotency-Key must be 1 to 255 printable ASCII characters";
 
-/// What is to be done about a request.
+/// Decision about a request.
 pub(super) enum Begun {
     /// It has no key.
     Unkeyed,
@@ -85,7 +85,7 @@ pub(super) async fn begin(
     }
 }
 
-/// What makes a request the same. The key is part of it, so that nobody who reads the table can try out what the
+/// Hash of all that makes a request the same. The key is part of it, so that no reader of the table can guess what the
 /// body's secrets are.
 fn asked(key: &str, request: &Request) -> String {
     let Request {

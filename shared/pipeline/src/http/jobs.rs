@@ -119,7 +119,7 @@ pub fn per_second(asked: Option<u32>) -> u32 {
     asked.unwrap_or(schedule::DRAIN_PER_SECOND)
 }
 
-/// How long the request itself works on a new job: small ones are done with their first answer.
+/// Time for which the request itself works on a new job: small ones end with their first response.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// Keeps a new job, and what it is for in the audit log; what is not done at once the reconciler takes up within

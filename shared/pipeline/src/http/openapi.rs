@@ -216,7 +216,7 @@ pub fn document<P: Platform>() -> Value {
     })
 }
 
-/// What holds for all of it.
+/// Describes what all routes have in common.
 fn about() -> String {
     let mut text = format!(
         "Responses are JSON. Errors are problems (RFC 9457) with a stable `code` of the list below; a body's faults are \
@@ -312,7 +312,7 @@ fn written<P>(
     written
 }
 
-/// What stands in a path.
+/// Describes a parameter of a path.
 fn parameter(name: &str, path: &str) -> Value {
     let digest = json!({ "type": "string", "pattern": "^(sha256:)?[0-9A-Fa-f]{64}$" });
     let (description, schema) = match name {

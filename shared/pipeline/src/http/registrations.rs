@@ -325,7 +325,7 @@ fn checked(status: u16, (stored, warnings): (Stored<rows::Registration>, Vec<Str
     Response::json(status, &registration).tagged(&registration.etag)
 }
 
-/// What is wrong with a new registration besides its form, as far as that can be told.
+/// Finds faults of a new registration besides its form, as far as possible.
 fn besides(body: &Map<String, Value>) -> Vec<Fault> {
     let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
     let none = Map::new();

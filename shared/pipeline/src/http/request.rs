@@ -90,7 +90,7 @@ impl Made {
         Some(id.to_string())
     }
 
-    /// What a row is marked with that is changed by this claim, and by no other: whoever comes again knows the change.
+    /// `ETag` of a row that this claim changed: a repeat recognizes its own change by it.
     pub(super) fn mark(&self) -> Option<Etag> {
         let claim = self.0.as_ref()?;
         let digest = Digest::of(format!("{claim} changes").as_bytes()).hex();
@@ -267,7 +267,7 @@ impl Request {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// What `If-Match` says: `*`, one tag or a list. A weak tag matches nothing, as RFC 9110 has it.
+    /// Parses `If-Match`: `*`, one tag or a list. A weak tag matches nothing, as in RFC 9110.
     pub(super) fn precondition(&self) -> Result<Precondition, Problem> {
         let Some(text) = self.header("if-match").map(str::trim) else {
             return Ok(Precondition(None));
@@ -348,7 +348,7 @@ impl Request {
         self.cursor(|name| configuration::is_label(name).then_some(name))
     }
 
-    /// How many items a page may have: 1 to 100, 50 unless told.
+    /// Maximum number of items of a page: 1 to 100; default: 50.
     pub(super) fn limit(&self) -> Result<usize, Problem> {
         match self.query("limit").map(str::parse) {
             None => Ok(50),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::request::{Answer, Call, Parameters};
 use crate::api::{Action, Code, Page};
 
-/// Whether the audit log has what a route does. A request that is refused, or that repeats another, leaves no entry.
+/// Treatment of a route by the audit log. A request that is refused, or that repeats another, leaves no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audited {
     /// One entry with this action, unless the request turns out to change nothing.
@@ -24,7 +24,7 @@ pub struct Route<P, D = ()> {
     pub path: &'static str,
     pub action: Action,
     pub audited: Audited,
-    /// Whether a request may be repeated with an `Idempotency-Key`: for routes that create something without a name of
+    /// Heeds an `Idempotency-Key`: for routes that create something without a name of
     /// its own, begin a job, or change something only as it was read. Not for those that answer with a token, which
     /// must not be kept.
     pub is_keyed: bool,
@@ -44,7 +44,7 @@ macro_rules! handler {
 
 pub(super) use handler;
 
-/// What the API's description says of a route. A function that serves needs none: it declares its routes with `()`, and
+/// Contents of the API's description of a route. A function that serves needs none: it declares its routes with `()`, and
 /// so carries no schemas of its responses.
 pub trait Description: Default {
     fn operation(&mut self, _id: &'static str, _summary: &'static str) {}
@@ -138,7 +138,7 @@ impl<P, D: Description> Route<P, D> {
         self.describe(|one| one.operation(id, summary))
     }
 
-    /// What there is to know besides, in whole sentences.
+    /// Details, in whole sentences.
     #[must_use]
     pub fn about(self, sentences: &'static str) -> Self {
         self.describe(|one| one.about(sentences))

@@ -204,7 +204,7 @@ impl Row for Attachment {
     }
 }
 
-/// Which workflows an attachment is for: an id, `project/name`, `project/*`, or `*`.
+/// Workflows of an attachment: an ID, `project/name`, `project/*`, or `*`.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]

@@ -116,7 +116,7 @@ impl Row for Lock {
     }
 }
 
-/// Which deliveries an operator means.
+/// Deliveries that an operator selects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "DeliveryFilter")]
 pub struct Filter {
@@ -128,11 +128,11 @@ pub struct Filter {
     pub state: State,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Those made later are not meant.
+    /// End of the period in which they were created.
     pub until: Timestamp,
 }
 
-/// What a job does.
+/// Work of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 #[schemars(rename = "Work")]
@@ -164,7 +164,7 @@ impl JobKind {
     }
 }
 
-/// How far a job is.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "JobState")]

@@ -34,7 +34,7 @@ impl Row for Organization {
     }
 }
 
-/// What the bearer of a token may do.
+/// Role of a token: what its bearer may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
