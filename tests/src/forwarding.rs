@@ -666,7 +666,7 @@ async fn however_often_a_queue_repeats_a_fetchs_messages_one_goes_on() {
         let next = world.memory.receive(fetch::QUEUE, 1).remove(0);
         assert_eq!(run(next.id, &next.body).await, (5, left));
     }
-    world.memory.advance(Duration::from_secs(60));
+    world.memory.advance(Duration::from_mins(1));
     // A late copy of an earlier turn ends as well.
     let next = world.memory.receive(fetch::QUEUE, 1).remove(0);
     let message = Message {
