@@ -129,10 +129,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let (new, workflow) = match asked(request) {
         Ok(asked) => asked,
         Err(problem) => {
@@ -154,18 +151,14 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { platform, .. } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
     let id = call.parameter("attachment");
     let (stored, registration) = attach::find(platform, organization, id).await?;
     Ok(shown(200, stored, registration, Vec::new()))
 }
 
 async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let id = call.parameter("attachment");
     let detail = "cannot be changed: detach, and attach anew";
     request.refuse_fixed(&["workflow", "project", "registration"], detail)?;
@@ -187,10 +180,7 @@ async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let id = call.parameter("attachment");
     let only = request.precondition()?;
     let (stored, registration) =
@@ -200,13 +190,8 @@ async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn backfill<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform,
-        caller,
-        request,
-        ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
+    let caller = call.caller;
     let id = call.parameter("attachment");
     let asked: Backfill = request.json_or_default()?;
     let (stored, registration) = attach::find(platform, organization, id).await?;
@@ -287,13 +272,8 @@ async fn with_inputs(
 }
 
 async fn preview<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform,
-        caller,
-        request,
-        ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
+    let caller = call.caller;
     let id = call.parameter("attachment");
     let NewPreview { attestation } = request.json()?;
     let (stored, registration) = attach::find(platform, organization, id).await?;
@@ -373,10 +353,7 @@ fn cursor((registration, attachment): &Pair) -> String {
 const AT_ONCE: usize = 10;
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let project = request.project()?;
     let selector = match request.query("workflow") {
         None => None,

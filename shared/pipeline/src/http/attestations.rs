@@ -101,13 +101,8 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform,
-        caller,
-        request,
-        ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
+    let caller = call.caller;
     if request.body.len() > attestation::MAX_BYTES {
         let detail = "an attestation has at most 6 MiB, and what is signed cannot be cut: let it name SBOMs \
                       and reports as materials, which are uploaded with PUT /v1/materials/{digest}, and not \
@@ -129,7 +124,7 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { request, .. } = call;
+    let request = call.request;
     let row = find(call).await?;
     let from = materials_from(request)?;
     let described = describe(call, row, from).await?;
@@ -137,7 +132,6 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn download<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { .. } = call;
     let row = find(call).await?;
     let what = "the bytes of the attestation";
     let name = audit_log::workflow(&row.workflow);
@@ -282,10 +276,7 @@ async fn find<P: Platform>(call: Call<'_, P>) -> Result<rows::Attestation, Probl
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let workflow = match request.workflow()? {
         Some((workflow, project)) => Some(jobs::named(workflow, project)?),
         None => None,
@@ -314,10 +305,8 @@ async fn describe<P: Platform>(
     mut row: rows::Attestation,
     materials_from: usize,
 ) -> Result<Described, Problem> {
-    let Call {
-        platform, caller, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
+    let caller = call.caller;
     if !caller.role.may(Action::Read) {
         // It may be another build's.
         row.pushed_by = None;

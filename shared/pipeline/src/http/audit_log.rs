@@ -26,10 +26,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let day = match request.query("day") {
         None => platform.now(),
         Some(day) => format!("{day}T00:00:00Z")

@@ -65,10 +65,8 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, caller, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
+    let caller = call.caller;
     let id = call.parameter("delivery");
     let (row, attempts) = deliveries::describe(platform, organization, id)
         .await?
@@ -78,8 +76,7 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { platform, .. } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
     let id = call.parameter("delivery");
     let stored = operations::find(platform, organization, id).await?;
     let (key, act) = (call.made.job(), call.act());
@@ -88,10 +85,8 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, caller, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
+    let caller = call.caller;
     let id = call.parameter("delivery");
     let row = operations::cancel(platform, organization, id, call.act()).await?;
     let delivery = shown(caller.role, row, Vec::new());
@@ -143,13 +138,8 @@ impl From<rows::Attempt> for Attempt {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform,
-        caller,
-        request,
-        ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
+    let caller = call.caller;
     if !caller.role.may(Action::Read) && request.query("attestation").is_none() {
         let role = caller.role;
         let detail = format!(

@@ -77,10 +77,7 @@ pub fn accepting<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let new: NewIntake = request.json_with_name()?;
     let cas = match (new.cas_url, new.cas_token.filter(|token| !token.is_empty())) {
         (None, None) if new.cas_ca_certificates.is_some() => {
@@ -120,10 +117,7 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
     let (rows, next) = intakes::list(platform, organization, after, limit).await?;
     let mut uses = intakes::uses(platform, &rows).await?;
@@ -136,10 +130,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let Rotation { overlap_secs } = request.json_or_default()?;
     let name = call.parameter("intake");
     let overlap = overlap_secs.map_or(intakes::OVERLAP, Duration::from_secs);
@@ -152,8 +143,7 @@ async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { platform, .. } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
     let name = call.parameter("intake");
     let row = intakes::delete(platform, organization, name, call.act()).await?;
     let deleted = shown(row, None, platform.now());
@@ -221,12 +211,8 @@ fn shown_once(created: Created, used: Option<LastUse>, now: Timestamp) -> Respon
 /// Takes in one body. Chainloop sends all of an attestation's bodies again when one of them fails, so each may come any
 /// number of times and in any order.
 async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer {
-    let Call {
-        platform,
-        caller,
-        request,
-        ..
-    } = call;
+    let (platform, _, request) = call.parts();
+    let caller = call.caller;
     if request.body.len() > attestation::MAX_BYTES {
         let detail = "a body has at most 6 MiB: attach with send_sbom=false in Chainloop, and make an intake with \
                       --cas-url and --cas-token here, so that materials are fetched";

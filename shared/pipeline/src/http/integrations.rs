@@ -24,7 +24,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { request, .. } = call;
+    let request = call.request;
     let (limit, after) = (request.limit()?, request.name_cursor()?);
     let all = integrations::ALL.iter();
     let left = all.filter(|one| after.is_none_or(|after| after < one.id));

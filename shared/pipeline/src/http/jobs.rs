@@ -48,10 +48,8 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn audit<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, caller, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
+    let caller = call.caller;
     let by = &caller.actor.name;
     let mut job = jobs::new(platform, organization, JobKind::Audit, 1, by);
     job.id = call.made.job().unwrap_or(job.id);
@@ -61,10 +59,7 @@ async fn audit<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let limit = request.limit()?;
     let before = request.cursor(id_of_time)?;
     let (rows, next) = jobs::list(platform, organization, before, limit).await?;
@@ -73,8 +68,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { platform, .. } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
     let id = call.parameter("job");
     let stored = jobs::find(platform, organization, id).await?;
     let stored = stored.ok_or_else(|| missing(id))?;
@@ -82,8 +76,7 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { platform, .. } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
     let id = call.parameter("job");
     let job = jobs::cancel(platform, organization, id, call.act()).await?;
     let job = job.ok_or_else(|| missing(id))?;
@@ -167,13 +160,8 @@ pub(super) fn id_of_time(cursor: &str) -> Option<&str> {
 }
 
 async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform,
-        caller,
-        request,
-        ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
+    let caller = call.caller;
     let asked: Redeliveries = request.json()?;
     let state = asked.state.unwrap_or(State::Failed);
     if !state.is_final() {

@@ -32,10 +32,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn upload<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let digest = digest(call)?;
     let NewMaterial { size_bytes } = request.json()?;
     let material = match platform.keep_object(organization, &digest).await? {
@@ -54,7 +51,6 @@ async fn upload<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn download<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { .. } = call;
     let digest = digest(call)?;
     let what = "a material with this digest";
     let subject = audit_log::Subject::new(digest.to_string(), digest.to_string());

@@ -35,8 +35,7 @@ async fn description<P: Platform>(_: Call<'_, P>) -> Answer {
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { caller, .. } = call;
-    let organization = call.organization();
+    let (caller, organization) = (call.caller, call.organization());
     let bearer = Bearer {
         organization: organization.to_owned(),
         id: caller.actor.id.clone(),
@@ -48,8 +47,7 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn quotas<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { platform, .. } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
     let answer = Box::pin(used(platform, organization)).await?;
     Ok(Response::json(200, &answer))
 }

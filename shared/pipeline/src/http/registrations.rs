@@ -169,10 +169,7 @@ pub fn tests<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let NewRegistration {
         integration,
         name,
@@ -192,10 +189,7 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
     let (rows, next) = configuration::list(platform, organization, after, limit).await?;
     let items = rows.into_iter().map(Registration::from).collect();
@@ -203,18 +197,14 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { platform, .. } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
     let named = call.parameter("registration");
     let stored = configuration::find(platform, organization, named).await?;
     Ok(shown(200, stored))
 }
 
 async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let named = call.parameter("registration");
     let only = request.precondition()?;
     let (row, attachments) =
@@ -230,10 +220,7 @@ async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn pause<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let named = call.parameter("registration");
     let NewPause { reason } = request.json_or_default()?;
     let reason = match reason.trim() {
@@ -246,10 +233,7 @@ async fn pause<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn resume<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let named = call.parameter("registration");
     let Resume { per_second } = request.json_or_default()?;
     let rate = super::jobs::per_second(per_second);
@@ -263,10 +247,7 @@ async fn resume<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let named = call.parameter("registration");
     let NewSecrets { inputs } = request.json()?;
     let act = call.act();
@@ -275,10 +256,7 @@ async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn test<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let NewTest { inputs } = request.json_or_default()?;
     let named = call.parameter("registration");
     let stored = configuration::find(platform, organization, named).await?;
@@ -339,10 +317,7 @@ fn besides(body: &Map<String, Value>) -> Vec<Fault> {
 }
 
 async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let named = call.parameter("registration");
     let detail = "cannot be changed: register anew";
     request.refuse_fixed(&["integration"], detail)?;

@@ -128,6 +128,11 @@ impl<'a, P> Call<'a, P> {
         &self.caller.organization
     }
 
+    /// The platform, the caller's organization, and the request: what most handlers begin with.
+    pub(super) fn parts(self) -> (&'a P, &'a str, &'a Request) {
+        (self.platform, self.organization(), self.request)
+    }
+
     /// Value of one of the path's parameters.
     pub(super) fn parameter(self, name: &str) -> &'a str {
         self.parameters.get(name).map_or("", String::as_str)

@@ -41,10 +41,7 @@ fn by<P>(call: Call<'_, P>) -> By<'_> {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let now = platform.now();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
     let (rows, next) = tokens::list(platform, organization, after, limit).await?;
@@ -53,10 +50,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let now = platform.now();
     let NewToken {
         name,
@@ -75,8 +69,7 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn revoke<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call { platform, .. } = call;
-    let organization = call.organization();
+    let (platform, organization, _) = call.parts();
     let now = platform.now();
     let named = call.parameter("token");
     let row = tokens::revoke(platform, organization, named, by(call)).await?;

@@ -19,10 +19,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let Call {
-        platform, request, ..
-    } = call;
-    let organization = call.organization();
+    let (platform, organization, request) = call.parts();
     let is_one = |cursor: &str| cursor.parse::<Digest>().is_ok();
     let after = request.cursor(|cursor| is_one(cursor).then_some(cursor))?;
     let limit = request.limit()?;
