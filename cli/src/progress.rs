@@ -21,8 +21,8 @@ pub(crate) fn line(global: &Global) -> ProgressBar {
     line
 }
 
-/// Progress of a wait. On a terminal, updates one line; elsewhere, as in a build's log, prints a line after each change,
-/// and now and then without one.
+/// Progress of a wait. On a terminal, updates one line; elsewhere, as in a build's log, prints a line after each
+/// change, and now and then without one.
 pub(crate) struct Waiting<'a> {
     global: &'a Global,
     line: ProgressBar,

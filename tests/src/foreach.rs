@@ -1,5 +1,5 @@
-//! Expands the loops of `infra/template.yaml` as the transform `AWS::LanguageExtensions` does, but only the functions that
-//! the template uses. Anything else is an error, so that nobody takes this for the transform.
+//! Expands the loops of `infra/template.yaml` as the transform `AWS::LanguageExtensions` does, but only the functions
+//! that the template uses. Anything else is an error, so that nobody takes this for the transform.
 
 use serde_json::{Map, Value, json};
 

@@ -142,7 +142,7 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         inputs: new.inputs,
         wait_secs: new.wait_secs,
         allow_duplicate: new.allow_duplicate,
-        id: call.made.id(),
+        id: call.ids.id(),
     };
     let act = call.act();
     let attached = attach::attach(platform, organization, wanted, act).await?;
@@ -171,7 +171,7 @@ async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
         inputs,
         wait_secs,
         dry_run,
-        mark: call.made.mark(),
+        mark: call.ids.mark(),
     };
     let (only, act) = (request.precondition()?, call.act());
     let updated = update::attachment(platform, organization, id, &change, &only, act);
@@ -204,7 +204,7 @@ async fn backfill<P: Platform>(call: Call<'_, P>) -> Answer {
     let rate = super::jobs::per_second(asked.per_second);
     let mut job = jobs::new(platform, organization, work, rate, &caller.actor.name);
     job.dry_run = asked.dry_run;
-    job.id = call.made.job().unwrap_or(job.id);
+    job.id = call.ids.job().unwrap_or(job.id);
     let detail = super::jobs::period(asked.since, asked.until);
     super::jobs::begin(call, job, (subject, detail), None).await
 }

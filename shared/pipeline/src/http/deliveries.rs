@@ -79,7 +79,7 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
     let (platform, organization, _) = call.parts();
     let id = call.parameter("delivery");
     let stored = operations::find(platform, organization, id).await?;
-    let (key, act) = (call.made.job(), call.act());
+    let (key, act) = (call.ids.job(), call.act());
     let again = operations::redeliver_for(platform, &stored.row, key.as_deref(), act).await?;
     Ok(Response::json(202, &Redelivered { id: again }))
 }

@@ -52,7 +52,7 @@ async fn audit<P: Platform>(call: Call<'_, P>) -> Answer {
     let caller = call.caller;
     let by = &caller.actor.name;
     let mut job = jobs::new(platform, organization, JobKind::Audit, 1, by);
-    job.id = call.made.job().unwrap_or(job.id);
+    job.id = call.ids.job().unwrap_or(job.id);
     let subject = Subject::new("all deliveries", &job.id);
     let told = (subject, String::new());
     begin(call, job, told, Some(AT_ONCE)).await
@@ -199,7 +199,7 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
     let work = JobKind::Redeliver { filter };
     let mut job = jobs::new(platform, organization, work, rate, &caller.actor.name);
     job.dry_run = asked.dry_run;
-    job.id = call.made.job().unwrap_or(job.id);
+    job.id = call.ids.job().unwrap_or(job.id);
     let subject = Subject::new(
         format!("{} deliveries{of}", operations::name(state)),
         &job.id,

@@ -23,6 +23,6 @@ mod router;
 pub mod tokens;
 pub mod workflows;
 
-pub use request::{Answer, BODY_MAX_BYTES, Call, Caller, Made, Parameters, Request, Response};
+pub use request::{Answer, BODY_MAX_BYTES, Call, Caller, ClaimIds, Parameters, Request, Response};
 pub use route::{Audited, Description, Handler, Route};
 pub use router::answer;

@@ -10,6 +10,9 @@ use crate::meter::{self, Quota};
 use crate::platform::Platform;
 use crate::quotas;
 
+/// The API's description, as `tests/src/openapi.rs` writes it.
+const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
+
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
         Route::get("/v1/openapi.json", Action::Open, handler!(description))
@@ -51,9 +54,6 @@ async fn quotas<P: Platform>(call: Call<'_, P>) -> Answer {
     let answer = Box::pin(used(platform, organization)).await?;
     Ok(Response::json(200, &answer))
 }
-
-/// The API's description, as `tests/src/openapi.rs` writes it.
-const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
 
 async fn used(platform: &impl Platform, organization: &str) -> Result<Quotas, Problem> {
     let limits = platform.meter().quotas;

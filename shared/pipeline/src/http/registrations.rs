@@ -181,7 +181,7 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         name,
         description,
         inputs,
-        id: call.made.id(),
+        id: call.ids.id(),
     };
     let act = call.act();
     let registration = register::register(platform, organization, wanted, act).await?;
@@ -237,7 +237,7 @@ async fn resume<P: Platform>(call: Call<'_, P>) -> Answer {
     let named = call.parameter("registration");
     let Resume { per_second } = request.json_or_default()?;
     let rate = super::jobs::per_second(per_second);
-    let (act, id) = (call.act(), call.made.job());
+    let (act, id) = (call.act(), call.ids.job());
     let (stored, job) = pauses::resume(platform, organization, named, rate, act, id).await?;
     let resumed = Resumed {
         registration: stored.into(),
@@ -260,7 +260,7 @@ async fn test<P: Platform>(call: Call<'_, P>) -> Answer {
     let NewTest { inputs } = request.json_or_default()?;
     let named = call.parameter("registration");
     let stored = configuration::find(platform, organization, named).await?;
-    let (id, act) = (call.made.id(), call.act());
+    let (id, act) = (call.ids.id(), call.act());
     let accepted = operations::test(platform, &stored.row, inputs, id, act).await?;
     let delivery = accepted.plan.deliveries().next().map(|(id, _)| id);
     let tested = Tested {
@@ -332,7 +332,7 @@ async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
         description,
         inputs,
         dry_run,
-        mark: call.made.mark(),
+        mark: call.ids.mark(),
     };
     let (only, act) = (request.precondition()?, call.act());
     let updated = update::registration(platform, organization, named, &change, &only, act);

@@ -76,12 +76,12 @@ impl Caller {
 /// Values of a path's parameters, by their names.
 pub type Parameters = BTreeMap<&'static str, String>;
 
-/// Ids of what a request makes.
+/// IDs that follow from the claim of an `Idempotency-Key`; none without a key.
 #[derive(Debug, Clone, Default)]
-pub struct Made(pub(super) Option<String>);
+pub struct ClaimIds(pub(super) Option<String>);
 
-impl Made {
-    /// Whatever is made by this claim is named after it, and by no other.
+impl ClaimIds {
+    /// ID of what the request creates.
     pub(super) fn id(&self) -> Option<String> {
         let claim = self.0.as_ref()?;
         let mut bytes = [0; 16];
@@ -108,8 +108,8 @@ pub struct Call<'a, P> {
     pub platform: &'a P,
     pub caller: &'a Caller,
     pub request: &'a Request,
-    /// IDs of what it creates.
-    pub made: &'a Made,
+    /// IDs of what it creates, if it is repeatable.
+    pub ids: &'a ClaimIds,
     pub(super) parameters: &'a Parameters,
     /// The audit log's name for the route.
     pub(super) action: &'static str,

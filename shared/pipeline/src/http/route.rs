@@ -44,8 +44,8 @@ macro_rules! handler {
 
 pub(super) use handler;
 
-/// Contents of the API's description of a route. A function that serves needs none: it declares its routes with `()`, and
-/// so carries no schemas of its responses.
+/// Contents of the API's description of a route. A function that serves needs none: it declares its routes with `()`,
+/// and so carries no schemas of its responses.
 pub trait Description: Default {
     fn operation(&mut self, _id: &'static str, _summary: &'static str) {}
     fn about(&mut self, _sentences: &'static str) {}

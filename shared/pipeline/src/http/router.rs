@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 use super::idempotency::{self, Begun};
-use super::request::{Answer, Call, Caller, Made, Parameters, Request, Response};
+use super::request::{Answer, Call, Caller, ClaimIds, Parameters, Request, Response};
 use super::route::{Audited, Route};
 use crate::api::{Action, Code, Problem};
 use crate::clock::Timestamp;
@@ -65,12 +65,12 @@ async fn handle<P: Platform>(
 ) -> Answer {
     let caller = permit(platform, route, parameters, request).await?;
     let caller = &caller;
-    let call = async |made: &Made| {
+    let call = async |ids: &ClaimIds| {
         let call = Call {
             platform,
             caller,
             request,
-            made,
+            ids,
             parameters,
             action: match route.audited {
                 Audited::As(action) => action,
@@ -80,12 +80,12 @@ async fn handle<P: Platform>(
         (route.handler)(call).await
     };
     if !route.is_keyed {
-        return call(&Made::default()).await;
+        return call(&ClaimIds::default()).await;
     }
     match Box::pin(idempotency::begin(platform, caller, request)).await? {
-        Begun::Unkeyed => call(&Made::default()).await,
+        Begun::Unkeyed => call(&ClaimIds::default()).await,
         Begun::First(claim) => {
-            let answer = call(&Made(Some(claim.row.made.clone()))).await;
+            let answer = call(&ClaimIds(Some(claim.row.made.clone()))).await;
             let response = answer.unwrap_or_else(|problem| refused(request, problem));
             idempotency::end(platform, *claim, &response).await;
             Ok(response)
