@@ -8,7 +8,7 @@ use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use integrations::webhook::Webhook;
 use integrations::{Error, Integration};
 use pipeline::fetch::{self, Coming, Message, Store};
-use pipeline::http::Response;
+use pipeline::http::{self, Request, Response, functions};
 use pipeline::intake::Accepted;
 use pipeline::intakes::Source;
 use pipeline::memory::Memory;
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::artifacts::{Artifacts, TOKEN, attested, forwarded};
 use crate::asking::{answer, ask, request};
+use crate::canary::Log;
 use crate::roles::As;
 use crate::world::{ORGANIZATION, SBOM, World, attestation, promised_sbom};
 
@@ -626,6 +627,35 @@ impl<'a> Slow<'a> {
 fn promised(number: u8) -> Material {
     let digest = Digest::of(&[number]);
     Material::uploaded("sbom", MaterialType::SBOM_SPDX_JSON, "s.json", digest)
+}
+
+#[tokio::test]
+async fn the_log_has_routes_and_never_an_intakes_token() {
+    let (world, token) = ready().await;
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let body = forwarded("TEST_WEBHOOK", b"{}");
+    assert_eq!(world.post(&token, &body).await.status, 200);
+    let routes = functions::attestations::<Memory, ()>();
+    let route = "POST /v1/intake/{token}";
+    let posted = request(Role::Admin, route, &[("token", &token)], &[], &body);
+    for (method, path, status) in [
+        ("GET", posted.path.clone(), 405),
+        ("POST", format!("{}/more", posted.path), 404),
+        ("POST", format!("/base{}/", posted.path), 404),
+    ] {
+        let request = Request {
+            method: method.into(),
+            path,
+            ..posted.clone()
+        };
+        let answer = http::answer(&routes, &world.memory, &request).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert!(!answer.body.to_string().contains(&token));
+    }
+    let log = log.text();
+    assert!(log.contains(route) && log.contains("(no route)"), "{log}");
+    assert!(!log.contains(&token), "{log}");
 }
 
 #[tokio::test]
