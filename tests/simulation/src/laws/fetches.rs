@@ -1,6 +1,6 @@
 //! Laws about what is fetched: it ends, it costs little, and everything is asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use attestation::Digest;
@@ -17,8 +17,12 @@ use crate::world::{World, ready};
 /// Observed state of an attestation's fetch.
 #[derive(Default)]
 pub(super) struct Fetch {
-    /// Number of times that an intake began it, that a message of it came twice, or that its function was cut off.
-    chains: u64,
+    /// Number of times that an intake began it.
+    begun: u64,
+    /// Number of times that a message came twice, or that its function was cut off, by fetch and turn.
+    disturbed: BTreeMap<(String, u32), u64>,
+    /// Number of messages sent, by fetch and turn.
+    sent: BTreeMap<(String, u32), u64>,
     turns: u64,
     asked: BTreeSet<Digest>,
 }
@@ -51,12 +55,25 @@ fn most_turns(patience: Duration) -> u64 {
     rounds + patience.as_secs() / TURN.as_secs() + 2
 }
 
+/// Turns that one disturbance may add: the copy, or the same message again and one more of its next.
+const REPEATED: u64 = 3;
+
 impl Laws {
     /// A fetch's message is sent.
     pub fn fetch_sent(&mut self, world: &World, message: &Message, delay: Duration) {
         if message.turns == 0 {
-            self.fetch_disturbed(message);
+            self.fetches.entry(message.attestation).or_default().begun += 1;
             return;
+        }
+        let fetch = self.fetches.entry(message.attestation).or_default();
+        let before = (message.fetch.clone(), message.turns - 1);
+        let most = 1 + fetch.disturbed.get(&before).copied().unwrap_or_default();
+        let sent = fetch.sent.entry((message.fetch.clone(), message.turns));
+        let sent = sent.and_modify(|sent| *sent += 1).or_insert(1);
+        if *sent > most {
+            let (hash, turn) = (message.attestation.hex(), message.turns);
+            let detail = format!("{hash}: {sent} messages of turn {turn}, and not {most}");
+            return self.breaks("of the messages of one turn one goes on", detail);
         }
         let until = waited_until(world, &message.organization, &message.attestation);
         let at = world.now() + u64::try_from(delay.as_millis()).expect("minutes");
@@ -66,9 +83,11 @@ impl Laws {
         }
     }
 
-    /// A fetch was begun, a message of it comes twice, or a function that fetches was cut off.
+    /// A message of a fetch comes twice, or a function that fetches was cut off.
     pub fn fetch_disturbed(&mut self, message: &Message) {
-        self.fetches.entry(message.attestation).or_default().chains += 1;
+        let fetch = self.fetches.entry(message.attestation).or_default();
+        let turn = (message.fetch.clone(), message.turns);
+        *fetch.disturbed.entry(turn).or_default() += 1;
     }
 
     /// A function is handed a fetch's message.
@@ -80,9 +99,14 @@ impl Laws {
         };
         let fetch = self.fetches.entry(message.attestation).or_default();
         fetch.turns += 1;
-        if fetch.turns > fetch.chains * most_turns(patience) {
-            let (turns, chains) = (fetch.turns, fetch.chains);
-            let detail = format!("{hash}: {turns} turns of {chains} chains");
+        let disturbed: u64 = fetch.disturbed.values().sum();
+        // A disturbed turn may come again and send its next message again: copies end there.
+        let most = fetch.begun * most_turns(patience) + disturbed * REPEATED;
+        if fetch.turns > most {
+            let Fetch { turns, begun, .. } = fetch;
+            let detail = format!(
+                "{hash}: {turns} turns, begun {begun} times and disturbed {disturbed} times"
+            );
             self.breaks("a fetch has few turns", detail);
         }
     }
