@@ -1,6 +1,7 @@
 //! Real documents from public projects, which lie outside this repository: see `SAMPLES_DIR`.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::{Attestation, Digest, Error, Form, MaterialType, compose};
@@ -9,7 +10,11 @@ use crate::{Attestation, Digest, Error, Form, MaterialType, compose};
 fn samples() -> Option<PathBuf> {
     let folder = std::env::var_os("SAMPLES_DIR").map(PathBuf::from);
     if folder.is_none() {
-        println!("did not run: SAMPLES_DIR is not set");
+        // Not `println!`, whose text is shown of failed tests only.
+        let test = std::thread::current();
+        let test = test.name().unwrap_or_default();
+        let line = format!("did not run: {test} (SAMPLES_DIR is not set)\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     folder
 }
