@@ -146,9 +146,11 @@ async fn question<I: Integration>(
             inputs,
             only_validate,
         } => {
-            let (_, secrets) = match kept::<I>(platform, &organization, &registration).await? {
-                Ok(kept) => kept,
-                Err(verdict) => return Ok(verdict),
+            let Some(row) = find(platform, &organization, &registration).await? else {
+                return Ok(refused("find the registration"));
+            };
+            let Some(secrets) = secrets::<I>(platform, &row).await? else {
+                return Ok(refused("find the registration's credentials"));
             };
             let mut whole = inputs;
             whole.extend(secrets);
@@ -169,9 +171,11 @@ async fn question<I: Integration>(
             registration,
             inputs,
         } => {
-            let (row, secrets) = match kept::<I>(platform, &organization, &registration).await? {
-                Ok(kept) => kept,
-                Err(verdict) => return Ok(verdict),
+            let Some(row) = find(platform, &organization, &registration).await? else {
+                return Ok(refused("find the registration"));
+            };
+            let Some(secrets) = secrets::<I>(platform, &row).await? else {
+                return Ok(refused("find the registration's credentials"));
             };
             let mut config = row.config;
             config.extend(secrets);
@@ -186,21 +190,25 @@ async fn question<I: Integration>(
     Ok(result.map_or_else(Verdict::from, |warnings| Verdict::Works { warnings }))
 }
 
-/// A registration that is kept, and its secret inputs.
-async fn kept<I: Integration>(
+async fn find(
     platform: &impl Platform,
     organization: &str,
     id: &str,
-) -> Result<Result<(Registration, Map<String, Value>), Verdict>, Unreachable> {
+) -> Result<Option<Registration>, Unreachable> {
     let key = Registration::at(organization, id);
-    let Some(row) = rows::load::<Registration>(platform, &key).await? else {
-        return Ok(Err(refused("find the registration")));
-    };
-    let row = row.row;
+    let stored = rows::load::<Registration>(platform, &key).await?;
+    Ok(stored.map(|stored| stored.row))
+}
+
+/// Loads the secret inputs of a registration; none when they are missing or unreadable.
+async fn secrets<I: Integration>(
+    platform: &impl Platform,
+    row: &Registration,
+) -> Result<Option<Map<String, Value>>, Unreachable> {
     if row.secret.is_none() {
-        return Ok(Ok((row, Map::new())));
+        return Ok(Some(Map::new()));
     }
-    let name = Registration::secret_name(organization, I::ID, id);
+    let name = Registration::secret_name(&row.organization, I::ID, &row.id);
     let version = row.secret_version.as_deref();
     let secret = platform.get_secret(&name, version).await?;
     if secret.is_none() && version.is_some() {
@@ -209,11 +217,7 @@ async fn kept<I: Integration>(
             why: "it does not show this version of the credentials".to_owned(),
         });
     }
-    let secrets = secret.and_then(|secret| serde_json::from_str(secret.expose()).ok());
-    Ok(match secrets {
-        Some(secrets) => Ok((row, secrets)),
-        None => Err(refused("find the registration's credentials")),
-    })
+    Ok(secret.and_then(|secret| serde_json::from_str(secret.expose()).ok()))
 }
 
 /// Has an integration's delivery function answer a [`Check`], at the pace of whoever asks.

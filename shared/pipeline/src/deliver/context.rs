@@ -41,12 +41,18 @@ impl From<Unreachable> for Sent {
     }
 }
 
+impl From<Error> for Sent {
+    fn from(error: Error) -> Self {
+        Self::Answered(Err(error))
+    }
+}
+
 pub(super) async fn send<I: Integration, P: Platform>(
     context: &DeliveryContext<'_, P>,
     tools: &Tools,
 ) -> Sent {
     match try_send::<I, P>(context, tools).await {
-        Ok(result) => Sent::Answered(result),
+        Ok(outcome) => Sent::Answered(Ok(outcome)),
         Err(sent) => sent,
     }
 }
@@ -54,17 +60,17 @@ pub(super) async fn send<I: Integration, P: Platform>(
 async fn try_send<I: Integration, P: Platform>(
     context: &DeliveryContext<'_, P>,
     tools: &Tools,
-) -> Result<Result<Outcome, Error>, Sent> {
+) -> Result<Outcome, Sent> {
     let prepared = prepare::<I, P>(context, &tools.secrets, false).await?;
     admit::<I, P>(context, &prepared).await?;
     let first = deliver::<I, P>(context, &tools.http, &prepared).await;
     if !matches!(&first, Err(error) if error.kind == Kind::Unauthorized) {
-        return Ok(first);
+        return Ok(first?);
     }
     // The secret may have been rotated since it was read: once more, with what it is now. There is room for one.
     drop(prepared);
     let prepared = prepare::<I, P>(context, &tools.secrets, true).await?;
-    Ok(deliver::<I, P>(context, &tools.http, &prepared).await)
+    Ok(deliver::<I, P>(context, &tools.http, &prepared).await?)
 }
 
 /// Waits for its turn at the destination, or says when to come again.
@@ -307,7 +313,7 @@ pub(super) async fn registration<I: Integration>(
 }
 
 fn damaged(text: &str) -> Sent {
-    Sent::Answered(Err(Error::permanent(text)))
+    Error::permanent(text).into()
 }
 
 /// A registration's inputs, whole again.
