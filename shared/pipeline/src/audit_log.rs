@@ -3,7 +3,7 @@
 
 use crate::clock::Timestamp;
 use crate::ids;
-use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
+use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
 use crate::rows::{self, Actor, Attachment, AuditEntry, Delivery, Registration};
 
 /// Somebody who does something, and what the audit log calls it: the route says that.
@@ -108,10 +108,8 @@ pub async fn record(
     detail: impl Into<String>,
 ) -> Result<(), Unreachable> {
     let entry = act.entry(platform, organization, subject, detail);
-    match platform.write(vec![entry]).await {
-        Ok(()) | Err(WriteError::Conflict) => Ok(()),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    platform.write(vec![entry]).await.unless_conflict()?;
+    Ok(())
 }
 
 /// A page of the entries of a day, last first, and where the next one begins.

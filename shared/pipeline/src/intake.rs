@@ -14,11 +14,11 @@ use integrations::Workflow;
 use tracing::warn;
 
 use crate::meter::Used;
-use crate::platform::{Etag, Expect, Platform, Unreachable, WriteError};
+use crate::platform::{Etag, Expect, Platform, UnlessConflict as _, Unreachable};
 use crate::quotas::{self, Exceeded};
 use crate::rows::{
-    self, Actor, AttachmentIndex, Attestation, CONFLICTS, DigestAlias, Match, Plan, PlanReason,
-    Planned, Row, Selector, Stage, Stored, WorkflowRecord, reload,
+    self, Actor, AttachmentIndex, Attestation, DigestAlias, Match, Plan, PlanReason, Planned, Row,
+    Selector, Stage, Stored, WorkflowRecord,
 };
 use crate::{attach, audit_log, plans, schedule};
 
@@ -197,10 +197,10 @@ pub(crate) async fn take(
             if planned.len() > schedule::PLAN_MOST {
                 return Err(Error::TooManyAttachments(planned.len()));
             }
-            match accept(platform, organization, &incoming, planned).await {
-                Ok((attestation, plan)) => (attestation, plan, false),
+            match accept(platform, organization, &incoming, planned).await? {
+                Some((attestation, plan)) => (attestation, plan, false),
                 // A hundred at once: one wrote it, this one reads it.
-                Err(WriteError::Conflict) => {
+                None => {
                     let known = self::known(platform, organization, &parsed.hash).await?;
                     let (attestation, plan) = known.ok_or_else(|| Unreachable {
                         what: "table",
@@ -208,7 +208,6 @@ pub(crate) async fn take(
                     })?;
                     (attestation, plan, true)
                 }
-                Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
             }
         }
     };
@@ -285,13 +284,9 @@ async fn seen(
     if platform.get(&row.key()).await?.is_some() {
         return Ok(());
     }
-    match platform
-        .write(vec![rows::put(platform, &row, Expect::Absent).0])
-        .await
-    {
-        Ok(()) | Err(WriteError::Conflict) => Ok(()),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    let (write, _) = rows::put(platform, &row, Expect::Absent);
+    platform.write(vec![write]).await.unless_conflict()?;
+    Ok(())
 }
 
 async fn try_join3<A, B, C>(
@@ -488,13 +483,14 @@ async fn awaited(
     Ok(missing.copied().collect())
 }
 
-/// Writes the attestation and its plan, and the deliveries too where they fit into the same transaction.
+/// Writes the attestation and its plan, and the deliveries too where they fit into the same transaction. None after a
+/// conflict.
 async fn accept(
     platform: &impl Platform,
     organization: &str,
     incoming: &Incoming<'_>,
     planned: Vec<Planned>,
-) -> Result<(Stored<Attestation>, Stored<Plan>), WriteError> {
+) -> Result<Option<(Stored<Attestation>, Stored<Plan>)>, Unreachable> {
     let now = platform.now();
     let Incoming {
         bytes,
@@ -531,13 +527,8 @@ async fn accept(
     let (row, etag) = rows::put(platform, &attestation, Expect::Absent);
     let beside = vec![row, rows::put(platform, &received, Expect::Absent).0];
     let plan = plans::write(platform, plan, beside).await?;
-    Ok((
-        Stored {
-            row: attestation,
-            etag,
-        },
-        plan,
-    ))
+    let row = attestation;
+    Ok(plan.map(|plan| (Stored { row, etag }, plan)))
 }
 
 /// Adds other bytes with the same envelope to what is known of an attestation.
@@ -546,30 +537,20 @@ async fn join(
     mut stored: Stored<Attestation>,
     received: &Digest,
 ) -> Result<Stored<Attestation>, Unreachable> {
-    for _ in 0..CONFLICTS {
-        let is_known = stored.row.received == *received || stored.row.also.contains(received);
-        if is_known || stored.row.also.len() >= FORMS {
-            return Ok(stored);
+    rows::change(platform, &mut stored, |row| {
+        let is_known = row.received == *received || row.also.contains(received);
+        if is_known || row.also.len() >= FORMS {
+            return None;
         }
-        stored.row.also.insert(*received);
-        let pointer = DigestAlias {
-            organization: stored.row.organization.clone(),
+        row.also.insert(*received);
+        let alias = DigestAlias {
+            organization: row.organization.clone(),
             received: *received,
-            hash: stored.row.hash,
-            created_at: stored.row.created_at,
+            hash: row.hash,
+            created_at: row.created_at,
         };
-        let (row, etag) = stored.update(platform);
-        let (pointer, _) = rows::put(platform, &pointer, Expect::Absent);
-        match platform.write(vec![row, pointer]).await {
-            Ok(()) => {
-                return Ok(Stored {
-                    row: stored.row,
-                    etag,
-                });
-            }
-            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-        }
-    }
+        Some(vec![rows::put(platform, &alias, Expect::Absent).0])
+    })
+    .await?;
     Ok(stored)
 }

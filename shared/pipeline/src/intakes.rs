@@ -16,7 +16,9 @@ use crate::audit_log::{Act, Subject};
 use crate::clock::Timestamp;
 use crate::meter::Quota;
 use crate::network::Network;
-use crate::platform::{Expect, Platform, SecretValue, Unreachable, Write, WriteError};
+use crate::platform::{
+    Expect, Platform, SecretValue, UnlessConflict as _, Unreachable, Write, WriteError,
+};
 use crate::quotas::{self, Exceeded};
 use crate::rows::{
     self, CONFLICTS, Client, Conditions, Intake, IntakeToken, IntakeUse, LastUse, Previous,
@@ -220,10 +222,8 @@ pub async fn create(
         rows::put(platform, &by_hash(&intake, now), Expect::Absent).0,
         act.entry(platform, organization, subject, told(&intake)),
     ];
-    match platform.write(writes).await {
-        Ok(()) => {}
-        Err(WriteError::Conflict) => return Err(Error::NameTaken(intake.name)),
-        Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
+    if !platform.write(writes).await.unless_conflict()? {
+        return Err(Error::NameTaken(intake.name));
     }
     if let Some(cas) = wanted.cas {
         let source = Source {
@@ -339,14 +339,13 @@ pub async fn rotate(
         stored.update(platform).0,
         act.entry(platform, organization, subject, detail),
     ]);
-    match platform.write(writes).await {
-        Ok(()) => Ok(Created {
-            intake: stored.row,
-            token,
-        }),
-        Err(WriteError::Conflict) => Err(Error::Conflict),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable.into()),
+    if !platform.write(writes).await.unless_conflict()? {
+        return Err(Error::Conflict);
     }
+    Ok(Created {
+        intake: stored.row,
+        token,
+    })
 }
 
 /// Lets in a post by its token and its address; none when the token is unknown or has expired, or when the intake does
@@ -376,7 +375,8 @@ pub async fn admit(
 
 /// Writes down that an intake was used.
 pub(crate) async fn used(platform: &impl Platform, intake: &IntakeToken, client: &Client) {
-    let change = |row: &mut IntakeUse, now: Timestamp| {
+    let change = |row: &mut IntakeUse| {
+        let now = platform.now();
         let last = row.last_used.as_ref();
         if last.is_some_and(|last| now.since(last.at) < NOTED_EVERY) {
             return None;
@@ -404,7 +404,8 @@ pub(crate) async fn refused(
         detail => format!("{refusal}: {detail}"),
     };
     let actor = intake.actor(client);
-    let change = |row: &mut IntakeUse, now: Timestamp| {
+    let change = |row: &mut IntakeUse| {
+        let now = platform.now();
         let last = row.refused.get(&refusal);
         if last.is_some_and(|last| now.since(*last) < NOTED_EVERY) {
             return None;
@@ -426,37 +427,11 @@ pub(crate) async fn refused(
 async fn note(
     platform: &impl Platform,
     intake: &IntakeToken,
-    change: impl Fn(&mut IntakeUse, Timestamp) -> Option<Vec<Write>>,
+    change: impl Fn(&mut IntakeUse) -> Option<Vec<Write>>,
 ) {
-    let at = IntakeUse::at(&intake.organization, &intake.id);
-    for _ in 0..CONFLICTS {
-        let stored = match rows::load::<IntakeUse>(platform, &at).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                info!(intake.id = intake.id, %error, "Failed to note the use of an intake");
-                return;
-            }
-        };
-        let (mut row, expect) = match stored {
-            Some(Stored { row, etag }) => (row, Expect::Unchanged(etag)),
-            None => {
-                let row = IntakeUse::none(&intake.organization, &intake.id);
-                (row, Expect::Absent)
-            }
-        };
-        let Some(mut writes) = change(&mut row, platform.now()) else {
-            return;
-        };
-        writes.push(rows::put(platform, &row, expect).0);
-        match platform.write(writes).await {
-            Ok(()) => return,
-            // Another post noted something: perhaps the same.
-            Err(WriteError::Conflict) => {}
-            Err(WriteError::Unreachable(error)) => {
-                info!(intake.id = intake.id, %error, "Failed to note the use of an intake");
-                return;
-            }
-        }
+    let new = IntakeUse::none(&intake.organization, &intake.id);
+    if let Err(error) = rows::change_or_insert(platform, new, CONFLICTS, change).await {
+        info!(intake.id = intake.id, %error, "Failed to note the use of an intake");
     }
 }
 
@@ -521,12 +496,12 @@ async fn remove(
             // Somebody else was deleting it too, or nobody had it.
             return deleted.ok_or_else(|| Error::NotFound(name.to_owned()));
         };
-        match remove_once(platform, &stored, act, detail).await {
-            Ok(()) => return Ok(stored.row),
-            // It was rotated meanwhile, or is being deleted.
-            Err(WriteError::Conflict) => deleted = Some(stored.row),
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
+        let removed = remove_once(platform, &stored, act, detail).await;
+        if removed.unless_conflict()? {
+            return Ok(stored.row);
         }
+        // It was rotated meanwhile, or is being deleted.
+        deleted = Some(stored.row);
     }
     Err(Error::Conflict)
 }

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use crate::clock::Timestamp;
 use crate::deliveries::{self, Cursor, Of};
 use crate::jobs::end;
-use crate::platform::{Index, Platform, Unreachable, WriteError};
+use crate::platform::{Index, Platform, Unreachable};
 use crate::rows::{
     self, Attachment, Attestation, Delivery, Filter, Job, JobCursor, JobKind, JobStatus, Plan,
     PlanReason, Planned, Stored, WorkflowRecord,
@@ -47,10 +47,8 @@ pub(crate) async fn work(
             Ok(more) => more,
             Err(unreachable) => {
                 stored.row = put_off(&stored.row, job, &unreachable, platform.now());
-                return match platform.write(vec![stored.update(platform).0]).await {
-                    Ok(()) | Err(WriteError::Conflict) => Err(unreachable),
-                    Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-                };
+                stored.save_if_unchanged(platform).await?;
+                return Err(unreachable);
             }
         };
         let now = platform.now();
@@ -66,14 +64,9 @@ pub(crate) async fn work(
             job.wake_at = job.wake_at.map(|_| now);
         }
         stored.row = job;
-        let (write, etag) = stored.update(platform);
-        match platform.write(vec![write]).await {
-            Ok(()) => stored.etag = etag,
-            // Somebody else works on it, or cancelled it.
-            Err(WriteError::Conflict) => return Ok(()),
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-        }
-        if is_enough || matches!(stored.row.work, JobKind::Drain { .. }) {
+        // In a conflict somebody else works on it, or cancelled it.
+        let is_ours = stored.save_if_unchanged(platform).await?;
+        if !is_ours || is_enough || matches!(stored.row.work, JobKind::Drain { .. }) {
             return Ok(());
         }
     }

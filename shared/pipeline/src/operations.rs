@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::audit_log::{Act, Subject};
 use crate::intake::{self, Accepted, Incoming};
-use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
+use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
 use crate::rows::{
     self, Attachment, Attestation, Delivery, Match, Plan, PlanReason, Planned, Registration,
     Selector, State,
@@ -210,11 +210,10 @@ pub async fn cancel(
         stored.update(platform).0,
         act.entry(platform, organization, subject, detail),
     ];
-    match platform.write(writes).await {
-        Ok(()) => Ok(stored.row),
-        Err(WriteError::Conflict) => Err(Error::Conflict),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable.into()),
+    if !platform.write(writes).await.unless_conflict()? {
+        return Err(Error::Conflict);
     }
+    Ok(stored.row)
 }
 
 /// The workflow that test attestations come from.
@@ -266,15 +265,11 @@ pub async fn test(
         rows::put(platform, &attachment, Expect::Absent).0,
         act.entry(platform, organization, subject, ""),
     ];
-    match platform.write(writes).await {
-        Ok(()) => {}
+    if !platform.write(writes).await.unless_conflict()? {
         // A request that was cut off: it goes on with what it began.
-        Err(WriteError::Conflict) => {
-            let key = Attachment::at(organization, &attachment.id);
-            let begun = rows::load::<Attachment>(platform, &key).await?;
-            attachment = begun.ok_or(configuration::Error::Conflict)?.row;
-        }
-        Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
+        let key = Attachment::at(organization, &attachment.id);
+        let begun = rows::load::<Attachment>(platform, &key).await?;
+        attachment = begun.ok_or(configuration::Error::Conflict)?.row;
     }
     let bytes: Bytes = test_attestation(&attachment.id, attachment.created_at).into();
     let parsed = attestation::Attestation::parse(&bytes).map_err(|error| Unreachable {

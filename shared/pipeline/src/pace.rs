@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use crate::meter::Quota;
-use crate::platform::{Expect, Platform, WriteError};
+use crate::platform::Platform;
 use crate::quotas::{Error, Exceeded};
-use crate::rows::{self, Actor, Paced, Stored};
+use crate::rows::{self, Actor, Changed, Paced};
 
 /// The share of a minute's checks that may come at once.
 const BURST: u64 = 3;
@@ -32,37 +32,26 @@ pub async fn take(
             retry_after: Some(after),
         })
     };
+    let new = Paced {
+        organization: organization.to_owned(),
+        token: actor.id.clone(),
+        taken_until: platform.now(),
+    };
     // Only a check that was taken changes the row: who lost so many races has seen a whole burst taken by others.
-    for _ in 0..=burst {
+    let tries = burst as usize + 1;
+    let mut wait = Duration::ZERO;
+    let changed = rows::change_or_insert(platform, new, tries, |row| {
         let now = platform.now();
-        let key = Paced::at(organization, &actor.id);
-        let stored = rows::load::<Paced>(platform, &key).await?;
-        let (taken_until, expect) = match stored {
-            None => (now, Expect::Absent),
-            Some(Stored { row, etag }) => (row.taken_until.max(now), Expect::Unchanged(etag)),
-        };
-        let taken_until = taken_until.plus(interval);
-        let ahead = taken_until.since(now);
-        if let Some(wait) = ahead.checked_sub(interval * burst)
-            && !wait.is_zero()
-        {
-            return Err(exceeded(wait));
-        }
-        let row = Paced {
-            organization: organization.to_owned(),
-            token: actor.id.clone(),
-            taken_until,
-        };
-        match platform
-            .write(vec![rows::put(platform, &row, expect).0])
-            .await
-        {
-            Ok(()) => return Ok(()),
-            Err(WriteError::Conflict) => {}
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
-        }
+        row.taken_until = row.taken_until.max(now).plus(interval);
+        let ahead = row.taken_until.since(now);
+        wait = ahead.saturating_sub(interval * burst);
+        wait.is_zero().then(Vec::new)
+    });
+    match changed.await? {
+        Changed::Written => Ok(()),
+        Changed::Unchanged => Err(exceeded(wait)),
+        Changed::Conflict => Err(exceeded(interval)),
     }
-    Err(exceeded(interval))
 }
 
 #[cfg(test)]

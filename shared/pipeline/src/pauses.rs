@@ -9,10 +9,8 @@ use tracing::{error, info};
 
 use crate::audit_log::{Act, Subject};
 use crate::configuration::{self, Error};
-use crate::platform::{Index, Platform, Range, Unreachable, WriteError};
-use crate::rows::{
-    self, CONFLICTS, Delivery, Job, JobKind, JobStatus, Pause, Registration, Stored,
-};
+use crate::platform::{Index, Platform, Range, Unreachable};
+use crate::rows::{self, Changed, Delivery, Job, JobKind, JobStatus, Pause, Registration, Stored};
 use crate::settle::settle;
 use crate::{jobs, ledger, schedule};
 
@@ -36,42 +34,30 @@ pub async fn pause(
     act: Option<Act<'_>>,
 ) -> Result<Stored<Registration>, Error> {
     let mut stored = configuration::find(platform, organization, name_or_id).await?;
-    for _ in 0..CONFLICTS {
-        if stored.row.paused.is_some() {
-            return Ok(stored);
+    let changed = rows::change(platform, &mut stored, |row| {
+        // What met this one may have deleted it: that must not be written over.
+        if row.paused.is_some() || row.deleted_at.is_some() {
+            return None;
         }
         let now = platform.now();
-        stored.row.paused = Some(Pause {
+        row.paused = Some(Pause {
             since: now,
             reason: reason.to_owned(),
             by: act.map(|act| act.actor.name.clone()),
         });
         // A look says when the first of what it holds comes of age, also of what an earlier pause held.
-        stored.row.wake_at = Some(now.plus(SOON));
-        let (write, etag) = stored.update(platform);
+        row.wake_at = Some(now.plus(SOON));
         let entry = act.map(|act| {
-            let subject = Subject::registration(&stored.row);
+            let subject = Subject::registration(row);
             act.entry(platform, organization, subject, reason)
         });
-        match platform
-            .write([write].into_iter().chain(entry).collect())
-            .await
-        {
-            Ok(()) => {
-                let row = stored.row;
-                return Ok(Stored { row, etag });
-            }
-            // It may be what deleted it: that must not be written over.
-            Err(WriteError::Conflict) => {
-                let id = stored.row.id;
-                stored = configuration::live(platform, organization, &id)
-                    .await?
-                    .ok_or(Error::NotFound(id))?;
-            }
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
-        }
+        Some(entry.into_iter().collect())
+    });
+    match changed.await? {
+        _ if stored.row.deleted_at.is_some() => Err(Error::NotFound(stored.row.id)),
+        Changed::Conflict => Err(Error::Conflict),
+        Changed::Written | Changed::Unchanged => Ok(stored),
     }
-    Err(Error::Conflict)
 }
 
 /// Pauses a registration because nothing gets through it. The operator is told by the log and its alarm.
@@ -296,8 +282,6 @@ pub(crate) async fn look(
     };
     let next = next.min(now.plus(DAY)).max(now.plus(SOON));
     stored.row.wake_at = stored.row.paused.as_ref().map(|_| next);
-    match platform.write(vec![stored.update(platform).0]).await {
-        Ok(()) | Err(WriteError::Conflict) => Ok(()),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    stored.save_if_unchanged(platform).await?;
+    Ok(())
 }

@@ -10,7 +10,7 @@ use tracing::error;
 
 use crate::clock::Timestamp;
 use crate::ledger::{self, Message};
-use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
+use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
 use crate::rows::{
     self, Attestation, CONFLICTS, Delivery, Plan, PlanReason, Planned, Stage, State, Stored, reload,
 };
@@ -45,12 +45,13 @@ pub fn new(
     }
 }
 
-/// Writes a new plan in one transaction with what stands `beside` it, and with its deliveries where they fit in.
+/// Writes a new plan in one transaction with what stands `beside` it, and with its deliveries where they fit in. None
+/// after a conflict.
 pub(crate) async fn write(
     platform: &impl Platform,
     mut plan: Plan,
     beside: Vec<Write>,
-) -> Result<Stored<Plan>, WriteError> {
+) -> Result<Option<Stored<Plan>>, Unreachable> {
     let fits = plan.planned.len() <= schedule::DELIVERIES_PER_TRANSACTION;
     if plan.planned.is_empty() {
         plan.stage = Stage::Closed;
@@ -65,8 +66,8 @@ pub(crate) async fn write(
         let now = plan.created_at;
         writes.extend(deliveries(platform, plan.deliveries(), &plan, now));
     }
-    platform.write(writes).await?;
-    Ok(Stored { row: plan, etag })
+    let is_written = platform.write(writes).await.unless_conflict()?;
+    Ok(is_written.then_some(Stored { row: plan, etag }))
 }
 
 fn deliveries<'a>(
@@ -97,22 +98,15 @@ pub(crate) async fn written(
         let planned: Vec<(String, &Planned)> = stored.row.deliveries().collect();
         for chunk in planned.chunks(schedule::DELIVERIES_PER_TRANSACTION) {
             let writes = deliveries(platform, chunk.iter().cloned(), &stored.row, now);
-            match platform.write(writes).await {
-                Ok(()) => {}
-                Err(WriteError::Conflict) => rest(platform, &stored.row, chunk, now).await?,
-                Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+            if !platform.write(writes).await.unless_conflict()? {
+                rest(platform, &stored.row, chunk, now).await?;
             }
         }
         stored.row.stage = Stage::Accepted;
-        let (write, etag) = stored.update(platform);
-        match platform.write(vec![write]).await {
-            Ok(()) => {
-                let row = stored.row;
-                return Ok(Stored { row, etag });
-            }
-            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+        if stored.save_if_unchanged(platform).await? {
+            return Ok(stored);
         }
+        reload(platform, &mut stored).await?;
     }
     Err(Unreachable {
         what: "table",
@@ -139,13 +133,8 @@ async fn rest(
             .collect();
         let missing = chunk.iter().filter(|(id, _)| !there.contains(id)).cloned();
         let writes = deliveries(platform, missing, plan, now);
-        if writes.is_empty() {
+        if writes.is_empty() || platform.write(writes).await.unless_conflict()? {
             return Ok(());
-        }
-        match platform.write(writes).await {
-            Ok(()) => return Ok(()),
-            Err(WriteError::Conflict) => {}
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
         }
     }
     Err(Unreachable {
@@ -196,19 +185,16 @@ pub(crate) async fn send(
             entry.map_err(|why| Unreachable { what: "queue", why })?;
         }
     }
-    for _ in 0..CONFLICTS {
-        if stored.row.stage != Stage::Accepted {
-            return Ok(());
+    rows::change(platform, &mut stored, |plan| {
+        if plan.stage != Stage::Accepted {
+            return None;
         }
-        stored.row.stage = Stage::Sent;
-        stored.row.polls = 0;
-        stored.row.wake_at = Some(platform.now().plus(schedule::close_after(0)));
-        match platform.write(vec![stored.update(platform).0]).await {
-            Ok(()) => return Ok(()),
-            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-        }
-    }
+        plan.stage = Stage::Sent;
+        plan.polls = 0;
+        plan.wake_at = Some(platform.now().plus(schedule::close_after(0)));
+        Some(Vec::new())
+    })
+    .await?;
     Ok(())
 }
 
@@ -278,18 +264,16 @@ pub(crate) async fn add(
         );
         let mut beside = added.beside.clone();
         beside.push(stored.update(platform).0);
-        match write(platform, plan, beside).await {
-            Ok(plan) => {
-                let plan = written(platform, plan).await?;
-                let row = plan.row.clone();
-                if let Err(unreachable) = send(platform, plan, false).await {
-                    tracing::warn!(error = %unreachable, "Messages left to the reconciler");
-                }
-                return Ok(Some(row));
-            }
-            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+        let Some(plan) = write(platform, plan, beside).await? else {
+            reload(platform, &mut stored).await?;
+            continue;
+        };
+        let plan = written(platform, plan).await?;
+        let row = plan.row.clone();
+        if let Err(unreachable) = send(platform, plan, false).await {
+            tracing::warn!(error = %unreachable, "Messages left to the reconciler");
         }
+        return Ok(Some(row));
     }
     Err(Unreachable {
         what: "table",
@@ -324,15 +308,8 @@ async fn put_off(
     stored.row.polls += 1;
     let wait = schedule::UNFINISHED.saturating_mul(1 << stored.row.polls.min(6));
     stored.row.wake_at = Some(platform.now().plus(wait.min(schedule::UNSENT)));
-    let (write, etag) = stored.update(platform);
-    match platform.write(vec![write]).await {
-        Ok(()) => Ok(Some(Stored {
-            row: stored.row,
-            etag,
-        })),
-        Err(WriteError::Conflict) => Ok(None),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    let is_ours = stored.save_if_unchanged(platform).await?;
+    Ok(is_ours.then_some(stored))
 }
 
 /// Closes a plan whose deliveries are all there and final; otherwise it is looked at again later.
@@ -362,9 +339,7 @@ async fn close(
         stored.row.polls += 1;
         stored.row.wake_at = Some(now.plus(schedule::close_after(stored.row.polls)));
     }
-    match platform.write(vec![stored.update(platform).0]).await {
-        // In a conflict somebody else looked at it too.
-        Ok(()) | Err(WriteError::Conflict) => Ok(violations),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    // In a conflict somebody else looked at it too.
+    stored.save_if_unchanged(platform).await?;
+    Ok(violations)
 }

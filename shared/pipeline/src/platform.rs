@@ -102,6 +102,22 @@ pub enum WriteError {
     Unreachable(#[from] Unreachable),
 }
 
+/// Adaptor for writes whose conflict is a result rather than a failure.
+pub(crate) trait UnlessConflict {
+    /// Reports whether the rows were written: `false` after a conflict.
+    fn unless_conflict(self) -> Result<bool, Unreachable>;
+}
+
+impl UnlessConflict for Result<(), WriteError> {
+    fn unless_conflict(self) -> Result<bool, Unreachable> {
+        match self {
+            Ok(()) => Ok(true),
+            Err(WriteError::Conflict) => Ok(false),
+            Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+        }
+    }
+}
+
 /// The table's sparse indexes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Index {

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::clock::Timestamp;
 use crate::deliver::{Record, completion_poll, park};
 use crate::ledger::{self, Message, Settled, Woken};
-use crate::platform::{Index, Key, Platform, Range, Unreachable, WriteError};
+use crate::platform::{Index, Key, Platform, Range, Unreachable};
 use crate::rows::{
     self, Delivery, Job, Plan, Registration, RegistrationName, SHARDS, Stage, State,
 };
@@ -218,16 +218,12 @@ async fn wake(platform: &impl Platform, key: &Key) -> Result<Done, Unreachable> 
                 // Later and later: a queue that is gone must not fill the pages of all others.
                 let wait = schedule::UNFINISHED.saturating_mul(1 << stored.row.sends.min(6));
                 stored.row.wake_at = Some(platform.now().plus(wait.min(schedule::UNSENT)));
-                return match platform.write(vec![stored.update(platform).0]).await {
-                    Ok(()) | Err(WriteError::Conflict) => Ok(Done::Left),
-                    Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-                };
+                stored.save_if_unchanged(platform).await?;
+                return Ok(Done::Left);
             }
-            match platform.write(vec![stored.update(platform).0]).await {
-                // In a conflict somebody claimed it meanwhile, which is what was wanted.
-                Ok(()) | Err(WriteError::Conflict) => Ok(Done::Sent),
-                Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-            }
+            // In a conflict somebody claimed it meanwhile, which is what was wanted.
+            stored.save_if_unchanged(platform).await?;
+            Ok(Done::Sent)
         }
         Woken::Over => {
             let settled = Settled {

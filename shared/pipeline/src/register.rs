@@ -11,7 +11,7 @@ use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check, Verdict};
 use crate::configuration::{Error, Precondition, attachments, name_fault, size_fault};
 use crate::meter::Quota;
-use crate::platform::{Expect, Platform, SecretValue, Unreachable, WriteError};
+use crate::platform::{Expect, Platform, SecretValue, UnlessConflict as _, Unreachable};
 use crate::quotas::{self};
 use crate::rows::{self, JobKind, Registration, RegistrationName, RegistrationTombstone, Stored};
 use crate::{ids, jobs, schedule};
@@ -105,11 +105,10 @@ async fn reserve(
         quotas::room(platform, organization, Quota::Registrations).await?;
     }
     let (write, etag) = rows::put(platform, &row, expect);
-    match platform.write(vec![write]).await {
-        Ok(()) => Ok(Stored { row, etag }),
-        Err(WriteError::Conflict) => Err(Error::NameTaken(name.to_owned())),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable.into()),
+    if !platform.write(vec![write]).await.unless_conflict()? {
+        return Err(Error::NameTaken(name.to_owned()));
     }
+    Ok(Stored { row, etag })
 }
 
 /// Returns the condition on a name's row under which the name can be taken, if it is free or reserved for that
@@ -307,10 +306,8 @@ pub(crate) async fn finish(
     let secret = Registration::secret_name(organization, integration, id);
     platform.delete_secret(&secret).await?;
     stored.row.wake_at = None;
-    match platform.write(vec![stored.update(platform).0]).await {
-        Ok(()) | Err(WriteError::Conflict) => Ok(()),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    stored.save_if_unchanged(platform).await?;
+    Ok(())
 }
 
 /// Removes what a registration that was cut off left behind: its reservation, and its secret.
@@ -325,11 +322,8 @@ pub(crate) async fn abandon(
     // First of all, so that the same request, should it come again just now, completes nothing that loses its secret.
     if !stored.row.abandoned {
         stored.row.abandoned = true;
-        let (write, etag) = stored.update(platform);
-        match platform.write(vec![write]).await {
-            Ok(()) => stored.etag = etag,
-            Err(WriteError::Conflict) => return Ok(()),
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+        if !stored.save_if_unchanged(platform).await? {
+            return Ok(());
         }
     }
     let RegistrationName {
@@ -340,8 +334,7 @@ pub(crate) async fn abandon(
     } = &stored.row;
     let secret = Registration::secret_name(organization, integration, registration);
     platform.delete_secret(&secret).await?;
-    match platform.write(vec![stored.delete()]).await {
-        Ok(()) | Err(WriteError::Conflict) => Ok(()),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    let deletion = vec![stored.delete()];
+    platform.write(deletion).await.unless_conflict()?;
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::ledger::{Message, Settled};
-use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
+use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
 use crate::rows::{self, CompletionPoll, Delivery, Stored};
 use crate::schedule;
 
@@ -46,17 +46,13 @@ pub(crate) async fn settle_and_poll(
     if let Some(poll) = &poll {
         writes.push(rows::put(platform, poll, Expect::Absent).0);
     }
-    match platform.write(writes).await {
-        Ok(()) => {}
-        Err(WriteError::Conflict) => {
-            // The lease expired, and the reconciler took the delivery over.
-            warn!(
-                delivery.id = delivery.id,
-                "An attempt ended too late to be recorded"
-            );
-            return Ok(());
-        }
-        Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
+    if !platform.write(writes).await.unless_conflict()? {
+        // The lease expired, and the reconciler took the delivery over.
+        warn!(
+            delivery.id = delivery.id,
+            "An attempt ended too late to be recorded"
+        );
+        return Ok(());
     }
     info!(
         delivery.id = delivery.id,

@@ -9,7 +9,7 @@ use integrations::Fault;
 use crate::audit_log::{Act, Subject};
 use crate::configuration::{is_label, name_fault};
 use crate::meter::Quota;
-use crate::platform::{Expect, Platform, Unreachable, WriteError};
+use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, WriteError};
 use crate::quotas::{self, Exceeded};
 use crate::rows::{self, Organization, Role, Stored, Token, TokenName};
 
@@ -168,11 +168,10 @@ pub async fn create(
         rows::put(platform, &named, expect).0,
         by.act.entry(platform, organization, subject, detail),
     ];
-    match platform.write(writes).await {
-        Ok(()) => Ok(NewToken { text, token }),
-        Err(WriteError::Conflict) => Err(Error::NameTaken(token.name)),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable.into()),
+    if !platform.write(writes).await.unless_conflict()? {
+        return Err(Error::NameTaken(token.name));
     }
+    Ok(NewToken { text, token })
 }
 
 /// Returns the token with this text; none when it is unknown, revoked or expired.
@@ -262,12 +261,6 @@ pub async fn organization(platform: &impl Platform, name: &str) -> Result<bool, 
         organization: name.to_owned(),
         created_at: platform.now(),
     };
-    match platform
-        .write(vec![rows::put(platform, &row, Expect::Absent).0])
-        .await
-    {
-        Ok(()) => Ok(true),
-        Err(WriteError::Conflict) => Ok(false),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    let (write, _) = rows::put(platform, &row, Expect::Absent);
+    platform.write(vec![write]).await.unless_conflict()
 }

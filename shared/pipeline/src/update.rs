@@ -12,7 +12,9 @@ use serde_json::{Map, Value};
 use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check};
 use crate::configuration::{self, Error, Precondition};
-use crate::platform::{self, Etag, Expect, Platform, SecretValue, Write, WriteError};
+use crate::platform::{
+    self, Etag, Expect, Platform, SecretValue, UnlessConflict as _, Write, WriteError,
+};
 use crate::rows::{self, Attachment, CONFLICTS, Registration, RegistrationName, Stored};
 use crate::{attach, register};
 
@@ -467,11 +469,9 @@ pub async fn attachment(
         writes.push(write);
         let (subject, detail) = (Subject::attachment(&row, of), fields.join(", "));
         writes.push(act.entry(platform, organization, subject, detail));
-        match platform.write(writes).await {
-            Ok(()) => return Ok((Stored { row, etag }, registration, warnings)),
-            // Its registration may be what changed; if it did itself, that is seen now.
-            Err(WriteError::Conflict) => {}
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable.into()),
+        // In a conflict its registration may be what changed; if it did itself, that is seen now.
+        if platform.write(writes).await.unless_conflict()? {
+            return Ok((Stored { row, etag }, registration, warnings));
         }
     }
     Err(Error::Conflict)

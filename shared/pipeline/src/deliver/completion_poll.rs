@@ -15,7 +15,7 @@ use super::context::{self, Sent};
 use super::tools::Tools;
 use crate::clock::Timestamp;
 use crate::ledger::Message;
-use crate::platform::{Key, Platform, Unreachable, WriteError};
+use crate::platform::{Key, Platform, UnlessConflict as _, Unreachable};
 use crate::rows::{self, CompletionPoll, Delivery, Stored};
 use crate::schedule;
 use crate::settle::send_poll;
@@ -137,7 +137,7 @@ async fn again(
     poll.row.polls += 1;
     let delay = schedule::poll_completion_after(poll.row.polls);
     poll.row.wake_at = now.plus(delay + schedule::GRACE);
-    if written(platform, vec![poll.update(platform).0]).await? {
+    if poll.save_if_unchanged(platform).await? {
         send_poll(platform, &poll.row).await;
     }
     Ok(())
@@ -162,7 +162,7 @@ async fn end(
     row.updated_at = platform.now();
     let writes = vec![delivery.update(platform).0, poll.delete()];
     // In a conflict somebody else asked as well, and the row that is still there says who goes on.
-    if written(platform, writes).await? {
+    if platform.write(writes).await.unless_conflict()? {
         info!(delivery.id = delivery.row.id, "Followed up");
     }
     Ok(())
@@ -172,18 +172,9 @@ async fn forget(
     platform: &impl Platform,
     poll: &Stored<CompletionPoll>,
 ) -> Result<(), Unreachable> {
-    written(platform, vec![poll.delete()]).await.map(drop)
-}
-
-async fn written(
-    platform: &impl Platform,
-    writes: Vec<crate::platform::Write>,
-) -> Result<bool, Unreachable> {
-    match platform.write(writes).await {
-        Ok(()) => Ok(true),
-        Err(WriteError::Conflict) => Ok(false),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    let deletion = vec![poll.delete()];
+    platform.write(deletion).await.unless_conflict()?;
+    Ok(())
 }
 
 async fn load(

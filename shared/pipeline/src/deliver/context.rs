@@ -14,9 +14,9 @@ use super::room::Reserved;
 use super::tools::Tools;
 use crate::clock::Timestamp;
 use crate::destination::{self, Admission, Postponed};
-use crate::platform::{Etag, Expect, Platform, SecretValue, Unreachable, WriteError};
+use crate::platform::{Expect, Platform, SecretValue, UnlessConflict as _, Unreachable};
 use crate::rows::{
-    self, Attachment, CONFLICTS, Delivery, Destination, Lock, Registration, Row, Stored,
+    self, Attachment, CONFLICTS, Delivery, Destination, Draft, Lock, Registration, Row, Stored,
 };
 use crate::schedule::{HEAVY_BYTES, PATIENCE};
 use crate::secrets::Secrets;
@@ -86,29 +86,24 @@ async fn admit<I: Integration, P: Platform>(
         let row = &context.delivery.borrow().row;
         (row.is_retry(), row.has_reservation)
     };
-    for _ in 0..CONFLICTS {
-        let before = context.destination.borrow().clone();
-        let mut destination = before.row.clone();
-        let now = context.platform.now();
-        let admission =
-            destination::admit(&mut destination, interval, is_retry, has_reservation, now);
-        if destination != before.row && !context.write_destination(destination).await? {
-            continue;
+    let platform = context.platform;
+    let admission = context.change_destination(|row| {
+        destination::admit(row, interval, is_retry, has_reservation, platform.now())
+    });
+    match admission.await? {
+        Some(Admission::Now) => Ok(()),
+        Some(Admission::Wait(wait)) => {
+            platform.sleep(wait).await;
+            Ok(())
         }
-        return match admission {
-            Admission::Now => Ok(()),
-            Admission::Wait(wait) => {
-                context.platform.sleep(wait).await;
-                Ok(())
-            }
-            Admission::Postponed(later) => Err(Sent::Postponed(later)),
-        };
+        Some(Admission::Postponed(later)) => Err(Sent::Postponed(later)),
+        // Many want to go through at once: later, each at another time.
+        None => {
+            let soon = Duration::from_millis(1_000 + platform.random() % 4_000);
+            let until = platform.now().plus(soon);
+            Err(Sent::Postponed(Postponed::Until(until)))
+        }
     }
-    // Many want to go through at once: later, each at another time.
-    let soon = Duration::from_millis(1_000 + context.platform.random() % 4_000);
-    Err(Sent::Postponed(Postponed::Until(
-        context.platform.now().plus(soon),
-    )))
 }
 
 /// Data that an integration delivers, loaded and checked.
@@ -470,19 +465,12 @@ pub(super) struct DeliveryContext<'a, P> {
     /// The memory that this attempt may take.
     reserved: Reserved<'a>,
     pub(super) delivery: RefCell<Stored<Delivery>>,
-    /// With no etag while nothing was ever wrong with the destination.
-    pub(super) destination: RefCell<Known<Destination>>,
+    /// Not in the table while nothing was ever wrong with the destination.
+    pub(super) destination: RefCell<Draft<Destination>>,
     /// Places that this attempt has taken and not let go of.
     locks: RefCell<Vec<Stored<Lock>>>,
     /// Something of ours failed, which says nothing of the destination.
     pub(super) ours: Cell<bool>,
-}
-
-/// A row that may not be there yet.
-#[derive(Clone)]
-pub(super) struct Known<R> {
-    pub(super) row: R,
-    pub(super) etag: Option<Etag>,
 }
 
 impl<'a, P: Platform> DeliveryContext<'a, P> {
@@ -492,14 +480,11 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
             registration,
             ..
         } = &claimed.row;
-        let destination = Known {
-            row: Destination::new(organization, registration),
-            etag: None,
-        };
+        let destination = Destination::new(organization, registration);
         Self {
             platform,
             reserved,
-            destination: RefCell::new(destination),
+            destination: RefCell::new(Draft::new(destination)),
             delivery: RefCell::new(claimed),
             locks: RefCell::default(),
             ours: Cell::new(false),
@@ -520,69 +505,48 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
     /// Keeps everybody away for so long.
     pub(super) async fn close_for_all(&self, after: Duration) -> Result<(), Unreachable> {
         let destination = Destination::of_all(&self.delivery.borrow().row.integration);
-        for _ in 0..CONFLICTS {
-            let stored = rows::load::<Destination>(self.platform, &destination.key()).await?;
-            let (mut row, expect) = match stored {
-                Some(Stored { row, etag }) => (row, Expect::Unchanged(etag)),
-                None => (destination.clone(), Expect::Absent),
-            };
+        rows::change_or_insert(self.platform, destination, CONFLICTS, |row| {
             let until = self.platform.now().plus(after.min(destination::LONGEST));
             if row.open_until >= Some(until) {
-                return Ok(());
+                return None;
             }
             row.open_until = Some(until);
-            let (write, _) = rows::put(self.platform, &row, expect);
-            match self.platform.write(vec![write]).await {
-                Ok(()) => return Ok(()),
-                Err(WriteError::Conflict) => {}
-                Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-            }
-        }
+            Some(Vec::new())
+        })
+        .await?;
         Ok(())
     }
 
     async fn read_destination(&self) -> Result<(), Unreachable> {
-        let Destination {
-            organization,
-            registration,
-            ..
-        } = self.destination.borrow().row.clone();
-        let key = Destination::at(&organization, &registration);
-        let stored = rows::load::<Destination>(self.platform, &key).await?;
-        *self.destination.borrow_mut() = match stored {
-            Some(Stored { row, etag }) => Known {
-                row,
-                etag: Some(etag),
-            },
-            None => Known {
-                row: Destination::new(&organization, &registration),
-                etag: None,
-            },
+        let new = {
+            let row = &self.destination.borrow().row;
+            Destination::new(&row.organization, &row.registration)
         };
+        let destination = Draft::load(self.platform, new).await?;
+        *self.destination.borrow_mut() = destination;
         Ok(())
     }
 
-    /// Writes the destination. Returns `false` after a conflict, with the row reloaded.
-    pub(super) async fn write_destination(&self, row: Destination) -> Result<bool, Unreachable> {
-        let expect = match self.destination.borrow().etag.clone() {
-            Some(etag) => Expect::Unchanged(etag),
-            None => Expect::Absent,
-        };
-        let (write, etag) = rows::put(self.platform, &row, expect);
-        match self.platform.write(vec![write]).await {
-            Ok(()) => {
-                *self.destination.borrow_mut() = Known {
-                    row,
-                    etag: Some(etag),
-                };
-                Ok(true)
+    /// Applies `change` to the destination and writes it if it differs, as [`rows::change`] does. Returns the result of
+    /// `change`; none when another writer was first, at every try.
+    pub(super) async fn change_destination<T>(
+        &self,
+        mut change: impl FnMut(&mut Destination) -> T,
+    ) -> Result<Option<T>, Unreachable> {
+        for _ in 0..CONFLICTS {
+            let mut destination = self.destination.borrow().clone();
+            let before = destination.row.clone();
+            let result = change(&mut destination.row);
+            if destination.row == before {
+                return Ok(Some(result));
             }
-            Err(WriteError::Conflict) => {
-                self.read_destination().await?;
-                Ok(false)
+            if destination.save_with(self.platform, Vec::new()).await? {
+                *self.destination.borrow_mut() = destination;
+                return Ok(Some(result));
             }
-            Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
+            self.read_destination().await?;
         }
+        Ok(None)
     }
 
     fn organization(&self) -> String {
@@ -634,31 +598,23 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
             updated_at: now,
         };
         let (write, etag) = rows::put(self.platform, &row, expect);
-        match self.platform.write(vec![write]).await {
-            Ok(()) => {
-                self.locks.borrow_mut().push(Stored { row, etag });
-                Ok(Locked::Ours(note))
-            }
-            Err(WriteError::Conflict) => Ok(Locked::Theirs),
-            Err(WriteError::Unreachable(error)) => Err(unreachable(error)),
+        let written = self.platform.write(vec![write]).await.unless_conflict();
+        if !written.map_err(unreachable)? {
+            return Ok(Locked::Theirs);
         }
+        self.locks.borrow_mut().push(Stored { row, etag });
+        Ok(Locked::Ours(note))
     }
 
     async fn release(&self, mut lock: Stored<Lock>) -> Result<(), Error> {
         lock.row.owner = None;
         lock.row.updated_at = self.platform.now();
-        match self
-            .platform
-            .write(vec![lock.update(self.platform).0])
-            .await
-        {
-            Ok(()) => Ok(()),
-            Err(WriteError::Conflict) => Err(Error::retryable(
+        match lock.save_if_unchanged(self.platform).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::retryable(
                 "let go of a place: somebody else took it meanwhile",
             )),
-            Err(WriteError::Unreachable(unreachable)) => {
-                Err(Error::retryable(unreachable.to_string()))
-            }
+            Err(unreachable) => Err(Error::retryable(unreachable.to_string())),
         }
     }
 
@@ -675,17 +631,13 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
     async fn record_step(&self, step: &str, receipt: Value) -> Result<(), Error> {
         let mut stored = self.delivery.borrow().clone();
         stored.row.progress.insert(step.to_owned(), receipt);
-        let (write, etag) = stored.update(self.platform);
-        match self.platform.write(vec![write]).await {
-            Ok(()) => {
-                stored.etag = etag;
+        match stored.save_if_unchanged(self.platform).await {
+            Ok(true) => {
                 *self.delivery.borrow_mut() = stored;
                 Ok(())
             }
-            Err(WriteError::Conflict) => {
-                Err(self.failed("keep a finished step: the lease is somebody else's"))
-            }
-            Err(WriteError::Unreachable(unreachable)) => Err(self.failed(unreachable.to_string())),
+            Ok(false) => Err(self.failed("keep a finished step: the lease is somebody else's")),
+            Err(unreachable) => Err(self.failed(unreachable.to_string())),
         }
     }
 

@@ -25,10 +25,8 @@ use crate::clock::Timestamp;
 use crate::destination::{self, Evidence, Postponed};
 use crate::ledger::{self, Message};
 use crate::pauses;
-use crate::platform::{Expect, Platform, Unreachable, WriteError};
-use crate::rows::{
-    self, CONFLICTS, Delivery, QuarantinedMessage, Registration, State, Stored, reload,
-};
+use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, WriteError};
+use crate::rows::{self, Changed, Delivery, QuarantinedMessage, Registration, State, Stored};
 use crate::schedule::{self, Deadlines};
 use crate::settle::{settle, settle_and_poll};
 
@@ -147,13 +145,9 @@ pub(crate) async fn park(
         body: record.body.chars().take(4096).collect(),
         created_at: platform.now(),
     };
-    match platform
-        .write(vec![rows::put(platform, &quarantined, Expect::Absent).0])
-        .await
-    {
-        Ok(()) | Err(WriteError::Conflict) => Ok(()),
-        Err(WriteError::Unreachable(unreachable)) => Err(unreachable),
-    }
+    let (write, _) = rows::put(platform, &quarantined, Expect::Absent);
+    platform.write(vec![write]).await.unless_conflict()?;
+    Ok(())
 }
 
 /// Takes the delivery for one attempt, or says that there is nothing to do. In a conflict it is asked again: a
@@ -165,28 +159,15 @@ async fn claim(
     lease: Duration,
 ) -> Result<Option<Stored<Delivery>>, Unreachable> {
     let owner = format!("{:016x}", platform.random());
-    for _ in 0..CONFLICTS {
-        if let Err(reason) = ledger::claim(&mut stored.row, attempt, &owner, platform.now(), lease)
-        {
-            info!(
-                delivery.id = stored.row.id,
-                attempt,
-                ?reason,
-                "Nothing to claim"
-            );
-            return Ok(None);
+    let changed = rows::change(platform, &mut stored, |row| {
+        if let Err(reason) = ledger::claim(row, attempt, &owner, platform.now(), lease) {
+            info!(delivery.id = row.id, attempt, ?reason, "Nothing to claim");
+            return None;
         }
-        let (write, etag) = stored.update(platform);
-        match platform.write(vec![write]).await {
-            Ok(()) => {
-                let row = stored.row;
-                return Ok(Some(Stored { row, etag }));
-            }
-            Err(WriteError::Conflict) => stored = reload(platform, stored).await?,
-            Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-        }
-    }
-    Ok(None)
+        Some(Vec::new())
+    });
+    let is_claimed = changed.await? == Changed::Written;
+    Ok(is_claimed.then_some(stored))
 }
 
 async fn attempt<I: Integration, P: Platform>(
@@ -267,15 +248,11 @@ async fn remember<P: Platform>(
         return context.close_for_all(after).await;
     }
     let mut has_failed_too_long = false;
-    for _ in 0..CONFLICTS {
-        let before = context.destination.borrow().row.clone();
-        let mut destination = before.clone();
-        has_failed_too_long = destination::learn(&mut destination, evidence, is_retry, now);
-        // In a conflict it has been read again: what somebody else saw since then counts as well.
-        if destination == before || context.write_destination(destination).await? {
-            break;
-        }
-    }
+    // In a conflict it is read again: what somebody else saw since then counts as well.
+    let learned = context.change_destination(|row| {
+        has_failed_too_long = destination::learn(row, evidence, is_retry, now);
+    });
+    learned.await?;
     if has_failed_too_long {
         let reason = match evidence {
             Evidence::Gone => "the third party says that it is gone".to_owned(),

@@ -14,7 +14,7 @@ use tracing::warn;
 use super::request::{Caller, Request, Response, malformed_header};
 use crate::api::{Code, Problem};
 use crate::ids;
-use crate::platform::{Expect, Platform, WriteError};
+use crate::platform::{Expect, Platform, UnlessConflict as _};
 use crate::rows::{self, Answer, Claim, Stored};
 
 /// Time after which a claimed key is free again: longer than a function of the API may run.
@@ -78,11 +78,10 @@ pub(super) async fn begin(
         }
     };
     let (write, etag) = rows::put(platform, &claim, expect);
-    match platform.write(vec![write]).await {
-        Ok(()) => Ok(Begun::First(Box::new(Stored { row: claim, etag }))),
-        Err(WriteError::Conflict) => Err(in_progress()),
-        Err(error) => Err(error.into()),
+    if !platform.write(vec![write]).await.unless_conflict()? {
+        return Err(in_progress());
     }
+    Ok(Begun::First(Box::new(Stored { row: claim, etag })))
 }
 
 /// Hash of all that makes a request the same. The key is part of it, so that no reader of the table can guess what the

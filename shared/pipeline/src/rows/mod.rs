@@ -5,6 +5,7 @@
 //! an attestation finds its deliveries without an index, a message needs only the ID, and a thousand deliveries of one
 //! attestation do not share a partition.
 
+mod change;
 mod configuration;
 mod ledger;
 mod newest;
@@ -12,6 +13,7 @@ mod operations;
 mod organization;
 mod row;
 
+pub(crate) use change::{Changed, Draft, change, change_or_insert};
 pub use configuration::{
     Attachment, AttachmentIndex, Match, Pause, Registration, RegistrationName,
     RegistrationTombstone, Selector, workflow_id,

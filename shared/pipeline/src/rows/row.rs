@@ -230,14 +230,15 @@ pub fn shard(id: &str) -> String {
 /// Maximum number of tries of a write that conflicts with another.
 pub(crate) const CONFLICTS: usize = 5;
 
-/// The row as it is now, to try over what met another write.
+/// Loads a row again, to retry a write that met another.
 pub(crate) async fn reload<R: Row>(
     platform: &impl Platform,
-    stale: Stored<R>,
-) -> Result<Stored<R>, Unreachable> {
-    let row = load(platform, &stale.row.key()).await?;
-    row.ok_or_else(|| Unreachable {
+    stored: &mut Stored<R>,
+) -> Result<(), Unreachable> {
+    let row = load(platform, &stored.row.key()).await?;
+    *stored = row.ok_or_else(|| Unreachable {
         what: "table",
         why: "a row is gone that was there".into(),
-    })
+    })?;
+    Ok(())
 }
