@@ -26,8 +26,8 @@ use crate::clock::Timestamp;
 use crate::deliver::{Record, park};
 use crate::intakes::{self, Source};
 use crate::meter::Used;
-use crate::platform::{Expect, Platform, Unreachable, WriteError};
-use crate::rows::{self, Attachment, Attestation, CONFLICTS, FetchTurn, Plan, Row as _, Stored};
+use crate::platform::{Platform, Unreachable};
+use crate::rows::{self, Attachment, Attestation, CONFLICTS, Changed, FetchTurn, Plan};
 use crate::{intake, quotas, schedule};
 
 /// Its queue, and its function.
@@ -143,29 +143,22 @@ impl Message {
             message: record.id.clone(),
             taken_at: platform.now(),
         };
-        for _ in 0..CONFLICTS {
-            let expect = match rows::load::<FetchTurn>(platform, &turn.key()).await? {
-                None => Expect::Absent,
-                Some(Stored { row, .. }) if row.turn > turn.turn => return Ok(false),
-                // Handed over again, after a crash say, it goes on.
-                Some(Stored { row, .. }) if row.turn == turn.turn => {
-                    return Ok(row.message == turn.message);
-                }
-                Some(Stored { etag, .. }) => Expect::Unchanged(etag),
-            };
-            match platform
-                .write(vec![rows::put(platform, &turn, expect).0])
-                .await
-            {
-                Ok(()) => return Ok(true),
-                Err(WriteError::Conflict) => {}
-                Err(WriteError::Unreachable(unreachable)) => return Err(unreachable),
-            }
+        let changed = rows::change_or_insert(platform, turn.clone(), CONFLICTS, |row| {
+            // Handed over again, after a crash say, it goes on.
+            let is_ours = row.turn == turn.turn && row.message == turn.message;
+            (is_ours || row.turn < turn.turn).then(|| {
+                *row = turn.clone();
+                Vec::new()
+            })
+        });
+        match changed.await? {
+            Changed::Written => Ok(true),
+            Changed::Unchanged => Ok(false),
+            Changed::Conflict => Err(Unreachable {
+                what: "table",
+                why: "too many write conflicts on a fetch's turn".into(),
+            }),
         }
-        Err(Unreachable {
-            what: "table",
-            why: "too many write conflicts on a fetch's turn".into(),
-        })
     }
 
     /// Sends itself for its next turn, if there is one left.
