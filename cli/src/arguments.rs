@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
+use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::{
     apply, attestation, audit_log, auth, bootstrap, delivery, intake, integration, job,
@@ -25,47 +26,6 @@ pub(crate) struct Arguments {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Global {
-    /// Output format: table or json
-    #[arg(
-        short,
-        long,
-        global = true,
-        default_value = "table",
-        value_name = "FORMAT",
-        value_hint = ValueHint::Other
-    )]
-    pub output: Format,
-    /// API token
-    #[arg(
-        short,
-        long,
-        global = true,
-        env = "CHAINLOOP_TOKEN",
-        hide_env_values = true
-    )]
-    pub token: Option<String>,
-    /// API URL
-    #[arg(
-        long,
-        global = true,
-        env = "CHAINLOOP_URL",
-        visible_alias = "control-plane"
-    )]
-    pub url: Option<String>,
-    /// Skip confirmation before applying, deleting, revoking, cancelling or redelivering
-    #[arg(short, long, global = true)]
-    pub yes: bool,
-    /// Print each request
-    #[arg(long, global = true)]
-    pub debug: bool,
-    /// Print only results and errors
-    #[arg(short, long, global = true)]
-    pub quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,15 +1,14 @@
 //! `chainloop audit`: shows the audit log.
 
 use anyhow::Context as _;
+use api::audit_log::Entry;
+use api::{Client, Timestamp};
 use clap::Subcommand;
 use jiff::civil::Date;
-use pipeline::Timestamp;
-use pipeline::api::audit_log::Entry;
-use pipeline::rows::Client;
 use serde::Serialize;
 
-use crate::arguments::Global;
 use crate::client;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{self, Table, cell};
 use crate::time;

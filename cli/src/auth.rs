@@ -3,16 +3,15 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
 use anyhow::Context as _;
+use api::organization::Bearer;
+use api::{Role, Timestamp};
 use clap::Subcommand;
-use pipeline::Timestamp;
-use pipeline::api::organization::Bearer;
-use pipeline::rows::Role;
 use serde::Serialize;
 
-use crate::arguments::Global;
 use crate::client::{Call, Client, given};
 use crate::credentials::{self, Credentials};
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{Table, cell};
 use crate::time;

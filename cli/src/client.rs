@@ -4,10 +4,10 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use api::materials::{Download, Upload};
+use api::{Code, Page, Problem};
 use indicatif::ProgressBar;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use pipeline::api::{Code, Page, Problem};
-use pipeline::platform::{Download, Upload};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,9 @@ use ureq::http::{Request, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, SendBody};
 
-use crate::arguments::Global;
 use crate::credentials::{self, Credentials};
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::say;
 
 /// Longer than the gateway waits for a function.

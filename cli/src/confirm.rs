@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use crate::arguments::Global;
 use crate::failure::Failure;
+use crate::global::Global;
 
 /// Action to confirm.
 pub(crate) struct Deed {

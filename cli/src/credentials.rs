@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::arguments::Global;
 use crate::failure::Failure;
+use crate::global::Global;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Credentials {

@@ -7,7 +7,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use pipeline::api::Code;
+use api::Code;
 
 use crate::output::say;
 

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use api::Network;
+use api::intakes::{Intake, NewIntake, NewToken, Rotation};
 use clap::{Args, Subcommand};
 use comfy_table::Color;
-use pipeline::api::intakes::{Intake, NewIntake, NewToken, Rotation};
-use pipeline::network::Network;
 use serde::Serialize;
 
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::confirm;
+use crate::global::Global;
 use crate::options;
 use crate::organization::lifetime;
 use crate::output::{self, Format};

@@ -3,24 +3,26 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod account;
 mod apply;
 mod arguments;
 mod attestation;
 mod audit_log;
 mod auth;
-mod aws_environment;
 mod bootstrap;
 mod client;
 mod confirm;
 mod credentials;
 mod delivery;
 mod failure;
+mod global;
 mod intake;
 mod integration;
 mod interrupt;
 mod job;
 #[cfg(test)]
 mod mentions;
+mod names;
 mod options;
 mod organization;
 mod output;

@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::Read;
 
-use integrations::{Field, inputs};
+use api::inputs::Field;
 use serde_json::{Map, Value};
 
-use crate::arguments::Global;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::table;
 
 /// Syntax of options, for the help of the commands that have them.
@@ -69,7 +69,7 @@ pub(crate) fn read(
     schema: &Value,
     given: &[String],
 ) -> anyhow::Result<Map<String, Value>> {
-    read_fields(global, &inputs::fields(schema), given)
+    read_fields(global, &api::inputs::fields(schema), given)
 }
 
 /// As [`read`], for some fields of a schema.
@@ -233,7 +233,7 @@ fn value(source: &Source<'_>, surroundings: &mut Surroundings<'_>) -> Result<Str
 }
 
 fn cast(field: &Field, text: &str) -> Result<Value, String> {
-    let value = inputs::cast(field, text).map_err(|fault| fault.detail)?;
+    let value = api::inputs::cast(field, text).map_err(|fault| fault.detail)?;
     if !field.choices.is_empty() && !field.choices.iter().any(|choice| choice == text) {
         return Err(format!("must be one of {}", field.choices.join(", ")));
     }
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     fn schema() -> Vec<Field> {
-        inputs::fields(&json!({
+        api::inputs::fields(&json!({
             "type": "object",
             "required": ["repository"],
             "properties": {

@@ -3,22 +3,20 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use api::organization::Quotas;
+use api::tokens::{Created, NewToken, Token};
+use api::{QuotaUse, Role, Timestamp};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use comfy_table::Color;
-use pipeline::Timestamp;
-use pipeline::api::QuotaUse;
-use pipeline::api::organization::Quotas;
-use pipeline::api::tokens::{Created, NewToken, Token};
-use pipeline::rows::Role;
 use serde::Serialize;
 
-use crate::arguments::Global;
 use crate::attestation::size;
-use crate::bootstrap::label;
 use crate::client::{Call, Client, json};
 use crate::confirm::{self, Deed};
 use crate::failure::Failure;
+use crate::global::Global;
+use crate::names::label;
 use crate::output::{self, Format};
 use crate::table::{Table, cell, paint};
 use crate::{auth, time};
@@ -96,7 +94,7 @@ pub(crate) fn lifetime(text: &str) -> Result<Duration, String> {
         Some(Ok(years)) => days(years),
         _ => time::span(text).map_err(|_| "must be a duration such as 12h, 90d or 1y")?,
     };
-    if pipeline::tokens::VALID_SECS.contains(&lifetime.as_secs()) {
+    if api::tokens::VALID_SECS.contains(&lifetime.as_secs()) {
         return Ok(lifetime);
     }
     Err("must be between one minute and ten years".to_owned())

@@ -9,8 +9,6 @@ use attestation::text::is_invisible;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
-use crate::arguments::Global;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Table,
@@ -88,20 +86,6 @@ pub(crate) fn plain(text: &str) -> String {
 /// As [`plain`], on one line.
 pub(crate) fn one_line(text: &str) -> String {
     plain(text).replace('\n', "\u{fffd}")
-}
-
-impl Global {
-    pub(crate) fn info(&self, text: &str) {
-        if !self.quiet {
-            say("INF", "32", text);
-        }
-    }
-
-    pub(crate) fn warn(&self, text: &str) {
-        if !self.quiet {
-            say("WRN", "33", text);
-        }
-    }
 }
 
 /// Prints a message, marked as in Chainloop's command.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::arguments::Global;
+use crate::global::Global;
 use crate::output::one_line;
 
 /// Creates a line with a spinner and a message.

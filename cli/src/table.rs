@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 
+use api::inputs::Field;
+use api::integrations::Integration;
 use comfy_table::{
     Cell, Color, ColumnConstraint, ContentArrangement, ContentLineStyle, LineStyle, TableStyle,
     Width,
 };
-use integrations::Field;
-use pipeline::api::integrations::Integration;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::output::{coloured, plain};
@@ -249,6 +250,14 @@ pub(crate) fn value(value: &Value) -> Cow<'_, str> {
     }
 }
 
+/// A state or an ending as the API spells it.
+pub(crate) fn word(state: &impl Serialize) -> String {
+    match serde_json::to_value(state) {
+        Ok(Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -338,7 +347,7 @@ mod tests {
     }
 
     fn fields(required: &[&str], properties: &Value) -> Vec<Field> {
-        integrations::inputs::fields(
+        api::inputs::fields(
             &json!({ "type": "object", "required": required, "properties": properties }),
         )
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use api::Timestamp;
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo};
-use pipeline::Timestamp;
 
 /// As in Chainloop's tables, RFC 822 in the local time zone: `02 Jan 26 03:04 UTC`.
 pub(crate) fn local(moment: Timestamp) -> String {

@@ -1,13 +1,13 @@
 //! `chainloop workflow`: lists the workflows of accepted attestations, which can be attached to.
 
 use anyhow::Context as _;
+use api::Timestamp;
+use api::workflows::ListedWorkflow;
 use clap::{Subcommand, ValueEnum};
-use pipeline::Timestamp;
-use pipeline::api::workflows::ListedWorkflow;
 use serde::Serialize;
 
-use crate::arguments::Global;
 use crate::client::Client;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::sort::Sort;
 use crate::table::{Table, cell};

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use api::Role;
+use api::workflows::Workflow;
 use attestation::{Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
-use integrations::Workflow;
+use memory::Memory;
 use pipeline::attestations::{self, Of};
-use pipeline::memory::Memory;
-use pipeline::rows::Role;
 use pipeline::{Platform, intake, workflows};
 use serde_json::{Value, json};
 
@@ -102,7 +102,7 @@ async fn a_list_since_a_time_ends_there() {
         memory.advance(Duration::from_hours(1));
     }
     let now = memory.now();
-    let since = pipeline::Timestamp::from_millis(now.millis() - 3_600_000 * 4);
+    let since = api::Timestamp::from_millis(now.millis() - 3_600_000 * 4);
     let of = Of {
         since: Some(since),
         ..Of::default()

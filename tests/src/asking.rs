@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use api::{Client, Role};
+use memory::Memory;
 use pipeline::Platform;
 use pipeline::http::openapi::Operation;
 use pipeline::http::{self, Caller, Request, Response, Route, functions};
-use pipeline::memory::Memory;
-use pipeline::rows::{Client, Role};
 use serde_json::Value;
 
 use crate::openapi::is_described;

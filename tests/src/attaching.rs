@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use api::Role;
 use pipeline::attach;
 use pipeline::configuration::Precondition;
 use pipeline::http::Response;
-use pipeline::rows::Role;
 use serde_json::{Value, json};
 
 use crate::asking::{answer, ask, request};

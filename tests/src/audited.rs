@@ -5,22 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::time::Duration;
 
+use api::deliveries::AttemptOutcome;
+use api::jobs::JobKind;
+use api::workflows::{Selector, Workflow};
+use api::{Action, Actor, Client, Kind, Role};
 use attestation::{Digest, Metadata, Predicate, compose};
 use aws::event::{DeliveryEvent, GatewayEvent};
 use bytes::Bytes;
-use integrations::Workflow;
-use pipeline::api::Action;
+use memory::Memory;
 use pipeline::attestations;
 use pipeline::audit_log::{Act, entries};
 use pipeline::check::{self, Previewed};
 use pipeline::http::openapi::Operation;
 use pipeline::http::{Audited, Request, Route};
 use pipeline::intake::{self, Accepted};
-use pipeline::memory::Memory;
 use pipeline::platform::Expect;
-use pipeline::rows::{
-    self, Actor, AttemptOutcome, AuditEntry, Client, JobKind, Kind, Role, Row, Selector,
-};
+use pipeline::rows::{self, AuditEntry, Row};
 use pipeline::{
     Platform, attach, configuration, deliveries, intakes, jobs, pauses, register, tokens,
 };
@@ -86,7 +86,7 @@ async fn push(
 async fn attach(memory: &Memory, registration: &str, selector: &str) -> rows::Attachment {
     let wanted = attach::Wanted {
         registration: registration.to_owned(),
-        workflow: attach::selector(selector, None).unwrap(),
+        workflow: api::workflows::selector(selector, None).unwrap(),
         inputs: inputs(json!({ "filter": "annotation.canary-filter=1" })),
         wait_secs: None,
         id: None,
@@ -312,7 +312,7 @@ fn holds(route: &str, action: &str, entry: &AuditEntry) {
     for text in [&entry.subject, &entry.detail] {
         let is_id = text
             .split([' ', ','])
-            .any(|word| pipeline::rows::workflow_id(word).is_some());
+            .any(|word| api::workflows::workflow_id(word).is_some());
         assert!(!is_id && !text.contains(['{', '"']), "{route}: {text}");
         assert!(!text.contains(SECRET), "{route}: {text}");
     }
@@ -604,7 +604,7 @@ async fn an_entry_is_told_by_the_api_with_its_subject_and_from_where() {
     assert_eq!(newest["action"], "registration.delete");
     assert_eq!(newest["subject"], "canary-hook");
     assert_eq!(newest["detail"], "webhook, with its attachments");
-    assert!(rows::workflow_id(newest["subject_id"].as_str().unwrap()).is_some());
+    assert!(api::workflows::workflow_id(newest["subject_id"].as_str().unwrap()).is_some());
     assert_eq!(
         (&newest["by"], &newest["token"]),
         (&json!("tests"), &json!("token-1"))
@@ -764,7 +764,7 @@ fn a_selector_that_could_never_fit_is_refused_and_named() {
         ("night\u{1b}ly", Some("shop"), "workflow"),
         ("nightly", Some("sh\u{0}op"), "project"),
     ] {
-        let fault = attach::selector(workflow, project).unwrap_err();
+        let fault = api::workflows::selector(workflow, project).unwrap_err();
         assert_eq!(fault.field, field, "{workflow:?} {project:?}");
     }
     let simple = ID.replace('-', "");
@@ -779,7 +779,7 @@ fn a_selector_that_could_never_fit_is_refused_and_named() {
             "6f0c1f0e-0000-4000-8000-000000000001",
         ),
     ] {
-        let selector = attach::selector(workflow, project).unwrap();
+        let selector = api::workflows::selector(workflow, project).unwrap();
         assert_eq!(selector.0, wanted);
     }
 }

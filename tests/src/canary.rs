@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use api::Role;
 use attestation::{Digest, Material, MaterialType};
 use bytes::Bytes;
 use integrations::dependency_track::DependencyTrack;
@@ -31,11 +32,10 @@ use integrations::slack_webhook::SlackWebhook;
 use integrations::smtp::Smtp;
 use integrations::webhook::Webhook;
 use integrations::{Integration, for_all_integrations};
+use memory::Memory;
 use pipeline::check::{self, Check, Verdict};
 use pipeline::deliver::preview::preview;
 use pipeline::deliver::{self, Tools};
-use pipeline::memory::Memory;
-use pipeline::rows::Role;
 use pipeline::{Platform, attach, intake, reconcile, register};
 use serde_json::{Value, json};
 
@@ -458,7 +458,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
         .unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let wanted = attach::Wanted {
         registration: "canary".to_owned(),
-        workflow: attach::selector(WORKFLOW, None).unwrap(),
+        workflow: api::workflows::selector(WORKFLOW, None).unwrap(),
         inputs: inputs(case.attachment.clone()),
         wait_secs: None,
         id: None,

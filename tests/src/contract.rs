@@ -1,12 +1,13 @@
 //! Contracts of every integration, checked over the list of all of them: a test names what a half-added one
 //! lacks. The tests also hold what the crates may know of each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use api::inputs::{Fault, Field};
 use integrations::http::{Guard, Http};
-use integrations::{AUTHORITIES, Description, Fault, Field, Integration, inputs};
+use integrations::{AUTHORITIES, Description, Integration, inputs};
 use serde_json::{Map, Value, json};
 
 use crate::template;
@@ -187,7 +188,7 @@ pub fn sample(schema: &Value, field: &Field) -> Value {
 
 /// Inputs for every field that can stand beside the others.
 fn samples(schema: &Value) -> Map<String, Value> {
-    let fields = inputs::fields(schema);
+    let fields = api::inputs::fields(schema);
     let mut samples: Map<String, Value> = fields
         .iter()
         .map(|field| (field.name.clone(), sample(schema, field)))
@@ -260,7 +261,7 @@ fn a_secret_input_is_write_only_and_debug_never_shows_it() {
     };
     for (one, typed) in all() {
         for (whose, schema) in schemas(one) {
-            for field in inputs::fields(&schema) {
+            for field in api::inputs::fields(&schema) {
                 let open = OPEN.iter().any(|(name, _)| *name == field.name);
                 assert!(
                     field.secret || open || !sounds_secret(&field.name),
@@ -269,7 +270,7 @@ fn a_secret_input_is_write_only_and_debug_never_shows_it() {
                 );
             }
         }
-        let attachment = inputs::fields(&(one.attachment_schema)());
+        let attachment = api::inputs::fields(&(one.attachment_schema)());
         assert!(
             attachment.iter().all(|field| !field.secret),
             "{}: move the attachment's secret to the registration, which alone has a place for one",
@@ -278,7 +279,7 @@ fn a_secret_input_is_write_only_and_debug_never_shows_it() {
         let schema = (one.registration_schema)();
         let inputs = accepted(one.id, &schema, one.check_registration);
         let shown = (typed.debug)(inputs.clone());
-        for field in inputs::fields(&schema)
+        for field in api::inputs::fields(&schema)
             .into_iter()
             .filter(|field| field.secret)
         {
@@ -315,7 +316,7 @@ fn an_unknown_input_and_a_missing_one_are_faults_that_name_it() {
                 named(&more, "no_such_input"),
                 "{whose}: refuse unknown inputs: `#[serde(deny_unknown_fields)]`"
             );
-            for field in inputs::fields(&schema)
+            for field in api::inputs::fields(&schema)
                 .into_iter()
                 .filter(|field| field.required)
             {
@@ -453,7 +454,7 @@ fn every_integration_with_secrets_says_where_they_are_sent() {
         // A URL that is itself secret is replaced together with all that is.
         let is_secret_url =
             |property: &Value| property["writeOnly"] == true && property["format"] == "uri";
-        let is_marked = |property: &Value| property[integrations::inputs::DESTINATION] == true;
+        let is_marked = |property: &Value| property[api::inputs::DESTINATION] == true;
         assert!(
             !has(is_secret) || has(is_secret_url) || has(is_marked),
             "{}: mark the inputs that say where its secrets go with `extend(\"x-destination\" = true)`",
@@ -471,7 +472,7 @@ fn is_anywhere(one: &Description, inputs: &Map<String, Value>) -> bool {
         .iter()
         .any(|(name, property)| {
             if property["writeOnly"] != true {
-                return name != AUTHORITIES && property[inputs::DESTINATION] == true;
+                return name != AUTHORITIES && property[api::inputs::DESTINATION] == true;
             }
             let mut elsewhere = inputs.clone();
             elsewhere.insert(
@@ -505,7 +506,7 @@ fn authorities_of_ones_own_are_trusted_where_the_host_is_ones_own_and_nowhere_el
         );
         let property = &schema["properties"][AUTHORITIES];
         assert_eq!(
-            property[inputs::DESTINATION],
+            property[api::inputs::DESTINATION],
             true,
             "{}: {property}",
             one.id
@@ -693,21 +694,40 @@ fn folders(parent: &str) -> Vec<String> {
 
 #[test]
 fn dependencies_run_downwards_only() {
-    const OURS: [&str; 4] = ["attestation", "integrations", "pipeline", "aws"];
-    let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
-        ("attestation", &OURS[..0]),
-        ("integrations", &OURS[..1]),
-        ("pipeline", &OURS[..2]),
-        ("aws", &OURS[..3]),
-    ]);
+    // Each may use those before it.
+    const OURS: [&str; 5] = ["attestation", "api", "integrations", "pipeline", "aws"];
     for name in folders("shared") {
-        let allowed = allowed.get(name.as_str());
-        let allowed =
-            allowed.unwrap_or_else(|| panic!("give shared/{name} its place in this test"));
+        let place = OURS.iter().position(|own| *own == name);
+        let place = place.unwrap_or_else(|| panic!("give shared/{name} its place in this test"));
         for dependency in dependencies(&format!("shared/{name}")) {
             assert!(
-                !OURS.contains(&dependency.as_str()) || allowed.contains(&dependency.as_str()),
+                !OURS[place..].contains(&dependency.as_str()),
                 "shared/{name}/Cargo.toml: take {dependency} out: it lies above"
+            );
+        }
+    }
+}
+
+/// A program that pushes and prints tables needs neither an SDK nor what delivers.
+#[test]
+fn the_command_line_uses_the_api_and_little_else() {
+    let manifest = fs::read_to_string(root().join("cli/Cargo.toml")).unwrap();
+    for above in ["integrations", "pipeline", "aws"] {
+        let optional = format!("\n{above} = {{ workspace = true, optional = true }}\n");
+        assert!(
+            manifest.contains(&optional) || !dependencies("cli").contains(above),
+            "cli/Cargo.toml: {above} is for the feature `aws` alone"
+        );
+    }
+    for path in files(&root().join("cli/src"), &["rs"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let is_account = path.ends_with("account/calls.rs");
+        for above in ["integrations", "pipeline", "aws"] {
+            assert!(
+                is_account || !crates(code).contains(above),
+                "{}: take {above} out",
+                path.display()
             );
         }
     }

@@ -7,23 +7,25 @@ use std::fs;
 use std::future::ready;
 use std::time::Duration;
 
+use api::Timestamp;
+use api::workflows::Workflow;
 use attestation::Digest;
 use aws::event::{
     AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
     authorize, partial_batch,
 };
 use bytes::Bytes;
+use integrations::Integration;
 use integrations::webhook::Webhook;
-use integrations::{Integration, Workflow};
+use memory::Memory;
 use pipeline::check::{self, Previewed};
 use pipeline::deliver::preview::preview;
 use pipeline::deliver::{self, Record, Tools};
 use pipeline::http::{Response, Route};
-use pipeline::memory::Memory;
 use pipeline::platform::{Expect, SecretValue};
 use pipeline::rows::{self, Row};
 use pipeline::secrets::Secrets;
-use pipeline::{Platform, Timestamp, fetch, intake, ledger, plans, reconcile};
+use pipeline::{Platform, fetch, intake, ledger, plans, reconcile};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -322,7 +324,7 @@ impl Stage {
             wake_at: None,
         })
         .await;
-        let selector = rows::Selector("shop/nightly".into());
+        let selector = api::workflows::Selector("shop/nightly".into());
         self.put(&rows::Attachment {
             id: ATTACHMENT.into(),
             organization: organization.clone(),
@@ -357,14 +359,14 @@ impl Stage {
             id: "token-1".into(),
             organization: organization.clone(),
             name: "admin".into(),
-            role: rows::Role::Admin,
+            role: api::Role::Admin,
             created_by: "bootstrap".into(),
             created_at,
             valid_until: None,
             revoked_at: None,
         })
         .await;
-        for (name, role) in [("old", rows::Role::Producer), ("ci", rows::Role::Producer)] {
+        for (name, role) in [("old", api::Role::Producer), ("ci", api::Role::Producer)] {
             // That of a build, and one whose time is over.
             let valid_until = (name == "old").then_some(created_at);
             let text = format!("cli_example-token-of-{name}");
@@ -437,7 +439,7 @@ impl Stage {
             attachment: ATTACHMENT.into(),
             registration: REGISTRATION.into(),
             integration: Webhook::ID.into(),
-            matched: Some(rows::Match::Name),
+            matched: Some(api::workflows::Match::Name),
         };
         let attestation = rows::Attestation {
             organization: ORGANIZATION.into(),

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use api::Role;
+use api::deliveries::{AttemptOutcome, State};
 use attestation::compose;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -11,7 +13,7 @@ use integrations::webhook::Webhook;
 use pipeline::attestations;
 use pipeline::deliver::{self, Record};
 use pipeline::platform::SecretValue;
-use pipeline::rows::{self, AttemptOutcome, Delivery, Role, Stage, State};
+use pipeline::rows::{self, Delivery, Stage};
 use pipeline::{Platform, configuration, intake, reconcile, register, schedule};
 use serde_json::json;
 

@@ -5,11 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use api::attachments::Preview;
+use api::deliveries::State;
 use integrations::webhook::{Attachment, Registration, Webhook};
 use integrations::{
-    About, Error, Followed, Host, Http, Integration, Kind, Locked, Outcome, Preview, Warnings,
+    About, Error, Followed, Host, Http, Integration, Kind, Locked, Outcome, Warnings,
 };
-use pipeline::rows::State;
 use pipeline::{Platform, check, deliver};
 use serde_json::{Map, Value, json};
 

@@ -4,16 +4,17 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use api::deliveries::State;
+use api::{Client, Role};
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use integrations::webhook::Webhook;
 use integrations::{Error, Integration};
+use memory::Memory;
 use pipeline::fetch::{self, Coming, Message, Store};
 use pipeline::http::{self, Request, Response, functions};
 use pipeline::intake::Accepted;
 use pipeline::intakes::Source;
-use pipeline::memory::Memory;
 use pipeline::platform::Key;
-use pipeline::rows::{Client, Role, State};
 use pipeline::{Platform, quotas, schedule};
 use serde_json::{Value, json};
 
@@ -495,7 +496,7 @@ async fn other_bytes_than_were_asked_for_are_not_kept() {
 async fn what_is_larger_than_a_material_may_be_is_left_at_once() {
     let (world, artifacts) = (World::new(), Artifacts::start());
     let token = world.fetching(&artifacts).await;
-    let most = usize::try_from(pipeline::attestations::MATERIAL_MAX_BYTES).unwrap();
+    let most = usize::try_from(api::materials::MATERIAL_MAX_BYTES).unwrap();
     artifacts.put_as(Digest::of(SBOM), &vec![b'x'; most + 1]);
     let envelope = attestation("1", vec![promised_sbom()]);
     world.post(&token, &attested(&envelope)).await;

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::LazyLock;
 
-use pipeline::api::{Code, REFUSED};
+use api::{Code, REFUSED};
+use memory::Memory;
 use pipeline::http::Response;
 use pipeline::http::openapi::document;
-use pipeline::memory::Memory;
 use serde_json::Value;
 
 use crate::asking::routes;

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use api::deliveries::State;
+use api::jobs::{Filter, JobKind, JobStatus};
 use integrations::Integration;
 use integrations::webhook::Webhook;
 use pipeline::check::Previewed;
 use pipeline::deliver::preview::preview;
 use pipeline::platform::{Etag, Expect};
-use pipeline::rows::{self, Delivery, Filter, Job, JobKind, JobStatus, Registration, State};
+use pipeline::rows::{self, Delivery, Job, Registration};
 use pipeline::{
     Platform, attach, audit, configuration, deliveries, intake, jobs, operations, pauses, register,
     schedule, update,
@@ -805,7 +807,7 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
     world.memory.fail_writes_after.set(None);
     world.pass(5 * MINUTE).await;
     assert_eq!(world.memory.secret_names(), Vec::<String>::new());
-    let selector = rows::Selector(crate::world::WORKFLOW.into());
+    let selector = api::workflows::Selector(crate::world::WORKFLOW.into());
     let attached = attach::of_workflow(&world.memory, ORGANIZATION, &selector);
     assert!(attached.await.unwrap().is_empty());
 }

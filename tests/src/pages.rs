@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use integrations::{Description, Field, inputs};
+use api::inputs::Field;
+use integrations::Description;
 use serde_json::{Value, json};
 
 use crate::contract::{files, names, root, sample, snake};
@@ -51,7 +52,7 @@ fn overview() -> String {
     );
     for one in integrations::ALL {
         let inputs = |schema: Value| {
-            let fields = inputs::fields(&schema);
+            let fields = api::inputs::fields(&schema);
             let names = fields.iter().map(|field| {
                 if field.required {
                     format!("**{}**", field.name)
@@ -188,7 +189,7 @@ fn page(one: &Description) -> String {
         write!(
             text,
             "\n## {title} inputs\n\n{}",
-            table(when, &inputs::fields(&schema))
+            table(when, &api::inputs::fields(&schema))
         )
         .unwrap();
     }
@@ -277,7 +278,7 @@ fn example(one: &Description) -> String {
     }));
     let register = lines.join(" \\\n  ");
     let schema = (one.attachment_schema)();
-    let fields = inputs::fields(&schema);
+    let fields = api::inputs::fields(&schema);
     let mut attach = format!(
         "chainloop integration attached add --workflow shop/nightly --integration my-{}",
         one.id
@@ -317,7 +318,7 @@ fn example(one: &Description) -> String {
 fn shown(schema: &Value) -> Vec<Field> {
     let first: Vec<&str> = names(&schema["oneOf"][0]["required"]).collect();
     let is_shown = |field: &Field| field.required || first.contains(&field.name.as_str());
-    inputs::fields(schema)
+    api::inputs::fields(schema)
         .into_iter()
         .filter(is_shown)
         .collect()

@@ -6,8 +6,8 @@ use std::time::Duration;
 use attestation::Digest;
 use aws::{Aws, Settings};
 use bytes::Bytes;
+use memory::Memory;
 use pipeline::Platform;
-use pipeline::memory::Memory;
 use pipeline::platform::{
     Etag, Expect, Index, Item, Key, Message, Range, SecretValue, Write, WriteError,
 };

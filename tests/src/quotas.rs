@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use api::Role;
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::join_all;
+use memory::Memory;
 use pipeline::audit_log::{self, Subject};
 use pipeline::http::{Request, Response};
-use pipeline::memory::Memory;
 use pipeline::meter::{self, Meter, Quotas, READ_EVERY, Used};
 use pipeline::platform::Platform;
-use pipeline::rows::Role;
 use pipeline::{intake, quotas};
 use serde_json::{Value, json};
 

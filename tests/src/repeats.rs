@@ -4,12 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::Role;
+use api::deliveries::State;
 use integrations::webhook::Webhook;
+use memory::Memory;
 use pipeline::check::{self, Check, Verdict};
 use pipeline::http::{Request, Response, Route};
-use pipeline::memory::Memory;
 use pipeline::platform::{self, Unreachable};
-use pipeline::rows::{self, Role, State, Stored};
+use pipeline::rows::{self, Stored};
 use pipeline::{Platform, attach, configuration, jobs, pauses, register, schedule};
 use serde_json::{Value, json};
 
@@ -262,7 +264,7 @@ async fn count(world: &World) -> [usize; 5] {
     let (registrations, _) = configuration::list(memory, ORGANIZATION, None, 100)
         .await
         .unwrap();
-    let selector = attach::selector("shop/other", None).unwrap();
+    let selector = api::workflows::selector("shop/other", None).unwrap();
     let attached = attach::of_workflow(memory, ORGANIZATION, &selector)
         .await
         .unwrap();

@@ -1,11 +1,11 @@
 //! API responses to invalid requests, and pagination of lists.
 
+use api::Role;
+use memory::Memory;
 use pipeline::audit_log::{self, Subject};
 use pipeline::configuration::Precondition;
 use pipeline::http::{self, Request, Response, functions};
 use pipeline::intake;
-use pipeline::memory::Memory;
-use pipeline::rows::Role;
 use serde_json::{Value, json};
 
 use crate::archive;

@@ -10,14 +10,16 @@ use std::fs;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use api::Timestamp;
+use api::materials::{Download, Upload};
 use attestation::Digest;
 use bytes::Bytes;
-use pipeline::memory::Memory;
+use memory::Memory;
 use pipeline::meter::Meter;
 use pipeline::platform::{
-    Download, Item, Key, Message, Range, SecretValue, Unreachable, Upload, Write as Row, WriteError,
+    Item, Key, Message, Range, SecretValue, Unreachable, Write as Row, WriteError,
 };
-use pipeline::{Platform, Timestamp, rows};
+use pipeline::{Platform, rows};
 use serde_json::{Value, json};
 
 use crate::contract::{camel, functions, root};
@@ -687,7 +689,7 @@ fn no_name_from_outside_makes_a_row_look_guarded() {
         "*/audit/x",
         "token/1",
     ] {
-        let selector: rows::Selector = serde_json::from_value(json!(selector)).unwrap();
+        let selector: api::workflows::Selector = serde_json::from_value(json!(selector)).unwrap();
         let partition = rows::AttachmentIndex::of_workflow("tokens", &selector);
         for function in ["attachments", "attestations", "deliver-smtp", "reconciler"] {
             assert!(one_of(function, &["PutItem"], &partition), "{partition}");

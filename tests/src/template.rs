@@ -382,12 +382,12 @@ fn rows_expire_by_the_attribute_that_the_code_writes() {
         expected
     );
     // A row that may be forgotten has it, as a number of seconds.
-    let memory = pipeline::memory::Memory::default();
+    let memory = memory::Memory::default();
     let row = rows::DigestAlias {
         organization: "acme".into(),
         received: attestation::Digest::of(b"1"),
         hash: attestation::Digest::of(b"2"),
-        created_at: pipeline::Timestamp::from_millis(1_767_322_445_000),
+        created_at: api::Timestamp::from_millis(1_767_322_445_000),
     };
     let (write, _) = rows::put(&memory, &row, pipeline::platform::Expect::Absent);
     let pipeline::platform::Write::Put { item, .. } = write else {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use api::{Actor, Role, Timestamp};
 use aws::event::{AuthorizerEvent, authorize};
+use memory::Memory;
+use pipeline::Platform;
 use pipeline::audit_log::{self, Act};
 use pipeline::http::Response;
-use pipeline::memory::Memory;
-use pipeline::rows::{Actor, Role};
 use pipeline::tokens::{self, By, Error, NewToken, Wanted};
-use pipeline::{Platform, Timestamp};
 use serde_json::{Value, json};
 
 use crate::asking::ask;

@@ -4,9 +4,10 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use api::attachments::Preview;
 use integrations::webhook::{Attachment, Registration, Webhook};
 use integrations::{
-    AUTHORITIES, Authorities, Error, Followed, Host, Http, Integration, Outcome, Preview, Warnings,
+    AUTHORITIES, Authorities, Error, Followed, Host, Http, Integration, Outcome, Warnings,
 };
 use pipeline::check::{Check, check};
 use pipeline::rows::Registration as Registered;
@@ -119,7 +120,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
     .await;
     let wanted = attach::Wanted {
         registration: name.to_owned(),
-        workflow: attach::selector(WORKFLOW, None).unwrap(),
+        workflow: api::workflows::selector(WORKFLOW, None).unwrap(),
         inputs: Map::new(),
         wait_secs: None,
         id: None,

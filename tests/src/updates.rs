@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use api::Role;
+use api::deliveries::State;
 use integrations::Integration;
 use integrations::webhook::Webhook;
+use memory::Memory;
 use pipeline::check::{self, Check, Verdict};
 use pipeline::http::Response;
-use pipeline::memory::Memory;
-use pipeline::rows::{self, AuditEntry, Role, State};
+use pipeline::rows::{self, AuditEntry};
 use pipeline::{Platform, audit_log, configuration, pauses, register};
 use serde_json::{Value, json};
 
@@ -617,7 +619,7 @@ async fn a_viewer_changes_nothing() {
 
 #[test]
 fn a_verdict_of_faults_survives_the_way_between_functions() {
-    let faults = vec![integrations::Fault {
+    let faults = vec![api::inputs::Fault {
         field: "x".into(),
         detail: "is required".into(),
     }];

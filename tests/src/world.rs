@@ -3,19 +3,20 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use api::{Actor, Timestamp};
 use attestation::{Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
 use integrations::http::Guard;
 use integrations::webhook::Webhook;
 use integrations::{Http, Integration};
+use memory::Memory;
 use pipeline::audit_log::Act;
 use pipeline::check::{self, Check};
 use pipeline::deliver::{self, Tools};
 use pipeline::intake::{self, Accepted};
-use pipeline::memory::Memory;
 use pipeline::platform::Item;
-use pipeline::rows::{self, Actor, Attempt, Delivery};
-use pipeline::{Platform, Timestamp, attach, audit, configuration, reconcile, register};
+use pipeline::rows::{self, Attempt, Delivery};
+use pipeline::{Platform, attach, audit, configuration, reconcile, register};
 use serde_json::{Map, Value, json};
 
 use crate::receiver::Receiver;
@@ -116,7 +117,7 @@ impl World {
     pub async fn attach_with(&self, registration: &str, options: Value) -> rows::Attachment {
         let wanted = attach::Wanted {
             registration: registration.to_owned(),
-            workflow: attach::selector(WORKFLOW, None).unwrap(),
+            workflow: api::workflows::selector(WORKFLOW, None).unwrap(),
             inputs: inputs(options),
             wait_secs: None,
             // Many tests want many attachments, and care for nothing else of them.

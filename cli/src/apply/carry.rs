@@ -3,29 +3,27 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use integrations::inputs;
-use pipeline::api::Code;
-use pipeline::api::attachments::NewAttachment;
-use pipeline::api::integrations::Integration;
-use pipeline::api::registrations::NewRegistration;
+use api::Code;
+use api::attachments::NewAttachment;
+use api::integrations::Integration;
+use api::registrations::NewRegistration;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::file::Attachment;
 use super::plan::{Plan, Step, Update, patch};
-use super::secret::Reader;
+use super::secret;
 use super::show::{Outcome, title};
 use super::state;
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::failure::Failure;
+use crate::global::Global;
 
 /// Secrets to send, by registration. Never shown.
 pub(super) struct Secrets(BTreeMap<String, Map<String, Value>>);
 
 /// Reads all secrets that the plan sends, before the first step.
 pub(super) fn secrets(plan: &Plan, integrations: &[Integration]) -> anyhow::Result<Secrets> {
-    let mut reader = Reader::new();
     let mut read = Secrets(BTreeMap::new());
     let mut faults = Vec::new();
     for step in &plan.steps {
@@ -36,7 +34,7 @@ pub(super) fn secrets(plan: &Plan, integrations: &[Integration]) -> anyhow::Resu
         };
         let mut values = Map::new();
         for (name, source) in &wanted.secrets {
-            match reader.read(source) {
+            match secret::read(source) {
                 Ok(value) => {
                     values.insert(name.clone(), value.into());
                 }
@@ -47,7 +45,7 @@ pub(super) fn secrets(plan: &Plan, integrations: &[Integration]) -> anyhow::Resu
         if let Some(integration) = integration {
             let mut whole = wanted.inputs.clone();
             whole.extend(values.clone());
-            let found = inputs::check_schema(&integration.registration_schema, &whole);
+            let found = api::inputs::check_schema(&integration.registration_schema, &whole);
             let of_values = found
                 .into_iter()
                 .filter(|fault| values.contains_key(&fault.field));

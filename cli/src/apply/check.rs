@@ -1,7 +1,6 @@
 //! Check of the wanted configuration against the integrations' schemas, before any change.
 
-use integrations::inputs;
-use pipeline::api::integrations::Integration;
+use api::integrations::Integration;
 use serde_json::{Map, Value};
 
 use super::file::Registration;
@@ -30,7 +29,7 @@ pub(super) fn check(wanted: &[Registration], integrations: &[Integration]) -> Ve
 
 fn of_registration(registration: &Registration, integration: &Integration) -> Vec<String> {
     let schema = &integration.registration_schema;
-    let fields = inputs::fields(schema);
+    let fields = api::inputs::fields(schema);
     let secret = |name: &str| {
         let field = fields.iter().find(|field| field.name == name);
         field.map(|field| field.secret)
@@ -58,7 +57,7 @@ fn of_registration(registration: &Registration, integration: &Integration) -> Ve
         }
         whole.insert(name.clone(), Value::Null);
     }
-    for fault in inputs::check_schema(schema, &whole) {
+    for fault in api::inputs::check_schema(schema, &whole) {
         let name = fault.field;
         let is_there = registration.secrets.contains_key(&name);
         // The value is read later, and the faults above are enough.
@@ -80,7 +79,7 @@ fn of_registration(registration: &Registration, integration: &Integration) -> Ve
 fn of_attachments(registration: &Registration, integration: &Integration) -> Vec<String> {
     let attachments = registration.attachments.iter().enumerate();
     let faults = attachments.flat_map(|(index, attachment)| {
-        let faults = inputs::check_schema(&integration.attachment_schema, &attachment.inputs);
+        let faults = api::inputs::check_schema(&integration.attachment_schema, &attachment.inputs);
         faults.into_iter().map(move |fault| {
             let part = format!("attachments[{index}].inputs.{}", fault.field);
             registration.places.fault(&part, &fault.detail)

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::secret::Source;
 use super::state::{self, Attached, Registered};
-use crate::arguments::Global;
 use crate::client::Client;
+use crate::global::Global;
 use crate::output::{self, Format};
 
 pub(crate) const HELP: &str = "\

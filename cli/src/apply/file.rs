@@ -192,7 +192,7 @@ impl Reading<'_> {
         let mut fields = self.fields(node, &path, &known);
         let name = self.required(&mut fields, &path, "name");
         let name = self.text(name, &format!("{path}.name"));
-        let fault = pipeline::configuration::name_fault(&name).filter(|_| !name.is_empty());
+        let fault = api::names::name_fault(&name).filter(|_| !name.is_empty());
         if let Some(fault) = fault {
             let of_name = format!("{path}.name");
             self.fault(self.places[&of_name], &of_name, &fault.detail);
@@ -245,7 +245,7 @@ impl Reading<'_> {
                 Content::Number(number) => number.as_u64(),
                 _ => None,
             };
-            let secs = secs.filter(|secs| *secs <= pipeline::attach::LONGEST_WAIT_SECS);
+            let secs = secs.filter(|secs| *secs <= api::attachments::LONGEST_WAIT_SECS);
             if secs.is_none() {
                 let text = "must be a number of seconds, 0 to 86400";
                 self.fault(node.place, &format!("{path}.wait_secs"), text);
@@ -255,7 +255,7 @@ impl Reading<'_> {
         if workflow.is_empty() {
             return None;
         }
-        match pipeline::attach::selector(&workflow, None) {
+        match api::workflows::selector(&workflow, None) {
             Ok(selector) => Some(Attachment {
                 workflow: selector.0,
                 inputs,

@@ -22,10 +22,10 @@ pub(crate) use self::export::{HELP as EXPORT_HELP, export};
 use self::file::Text;
 use self::plan::{Plan, Step, Wishes};
 use self::state::Open;
-use crate::arguments::Global;
 use crate::client::Client;
 use crate::confirm::{self, Deed};
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::integration::available;
 use crate::output::{self, Format};
 

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use integrations::inputs;
-use pipeline::api::integrations::Integration;
+use api::integrations::Integration;
 use serde_json::{Map, Value};
 
 use super::file::{Attachment, Registration};
@@ -117,7 +116,7 @@ pub(super) fn plan(
                 let schema = integrations.iter().find(is_meant);
                 let moves = schema.is_some_and(|integration| {
                     let schema = &integration.registration_schema;
-                    !inputs::moved(schema, &found.config, &registration.inputs).is_empty()
+                    !api::inputs::moved(schema, &found.config, &registration.inputs).is_empty()
                 });
                 // Stored secrets go to no other destination than the one they were given for.
                 plan.update(registration, found, moves || wishes.rotate.contains(name));
@@ -544,7 +543,7 @@ pub(super) mod tests {
             description: String::new(),
             materials: Vec::new(),
             registration_schema: json!({ "properties": {
-                "host": { "type": "string", inputs::DESTINATION: true }, "user": { "type": "string" },
+                "host": { "type": "string", api::inputs::DESTINATION: true }, "user": { "type": "string" },
             } }),
             attachment_schema: json!({}),
         };

@@ -8,8 +8,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::aws_environment;
-use crate::failure::Failure;
+use crate::account;
 
 /// As much as Secrets Manager takes.
 const SECRET_MOST_BYTES: u64 = 64 * 1024;
@@ -95,60 +94,31 @@ impl fmt::Display for Arn {
     }
 }
 
-/// Reads secrets; the errors hold nothing of them.
-pub(super) struct Reader {
-    runtime: Option<tokio::runtime::Runtime>,
-}
-
-impl Reader {
-    pub(super) fn new() -> Self {
-        Self { runtime: None }
-    }
-
-    pub(super) fn read(&mut self, source: &Source) -> Result<String, String> {
-        match source {
-            Source::Env(name) => match std::env::var(name) {
-                Ok(text) if text.is_empty() => {
-                    Err(format!("the environment variable {name} is empty"))
-                }
-                Ok(text) => Ok(text),
-                Err(std::env::VarError::NotPresent) => {
-                    Err(format!("the environment variable {name} is not set"))
-                }
-                Err(std::env::VarError::NotUnicode(_)) => {
-                    Err(format!("the environment variable {name} is not UTF-8"))
-                }
-            },
-            Source::File { path, written } => {
-                file(path).map_err(|error| format!("failed to read the file {written}: {error}"))
+/// Reads a secret; the error holds nothing of it.
+pub(super) fn read(source: &Source) -> Result<String, String> {
+    match source {
+        Source::Env(name) => match std::env::var(name) {
+            Ok(text) if text.is_empty() => Err(format!("the environment variable {name} is empty")),
+            Ok(text) => Ok(text),
+            Err(std::env::VarError::NotPresent) => {
+                Err(format!("the environment variable {name} is not set"))
             }
-            Source::Secret(arn) => {
-                let why = |why: String| format!("failed to read the secret {}: {why}", arn.secret);
-                let text = self
-                    .ask(arn)
-                    .map_err(|error| why(crate::failure::text(&error)))?;
-                match &arn.key {
-                    None => Ok(text),
-                    Some(key) => value(&text, key).map_err(|text| why(text.to_owned())),
-                }
+            Err(std::env::VarError::NotUnicode(_)) => {
+                Err(format!("the environment variable {name} is not UTF-8"))
+            }
+        },
+        Source::File { path, written } => {
+            file(path).map_err(|error| format!("failed to read the file {written}: {error}"))
+        }
+        Source::Secret(arn) => {
+            let why = |why: String| format!("failed to read the secret {}: {why}", arn.secret);
+            let text = account::read_secret(&arn.region, &arn.secret)
+                .map_err(|error| why(crate::failure::text(&error)))?;
+            match &arn.key {
+                None => Ok(text),
+                Some(key) => value(&text, key).map_err(|text| why(text.to_owned())),
             }
         }
-    }
-
-    fn ask(&mut self, arn: &Arn) -> anyhow::Result<String> {
-        let settings = aws_environment::settings("", Some(&arn.region))?;
-        let runtime = match &mut self.runtime {
-            Some(runtime) => runtime,
-            empty => empty.insert(
-                tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?,
-            ),
-        };
-        let aws = aws::Aws::new(settings);
-        let read = runtime.block_on(aws.read_secret(&arn.secret))?;
-        let value = read.ok_or_else(|| Failure::new("it does not exist, or contains no text"))?;
-        Ok(value.expose().to_owned())
     }
 }
 
@@ -230,22 +200,16 @@ mod tests {
             path: path.clone(),
             written: "key".into(),
         };
-        let mut reader = Reader::new();
         std::fs::write(&path, "from file\r\n").unwrap();
-        assert_eq!(reader.read(&source).unwrap(), "from file");
+        assert_eq!(read(&source).unwrap(), "from file");
         std::fs::write(&path, "\n").unwrap();
         assert_eq!(
-            reader.read(&source).unwrap_err(),
+            read(&source).unwrap_err(),
             "failed to read the file key: it is empty"
         );
         std::fs::write(&path, "x".repeat(70_000)).unwrap();
-        assert!(
-            reader
-                .read(&source)
-                .unwrap_err()
-                .ends_with("larger than 64 KiB")
-        );
+        assert!(read(&source).unwrap_err().ends_with("larger than 64 KiB"));
         std::fs::remove_file(&path).unwrap();
-        assert!(reader.read(&source).is_err());
+        assert!(read(&source).is_err());
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn open(
     attachment: Option<&str>,
 ) -> anyhow::Result<Open> {
     let query = [("registration", Some(registration)), ("limit", Some("100"))];
-    let page: pipeline::api::Page<Delivery> = client
+    let page: api::Page<Delivery> = client
         .call(&Call::get(&["deliveries"]).query(&query))
         .context("failed to list the deliveries to cancel")?;
     let is_open = |delivery: &&Delivery| {

@@ -12,7 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::materials;
-use crate::arguments::Global;
+use crate::global::Global;
 use crate::output;
 use crate::time;
 

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use api::Actor;
+use api::attestations::{Bytes, Contents, Described, Material, Place, Policy, Subject};
 use clap::Args;
 use comfy_table::{Cell, Color};
-use pipeline::api::attestations::{Bytes, Contents, Described, Material, Place, Policy, Subject};
-use pipeline::rows::Actor;
 use serde::Serialize;
 
 use super::{Known, list, size};
-use crate::arguments::Global;
 use crate::audit_log;
 use crate::client::{Call, Client};
 use crate::delivery::{self, word, workflow};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{Table, cell, paint};
 use crate::time;

@@ -5,14 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use api::materials::Content;
 use attestation::{Attestation, Digest};
 use clap::Args;
-use pipeline::api::materials::Content;
 
-use crate::arguments::Global;
 use crate::client::{Call, Client};
 use crate::confirm::{self, Deed};
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::{output, progress};
 
 #[derive(Debug, Args)]

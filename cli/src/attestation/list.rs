@@ -1,15 +1,14 @@
 //! `attestation list`: lists the newest accepted attestations, of all workflows or one.
 
 use anyhow::Context as _;
+use api::attestations::Attestation;
+use api::{Actor, Kind, Timestamp};
 use clap::Args;
-use pipeline::Timestamp;
-use pipeline::api::attestations::Attestation;
-use pipeline::rows::{Actor, Kind};
 use serde::Serialize;
 
-use crate::arguments::Global;
 use crate::client::Client;
 use crate::delivery::workflow;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{self, Table, cell};
 use crate::time;
@@ -89,7 +88,7 @@ pub(super) struct View<'a> {
     attestation: String,
     received: String,
     size_bytes: u64,
-    workflow: &'a integrations::Workflow,
+    workflow: &'a api::workflows::Workflow,
     run: &'a str,
     predicate_type: &'a str,
     pushed_by: Option<Pusher<'a>>,

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context as _;
+use api::materials::{NewMaterial, NewUpload};
 use attestation::{Digest, Material};
-use pipeline::api::materials::{NewMaterial, NewUpload};
 
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::progress;
 
 /// Its address lives for 15 minutes and a connection may break: then another is asked for.
@@ -164,7 +164,7 @@ pub(crate) fn upload(global: &Global, client: &Client, material: &Checked) -> an
 fn send(
     global: &Global,
     client: &Client,
-    upload: &pipeline::platform::Upload,
+    upload: &api::materials::Upload,
     name: &str,
     file: &Path,
     size: u64,

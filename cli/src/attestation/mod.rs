@@ -15,7 +15,7 @@ use ::attestation::Digest;
 use clap::{Args, Subcommand};
 use indicatif::BinaryBytes;
 
-use crate::arguments::Global;
+use crate::global::Global;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

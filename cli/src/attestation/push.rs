@@ -6,20 +6,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use api::attestations::{Accepted, Planned};
+use api::deliveries::Delivery;
 use attestation::{Attestation, Digest, Material};
 use clap::Args;
 use comfy_table::Color;
-use pipeline::api::attestations::{Accepted, Planned};
-use pipeline::api::deliveries::Delivery;
 use serde::Serialize;
 
 use super::file::{self, Contents, Refused};
 use super::materials::{self, Given};
 use super::wait;
-use crate::arguments::Global;
 use crate::client::{Call, Client};
 use crate::delivery::{self, View};
 use crate::failure::{self, Failure};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{self, Table, cell, paint};
 
@@ -416,7 +416,7 @@ struct Pushed<'a, D> {
     attestation: Digest,
     received: Digest,
     repeated: bool,
-    workflow: &'a integrations::Workflow,
+    workflow: &'a api::workflows::Workflow,
     /// As planned, or as they ended.
     deliveries: Vec<D>,
     missing: &'a [Digest],

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use api::attestations::Accepted;
+use api::deliveries::Delivery;
 use attestation::Digest;
-use pipeline::api::attestations::Accepted;
-use pipeline::api::deliveries::Delivery;
 
-use crate::arguments::Global;
 use crate::client::Client;
 use crate::delivery::wait::{is_settled, until_settled};
+use crate::global::Global;
 
 /// More than an attestation can have.
 const MOST: usize = 10_000;

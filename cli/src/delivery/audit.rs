@@ -1,11 +1,11 @@
 //! `delivery audit`: checks that every delivery of every attestation is accounted for.
 
 use anyhow::Context as _;
+use api::jobs::Job;
 use clap::Args;
-use pipeline::api::jobs::Job;
 
-use crate::arguments::Global;
 use crate::client::{Call, Client};
+use crate::global::Global;
 use crate::job;
 
 #[derive(Debug, Args)]

@@ -1,13 +1,11 @@
 //! Deliveries in tables, and the card of a single one.
 
+use api::deliveries::{Attempt, Delivery, State};
+use api::workflows::Workflow;
 use comfy_table::{Cell, Color};
-use integrations::Workflow;
-use pipeline::api::deliveries::{Attempt, Delivery};
-use pipeline::rows::State;
-use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::table::{self, Table, cell, paint};
+use crate::table::{self, Table, cell, paint, word};
 use crate::time;
 
 /// Narrower than this, an id leaves too little room to the columns beside it.
@@ -125,14 +123,6 @@ pub(super) fn attempt(delivery: &Delivery) -> String {
         _ => " (redelivery)",
     };
     format!("{}{again}", delivery.attempt)
-}
-
-/// A state or an ending as the API spells it.
-pub(crate) fn word(state: &impl Serialize) -> String {
-    match serde_json::to_value(state) {
-        Ok(Value::String(word)) => word,
-        _ => String::new(),
-    }
 }
 
 pub(super) fn card(delivery: &Delivery) -> Table {

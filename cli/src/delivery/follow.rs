@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
+use api::deliveries::Delivery;
 use clap::Args;
-use pipeline::api::deliveries::Delivery;
 
 use super::list::Which;
 use super::{View, card, get, wait};
-use crate::arguments::Global;
 use crate::client::Client;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::time;
 

@@ -1,14 +1,14 @@
 //! `delivery list`: lists the newest deliveries, all or filtered.
 
 use anyhow::Context as _;
+use api::deliveries::Delivery;
 use clap::Args;
-use pipeline::api::deliveries::Delivery;
 
 use super::View;
 use super::card::{attempt, state, workflow};
-use crate::arguments::Global;
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{self, Table, cell};
 use crate::time;

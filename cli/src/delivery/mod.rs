@@ -11,14 +11,14 @@ pub(crate) mod wait;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use api::deliveries::Delivery;
 use clap::{Args, Subcommand};
-use pipeline::api::deliveries::Delivery;
 
-pub(crate) use self::card::{attempts, is_partial, named as workflow, outcomes, receipts, word};
+pub(crate) use self::card::{attempts, is_partial, named as workflow, outcomes, receipts};
 pub(crate) use self::view::View;
-use crate::arguments::Global;
 use crate::client::{Call, Client};
 use crate::confirm::{self, Deed};
+use crate::global::Global;
 use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]

@@ -4,18 +4,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use api::Timestamp;
+use api::deliveries::{Redelivered, State};
+use api::jobs::{JobKind, Redeliveries};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use pipeline::Timestamp;
-use pipeline::api::deliveries::Redelivered;
-use pipeline::api::jobs::Redeliveries;
-use pipeline::rows::{JobKind, State};
 
 use super::{View, receipts, wait};
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::confirm::Deed;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::job::{self, Pace, Plan};
 use crate::output::{self, Format};
 use crate::time;

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use pipeline::Timestamp;
-use pipeline::api::deliveries::{Attempt, Delivery};
-use pipeline::rows::{AttemptOutcome, State};
+use api::Timestamp;
+use api::deliveries::{Attempt, AttemptOutcome, Delivery, State};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -20,7 +19,7 @@ pub(crate) struct View<'a> {
     registration: &'a str,
     attachment: &'a str,
     attestation: String,
-    workflow: &'a integrations::Workflow,
+    workflow: &'a api::workflows::Workflow,
     selector: Option<&'a str>,
     generation: u32,
     held_at: Option<Timestamp>,

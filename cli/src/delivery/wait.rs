@@ -4,13 +4,12 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pipeline::Timestamp;
-use pipeline::api::deliveries::Delivery;
-use pipeline::rows::State;
+use api::Timestamp;
+use api::deliveries::{Delivery, State};
 
 use super::{card, get};
-use crate::arguments::Global;
 use crate::client::Client;
+use crate::global::Global;
 use crate::progress::Waiting;
 use crate::time;
 

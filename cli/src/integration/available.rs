@@ -1,16 +1,15 @@
 //! `integration available`: the catalogue.
 
 use anyhow::Context as _;
+use api::integrations::Integration;
 use clap::{Args, Subcommand};
-use integrations::inputs;
-use pipeline::api::integrations::Integration;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::EVERYTHING;
-use crate::arguments::Global;
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table;
 
@@ -105,7 +104,7 @@ fn show(global: &Global, integration: &Integration, full: bool) -> anyhow::Resul
             &integration.attachment_schema,
         ),
     ] {
-        let inputs = table::inputs(title, &inputs::fields(schema));
+        let inputs = table::inputs(title, &api::inputs::fields(schema));
         if !inputs.is_empty() {
             output::line(&inputs.to_string())?;
         }

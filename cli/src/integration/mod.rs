@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::arguments::Global;
+use crate::global::Global;
 
 /// No list of configuration is longer than this; only deliveries and attestations are.
 pub(crate) const EVERYTHING: usize = 100_000;

@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use pipeline::api::jobs::Job;
-use pipeline::rows::{JobKind, JobStatus};
+use api::jobs::{Job, JobKind, JobStatus};
 
 use super::get;
-use crate::arguments::Global;
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::interrupt::Listening;
 use crate::progress;
 

@@ -4,19 +4,17 @@ mod follow;
 mod run;
 
 use anyhow::Context as _;
+use api::jobs::{Job, JobKind, JobStatus};
 use clap::{Args, Subcommand};
 use comfy_table::{Cell, Color};
-use pipeline::api::jobs::Job;
-use pipeline::rows::{JobKind, JobStatus};
 use serde_json::{Map, Value};
 
 pub(crate) use self::follow::follow;
 pub(crate) use self::run::{Pace, Plan, leave, ordered, run, tell, verdict};
-use crate::arguments::Global;
 use crate::client::{Call, Client};
-use crate::delivery::word;
+use crate::global::Global;
 use crate::output::{self, Format};
-use crate::table::{self, Table, cell, paint};
+use crate::table::{self, Table, cell, paint, word};
 use crate::time;
 
 #[derive(Debug, Subcommand)]

@@ -1,15 +1,14 @@
 //! Starts a job: counts first, asks for confirmation, and follows it to its end.
 
+use api::Timestamp;
+use api::jobs::{Job, JobKind, JobStatus};
 use clap::Args;
-use pipeline::Timestamp;
-use pipeline::api::jobs::Job;
-use pipeline::rows::{JobKind, JobStatus};
 
 use super::follow::{advice, follow};
-use crate::arguments::Global;
 use crate::client::Client;
 use crate::confirm::{self, Deed};
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::output::{self, Format};
 
 #[derive(Debug, Args)]

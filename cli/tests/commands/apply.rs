@@ -654,7 +654,7 @@ fn a_deletion_says_which_deliveries_go_with_it() {
             "/v1/integrations" => {
                 let integrations = integrations::ALL.iter();
                 integrations
-                    .map(|one| json!(pipeline::api::integrations::Integration::from(one)))
+                    .map(|one| json!(api::integrations::Integration::from(one)))
                     .collect()
             }
             "/v1/registrations" => registrations.clone(),

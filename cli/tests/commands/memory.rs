@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use api::{Actor, Client, Role};
+use memory::Memory;
 use pipeline::http::{self, Caller, Request, functions};
-use pipeline::memory::Memory;
-use pipeline::rows::{Actor, Client, Role};
 use serde_json::{Value, json};
 
 use crate::api::{Api, Asked};

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::json::{Count, Object, Objects, Strings, Sum, Summed, SummedMap, Text, owned};
-use crate::{Error, MAX_MATERIALS, Material, material, statement};
+use crate::{Error, MAX_MATERIALS, Material, material, scan};
 
 /// Description of a workflow run by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -314,8 +314,8 @@ pub(crate) fn entries(json: &str) -> usize {
     }
     let parts = serde_json::from_str::<Parts<'_>>(json).ok();
     let evaluations = parts.and_then(|parts| parts.evaluations);
-    let counted = evaluations.map_or(0, |evaluations| statement::entries(evaluations.get()));
-    statement::entries(json).saturating_sub(counted)
+    let counted = evaluations.map_or(0, |evaluations| scan::entries(evaluations.get()));
+    scan::entries(json).saturating_sub(counted)
 }
 
 impl Predicate {

@@ -4,6 +4,8 @@
 //! bytes after us may have none. UTF-8 is settled here too, since `serde_json` does not look into what it
 //! skips, and since what turns out to be ASCII, as most is, then needs no second look.
 
+use crate::MAX_DEPTH;
+
 /// Reason why bytes are unfit to be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
@@ -41,6 +43,11 @@ pub(crate) fn check(bytes: &[u8], max: usize) -> Result<usize, Unfit> {
     } else {
         Err(Unfit::NotUtf8)
     }
+}
+
+/// Counts the entries of `json`, a part of an already scanned document.
+pub(crate) fn entries(json: &str) -> usize {
+    check(json.as_bytes(), MAX_DEPTH).unwrap_or(usize::MAX)
 }
 
 /// Returns the bytes after the string that `bytes` starts inside of. Collects all bits of the skipped bytes in `seen`.

@@ -141,7 +141,7 @@ impl Parts<'_> {
         if subjects.count > MAX_SUBJECTS {
             return Err(Error::TooManySubjects(subjects.count));
         }
-        let mut kept = entries(subject);
+        let mut kept = scan::entries(subject);
         if self.predicate_type.as_deref() == Some(CHAINLOOP_PREDICATE_TYPE) {
             kept += predicate::entries(self.predicate.map_or("{}", RawValue::get));
         }
@@ -150,11 +150,6 @@ impl Parts<'_> {
         }
         Ok(())
     }
-}
-
-/// Counts the entries of `json`, a part of an already scanned document.
-pub(crate) fn entries(json: &str) -> usize {
-    scan::check(json.as_bytes(), MAX_DEPTH).unwrap_or(usize::MAX)
 }
 
 impl From<WireSubject> for Subject {

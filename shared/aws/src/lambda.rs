@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::{Actor, Client, Kind, Role, Timestamp};
 use integrations::Integration;
 use lambda_runtime::{LambdaEvent, service_fn};
 use pipeline::check::{self, Check, Preview};
@@ -9,8 +10,7 @@ use pipeline::deliver::preview::preview;
 use pipeline::deliver::{self, Record, Tools};
 use pipeline::http::{self, Caller, Request, Response, Route};
 use pipeline::platform::{Platform, Unreachable};
-use pipeline::rows::{Actor, Client, Kind, Role};
-use pipeline::{Timestamp, fetch, reconcile, tokens};
+use pipeline::{fetch, reconcile, tokens};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

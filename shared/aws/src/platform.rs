@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use api::Timestamp;
+use api::materials::{Download, Upload};
 use attestation::Digest;
 use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
@@ -17,11 +19,9 @@ use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
-use pipeline::Timestamp;
 use pipeline::meter::Meter;
 use pipeline::platform::{
-    Download, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
-    WriteError,
+    Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
 };
 use pipeline::schedule::BYTES_LONGER;
 use serde_json::Value;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use api::inputs::web_url;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::{BehaviorVersion, IdentityCache, Region};
@@ -14,7 +15,6 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use integrations::http::{Guard, is_local};
-use integrations::inputs::web_url;
 use pipeline::meter::Quotas;
 
 /// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use api::Timestamp;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -11,8 +12,8 @@ use aws_sdk_dynamodb::types::{
     ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use futures_util::future::try_join_all;
+use pipeline::Platform;
 use pipeline::platform::{Etag, Expect, Item, Key, Range, Unreachable, Write, WriteError};
-use pipeline::{Platform, Timestamp};
 
 use crate::Aws;
 

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use crate::inputs::DESTINATION;
+use api::inputs::DESTINATION;
 
 /// The input of a registration that holds them. Whoever tells an operator that a certificate is not trusted names it.
 pub const INPUT: &str = "ca_certificates";

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use api::inputs::web_url;
 use attestation::Digest;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, LOCATION};
@@ -13,7 +14,6 @@ use http::{HeaderValue, Request, StatusCode};
 use url::Url;
 
 use crate::http::{self as client, origin};
-use crate::inputs::web_url;
 use crate::{Error, Http, Redactor};
 
 pub use crate::http::Download;

@@ -212,8 +212,8 @@ mod tests {
     use attestation::MaterialType;
 
     use super::*;
+    use crate::Kind;
     use crate::fixture::{self, Party, Stage};
-    use crate::{Kind, Preview};
 
     /// Two and a half chunks.
     fn large() -> Material {
@@ -288,11 +288,11 @@ mod tests {
             .header("x-plain", "shown")
             .body(body)
             .unwrap();
-        let preview = Preview::of_content(&host, &request, "there".to_owned())
+        let preview = crate::http::preview_of_content(&host, &request, "there".to_owned())
             .await
             .unwrap();
         let whole_request = request.map(|_| Bytes::from(whole));
-        let expected = Preview::of(&whole_request, "there".to_owned());
+        let expected = crate::http::preview(&whole_request, "there".to_owned());
         assert_eq!(preview, expected);
         assert_eq!(preview.body.len(), 64 * 1024);
         assert_eq!(preview.headers["x-key"], "…");

@@ -41,8 +41,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
+use api::Sight;
 use attestation::{Digest, Material, MaterialType};
 use http::{HeaderValue, Request};
+use last::{Notes, Verdict};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -54,8 +56,6 @@ use crate::{
     About, Authorities, Content, Delivery, Error, Filter, Followed, Host, Http, Integration, Kind,
     Locked, Outcome, Preview, SecretText, Template, Warnings, facts, inputs, shape,
 };
-use api::Sight;
-use last::{Notes, Verdict};
 
 #[derive(Debug)]
 pub struct DependencyTrack;
@@ -420,7 +420,7 @@ impl Integration for DependencyTrack {
         for upload in uploads {
             let request = upload.request(host, delivery).await?;
             let target = request.uri().to_string();
-            previews.push(Preview::of_content(host, &request, target).await?);
+            previews.push(crate::http::preview_of_content(host, &request, target).await?);
         }
         Ok(previews)
     }

@@ -5,6 +5,12 @@
 
 use std::time::Duration;
 
+/// More of an answer than this is not read.
+pub const ANSWER_BYTES: usize = 64 * 1024;
+
+/// More of an answer than this is not kept with the attempt.
+pub const EXCERPT_BYTES: usize = 2 * 1024;
+
 /// Kind of error, by the reaction to it: one for each branch of the delivery engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

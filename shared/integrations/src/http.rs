@@ -12,6 +12,7 @@ mod client;
 mod guard;
 pub(crate) mod tls;
 
+pub use api::inputs::origin;
 use attestation::Digest;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Request};
@@ -19,71 +20,61 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::error::Error;
+pub use crate::error::{ANSWER_BYTES, EXCERPT_BYTES};
 use crate::redact::MASK;
 use crate::{Content, Host, Preview};
 
 pub(crate) use self::classify::LONGEST_PAUSE;
-pub use self::classify::{EXCERPT_BYTES, Response, retry_after};
-pub use self::client::{ANSWER_BYTES, Download, Http, USER_AGENT};
+pub use self::classify::{Response, retry_after};
+pub use self::client::{Download, Http, USER_AGENT};
 pub(crate) use self::guard::is_sendable;
 pub use self::guard::{Guard, is_local};
 
-impl Preview {
-    /// `request` as it would be sent, with `target` in place of its URL and `…` for sensitive headers.
-    pub(crate) fn of(request: &Request<Bytes>, target: String) -> Self {
-        let shown = |(name, value): (&HeaderName, &HeaderValue)| {
-            let text = if value.is_sensitive() {
-                MASK.into()
-            } else {
-                String::from_utf8_lossy(value.as_bytes())
-            };
-            (name.to_string(), text.into_owned())
+/// Returns a request as it would be sent, with `target` in place of its URL and `…` for sensitive headers.
+pub(crate) fn preview(request: &Request<Bytes>, target: String) -> Preview {
+    let shown = |(name, value): (&HeaderName, &HeaderValue)| {
+        let text = if value.is_sensitive() {
+            MASK.into()
+        } else {
+            String::from_utf8_lossy(value.as_bytes())
         };
-        let body = request.body();
-        let text = String::from_utf8_lossy(&body[..body.len().min(ANSWER_BYTES)]).into_owned();
-        Self {
-            method: request.method().to_string(),
-            target,
-            headers: request.headers().iter().map(shown).collect(),
-            digest: Digest::of(body),
-            size_bytes: body.len() as u64,
-            body: text,
-        }
-    }
-
-    /// As [`of`](Self::of), of a request for [`Http::stream`]: its body is read once, and never whole in memory.
-    pub(crate) async fn of_content(
-        host: &dyn Host,
-        request: &Request<Content<'_>>,
-        target: String,
-    ) -> Result<Self, Error> {
-        let content = request.body();
-        let mut hash = Sha256::new();
-        let mut beginning = BytesMut::new();
-        let take = |bytes: &Bytes| {
-            hash.update(bytes);
-            let room = ANSWER_BYTES - beginning.len();
-            beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        };
-        content.each(host, take).await?;
-        let mut shown = Request::new(beginning.freeze());
-        *shown.method_mut() = request.method().clone();
-        *shown.headers_mut() = request.headers().clone();
-        Ok(Self {
-            digest: Digest::from(<[u8; 32]>::from(hash.finalize())),
-            size_bytes: content.size_bytes(),
-            ..Self::of(&shown, target)
-        })
+        (name.to_string(), text.into_owned())
+    };
+    let body = request.body();
+    let text = String::from_utf8_lossy(&body[..body.len().min(ANSWER_BYTES)]).into_owned();
+    Preview {
+        method: request.method().to_string(),
+        target,
+        headers: request.headers().iter().map(shown).collect(),
+        digest: Digest::of(body),
+        size_bytes: body.len() as u64,
+        body: text,
     }
 }
 
-/// Scheme, host and port: all of a URL that may be shown.
-pub fn origin(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{}://{host}:{port}", url.scheme()),
-        None => format!("{}://{host}", url.scheme()),
-    }
+/// As [`preview`], of a request for [`Http::stream`]: its body is read once, and never whole in memory.
+pub(crate) async fn preview_of_content(
+    host: &dyn Host,
+    request: &Request<Content<'_>>,
+    target: String,
+) -> Result<Preview, Error> {
+    let content = request.body();
+    let mut hash = Sha256::new();
+    let mut beginning = BytesMut::new();
+    let take = |bytes: &Bytes| {
+        hash.update(bytes);
+        let room = ANSWER_BYTES - beginning.len();
+        beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    };
+    content.each(host, take).await?;
+    let mut shown = Request::new(beginning.freeze());
+    *shown.method_mut() = request.method().clone();
+    *shown.headers_mut() = request.headers().clone();
+    Ok(Preview {
+        digest: Digest::from(<[u8; 32]>::from(hash.finalize())),
+        size_bytes: content.size_bytes(),
+        ..preview(&shown, target)
+    })
 }
 
 /// As [`origin`], with the port where none is written and another than usual is meant.

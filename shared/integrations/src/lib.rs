@@ -40,6 +40,9 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value};
 
+pub use api::attachments::Preview;
+pub use api::inputs::{Fault, Field};
+pub use api::workflows::Workflow;
 pub use authorities::{Authorities, INPUT as AUTHORITIES, NotAuthorities};
 pub use content::{CHUNK_BYTES, Content, Encoding};
 pub use edge::Registered;
@@ -47,7 +50,7 @@ pub use error::{About, Answer, Error, Kind};
 pub use facts::facts;
 pub use filter::Filter;
 pub use http::Http;
-pub use inputs::{Fault, Field, Inputs, SecretText, SecretUrl};
+pub use inputs::{Inputs, SecretText, SecretUrl};
 pub use redact::Redactor;
 pub use summary::{Detail, Summary};
 pub use template::Template;
@@ -159,19 +162,6 @@ pub struct Delivery<'a, I: Integration> {
     pub progress: &'a BTreeMap<String, Value>,
 }
 
-/// Workflow whose run made the attestation.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
-#[schemars(rename = "WorkflowName")]
-pub struct Workflow {
-    /// Chainloop's workflow id; empty when the attestation carries none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub id: String,
-    pub project: String,
-    pub name: String,
-}
-
 /// Services that an integration may ask of the program that runs it.
 pub trait Host {
     /// A material's bytes, inline or stored, checked against its digest. Large ones are sent by [`Content`].
@@ -250,20 +240,6 @@ impl Outcome {
             reason: format!("another delivery is under way to {place}"),
         }
     }
-}
-
-/// A request as it would be sent.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct Preview {
-    pub method: String,
-    /// Without what is secret in it.
-    pub target: String,
-    pub headers: BTreeMap<String, String>,
-    /// Digest of the body as it would be sent.
-    pub digest: Digest,
-    pub size_bytes: u64,
-    /// The body as text, cut at 64 KiB.
-    pub body: String,
 }
 
 /// The subscribed materials that the attachment's filter admits, and why nothing at all is wanted, if so: neither
@@ -350,6 +326,23 @@ impl Description {
             check_registration: inputs::check::<I::Registration>,
             check_attachment: inputs::check::<I::Attachment>,
             awaited: awaited::<I>,
+        }
+    }
+}
+
+impl From<&Description> for api::integrations::Integration {
+    fn from(description: &Description) -> Self {
+        Self {
+            id: description.id.into(),
+            version: description.version.into(),
+            description: description.description.into(),
+            materials: description
+                .materials
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            registration_schema: (description.registration_schema)(),
+            attachment_schema: (description.attachment_schema)(),
         }
     }
 }

@@ -204,11 +204,11 @@ impl Integration for OciRegistry {
                 .uri()
                 .to_string()
                 .replacen("/uploads/-?", "/uploads/…?", 1);
-            previews.push(Preview::of(&request, target));
+            previews.push(crate::http::preview(&request, target));
         }
         let request =
             push::manifest_request(repository, &artifact.tag, MANIFEST, artifact.manifest)?;
-        previews.push(Preview::of(&request, request.uri().to_string()));
+        previews.push(crate::http::preview(&request, request.uri().to_string()));
         Ok(previews)
     }
 }

@@ -16,8 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::error::{Answer, Error};
-use crate::http::{ANSWER_BYTES, EXCERPT_BYTES};
+use crate::error::{ANSWER_BYTES, Answer, EXCERPT_BYTES, Error};
 use crate::{inputs, text};
 
 /// Stands for a credential.

@@ -371,7 +371,7 @@ impl Integration for Webhook {
         for step in steps(delivery) {
             let (request, _) = step.request(host, delivery, host.unix_secs()).await?;
             let label = delivery.registration.url.label();
-            previews.push(Preview::of_content(host, &request, label).await?);
+            previews.push(crate::http::preview_of_content(host, &request, label).await?);
         }
         Ok(previews)
     }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::clock::Timestamp;
+use api::Timestamp;
+
 use crate::rows::{Delivery, Plan, Stage};
 use crate::schedule;
 

@@ -1,17 +1,17 @@
 //! Attaches a registration to workflows, lists attachments, and detaches.
 
-use integrations::{Description, Fault, Warnings};
+use api::attachments::LONGEST_WAIT_SECS;
+use api::inputs::Fault;
+use api::workflows::Selector;
+use integrations::{Description, Warnings};
 use serde_json::{Map, Value};
 
 use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check};
 use crate::configuration::{self, Error, Precondition};
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
-use crate::rows::{self, Attachment, AttachmentIndex, Registration, Selector, Stored, workflow_id};
+use crate::rows::{self, Attachment, AttachmentIndex, Registration, Stored};
 use crate::{ids, schedule, workflows};
-
-/// The longest that a delivery may wait for a material: 24 hours.
-pub const LONGEST_WAIT_SECS: u64 = 24 * 60 * 60;
 
 /// Attachments that one workflow, or one `project/*` or `*`, can have: half of what a plan holds.
 pub const MOST: usize = schedule::PLAN_MOST / 2;
@@ -28,70 +28,6 @@ pub struct Wanted {
     pub allow_duplicate: bool,
     /// Its id, where that follows from the request: the same again is the same attachment. A new one when none.
     pub id: Option<String>,
-}
-
-/// Reports whether a workflow's name or project can be `text`: neither has a `*`, which selectors use, or a control
-/// character. A name may have slashes, since the project ends at the first one.
-pub(crate) fn is_plain(text: &str) -> bool {
-    !text
-        .chars()
-        .any(|letter| letter == '*' || letter.is_control())
-}
-
-/// As [`is_plain`], of a project or an id.
-pub(crate) fn is_plain_part(text: &str) -> bool {
-    is_plain(text) && !text.contains('/')
-}
-
-/// Reads how a workflow is named: an id, a name with its project, `project/name`, `project/*`, or `*`.
-pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault> {
-    let fault = |detail: &str| Fault {
-        field: "workflow".into(),
-        detail: detail.into(),
-    };
-    let project = project.filter(|project| !project.is_empty());
-    if workflow.is_empty() || workflow.len() > 512 {
-        return Err(fault("must be 1 to 512 characters long"));
-    }
-    let project_fault = |detail: &str| Fault {
-        field: "project".into(),
-        detail: detail.into(),
-    };
-    if project.is_some_and(|project| project.len() > 512) {
-        return Err(project_fault("must be at most 512 characters long"));
-    }
-    if project.is_some_and(|project| !is_plain_part(project)) {
-        return Err(project_fault(
-            "must have no `/`, no `*` and no control characters",
-        ));
-    }
-    if workflow == "*" && project.is_none() {
-        return Ok(Selector("*".into()));
-    }
-    if let Some(id) = workflow_id(workflow) {
-        return Ok(Selector(id));
-    }
-    // `project/*`, or `*` with a project.
-    let names = workflow.strip_suffix("/*").unwrap_or(workflow);
-    if !is_plain(names) && workflow != "*" {
-        return Err(fault(
-            "must have no control characters, and `*` only in place of a whole name: project/*, or *",
-        ));
-    }
-    match (workflow.split_once('/'), project) {
-        (Some((own, name)), Some(project)) if own == project && !name.is_empty() => {
-            Ok(Selector(workflow.to_owned()))
-        }
-        (Some((own, name)), None) if !own.is_empty() && !name.is_empty() => {
-            Ok(Selector(workflow.to_owned()))
-        }
-        (Some(_), Some(_)) => Err(fault("names another project than `project` does")),
-        (Some(_), None) => Err(fault("must have both a project and a name: project/name")),
-        (None, Some(project)) => Ok(Selector(format!("{project}/{workflow}"))),
-        (None, None) => Err(fault(
-            "is a name without its project: give `project` too, or project/name",
-        )),
-    }
 }
 
 /// Returns a fault when `wait_secs` is too long.

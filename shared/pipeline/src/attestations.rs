@@ -3,17 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use api::Timestamp;
+use api::workflows::Workflow;
 use attestation::Digest;
 use futures_util::future::{try_join, try_join_all};
-use integrations::Workflow;
 
-use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Unreachable};
 use crate::rows::{self, Attestation, DigestAlias, WorkflowRecord};
-
-/// The largest material that can be uploaded or fetched: 100 MiB, as in Chainloop's own store. Deliveries read it
-/// piece by piece, so memory would allow more; no larger one has been tried.
-pub const MATERIAL_MAX_BYTES: u64 = 100 * 1024 * 1024;
 
 /// Filter for attestations.
 #[derive(Debug, Clone, Default)]

@@ -1,9 +1,9 @@
 //! The conservation law, by reading and without counters: every planned delivery is there, is in exactly one
 //! state, and is looked at again unless it is final.
 
+use api::Timestamp;
 use attestation::Digest;
 
-use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Range, Unreachable};
 use crate::rows::{self, Attestation, SHARDS};
 use crate::{accounting, plans};

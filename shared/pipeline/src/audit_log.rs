@@ -1,10 +1,11 @@
 //! The audit log: who did what, to what, and from where. An entry is written in the same transaction as the change that
 //! it tells of; what changes nothing and is told all the same, as a download, is told before it is answered.
 
-use crate::clock::Timestamp;
+use api::{Actor, Timestamp};
+
 use crate::ids;
 use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
-use crate::rows::{self, Actor, Attachment, AuditEntry, Delivery, Registration};
+use crate::rows::{self, Attachment, AuditEntry, Delivery, Registration};
 
 /// Somebody who does something, and what the audit log calls it: the route says that.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +64,7 @@ fn tie(registration: &str, workflow: &str) -> String {
 }
 
 /// A workflow as people call it.
-pub(crate) fn workflow(workflow: &integrations::Workflow) -> String {
+pub(crate) fn workflow(workflow: &api::workflows::Workflow) -> String {
     match workflow.name.as_str() {
         "" => workflow.id.clone(),
         name => format!("{}/{name}", workflow.project),

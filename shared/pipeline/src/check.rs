@@ -5,14 +5,16 @@
 
 use std::time::Duration;
 
+use api::Actor;
+use api::inputs::Fault;
 use attestation::Digest;
 use futures_util::future::{self, Either};
-use integrations::{Answer, Error, Fault, Http, Integration, Registered, Warnings, inputs};
+use integrations::{Answer, Error, Http, Integration, Registered, Warnings, inputs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::platform::{Platform, Unreachable};
-use crate::rows::{self, Actor, Registration};
+use crate::rows::{self, Registration};
 use crate::{configuration, pace, quotas};
 
 /// Asks a delivery function to check inputs at its third party. Holds secrets: never logged.
@@ -261,7 +263,7 @@ async fn invoke<T: serde::de::DeserializeOwned>(
 #[serde(rename_all = "snake_case")]
 pub enum Previewed {
     /// The requests, in their order.
-    Requests(Vec<integrations::Preview>),
+    Requests(Vec<api::attachments::Preview>),
     /// It would be skipped.
     Nothing(String),
     /// It could not be delivered; the text says why.

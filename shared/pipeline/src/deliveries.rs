@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use api::Timestamp;
+use api::deliveries::State;
+use api::workflows::Workflow;
 use attestation::Digest;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use integrations::Workflow;
 
-use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Unreachable};
-use crate::rows::{self, Attempt, Delivery, Newest, RegistrationTombstone, State};
+use crate::rows::{self, Attempt, Delivery, Newest, RegistrationTombstone};
 use crate::{attestations, configuration, plans};
 
 /// Registrations whose deliveries are looked for side by side.

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
+use api::Timestamp;
 use integrations::{About, Error, Kind, Outcome};
 
-use crate::clock::Timestamp;
 use crate::rows::Destination;
 use crate::schedule;
 

@@ -12,6 +12,8 @@
 use std::ops::Bound;
 use std::time::Duration;
 
+use api::Timestamp;
+use api::materials::MATERIAL_MAX_BYTES;
 use attestation::Digest;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{self, Either};
@@ -21,8 +23,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
-use crate::attestations::MATERIAL_MAX_BYTES;
-use crate::clock::Timestamp;
 use crate::deliver::{Record, park};
 use crate::intakes::{self, Source};
 use crate::meter::Used;

@@ -1,6 +1,7 @@
 //! New IDs.
 
-use crate::clock::Timestamp;
+use api::Timestamp;
+
 use crate::platform::Platform;
 
 /// A random ID: UUID version 4.

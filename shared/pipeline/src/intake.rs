@@ -7,20 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use api::Actor;
+use api::workflows::{Match, Selector, Workflow};
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::{join as both, try_join, try_join_all};
-use integrations::Workflow;
 use tracing::warn;
 
 use crate::meter::Used;
 use crate::platform::{Etag, Expect, Platform, UnlessConflict as _, Unreachable};
 use crate::quotas::{self, Exceeded};
 use crate::rows::{
-    self, Actor, AttachmentIndex, Attestation, DigestAlias, Match, Plan, PlanReason, Planned, Row,
-    Selector, Stage, Stored, WorkflowRecord,
+    self, AttachmentIndex, Attestation, DigestAlias, Plan, PlanReason, Planned, Row, Stage, Stored,
+    WorkflowRecord,
 };
-use crate::{attach, audit_log, plans, schedule};
+use crate::{audit_log, plans, schedule};
 
 /// By how many further digests an attestation can be found: a row has its limits, and whoever sends the same envelope
 /// in more forms than that still gets the same answer.
@@ -315,9 +316,9 @@ fn says(parsed: &attestation::Attestation) -> Result<Option<Workflow>, Error> {
 fn checked(stated: &Workflow) -> Result<Option<Workflow>, Error> {
     let Workflow { id, project, name } = stated;
     for (what, is_plain) in [
-        ("id", attach::is_plain_part(id)),
-        ("project", attach::is_plain_part(project)),
-        ("name", attach::is_plain(name)),
+        ("id", api::workflows::is_plain_part(id)),
+        ("project", api::workflows::is_plain_part(project)),
+        ("name", api::workflows::is_plain(name)),
     ] {
         if !is_plain {
             return Err(Error::WorkflowMalformed(what));
@@ -329,7 +330,7 @@ fn checked(stated: &Workflow) -> Result<Option<Workflow>, Error> {
     {
         return Err(Error::WorkflowTooLong);
     }
-    let id = rows::workflow_id(id).unwrap_or_default();
+    let id = api::workflows::workflow_id(id).unwrap_or_default();
     let is_named = !name.is_empty() || !id.is_empty();
     Ok(is_named.then(|| Workflow {
         id,

@@ -7,36 +7,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use integrations::{Authorities, Fault, SecretText, cas};
+use api::inputs::Fault;
+use api::intakes::{CONDITIONS_MOST, OVERLAP_MOST_SECS};
+use api::{Client, Network, Timestamp};
+use integrations::{Authorities, SecretText, cas};
 use serde::{Deserialize, Serialize};
-
 use tracing::{info, warn};
 
 use crate::audit_log::{Act, Subject};
-use crate::clock::Timestamp;
 use crate::meter::Quota;
-use crate::network::Network;
 use crate::platform::{
     Expect, Platform, SecretValue, UnlessConflict as _, Unreachable, Write, WriteError,
 };
 use crate::quotas::{self, Exceeded};
 use crate::rows::{
-    self, CONFLICTS, Client, Conditions, Intake, IntakeToken, IntakeUse, LastUse, Previous,
-    Refusal, Stored,
+    self, CONFLICTS, Conditions, Intake, IntakeToken, IntakeUse, LastUse, Previous, Refusal, Stored,
 };
-use crate::{attach, configuration, ids, tokens};
+use crate::{ids, tokens};
 
 /// Prefix of an intake token, so that scanners for leaked secrets find it and nobody takes it for an API token.
 pub const PREFIX: &str = "clin_";
 
-/// Ranges of addresses, and workflows, that an intake names at most: they stand in its rows and in the audit log.
-pub const CONDITIONS_MOST: usize = 16;
-
 /// Default time for which the old URL keeps working after a rotation.
 pub const OVERLAP: Duration = Duration::from_hours(24);
-
-/// The longest overlap: 30 days.
-pub const OVERLAP_MOST_SECS: u64 = 30 * 24 * 60 * 60;
 
 /// Minimum interval between records of an intake's use, and between audit entries for each kind of refusal.
 const NOTED_EVERY: Duration = Duration::from_hours(1);
@@ -79,7 +72,7 @@ pub struct Wanted {
     pub valid_for: Option<Duration>,
     /// Ranges of addresses, as [`Network`] reads them.
     pub allow_from: Vec<String>,
-    /// Workflows, as [`attach::selector`] reads them.
+    /// Workflows, as [`api::workflows::selector`] reads them.
     pub workflows: Vec<String>,
 }
 
@@ -144,7 +137,7 @@ fn conditions(wanted: &Wanted, faults: &mut Vec<Fault>) -> Conditions {
         }
     }
     for text in &wanted.workflows {
-        match attach::selector(text, None) {
+        match api::workflows::selector(text, None) {
             Ok(selector) => conditions.workflows.push(selector),
             Err(wrong) => faults.push(fault("workflows", wrong.detail)),
         }
@@ -154,9 +147,9 @@ fn conditions(wanted: &Wanted, faults: &mut Vec<Fault>) -> Conditions {
 
 fn faults(wanted: &Wanted) -> Vec<Fault> {
     let mut faults = Vec::new();
-    faults.extend(configuration::name_fault(&wanted.name));
+    faults.extend(api::names::name_fault(&wanted.name));
     let secs = wanted.valid_for.map(|valid_for| valid_for.as_secs());
-    if secs.is_some_and(|secs| !tokens::VALID_SECS.contains(&secs)) {
+    if secs.is_some_and(|secs| !api::tokens::VALID_SECS.contains(&secs)) {
         faults.push(fault(
             "expires_in_secs",
             "must be from a minute to ten years",
@@ -586,7 +579,7 @@ mod tests {
                 }),
                 ..Wanted::default()
             };
-            let actor = crate::rows::Actor::named("tests");
+            let actor = api::Actor::named("tests");
             let act = Act {
                 actor: &actor,
                 action: "intake.create",

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use api::Timestamp;
+use api::jobs::{Filter, JobKind, JobStatus};
 use attestation::Digest;
 use tracing::{info, warn};
 
-use crate::clock::Timestamp;
 use crate::deliveries::{self, Cursor, Of};
 use crate::jobs::end;
 use crate::platform::{Index, Platform, Unreachable};
 use crate::rows::{
-    self, Attachment, Attestation, Delivery, Filter, Job, JobCursor, JobKind, JobStatus, Plan,
-    PlanReason, Planned, Stored, WorkflowRecord,
+    self, Attachment, Attestation, Delivery, Job, JobCursor, Plan, PlanReason, Planned, Stored,
+    WorkflowRecord,
 };
 use crate::{audit, operations, pauses, plans, schedule};
 
@@ -229,7 +230,7 @@ async fn attestations(
     let Some((project, name)) = names.into_iter().nth(place.workflow) else {
         return Ok(None);
     };
-    let workflow = integrations::Workflow {
+    let workflow = api::workflows::Workflow {
         id: String::new(),
         project,
         name,

@@ -3,11 +3,13 @@
 //! A job is a row, worked off by the reconciler page by page. Whatever a page does can be done twice without harm,
 //! so a page that was cut off is simply done again.
 
+use api::Timestamp;
+use api::jobs::{JobKind, JobStatus};
+
 use crate::audit_log::{Act, Subject};
-use crate::clock::Timestamp;
 use crate::ids;
 use crate::platform::{Expect, Platform, Unreachable, Write, WriteError};
-use crate::rows::{self, Job, JobKind, JobStatus, Stored};
+use crate::rows::{self, Job, Stored};
 
 /// A job as it begins.
 pub fn new(

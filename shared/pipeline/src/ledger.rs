@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use api::Timestamp;
+use api::deliveries::{AttemptOutcome, State};
 use integrations::{About, Error, Kind, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::clock::Timestamp;
 use crate::destination::Postponed;
-use crate::rows::{Attempt, AttemptOutcome, Delivery, Lease, Plan, Planned, State};
+use crate::rows::{Attempt, Delivery, Lease, Plan, Planned};
 use crate::schedule;
 
 /// Body of a queue message: IDs, never a payload, never a secret.
@@ -604,7 +605,7 @@ mod tests {
             why: PlanReason::Accepted,
             job: None,
             received: digest,
-            workflow: integrations::Workflow::default(),
+            workflow: api::workflows::Workflow::default(),
             stage: crate::rows::Stage::Sent,
             planned: Vec::new(),
             size_bytes: 0,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use api::Timestamp;
 
 /// Time for which an environment believes what it has read of the others' use.
 pub const READ_EVERY: Duration = Duration::from_secs(10);

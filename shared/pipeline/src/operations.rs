@@ -1,17 +1,17 @@
 //! Operator actions on deliveries: redeliver, cancel, test a registration.
 
+use api::deliveries::State;
+use api::workflows::{Match, Selector, Workflow};
 use attestation::{Digest, Metadata, Predicate, compose};
 use bytes::Bytes;
 use futures_util::future::ready;
-use integrations::Workflow;
 use serde_json::{Map, Value};
 
 use crate::audit_log::{Act, Subject};
 use crate::intake::{self, Accepted, Incoming};
 use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
 use crate::rows::{
-    self, Attachment, Attestation, Delivery, Match, Plan, PlanReason, Planned, Registration,
-    Selector, State,
+    self, Attachment, Attestation, Delivery, Plan, PlanReason, Planned, Registration,
 };
 use crate::{configuration, ids, ledger, pace, plans, settle};
 
@@ -306,7 +306,7 @@ pub async fn test(
 }
 
 /// An envelope that says of itself that it is a test; another `run` is another attestation.
-fn test_attestation(run: &str, now: crate::Timestamp) -> Vec<u8> {
+fn test_attestation(run: &str, now: api::Timestamp) -> Vec<u8> {
     let predicate = Predicate {
         metadata: Metadata {
             name: TEST_WORKFLOW.to_owned(),

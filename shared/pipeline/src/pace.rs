@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use api::Actor;
+
 use crate::meter::Quota;
 use crate::platform::Platform;
 use crate::quotas::{Error, Exceeded};
-use crate::rows::{self, Actor, Changed, Paced};
+use crate::rows::{self, Changed, Paced};
 
 /// The share of a minute's checks that may come at once.
 const BURST: u64 = 3;

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::jobs::{JobKind, JobStatus};
+use api::registrations::Pause;
 use futures_util::stream::{self, StreamExt};
 use tracing::{error, info};
 
 use crate::audit_log::{Act, Subject};
 use crate::configuration::{self, Error};
 use crate::platform::{Index, Platform, Range, Unreachable};
-use crate::rows::{self, Changed, Delivery, Job, JobKind, JobStatus, Pause, Registration, Stored};
+use crate::rows::{self, Changed, Delivery, Job, Registration, Stored};
 use crate::settle::settle;
 use crate::{jobs, ledger, schedule};
 
@@ -138,7 +140,7 @@ async fn held(
     platform: &impl Platform,
     organization: &str,
     registration: &str,
-    until: crate::Timestamp,
+    until: api::Timestamp,
     limit: usize,
 ) -> Result<Vec<Stored<Delivery>>, Unreachable> {
     let hash = Delivery::held_hash(organization, registration);
@@ -162,7 +164,7 @@ pub(crate) async fn drain(
     organization: &str,
     registration: &str,
     per_second: u32,
-    until: crate::Timestamp,
+    until: api::Timestamp,
 ) -> Result<usize, Unreachable> {
     let ever = platform.now().plus(schedule::PAUSE_LONGEST * 2);
     let limit = usize::try_from(per_second.max(1))

@@ -5,14 +5,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use api::Timestamp;
+use api::deliveries::State;
 use futures_util::future::join_all;
 use tracing::error;
 
-use crate::clock::Timestamp;
 use crate::ledger::{self, Message};
 use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
 use crate::rows::{
-    self, Attestation, CONFLICTS, Delivery, Plan, PlanReason, Planned, Stage, State, Stored, reload,
+    self, Attestation, CONFLICTS, Delivery, Plan, PlanReason, Planned, Stage, Stored, reload,
 };
 use crate::{accounting, pauses, schedule};
 

@@ -8,13 +8,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use api::Timestamp;
+use api::materials::{Download, Upload};
 use attestation::Digest;
 use bytes::Bytes;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::clock::Timestamp;
 use crate::meter::Meter;
 
 /// A row as it is stored: its fields, its key (`pk`, `sk`), its `etag`, and the keys of sparse indexes.
@@ -175,26 +174,6 @@ pub struct Message {
     pub group: String,
     /// At most 15 minutes.
     pub delay: Duration,
-}
-
-/// A presigned upload: exactly these headers, exactly these bytes, once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Upload {
-    pub method: String,
-    pub url: String,
-    pub headers: std::collections::BTreeMap<String, String>,
-}
-
-/// A presigned download: whoever has the address has the bytes, for 15 minutes.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Download {
-    pub url: String,
-}
-
-impl fmt::Debug for Download {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Download(…)")
-    }
 }
 
 /// A registration's secret fields, as JSON text. Not printable.

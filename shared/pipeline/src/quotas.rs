@@ -8,10 +8,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use api::Timestamp;
 use attestation::Digest;
 use tracing::warn;
 
-use crate::clock::Timestamp;
 use crate::meter::{Quota, Used, resets_at};
 use crate::platform::{Key, Platform, Unreachable};
 use crate::rows::{Intake, RegistrationName, SHARDS, TokenName, shard};

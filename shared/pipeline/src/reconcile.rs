@@ -5,17 +5,16 @@
 
 use std::time::Duration;
 
+use api::Timestamp;
+use api::deliveries::State;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tracing::{info, warn};
 
-use crate::clock::Timestamp;
 use crate::deliver::{Record, completion_poll, park};
 use crate::ledger::{self, Message, Settled, Woken};
 use crate::platform::{Index, Key, Platform, Range, Unreachable};
-use crate::rows::{
-    self, Delivery, Job, Plan, Registration, RegistrationName, SHARDS, Stage, State,
-};
+use crate::rows::{self, Delivery, Job, Plan, Registration, RegistrationName, SHARDS, Stage};
 use crate::settle::{resend, settle};
 use crate::{audit, fetch, job_runner, pauses, plans, register, schedule};
 

@@ -4,16 +4,19 @@
 //! a registration that a crash cut off must leave neither a name nor a secret behind. A reservation
 //! expires; whoever takes the name then removes what the cut-off one may have stored.
 
-use integrations::{Description, Fault, Warnings, inputs};
+use api::inputs::Fault;
+use api::jobs::JobKind;
+use api::names::name_fault;
+use integrations::{Description, Warnings, inputs};
 use serde_json::{Map, Value};
 
 use crate::audit_log::{Act, Subject};
 use crate::check::{self, Check, Verdict};
-use crate::configuration::{Error, Precondition, attachments, name_fault, size_fault};
+use crate::configuration::{Error, Precondition, attachments, size_fault};
 use crate::meter::Quota;
 use crate::platform::{Expect, Platform, SecretValue, UnlessConflict as _, Unreachable};
 use crate::quotas::{self};
-use crate::rows::{self, JobKind, Registration, RegistrationName, RegistrationTombstone, Stored};
+use crate::rows::{self, Registration, RegistrationName, RegistrationTombstone, Stored};
 use crate::{ids, jobs, schedule};
 
 /// Request for a registration.

@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use api::Timestamp;
+
 use crate::platform::{Platform, SecretValue, Unreachable};
 
 /// Minimum time for which credentials are cached; the maximum is a quarter longer, so that not all functions read them

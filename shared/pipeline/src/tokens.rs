@@ -3,21 +3,20 @@
 use std::fmt;
 use std::time::Duration;
 
+use api::Role;
+use api::inputs::Fault;
+use api::names::{is_label, name_fault};
+use api::tokens::VALID_SECS;
 use attestation::Digest;
-use integrations::Fault;
 
 use crate::audit_log::{Act, Subject};
-use crate::configuration::{is_label, name_fault};
 use crate::meter::Quota;
 use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, WriteError};
 use crate::quotas::{self, Exceeded};
-use crate::rows::{self, Organization, Role, Stored, Token, TokenName};
+use crate::rows::{self, Organization, Stored, Token, TokenName};
 
 /// Prefix of a token's text, by which scanners find leaked secrets.
 pub const PREFIX: &str = "cli_";
-
-/// The shortest and the longest time that a token with an end can be valid: a minute, ten years.
-pub const VALID_SECS: std::ops::RangeInclusive<u64> = 60..=10 * 366 * 24 * 60 * 60;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -5,8 +5,9 @@
 //! the secret, which nobody reads before the registration's row names it: so what is secret and what is not change
 //! in one write, and a change that was cut off is none.
 
+use api::inputs::Fault;
 use integrations::inputs;
-use integrations::{Description, Fault, Warnings};
+use integrations::{Description, Warnings};
 use serde_json::{Map, Value};
 
 use crate::audit_log::{Act, Subject};
@@ -188,7 +189,7 @@ impl Whole {
         secrets.retain(|name, value| !value.is_null() || row.label.contains_key(name));
         // Whoever may change where they go may not thereby read them.
         if secrets.is_empty() && row.secret.is_some() {
-            let moved = inputs::moved(schema, &row.config, &config);
+            let moved = api::inputs::moved(schema, &row.config, &config);
             if !moved.is_empty() {
                 faults.extend(kept_back(row, &moved.join(", ")));
             }
@@ -288,7 +289,7 @@ async fn apply(
             fields.push("description".to_owned());
         }
         let wrong_name = (row.name != stored.row.name)
-            .then(|| configuration::name_fault(&row.name))
+            .then(|| api::names::name_fault(&row.name))
             .flatten();
         let (organization, id) = (row.organization.clone(), row.id.clone());
         // Before anybody is asked: a taken name must not send a test message.
@@ -482,7 +483,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::clock::Timestamp;
+    use api::Timestamp;
 
     fn object(value: &Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap()

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::Timestamp;
+use api::workflows::Selector;
 use futures_util::future::{try_join, try_join_all};
 
-use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Range, Unreachable};
-use crate::rows::{self, AttachmentIndex, Attestation, Selector, Stored, WorkflowRecord};
+use crate::rows::{self, AttachmentIndex, Attestation, Stored, WorkflowRecord};
 
 /// A workflow, and how it stands.
 #[derive(Debug, Clone)]

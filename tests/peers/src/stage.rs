@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use api::workflows::Workflow;
 use attestation::{Attestation, Material, MaterialType};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use integrations::http::Guard;
-use integrations::{Authorities, Delivery, Error, Host, Http, Integration, Locked, Workflow};
+use integrations::{Authorities, Delivery, Error, Host, Http, Integration, Locked};
 use serde_json::Value;
 
 /// A statement of Chainloop's, with materials of several kinds and a policy that found something.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pipeline::rows::State;
+use api::deliveries::State;
 
 use crate::fault::Fault;
 

@@ -5,15 +5,16 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::Timestamp;
+use api::materials::{Download, Upload};
 use attestation::Digest;
 use bytes::Bytes;
-use pipeline::memory::Memory;
+use memory::Memory;
 use pipeline::meter::Meter;
 use pipeline::platform::{
-    Download, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
-    WriteError,
+    Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
 };
-use pipeline::{Timestamp, fetch, ledger, schedule};
+use pipeline::{fetch, ledger, schedule};
 use serde_json::Value;
 
 use crate::executor::Task;

@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use api::Actor;
+use api::deliveries::State;
+use api::jobs::{Filter, JobKind};
 use pipeline::audit_log::Act;
 use pipeline::platform::{Expect, Platform, Unreachable};
-use pipeline::rows::{
-    self, Actor, AttachmentIndex, Delivery, Filter, Job, JobKind, Registration, State,
-};
+use pipeline::rows::{self, AttachmentIndex, Delivery, Job, Registration};
 use pipeline::{jobs, operations, pauses};
 
 use crate::fault::Fault;

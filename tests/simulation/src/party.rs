@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::attachments::Preview;
 use attestation::MaterialType;
 use integrations::{
-    About, Answer, Error, Followed, Host, Http, Integration, Kind, Outcome, Preview, Warnings,
+    About, Answer, Error, Followed, Host, Http, Integration, Kind, Outcome, Warnings,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

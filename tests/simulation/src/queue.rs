@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::Timestamp;
 use integrations::Integration;
 use pipeline::deliver::{self, Record, Tools};
 use pipeline::ledger::Message;
 use pipeline::schedule::Deadlines;
-use pipeline::{Timestamp, fetch, reconcile};
+use pipeline::{fetch, reconcile};
 
 use crate::SECOND;
 use crate::executor::Task;

@@ -3,14 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::workflows::{Selector, Workflow};
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
-use integrations::{Integration, Workflow};
+use integrations::Integration;
 use pipeline::configuration::{self, Precondition};
 use pipeline::platform::{Expect, Platform, SecretValue, Write};
-use pipeline::rows::{
-    self, Attachment, AttachmentIndex, Intake, Registration, RegistrationName, Selector,
-};
+use pipeline::rows::{self, Attachment, AttachmentIndex, Intake, Registration, RegistrationName};
 use pipeline::{attach, fetch, intake, reconcile, register};
 use serde_json::{Map, Value, json};
 
@@ -527,7 +526,7 @@ fn tick(world: &Rc<World>, at: u64) {
 
 fn reconcile(world: &Rc<World>) {
     let until = world.timestamp().plus(RECONCILE).millis() - 10 * SECOND;
-    let until = pipeline::Timestamp::from_millis(until);
+    let until = api::Timestamp::from_millis(until);
     let body = |function| async move { reconcile::reconcile(&function, until).await };
     let ended = |world: &Rc<World>, task, report: Option<Result<reconcile::Report, _>>| {
         let is_complete = matches!(report, Some(Ok(report)) if report.left == 0);

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::Timestamp;
 use attestation::Digest;
 use futures_util::FutureExt;
 use integrations::Http;
-use pipeline::memory::Memory;
+use memory::Memory;
+use pipeline::Platform;
 use pipeline::platform::{Write, WriteError};
-use pipeline::{Platform, Timestamp};
 
 use crate::executor::{End, Executor, Task};
 use crate::fault::{Fault, Faults};

@@ -1,14 +1,13 @@
 //! `attached backfill`: delivers past attestations to a newer attachment.
 
 use anyhow::Context as _;
+use api::jobs::JobKind;
+use api::{Timestamp, attachments};
 use clap::Args;
-use pipeline::Timestamp;
-use pipeline::api::attachments;
-use pipeline::rows::JobKind;
 
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::confirm::Deed;
+use crate::global::Global;
 use crate::job::{self, Pace, Plan};
 use crate::time;
 

@@ -5,17 +5,16 @@ mod preview;
 mod update;
 
 use anyhow::Context as _;
+use api::Timestamp;
+use api::attachments::{Attachment, LONGEST_WAIT_SECS, NewAttachment};
+use api::registrations::Registration;
 use clap::{Args, Subcommand, ValueEnum};
-use pipeline::Timestamp;
-use pipeline::api::attachments::{Attachment, NewAttachment};
-use pipeline::api::registrations::Registration;
-use pipeline::attach::LONGEST_WAIT_SECS;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{EVERYTHING, available, registered};
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::sort::Sort;
 use crate::table::{self, Table, cell};

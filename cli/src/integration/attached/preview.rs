@@ -1,13 +1,13 @@
 //! `attached preview`: shows the requests of a delivery, without sending them.
 
 use anyhow::Context as _;
+use api::attachments::{NewPreview, Previewed};
 use attestation::Digest;
 use clap::Args;
-use pipeline::api::attachments::{NewPreview, Previewed};
 use serde_json::Value;
 
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{Table, cell};
 
@@ -70,7 +70,7 @@ impl Preview {
     }
 }
 
-fn card(request: &integrations::Preview) -> Table {
+fn card(request: &api::attachments::Preview) -> Table {
     let headers: Vec<String> = request
         .headers
         .iter()
@@ -87,7 +87,7 @@ fn card(request: &integrations::Preview) -> Table {
 }
 
 /// JSON as it is read, everything else as it is; its beginning only, unless all is wanted.
-fn body(request: &integrations::Preview, full: bool) -> String {
+fn body(request: &api::attachments::Preview, full: bool) -> String {
     let text = match serde_json::from_str::<Value>(&request.body) {
         Ok(json @ (Value::Object(_) | Value::Array(_))) => format!("{json:#}"),
         _ => request.body.clone(),

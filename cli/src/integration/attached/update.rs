@@ -1,13 +1,12 @@
 //! `attached update`: changes an attachment's options and its wait for materials.
 
 use anyhow::Context as _;
+use api::attachments::{Attachment, ChangedAttachment};
 use clap::{ArgGroup, Args};
-use integrations::inputs;
-use pipeline::api::attachments::{Attachment, ChangedAttachment};
 
 use super::{ById, LONGEST_WAIT_SECS, available, show};
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
+use crate::global::Global;
 use crate::options;
 
 pub(super) const HELP: &str = "\
@@ -69,7 +68,7 @@ impl Update {
                 .call(&Call::get(&["attachments", &id]))
                 .with_context(context)?;
             let integration = available::get(&client, &found.registration.integration)?;
-            let fields = inputs::fields(&integration.attachment_schema);
+            let fields = api::inputs::fields(&integration.attachment_schema);
             let there = [&found.config];
             let (given, unset) = (&self.options, &self.unset);
             Some(options::read_patch(global, fields, given, unset, &there)?)

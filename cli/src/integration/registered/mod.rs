@@ -8,18 +8,17 @@ mod update;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use api::Timestamp;
+use api::attachments::Attachment;
+use api::registrations::{Deleted, NewRegistration, Pause, Registration};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::Color;
-use pipeline::Timestamp;
-use pipeline::api::attachments::Attachment;
-use pipeline::api::registrations::{Deleted, NewRegistration, Registration};
-use pipeline::rows::Pause;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{EVERYTHING, available};
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
+use crate::global::Global;
 use crate::output::{self, Format};
 use crate::sort::Sort;
 use crate::table::{self, Table, cell, paint};

@@ -1,13 +1,13 @@
 //! `registered pause` and `resume`: hold and release a registration's deliveries.
 
 use anyhow::Context as _;
+use api::registrations::{NewPause, Registration, Resumed};
 use clap::Args;
-use pipeline::api::registrations::{NewPause, Registration, Resumed};
 use serde_json::json;
 
 use super::{Named, View, why};
-use crate::arguments::Global;
 use crate::client::{self, Call, Client};
+use crate::global::Global;
 use crate::job;
 use crate::output::{self, Format};
 
@@ -70,7 +70,7 @@ impl Resume {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
         let name = self.named.given();
         let client = Client::new(global)?;
-        let wanted = pipeline::api::registrations::Resume {
+        let wanted = api::registrations::Resume {
             per_second: self.rate,
         };
         let resumed: Resumed = client

@@ -1,14 +1,14 @@
 //! `registered rotate`: replaces the secrets of a registration.
 
 use anyhow::Context as _;
+use api::inputs::Field;
+use api::registrations::{NewSecrets, Registration};
 use clap::Args;
-use integrations::{Field, inputs};
-use pipeline::api::registrations::{NewSecrets, Registration};
 
 use super::{Named, View, available, rows};
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::failure::Failure;
+use crate::global::Global;
 use crate::options;
 use crate::output::{self, Format};
 
@@ -45,7 +45,7 @@ impl Rotate {
             .call(&Call::get(&["registrations", &name]))
             .with_context(context)?;
         let integration = available::get(&client, &registration.integration)?;
-        let schema = inputs::fields(&integration.registration_schema);
+        let schema = api::inputs::fields(&integration.registration_schema);
         let fields = secrets(schema, &registration, &self.options)?;
         let inputs = options::read_fields(global, &fields, &self.options)?;
         let path = ["registrations", &registration.id, "rotate"];

@@ -4,16 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use api::deliveries::{Delivery, State};
+use api::registrations::{NewTest, Registration, Tested};
 use clap::Args;
-use pipeline::api::deliveries::Delivery;
-use pipeline::api::registrations::Registration;
-use pipeline::api::registrations::{NewTest, Tested};
-use pipeline::rows::State;
 
 use super::{Named, available};
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
 use crate::delivery::{self, wait};
+use crate::global::Global;
 use crate::options;
 use crate::output::{self, Format};
 

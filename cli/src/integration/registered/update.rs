@@ -1,13 +1,12 @@
 //! `registered update`: changes a registration, and keeps its ID, attachments and pending deliveries.
 
 use anyhow::Context as _;
+use api::registrations::{ChangedRegistration, Registration};
 use clap::{ArgGroup, Args};
-use integrations::inputs;
-use pipeline::api::registrations::{ChangedRegistration, Registration};
 
 use super::{available, show};
-use crate::arguments::Global;
 use crate::client::{Call, Client, json};
+use crate::global::Global;
 use crate::options;
 
 pub(super) const HELP: &str = "\
@@ -64,7 +63,7 @@ impl Update {
             None
         } else {
             let integration = available::get(&client, &found.integration)?;
-            let fields = inputs::fields(&integration.registration_schema);
+            let fields = api::inputs::fields(&integration.registration_schema);
             let there = [&found.config, &found.secrets];
             let (given, unset) = (&self.options, &self.unset);
             Some(options::read_patch(global, fields, given, unset, &there)?)

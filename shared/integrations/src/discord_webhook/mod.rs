@@ -264,7 +264,7 @@ impl Integration for DiscordWebhook {
 
     async fn preview(_: &dyn Host, delivery: &Delivery<'_, Self>) -> Result<Vec<Preview>, Error> {
         let target = delivery.registration.webhook.given.label();
-        Ok(vec![Preview::of(&request(delivery)?, target)])
+        Ok(vec![crate::http::preview(&request(delivery)?, target)])
     }
 }
 

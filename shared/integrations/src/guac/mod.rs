@@ -128,7 +128,7 @@ impl Integration for Guac {
             if let Taken::Object(object) = export.take(host, delivery, source).await? {
                 let request = delivery.registration.place.request(&object)?;
                 let target = request.uri().to_string();
-                previews.push(Preview::of_content(host, &request, target).await?);
+                previews.push(crate::http::preview_of_content(host, &request, target).await?);
             }
         }
         Ok(previews)

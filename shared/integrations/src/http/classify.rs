@@ -12,9 +12,6 @@ use super::tls;
 use crate::error::{About, Answer, Error, Kind};
 use crate::redact::Redactor;
 
-/// More of an answer than this is not kept with the attempt.
-pub const EXCERPT_BYTES: usize = 2 * 1024;
-
 /// A third party that asks for a longer pause than this gets this one: no delivery lives longer.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_hours(7 * 24);
 

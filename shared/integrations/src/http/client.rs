@@ -20,15 +20,13 @@ use url::Url;
 use super::classify::{Response, explain};
 use super::guard::{Guard, LAMBDA_PORT, Refused, Resolver, is_local, literal, refuse};
 use super::place;
-use crate::error::{Error, Kind};
+use crate::error::{ANSWER_BYTES, Error, Kind};
 use crate::redact::Redactor;
 use crate::{Authorities, Content, Host};
 
 /// Sent as `User-Agent`: some third parties (Discord) refuse requests without one.
 pub const USER_AGENT: &str = concat!("chainloop-integrations/", env!("CARGO_PKG_VERSION"));
 
-/// More of an answer than this is not read.
-pub const ANSWER_BYTES: usize = 64 * 1024;
 /// Time limits of a request.
 #[derive(Debug, Clone, Copy)]
 struct Limits {

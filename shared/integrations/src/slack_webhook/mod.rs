@@ -211,7 +211,7 @@ impl Integration for SlackWebhook {
     async fn preview(_: &dyn Host, delivery: &Delivery<'_, Self>) -> Result<Vec<Preview>, Error> {
         let request = request(delivery.registration, &message(delivery)?)?;
         let target = delivery.registration.webhook.label();
-        Ok(vec![Preview::of(&request, target)])
+        Ok(vec![crate::http::preview(&request, target)])
     }
 }
 

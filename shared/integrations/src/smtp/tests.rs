@@ -1618,9 +1618,9 @@ fn inputs_that_could_not_work_are_refused() {
 #[test]
 fn a_port_on_the_command_line_is_what_chainloop_takes() {
     let schema = inputs::schema::<Registration>();
-    let fields = inputs::fields(&schema);
+    let fields = api::inputs::fields(&schema);
     let port = fields.iter().find(|field| field.name == "port").unwrap();
-    assert_eq!(inputs::cast(port, "587").unwrap(), json!("587"));
+    assert_eq!(api::inputs::cast(port, "587").unwrap(), json!("587"));
 }
 
 #[test]

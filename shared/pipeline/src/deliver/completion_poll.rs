@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use api::Timestamp;
 use futures_util::future::{self, Either};
 use integrations::{Error, Followed, Http, Integration, Kind, Registered};
 use serde_json::{Map, Value, json};
@@ -13,7 +14,6 @@ use tracing::{info, warn};
 
 use super::context::{self, Sent};
 use super::tools::Tools;
-use crate::clock::Timestamp;
 use crate::ledger::Message;
 use crate::platform::{Key, Platform, UnlessConflict as _, Unreachable};
 use crate::rows::{self, CompletionPoll, Delivery, Stored};

@@ -4,15 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::Timestamp;
+use api::workflows::Workflow;
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future::{self, LocalBoxFuture as LocalFuture};
-use integrations::{Error, Host, Http, Integration, Kind, Locked, Outcome, Registered, Workflow};
+use integrations::{Error, Host, Http, Integration, Kind, Locked, Outcome, Registered};
 use serde_json::{Map, Value};
 
 use super::room::Reserved;
 use super::tools::Tools;
-use crate::clock::Timestamp;
 use crate::destination::{self, Admission, Postponed};
 use crate::platform::{Expect, Platform, SecretValue, UnlessConflict as _, Unreachable};
 use crate::rows::{

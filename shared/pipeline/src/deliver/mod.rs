@@ -21,14 +21,15 @@ use tracing::{error, info, warn};
 use self::context::{DeliveryContext, Sent, send};
 use self::room::Room;
 pub use self::tools::Tools;
-use crate::clock::Timestamp;
 use crate::destination::{self, Evidence, Postponed};
 use crate::ledger::{self, Message};
 use crate::pauses;
 use crate::platform::{Expect, Platform, UnlessConflict as _, Unreachable, WriteError};
-use crate::rows::{self, Changed, Delivery, QuarantinedMessage, Registration, State, Stored};
+use crate::rows::{self, Changed, Delivery, QuarantinedMessage, Registration, Stored};
 use crate::schedule::{self, Deadlines};
 use crate::settle::{settle, settle_and_poll};
+use api::Timestamp;
+use api::deliveries::State;
 
 /// A message as the queue hands it over.
 #[derive(Debug, Clone)]

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::attachments::{
+    Attachment, Backfill, ChangedAttachment, NewAttachment, NewPreview, Previewed,
+};
+use api::jobs::{Job, JobKind};
+use api::workflows::Selector;
+use api::{Action, Code, Page, Problem};
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
 use super::request::{Answer, Call, Request, Response};
 use super::route::{Description, Route, handler, text};
-use crate::api::attachments::{
-    Attachment, Backfill, ChangedAttachment, NewAttachment, NewPreview, Previewed,
-};
-use crate::api::jobs::Job;
-use crate::api::{Action, Code, Page, Problem};
 use crate::audit_log::{self, Subject};
 use crate::platform::Platform;
-use crate::rows::{self, JobKind, Selector, Stored};
+use crate::rows::{self, Stored};
 use crate::{attach, attestations, check, configuration, jobs, update};
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
@@ -243,10 +244,10 @@ fn shown(
 fn asked(request: &Request) -> Result<(NewAttachment, Selector), Problem> {
     let new: NewAttachment = request.json_and(|body| {
         let text = |field: &str| body.get(field).and_then(Value::as_str);
-        let selector = text("workflow").map(|name| attach::selector(name, text("project")));
+        let selector = text("workflow").map(|name| api::workflows::selector(name, text("project")));
         selector.and_then(Result::err).into_iter().collect()
     })?;
-    let workflow = attach::selector(&new.workflow, new.project.as_deref())
+    let workflow = api::workflows::selector(&new.workflow, new.project.as_deref())
         .map_err(|fault| Problem::faults(vec![fault]))?;
     Ok((new, workflow))
 }
@@ -328,7 +329,7 @@ impl<'a> After<'a> {
                 (registration, Some(id))
             }
         };
-        configuration::is_label(registration).then_some(Self {
+        api::names::is_label(registration).then_some(Self {
             registration,
             attachment,
         })
@@ -358,7 +359,8 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let selector = match request.query("workflow") {
         None => None,
         Some(workflow) => Some(
-            attach::selector(workflow, project).map_err(|fault| Problem::faults(vec![fault]))?,
+            api::workflows::selector(workflow, project)
+                .map_err(|fault| Problem::faults(vec![fault]))?,
         ),
     };
     let (limit, after) = (request.limit()?, request.cursor(After::parse)?);

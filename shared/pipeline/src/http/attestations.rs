@@ -1,24 +1,23 @@
 //! Attestations: accepted, listed, described, and handed out as they were received.
 
+use api::attestations::{
+    Accepted, Attestation, Bytes, Contents, Described, Material, Place, Planned, Policy, Subject,
+};
+use api::materials::Content;
+use api::workflows::{Selector, Workflow};
+use api::{Action, Code, Page, Problem};
 use attestation::{Digest, Form};
 use futures_util::future::try_join_all;
-use integrations::Workflow;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::request::{Answer, Call, Request, Response};
 use super::route::{Description, PROJECT, Route, handler, text};
 use super::{jobs, materials};
-use crate::api::attestations::{
-    Accepted, Attestation, Bytes, Contents, Described, Material, Place, Planned, Policy, Subject,
-    Violation,
-};
-use crate::api::materials::Content;
-use crate::api::{Action, Code, Page, Problem};
 use crate::intake::{self, Error};
 use crate::platform::{Platform, Unreachable};
-use crate::rows::{self, Selector};
-use crate::{attach, attestations, audit_log, deliveries};
+use crate::rows;
+use crate::{attestations, audit_log, deliveries};
 
 /// Maximum number of subjects in a description.
 const SUBJECTS: usize = 100;
@@ -169,8 +168,8 @@ fn said(request: &Request) -> Result<Option<Workflow>, Problem> {
     let Some((workflow, project)) = request.workflow()? else {
         return Ok(None);
     };
-    let Selector(selector) =
-        attach::selector(workflow, project).map_err(|fault| Problem::faults(vec![fault]))?;
+    let Selector(selector) = api::workflows::selector(workflow, project)
+        .map_err(|fault| Problem::faults(vec![fault]))?;
     match selector.split_once('/') {
         Some((_, "*")) => {}
         None if selector == "*" => {}
@@ -240,25 +239,6 @@ impl From<rows::Attestation> for Attestation {
             predicate_type: row.predicate_type,
             pushed_by: row.pushed_by,
             created_at: row.created_at,
-        }
-    }
-}
-
-impl From<&attestation::Policy> for Policy {
-    fn from(policy: &attestation::Policy) -> Self {
-        let found = policy.found.iter().map(|found| Violation {
-            policy: found.policy.clone(),
-            material: found.material.clone(),
-            message: found.message.clone(),
-        });
-        Self {
-            status: policy.status().to_string(),
-            evaluations: policy.evaluations,
-            violations: policy.violations,
-            skipped: policy.skipped,
-            passed: policy.passed,
-            suppressed: policy.suppressed,
-            found: found.collect(),
         }
     }
 }

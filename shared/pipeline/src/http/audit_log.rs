@@ -1,12 +1,12 @@
 //! The audit log.
 
+use api::audit_log::Entry;
+use api::{Action, Page, Problem};
 use serde_json::json;
 
 use super::jobs::id_of_time;
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::api::audit_log::Entry;
-use crate::api::{Action, Page, Problem};
 use crate::audit_log;
 use crate::platform::Platform;
 use crate::rows;

@@ -1,15 +1,15 @@
 //! Deliveries.
 
+use api::deliveries::{Attempt, Delivery, Redelivered, State};
+use api::{Action, Code, Page, Problem, Role};
 use serde_json::json;
 
 use super::jobs;
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler, text};
-use crate::api::deliveries::{Attempt, Delivery, Redelivered};
-use crate::api::{Action, Code, Page, Problem};
 use crate::deliveries::{self, Cursor, Of};
 use crate::platform::Platform;
-use crate::rows::{self, Role, State};
+use crate::rows;
 use crate::{configuration, operations};
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {

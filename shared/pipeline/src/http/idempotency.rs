@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
+use api::{Code, Problem};
 use attestation::Digest;
 use serde_json::{Value, json};
 use tracing::warn;
 
 use super::request::{Caller, Request, Response, malformed_header};
-use crate::api::{Code, Problem};
 use crate::ids;
 use crate::platform::{Expect, Platform, UnlessConflict as _};
 use crate::rows::{self, Answer, Claim, Stored};

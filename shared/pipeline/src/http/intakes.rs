@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
+use api::attestations::Accepted;
+use api::intakes::{Intake, Kept, NewIntake, NewToken, Rotation, Tried};
+use api::workflows::Workflow;
+use api::{Action, Code, Page, Problem, Timestamp};
 use attestation::{Digest, Forwarded, Origin, Unknown};
 use bytes::Bytes;
-use integrations::{SecretText, Workflow};
+use integrations::SecretText;
 use serde_json::{Map, Value};
 
 use super::attestations::{PUSHED, problem, view};
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::api::attestations::Accepted;
-use crate::api::intakes::{Intake, Kept, NewIntake, NewToken, Rotation, Tried};
-use crate::api::{Action, Code, Page, Problem};
-use crate::clock::Timestamp;
 use crate::intakes::{self, Cas, Created, Error, Wanted};
 use crate::meter::Used;
 use crate::platform::Platform;
@@ -219,7 +219,7 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
         return Err(Problem::new(Code::TooLarge, detail));
     }
     let organization = call.organization();
-    match Forwarded::parse(&request.body)? {
+    match Forwarded::parse(&request.body).map_err(not_forwarded)? {
         Forwarded::Test => {
             let kind = "TEST_WEBHOOK".into();
             Ok(Response::json(200, &Tried { kind }))
@@ -277,12 +277,10 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
     }
 }
 
-impl From<Unknown> for Problem {
-    fn from(unknown: Unknown) -> Self {
-        let text = unknown.to_string();
-        match unknown {
-            Unknown::Malformed(_) => Self::new(Code::MalformedBody, text),
-            Unknown::Kind(_) => Self::new(Code::KindUnknown, text),
-        }
+fn not_forwarded(unknown: Unknown) -> Problem {
+    let text = unknown.to_string();
+    match unknown {
+        Unknown::Malformed(_) => Problem::new(Code::MalformedBody, text),
+        Unknown::Kind(_) => Problem::new(Code::KindUnknown, text),
     }
 }

@@ -1,9 +1,10 @@
 //! Integrations: what can be registered.
 
+use api::integrations::Integration;
+use api::{Action, Code, Page, Problem};
+
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::api::integrations::Integration;
-use crate::api::{Action, Code, Page, Problem};
 use crate::configuration;
 use crate::platform::Platform;
 
@@ -38,21 +39,4 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let description = integrations::find(id)
         .ok_or_else(|| Problem::from(configuration::Error::NoIntegration(id.to_owned())))?;
     Ok(Response::json(200, &Integration::from(description)))
-}
-
-impl From<&integrations::Description> for Integration {
-    fn from(description: &integrations::Description) -> Self {
-        Self {
-            id: description.id.into(),
-            version: description.version.into(),
-            description: description.description.into(),
-            materials: description
-                .materials
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            registration_schema: (description.registration_schema)(),
-            attachment_schema: (description.attachment_schema)(),
-        }
-    }
 }

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use integrations::Workflow;
+use api::deliveries::State;
+use api::jobs::{Filter, Job, JobKind, JobStatus, Redeliveries};
+use api::workflows::Workflow;
+use api::{Action, Code, Page, Problem, Timestamp};
 use tracing::warn;
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::api::jobs::{Job, Redeliveries};
-use crate::api::{Action, Code, Page, Problem};
 use crate::audit_log::{self, Subject};
-use crate::clock::Timestamp;
 use crate::platform::{Platform, WriteError};
-use crate::rows::{self, Filter, JobKind, JobStatus, State};
-use crate::{attach, configuration, job_runner, jobs, operations, schedule};
+use crate::rows;
+use crate::{configuration, job_runner, jobs, operations, schedule};
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
@@ -218,8 +218,8 @@ pub fn period(since: Option<Timestamp>, until: Option<Timestamp>) -> String {
 
 /// One workflow by its name.
 pub fn named(workflow: &str, project: Option<&str>) -> Result<Workflow, Problem> {
-    let selector =
-        attach::selector(workflow, project).map_err(|fault| Problem::faults(vec![fault]))?;
+    let selector = api::workflows::selector(workflow, project)
+        .map_err(|fault| Problem::faults(vec![fault]))?;
     let detail = "must be project/name here, or a name with `project`";
     let (project, name) = selector
         .0

@@ -1,11 +1,11 @@
 //! Materials: uploaded and downloaded by presigned requests.
 
+use api::materials::{Content, NewMaterial, NewUpload};
+use api::{Action, Code, Problem};
 use attestation::Digest;
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::api::materials::{Content, NewMaterial, NewUpload};
-use crate::api::{Action, Code, Problem};
 use crate::meter::Used;
 use crate::platform::Platform;
 use crate::{audit_log, quotas};

@@ -5,15 +5,14 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use api::{Code, Problem, REFUSED, Role};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::functions;
 use super::route::{Description, Route};
-use crate::api::{Code, Problem, REFUSED};
 use crate::platform::Platform;
-use crate::rows::Role;
 
 /// An operation of the document: what a route does, takes and answers.
 #[derive(Default)]

@@ -1,11 +1,11 @@
 //! The organization, its quotas, and this API's description.
 
+use api::organization::{Bearer, Quotas};
+use api::{Action, Problem, QuotaUse};
 use serde_json::{Map, Value};
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::api::organization::{Bearer, Quotas};
-use crate::api::{Action, Problem, QuotaUse};
 use crate::meter::{self, Quota};
 use crate::platform::Platform;
 use crate::quotas;

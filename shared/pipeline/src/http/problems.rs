@@ -1,9 +1,9 @@
 //! Problems that errors of the pipeline become.
 
+use api::{Code, Problem, QuotaUse};
 use serde_json::Value;
 use tracing::error;
 
-use crate::api::{Code, Problem, QuotaUse};
 use crate::meter::Quota;
 use crate::platform::{Unreachable, WriteError};
 use crate::quotas::{self, Exceeded};

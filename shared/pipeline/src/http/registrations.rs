@@ -1,15 +1,15 @@
 //! Registrations: created, changed, paused, tested and deleted.
 
-use integrations::Fault;
+use api::inputs::Fault;
+use api::registrations::{
+    ChangedRegistration, Deleted, NewPause, NewRegistration, NewSecrets, NewTest, Registration,
+    Resume, Resumed, Tested,
+};
+use api::{Action, Code, Page};
 use serde_json::{Map, Value};
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::api::registrations::{
-    ChangedRegistration, Deleted, NewPause, NewRegistration, NewSecrets, NewTest, Registration,
-    Resume, Resumed, Tested,
-};
-use crate::api::{Action, Code, Page};
 use crate::platform::Platform;
 use crate::rows::{self, Stored};
 use crate::{configuration, operations, pauses, register, update};
@@ -310,9 +310,7 @@ fn besides(body: &Map<String, Value>) -> Vec<Fault> {
     let inputs = body.get("inputs").map_or(Some(&none), Value::as_object);
     match (integrations::find(text("integration")), inputs) {
         (Some(description), Some(inputs)) => register::faults(description, text("name"), inputs),
-        _ => configuration::name_fault(text("name"))
-            .into_iter()
-            .collect(),
+        _ => api::names::name_fault(text("name")).into_iter().collect(),
     }
 }
 

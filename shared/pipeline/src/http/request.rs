@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use api::inputs::Fault;
+use api::{Actor, Client, Code, Problem, Role, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
-use integrations::{Fault, inputs};
+use integrations::inputs;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::api::{Code, Problem};
 use crate::audit_log::Act;
-use crate::clock::Timestamp;
-use crate::configuration::{self, Precondition};
+use crate::configuration::Precondition;
 use crate::platform::Etag;
-use crate::rows::{Actor, Client, IntakeToken, Role};
+use crate::rows::IntakeToken;
 
 /// A request as the gateway hands it over.
 #[derive(Clone)]
@@ -262,9 +262,7 @@ impl Request {
     pub(super) fn json_with_name<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problem> {
         self.json_and(|body| {
             let name = body.get("name").and_then(Value::as_str);
-            name.and_then(configuration::name_fault)
-                .into_iter()
-                .collect()
+            name.and_then(api::names::name_fault).into_iter().collect()
         })
     }
 
@@ -350,7 +348,7 @@ impl Request {
 
     /// The name behind which the page begins, in a list by names.
     pub(super) fn name_cursor(&self) -> Result<Option<&str>, Problem> {
-        self.cursor(|name| configuration::is_label(name).then_some(name))
+        self.cursor(|name| api::names::is_label(name).then_some(name))
     }
 
     /// Maximum number of items of a page: 1 to 100; default: 50.

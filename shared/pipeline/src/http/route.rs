@@ -1,12 +1,12 @@
 //! Routes. Each is declared once, with its handler: the router, the audit log, idempotency and the API's description
 //! follow from the declaration.
 
+use api::{Action, Code, Page};
 use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
 use super::request::{Answer, Call, Parameters};
-use crate::api::{Action, Code, Page};
 
 /// Treatment of a route by the audit log. A request that is refused, or that repeats another, leaves no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,11 @@
 //! The router: finds a request's route, checks what its caller may do, and calls the handler.
 
+use api::{Action, Code, Problem, Timestamp};
 use tracing::{info, warn};
 
 use super::idempotency::{self, Begun};
 use super::request::{Answer, Call, Caller, ClaimIds, Parameters, Request, Response};
 use super::route::{Audited, Route};
-use crate::api::{Action, Code, Problem};
-use crate::clock::Timestamp;
 use crate::intakes;
 use crate::platform::Platform;
 
@@ -144,7 +143,7 @@ async fn by_intake(
     let intake = found.ok_or_else(super::intakes::unknown)?;
     Ok(Caller {
         organization: intake.organization.clone(),
-        role: crate::rows::Role::Producer,
+        role: api::Role::Producer,
         actor: intake.actor(&request.client),
         valid_until: None,
         intake: Some(intake),

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use api::tokens::{Created, NewToken, Token};
+use api::{Action, Code, Page, Timestamp};
+
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::api::tokens::{Created, NewToken, Token};
-use crate::api::{Action, Code, Page};
-use crate::clock::Timestamp;
 use crate::platform::Platform;
 use crate::rows;
 use crate::tokens::{self, By};

@@ -1,11 +1,11 @@
 //! Workflows that attestations came from.
 
+use api::workflows::ListedWorkflow;
+use api::{Action, Page};
 use attestation::Digest;
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::api::workflows::ListedWorkflow;
-use crate::api::{Action, Page};
 use crate::platform::Platform;
 use crate::workflows;
 

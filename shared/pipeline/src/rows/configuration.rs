@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use integrations::Workflow;
-use schemars::JsonSchema;
+use api::Timestamp;
+use api::registrations::Pause;
+use api::workflows::Selector;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::row::{Row, shard};
-use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
 
 /// A name of the organization's registrations: makes it unique, and lists them.
@@ -57,16 +57,6 @@ impl Row for RegistrationName {
             .map(|until| (Index::Due, shard(&self.registration), until.plus(ABANDONED)));
         due.into_iter().collect()
     }
-}
-
-/// Nothing is sent through a registration while it is paused; what comes is held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Pause {
-    pub since: Timestamp,
-    pub reason: String,
-    /// The name of the token that asked for it; none when it was paused because it failed.
-    #[serde(default)]
-    pub by: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -204,72 +194,6 @@ impl Row for Attachment {
     }
 }
 
-/// Workflows of an attachment: an ID, `project/name`, `project/*`, or `*`.
-#[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(transparent)]
-pub struct Selector(pub String);
-
-/// By what of a workflow a selector is for it. A plan keeps this instead of each selector: those of one workflow
-/// follow from it, and a plan is one row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Match {
-    /// Its id, which is a UUID: nothing else is one, so that no id is another's name.
-    Id,
-    /// Its project and its name.
-    Name,
-    /// Its project.
-    Project,
-    /// It is a workflow.
-    All,
-}
-
-impl Match {
-    /// Most particular first.
-    pub const ALL: [Self; 4] = [Self::Id, Self::Name, Self::Project, Self::All];
-
-    /// The selector that is for the workflow by this; none where the workflow has no such thing.
-    pub fn selector(self, workflow: &Workflow) -> Option<Selector> {
-        let Workflow { id, project, name } = workflow;
-        let text = match self {
-            Self::Id => workflow_id(id)?,
-            Self::Name if !name.is_empty() => format!("{project}/{name}"),
-            Self::Project if !project.is_empty() => format!("{project}/*"),
-            Self::All => "*".to_owned(),
-            Self::Name | Self::Project => return None,
-        };
-        Some(Selector(text))
-    }
-}
-
-/// A workflow's id as it is compared: a UUID in its usual form. None when the text is not one.
-pub fn workflow_id(text: &str) -> Option<String> {
-    let id = uuid::Uuid::try_parse(text).ok()?;
-    Some(id.to_string())
-}
-
-impl Selector {
-    /// Reports whether this selector matches a workflow.
-    pub fn is_for(&self, workflow: &Workflow) -> bool {
-        self.matched(workflow).is_some()
-    }
-
-    /// By what it is for that workflow.
-    pub fn matched(&self, workflow: &Workflow) -> Option<Match> {
-        let of = |matched: &Match| matched.selector(workflow).as_ref() == Some(self);
-        Match::ALL.into_iter().find(of)
-    }
-
-    /// Returns the selectors that match a workflow, most specific first.
-    pub fn of(workflow: &Workflow) -> Vec<Self> {
-        let all = Match::ALL.into_iter();
-        all.filter_map(|matched| matched.selector(workflow))
-            .collect()
-    }
-}
-
 /// An attachment as found from its workflow (for intake) or from its registration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AttachmentIndex {
@@ -298,52 +222,5 @@ impl Row for AttachmentIndex {
             None => Registration::partition(&self.organization, &self.registration),
         };
         Key::new(partition, format!("{}{}", Self::PREFIX, self.attachment))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn workflow(id: &str, project: &str, name: &str) -> Workflow {
-        Workflow {
-            id: id.into(),
-            project: project.into(),
-            name: name.into(),
-        }
-    }
-
-    #[test]
-    fn a_workflows_selectors_are_its_uuid_its_name_its_project_and_all() {
-        let of = |workflow| {
-            let selectors = Selector::of(&workflow).into_iter();
-            selectors.map(|selector| selector.0).collect::<Vec<_>>()
-        };
-        let id = "6F0C1F0E-0000-4000-8000-000000000001";
-        assert_eq!(
-            of(workflow(id, "shop", "nightly")),
-            [&id.to_lowercase(), "shop/nightly", "shop/*", "*"]
-        );
-        assert_eq!(
-            of(workflow("6F0C1F0E000040008000000000000001", "", "")),
-            [&id.to_lowercase(), "*"]
-        );
-    }
-
-    #[test]
-    fn an_id_that_is_no_uuid_is_no_selector() {
-        for id in ["shop/nightly", "shop/*", "*", "nightly", "", "6f0c1f0e"] {
-            let evil = workflow(id, "evil", "x");
-            for selector in ["shop/nightly", "shop/*", "nightly", "6f0c1f0e", id] {
-                let is_for = Selector(selector.into()).is_for(&evil);
-                assert_eq!(is_for, selector == "*", "{id:?} {selector:?}");
-            }
-            assert_eq!(Selector("*".into()).matched(&evil), Some(Match::All));
-            assert_eq!(Selector("evil/x".into()).matched(&evil), Some(Match::Name));
-            assert_eq!(
-                Selector("evil/*".into()).matched(&evil),
-                Some(Match::Project)
-            );
-        }
     }
 }

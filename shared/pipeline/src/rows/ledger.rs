@@ -2,16 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::deliveries::{AttemptOutcome, State};
+use api::workflows::{Match, Selector, Workflow};
+use api::{Actor, Timestamp};
 use attestation::Digest;
-use integrations::Workflow;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::configuration::{Match, Selector};
-use super::organization::Actor;
 use super::row::{Row, shard};
-use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
 
 /// One attachment that an attestation is fanned out to.
@@ -204,26 +202,6 @@ impl Row for DigestAlias {
 
     fn kept_since(&self) -> Option<Timestamp> {
         Some(self.created_at)
-    }
-}
-
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "DeliveryState")]
-pub enum State {
-    Pending,
-    Delivering,
-    Delivered,
-    Skipped,
-    Failed,
-    Cancelled,
-}
-
-impl State {
-    pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Pending | Self::Delivering)
     }
 }
 
@@ -427,24 +405,6 @@ impl Row for FetchTurn {
     fn kept_since(&self) -> Option<Timestamp> {
         Some(self.taken_at)
     }
-}
-
-/// Outcome of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "AttemptEnding")]
-pub enum AttemptOutcome {
-    Delivered,
-    Skipped,
-    /// Refused for now, or never reached.
-    Retryable,
-    /// Sent, and no answer came.
-    Unanswered,
-    Permanent,
-    /// The function ended in the midst of it.
-    Crashed,
-    /// Nothing was sent because the attachment or the registration is gone.
-    Cancelled,
 }
 
 /// One try at a delivery.

@@ -15,21 +15,19 @@ mod row;
 
 pub(crate) use change::{Changed, Draft, change, change_or_insert};
 pub use configuration::{
-    Attachment, AttachmentIndex, Match, Pause, Registration, RegistrationName,
-    RegistrationTombstone, Selector, workflow_id,
+    Attachment, AttachmentIndex, Registration, RegistrationName, RegistrationTombstone,
 };
 pub use ledger::{
-    Attempt, AttemptOutcome, Attestation, CompletionPoll, Delivery, DigestAlias, FetchTurn, Lease,
-    Plan, PlanReason, Planned, QuarantinedMessage, Stage, State,
+    Attempt, Attestation, CompletionPoll, Delivery, DigestAlias, FetchTurn, Lease, Plan,
+    PlanReason, Planned, QuarantinedMessage, Stage,
 };
 pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{
-    Answer, AuditEntry, Claim, Destination, Filter, Job, JobCursor, JobKind, JobStatus, Lock,
-    WorkflowRecord,
+    Answer, AuditEntry, Claim, Destination, Job, JobCursor, Lock, WorkflowRecord,
 };
 pub use organization::{
-    Actor, Client, Conditions, Intake, IntakeToken, IntakeUse, Kind, LastUse, Organization, Paced,
-    Previous, Refusal, Role, Token, TokenName,
+    Conditions, Intake, IntakeToken, IntakeUse, LastUse, Organization, Paced, Previous, Refusal,
+    Token, TokenName,
 };
 pub(crate) use row::{CONFLICTS, parse, reload};
 pub use row::{

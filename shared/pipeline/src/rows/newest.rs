@@ -1,7 +1,8 @@
 //! The newest rows of a sparse index, in whole moments.
 
+use api::Timestamp;
+
 use super::row::{Row, Stored, load_many};
-use crate::clock::Timestamp;
 use crate::platform::{Index, Platform, Range, Unreachable};
 
 /// Behind every moment that there is.

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::jobs::{JobKind, JobStatus};
+use api::workflows::Workflow;
+use api::{Client, Timestamp};
 use attestation::Digest;
-use integrations::Workflow;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ledger::State;
-use super::organization::Client;
 use super::row::{Row, shard};
-use crate::clock::Timestamp;
 use crate::platform::{Index, Key};
 use crate::schedule;
 
@@ -114,65 +112,6 @@ impl Row for Lock {
     fn kept_since(&self) -> Option<Timestamp> {
         Some(self.updated_at)
     }
-}
-
-/// Deliveries that an operator selects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "DeliveryFilter")]
-pub struct Filter {
-    /// A registration's id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registration: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workflow: Option<Workflow>,
-    pub state: State,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
-    /// End of the period in which they were created.
-    pub until: Timestamp,
-}
-
-/// Work of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase", tag = "kind")]
-#[schemars(rename = "Work")]
-pub enum JobKind {
-    /// Delivers again all that match.
-    Redeliver { filter: Filter },
-    /// Delivers past attestations to an attachment that was made later.
-    Backfill {
-        attachment: String,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        since: Option<Timestamp>,
-        until: Timestamp,
-    },
-    /// Lets go what a registration held while it was paused.
-    Drain { registration: String },
-    /// Looks for what breaks the conservation law.
-    Audit,
-}
-
-impl JobKind {
-    /// The kind of work, as the API calls it.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Redeliver { .. } => "redeliver",
-            Self::Backfill { .. } => "backfill",
-            Self::Drain { .. } => "drain",
-            Self::Audit => "audit",
-        }
-    }
-}
-
-/// State of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "JobState")]
-pub enum JobStatus {
-    Running,
-    Done,
-    Cancelled,
-    Failed,
 }
 
 /// Start of the next page: after this, newest first.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use api::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::clock::Timestamp;
 use crate::platform::{Etag, Expect, Index, Item, Key, Platform, Unreachable, Write};
 
 /// Something with a place in the table.

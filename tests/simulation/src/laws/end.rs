@@ -1,8 +1,9 @@
 //! Laws about the end of a run.
 
+use api::Timestamp;
+use api::deliveries::State;
 use integrations::Integration;
-use pipeline::rows::State;
-use pipeline::{Timestamp, audit};
+use pipeline::audit;
 
 use super::Laws;
 use crate::HOUR;

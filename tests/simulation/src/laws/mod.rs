@@ -242,7 +242,7 @@ impl Laws {
             Some(Last::Failed) => Some("though the ledger could not be reached"),
             Some(Last::Done) if is_own => Some("and its attempt was not recorded"),
             Some(Last::Done)
-                if row.state == pipeline::rows::State::Pending
+                if row.state == api::deliveries::State::Pending
                     && row.held_at.is_none()
                     && row.attempt == message.attempt
                     && due

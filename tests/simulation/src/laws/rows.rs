@@ -2,9 +2,11 @@
 
 use std::collections::btree_map::Entry;
 
+use api::Timestamp;
+use api::deliveries::State;
 use pipeline::platform::{Item, Key};
-use pipeline::rows::{Attachment, Attempt, Delivery, Plan, Registration, Row, Stage, State};
-use pipeline::{Timestamp, schedule};
+use pipeline::rows::{Attachment, Attempt, Delivery, Plan, Registration, Row, Stage};
+use pipeline::schedule;
 use serde::Deserialize;
 
 use super::{Laws, SKEW, Taken, Tracked};

@@ -1,6 +1,6 @@
 //! Laws about messages, and about what third parties receive.
 
-use pipeline::rows::State;
+use api::deliveries::State;
 
 /// An attempt that was under way when its registration was paused goes on; so do its clock and its latencies.
 const ATTEMPT: u64 = 4 * MINUTE;

@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::QuotaUse;
-use crate::clock::Timestamp;
-use crate::rows::Role;
+use crate::QuotaUse;
+use crate::permission::Role;
+use crate::timestamp::Timestamp;
 
 /// Response of `GET /v1/organization`: the token that asked.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

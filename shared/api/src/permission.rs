@@ -1,6 +1,30 @@
 //! Permissions: what each role may do.
 
-use crate::rows::Role;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Role of a token: what its bearer may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Admin,
+    Operator,
+    Viewer,
+    Producer,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Viewer => "viewer",
+            Self::Producer => "producer",
+        })
+    }
+}
 
 /// Permission that a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

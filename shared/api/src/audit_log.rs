@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
-use crate::rows::Client;
+use crate::actor::Client;
+use crate::timestamp::Timestamp;
 
 /// Something that an operator did.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -4,15 +4,21 @@ use attestation::Digest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
-use crate::{configuration, intakes, tokens};
+use crate::timestamp::Timestamp;
+use crate::{names, tokens};
+
+/// Ranges of addresses, and workflows, that an intake names at most: they stand in its rows and in the audit log.
+pub const CONDITIONS_MOST: usize = 16;
+
+/// The longest overlap: 30 days.
+pub const OVERLAP_MOST_SECS: u64 = 30 * 24 * 60 * 60;
 
 /// Body of `POST /v1/intakes`.
 // Not printable: it may hold a secret.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewIntake {
-    #[schemars(regex(pattern = configuration::LABEL))]
+    #[schemars(regex(pattern = names::LABEL))]
     pub name: String,
     /// URL of Chainloop's artifacts, as `https://<control plane>`, to fetch materials that it only names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,11 +35,11 @@ pub struct NewIntake {
     pub expires_in_secs: Option<u64>,
     /// Ranges of addresses that may post, as `192.0.2.0/24` or `2001:db8::/32`; all of them when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = intakes::CONDITIONS_MOST))]
+    #[schemars(length(max = CONDITIONS_MOST))]
     pub allow_from: Vec<String>,
     /// Workflows whose attestations are accepted: an id, `project/name`, `project/*`, or `*`; all of them when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = intakes::CONDITIONS_MOST))]
+    #[schemars(length(max = CONDITIONS_MOST))]
     pub workflows: Vec<String>,
 }
 
@@ -43,7 +49,7 @@ pub struct NewIntake {
 pub struct Rotation {
     /// Seconds for which the old URL still works; default: a day. With 0, all older URLs end at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = intakes::OVERLAP_MOST_SECS))]
+    #[schemars(range(max = OVERLAP_MOST_SECS))]
     pub overlap_secs: Option<u64>,
 }
 

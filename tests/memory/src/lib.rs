@@ -8,18 +8,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::ready;
 use std::time::Duration;
 
+use api::Timestamp;
+use api::materials::{Download, Upload};
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 
 use self::indexes::Indexes;
-use crate::clock::Timestamp;
-use crate::deliver::Record;
-use crate::meter::Meter;
-use crate::platform::{
-    Download, Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Upload, Write,
-    WriteError,
+use pipeline::deliver::Record;
+use pipeline::meter::Meter;
+use pipeline::platform::{
+    Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
 };
 
 type Invoke = Box<
@@ -500,7 +500,7 @@ impl Platform for Memory {
     }
 
     fn retention(&self) -> Duration {
-        crate::schedule::RETENTION
+        pipeline::schedule::RETENTION
     }
 
     fn meter(&self) -> &Meter {
@@ -538,7 +538,7 @@ mod tests {
         let put = |etag: &str, expect| {
             let mut item = Item::new();
             item.insert("etag".into(), etag.into());
-            let etag = crate::platform::Etag(etag.into());
+            let etag = pipeline::platform::Etag(etag.into());
             vec![Write::Put {
                 key: key.clone(),
                 item,
@@ -552,12 +552,12 @@ mod tests {
             run(put("2", Expect::Absent)),
             Err(WriteError::Conflict)
         ));
-        let stale = crate::platform::Etag("0".into());
+        let stale = pipeline::platform::Etag("0".into());
         assert!(matches!(
             run(put("2", Expect::Unchanged(stale))),
             Err(WriteError::Conflict)
         ));
-        let current = crate::platform::Etag("1".into());
+        let current = pipeline::platform::Etag("1".into());
         assert!(run(put("2", Expect::Unchanged(current))).is_ok());
     }
 }

@@ -4,10 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::jobs;
-use crate::clock::Timestamp;
-use crate::configuration;
-use crate::rows::Pause;
+use crate::jobs;
+use crate::names;
+use crate::timestamp::Timestamp;
 use attestation::Digest;
 
 /// Body of `POST /v1/registrations`.
@@ -15,7 +14,7 @@ use attestation::Digest;
 #[serde(deny_unknown_fields)]
 pub struct NewRegistration {
     pub integration: String,
-    #[schemars(regex(pattern = configuration::LABEL))]
+    #[schemars(regex(pattern = names::LABEL))]
     pub name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
@@ -56,7 +55,7 @@ pub struct Registration {
 #[serde(deny_unknown_fields)]
 pub struct ChangedRegistration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = configuration::LABEL))]
+    #[schemars(regex(pattern = names::LABEL))]
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -131,4 +130,14 @@ pub struct NewTest {
 pub struct Tested {
     pub attestation: Digest,
     pub delivery: String,
+}
+
+/// Nothing is sent through a registration while it is paused; what comes is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    pub since: Timestamp,
+    pub reason: String,
+    /// The name of the token that asked for it; none when it was paused because it failed.
+    #[serde(default)]
+    pub by: Option<String>,
 }

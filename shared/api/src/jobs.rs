@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
-use crate::rows::{JobKind, JobStatus, State};
+use crate::deliveries::State;
+use crate::timestamp::Timestamp;
+use crate::workflows::Workflow;
 
 /// Deliveries a second of a job, at most.
 pub const FASTEST: u32 = 50;
@@ -62,4 +63,63 @@ pub struct Job {
     pub created_by: String,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// Work of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+#[schemars(rename = "Work")]
+pub enum JobKind {
+    /// Delivers again all that match.
+    Redeliver { filter: Filter },
+    /// Delivers past attestations to an attachment that was made later.
+    Backfill {
+        attachment: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Timestamp>,
+        until: Timestamp,
+    },
+    /// Lets go what a registration held while it was paused.
+    Drain { registration: String },
+    /// Looks for what breaks the conservation law.
+    Audit,
+}
+
+impl JobKind {
+    /// The kind of work, as the API calls it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Redeliver { .. } => "redeliver",
+            Self::Backfill { .. } => "backfill",
+            Self::Drain { .. } => "drain",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// State of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "JobState")]
+pub enum JobStatus {
+    Running,
+    Done,
+    Cancelled,
+    Failed,
+}
+
+/// Deliveries that an operator selects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeliveryFilter")]
+pub struct Filter {
+    /// A registration's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Workflow>,
+    pub state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// End of the period in which they were created.
+    pub until: Timestamp,
 }

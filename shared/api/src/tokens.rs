@@ -1,24 +1,28 @@
 //! API tokens.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
-use crate::rows::Role;
-use crate::{configuration, tokens};
+use crate::names;
+use crate::permission::Role;
+use crate::timestamp::Timestamp;
+
+/// The shortest and the longest time that a token with an end can be valid: a minute, ten years.
+pub const VALID_SECS: RangeInclusive<u64> = 60..=10 * 366 * 24 * 60 * 60;
 
 /// Body of `POST /v1/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    #[schemars(regex(pattern = configuration::LABEL))]
+    #[schemars(regex(pattern = names::LABEL))]
     pub name: String,
     pub role: Role,
     /// Seconds of validity, from a minute to ten years; default: unlimited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = *tokens::VALID_SECS.start(), max = *tokens::VALID_SECS.end()))]
+    #[schemars(range(min = *VALID_SECS.start(), max = *VALID_SECS.end()))]
     pub expires_in_secs: Option<u64>,
 }
 

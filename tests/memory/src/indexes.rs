@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
+use api::Timestamp;
 use serde_json::Value;
 
-use crate::clock::Timestamp;
-use crate::platform::{Index, Item, Key, Range};
+use pipeline::platform::{Index, Item, Key, Range};
 
 #[derive(Default)]
 pub(super) struct Indexes {

@@ -1,10 +1,10 @@
 //! Problems: what is wrong with a request, as RFC 9457 tells it, each with a stable code.
 
-use integrations::Fault;
+use crate::inputs::Fault;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

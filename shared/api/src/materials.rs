@@ -1,16 +1,21 @@
 //! Materials: uploads and downloads.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use attestation::Digest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::platform::{Download, Upload};
+/// The largest material that can be uploaded or fetched: 100 MiB, as in Chainloop's own store. Deliveries read it
+/// piece by piece, so memory would allow more; no larger one has been tried.
+pub const MATERIAL_MAX_BYTES: u64 = 100 * 1024 * 1024;
 
 /// Body of `PUT /v1/materials/{digest}`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewMaterial {
-    #[schemars(range(max = crate::attestations::MATERIAL_MAX_BYTES))]
+    #[schemars(range(max = MATERIAL_MAX_BYTES))]
     pub size_bytes: u64,
 }
 
@@ -33,4 +38,24 @@ pub struct Content {
     pub digest: Digest,
     pub size_bytes: u64,
     pub download: Download,
+}
+
+/// A presigned upload: exactly these headers, exactly these bytes, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Upload {
+    pub method: String,
+    pub url: String,
+    pub headers: BTreeMap<String, String>,
+}
+
+/// A presigned download: whoever has the address has the bytes, for 15 minutes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Download {
+    pub url: String,
+}
+
+impl fmt::Debug for Download {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Download(…)")
+    }
 }

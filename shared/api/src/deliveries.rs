@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use attestation::Digest;
-use integrations::Workflow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::clock::Timestamp;
-use crate::rows::{AttemptOutcome, Selector, State};
+use crate::timestamp::Timestamp;
+use crate::workflows::{Selector, Workflow};
 
 /// Response of `POST /v1/deliveries/{delivery}/redeliver`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -64,4 +63,42 @@ pub struct Attempt {
     pub detail: Option<String>,
     /// The beginning of the third party's answer, secrets removed; none when it is not for whoever asks.
     pub answer: Option<String>,
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "DeliveryState")]
+pub enum State {
+    Pending,
+    Delivering,
+    Delivered,
+    Skipped,
+    Failed,
+    Cancelled,
+}
+
+impl State {
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Pending | Self::Delivering)
+    }
+}
+
+/// Outcome of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "AttemptEnding")]
+pub enum AttemptOutcome {
+    Delivered,
+    Skipped,
+    /// Refused for now, or never reached.
+    Retryable,
+    /// Sent, and no answer came.
+    Unanswered,
+    Permanent,
+    /// The function ended in the midst of it.
+    Crashed,
+    /// Nothing was sent because the attachment or the registration is gone.
+    Cancelled,
 }

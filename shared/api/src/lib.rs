@@ -1,25 +1,35 @@
 //! Types that the API's server and clients exchange.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod actor;
 pub mod attachments;
 pub mod attestations;
 pub mod audit_log;
 pub mod deliveries;
+pub mod inputs;
 pub mod intakes;
 pub mod integrations;
 pub mod jobs;
 pub mod materials;
+pub mod names;
+mod network;
 pub mod organization;
 mod permission;
 mod problem;
 pub mod registrations;
+mod timestamp;
 pub mod tokens;
 pub mod workflows;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use permission::Action;
+pub use actor::{Actor, Client, Kind};
+pub use network::{Network, NotANetwork};
+pub use permission::{Action, Role};
 pub use problem::{Code, Problem, QuotaUse, REFUSED};
+pub use timestamp::Timestamp;
 
 /// One page of a list.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

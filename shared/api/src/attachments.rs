@@ -1,14 +1,18 @@
 //! Attachments.
 
+use std::collections::BTreeMap;
+
 use attestation::Digest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::jobs;
-use super::registrations::Registration;
-use crate::attach;
-use crate::clock::Timestamp;
+use crate::jobs;
+use crate::registrations::Registration;
+use crate::timestamp::Timestamp;
+
+/// The longest that a delivery may wait for a material: 24 hours.
+pub const LONGEST_WAIT_SECS: u64 = 24 * 60 * 60;
 
 /// Body of `POST …/preview`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -21,7 +25,7 @@ pub struct NewPreview {
 /// Response of `POST …/preview`: what a delivery of the attestation would send.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Previewed {
-    pub requests: Vec<integrations::Preview>,
+    pub requests: Vec<Preview>,
     /// Why nothing would be sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nothing: Option<String>,
@@ -63,7 +67,7 @@ pub struct NewAttachment {
     pub inputs: Map<String, Value>,
     /// Seconds that deliveries wait for a missing material, 0 to 86400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = attach::LONGEST_WAIT_SECS))]
+    #[schemars(range(max = LONGEST_WAIT_SECS))]
     pub wait_secs: Option<u64>,
     /// Attach although the registration is attached to the workflow with the same `inputs` and `wait_secs` already.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -114,4 +118,18 @@ pub struct ChangedAttachment {
 #[expect(clippy::option_option, reason = "null and nothing are two")]
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
+}
+
+/// A request as it would be sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Preview {
+    pub method: String,
+    /// Without what is secret in it.
+    pub target: String,
+    pub headers: BTreeMap<String, String>,
+    /// Digest of the body as it would be sent.
+    pub digest: Digest,
+    pub size_bytes: u64,
+    /// The body as text, cut at 64 KiB.
+    pub body: String,
 }

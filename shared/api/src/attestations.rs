@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use attestation::Digest;
-use integrations::Workflow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::deliveries::Delivery;
-use crate::clock::Timestamp;
-use crate::rows::Actor;
+use crate::actor::Actor;
+use crate::deliveries::Delivery;
+use crate::timestamp::Timestamp;
+use crate::workflows::Workflow;
 
 /// Response of `POST /v1/attestations`, whose body is the envelope or the bundle itself.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -161,4 +161,23 @@ pub struct Violation {
     /// The material's name; empty where the attestation itself was looked at.
     pub material: String,
     pub message: String,
+}
+
+impl From<&attestation::Policy> for Policy {
+    fn from(policy: &attestation::Policy) -> Self {
+        let found = policy.found.iter().map(|found| Violation {
+            policy: found.policy.clone(),
+            material: found.material.clone(),
+            message: found.message.clone(),
+        });
+        Self {
+            status: policy.status().to_string(),
+            evaluations: policy.evaluations,
+            violations: policy.violations,
+            skipped: policy.skipped,
+            passed: policy.passed,
+            suppressed: policy.suppressed,
+            found: found.collect(),
+        }
+    }
 }

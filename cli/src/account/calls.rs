@@ -1,0 +1,123 @@
+//! Calls to AWS, with the credentials of the environment.
+
+use anyhow::Context as _;
+use api::{Actor, Role};
+use pipeline::{Platform, audit_log::Act, tokens};
+use tokio::runtime::{Builder, Runtime};
+
+use super::FirstToken;
+use crate::failure::Failure;
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Returns the settings, in the given region or else in the environment's.
+fn settings(table: &str, region: Option<&str>) -> anyhow::Result<aws::Settings> {
+    let variable = |name: &str| match (name, region) {
+        ("AWS_REGION", Some(region)) => Some(region.to_owned()),
+        _ => std::env::var(name).ok(),
+    };
+    let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
+    if !is_set("AWS_ACCESS_KEY_ID") || !is_set("AWS_SECRET_ACCESS_KEY") {
+        return Err(Failure::usage("no AWS credentials found")
+            .advice("Run `eval \"$(aws configure export-credentials --format env)\"`.")
+            .into());
+    }
+    aws::Settings::of_table(table.to_owned(), variable).map_err(|error| {
+        Failure::usage(error.to_string())
+            .advice("`make local` and `make deploy` set the variables, and run this command.")
+            .into()
+    })
+}
+
+/// Returns the text of a secret of Secrets Manager; the errors hold nothing of it.
+pub(crate) fn read_secret(region: &str, secret: &str) -> anyhow::Result<String> {
+    let aws = aws::Aws::new(settings("", Some(region))?);
+    let read = runtime()?.block_on(aws.read_secret(secret))?;
+    let value = read.ok_or_else(|| Failure::new("it does not exist, or contains no text"))?;
+    Ok(value.expose().to_owned())
+}
+
+/// Returns the name and the text of the new token, if one was made.
+pub(crate) fn create_first_token(
+    table: &str,
+    token: &FirstToken<'_>,
+) -> anyhow::Result<Option<(String, String)>> {
+    let platform = aws::Aws::new(settings(table, None)?);
+    runtime()?.block_on(create(&platform, token))
+}
+
+/// Tokens of one name, with numbers behind it.
+const MOST: usize = 100;
+
+async fn create(
+    platform: &impl Platform,
+    token: &FirstToken<'_>,
+) -> anyhow::Result<Option<(String, String)>> {
+    let organization = token.organization;
+    let is_new = tokens::organization(platform, organization)
+        .await
+        .with_context(|| format!("failed to create the organization {organization:?}"))?;
+    if !is_new && !token.even_if_there {
+        return Ok(None);
+    }
+    let actor = Actor::named("bootstrap");
+    let by = tokens::By {
+        act: Act {
+            actor: &actor,
+            action: "token.create",
+        },
+        role: Role::Admin,
+    };
+    let context = "failed to create the token; run the command again with --new-token";
+    // The name may be taken by one that is lost, which is what the next is made for.
+    for number in 1..=MOST {
+        let name = match number {
+            1 => token.name.to_owned(),
+            _ => format!("{}-{number}", token.name),
+        };
+        let wanted = tokens::Wanted {
+            name,
+            role: Role::Admin,
+            valid_for: None,
+        };
+        match tokens::create(platform, organization, wanted, by).await {
+            Ok(made) => return Ok(Some((made.token.name, made.text))),
+            Err(tokens::Error::NameTaken(_)) if number < MOST => {}
+            Err(error) => return Err(error).context(context),
+        }
+    }
+    unreachable!("the last round returns")
+}
+
+#[cfg(test)]
+mod tests {
+    use memory::Memory;
+
+    use super::*;
+
+    fn created(platform: &Memory, even_if_there: bool) -> Option<(String, String)> {
+        let token = FirstToken {
+            organization: "default",
+            name: "admin",
+            even_if_there,
+        };
+        runtime()
+            .unwrap()
+            .block_on(create(platform, &token))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_second_time_makes_a_token_only_when_asked_for() {
+        let platform = Memory::default();
+        let (name, text) = created(&platform, false).unwrap();
+        assert_eq!(name, "admin");
+        assert!(text.starts_with(tokens::PREFIX));
+        assert_eq!(created(&platform, false), None);
+        let (second, another) = created(&platform, true).unwrap();
+        assert_eq!(second, "admin-2");
+        assert_ne!(another, text);
+    }
+}
