@@ -8,8 +8,10 @@ use api::workflows::Workflow;
 use attestation::{Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
 use memory::Memory;
-use pipeline::attestations::{self, Of};
-use pipeline::{Platform, intake, workflows};
+use pipeline::Platform;
+use pipeline::engine::accept;
+use pipeline::records::attestations::{self, Of};
+use pipeline::records::workflows;
 use serde_json::{Value, json};
 
 use crate::asking::ask;
@@ -31,7 +33,7 @@ pub fn of(name: &str, run: u32) -> Vec<u8> {
 }
 
 async fn push(memory: &Memory, bytes: Vec<u8>) -> String {
-    let accepted = intake::intake(memory, ORGANIZATION, Bytes::from(bytes), None, tests());
+    let accepted = accept::intake(memory, ORGANIZATION, Bytes::from(bytes), None, tests());
     accepted.await.unwrap().attestation.hash.to_string()
 }
 

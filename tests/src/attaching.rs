@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use api::Role;
-use pipeline::attach;
-use pipeline::configuration::Precondition;
+use pipeline::config::{Precondition, attach};
 use pipeline::http::Response;
 use serde_json::{Value, json};
 

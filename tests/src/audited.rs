@@ -13,17 +13,17 @@ use attestation::{Digest, Metadata, Predicate, compose};
 use aws::event::{DeliveryEvent, GatewayEvent};
 use bytes::Bytes;
 use memory::Memory;
-use pipeline::attestations;
-use pipeline::audit_log::{Act, entries};
-use pipeline::check::{self, Previewed};
+use pipeline::Platform;
+use pipeline::config::check::{self, Previewed};
+use pipeline::config::{self, attach, intakes, register, tokens};
+use pipeline::engine::accept::{self, Accepted};
+use pipeline::engine::{deliveries, pauses};
 use pipeline::http::openapi::Operation;
 use pipeline::http::{Audited, Request, Route};
-use pipeline::intake::{self, Accepted};
-use pipeline::platform::Expect;
-use pipeline::rows::{self, AuditEntry, Row};
-use pipeline::{
-    Platform, attach, configuration, deliveries, intakes, jobs, pauses, register, tokens,
-};
+use pipeline::records::audit_log::{Act, entries};
+use pipeline::records::{attestations, jobs};
+use pipeline::store::platform::Expect;
+use pipeline::store::rows::{self, AuditEntry, Row};
 use serde_json::{Value, json};
 
 use crate::artifacts::attested;
@@ -78,9 +78,9 @@ fn workflow(id: &str, project: &str, name: &str) -> Workflow {
 async fn push(
     memory: &Memory,
     envelope: &attestation::Envelope,
-) -> Result<Accepted, intake::Error> {
+) -> Result<Accepted, accept::Error> {
     let bytes = Bytes::from(envelope.compact());
-    intake::intake(memory, ORGANIZATION, bytes, None, tests()).await
+    accept::intake(memory, ORGANIZATION, bytes, None, tests()).await
 }
 
 async fn attach(memory: &Memory, registration: &str, selector: &str) -> rows::Attachment {
@@ -123,7 +123,7 @@ impl Scene {
             ..Actor::named("canary-pusher")
         };
         let bytes = Bytes::from(envelope.compact());
-        let accepted = intake::intake(&memory, ORGANIZATION, bytes, None, &pusher).await;
+        let accepted = accept::intake(&memory, ORGANIZATION, bytes, None, &pusher).await;
         let accepted = accepted.unwrap();
         let (delivery, _) = accepted.plan.deliveries().next().unwrap();
         let sbom = Digest::of(SBOM);
@@ -237,7 +237,7 @@ impl Scene {
     }
 }
 
-fn put<R: Row>(memory: &Memory, row: &R) -> pipeline::platform::Write {
+fn put<R: Row>(memory: &Memory, row: &R) -> pipeline::store::platform::Write {
     rows::put(memory, row, Expect::Absent).0
 }
 
@@ -594,7 +594,7 @@ async fn an_entry_is_told_by_the_api_with_its_subject_and_from_where() {
         action: "registration.delete",
     };
     scene.memory.advance(Duration::from_millis(1));
-    let any = configuration::Precondition::default();
+    let any = config::Precondition::default();
     register::delete(&scene.memory, ORGANIZATION, "canary-hook", &any, act)
         .await
         .unwrap();
@@ -635,11 +635,11 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
     ] {
         let stated = workflow(id, project, name);
         let refused = push(&memory, &from(&stated, "1")).await;
-        let is_malformed = matches!(refused, Err(intake::Error::WorkflowMalformed(_)));
+        let is_malformed = matches!(refused, Err(accept::Error::WorkflowMalformed(_)));
         assert!(is_malformed, "{stated:?}: {refused:?}");
         // Beside an envelope that says nothing of it, too.
         let bare = from(&Workflow::default(), "1").compact();
-        let refused = intake::forwarded(
+        let refused = accept::forwarded(
             &memory,
             ORGANIZATION,
             bare.clone().into(),
@@ -648,10 +648,10 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
             tests(),
         )
         .await;
-        let is_malformed = matches!(refused, Err(intake::Error::WorkflowMalformed(_)));
+        let is_malformed = matches!(refused, Err(accept::Error::WorkflowMalformed(_)));
         assert!(is_malformed, "{stated:?}: {refused:?}");
         let refused =
-            intake::intake(&memory, ORGANIZATION, bare.into(), Some(&stated), tests()).await;
+            accept::intake(&memory, ORGANIZATION, bare.into(), Some(&stated), tests()).await;
         assert!(refused.is_err(), "{stated:?}");
     }
     let body = from(&workflow("shop/nightly", "evil", "x"), "1").compact();
@@ -687,7 +687,7 @@ async fn an_id_that_is_no_uuid_is_as_none() {
         workflow("", "shop", "nightly")
     );
     let nameless = push(&memory, &from(&workflow("build-7", "shop", ""), "1")).await;
-    let is_missing = matches!(nameless, Err(intake::Error::WorkflowMissing));
+    let is_missing = matches!(nameless, Err(accept::Error::WorkflowMissing));
     assert!(is_missing, "{nameless:?}");
     let accepted = push(&memory, &from(&workflow(ID, "", ""), "1"))
         .await
@@ -731,16 +731,16 @@ async fn a_delivery_says_by_which_selector_it_was_planned_and_so_do_its_repeats(
     let job = jobs::new(&memory, ORGANIZATION, work, 50, "tests");
     memory.write(vec![put(&memory, &job)]).await.unwrap();
     let until = memory.now().plus(Duration::from_mins(1));
-    pipeline::reconcile::reconcile(&memory, until)
+    pipeline::engine::reconcile::reconcile(&memory, until)
         .await
         .unwrap();
     let (id, _) = accepted.plan.deliveries().next().unwrap();
-    pipeline::operations::cancel(&memory, ORGANIZATION, &id, act())
+    pipeline::engine::operations::cancel(&memory, ORGANIZATION, &id, act())
         .await
         .unwrap();
-    let cancelled = pipeline::operations::find(&memory, ORGANIZATION, &id).await;
+    let cancelled = pipeline::engine::operations::find(&memory, ORGANIZATION, &id).await;
     let cancelled = cancelled.unwrap().row;
-    pipeline::operations::redeliver_for(&memory, &cancelled, None, act())
+    pipeline::engine::operations::redeliver_for(&memory, &cancelled, None, act())
         .await
         .unwrap();
     let mut found = selected().await;

@@ -33,10 +33,12 @@ use integrations::smtp::Smtp;
 use integrations::webhook::Webhook;
 use integrations::{Integration, for_all_integrations};
 use memory::Memory;
-use pipeline::check::{self, Check, Verdict};
-use pipeline::deliver::preview::preview;
-use pipeline::deliver::{self, Tools};
-use pipeline::{Platform, attach, intake, reconcile, register};
+use pipeline::Platform;
+use pipeline::config::check::{self, Check, Verdict};
+use pipeline::config::{attach, register};
+use pipeline::engine::deliver::preview::preview;
+use pipeline::engine::deliver::{self, Tools};
+use pipeline::engine::{accept, reconcile};
 use serde_json::{Value, json};
 
 use crate::asking::ask;
@@ -484,7 +486,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
             sbom.to_string().into_bytes(),
         );
         let bytes = attestation(&round.to_string(), vec![sbom]).compact();
-        let accepted = intake::intake(&memory, ORGANIZATION, Bytes::from(bytes), None, tests())
+        let accepted = accept::intake(&memory, ORGANIZATION, Bytes::from(bytes), None, tests())
             .await
             .unwrap();
         for _ in 0..3 {

@@ -543,7 +543,7 @@ fn a_delivery_whose_function_is_killed_is_made_all_the_same() {
     }
     drop(alone);
     let killed = Instant::now();
-    let lease = pipeline::schedule::Deadlines::of(true).lease;
+    let lease = pipeline::ledger::schedule::Deadlines::of(true).lease;
     let limit = lease + Duration::from_mins(2);
     let delivery = loop {
         let delivery = ask(&["delivery", "describe", "--id", &id]);

@@ -18,14 +18,16 @@ use bytes::Bytes;
 use integrations::Integration;
 use integrations::webhook::Webhook;
 use memory::Memory;
-use pipeline::check::{self, Previewed};
-use pipeline::deliver::preview::preview;
-use pipeline::deliver::{self, Record, Tools};
+use pipeline::Platform;
+use pipeline::config::check::{self, Previewed};
+use pipeline::config::secrets::Secrets;
+use pipeline::engine::deliver::preview::preview;
+use pipeline::engine::deliver::{self, Record, Tools};
+use pipeline::engine::{accept, fetch, plans, reconcile};
 use pipeline::http::{Response, Route};
-use pipeline::platform::{Expect, SecretValue};
-use pipeline::rows::{self, Row};
-use pipeline::secrets::Secrets;
-use pipeline::{Platform, fetch, intake, ledger, plans, reconcile};
+use pipeline::ledger::delivery;
+use pipeline::store::platform::{Expect, SecretValue};
+use pipeline::store::rows::{self, Row};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -473,7 +475,7 @@ impl Stage {
         self.put(&attestation).await;
         self.put(&plan).await;
         for id in DELIVERIES {
-            self.put(&ledger::begin(&plan, &planned, id.into(), created_at))
+            self.put(&delivery::begin(&plan, &planned, id.into(), created_at))
                 .await;
         }
     }
@@ -490,7 +492,7 @@ impl Stage {
             .unwrap();
         let bytes = attestation("2", vec![promised_sbom()]).compact();
         let accepted =
-            intake::intake(&self.memory, ORGANIZATION, bytes.into(), None, tests()).await;
+            accept::intake(&self.memory, ORGANIZATION, bytes.into(), None, tests()).await;
         accepted.unwrap().attestation.hash
     }
 
@@ -562,7 +564,7 @@ impl Stage {
                     return self.ledger(&back).await;
                 }
                 // Nobody took their messages.
-                self.memory.advance(pipeline::schedule::RESEND);
+                self.memory.advance(pipeline::ledger::schedule::RESEND);
                 let until = self.memory.now().plus(Duration::from_secs(50));
                 let role = As::function(&self.memory, "reconciler");
                 reconcile::reconcile(&role, until).await.unwrap();
@@ -599,7 +601,7 @@ impl Stage {
     async fn ledger(&self, back: &[String]) -> String {
         let mut states = Vec::new();
         for id in DELIVERIES {
-            let found = pipeline::deliveries::describe(&self.memory, ORGANIZATION, id)
+            let found = pipeline::engine::deliveries::describe(&self.memory, ORGANIZATION, id)
                 .await
                 .unwrap();
             let (delivery, _) = found.unwrap();

@@ -10,11 +10,14 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use integrations::Integration;
 use integrations::webhook::Webhook;
-use pipeline::attestations;
-use pipeline::deliver::{self, Record};
-use pipeline::platform::SecretValue;
-use pipeline::rows::{self, Delivery, Stage};
-use pipeline::{Platform, configuration, intake, reconcile, register, schedule};
+use pipeline::Platform;
+use pipeline::config::{self, register};
+use pipeline::engine::deliver::{self, Record};
+use pipeline::engine::{accept, reconcile};
+use pipeline::ledger::schedule;
+use pipeline::records::attestations;
+use pipeline::store::platform::SecretValue;
+use pipeline::store::rows::{self, Delivery, Stage};
 use serde_json::json;
 
 use crate::asking::ask;
@@ -72,7 +75,8 @@ async fn what_a_filter_keeps_out_is_skipped_with_its_reason_and_waits_for_nothin
     world.deliver().await;
     let mut found = Vec::new();
     for (id, _) in accepted.plan.deliveries() {
-        let described = pipeline::deliveries::describe(&world.memory, ORGANIZATION, &id).await;
+        let described =
+            pipeline::engine::deliveries::describe(&world.memory, ORGANIZATION, &id).await;
         let (delivery, _) = described.unwrap().unwrap();
         found.push((delivery.state, delivery.reason.unwrap_or_default()));
     }
@@ -123,7 +127,7 @@ async fn the_same_attestation_again_gives_the_same_ids_and_sends_nothing_again()
     world.attach("hook").await;
     let again = world.push(envelope.compact()).await.unwrap();
     let bundled = world.push(compose::bundle(&envelope)).await.unwrap();
-    let ids = |accepted: &intake::Accepted| -> Vec<String> {
+    let ids = |accepted: &accept::Accepted| -> Vec<String> {
         accepted.plan.deliveries().map(|(id, _)| id).collect()
     };
     assert!(again.repeated && bundled.repeated);
@@ -384,13 +388,13 @@ async fn two_hundred_attachments_are_all_delivered_wherever_accepting_is_cut_off
             .unwrap();
         let Some(row) = row else {
             assert!(failing < 2, "nothing was accepted, and the sender knows");
-            assert!(matches!(cut_off, Err(intake::Error::Unreachable(_))));
+            assert!(matches!(cut_off, Err(accept::Error::Unreachable(_))));
             continue;
         };
         // An attachment made since then is not in the snapshot.
         world.attach("hook").await;
         let plan = async || {
-            pipeline::plans::of(&world.memory, &row)
+            pipeline::engine::plans::of(&world.memory, &row)
                 .await
                 .unwrap()
                 .remove(0)
@@ -404,7 +408,7 @@ async fn two_hundred_attachments_are_all_delivered_wherever_accepting_is_cut_off
             );
         }
         world.pass(15 * MINUTE).await;
-        let accepted = intake::Accepted {
+        let accepted = accept::Accepted {
             plan: plan().await,
             attestation: row.clone(),
             repeated: false,
@@ -540,11 +544,11 @@ async fn a_delivery_whose_attachment_is_gone_is_cancelled_and_nothing_is_sent() 
         .push(attestation("1", vec![]).compact())
         .await
         .unwrap();
-    pipeline::attach::detach(
+    pipeline::config::attach::detach(
         &world.memory,
         ORGANIZATION,
         &attachment.id,
-        &configuration::Precondition::default(),
+        &config::Precondition::default(),
         act(),
     )
     .await
@@ -682,7 +686,7 @@ async fn a_registration_that_the_third_party_refuses_leaves_no_name_and_no_secre
     assert!(
         matches!(
             refused,
-            Err(configuration::Error::Refused {
+            Err(config::Error::Refused {
                 status: Some(403),
                 ..
             })
@@ -700,7 +704,7 @@ async fn a_name_that_is_taken_sends_no_test_message() {
     world.register("hook").await.unwrap();
     assert!(matches!(
         world.register("hook").await,
-        Err(configuration::Error::NameTaken(_))
+        Err(config::Error::NameTaken(_))
     ));
     assert_eq!(world.receiver.received().len(), 1);
 }
@@ -714,7 +718,7 @@ async fn a_name_reserved_by_a_registration_that_was_cut_off_is_free_again_after_
     world.memory.fail_writes_after.set(None);
     assert!(matches!(
         world.register("hook").await,
-        Err(configuration::Error::NameTaken(_))
+        Err(config::Error::NameTaken(_))
     ));
     world.memory.advance(schedule::RESERVATION + MINUTE);
     world.register("hook").await.unwrap();
@@ -777,7 +781,7 @@ async fn a_reservation_is_cleaned_up_whatever_its_name_is() {
 async fn what_an_update_keeps_for_a_registration_that_goes_meanwhile_goes_too() {
     let world = World::new();
     let row = world.register("hook").await.unwrap();
-    let any = configuration::Precondition::default();
+    let any = config::Precondition::default();
     register::delete(&world.memory, ORGANIZATION, "hook", &any, act())
         .await
         .unwrap();
@@ -805,7 +809,7 @@ async fn deleting_a_registration_takes_its_attachments_and_its_secret_and_frees_
         &world.memory,
         ORGANIZATION,
         "hook",
-        &configuration::Precondition::default(),
+        &config::Precondition::default(),
         act(),
     )
     .await
@@ -926,10 +930,11 @@ async fn a_delivery_whose_last_attempt_crashed_has_the_functions_memory_to_itsel
     world.deliver().await;
     assert_eq!(world.receiver.deliveries().len(), 2);
     for id in &ids {
-        let (delivery, attempts) = pipeline::deliveries::describe(&world.memory, ORGANIZATION, id)
-            .await
-            .unwrap()
-            .unwrap();
+        let (delivery, attempts) =
+            pipeline::engine::deliveries::describe(&world.memory, ORGANIZATION, id)
+                .await
+                .unwrap()
+                .unwrap();
         assert_eq!((delivery.state, attempts.len()), (State::Delivered, 1));
     }
     world.audit(&accepted).await;

@@ -11,7 +11,9 @@ use integrations::webhook::{Attachment, Registration, Webhook};
 use integrations::{
     About, Error, Followed, Host, Http, Integration, Kind, Locked, Outcome, Warnings,
 };
-use pipeline::{Platform, check, deliver};
+use pipeline::Platform;
+use pipeline::config::check;
+use pipeline::engine::deliver;
 use serde_json::{Map, Value, json};
 
 use crate::roles::As;

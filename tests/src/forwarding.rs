@@ -10,12 +10,14 @@ use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use integrations::webhook::Webhook;
 use integrations::{Error, Integration};
 use memory::Memory;
-use pipeline::fetch::{self, Coming, Message, Store};
+use pipeline::Platform;
+use pipeline::config::intakes::Source;
+use pipeline::config::quotas;
+use pipeline::engine::accept::Accepted;
+use pipeline::engine::fetch::{self, Coming, Message, Store};
 use pipeline::http::{self, Request, Response, functions};
-use pipeline::intake::Accepted;
-use pipeline::intakes::Source;
-use pipeline::platform::Key;
-use pipeline::{Platform, quotas, schedule};
+use pipeline::ledger::schedule;
+use pipeline::store::platform::Key;
 use serde_json::{Value, json};
 
 use crate::artifacts::{Artifacts, TOKEN, attested, forwarded};
@@ -75,7 +77,8 @@ impl World {
     /// Today's entries of refused posts: who is told to have posted from where, and why it was refused.
     async fn refusals(&self) -> Vec<(String, String, String)> {
         let now = self.memory.now();
-        let entries = pipeline::audit_log::entries(&self.memory, ORGANIZATION, now, None, 1_000);
+        let entries =
+            pipeline::records::audit_log::entries(&self.memory, ORGANIZATION, now, None, 1_000);
         let refusals = entries.await.unwrap().0.into_iter();
         let refusals = refusals.filter(|entry| entry.action == "intake.refuse");
         refusals
@@ -372,7 +375,8 @@ async fn intakes_are_made_listed_and_deleted_by_operators_who_are_recorded() {
     assert_eq!(again.status, 404);
     assert_eq!(list().await.body["items"], json!([]));
     let memory = &world.memory;
-    let entries = pipeline::audit_log::entries(memory, ORGANIZATION, memory.now(), None, 1_000);
+    let entries =
+        pipeline::records::audit_log::entries(memory, ORGANIZATION, memory.now(), None, 1_000);
     let actions: Vec<String> = entries
         .await
         .unwrap()
@@ -555,12 +559,12 @@ async fn a_dead_letter_of_a_fetch_is_dropped_and_an_unreadable_message_parked() 
         failed: false,
         turns: 0,
     };
-    let record = |body: String| pipeline::deliver::Record {
+    let record = |body: String| pipeline::engine::deliver::Record {
         id: "m-1".into(),
         body,
     };
     let dead = vec![record(serde_json::to_string(&message).unwrap())];
-    let back = pipeline::reconcile::dead_letters(&world.memory, dead).await;
+    let back = pipeline::engine::reconcile::dead_letters(&world.memory, dead).await;
     assert!(back.is_empty() && world.memory.rows().is_empty());
     let until = world.memory.now().plus(Duration::from_mins(2));
     let bad = vec![record("{}".into())];
@@ -669,7 +673,7 @@ async fn however_often_a_queue_repeats_a_fetchs_messages_one_goes_on() {
     let store = Slow::new(&world.memory, Duration::from_secs(1));
     let run = async |id: String, body: &str| {
         let body = body.to_owned();
-        let record = pipeline::deliver::Record { id, body };
+        let record = pipeline::engine::deliver::Record { id, body };
         let until = world.memory.now().plus(Duration::from_secs(130));
         let back = fetch::batch(&world.memory, &store, vec![record], until).await;
         assert!(back.is_empty(), "{back:?}");

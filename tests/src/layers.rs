@@ -35,13 +35,14 @@ impl Unit {
     }
 }
 
-const SOURCES: [(&str, Unit); 6] = [
+const SOURCES: [(&str, Unit); 7] = [
     ("cli/src", Unit::Module),
     ("shared/api/src", Unit::File),
     ("shared/attestation/src", Unit::File),
     ("shared/aws/src", Unit::File),
     ("shared/integrations/src", Unit::Module),
     ("shared/pipeline/src", Unit::File),
+    ("shared/pipeline/src", Unit::Module),
 ];
 
 #[test]

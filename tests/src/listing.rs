@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pipeline::deliveries::{self, Of};
+use pipeline::engine::deliveries::{self, Of};
 
 use crate::world::{ORGANIZATION, World, attestation};
 

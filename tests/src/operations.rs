@@ -9,14 +9,15 @@ use api::deliveries::State;
 use api::jobs::{Filter, JobKind, JobStatus};
 use integrations::Integration;
 use integrations::webhook::Webhook;
-use pipeline::check::Previewed;
-use pipeline::deliver::preview::preview;
-use pipeline::platform::{Etag, Expect};
-use pipeline::rows::{self, Delivery, Job, Registration};
-use pipeline::{
-    Platform, attach, audit, configuration, deliveries, intake, jobs, operations, pauses, register,
-    schedule, update,
-};
+use pipeline::Platform;
+use pipeline::config::check::Previewed;
+use pipeline::config::{self, attach, register, update};
+use pipeline::engine::deliver::preview::preview;
+use pipeline::engine::{accept, audit, deliveries, operations, pauses};
+use pipeline::ledger::schedule;
+use pipeline::records::jobs;
+use pipeline::store::platform::{Etag, Expect};
+use pipeline::store::rows::{self, Delivery, Job, Registration};
 use serde_json::json;
 
 use crate::receiver::{Answer, Receiver};
@@ -36,7 +37,7 @@ fn answering(status: u16) -> (World, Arc<AtomicU16>) {
     (world, answer)
 }
 
-async fn push(world: &World, run: &str) -> intake::Accepted {
+async fn push(world: &World, run: &str) -> accept::Accepted {
     world
         .push(attestation(run, vec![]).compact())
         .await
@@ -44,7 +45,7 @@ async fn push(world: &World, run: &str) -> intake::Accepted {
 }
 
 async fn registration(world: &World) -> Registration {
-    configuration::find(&world.memory, ORGANIZATION, "hook")
+    config::find(&world.memory, ORGANIZATION, "hook")
         .await
         .unwrap()
         .row
@@ -53,7 +54,11 @@ async fn registration(world: &World) -> Registration {
 async fn begin(world: &World, work: JobKind) -> Job {
     let mut job = jobs::new(&world.memory, ORGANIZATION, work, 10, "tests");
     job.wake_at = Some(world.memory.now());
-    let (write, _) = rows::put(&world.memory, &job, pipeline::platform::Expect::Absent);
+    let (write, _) = rows::put(
+        &world.memory,
+        &job,
+        pipeline::store::platform::Expect::Absent,
+    );
     world.memory.write(vec![write]).await.unwrap();
     job
 }
@@ -67,7 +72,7 @@ async fn job(world: &World, id: &str) -> Job {
 }
 
 /// Every delivery of an attestation, oldest plan first.
-async fn all(world: &World, accepted: &intake::Accepted) -> Vec<Delivery> {
+async fn all(world: &World, accepted: &accept::Accepted) -> Vec<Delivery> {
     let of = deliveries::Of::Attestation(accepted.attestation.hash);
     let (mut found, _) = deliveries::list(&world.memory, ORGANIZATION, of, None, None, 100)
         .await
@@ -324,7 +329,11 @@ async fn count(world: &World, filter: Filter) -> Job {
     let work = JobKind::Redeliver { filter };
     let mut counted = jobs::new(&world.memory, ORGANIZATION, work, 10, "tests");
     counted.dry_run = true;
-    let (write, _) = rows::put(&world.memory, &counted, pipeline::platform::Expect::Absent);
+    let (write, _) = rows::put(
+        &world.memory,
+        &counted,
+        pipeline::store::platform::Expect::Absent,
+    );
     world.memory.write(vec![write]).await.unwrap();
     world.reconcile().await;
     let counted = job(world, &counted.id).await;
@@ -476,7 +485,7 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
     assert_eq!(world.memory.queued(Webhook::ID), 1);
     world.deliver().await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
-    let attached = configuration::attachments(&world.memory, ORGANIZATION, &hook.id)
+    let attached = config::attachments(&world.memory, ORGANIZATION, &hook.id)
         .await
         .unwrap();
     assert!(attached.is_empty(), "it is attached to nothing");
@@ -488,7 +497,7 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
         act(),
     )
     .await;
-    assert!(matches!(refused, Err(configuration::Error::Faults(_))));
+    assert!(matches!(refused, Err(config::Error::Faults(_))));
     world.pass(15 * MINUTE).await;
     world.audit(&accepted).await;
 }
@@ -517,7 +526,7 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
     )
     .await;
     assert!(
-        matches!(lacking, Err(configuration::Error::Faults(_))),
+        matches!(lacking, Err(config::Error::Faults(_))),
         "all of them or none"
     );
     is_rotated.store(1, Ordering::Relaxed);
@@ -581,7 +590,7 @@ async fn a_job_that_cannot_go_on_says_why_and_ends_after_a_day() {
     let etag = item["etag"].as_str().unwrap().to_owned();
     // As a version of the system wrote it that this one does not know.
     item.insert("state".into(), "teleported".into());
-    let write = pipeline::platform::Write::Put {
+    let write = pipeline::store::platform::Write::Put {
         key,
         item,
         etag: Etag(etag.clone()),
@@ -746,7 +755,7 @@ async fn deliveries_of_a_registration_that_is_gone_are_listed_among_all() {
             world.memory.advance(MINUTE);
         }
         if name != "c" {
-            let any = configuration::Precondition::default();
+            let any = config::Precondition::default();
             register::delete(&world.memory, ORGANIZATION, name, &any, act())
                 .await
                 .unwrap();
@@ -798,7 +807,7 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
             &world.memory,
             ORGANIZATION,
             "hook",
-            &configuration::Precondition::default(),
+            &config::Precondition::default(),
             act()
         )
         .await

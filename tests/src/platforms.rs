@@ -8,7 +8,7 @@ use aws::{Aws, Settings};
 use bytes::Bytes;
 use memory::Memory;
 use pipeline::Platform;
-use pipeline::platform::{
+use pipeline::store::platform::{
     Etag, Expect, Index, Item, Key, Message, Range, SecretValue, Write, WriteError,
 };
 use serde_json::{Value, json};

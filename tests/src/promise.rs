@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
-use pipeline::schedule::{self, Deadlines};
+use pipeline::ledger::schedule::{self, Deadlines};
 
 use crate::contract::root;
 
@@ -82,7 +82,7 @@ failure, and not before a longer `Retry-After`; up to a tenth is added, so that 
         doubt = long(schedule::DOUBT),
         refusals = schedule::REFUSALS,
         probes = schedule::HALF_OPEN_AFTER.map(long).join(", "),
-        attached = pipeline::attach::MOST,
+        attached = pipeline::config::attach::MOST,
         most = schedule::PLAN_MOST,
     );
     for (index, after) in schedule::RETRIES.iter().enumerate() {

@@ -7,11 +7,12 @@ use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use memory::Memory;
-use pipeline::audit_log::{self, Subject};
+use pipeline::config::quotas;
+use pipeline::engine::accept;
 use pipeline::http::{Request, Response};
-use pipeline::meter::{self, Meter, Quotas, READ_EVERY, Used};
-use pipeline::platform::Platform;
-use pipeline::{intake, quotas};
+use pipeline::records::audit_log::{self, Subject};
+use pipeline::store::meter::{self, Meter, Quotas, READ_EVERY, Used};
+use pipeline::store::platform::Platform;
 use serde_json::{Value, json};
 
 use crate::asking::{answer, answer_on, function, request};
@@ -121,17 +122,17 @@ async fn a_push_gains_one_addition_and_reads_no_more_than_before() {
     for run in ["1", "2", "3"] {
         let bytes = Bytes::from(attestation(run, vec![]).compact());
         let before = (role.rows_read.get(), role.additions.get());
-        intake::intake(&role, ORGANIZATION, bytes.clone(), None, tests())
+        accept::intake(&role, ORGANIZATION, bytes.clone(), None, tests())
             .await
             .unwrap();
         reads.push(role.rows_read.get() - before.0);
         assert_eq!(role.additions.get() - before.1, 1);
-        intake::intake(&role, ORGANIZATION, bytes, None, tests())
+        accept::intake(&role, ORGANIZATION, bytes, None, tests())
             .await
             .unwrap();
         assert_eq!(role.additions.get() - before.1, 1, "a repeat adds nothing");
     }
-    let shards = usize::try_from(pipeline::rows::SHARDS).unwrap();
+    let shards = usize::try_from(pipeline::store::rows::SHARDS).unwrap();
     // The first of an environment reads the counters, and says once that the workflow was seen.
     assert!(reads[0] > shards, "{reads:?}");
     assert_eq!(reads[1], reads[2]);
@@ -164,7 +165,7 @@ async fn pushes_at_the_same_time_are_all_accepted_and_all_counted() {
     }
     let used = quotas::used(&world.memory, ORGANIZATION).await.unwrap();
     assert_eq!(used.attestations, 64);
-    let partition = |key: &pipeline::platform::Key| key.partition.starts_with("usage/");
+    let partition = |key: &pipeline::store::platform::Key| key.partition.starts_with("usage/");
     let shards = world
         .memory
         .rows()
@@ -327,7 +328,7 @@ async fn whatever_asks_a_third_party_goes_at_the_tokens_pace() {
     let inputs = json!({ "url": world.receiver.url(), "secret": "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" });
     // Its address is a secret, too.
     let secrets = inputs.clone();
-    let taken = pipeline::pace::take(&world.memory, ORGANIZATION, tests()).await;
+    let taken = pipeline::config::pace::take(&world.memory, ORGANIZATION, tests()).await;
     assert!(taken.is_ok());
     let before = world.memory.rows();
     for (route, path, body) in [

@@ -8,11 +8,15 @@ use api::Role;
 use api::deliveries::State;
 use integrations::webhook::Webhook;
 use memory::Memory;
-use pipeline::check::{self, Check, Verdict};
+use pipeline::Platform;
+use pipeline::config::check::{self, Check, Verdict};
+use pipeline::config::{self, attach, register};
+use pipeline::engine::pauses;
 use pipeline::http::{Request, Response, Route};
-use pipeline::platform::{self, Unreachable};
-use pipeline::rows::{self, Stored};
-use pipeline::{Platform, attach, configuration, jobs, pauses, register, schedule};
+use pipeline::ledger::schedule;
+use pipeline::records::jobs;
+use pipeline::store::platform::{self, Unreachable};
+use pipeline::store::rows::{self, Stored};
 use serde_json::{Value, json};
 
 use crate::asking::{answer, request, routes};
@@ -75,7 +79,7 @@ async fn the_same_request_again_has_the_first_answer_again() {
     // A refusal is an answer, too.
     let refused = register(&world, "k2", "one").await;
     assert_eq!(code(&refused), (409, "name-taken"));
-    let only = configuration::Precondition::default();
+    let only = config::Precondition::default();
     register::delete(&world.memory, ORGANIZATION, "one", &only, act())
         .await
         .unwrap();
@@ -261,9 +265,7 @@ async fn what_is_removed_of_a_request_that_was_cut_off_is_not_removed_of_its_rep
 /// Counts everything that a request can create.
 async fn count(world: &World) -> [usize; 5] {
     let memory = &world.memory;
-    let (registrations, _) = configuration::list(memory, ORGANIZATION, None, 100)
-        .await
-        .unwrap();
+    let (registrations, _) = config::list(memory, ORGANIZATION, None, 100).await.unwrap();
     let selector = api::workflows::selector("shop/other", None).unwrap();
     let attached = attach::of_workflow(memory, ORGANIZATION, &selector)
         .await

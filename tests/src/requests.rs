@@ -2,10 +2,10 @@
 
 use api::Role;
 use memory::Memory;
-use pipeline::audit_log::{self, Subject};
-use pipeline::configuration::Precondition;
+use pipeline::config::Precondition;
+use pipeline::engine::accept;
 use pipeline::http::{self, Request, Response, functions};
-use pipeline::intake;
+use pipeline::records::audit_log::{self, Subject};
 use serde_json::{Value, json};
 
 use crate::archive;
@@ -139,7 +139,7 @@ async fn attachments_come_by_pages_whether_many_are_of_one_registration_or_of_ma
     );
     // The one at which the page ended is deleted: the next page begins behind where it was.
     let first = page(&world.memory, list, &[("limit", "2")]).await;
-    pipeline::attach::detach(
+    pipeline::config::attach::detach(
         &world.memory,
         ORGANIZATION,
         &ids[1],
@@ -351,14 +351,14 @@ async fn an_attestation_with_a_name_in_it_too_long_for_any_row_is_refused() {
     };
     let refused = world.push(with("x".repeat(513))).await;
     assert!(
-        matches!(refused, Err(intake::Error::NameTooLong(_))),
+        matches!(refused, Err(accept::Error::NameTooLong(_))),
         "{refused:?}"
     );
     let refused = world
         .push(attestation(&"r".repeat(513), vec![]).compact())
         .await;
     assert!(
-        matches!(refused, Err(intake::Error::NameTooLong(_))),
+        matches!(refused, Err(accept::Error::NameTooLong(_))),
         "{refused:?}"
     );
     assert!(world.push(with("x".repeat(512))).await.is_ok());
@@ -368,12 +368,12 @@ async fn an_attestation_with_a_name_in_it_too_long_for_any_row_is_refused() {
 async fn an_attestation_of_a_workflow_with_a_name_too_long_for_any_key_is_refused() {
     let world = World::new();
     let bytes = bytes::Bytes::from(archive::of(&"x".repeat(513), 1));
-    let refused = intake::intake(&world.memory, ORGANIZATION, bytes, None, tests()).await;
+    let refused = accept::intake(&world.memory, ORGANIZATION, bytes, None, tests()).await;
     assert!(
-        matches!(refused, Err(intake::Error::WorkflowTooLong)),
+        matches!(refused, Err(accept::Error::WorkflowTooLong)),
         "{refused:?}"
     );
     let bytes = bytes::Bytes::from(archive::of(&"x".repeat(512), 1));
-    let accepted = intake::intake(&world.memory, ORGANIZATION, bytes, None, tests()).await;
+    let accepted = accept::intake(&world.memory, ORGANIZATION, bytes, None, tests()).await;
     assert!(accepted.is_ok(), "{accepted:?}");
 }

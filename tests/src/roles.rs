@@ -15,11 +15,12 @@ use api::materials::{Download, Upload};
 use attestation::Digest;
 use bytes::Bytes;
 use memory::Memory;
-use pipeline::meter::Meter;
-use pipeline::platform::{
+use pipeline::Platform;
+use pipeline::store::meter::Meter;
+use pipeline::store::platform::{
     Item, Key, Message, Range, SecretValue, Unreachable, Write as Row, WriteError,
 };
-use pipeline::{Platform, rows};
+use pipeline::store::rows;
 use serde_json::{Value, json};
 
 use crate::contract::{camel, functions, root};
@@ -545,7 +546,7 @@ fn those(actions: &[&str], partition: &str) -> Vec<String> {
 
 fn kept<R: rows::Row>(memory: &Memory, row: Value) -> Row {
     let row: R = serde_json::from_value(row).unwrap();
-    rows::put(memory, &row, pipeline::platform::Expect::Absent).0
+    rows::put(memory, &row, pipeline::store::platform::Expect::Absent).0
 }
 
 /// The rows that say who may come in, and what operators did.
@@ -701,7 +702,7 @@ fn no_name_from_outside_makes_a_row_look_guarded() {
 #[test]
 fn no_guarded_row_is_in_an_index() {
     for (key, item) in guarded() {
-        for index in pipeline::platform::Index::ALL {
+        for index in pipeline::store::platform::Index::ALL {
             let (hash, _) = index.attributes();
             assert!(!item.contains_key(hash), "{key:?} is in {}", index.name());
         }

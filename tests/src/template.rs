@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use pipeline::http::Route;
-use pipeline::platform::Index;
-use pipeline::rows;
-use pipeline::schedule::Deadlines;
+use pipeline::ledger::schedule::Deadlines;
+use pipeline::store::platform::Index;
+use pipeline::store::rows;
 use serde_json::{Map, Value, json};
 use serde_yaml_ng::Value as Yaml;
 
@@ -389,8 +389,8 @@ fn rows_expire_by_the_attribute_that_the_code_writes() {
         hash: attestation::Digest::of(b"2"),
         created_at: api::Timestamp::from_millis(1_767_322_445_000),
     };
-    let (write, _) = rows::put(&memory, &row, pipeline::platform::Expect::Absent);
-    let pipeline::platform::Write::Put { item, .. } = write else {
+    let (write, _) = rows::put(&memory, &row, pipeline::store::platform::Expect::Absent);
+    let pipeline::store::platform::Write::Put { item, .. } = write else {
         panic!("a put is a put")
     };
     assert!(
@@ -549,7 +549,7 @@ fn the_access_log_has_the_route_and_never_the_path() {
 fn what_is_fetched_has_the_queue_and_the_pace_that_the_code_counts_on() {
     let template = template();
     let queue = template.properties("FetchMaterialsQueue");
-    let name = pipeline::fetch::QUEUE;
+    let name = pipeline::engine::fetch::QUEUE;
     assert_eq!(words(&queue["QueueName"]), format!("{STACK}-{name}"));
     let function = template.properties("FetchMaterials");
     let source = function["Events"].as_object().unwrap().values().next();
@@ -561,7 +561,7 @@ fn what_is_fetched_has_the_queue_and_the_pace_that_the_code_counts_on() {
     let source = function["Events"].as_object().unwrap().values().next();
     let batch = template.number(&source.unwrap()["Properties"]["BatchSize"]);
     assert_eq!(batch, 1, "an invocation is one turn of one fetch");
-    let turn = pipeline::fetch::TURN + pipeline::fetch::LONGEST;
+    let turn = pipeline::engine::fetch::TURN + pipeline::engine::fetch::LONGEST;
     assert!(turn.as_secs() < timeout, "a turn ends before its function");
     for (role, may) in [("AttestationsRole", true), ("DeliveriesRole", false)] {
         let senders = list(&template.properties("FetchMaterialsSenders")["Roles"]);
@@ -883,18 +883,19 @@ fn rows_and_bytes_are_kept_as_long_as_the_parameter_says_and_bytes_a_week_longer
     let days: u64 = template.number(&parameter["Default"]);
     assert_eq!(
         days * 86400,
-        pipeline::schedule::RETENTION.as_secs(),
+        pipeline::ledger::schedule::RETENTION.as_secs(),
         "the default is the code's own"
     );
     for allowed in list(&parameter["AllowedValues"]) {
         let bytes = &template.0["Mappings"]["Retention"][words(allowed)]["BytesDays"];
         assert_eq!(
             template.number(bytes),
-            template.number(allowed) + pipeline::schedule::BYTES_LONGER.as_secs() / 86400,
+            template.number(allowed) + pipeline::ledger::schedule::BYTES_LONGER.as_secs() / 86400,
             "Retention {allowed}"
         );
         // What is held by a pause and tried for a week after it must find its attestation to the end.
-        let longest = pipeline::schedule::PAUSE_LONGEST + pipeline::schedule::GIVE_UP;
+        let longest =
+            pipeline::ledger::schedule::PAUSE_LONGEST + pipeline::ledger::schedule::GIVE_UP;
         assert!(template.number(allowed) * 86400 > longest.as_secs());
     }
 }

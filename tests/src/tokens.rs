@@ -6,9 +6,9 @@ use api::{Actor, Role, Timestamp};
 use aws::event::{AuthorizerEvent, authorize};
 use memory::Memory;
 use pipeline::Platform;
-use pipeline::audit_log::{self, Act};
+use pipeline::config::tokens::{self, By, Error, NewToken, Wanted};
 use pipeline::http::Response;
-use pipeline::tokens::{self, By, Error, NewToken, Wanted};
+use pipeline::records::audit_log::{self, Act};
 use serde_json::{Value, json};
 
 use crate::asking::ask;

@@ -9,9 +9,11 @@ use integrations::webhook::{Attachment, Registration, Webhook};
 use integrations::{
     AUTHORITIES, Authorities, Error, Followed, Host, Http, Integration, Outcome, Warnings,
 };
-use pipeline::check::{Check, check};
-use pipeline::rows::Registration as Registered;
-use pipeline::{Platform, attach, configuration, deliver, register};
+use pipeline::Platform;
+use pipeline::config::check::{Check, check};
+use pipeline::config::{self, attach, register};
+use pipeline::engine::deliver;
+use pipeline::store::rows::Registration as Registered;
 use serde_json::{Map, Value, json};
 
 use crate::roles::As;
@@ -138,7 +140,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         assert!(back.is_empty());
         world.memory.advance(Duration::from_secs(30));
     }
-    let only = configuration::Precondition::default();
+    let only = config::Precondition::default();
     attach::detach(&world.memory, ORGANIZATION, &attachment.id, &only, act())
         .await
         .unwrap();

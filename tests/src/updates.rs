@@ -11,10 +11,13 @@ use api::deliveries::State;
 use integrations::Integration;
 use integrations::webhook::Webhook;
 use memory::Memory;
-use pipeline::check::{self, Check, Verdict};
+use pipeline::Platform;
+use pipeline::config::check::{self, Check, Verdict};
+use pipeline::config::{self, register};
+use pipeline::engine::pauses;
 use pipeline::http::Response;
-use pipeline::rows::{self, AuditEntry};
-use pipeline::{Platform, audit_log, configuration, pauses, register};
+use pipeline::records::audit_log;
+use pipeline::store::rows::{self, AuditEntry};
 use serde_json::{Value, json};
 
 use crate::asking::{answer, request};
@@ -262,7 +265,7 @@ async fn what_is_secret_changes_together_with_what_is_not_or_neither_does() {
     assert_eq!(sent(&world, "2").await, old);
     // By a function that has the secret in its memory, and by one that has not.
     let world = World {
-        tools: pipeline::deliver::Tools::new(http()),
+        tools: pipeline::engine::deliver::Tools::new(http()),
         ..world
     };
     assert_eq!(sent(&world, "3").await, old);
@@ -321,13 +324,13 @@ async fn a_name_moves_in_one_write() {
         answer.body
     );
     world.register("hook").await.unwrap();
-    let (rows, _) = configuration::list(&world.memory, ORGANIZATION, None, 10)
+    let (rows, _) = config::list(&world.memory, ORGANIZATION, None, 10)
         .await
         .unwrap();
     let names: Vec<&str> = rows.iter().map(|stored| stored.row.name.as_str()).collect();
     assert_eq!(names, ["hook", "new", "taken"]);
     for name in names {
-        let only = configuration::Precondition::default();
+        let only = config::Precondition::default();
         register::delete(&world.memory, ORGANIZATION, name, &only, act())
             .await
             .unwrap();
@@ -438,7 +441,7 @@ async fn the_audit_log_names_the_fields_and_no_values() {
 async fn a_registration_that_is_checked_anew_is_of_todays_version() {
     let world = World::new();
     world.ready().await;
-    let mut stored = configuration::find(&world.memory, ORGANIZATION, "hook")
+    let mut stored = config::find(&world.memory, ORGANIZATION, "hook")
         .await
         .unwrap();
     stored.row.version = "0.9".into();

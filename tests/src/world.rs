@@ -10,13 +10,15 @@ use integrations::http::Guard;
 use integrations::webhook::Webhook;
 use integrations::{Http, Integration};
 use memory::Memory;
-use pipeline::audit_log::Act;
-use pipeline::check::{self, Check};
-use pipeline::deliver::{self, Tools};
-use pipeline::intake::{self, Accepted};
-use pipeline::platform::Item;
-use pipeline::rows::{self, Attempt, Delivery};
-use pipeline::{Platform, attach, audit, configuration, reconcile, register};
+use pipeline::Platform;
+use pipeline::config::check::{self, Check};
+use pipeline::config::{self, attach, register};
+use pipeline::engine::accept::{self, Accepted};
+use pipeline::engine::deliver::{self, Tools};
+use pipeline::engine::{audit, reconcile};
+use pipeline::records::audit_log::Act;
+use pipeline::store::platform::Item;
+use pipeline::store::rows::{self, Attempt, Delivery};
 use serde_json::{Map, Value, json};
 
 use crate::receiver::Receiver;
@@ -86,7 +88,7 @@ impl World {
         }
     }
 
-    pub async fn register(&self, name: &str) -> Result<rows::Registration, configuration::Error> {
+    pub async fn register(&self, name: &str) -> Result<rows::Registration, config::Error> {
         self.register_at(name, &self.receiver.url()).await
     }
 
@@ -94,7 +96,7 @@ impl World {
         &self,
         name: &str,
         url: &str,
-    ) -> Result<rows::Registration, configuration::Error> {
+    ) -> Result<rows::Registration, config::Error> {
         let inputs =
             inputs(json!({ "url": url, "secret": "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" }));
         let (integration, name) = (Webhook::ID.to_owned(), name.to_owned());
@@ -138,9 +140,9 @@ impl World {
         self.attach("hook").await
     }
 
-    pub async fn push(&self, bytes: Vec<u8>) -> Result<Accepted, intake::Error> {
+    pub async fn push(&self, bytes: Vec<u8>) -> Result<Accepted, accept::Error> {
         let role = As::function(&self.memory, "attestations");
-        intake::intake(&role, ORGANIZATION, Bytes::from(bytes), None, tests()).await
+        accept::intake(&role, ORGANIZATION, Bytes::from(bytes), None, tests()).await
     }
 
     /// Hands everything that is visible now to the delivery function.
@@ -175,7 +177,7 @@ impl World {
 
     pub async fn delivery(&self, accepted: &Accepted) -> (Delivery, Vec<Attempt>) {
         let (id, _) = accepted.plan.deliveries().next().unwrap();
-        pipeline::deliveries::describe(&self.memory, ORGANIZATION, &id)
+        pipeline::engine::deliveries::describe(&self.memory, ORGANIZATION, &id)
             .await
             .unwrap()
             .unwrap()

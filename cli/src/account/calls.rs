@@ -2,7 +2,9 @@
 
 use anyhow::Context as _;
 use api::{Actor, Role};
-use pipeline::{Platform, audit_log::Act, tokens};
+use pipeline::Platform;
+use pipeline::config::tokens;
+use pipeline::records::audit_log::Act;
 use tokio::runtime::{Builder, Runtime};
 
 use super::FirstToken;

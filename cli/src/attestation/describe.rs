@@ -12,10 +12,10 @@ use serde::Serialize;
 use super::{Known, list, size};
 use crate::audit_log;
 use crate::client::{Call, Client};
-use crate::delivery::{self, word, workflow};
+use crate::delivery::{self, workflow};
 use crate::global::Global;
 use crate::output::{self, Format};
-use crate::table::{Table, cell, paint};
+use crate::table::{Table, cell, paint, word};
 use crate::time;
 
 fn get(client: &Client, digest: &str, materials_from: usize) -> anyhow::Result<Described> {

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use api::{Actor, Client, Kind, Role, Timestamp};
 use integrations::Integration;
 use lambda_runtime::{LambdaEvent, service_fn};
-use pipeline::check::{self, Check, Preview};
-use pipeline::deliver::preview::preview;
-use pipeline::deliver::{self, Record, Tools};
+use pipeline::config::check::{self, Check, Preview};
+use pipeline::config::tokens;
+use pipeline::engine::deliver::preview::preview;
+use pipeline::engine::deliver::{self, Record, Tools};
+use pipeline::engine::{fetch, reconcile};
 use pipeline::http::{self, Caller, Request, Response, Route};
-use pipeline::platform::{Platform, Unreachable};
-use pipeline::{fetch, reconcile, tokens};
+use pipeline::store::platform::{Platform, Unreachable};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -13,7 +13,7 @@ mod table;
 use std::cell::OnceCell;
 
 use integrations::Http;
-use pipeline::meter::Meter;
+use pipeline::store::meter::Meter;
 
 pub use lambda::{api, authorizer, deliver, event, fetch_materials, reconciler};
 pub use settings::{Error, Settings};

@@ -19,11 +19,11 @@ use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
-use pipeline::meter::Meter;
-use pipeline::platform::{
+use pipeline::ledger::schedule::BYTES_LONGER;
+use pipeline::store::meter::Meter;
+use pipeline::store::platform::{
     Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
 };
-use pipeline::schedule::BYTES_LONGER;
 use serde_json::Value;
 
 use crate::Aws;

@@ -1,6 +1,6 @@
 //! A secret that is not the pipeline's, for whoever configures it from there.
 
-use pipeline::platform::{SecretValue, Unreachable};
+use pipeline::store::platform::{SecretValue, Unreachable};
 
 use crate::Aws;
 use crate::table::unreachable;

@@ -15,7 +15,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use integrations::http::{Guard, is_local};
-use pipeline::meter::Quotas;
+use pipeline::store::meter::Quotas;
 
 /// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
 /// certificates instead of the whole native store halves the instructions of a cold start.
@@ -26,7 +26,7 @@ pub enum Error {
     #[error("the environment variable {0} is not set")]
     Missing(&'static str),
     #[error("failed to read the environment variable QUOTAS: {0}")]
-    Quotas(#[from] pipeline::meter::Malformed),
+    Quotas(#[from] pipeline::store::meter::Malformed),
     #[error("the function ended: {0}")]
     Lambda(String),
 }
@@ -81,7 +81,7 @@ impl Settings {
             queue_url_prefix: String::new(),
             retention: variable("RETENTION_DAYS")
                 .and_then(|days| days.parse().ok())
-                .map_or(pipeline::schedule::RETENTION, |days: u64| {
+                .map_or(pipeline::ledger::schedule::RETENTION, |days: u64| {
                     Duration::from_secs(days * 86400)
                 }),
             quotas: variable("QUOTAS").unwrap_or_default().parse()?,

@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::types::{
 };
 use futures_util::future::try_join_all;
 use pipeline::Platform;
-use pipeline::platform::{Etag, Expect, Item, Key, Range, Unreachable, Write, WriteError};
+use pipeline::store::platform::{Etag, Expect, Item, Key, Range, Unreachable, Write, WriteError};
 
 use crate::Aws;
 

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use api::Timestamp;
 use serde_json::Value;
 
-use pipeline::platform::{Index, Item, Key, Range};
+use pipeline::store::platform::{Index, Item, Key, Range};
 
 #[derive(Default)]
 pub(super) struct Indexes {

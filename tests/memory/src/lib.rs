@@ -16,9 +16,9 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 
 use self::indexes::Indexes;
-use pipeline::deliver::Record;
-use pipeline::meter::Meter;
-use pipeline::platform::{
+use pipeline::engine::deliver::Record;
+use pipeline::store::meter::Meter;
+use pipeline::store::platform::{
     Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
 };
 
@@ -500,7 +500,7 @@ impl Platform for Memory {
     }
 
     fn retention(&self) -> Duration {
-        pipeline::schedule::RETENTION
+        pipeline::ledger::schedule::RETENTION
     }
 
     fn meter(&self) -> &Meter {
@@ -538,7 +538,7 @@ mod tests {
         let put = |etag: &str, expect| {
             let mut item = Item::new();
             item.insert("etag".into(), etag.into());
-            let etag = pipeline::platform::Etag(etag.into());
+            let etag = pipeline::store::platform::Etag(etag.into());
             vec![Write::Put {
                 key: key.clone(),
                 item,
@@ -552,12 +552,12 @@ mod tests {
             run(put("2", Expect::Absent)),
             Err(WriteError::Conflict)
         ));
-        let stale = pipeline::platform::Etag("0".into());
+        let stale = pipeline::store::platform::Etag("0".into());
         assert!(matches!(
             run(put("2", Expect::Unchanged(stale))),
             Err(WriteError::Conflict)
         ));
-        let current = pipeline::platform::Etag("1".into());
+        let current = pipeline::store::platform::Etag("1".into());
         assert!(run(put("2", Expect::Unchanged(current))).is_ok());
     }
 }

@@ -10,11 +10,12 @@ use api::materials::{Download, Upload};
 use attestation::Digest;
 use bytes::Bytes;
 use memory::Memory;
-use pipeline::meter::Meter;
-use pipeline::platform::{
+use pipeline::engine::fetch;
+use pipeline::ledger::{delivery, schedule};
+use pipeline::store::meter::Meter;
+use pipeline::store::platform::{
     Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
 };
-use pipeline::{fetch, ledger, schedule};
 use serde_json::Value;
 
 use crate::executor::Task;
@@ -452,7 +453,7 @@ impl Platform for Function {
         let world = &self.world;
         let parsed: Vec<_> = messages
             .iter()
-            .filter_map(|message| ledger::Message::parse(&message.body).ok())
+            .filter_map(|message| delivery::Message::parse(&message.body).ok())
             .collect();
         let fetches: Vec<_> = messages
             .iter()

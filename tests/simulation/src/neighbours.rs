@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use integrations::Http;
-use pipeline::rows::{self, Attempt, Delivery};
+use pipeline::store::rows::{self, Attempt, Delivery};
 use serde_json::Map;
 
 use crate::executor::Executor;

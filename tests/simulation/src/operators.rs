@@ -7,10 +7,11 @@ use std::time::Duration;
 use api::Actor;
 use api::deliveries::State;
 use api::jobs::{Filter, JobKind};
-use pipeline::audit_log::Act;
-use pipeline::platform::{Expect, Platform, Unreachable};
-use pipeline::rows::{self, AttachmentIndex, Delivery, Job, Registration};
-use pipeline::{jobs, operations, pauses};
+use pipeline::engine::{operations, pauses};
+use pipeline::records::audit_log::Act;
+use pipeline::records::jobs;
+use pipeline::store::platform::{Expect, Platform, Unreachable};
+use pipeline::store::rows::{self, AttachmentIndex, Delivery, Job, Registration};
 
 use crate::fault::Fault;
 use crate::function::Function;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use api::Timestamp;
 use integrations::Integration;
-use pipeline::deliver::{self, Record, Tools};
-use pipeline::ledger::Message;
-use pipeline::schedule::Deadlines;
-use pipeline::{fetch, reconcile};
+use pipeline::engine::deliver::{self, Record, Tools};
+use pipeline::engine::{fetch, reconcile};
+use pipeline::ledger::delivery::Message;
+use pipeline::ledger::schedule::Deadlines;
 
 use crate::SECOND;
 use crate::executor::Task;

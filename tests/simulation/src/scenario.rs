@@ -7,10 +7,12 @@ use api::workflows::{Selector, Workflow};
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
 use integrations::Integration;
-use pipeline::configuration::{self, Precondition};
-use pipeline::platform::{Expect, Platform, SecretValue, Write};
-use pipeline::rows::{self, Attachment, AttachmentIndex, Intake, Registration, RegistrationName};
-use pipeline::{attach, fetch, intake, reconcile, register};
+use pipeline::config::{self, Precondition, attach, register};
+use pipeline::engine::{accept, fetch, reconcile};
+use pipeline::store::platform::{Expect, Platform, SecretValue, Write};
+use pipeline::store::rows::{
+    self, Attachment, AttachmentIndex, Intake, Registration, RegistrationName,
+};
 use serde_json::{Map, Value, json};
 
 use crate::executor::Executor;
@@ -319,9 +321,8 @@ fn remove(world: &Rc<World>, organization: String, attachment: String) {
     let body = |function| async move {
         attach::detach(&function, &of, &id, &Precondition::default(), operator()).await
     };
-    let ended = |world: &Rc<World>, _, answer: Option<Result<_, configuration::Error>>| match answer
-    {
-        Some(Ok(_) | Err(configuration::Error::NotFound(_))) => {}
+    let ended = |world: &Rc<World>, _, answer: Option<Result<_, config::Error>>| match answer {
+        Some(Ok(_) | Err(config::Error::NotFound(_))) => {}
         _ => world.after(MINUTE, |world| remove(world, organization, attachment)),
     };
     world.invoke("detach", OPERATION, Vec::new(), body, ended);
@@ -344,9 +345,8 @@ fn deregister(world: &Rc<World>, registration: Registration) {
         )
         .await
     };
-    let ended = |world: &Rc<World>, _, answer: Option<Result<_, configuration::Error>>| match answer
-    {
-        Some(Ok(_) | Err(configuration::Error::NotFound(_))) => {}
+    let ended = |world: &Rc<World>, _, answer: Option<Result<_, config::Error>>| match answer {
+        Some(Ok(_) | Err(config::Error::NotFound(_))) => {}
         _ => world.after(MINUTE, |world| deregister(world, registration)),
     };
     world.invoke("deregister", OPERATION, Vec::new(), body, ended);
@@ -466,18 +466,18 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
     let body = move |function| async move {
         let by = operator().actor;
         if !is_forwarded {
-            return intake::intake(&function, &organization, bytes, None, by).await;
+            return accept::intake(&function, &organization, bytes, None, by).await;
         }
         let nothing = Workflow::default();
         let accepted =
-            intake::forwarded(&function, &organization, bytes, &nothing, &[], by).await?;
+            accept::forwarded(&function, &organization, bytes, &nothing, &[], by).await?;
         if !accepted.missing.is_empty() {
             let hash = &accepted.attestation.hash;
             fetch::ask(&function, &organization, hash, INTAKE_ID).await?;
         }
         Ok(accepted)
     };
-    let ended = |world: &Rc<World>, _, answer: Option<Result<intake::Accepted, intake::Error>>| {
+    let ended = |world: &Rc<World>, _, answer: Option<Result<accept::Accepted, accept::Error>>| {
         let name = parcel.hash.hex();
         match answer {
             Some(Ok(accepted)) => {
@@ -487,7 +487,7 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
                     return;
                 }
             }
-            Some(Err(intake::Error::Unreachable(_))) | None => {}
+            Some(Err(accept::Error::Unreachable(_))) | None => {}
             Some(Err(error)) => {
                 let mut laws = world.laws.borrow_mut();
                 return laws.breaks("a good attestation is not refused", error.to_string());

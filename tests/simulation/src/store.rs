@@ -7,8 +7,8 @@ use attestation::Digest;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use integrations::Error;
-use pipeline::fetch::{Coming, Store};
-use pipeline::intakes::Source;
+use pipeline::config::intakes::Source;
+use pipeline::engine::fetch::{Coming, Store};
 
 use crate::SECOND;
 use crate::fault::Fault;

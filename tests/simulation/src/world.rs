@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use integrations::Http;
 use memory::Memory;
 use pipeline::Platform;
-use pipeline::platform::{Write, WriteError};
+use pipeline::store::platform::{Write, WriteError};
 
 use crate::executor::{End, Executor, Task};
 use crate::fault::{Fault, Faults};

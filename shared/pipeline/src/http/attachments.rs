@@ -13,10 +13,11 @@ use serde_json::Value;
 
 use super::request::{Answer, Call, Request, Response};
 use super::route::{Description, Route, handler, text};
-use crate::audit_log::{self, Subject};
-use crate::platform::Platform;
-use crate::rows::{self, Stored};
-use crate::{attach, attestations, check, configuration, jobs, update};
+use crate::config::{self, attach, check, update};
+use crate::records::audit_log::{self, Subject};
+use crate::records::{attestations, jobs};
+use crate::store::platform::Platform;
+use crate::store::rows::{self, Stored};
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
@@ -366,7 +367,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let (limit, after) = (request.limit()?, request.cursor(After::parse)?);
     let only = match request.query("registration") {
         None => None,
-        Some(named) => Some(configuration::find(platform, organization, named).await?),
+        Some(named) => Some(config::find(platform, organization, named).await?),
     };
     let (mut pairs, next) = match &selector {
         Some(selector) => {
@@ -452,12 +453,11 @@ async fn walk(
         }
         None => {
             let behind = after.as_ref().map(|after| after.registration);
-            let (mut found, next) =
-                configuration::list(platform, organization, behind, limit).await?;
+            let (mut found, next) = config::list(platform, organization, behind, limit).await?;
             if let Some(name) = within {
-                match configuration::find(platform, organization, name).await {
+                match config::find(platform, organization, name).await {
                     Ok(stored) => found.insert(0, stored),
-                    Err(configuration::Error::NotFound(_)) => {}
+                    Err(config::Error::NotFound(_)) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -472,7 +472,7 @@ async fn walk(
             let rows::Registration { id, name, .. } = &registration.row;
             let behind = after.as_ref().filter(|after| after.registration == name);
             let behind = behind.and_then(|after| after.attachment);
-            configuration::attachment_ids(platform, organization, id, behind, left)
+            config::attachment_ids(platform, organization, id, behind, left)
         }))
         .await?;
         let ids = some.iter().zip(ids);

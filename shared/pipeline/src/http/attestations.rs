@@ -14,10 +14,11 @@ use serde_json::{Map, Value, json};
 use super::request::{Answer, Call, Request, Response};
 use super::route::{Description, PROJECT, Route, handler, text};
 use super::{jobs, materials};
-use crate::intake::{self, Error};
-use crate::platform::{Platform, Unreachable};
-use crate::rows;
-use crate::{attestations, audit_log, deliveries};
+use crate::engine::accept::{self, Error};
+use crate::engine::deliveries;
+use crate::records::{attestations, audit_log};
+use crate::store::platform::{Platform, Unreachable};
+use crate::store::rows;
 
 /// Maximum number of subjects in a description.
 const SUBJECTS: usize = 100;
@@ -110,7 +111,7 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
     }
     let said = said(request)?;
     let received = Digest::of(&request.body);
-    let accepted = intake::intake(
+    let accepted = accept::intake(
         platform,
         organization,
         request.body.clone(),
@@ -191,7 +192,7 @@ fn said(request: &Request) -> Result<Option<Workflow>, Problem> {
     Err(Problem::field("workflow", "must be one workflow, not many"))
 }
 
-pub(super) fn view(accepted: intake::Accepted, received: Digest) -> Accepted {
+pub(super) fn view(accepted: accept::Accepted, received: Digest) -> Accepted {
     let rows::Attestation { hash, workflow, .. } = &accepted.attestation;
     Accepted {
         attestation: *hash,

@@ -7,9 +7,9 @@ use serde_json::json;
 use super::jobs::id_of_time;
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::audit_log;
-use crate::platform::Platform;
-use crate::rows;
+use crate::records::audit_log;
+use crate::store::platform::Platform;
+use crate::store::rows;
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![

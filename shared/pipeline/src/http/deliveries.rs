@@ -7,10 +7,11 @@ use serde_json::json;
 use super::jobs;
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler, text};
-use crate::deliveries::{self, Cursor, Of};
-use crate::platform::Platform;
-use crate::rows;
-use crate::{configuration, operations};
+use crate::config;
+use crate::engine::deliveries::{self, Cursor, Of};
+use crate::engine::operations;
+use crate::store::platform::Platform;
+use crate::store::rows;
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
@@ -156,12 +157,9 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
         (Some(digest), None, None) => Of::Attestation(digest.parse().map_err(|_| {
             Problem::field("attestation", "must be sha256:<64 hexadecimal digits>")
         })?),
-        (None, Some(named), None) => Of::Registration(
-            configuration::find(platform, organization, named)
-                .await?
-                .row
-                .id,
-        ),
+        (None, Some(named), None) => {
+            Of::Registration(config::find(platform, organization, named).await?.row.id)
+        }
         (None, None, Some((workflow, project))) => Of::Workflow(jobs::named(workflow, project)?),
         _ => {
             let detail = "give one of attestation, registration and workflow";

@@ -5,7 +5,7 @@ use super::{
     Description, Route, attachments, attestations, audit_log, deliveries, intakes, integrations,
     jobs, materials, organization, registrations, tokens, workflows,
 };
-use crate::platform::Platform;
+use crate::store::platform::Platform;
 
 pub type Routes<P, D> = Vec<Route<P, D>>;
 

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::request::{Caller, Request, Response, malformed_header};
-use crate::ids;
-use crate::platform::{Expect, Platform, UnlessConflict as _};
-use crate::rows::{self, Answer, Claim, Stored};
+use crate::store::ids;
+use crate::store::platform::{Expect, Platform, UnlessConflict as _};
+use crate::store::rows::{self, Answer, Claim, Stored};
 
 /// Time after which a claimed key is free again: longer than a function of the API may run.
 const AT_WORK: Duration = Duration::from_secs(35);
@@ -113,7 +113,7 @@ fn again(answer: Option<Answer>) -> Result<Response, Problem> {
     } = answer.unwrap_or_default();
     let body = serde_json::from_str::<Value>(&body).map_err(|error| {
         let why = error.to_string();
-        Problem::from(crate::platform::Unreachable { what: "table", why })
+        Problem::from(crate::store::platform::Unreachable { what: "table", why })
     })?;
     Ok(Response {
         status,

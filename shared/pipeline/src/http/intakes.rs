@@ -14,11 +14,12 @@ use serde_json::{Map, Value};
 use super::attestations::{PUSHED, problem, view};
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::intakes::{self, Cas, Created, Error, Wanted};
-use crate::meter::Used;
-use crate::platform::Platform;
-use crate::rows::{self, Conditions, IntakeToken, LastUse, Refusal};
-use crate::{fetch, intake, quotas};
+use crate::config::intakes::{self, Cas, Created, Error, Wanted};
+use crate::config::quotas;
+use crate::engine::{accept, fetch};
+use crate::store::meter::Used;
+use crate::store::platform::Platform;
+use crate::store::rows::{self, Conditions, IntakeToken, LastUse, Refusal};
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
@@ -230,7 +231,7 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
             let received = Digest::of(&envelope);
             let bytes = Bytes::from(envelope);
             let allowed = &intake.conditions.workflows;
-            let taken = intake::forwarded(
+            let taken = accept::forwarded(
                 platform,
                 organization,
                 bytes,
@@ -239,7 +240,7 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
                 &caller.actor,
             )
             .await;
-            if let Err(intake::Error::WorkflowNotAllowed(workflow)) = &taken {
+            if let Err(accept::Error::WorkflowNotAllowed(workflow)) = &taken {
                 let (client, refusal) = (&request.client, Refusal::Workflow);
                 intakes::refused(platform, intake, client, refusal, workflow).await;
             }

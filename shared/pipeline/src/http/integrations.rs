@@ -5,8 +5,8 @@ use api::{Action, Code, Page, Problem};
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::configuration;
-use crate::platform::Platform;
+use crate::config;
+use crate::store::platform::Platform;
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
@@ -37,6 +37,6 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let id = call.parameter("id");
     let description = integrations::find(id)
-        .ok_or_else(|| Problem::from(configuration::Error::NoIntegration(id.to_owned())))?;
+        .ok_or_else(|| Problem::from(config::Error::NoIntegration(id.to_owned())))?;
     Ok(Response::json(200, &Integration::from(description)))
 }

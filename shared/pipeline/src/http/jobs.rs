@@ -10,10 +10,13 @@ use tracing::warn;
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::audit_log::{self, Subject};
-use crate::platform::{Platform, WriteError};
-use crate::rows;
-use crate::{configuration, job_runner, jobs, operations, schedule};
+use crate::config;
+use crate::engine::{job_runner, operations};
+use crate::ledger::schedule;
+use crate::records::audit_log::{self, Subject};
+use crate::records::jobs;
+use crate::store::platform::{Platform, WriteError};
+use crate::store::rows;
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
@@ -169,11 +172,7 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
         return Err(Problem::field("state", detail));
     }
     let registration = match &asked.registration {
-        Some(named) => Some(
-            configuration::find(platform, organization, named)
-                .await?
-                .row,
-        ),
+        Some(named) => Some(config::find(platform, organization, named).await?.row),
         None => None,
     };
     let workflow = match &asked.workflow {

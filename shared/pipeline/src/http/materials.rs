@@ -6,9 +6,10 @@ use attestation::Digest;
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::meter::Used;
-use crate::platform::Platform;
-use crate::{audit_log, quotas};
+use crate::config::quotas;
+use crate::records::audit_log;
+use crate::store::meter::Used;
+use crate::store::platform::Platform;
 
 /// Reason why uploads leave no audit entry.
 const UPLOADED: &str =

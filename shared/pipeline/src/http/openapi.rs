@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::functions;
 use super::route::{Description, Route};
-use crate::platform::Platform;
+use crate::store::platform::Platform;
 
 /// An operation of the document: what a route does, takes and answers.
 #[derive(Default)]

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::meter::{self, Quota};
-use crate::platform::Platform;
-use crate::quotas;
+use crate::config::quotas;
+use crate::store::meter::{self, Quota};
+use crate::store::platform::Platform;
 
 /// The API's description, as `tests/src/openapi.rs` writes it.
 const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");

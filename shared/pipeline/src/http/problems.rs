@@ -4,10 +4,11 @@ use api::{Code, Problem, QuotaUse};
 use serde_json::Value;
 use tracing::error;
 
-use crate::meter::Quota;
-use crate::platform::{Unreachable, WriteError};
-use crate::quotas::{self, Exceeded};
-use crate::{configuration, operations, tokens};
+use crate::config::quotas::{self, Exceeded};
+use crate::config::{self, tokens};
+use crate::engine::operations;
+use crate::store::meter::Quota;
+use crate::store::platform::{Unreachable, WriteError};
 
 impl From<Unreachable> for Problem {
     fn from(unreachable: Unreachable) -> Self {
@@ -91,9 +92,9 @@ impl From<tokens::Error> for Problem {
     }
 }
 
-impl From<configuration::Error> for Problem {
-    fn from(error: configuration::Error) -> Self {
-        use configuration::Error;
+impl From<config::Error> for Problem {
+    fn from(error: config::Error) -> Self {
+        use config::Error;
         let text = error.to_string();
         match error {
             Error::Exceeded(exceeded) => exceeded.into(),

@@ -10,9 +10,10 @@ use serde_json::{Map, Value};
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::platform::Platform;
-use crate::rows::{self, Stored};
-use crate::{configuration, operations, pauses, register, update};
+use crate::config::{self, register, update};
+use crate::engine::{operations, pauses};
+use crate::store::platform::Platform;
+use crate::store::rows::{self, Stored};
 
 /// Routes that create, read, change and delete.
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
@@ -191,7 +192,7 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let (platform, organization, request) = call.parts();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
-    let (rows, next) = configuration::list(platform, organization, after, limit).await?;
+    let (rows, next) = config::list(platform, organization, after, limit).await?;
     let items = rows.into_iter().map(Registration::from).collect();
     Ok(Response::json(200, &Page { items, next }))
 }
@@ -199,7 +200,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let (platform, organization, _) = call.parts();
     let named = call.parameter("registration");
-    let stored = configuration::find(platform, organization, named).await?;
+    let stored = config::find(platform, organization, named).await?;
     Ok(shown(200, stored))
 }
 
@@ -259,7 +260,7 @@ async fn test<P: Platform>(call: Call<'_, P>) -> Answer {
     let (platform, organization, request) = call.parts();
     let NewTest { inputs } = request.json_or_default()?;
     let named = call.parameter("registration");
-    let stored = configuration::find(platform, organization, named).await?;
+    let stored = config::find(platform, organization, named).await?;
     let (id, act) = (call.ids.id(), call.act());
     let accepted = operations::test(platform, &stored.row, inputs, id, act).await?;
     let delivery = accepted.plan.deliveries().next().map(|(id, _)| id);

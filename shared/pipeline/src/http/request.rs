@@ -13,10 +13,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::audit_log::Act;
-use crate::configuration::Precondition;
-use crate::platform::Etag;
-use crate::rows::IntakeToken;
+use crate::config::Precondition;
+use crate::records::audit_log::Act;
+use crate::store::platform::Etag;
+use crate::store::rows::IntakeToken;
 
 /// A request as the gateway hands it over.
 #[derive(Clone)]

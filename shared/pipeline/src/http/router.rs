@@ -6,8 +6,8 @@ use tracing::{info, warn};
 use super::idempotency::{self, Begun};
 use super::request::{Answer, Call, Caller, ClaimIds, Parameters, Request, Response};
 use super::route::{Audited, Route};
-use crate::intakes;
-use crate::platform::Platform;
+use crate::config::intakes;
+use crate::store::platform::Platform;
 
 /// Answers a request by one of the routes. Logs the route and never the path: that may hold an intake's token.
 pub async fn answer<P: Platform>(routes: &[Route<P>], platform: &P, request: &Request) -> Response {

@@ -7,9 +7,9 @@ use api::{Action, Code, Page, Timestamp};
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::platform::Platform;
-use crate::rows;
-use crate::tokens::{self, By};
+use crate::config::tokens::{self, By};
+use crate::store::platform::Platform;
+use crate::store::rows;
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![

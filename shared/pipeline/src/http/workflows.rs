@@ -6,8 +6,8 @@ use attestation::Digest;
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::platform::Platform;
-use crate::workflows;
+use crate::records::workflows;
+use crate::store::platform::Platform;
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![

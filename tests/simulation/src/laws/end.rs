@@ -3,7 +3,7 @@
 use api::Timestamp;
 use api::deliveries::State;
 use integrations::Integration;
-use pipeline::audit;
+use pipeline::engine::audit;
 
 use super::Laws;
 use crate::HOUR;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use attestation::Digest;
-use pipeline::fetch::{LONGEST, Message, TURN};
-use pipeline::rows::{self, Attachment, Attestation, Plan};
-use pipeline::{Platform, schedule};
+use pipeline::Platform;
+use pipeline::engine::fetch::{LONGEST, Message, TURN};
+use pipeline::ledger::schedule;
+use pipeline::store::rows::{self, Attachment, Attestation, Plan};
 
 use super::{Laws, SKEW};
 use crate::MINUTE;

@@ -11,10 +11,10 @@ mod sends;
 use std::collections::{BTreeMap, BTreeSet};
 
 use attestation::Digest;
-use pipeline::intake::Accepted;
-use pipeline::ledger::Message;
-use pipeline::platform::Key;
-use pipeline::rows::{Delivery, Planned, Stage};
+use pipeline::engine::accept::Accepted;
+use pipeline::ledger::delivery::Message;
+use pipeline::store::platform::Key;
+use pipeline::store::rows::{Delivery, Planned, Stage};
 
 use crate::coverage::Coverage;
 use crate::executor::Task;

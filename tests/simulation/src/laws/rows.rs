@@ -4,9 +4,9 @@ use std::collections::btree_map::Entry;
 
 use api::Timestamp;
 use api::deliveries::State;
-use pipeline::platform::{Item, Key};
-use pipeline::rows::{Attachment, Attempt, Delivery, Plan, Registration, Row, Stage};
-use pipeline::schedule;
+use pipeline::ledger::schedule;
+use pipeline::store::platform::{Item, Key};
+use pipeline::store::rows::{Attachment, Attempt, Delivery, Plan, Registration, Row, Stage};
 use serde::Deserialize;
 
 use super::{Laws, SKEW, Taken, Tracked};

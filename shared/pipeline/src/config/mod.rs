@@ -1,0 +1,212 @@
+//! What operators set up: registrations, attachments, tokens and intakes, and what these may cost. Here are registrations
+//! and attachments as they are kept, and the errors of whoever changes them.
+
+pub mod attach;
+pub mod check;
+pub mod intakes;
+pub mod pace;
+pub mod quotas;
+pub mod register;
+pub mod secrets;
+pub mod tokens;
+pub mod update;
+
+use api::inputs::Fault;
+use serde_json::{Map, Value};
+
+use self::quotas::Exceeded;
+use crate::store::platform::{Etag, Platform, Unreachable, WriteError};
+use crate::store::rows::{
+    self, Attachment, AttachmentIndex, Registration, RegistrationName, Stored,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no integration {0:?}")]
+    NoIntegration(String),
+    #[error("some inputs are not right")]
+    Faults(Vec<Fault>),
+    #[error("the name {0:?} is taken")]
+    NameTaken(String),
+    #[error("{registration:?} is attached to {workflow} with the same options already, as {id}")]
+    AttachmentExists {
+        registration: String,
+        workflow: String,
+        id: String,
+    },
+    #[error("failed to {text}")]
+    Refused {
+        text: String,
+        status: Option<u16>,
+        answer: Option<String>,
+    },
+    #[error("there is no registration {0:?}")]
+    NotFound(String),
+    #[error("there is no attachment {0:?}")]
+    NotAttached(String),
+    #[error("somebody else changed it at the same time; try again")]
+    Conflict,
+    /// It is not what whoever wants to change it has seen.
+    #[error("it was changed meanwhile: read it again, and change what it is now")]
+    Changed,
+    #[error(transparent)]
+    Exceeded(Exceeded),
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
+impl From<quotas::Error> for Error {
+    fn from(error: quotas::Error) -> Self {
+        match error {
+            quotas::Error::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            quotas::Error::Unreachable(unreachable) => Self::Unreachable(unreachable),
+        }
+    }
+}
+
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Conflict => Self::Conflict,
+            WriteError::Unreachable(unreachable) => Self::Unreachable(unreachable),
+        }
+    }
+}
+
+/// The states of a row that somebody wants to change, where they say so: `If-Match`.
+#[derive(Debug, Clone, Default)]
+pub struct Precondition(pub Option<Vec<Etag>>);
+
+impl Precondition {
+    pub(crate) fn allow(&self, etag: &Etag) -> Result<(), Error> {
+        match &self.0 {
+            Some(etags) if !etags.contains(etag) => Err(Error::Changed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Maps a write conflict to [`Error::Changed`] if the client set a precondition.
+    pub(crate) fn conflict(&self, error: WriteError) -> Error {
+        match error {
+            WriteError::Conflict if self.0.is_some() => Error::Changed,
+            other => other.into(),
+        }
+    }
+}
+
+/// The most that inputs may have in all, as JSON: a row has room for 400 KB, a secret for 64 KiB.
+const INPUTS_MAX_BYTES: usize = 48 * 1024;
+
+/// Returns a fault when the inputs are too large.
+pub(crate) fn size_fault(inputs: &Map<String, Value>) -> Option<Fault> {
+    let size = serde_json::to_string(inputs).map_or(usize::MAX, |text| text.len());
+    (size > INPUTS_MAX_BYTES).then(|| Fault {
+        field: "inputs".into(),
+        detail: "must have at most 48 KiB in all".into(),
+    })
+}
+
+/// A live registration by its name or its id.
+pub async fn find(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+) -> Result<Stored<Registration>, Error> {
+    let missing = || Error::NotFound(name_or_id.to_owned());
+    let name =
+        rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name_or_id))
+            .await?;
+    let id = match name {
+        Some(name) if name.row.reserved_until.is_none() => name.row.registration,
+        Some(_) => return Err(missing()),
+        None => name_or_id.to_owned(),
+    };
+    live(platform, organization, &id).await?.ok_or_else(missing)
+}
+
+/// A live registration by its id.
+pub(crate) async fn live(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+) -> Result<Option<Stored<Registration>>, Unreachable> {
+    let key = Registration::at(organization, id);
+    let stored = rows::load::<Registration>(platform, &key).await?;
+    Ok(stored.filter(|stored| stored.row.deleted_at.is_none()))
+}
+
+/// A page of registrations in the order of their names, from behind `after`, and where the next one begins.
+pub async fn list(
+    platform: &impl Platform,
+    organization: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<Stored<Registration>>, Option<String>), Unreachable> {
+    let names = platform
+        .list(&RegistrationName::partition(organization), "", after, limit)
+        .await?;
+    let next = (names.len() == limit)
+        .then(|| names.last()?.get("sk")?.as_str().map(str::to_owned))
+        .flatten();
+    let keys: Vec<_> = names
+        .iter()
+        .filter(|name| !name.contains_key("reserved_until"))
+        .filter_map(|name| name.get("registration")?.as_str())
+        .map(|id| Registration::at(organization, id))
+        .collect();
+    let mut registrations: Vec<Stored<Registration>> = rows::load_many(platform, &keys).await?;
+    registrations.retain(|stored| stored.row.deleted_at.is_none());
+    registrations.sort_by(|a, b| a.row.name.cmp(&b.row.name));
+    Ok((registrations, next))
+}
+
+/// The IDs of a registration's attachments, in their order, from behind `after`; at most `limit`.
+pub(crate) async fn attachment_ids(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<String>, Unreachable> {
+    let partition = Registration::partition(organization, registration);
+    let after = after.map(|id| format!("{}{id}", AttachmentIndex::PREFIX));
+    let links = platform
+        .list(&partition, AttachmentIndex::PREFIX, after.as_deref(), limit)
+        .await?;
+    let links: Result<Vec<Stored<AttachmentIndex>>, Unreachable> =
+        links.into_iter().map(rows::parse).collect();
+    Ok(links?.into_iter().map(|link| link.row.attachment).collect())
+}
+
+/// The attachments of a registration, all of them.
+pub async fn attachments(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+) -> Result<Vec<Stored<Attachment>>, Unreachable> {
+    let partition = Registration::partition(organization, registration);
+    let links =
+        rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX).await?;
+    let mut attachments = indexed(platform, &links).await?;
+    attachments.sort_by(|a, b| {
+        a.row
+            .created_at
+            .cmp(&b.row.created_at)
+            .then(a.row.id.cmp(&b.row.id))
+    });
+    Ok(attachments)
+}
+
+/// The attachments of these index rows, but those deleted meanwhile.
+pub async fn indexed(
+    platform: &impl Platform,
+    links: impl IntoIterator<Item = &Stored<AttachmentIndex>>,
+) -> Result<Vec<Stored<Attachment>>, Unreachable> {
+    let links = links.into_iter().map(|link| &link.row);
+    let keys: Vec<_> = links
+        .map(|link| Attachment::at(&link.organization, &link.attachment))
+        .collect();
+    let mut attachments = rows::load_many::<Attachment>(platform, &keys).await?;
+    attachments.retain(|attachment| attachment.row.deleted_at.is_none());
+    Ok(attachments)
+}

@@ -1,0 +1,344 @@
+//! Registers an integration for an organization, lists what is registered, and lets it go again.
+//!
+//! The name is reserved before anything happens elsewhere: a taken name must not send a test message, and
+//! a registration that a crash cut off must leave neither a name nor a secret behind. A reservation
+//! expires; whoever takes the name then removes what the cut-off one may have stored.
+
+use api::inputs::Fault;
+use api::jobs::JobKind;
+use api::names::name_fault;
+use integrations::{Description, Warnings, inputs};
+use serde_json::{Map, Value};
+
+use crate::config::check::{self, Check, Verdict};
+use crate::config::{Error, Precondition, attachments, quotas, size_fault};
+use crate::ledger::schedule;
+use crate::records::audit_log::{Act, Subject};
+use crate::records::jobs;
+use crate::store::ids;
+use crate::store::meter::Quota;
+use crate::store::platform::{Expect, Platform, SecretValue, UnlessConflict as _, Unreachable};
+use crate::store::rows::{self, Registration, RegistrationName, RegistrationTombstone, Stored};
+
+/// Request for a registration.
+#[derive(Debug)]
+pub struct Wanted {
+    pub integration: String,
+    pub name: String,
+    pub description: String,
+    /// Secret ones among them.
+    pub inputs: Map<String, Value>,
+    /// Its id, where that follows from the request: the same again is the same registration. A new one when none.
+    pub id: Option<String>,
+}
+
+/// All that is wrong with a registration's name and inputs.
+pub fn faults(description: &Description, name: &str, inputs: &Map<String, Value>) -> Vec<Fault> {
+    let mut faults = (description.check_registration)(inputs);
+    faults.extend(size_fault(inputs));
+    faults.extend(name_fault(name));
+    faults
+}
+
+/// Registers: validates, reserves the name, asks the third party, keeps the secret, then the rest.
+pub async fn register(
+    platform: &impl Platform,
+    organization: &str,
+    wanted: Wanted,
+    act: Act<'_>,
+) -> Result<(Stored<Registration>, Warnings), Error> {
+    let description = integrations::find(&wanted.integration)
+        .ok_or_else(|| Error::NoIntegration(wanted.integration.clone()))?;
+    let faults = faults(description, &wanted.name, &wanted.inputs);
+    if !faults.is_empty() {
+        return Err(Error::Faults(faults));
+    }
+    if let Some(id) = &wanted.id {
+        let key = Registration::at(organization, id);
+        match rows::load::<Registration>(platform, &key).await? {
+            None => {}
+            Some(made) if made.row.deleted_at.is_none() => return Ok((made, Warnings::new())),
+            Some(_) => return Err(Error::NotFound(wanted.name)),
+        }
+    }
+    let id = wanted.id.clone().unwrap_or_else(|| ids::random(platform));
+    let reserved = reserve(platform, organization, description, &wanted.name, id).await?;
+    let check = Check::Registration {
+        inputs: wanted.inputs.clone(),
+    };
+    let verdict = check::ask(platform, (organization, act.actor), description.id, &check).await;
+    let warnings = match verdict.map_err(Error::from).and_then(Verdict::accepted) {
+        Ok(warnings) => warnings,
+        Err(error) => {
+            // The reservation would expire by itself; the operator who tries again should not wait for that.
+            let secret = Registration::secret_name(
+                organization,
+                &reserved.row.integration,
+                &reserved.row.registration,
+            );
+            let _ = platform.delete_secret(&secret).await;
+            let _ = platform.write(vec![reserved.delete()]).await;
+            return Err(error);
+        }
+    };
+    // What fails from here on may have been done all the same, so nothing is taken back: the same request again goes
+    // on with it, and otherwise the reservation expires.
+    let registration = complete(platform, description, &reserved, wanted, act).await?;
+    Ok((registration, warnings))
+}
+
+async fn reserve(
+    platform: &impl Platform,
+    organization: &str,
+    description: &Description,
+    name: &str,
+    id: String,
+) -> Result<Stored<RegistrationName>, Error> {
+    let now = platform.now();
+    let row = RegistrationName {
+        organization: organization.to_owned(),
+        name: name.to_owned(),
+        registration: id,
+        integration: description.id.to_owned(),
+        reserved_until: Some(now.plus(schedule::RESERVATION)),
+        abandoned: false,
+    };
+    let expect = free(platform, organization, name, Some(&row.registration)).await?;
+    // A reservation that goes on is counted already.
+    if expect == Expect::Absent {
+        quotas::room(platform, organization, Quota::Registrations).await?;
+    }
+    let (write, etag) = rows::put(platform, &row, expect);
+    if !platform.write(vec![write]).await.unless_conflict()? {
+        return Err(Error::NameTaken(name.to_owned()));
+    }
+    Ok(Stored { row, etag })
+}
+
+/// Returns the condition on a name's row under which the name can be taken, if it is free or reserved for that
+/// registration. Removes the remains of another registration that was interrupted.
+pub(crate) async fn free(
+    platform: &impl Platform,
+    organization: &str,
+    name: &str,
+    registration: Option<&String>,
+) -> Result<Expect, Error> {
+    let now = platform.now();
+    match rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name))
+        .await?
+    {
+        None => Ok(Expect::Absent),
+        Some(Stored { row, etag })
+            if row.reserved_until.is_some()
+                && !row.abandoned
+                && registration == Some(&row.registration) =>
+        {
+            Ok(Expect::Unchanged(etag))
+        }
+        Some(old) if old.row.reserved_until.is_some_and(|until| until < now) => {
+            abandon(platform, old).await?;
+            Ok(Expect::Absent)
+        }
+        Some(_) => Err(Error::NameTaken(name.to_owned())),
+    }
+}
+
+async fn complete(
+    platform: &impl Platform,
+    description: &Description,
+    reserved: &Stored<RegistrationName>,
+    wanted: Wanted,
+    act: Act<'_>,
+) -> Result<Stored<Registration>, Error> {
+    let schema = (description.registration_schema)();
+    let (config, secrets) = inputs::split(&schema, wanted.inputs);
+    let name = &reserved.row;
+    let secret = Registration::secret_name(&name.organization, description.id, &name.registration);
+    let mut registration = Registration {
+        id: name.registration.clone(),
+        organization: name.organization.clone(),
+        name: name.name.clone(),
+        integration: description.id.to_owned(),
+        version: description.version.to_owned(),
+        description: wanted.description,
+        config,
+        label: inputs::label(&schema, &secrets),
+        secret: None,
+        secret_version: None,
+        created_by: act.actor.name.clone(),
+        created_at: platform.now(),
+        deleted_at: None,
+        paused: None,
+        wake_at: None,
+    };
+    if !secrets.is_empty() {
+        let text = serde_json::to_string(&secrets).expect("text keys and JSON values are JSON");
+        let version = platform
+            .put_secret(&secret, &SecretValue::new(text))
+            .await?;
+        registration.secret = Some(secret);
+        registration.secret_version = Some(version);
+    }
+    let mut live = reserved.clone();
+    live.row.reserved_until = None;
+    let (write, etag) = rows::put(platform, &registration, Expect::Absent);
+    let subject = Subject::registration(&registration);
+    let writes = vec![
+        write,
+        live.update(platform).0,
+        act.entry(platform, &name.organization, subject, description.id),
+    ];
+    platform.write(writes).await?;
+    Ok(Stored {
+        row: registration,
+        etag,
+    })
+}
+
+/// Deletes a registration and its attachments; pending deliveries are cancelled when their time comes.
+/// Answers with how many attachments went. A deletion that was cut off is completed by asking again.
+pub async fn delete(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+    only: &Precondition,
+    act: Act<'_>,
+) -> Result<(Registration, usize), Error> {
+    let name =
+        rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name_or_id))
+            .await?;
+    let id = name.map_or_else(|| name_or_id.to_owned(), |name| name.row.registration);
+    let stored = rows::load::<Registration>(platform, &Registration::at(organization, &id))
+        .await?
+        .ok_or_else(|| Error::NotFound(name_or_id.to_owned()))?;
+    let name = name_of(platform, &stored.row).await?;
+    let name = name.ok_or_else(|| Error::NotFound(name_or_id.to_owned()))?;
+    // First of all nothing new goes through it.
+    let mut gone = stored;
+    if gone.row.deleted_at.is_none() {
+        only.allow(&gone.etag)?;
+        let now = platform.now();
+        gone.row.deleted_at = Some(now);
+        // Should this be cut off, the reconciler ends it.
+        gone.row.wake_at = Some(now.plus(schedule::UNFINISHED));
+        let (write, etag) = gone.update(platform);
+        let subject = Subject::registration(&gone.row);
+        let detail = format!("{}, with its attachments", gone.row.integration);
+        let entry = act.entry(platform, organization, subject, detail);
+        let written = platform.write(vec![write, entry]).await;
+        written.map_err(|error| only.conflict(error))?;
+        gone.etag = etag;
+    }
+    complete_deletion(platform, gone, &name).await
+}
+
+/// The name of a registration; none when its deletion was completed.
+async fn name_of(
+    platform: &impl Platform,
+    registration: &Registration,
+) -> Result<Option<Stored<RegistrationName>>, Unreachable> {
+    let key = RegistrationName::at(&registration.organization, &registration.name);
+    let name = rows::load::<RegistrationName>(platform, &key).await?;
+    Ok(name.filter(|name| name.row.registration == registration.id))
+}
+
+/// Removes all that a registration has that is deleted.
+async fn complete_deletion(
+    platform: &impl Platform,
+    mut gone: Stored<Registration>,
+    name: &Stored<RegistrationName>,
+) -> Result<(Registration, usize), Error> {
+    let (organization, id) = (gone.row.organization.clone(), gone.row.id.clone());
+    let organization = organization.as_str();
+    let attachments = attachments(platform, organization, &id).await?;
+    let count = attachments.len();
+    for attachment in attachments {
+        crate::config::attach::remove(platform, attachment, Vec::new()).await?;
+    }
+    // Also where the row has none: the update that was to add one may have been cut off.
+    let secret = Registration::secret_name(organization, &gone.row.integration, &id);
+    platform.delete_secret(&secret).await?;
+    // Once more when no update can be under way any more that has seen it and now keeps a secret for it.
+    gone.row.wake_at = Some(platform.now().plus(schedule::UNFINISHED));
+    // The name last: as long as it is there, asking again finds what is left to do.
+    let was_paused = gone.row.paused.take().is_some();
+    let now = platform.now();
+    let listed = RegistrationTombstone {
+        organization: organization.to_owned(),
+        registration: id.clone(),
+        deleted_at: now,
+    };
+    let mut writes = vec![
+        name.delete(),
+        gone.update(platform).0,
+        rows::put(platform, &listed, Expect::Absent).0,
+    ];
+    if was_paused {
+        // What it held is let go, to be cancelled.
+        let work = JobKind::Drain {
+            registration: id.clone(),
+        };
+        let rate = schedule::DRAIN_PER_SECOND;
+        let job = jobs::new(platform, organization, work, rate, "deletion");
+        writes.push(jobs::put(platform, &job));
+    }
+    platform.write(writes).await?;
+    Ok((gone.row, count))
+}
+
+/// Ends a deletion that was cut off, or looks once more after one that was not.
+pub(crate) async fn finish(
+    platform: &impl Platform,
+    mut stored: Stored<Registration>,
+) -> Result<(), Unreachable> {
+    if let Some(name) = name_of(platform, &stored.row).await? {
+        return match complete_deletion(platform, stored, &name).await {
+            Ok(_) | Err(Error::Conflict) => Ok(()),
+            Err(Error::Unreachable(unreachable)) => Err(unreachable),
+            Err(other) => Err(Unreachable {
+                what: "table",
+                why: other.to_string(),
+            }),
+        };
+    }
+    let Registration {
+        organization,
+        integration,
+        id,
+        ..
+    } = &stored.row;
+    let secret = Registration::secret_name(organization, integration, id);
+    platform.delete_secret(&secret).await?;
+    stored.row.wake_at = None;
+    stored.save_if_unchanged(platform).await?;
+    Ok(())
+}
+
+/// Removes what a registration that was cut off left behind: its reservation, and its secret.
+pub(crate) async fn abandon(
+    platform: &impl Platform,
+    mut stored: Stored<RegistrationName>,
+) -> Result<(), Unreachable> {
+    let reserved_until = stored.row.reserved_until;
+    if reserved_until.is_none_or(|until| until >= platform.now()) {
+        return Ok(());
+    }
+    // First of all, so that the same request, should it come again just now, completes nothing that loses its secret.
+    if !stored.row.abandoned {
+        stored.row.abandoned = true;
+        if !stored.save_if_unchanged(platform).await? {
+            return Ok(());
+        }
+    }
+    let RegistrationName {
+        organization,
+        integration,
+        registration,
+        ..
+    } = &stored.row;
+    let secret = Registration::secret_name(organization, integration, registration);
+    platform.delete_secret(&secret).await?;
+    let deletion = vec![stored.delete()];
+    platform.write(deletion).await.unless_conflict()?;
+    Ok(())
+}

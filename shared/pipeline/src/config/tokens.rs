@@ -1,0 +1,265 @@
+//! API tokens: opaque, shown once, kept as a hash, with a role and, if wanted, an end.
+
+use std::fmt;
+use std::time::Duration;
+
+use api::Role;
+use api::inputs::Fault;
+use api::names::{is_label, name_fault};
+use api::tokens::VALID_SECS;
+use attestation::Digest;
+
+use crate::config::quotas::{self, Exceeded};
+use crate::records::audit_log::{Act, Subject};
+use crate::store::meter::Quota;
+use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, WriteError};
+use crate::store::rows::{self, Organization, Stored, Token, TokenName};
+
+/// Prefix of a token's text, by which scanners find leaked secrets.
+pub const PREFIX: &str = "cli_";
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("some inputs are not right")]
+    Faults(Vec<Fault>),
+    #[error("there is a token {0:?} already")]
+    NameTaken(String),
+    #[error("a token with the role {own} may not make or revoke one with the role {other}")]
+    Above { own: Role, other: Role },
+    #[error("there is no token {0:?}")]
+    NotFound(String),
+    #[error("somebody else changed it at the same time; try again")]
+    Conflict,
+    #[error(transparent)]
+    Exceeded(Exceeded),
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Conflict => Self::Conflict,
+            WriteError::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
+impl From<quotas::Error> for Error {
+    fn from(error: quotas::Error) -> Self {
+        match error {
+            quotas::Error::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            quotas::Error::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
+/// Request for a token.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// A DNS-1123 label that no other live token of the organization has.
+    pub name: String,
+    pub role: Role,
+    /// Validity period; none for a token that does not expire.
+    pub valid_for: Option<Duration>,
+}
+
+/// Somebody who makes or revokes a token, and the role of theirs.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    pub act: Act<'a>,
+    pub role: Role,
+}
+
+/// A new token with its text: 256 random bits, shown once.
+pub struct NewToken {
+    pub text: String,
+    pub token: Token,
+}
+
+impl fmt::Debug for NewToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "NewToken({:?})", self.token.name)
+    }
+}
+
+pub(crate) fn hash(text: &str) -> String {
+    Digest::of(text.as_bytes()).hex()
+}
+
+/// 256 random bits behind a prefix. The platform's randomness must be the operating system's.
+pub(crate) fn text(platform: &impl Platform, prefix: &str) -> String {
+    std::iter::once(prefix.to_owned())
+        .chain((0..4).map(|_| format!("{:016x}", platform.random())))
+        .collect()
+}
+
+/// Makes a token.
+pub async fn create(
+    platform: &impl Platform,
+    organization: &str,
+    wanted: Wanted,
+    by: By<'_>,
+) -> Result<NewToken, Error> {
+    let Wanted {
+        name,
+        role,
+        valid_for,
+    } = wanted;
+    let mut faults = Vec::new();
+    let mut fault = |field: &str, detail: &str| {
+        faults.push(Fault {
+            field: field.into(),
+            detail: detail.into(),
+        });
+    };
+    if valid_for.is_some_and(|valid_for| !VALID_SECS.contains(&valid_for.as_secs())) {
+        fault("expires_in_secs", "must be from a minute to ten years");
+    }
+    faults.extend(name_fault(&name));
+    if !faults.is_empty() {
+        return Err(Error::Faults(faults));
+    }
+    if !by.role.covers(role) {
+        return Err(Error::Above {
+            own: by.role,
+            other: role,
+        });
+    }
+    let expect =
+        match rows::load::<TokenName>(platform, &TokenName::at(organization, &name)).await? {
+            None => Expect::Absent,
+            Some(held) => {
+                let token = rows::load::<Token>(platform, &Token::at(&held.row.hash)).await?;
+                if token.is_some_and(|token| token.row.is_live(platform.now())) {
+                    return Err(Error::NameTaken(name));
+                }
+                // Whose time is over gives its name to its successor.
+                Expect::Unchanged(held.etag)
+            }
+        };
+    quotas::room(platform, organization, Quota::Tokens).await?;
+    let text = text(platform, PREFIX);
+    let now = platform.now();
+    let token = Token {
+        hash: hash(&text),
+        id: crate::store::ids::random(platform),
+        organization: organization.to_owned(),
+        name,
+        role,
+        created_by: by.act.actor.name.clone(),
+        created_at: now,
+        valid_until: valid_for.map(|valid_for| now.plus(valid_for)),
+        revoked_at: None,
+    };
+    let named = TokenName {
+        organization: organization.to_owned(),
+        name: token.name.clone(),
+        token: token.id.clone(),
+        hash: token.hash.clone(),
+        valid_until: token.valid_until,
+    };
+    let until = token.valid_until.map(|until| format!(", until {until}"));
+    let detail = format!("{role}{}", until.unwrap_or_default());
+    let subject = Subject::new(&token.name, &token.id);
+    let writes = vec![
+        rows::put(platform, &token, Expect::Absent).0,
+        rows::put(platform, &named, expect).0,
+        by.act.entry(platform, organization, subject, detail),
+    ];
+    if !platform.write(writes).await.unless_conflict()? {
+        return Err(Error::NameTaken(token.name));
+    }
+    Ok(NewToken { text, token })
+}
+
+/// Returns the token with this text; none when it is unknown, revoked or expired.
+pub async fn find(platform: &impl Platform, text: &str) -> Result<Option<Token>, Unreachable> {
+    if !text.starts_with(PREFIX) || text.len() > 256 {
+        return Ok(None);
+    }
+    let stored = rows::load::<Token>(platform, &Token::at(&hash(text))).await?;
+    Ok(stored
+        .map(|stored| stored.row)
+        .filter(|token| token.is_live(platform.now())))
+}
+
+/// A page of the tokens that were not revoked, in the order of their names, from behind `after`, and where the next
+/// one begins.
+pub async fn list(
+    platform: &impl Platform,
+    organization: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<Token>, Option<String>), Unreachable> {
+    let names = platform
+        .list(&TokenName::partition(organization), "", after, limit)
+        .await?;
+    let next = (names.len() == limit)
+        .then(|| names.last()?.get("sk")?.as_str().map(str::to_owned))
+        .flatten();
+    let hashes = names.iter().filter_map(|name| name.get("hash")?.as_str());
+    let keys: Vec<_> = hashes.map(Token::at).collect();
+    let tokens = rows::load_many::<Token>(platform, &keys).await?;
+    let mut tokens: Vec<Token> = tokens.into_iter().map(|stored| stored.row).collect();
+    tokens.retain(|token| token.revoked_at.is_none());
+    tokens.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((tokens, next))
+}
+
+/// Revokes a token by its name or its id: whoever asks who its bearer is, is told nobody from now on.
+pub async fn revoke(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+    by: By<'_>,
+) -> Result<Token, Error> {
+    let missing = || Error::NotFound(name_or_id.to_owned());
+    let named = named(platform, organization, name_or_id).await?;
+    let named = named.ok_or_else(missing)?;
+    let token = rows::load::<Token>(platform, &Token::at(&named.row.hash)).await?;
+    let mut token = token.ok_or_else(missing)?;
+    if !by.role.covers(token.row.role) {
+        return Err(Error::Above {
+            own: by.role,
+            other: token.row.role,
+        });
+    }
+    token.row.revoked_at = Some(platform.now());
+    let subject = Subject::new(&token.row.name, &token.row.id);
+    let detail = token.row.role.to_string();
+    let writes = vec![
+        token.update(platform).0,
+        named.delete(),
+        by.act.entry(platform, organization, subject, detail),
+    ];
+    platform.write(writes).await?;
+    Ok(token.row)
+}
+
+async fn named(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+) -> Result<Option<Stored<TokenName>>, Unreachable> {
+    if is_label(name_or_id) {
+        let at = TokenName::at(organization, name_or_id);
+        if let Some(named) = rows::load::<TokenName>(platform, &at).await? {
+            return Ok(Some(named));
+        }
+    }
+    // Ids are looked for seldom, and tokens are few.
+    let all =
+        rows::load_all::<TokenName>(platform, &TokenName::partition(organization), "").await?;
+    Ok(all.into_iter().find(|named| named.row.token == name_or_id))
+}
+
+/// Makes sure that the organization exists. Whether it was made now.
+pub async fn organization(platform: &impl Platform, name: &str) -> Result<bool, Unreachable> {
+    let row = Organization {
+        organization: name.to_owned(),
+        created_at: platform.now(),
+    };
+    let (write, _) = rows::put(platform, &row, Expect::Absent);
+    platform.write(vec![write]).await.unless_conflict()
+}

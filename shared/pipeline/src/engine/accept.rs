@@ -1,0 +1,559 @@
+//! Takes an attestation in: read, kept by digest, planned, written down whole, and only then sent.
+//!
+//! The same attestation again, or a hundred times at once, gives the same ids and sends nothing again:
+//! its identity is the envelope's hash, its deliveries' ids follow from it, and every row is written only
+//! if it is not there. What a crash cuts off, the reconciler completes from the plan that was written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use api::Actor;
+use api::workflows::{Match, Selector, Workflow};
+use attestation::Digest;
+use bytes::Bytes;
+use futures_util::future::{join as both, try_join, try_join_all};
+use tracing::warn;
+
+use crate::config::quotas::{self, Exceeded};
+use crate::engine::plans;
+use crate::ledger::schedule;
+use crate::records::audit_log;
+use crate::store::meter::Used;
+use crate::store::platform::{Etag, Expect, Platform, UnlessConflict as _, Unreachable};
+use crate::store::rows::{
+    self, AttachmentIndex, Attestation, DigestAlias, Plan, PlanReason, Planned, Row, Stage, Stored,
+    WorkflowRecord,
+};
+
+/// By how many further digests an attestation can be found: a row has its limits, and whoever sends the same envelope
+/// in more forms than that still gets the same answer.
+const FORMS: usize = 100;
+
+/// Why an attestation was not taken in. Nothing of it is kept, except for [`Error::Unreachable`], after
+/// which the sender does not know and posts again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Refused(#[from] attestation::Error),
+    #[error(
+        "the attestation does not say which workflow it belongs to: name it with `workflow` \
+         (an id, or project/name)"
+    )]
+    WorkflowMissing,
+    #[error("the attestation says it belongs to {says}, not to {said}")]
+    WorkflowOther { says: String, said: String },
+    #[error(
+        "the attestation's workflow has an id, a project or a name of more than {NAME_MAX_BYTES} bytes"
+    )]
+    WorkflowTooLong,
+    #[error(
+        "the {0} of the attestation's workflow has a control character, `*` or, in an id or a project, `/` in it"
+    )]
+    WorkflowMalformed(&'static str),
+    #[error("the intake does not accept attestations of the workflow {0}")]
+    WorkflowNotAllowed(String),
+    #[error("{0} of the attestation has more than {NAME_MAX_BYTES} bytes")]
+    NameTooLong(&'static str),
+    #[error(
+        "the workflow has {0} attachments, and an attestation goes to at most {most}",
+        most = schedule::PLAN_MOST
+    )]
+    TooManyAttachments(usize),
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
+/// The longest name that an attestation may have in it: it stands in keys and rows, which have limits.
+pub const NAME_MAX_BYTES: usize = 512;
+
+/// Attestation that was accepted, now or before.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    pub attestation: Attestation,
+    /// As it was when the attestation was accepted first.
+    pub plan: Plan,
+    /// It was there already.
+    pub repeated: bool,
+    /// Digests of materials that were promised and are not there.
+    pub missing: Vec<Digest>,
+    /// Digests of the missing materials that a delivery waits for.
+    pub awaited: Vec<Digest>,
+}
+
+/// An attestation that was read and is to be taken in.
+pub(crate) struct Incoming<'a> {
+    pub(crate) bytes: Bytes,
+    pub(crate) parsed: attestation::Attestation,
+    /// As [`checked`] has it.
+    pub(crate) workflow: Workflow,
+    pub(crate) why: PlanReason,
+    /// The one who sent it.
+    pub(crate) by: &'a Actor,
+}
+
+/// Takes in the bytes of an envelope or a bundle. `said` is what the sender says of the workflow.
+pub async fn intake(
+    platform: &impl Platform,
+    organization: &str,
+    bytes: Bytes,
+    said: Option<&Workflow>,
+    by: &Actor,
+) -> Result<Accepted, Error> {
+    let parsed = attestation::Attestation::parse(&bytes)?;
+    let workflow = workflow(&parsed, said)?;
+    accepted(platform, organization, bytes, parsed, workflow, by).await
+}
+
+/// As [`intake`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
+/// `origin` only where that does not. It is not asked to agree, since a workflow may have been renamed meanwhile,
+/// and what stands beside the envelope is signed by nobody. Only the workflows that the intake allows are accepted.
+pub async fn forwarded(
+    platform: &impl Platform,
+    organization: &str,
+    bytes: Bytes,
+    origin: &Workflow,
+    allowed: &[Selector],
+    by: &Actor,
+) -> Result<Accepted, Error> {
+    let parsed = attestation::Attestation::parse(&bytes)?;
+    let workflow = match says(&parsed)? {
+        Some(says) => says,
+        None => checked(origin)?.ok_or(Error::WorkflowMissing)?,
+    };
+    if !allowed.is_empty() && !allowed.iter().any(|one| one.is_for(&workflow)) {
+        return Err(Error::WorkflowNotAllowed(audit_log::workflow(&workflow)));
+    }
+    accepted(platform, organization, bytes, parsed, workflow, by).await
+}
+
+/// Takes in what was read already, for whatever is attached to its workflow now.
+async fn accepted(
+    platform: &impl Platform,
+    organization: &str,
+    bytes: Bytes,
+    parsed: attestation::Attestation,
+    workflow: Workflow,
+    by: &Actor,
+) -> Result<Accepted, Error> {
+    let of = workflow.clone();
+    let planned = planned(platform, organization, &of);
+    let incoming = Incoming {
+        bytes,
+        parsed,
+        workflow,
+        why: PlanReason::Accepted,
+        by,
+    };
+    take(platform, organization, incoming, planned).await
+}
+
+/// Takes in what was read already, for whom `planned` says.
+pub(crate) async fn take(
+    platform: &impl Platform,
+    organization: &str,
+    incoming: Incoming<'_>,
+    planned: impl Future<Output = Result<Vec<Planned>, Unreachable>>,
+) -> Result<Accepted, Error> {
+    let Incoming {
+        parsed, workflow, ..
+    } = &incoming;
+    let is_long = |text: &str| text.len() > NAME_MAX_BYTES;
+    if parsed
+        .materials()
+        .iter()
+        .any(|material| is_long(&material.name))
+    {
+        return Err(Error::NameTooLong("the name of a material"));
+    }
+    if is_long(&parsed.statement.predicate_type) {
+        return Err(Error::NameTooLong("the predicate type"));
+    }
+    let run = parsed
+        .predicate()
+        .map(|predicate| &predicate.metadata.workflow_run_id);
+    if run.is_some_and(|run| is_long(run)) {
+        return Err(Error::NameTooLong("the id of the workflow run"));
+    }
+    let used = Used::attestation(incoming.bytes.len() as u64);
+    if let Err(exceeded) = quotas::daily(platform, organization, used).await
+        && known(platform, organization, &parsed.hash).await?.is_none()
+    {
+        // Nothing of it is kept. One that is known costs nothing, and goes on.
+        return Err(exceeded.into());
+    }
+    let kept = platform.put_object(organization, &parsed.received, incoming.bytes.clone());
+    let known = known(platform, organization, &parsed.hash);
+    let seen = seen(platform, organization, workflow);
+    let promised = promised(parsed);
+    let (planned, (((), ()), known), missing) = try_join3(
+        planned,
+        try_join(try_join(kept, seen), known),
+        missing(platform, organization, &promised),
+    )
+    .await?;
+    let received = parsed.received;
+    let (mut attestation, plan, repeated) = match known {
+        Some((attestation, plan)) => (attestation, plan, true),
+        None => {
+            if planned.len() > schedule::PLAN_MOST {
+                return Err(Error::TooManyAttachments(planned.len()));
+            }
+            match accept(platform, organization, &incoming, planned).await? {
+                Some((attestation, plan)) => (attestation, plan, false),
+                // A hundred at once: one wrote it, this one reads it.
+                None => {
+                    let known = self::known(platform, organization, &parsed.hash).await?;
+                    let (attestation, plan) = known.ok_or_else(|| Unreachable {
+                        what: "table",
+                        why: "a row that exists could not be read".into(),
+                    })?;
+                    (attestation, plan, true)
+                }
+            }
+        }
+    };
+    if repeated {
+        attestation = join(platform, attestation, &received).await?;
+    }
+    let plan = plans::written(platform, plan).await?;
+    // Accepted it is already, so what cannot be found out counts as waited for.
+    let awaited = awaited(platform, parsed, &plan.row, &missing).await;
+    let awaited = awaited.unwrap_or_else(|_| missing.clone());
+    let accepted = Accepted {
+        attestation: attestation.row,
+        plan: plan.row.clone(),
+        repeated,
+        missing,
+        awaited,
+    };
+    // Whoever wrote it first sends it; if that one was cut off, the reconciler does.
+    if !repeated {
+        let counted = quotas::count(platform, organization, &parsed.hash, used);
+        let (sent, ()) = both(plans::send(platform, plan, false), counted).await;
+        if let Err(unreachable) = sent {
+            // Accepted all the same: the outbox mark stands.
+            warn!(error = %unreachable, "Messages left to the reconciler");
+        }
+    }
+    Ok(accepted)
+}
+
+/// An attestation and the plan of its acceptance: both were written in one transaction.
+async fn known(
+    platform: &impl Platform,
+    organization: &str,
+    hash: &Digest,
+) -> Result<Option<(Stored<Attestation>, Stored<Plan>)>, Unreachable> {
+    let (attestation_at, plan_at) = (
+        Attestation::at(organization, hash),
+        Plan::at(organization, hash, 0),
+    );
+    let attestation = rows::load::<Attestation>(platform, &attestation_at);
+    let plan = rows::load::<Plan>(platform, &plan_at);
+    let (attestation, plan) = try_join(attestation, plan).await?;
+    Ok(attestation.map(|attestation| {
+        // A redelivery lets the attestation live longer than the plan of its acceptance.
+        let plan = plan.unwrap_or_else(|| {
+            let at = attestation.row.created_at;
+            let mut row = plans::new(
+                &attestation.row,
+                0,
+                PlanReason::Accepted,
+                None,
+                Vec::new(),
+                at,
+            );
+            (row.stage, row.wake_at) = (Stage::Closed, None);
+            let etag = Etag(String::new());
+            Stored { row, etag }
+        });
+        (attestation, plan)
+    }))
+}
+
+/// Remembers that the workflow exists, before anything of it does: a backfill walks those that were seen.
+async fn seen(
+    platform: &impl Platform,
+    organization: &str,
+    workflow: &Workflow,
+) -> Result<(), Unreachable> {
+    let row = WorkflowRecord {
+        organization: organization.to_owned(),
+        workflow: workflow.clone(),
+        first_seen_at: platform.now(),
+    };
+    if platform.get(&row.key()).await?.is_some() {
+        return Ok(());
+    }
+    let (write, _) = rows::put(platform, &row, Expect::Absent);
+    platform.write(vec![write]).await.unless_conflict()?;
+    Ok(())
+}
+
+async fn try_join3<A, B, C>(
+    a: impl Future<Output = Result<A, Unreachable>>,
+    b: impl Future<Output = Result<B, Unreachable>>,
+    c: impl Future<Output = Result<C, Unreachable>>,
+) -> Result<(A, B, C), Unreachable> {
+    let ((a, b), c) = try_join(try_join(a, b), c).await?;
+    Ok((a, b, c))
+}
+
+/// Returns the workflow that an attestation states, if any.
+fn says(parsed: &attestation::Attestation) -> Result<Option<Workflow>, Error> {
+    let Some(predicate) = parsed.predicate() else {
+        return Ok(None);
+    };
+    checked(&Workflow {
+        id: predicate.metadata.workflow_id.clone(),
+        project: predicate.metadata.project.clone(),
+        name: predicate.metadata.workflow().to_owned(),
+    })
+}
+
+/// A workflow as a stranger names it, when it can be one: no part of it may be taken for a selector, since attachments
+/// are found by those. An id is a UUID; one that is not, and is harmless, is as none. None when nothing is left.
+fn checked(stated: &Workflow) -> Result<Option<Workflow>, Error> {
+    let Workflow { id, project, name } = stated;
+    for (what, is_plain) in [
+        ("id", api::workflows::is_plain_part(id)),
+        ("project", api::workflows::is_plain_part(project)),
+        ("name", api::workflows::is_plain(name)),
+    ] {
+        if !is_plain {
+            return Err(Error::WorkflowMalformed(what));
+        }
+    }
+    if [id, project, name]
+        .iter()
+        .any(|part| part.len() > NAME_MAX_BYTES)
+    {
+        return Err(Error::WorkflowTooLong);
+    }
+    let id = api::workflows::workflow_id(id).unwrap_or_default();
+    let is_named = !name.is_empty() || !id.is_empty();
+    Ok(is_named.then(|| Workflow {
+        id,
+        project: project.clone(),
+        name: name.clone(),
+    }))
+}
+
+/// Returns an attestation's workflow: the one that it states itself, else the one that its sender states.
+fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Result<Workflow, Error> {
+    match (says(parsed)?, said) {
+        (None, None) => Err(Error::WorkflowMissing),
+        (None, Some(said)) => checked(said)?.ok_or(Error::WorkflowMissing),
+        (Some(says), None) => Ok(says),
+        (Some(says), Some(said)) => {
+            let same = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b;
+            if same(&says.id, &said.id)
+                && same(&says.project, &said.project)
+                && same(&says.name, &said.name)
+            {
+                Ok(says)
+            } else {
+                let name = |workflow: &Workflow| {
+                    if workflow.name.is_empty() {
+                        workflow.id.clone()
+                    } else {
+                        format!("{}/{}", workflow.project, workflow.name)
+                    }
+                };
+                Err(Error::WorkflowOther {
+                    says: name(&says),
+                    said: name(said),
+                })
+            }
+        }
+    }
+}
+
+/// The attachments that a workflow has now, each once, in the order of their ids.
+async fn planned(
+    platform: &impl Platform,
+    organization: &str,
+    workflow: &Workflow,
+) -> Result<Vec<Planned>, Unreachable> {
+    let selectors = Match::ALL.into_iter().filter_map(|matched| {
+        let selector = matched.selector(workflow)?;
+        Some((
+            matched,
+            AttachmentIndex::of_workflow(organization, &selector),
+        ))
+    });
+    let found = try_join_all(selectors.map(|(matched, partition)| async move {
+        let links =
+            rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX)
+                .await?;
+        Ok::<_, Unreachable>(links.into_iter().map(move |link| (matched, link.row)))
+    }))
+    .await?;
+    let planned: BTreeMap<String, Planned> = found
+        .into_iter()
+        .flatten()
+        .map(|(matched, row)| {
+            let planned = Planned {
+                attachment: row.attachment.clone(),
+                registration: row.registration,
+                integration: row.integration,
+                matched: Some(matched),
+            };
+            (row.attachment, planned)
+        })
+        .collect();
+    Ok(planned.into_values().collect())
+}
+
+/// Digests of materials that an attestation names and does not bring along.
+pub(crate) fn promised(parsed: &attestation::Attestation) -> BTreeSet<Digest> {
+    let materials = parsed.materials().iter();
+    materials
+        .filter(|material| material.uploaded_to_cas && material.content.is_none())
+        .filter_map(|material| material.digest)
+        .collect()
+}
+
+/// Returns the digests that are not stored, and keeps the stored ones for a whole retention.
+pub(crate) async fn missing(
+    platform: &impl Platform,
+    organization: &str,
+    promised: impl IntoIterator<Item = &Digest>,
+) -> Result<Vec<Digest>, Unreachable> {
+    let sizes = try_join_all(promised.into_iter().map(|digest| async move {
+        Ok((*digest, platform.keep_object(organization, digest).await?))
+    }))
+    .await?;
+    Ok(sizes
+        .into_iter()
+        .filter(|(_, size)| size.is_none())
+        .map(|(digest, _)| digest)
+        .collect())
+}
+
+/// Returns the missing materials that a delivery of the plan waits for now: its attachment wants them, its wait has not
+/// timed out, and it is not final.
+async fn awaited(
+    platform: &impl Platform,
+    parsed: &attestation::Attestation,
+    plan: &Plan,
+    missing: &[Digest],
+) -> Result<Vec<Digest>, Unreachable> {
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let organization = &plan.organization;
+    let attachments: Vec<_> = plan
+        .planned
+        .iter()
+        .map(|planned| rows::Attachment::at(organization, &planned.attachment))
+        .collect();
+    let deliveries: Vec<_> = plan
+        .deliveries()
+        .map(|(id, _)| rows::Delivery::at(organization, &id))
+        .collect();
+    let (attachments, deliveries) = try_join(
+        rows::load_many::<rows::Attachment>(platform, &attachments),
+        rows::load_many::<rows::Delivery>(platform, &deliveries),
+    )
+    .await?;
+    let open: BTreeMap<&str, &rows::Delivery> = deliveries
+        .iter()
+        .filter(|delivery| !delivery.row.state.is_final())
+        .map(|delivery| (delivery.row.attachment.as_str(), &delivery.row))
+        .collect();
+    let now = platform.now();
+    let mut awaited = BTreeSet::new();
+    for Stored { row, .. } in &attachments {
+        let patience = row
+            .wait_secs
+            .map_or(schedule::PATIENCE, Duration::from_secs);
+        let Some(delivery) = open.get(row.id.as_str()) else {
+            continue;
+        };
+        let is_waiting = row.deleted_at.is_none() && now < delivery.created_at.plus(patience);
+        if is_waiting && let Some(description) = integrations::find(&row.integration) {
+            awaited.extend((description.awaited)(
+                &row.config,
+                parsed,
+                &delivery.workflow,
+            ));
+        }
+    }
+    let missing = missing.iter().filter(|digest| awaited.contains(*digest));
+    Ok(missing.copied().collect())
+}
+
+/// Writes the attestation and its plan, and the deliveries too where they fit into the same transaction. None after a
+/// conflict.
+async fn accept(
+    platform: &impl Platform,
+    organization: &str,
+    incoming: &Incoming<'_>,
+    planned: Vec<Planned>,
+) -> Result<Option<(Stored<Attestation>, Stored<Plan>)>, Unreachable> {
+    let now = platform.now();
+    let Incoming {
+        bytes,
+        parsed,
+        workflow,
+        why,
+        by,
+    } = incoming;
+    let run = parsed
+        .predicate()
+        .map(|predicate| predicate.metadata.workflow_run_id.clone());
+    let attestation = Attestation {
+        organization: organization.to_owned(),
+        hash: parsed.hash,
+        received: parsed.received,
+        size_bytes: bytes.len() as u64,
+        also: BTreeSet::new(),
+        fetched_by: None,
+        run: run.unwrap_or_default(),
+        workflow: workflow.clone(),
+        predicate_type: parsed.statement.predicate_type.clone(),
+        plans: 1,
+        pushed_by: Some((*by).clone()),
+        planned_at: now,
+        created_at: now,
+    };
+    let received = DigestAlias {
+        organization: attestation.organization.clone(),
+        received: attestation.received,
+        hash: attestation.hash,
+        created_at: now,
+    };
+    let plan = plans::new(&attestation, 0, why.clone(), None, planned, now);
+    let (row, etag) = rows::put(platform, &attestation, Expect::Absent);
+    let beside = vec![row, rows::put(platform, &received, Expect::Absent).0];
+    let plan = plans::write(platform, plan, beside).await?;
+    let row = attestation;
+    Ok(plan.map(|plan| (Stored { row, etag }, plan)))
+}
+
+/// Adds other bytes with the same envelope to what is known of an attestation.
+async fn join(
+    platform: &impl Platform,
+    mut stored: Stored<Attestation>,
+    received: &Digest,
+) -> Result<Stored<Attestation>, Unreachable> {
+    rows::change(platform, &mut stored, |row| {
+        let is_known = row.received == *received || row.also.contains(received);
+        if is_known || row.also.len() >= FORMS {
+            return None;
+        }
+        row.also.insert(*received);
+        let alias = DigestAlias {
+            organization: row.organization.clone(),
+            received: *received,
+            hash: row.hash,
+            created_at: row.created_at,
+        };
+        Some(vec![rows::put(platform, &alias, Expect::Absent).0])
+    })
+    .await?;
+    Ok(stored)
+}

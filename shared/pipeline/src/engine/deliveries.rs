@@ -1,0 +1,198 @@
+//! Looks at deliveries: those of an attestation, a registration, a workflow or all; and one with its attempts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use api::Timestamp;
+use api::deliveries::State;
+use api::workflows::Workflow;
+use attestation::Digest;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::config;
+use crate::engine::plans;
+use crate::records::attestations;
+use crate::store::platform::{Index, Platform, Unreachable};
+use crate::store::rows::{self, Attempt, Delivery, Newest, RegistrationTombstone};
+
+/// Registrations whose deliveries are looked for side by side.
+const AT_ONCE: usize = 32;
+
+/// Maximum clock skew between two functions.
+const SKEW: Duration = Duration::from_mins(1);
+
+/// Scope of a list of deliveries.
+#[derive(Debug, Clone)]
+pub enum Of {
+    /// By either of its digests.
+    Attestation(Digest),
+    /// The registration's id.
+    Registration(String),
+    Workflow(Workflow),
+    Organization,
+}
+
+/// Deliveries newest first, at most `limit`, not later than `until`; and where the next page begins.
+///
+/// The next page begins behind the last one, in the order of times and then of ids: a thousand deliveries of one
+/// attestation have the same time.
+pub async fn list(
+    platform: &impl Platform,
+    organization: &str,
+    of: Of,
+    state: Option<State>,
+    cursor: Option<&Cursor>,
+    limit: usize,
+) -> Result<(Vec<Delivery>, Option<Cursor>), Unreachable> {
+    // Of the cursor's own moment some were on the page before.
+    let is_behind = |delivery: &Delivery| {
+        cursor.is_none_or(|cursor| {
+            (delivery.created_at, delivery.id.as_str()) < (cursor.created_at, cursor.id.as_str())
+        })
+    };
+    let newest = async |index, hash: String| {
+        let until = cursor.map(|cursor| cursor.created_at);
+        let created_at = |row: &Delivery| row.created_at;
+        rows::newest(
+            platform,
+            (index, hash.as_str()),
+            until,
+            limit,
+            created_at,
+            is_behind,
+        )
+        .await
+    };
+    let found = match of {
+        Of::Attestation(digest) => {
+            let Some(attestation) = attestations::find(platform, organization, &digest).await?
+            else {
+                return Ok((Vec::new(), None));
+            };
+            let plans = plans::of(platform, &attestation).await?;
+            let ids = plans.iter().flat_map(|plan| plan.row.deliveries());
+            let keys: Vec<_> = ids.map(|(id, _)| Delivery::at(organization, &id)).collect();
+            let mut rows = rows::load_many::<Delivery>(platform, &keys).await?;
+            rows.retain(|stored| is_behind(&stored.row));
+            vec![Newest { rows, cut_at: None }]
+        }
+        Of::Registration(id) => {
+            let hash = Delivery::registration_hash(organization, &id);
+            vec![newest(Index::ByRegistration, hash).await?]
+        }
+        Of::Workflow(workflow) => {
+            let hash = Delivery::workflow_hash(organization, &workflow);
+            vec![newest(Index::ByWorkflow, hash).await?]
+        }
+        Of::Organization if state == Some(State::Failed) => {
+            vec![newest(Index::Failed, organization.to_owned()).await?]
+        }
+        Of::Organization => {
+            let all = async |ids: BTreeSet<String>| {
+                let hashes = ids
+                    .iter()
+                    .map(|id| Delivery::registration_hash(organization, id));
+                stream::iter(hashes.map(|hash| newest(Index::ByRegistration, hash)))
+                    .buffer_unordered(AT_ONCE)
+                    .try_collect::<Vec<_>>()
+                    .await
+            };
+            let mut found = all(registrations(platform, organization).await?).await?;
+            let since = oldest(&found, limit);
+            found.extend(all(gone(platform, organization, since).await?).await?);
+            found
+        }
+    };
+    // Where one ends, the others may have something older than what follows in it.
+    let cut_at = found.iter().filter_map(|newest| newest.cut_at).max();
+    let mut deliveries: Vec<Delivery> = found
+        .into_iter()
+        .flat_map(|newest| newest.rows)
+        .map(|stored| stored.row)
+        .filter(|delivery| cut_at.is_none_or(|cut_at| delivery.created_at > cut_at))
+        .collect();
+    deliveries.sort_by(|a, b| {
+        b.created_at
+            .cmp(&a.created_at)
+            .then_with(|| b.id.cmp(&a.id))
+    });
+    let more = deliveries.len() > limit || cut_at.is_some();
+    deliveries.truncate(limit);
+    let next = deliveries.last().filter(|_| more).map(|last| Cursor {
+        created_at: last.created_at,
+        id: last.id.clone(),
+    });
+    // After the page is cut: a page may be short, but none is left out.
+    deliveries.retain(|delivery| state.is_none_or(|state| delivery.state == state));
+    Ok((deliveries, next))
+}
+
+/// Start of a page: after this delivery, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    pub created_at: Timestamp,
+    pub id: String,
+}
+
+/// The time of the last delivery of a page of these; none when the page is not full, so that older ones belong to it.
+fn oldest(found: &[Newest<Delivery>], limit: usize) -> Option<Timestamp> {
+    let cut_at = found.iter().filter_map(|newest| newest.cut_at).max();
+    let rows = found.iter().flat_map(|newest| &newest.rows);
+    let mut times: Vec<Timestamp> = rows
+        .map(|stored| stored.row.created_at)
+        .filter(|at| cut_at.is_none_or(|cut_at| *at > cut_at))
+        .collect();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    times.get(limit.saturating_sub(1)).copied().or(cut_at)
+}
+
+/// Registrations that were deleted, of which there can be deliveries since then: for one that is gone none is made.
+async fn gone(
+    platform: &impl Platform,
+    organization: &str,
+    since: Option<Timestamp>,
+) -> Result<BTreeSet<String>, Unreachable> {
+    let since = since.map(|since| since.minus(SKEW).to_string());
+    let partition = RegistrationTombstone::partition(organization);
+    let gone = rows::load_after::<RegistrationTombstone>(platform, &partition, "", since).await?;
+    Ok(gone
+        .into_iter()
+        .map(|stored| stored.row.registration)
+        .collect())
+}
+
+async fn registrations(
+    platform: &impl Platform,
+    organization: &str,
+) -> Result<BTreeSet<String>, Unreachable> {
+    const PAGE: usize = 500;
+    let mut ids = BTreeSet::new();
+    let mut after: Option<String> = None;
+    loop {
+        let (page, next) = config::list(platform, organization, after.as_deref(), PAGE).await?;
+        ids.extend(page.into_iter().map(|stored| stored.row.id));
+        match next {
+            Some(next) => after = Some(next),
+            None => return Ok(ids),
+        }
+    }
+}
+
+/// A delivery and its attempts, first to last.
+pub async fn describe(
+    platform: &impl Platform,
+    organization: &str,
+    id: &str,
+) -> Result<Option<(Delivery, Vec<Attempt>)>, Unreachable> {
+    let partition = Delivery::partition(organization, id);
+    let key = Delivery::at(organization, id);
+    let delivery = rows::load::<Delivery>(platform, &key);
+    let attempts = rows::load_all::<Attempt>(platform, &partition, Attempt::PREFIX);
+    let (delivery, attempts) = futures_util::future::try_join(delivery, attempts).await?;
+    Ok(delivery.map(|stored| {
+        (
+            stored.row,
+            attempts.into_iter().map(|attempt| attempt.row).collect(),
+        )
+    }))
+}

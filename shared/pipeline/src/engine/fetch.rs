@@ -1,0 +1,454 @@
+//! Fetches materials that an attestation names and a Chainloop control plane has, into the bucket, where the
+//! deliveries that wait for them find them.
+//!
+//! Nothing depends on it: a delivery waits for its materials as long as its attachment says, whoever brings them,
+//! and goes without those that never came. So a fetch that fails is tried again for as long as somebody waits, and
+//! then given up without a word but in the log.
+//!
+//! A message is one turn. It asks for one missing material after the other, in the order of their digests, for
+//! [`TURN`]; then it sends itself again and says how far it came, so that slow stores keep nobody else waiting and
+//! each material is asked for before the first one is asked for again.
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use api::Timestamp;
+use api::materials::MATERIAL_MAX_BYTES;
+use attestation::Digest;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{self, Either};
+use futures_util::stream::{LocalBoxStream, StreamExt, TryStreamExt, try_unfold};
+use integrations::{Error, Http, Kind, cas};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tracing::{info, warn};
+
+use crate::config::intakes::{self, Source};
+use crate::config::quotas;
+use crate::engine::accept;
+use crate::engine::deliver::{Record, park};
+use crate::ledger::schedule;
+use crate::store::meter::Used;
+use crate::store::platform::{Platform, Unreachable};
+use crate::store::rows::{self, Attachment, Attestation, CONFLICTS, Changed, FetchTurn, Plan};
+
+/// Its queue, and its function.
+pub const QUEUE: &str = "fetch-materials";
+
+/// Bytes buffered before the upload of a part: the memory that a fetch needs.
+const PART_BYTES: usize = 8 * 1024 * 1024;
+
+/// Timeout for fetching one material.
+pub const LONGEST: Duration = Duration::from_secs(100);
+
+/// Time for which a turn starts further materials. With the longest fetch added, it fits into an invocation.
+pub const TURN: Duration = Duration::from_secs(20);
+
+/// With less time left than this, no material is begun, and the rest is for the next turn.
+const LEAST: Duration = Duration::from_secs(20);
+
+/// Store that materials are fetched from.
+pub trait Store {
+    /// Opens the material with this digest: all of it has to come within this time. What comes is for the caller
+    /// to check.
+    async fn open(
+        &self,
+        source: &Source,
+        digest: &Digest,
+        within: Duration,
+    ) -> Result<Coming, Error>;
+}
+
+/// A material's bytes as they come.
+pub type Coming = LocalBoxStream<'static, Result<Bytes, Error>>;
+
+/// Chainloop's artifact store.
+impl Store for Http {
+    async fn open(
+        &self,
+        source: &Source,
+        digest: &Digest,
+        within: Duration,
+    ) -> Result<Coming, Error> {
+        let Source { url, token, .. } = source;
+        let http = self.trusting(source.authorities().as_ref());
+        let download = cas::open(&http, url, token, digest, MATERIAL_MAX_BYTES, within).await?;
+        let coming = try_unfold(download, |mut download| async move {
+            let next = download.next().await?;
+            Ok(next.map(|bytes| (bytes, download)))
+        });
+        Ok(coming.boxed_local())
+    }
+}
+
+/// Message in the queue: IDs, never a payload, never a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Version of this shape: [`Message::VERSION`].
+    pub v: u32,
+    pub organization: String,
+    /// The attestation's hash.
+    pub attestation: Digest,
+    /// The id of the intake that knows where its materials are.
+    pub intake: String,
+    /// ID of the fetch, which all of its messages have.
+    pub fetch: String,
+    /// Number of completed rounds; each asks for all missing materials.
+    pub polls: u32,
+    /// The material that was asked for last; those behind it are next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Digest>,
+    /// One of those before it may still come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
+    /// Number of turns before this one.
+    #[serde(default)]
+    pub turns: u32,
+}
+
+impl Message {
+    pub const VERSION: u32 = 1;
+
+    /// Reads a message's text, or says why it cannot be.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if message.v != Self::VERSION {
+            return Err(format!("version {} is not known here", message.v));
+        }
+        Ok(message)
+    }
+
+    async fn send(&self, platform: &impl Platform, delay: Duration) -> Result<(), Unreachable> {
+        let message = crate::store::platform::Message {
+            body: serde_json::to_string(self).expect("ids and numbers are JSON"),
+            group: self.organization.clone(),
+            delay,
+        };
+        let answers = platform.send(QUEUE, &[message]).await?;
+        let failed = answers.into_iter().find_map(Result::err);
+        failed.map_or(Ok(()), |why| Err(Unreachable { what: "queue", why }))
+    }
+
+    /// Takes its turn, unless another message has. A queue may deliver a message twice, and each copy would send a
+    /// next one of its own: of several messages of one turn, the first goes on, and the others end.
+    async fn takes_turn(
+        &self,
+        platform: &impl Platform,
+        record: &Record,
+    ) -> Result<bool, Unreachable> {
+        let turn = FetchTurn {
+            organization: self.organization.clone(),
+            attestation: self.attestation,
+            fetch: self.fetch.clone(),
+            turn: self.turns,
+            message: record.id.clone(),
+            taken_at: platform.now(),
+        };
+        let changed = rows::change_or_insert(platform, turn.clone(), CONFLICTS, |row| {
+            // Handed over again, after a crash say, it goes on.
+            let is_ours = row.turn == turn.turn && row.message == turn.message;
+            (is_ours || row.turn < turn.turn).then(|| {
+                *row = turn.clone();
+                Vec::new()
+            })
+        });
+        match changed.await? {
+            Changed::Written => Ok(true),
+            Changed::Unchanged => Ok(false),
+            Changed::Conflict => Err(Unreachable {
+                what: "table",
+                why: "too many write conflicts on a fetch's turn".into(),
+            }),
+        }
+    }
+
+    /// Sends itself for its next turn, if there is one left.
+    async fn goes_on(
+        mut self,
+        platform: &impl Platform,
+        delay: Duration,
+    ) -> Result<(), Unreachable> {
+        self.turns += 1;
+        if self.turns >= schedule::FETCH_TURNS {
+            self.gives_up();
+            return Ok(());
+        }
+        self.send(platform, delay).await
+    }
+
+    fn gives_up(&self) {
+        let attestation = &self.attestation;
+        warn!(attestation = %attestation, "Gave up on materials that could not be fetched");
+    }
+}
+
+/// Has the materials of an accepted attestation fetched that are not here; by each intake once, however often it
+/// posts the attestation.
+pub async fn ask(
+    platform: &impl Platform,
+    organization: &str,
+    attestation: &Digest,
+    intake: &str,
+) -> Result<(), Unreachable> {
+    let key = Attestation::at(organization, attestation);
+    let Some(mut stored) = rows::load::<Attestation>(platform, &key).await? else {
+        return Ok(());
+    };
+    if stored.row.fetched_by.as_deref() == Some(intake) {
+        return Ok(());
+    }
+    let message = Message {
+        v: Message::VERSION,
+        organization: organization.to_owned(),
+        attestation: *attestation,
+        intake: intake.to_owned(),
+        fetch: format!("{:016x}", platform.random()),
+        polls: 0,
+        after: None,
+        failed: false,
+        turns: 0,
+    };
+    message.send(platform, Duration::ZERO).await?;
+    stored.row.fetched_by = Some(intake.to_owned());
+    // When this is lost, it is fetched once more should it be posted again, which does no harm.
+    if let Err(error) = platform.write(vec![stored.update(platform).0]).await {
+        info!(%error, "That materials are fetched was not written down");
+    }
+    Ok(())
+}
+
+/// Fetches for a batch, one after the other; `until` is when this invocation ends. Answers with the ids of the
+/// records that the queue must hand over again, because the platform could not be reached.
+pub async fn batch(
+    platform: &impl Platform,
+    store: &impl Store,
+    records: Vec<Record>,
+    until: Timestamp,
+) -> Vec<String> {
+    let mut back = Vec::new();
+    for record in records {
+        if let Err(unreachable) = Box::pin(one(platform, store, &record, until)).await {
+            warn!(message.id = record.id, error = %unreachable, "Gave a message back");
+            back.push(record.id);
+        }
+    }
+    back
+}
+
+async fn one(
+    platform: &impl Platform,
+    store: &impl Store,
+    record: &Record,
+    until: Timestamp,
+) -> Result<(), Unreachable> {
+    let mut message = match Message::parse(&record.body) {
+        Ok(message) => message,
+        Err(reason) => return park(platform, QUEUE, record, reason).await,
+    };
+    let turn_ends = platform.now().plus(TURN);
+    let organization = message.organization.clone();
+    let Some(source) = intakes::source(platform, &organization, &message.intake).await? else {
+        info!(
+            intake.id = message.intake,
+            "Nothing is fetched for an intake that is gone"
+        );
+        return Ok(());
+    };
+    let key = Attestation::at(&organization, &message.attestation);
+    let Some(attestation) = rows::load::<Attestation>(platform, &key).await? else {
+        return Ok(());
+    };
+    if !message.takes_turn(platform, record).await? {
+        info!(attestation = %message.attestation, "Dropped a repeated message of a fetch");
+        return Ok(());
+    }
+    let waited_until = waited_until(platform, &attestation.row).await?;
+    let wanted = wanted(platform, &attestation.row, message.after).await?;
+    for (asked, digest) in wanted.into_iter().enumerate() {
+        let now = platform.now();
+        if now >= waited_until {
+            message.gives_up();
+            return Ok(());
+        }
+        let left = until.since(now);
+        if left < LEAST || asked > 0 && now >= turn_ends {
+            return message.goes_on(platform, Duration::ZERO).await;
+        }
+        let most = left.saturating_sub(LEAST / 2);
+        let within = LONGEST.min(most).min(waited_until.since(now));
+        message.after = Some(digest);
+        match fetch(platform, store, &organization, &source, &digest, within).await {
+            Ok(size_bytes) => {
+                let used = Used::material(size_bytes);
+                quotas::count(platform, &organization, &digest, used).await;
+                info!(material = %digest, size_bytes, "Fetched a material");
+            }
+            Err(Failure::Unreachable(unreachable)) => return Err(unreachable),
+            Err(Failure::Fetch(error)) => {
+                let kind = error.kind;
+                warn!(material = %digest, error = %error, "Failed to fetch a material");
+                message.failed |= kind != Kind::Permanent;
+            }
+        }
+    }
+    if !message.failed {
+        return Ok(());
+    }
+    let last = schedule::FETCHES.len() - 1;
+    let polls = usize::try_from(message.polls).unwrap_or(last);
+    let delay = schedule::FETCHES[polls.min(last)];
+    if platform.now().plus(delay) >= waited_until {
+        message.gives_up();
+        return Ok(());
+    }
+    message.polls += 1;
+    (message.after, message.failed) = (None, false);
+    message.goes_on(platform, delay).await
+}
+
+/// The materials behind `after` that the attestation names and that are not here.
+async fn wanted(
+    platform: &impl Platform,
+    attestation: &Attestation,
+    after: Option<Digest>,
+) -> Result<Vec<Digest>, Unreachable> {
+    let organization = &attestation.organization;
+    let bytes = platform
+        .get_object(organization, &attestation.received)
+        .await?;
+    let Some(Ok(parsed)) = bytes.map(|bytes| attestation::Attestation::parse(&bytes)) else {
+        return Ok(Vec::new());
+    };
+    let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let promised = accept::promised(&parsed);
+    accept::missing(
+        platform,
+        organization,
+        promised.range((first, Bound::Unbounded)),
+    )
+    .await
+}
+
+/// Until when the most patient delivery of an attestation waits for a material.
+async fn waited_until(
+    platform: &impl Platform,
+    attestation: &Attestation,
+) -> Result<Timestamp, Unreachable> {
+    let Attestation {
+        organization, hash, ..
+    } = attestation;
+    let plan = rows::load::<Plan>(platform, &Plan::at(organization, hash, 0)).await?;
+    let planned = plan.map(|plan| plan.row.planned).unwrap_or_default();
+    let keys: Vec<_> = planned
+        .iter()
+        .map(|planned| Attachment::at(organization, &planned.attachment))
+        .collect();
+    let attachments = rows::load_many::<Attachment>(platform, &keys).await?;
+    let waits = attachments
+        .iter()
+        .filter_map(|attachment| attachment.row.wait_secs.map(Duration::from_secs));
+    let longest = waits.fold(schedule::PATIENCE, Duration::max);
+    Ok(attestation.created_at.plus(longest))
+}
+
+enum Failure {
+    Fetch(Error),
+    Unreachable(Unreachable),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Fetch(error)
+    }
+}
+
+impl From<Unreachable> for Failure {
+    fn from(unreachable: Unreachable) -> Self {
+        Self::Unreachable(unreachable)
+    }
+}
+
+/// Fetches one material into the bucket. Answers with its size.
+async fn fetch(
+    platform: &impl Platform,
+    store: &impl Store,
+    organization: &str,
+    source: &Source,
+    digest: &Digest,
+    within: Duration,
+) -> Result<u64, Failure> {
+    let mut upload = None;
+    let kept = {
+        let keeping = async {
+            let coming = store.open(source, digest, within).await?;
+            keep(platform, organization, digest, coming, &mut upload).await
+        };
+        match future::select(Box::pin(keeping), Box::pin(platform.sleep(within))).await {
+            Either::Left((kept, _)) => kept,
+            Either::Right(((), _)) => {
+                let secs = within.as_secs();
+                let text = format!("fetch {digest}: not all of it came within {secs} s");
+                Err(Error::new(Kind::Indeterminate, text).into())
+            }
+        }
+    };
+    if let (Err(_), Some(upload)) = (&kept, &upload) {
+        // The bucket forgets it by itself after a day.
+        let _ = platform.abandon_upload(organization, digest, upload).await;
+    }
+    kept
+}
+
+/// Puts down what comes, a part at a time, and makes an object of it only when it is what was asked for.
+async fn keep(
+    platform: &impl Platform,
+    organization: &str,
+    digest: &Digest,
+    mut coming: Coming,
+    upload: &mut Option<String>,
+) -> Result<u64, Failure> {
+    let mut hash = Sha256::new();
+    let mut size_bytes = 0;
+    let mut parts = Vec::new();
+    let mut held = BytesMut::new();
+    loop {
+        let next = coming.try_next().await?;
+        if let Some(bytes) = &next {
+            hash.update(bytes);
+            size_bytes += bytes.len() as u64;
+            held.extend_from_slice(bytes);
+        }
+        let is_last = next.is_none();
+        if is_last && Digest::from(<[u8; 32]>::from(hash.clone().finalize())) != *digest {
+            return Err(Error::retryable(format!("fetch {digest}: other bytes came")).into());
+        }
+        if is_last && upload.is_none() {
+            // All of it is here.
+            platform
+                .put_object(organization, digest, held.freeze())
+                .await?;
+            return Ok(size_bytes);
+        }
+        if held.len() >= PART_BYTES || is_last && !held.is_empty() {
+            if upload.is_none() {
+                *upload = Some(platform.begin_upload(organization, digest).await?);
+            }
+            let id = upload.as_deref().unwrap_or_default();
+            let number = u32::try_from(parts.len()).unwrap_or(u32::MAX) + 1;
+            let bytes = held.split().freeze();
+            parts.push(
+                platform
+                    .upload_part(organization, digest, id, number, bytes)
+                    .await?,
+            );
+        }
+        if is_last {
+            let id = upload.as_deref().unwrap_or_default();
+            platform
+                .complete_upload(organization, digest, id, parts)
+                .await?;
+            return Ok(size_bytes);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! An attestation's way, from being accepted to its deliveries being over, and what looks after it.
+
+pub mod accept;
+pub mod audit;
+pub mod deliver;
+pub mod deliveries;
+pub mod fetch;
+pub(crate) mod job_runner;
+pub mod operations;
+pub mod pauses;
+pub mod plans;
+pub mod reconcile;
+pub(crate) mod settle;

@@ -1,0 +1,290 @@
+//! Pauses a registration and resumes it: nothing is sent through it meanwhile, nothing is lost, and the clock
+//! of what it holds stands still.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::jobs::{JobKind, JobStatus};
+use api::registrations::Pause;
+use futures_util::stream::{self, StreamExt};
+use tracing::{error, info};
+
+use crate::config::{self, Error};
+use crate::engine::settle::settle;
+use crate::ledger::{delivery, schedule};
+use crate::records::audit_log::{Act, Subject};
+use crate::records::jobs;
+use crate::store::platform::{Index, Platform, Range, Unreachable};
+use crate::store::rows::{self, Changed, Delivery, Job, Registration, Stored};
+
+/// Held deliveries that are looked at in one go.
+const PAGE: usize = 100;
+
+/// Held deliveries that are let go side by side.
+const AT_ONCE: usize = 16;
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// An index that lags shows for a moment what is gone.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Pauses a registration, for somebody or by itself. One that is paused already stays as it is.
+pub async fn pause(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+    reason: &str,
+    act: Option<Act<'_>>,
+) -> Result<Stored<Registration>, Error> {
+    let mut stored = config::find(platform, organization, name_or_id).await?;
+    let changed = rows::change(platform, &mut stored, |row| {
+        // What met this one may have deleted it: that must not be written over.
+        if row.paused.is_some() || row.deleted_at.is_some() {
+            return None;
+        }
+        let now = platform.now();
+        row.paused = Some(Pause {
+            since: now,
+            reason: reason.to_owned(),
+            by: act.map(|act| act.actor.name.clone()),
+        });
+        // A look says when the first of what it holds comes of age, also of what an earlier pause held.
+        row.wake_at = Some(now.plus(SOON));
+        let entry = act.map(|act| {
+            let subject = Subject::registration(row);
+            act.entry(platform, organization, subject, reason)
+        });
+        Some(entry.into_iter().collect())
+    });
+    match changed.await? {
+        _ if stored.row.deleted_at.is_some() => Err(Error::NotFound(stored.row.id)),
+        Changed::Conflict => Err(Error::Conflict),
+        Changed::Written | Changed::Unchanged => Ok(stored),
+    }
+}
+
+/// Pauses a registration because nothing gets through it. The operator is told by the log and its alarm.
+pub(crate) async fn fail(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+    reason: String,
+) -> Result<(), Unreachable> {
+    match pause(platform, organization, registration, &reason, None).await {
+        Ok(Stored { row, .. }) if row.paused.as_ref().is_some_and(|pause| pause.by.is_none()) => {
+            error!(
+                registration.id = row.id,
+                registration.name = row.name,
+                reason,
+                "Paused"
+            );
+            Ok(())
+        }
+        // Somebody paused, changed or deleted it meanwhile.
+        Ok(_) | Err(Error::NotFound(_) | Error::Conflict) => Ok(()),
+        Err(Error::Unreachable(unreachable)) => Err(unreachable),
+        Err(other) => Err(Unreachable {
+            what: "table",
+            why: other.to_string(),
+        }),
+    }
+}
+
+/// Resumes a registration and drains what it held, so many in a second. None when it was not paused. A job's id may
+/// follow from the request: then the same again finds the same job.
+pub async fn resume(
+    platform: &impl Platform,
+    organization: &str,
+    name_or_id: &str,
+    per_second: u32,
+    act: Act<'_>,
+    id: Option<String>,
+) -> Result<(Stored<Registration>, Option<Job>), Error> {
+    let mut stored = config::find(platform, organization, name_or_id).await?;
+    if let Some(id) = &id
+        && let Some(begun) = jobs::find(platform, organization, id).await?
+    {
+        return Ok((stored, Some(begun.row)));
+    }
+    if stored.row.paused.is_none() {
+        let ever = platform.now().plus(schedule::PAUSE_LONGEST * 2);
+        let id = stored.row.id.clone();
+        if held(platform, organization, &id, ever, 1).await?.is_empty() {
+            return Ok((stored, None));
+        }
+    }
+    stored.row.paused = None;
+    stored.row.wake_at = None;
+    let work = JobKind::Drain {
+        registration: stored.row.id.clone(),
+    };
+    let mut job = jobs::new(platform, organization, work, per_second, &act.actor.name);
+    job.id = id.unwrap_or(job.id);
+    let (write, etag) = stored.update(platform);
+    let subject = Subject::registration(&stored.row);
+    let detail = format!("{per_second} a second");
+    let entry = act.entry(platform, organization, subject, detail);
+    let mut writes = vec![write, jobs::put(platform, &job), entry];
+    // A new beginning: it must not be paused again for what was before.
+    let destination = rows::Destination::at(organization, &stored.row.id);
+    if let Some(destination) = rows::load::<rows::Destination>(platform, &destination).await? {
+        writes.push(destination.delete());
+    }
+    platform.write(writes).await?;
+    let row = stored.row;
+    Ok((Stored { row, etag }, Some(job)))
+}
+
+/// The deliveries that a registration holds, those first that were held first; `until` is when they would be given
+/// up on.
+async fn held(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+    until: api::Timestamp,
+    limit: usize,
+) -> Result<Vec<Stored<Delivery>>, Unreachable> {
+    let hash = Delivery::held_hash(organization, registration);
+    let keys = platform
+        .range(Range {
+            index: Index::Due,
+            hash: &hash,
+            until: &until.to_string(),
+            newest_first: false,
+            limit,
+        })
+        .await?;
+    let mut held = rows::load_many::<Delivery>(platform, &keys).await?;
+    held.sort_by_key(|stored| stored.row.held_at);
+    Ok(held)
+}
+
+/// Lets a page of held deliveries go, spread over a minute. Answers with how many were there.
+pub(crate) async fn drain(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+    per_second: u32,
+    until: api::Timestamp,
+) -> Result<usize, Unreachable> {
+    let ever = platform.now().plus(schedule::PAUSE_LONGEST * 2);
+    let limit = usize::try_from(per_second.max(1))
+        .unwrap_or(1)
+        .saturating_mul(60)
+        .min(3_000);
+    let held = held(platform, organization, registration, ever, limit).await?;
+    let all = held.len();
+    let releases = held
+        .into_iter()
+        .enumerate()
+        .map(|(index, mut stored)| async move {
+            let now = platform.now();
+            if now >= until {
+                return Ok(());
+            }
+            let index = u64::try_from(index).unwrap_or_default();
+            let delay = Duration::from_millis(index * 1_000 / u64::from(per_second.max(1)));
+            match delivery::release(&mut stored.row, delay, now) {
+                Some(settled) => settle(platform, &stored, settled).await,
+                None => Ok(()),
+            }
+        });
+    // Side by side: a minute is short for three thousand.
+    let mut running = stream::iter(releases).buffer_unordered(AT_ONCE);
+    let (mut count, mut failed) = (0, None);
+    while let Some(released) = running.next().await {
+        match released {
+            Ok(()) => count += 1,
+            Err(unreachable) => failed = Some(unreachable),
+        }
+    }
+    // As long as some get out, the others come next.
+    if let Some(unreachable) = failed
+        && count == 0
+    {
+        return Err(unreachable);
+    }
+    info!(
+        registration.id = registration,
+        count, "Let go what was held"
+    );
+    Ok(all)
+}
+
+/// Lets go what is held though nothing holds it: an index that lagged for longer than a drain looks has hidden it from
+/// the drain.
+pub(crate) async fn find_again(
+    platform: &impl Platform,
+    held: &[&Delivery],
+) -> Result<(), Unreachable> {
+    let mut forgotten = BTreeMap::new();
+    for delivery in held {
+        let registration = &delivery.registration;
+        if !forgotten.contains_key(registration) {
+            let is_kept = is_kept(platform, &delivery.organization, registration).await?;
+            forgotten.insert(registration.clone(), !is_kept);
+        }
+        if !forgotten[registration] {
+            continue;
+        }
+        let key = Delivery::at(&delivery.organization, &delivery.id);
+        let Some(mut stored) = rows::load::<Delivery>(platform, &key).await? else {
+            continue;
+        };
+        if let Some(settled) = delivery::release(&mut stored.row, Duration::ZERO, platform.now()) {
+            settle(platform, &stored, settled).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Reports whether a registration's held deliveries stay held for now: it is paused, or a drain releases them at its
+/// own rate.
+async fn is_kept(
+    platform: &impl Platform,
+    organization: &str,
+    registration: &str,
+) -> Result<bool, Unreachable> {
+    let key = Registration::at(organization, registration);
+    let row = rows::load::<Registration>(platform, &key).await?;
+    if row.is_some_and(|stored| stored.row.paused.is_some()) {
+        return Ok(true);
+    }
+    let drains = |job: &Job| {
+        job.stand == JobStatus::Running
+            && matches!(&job.work, JobKind::Drain { registration: of } if of == registration)
+    };
+    let all = rows::load_all::<Job>(platform, &Job::partition(organization), "job/").await?;
+    Ok(all.iter().any(|stored| drains(&stored.row)))
+}
+
+/// Gives up on what a paused registration has held for too long, and says when to look again.
+pub(crate) async fn look(
+    platform: &impl Platform,
+    mut stored: Stored<Registration>,
+) -> Result<(), Unreachable> {
+    let Registration {
+        organization, id, ..
+    } = stored.row.clone();
+    let now = platform.now();
+    let due = held(platform, &organization, &id, now, PAGE).await?;
+    let is_full = due.len() == PAGE;
+    for mut stored in due {
+        if let Some(settled) = delivery::held_too_long(&mut stored.row, now) {
+            settle(platform, &stored, settled).await?;
+        }
+    }
+    // What is held from now on comes of age in thirty days, and what the index has not shown yet not before that.
+    let ever = now.plus(schedule::PAUSE_LONGEST * 2);
+    let first = held(platform, &organization, &id, ever, 1).await?;
+    let next = match first.first().map(|stored| &stored.row) {
+        Some(row) if row.held_at.is_some() && !is_full => row.wake_at.unwrap_or(now),
+        // More is due, or the index shows what is gone.
+        Some(_) => now,
+        None => now.plus(DAY),
+    };
+    let next = next.min(now.plus(DAY)).max(now.plus(SOON));
+    stored.row.wake_at = stored.row.paused.as_ref().map(|_| next);
+    stored.save_if_unchanged(platform).await?;
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! A plan's way: written with all its deliveries, accepted, sent, and closed once every one of them is final.
+//!
+//! Whatever cuts it off, its row says how far it came and when to look at it, and [`go_on`] takes it from there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use api::Timestamp;
+use api::deliveries::State;
+use futures_util::future::join_all;
+use tracing::error;
+
+use crate::engine::pauses;
+use crate::ledger::delivery::{self, Message};
+use crate::ledger::{accounting, schedule};
+use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
+use crate::store::rows::{
+    self, Attestation, CONFLICTS, Delivery, Plan, PlanReason, Planned, Stage, Stored, reload,
+};
+
+/// Messages to a queue in one call.
+const BATCH: usize = 10;
+
+/// A plan as it begins.
+pub fn new(
+    attestation: &Attestation,
+    generation: u32,
+    why: PlanReason,
+    job: Option<String>,
+    planned: Vec<Planned>,
+    now: Timestamp,
+) -> Plan {
+    Plan {
+        organization: attestation.organization.clone(),
+        attestation: attestation.hash,
+        generation,
+        why,
+        job,
+        received: attestation.received,
+        size_bytes: attestation.size_bytes,
+        workflow: attestation.workflow.clone(),
+        stage: Stage::Accepting,
+        planned,
+        polls: 0,
+        created_at: now,
+        wake_at: Some(now.plus(schedule::UNFINISHED)),
+    }
+}
+
+/// Writes a new plan in one transaction with what stands `beside` it, and with its deliveries where they fit in. None
+/// after a conflict.
+pub(crate) async fn write(
+    platform: &impl Platform,
+    mut plan: Plan,
+    beside: Vec<Write>,
+) -> Result<Option<Stored<Plan>>, Unreachable> {
+    let fits = plan.planned.len() <= schedule::DELIVERIES_PER_TRANSACTION;
+    if plan.planned.is_empty() {
+        plan.stage = Stage::Closed;
+        plan.wake_at = None;
+    } else if fits {
+        plan.stage = Stage::Accepted;
+    }
+    let mut writes = beside;
+    let (row, etag) = rows::put(platform, &plan, Expect::Absent);
+    writes.push(row);
+    if fits {
+        let now = plan.created_at;
+        writes.extend(deliveries(platform, plan.deliveries(), &plan, now));
+    }
+    let is_written = platform.write(writes).await.unless_conflict()?;
+    Ok(is_written.then_some(Stored { row: plan, etag }))
+}
+
+fn deliveries<'a>(
+    platform: &impl Platform,
+    wanted: impl Iterator<Item = (String, &'a Planned)>,
+    plan: &Plan,
+    now: Timestamp,
+) -> Vec<Write> {
+    wanted
+        .map(|(id, planned)| {
+            let delivery = delivery::begin(plan, planned, id, now);
+            rows::put(platform, &delivery, Expect::Absent).0
+        })
+        .collect()
+}
+
+/// Makes sure that every delivery of the plan is written, from the plan and not from today's attachments, and
+/// that the plan says so.
+pub(crate) async fn written(
+    platform: &impl Platform,
+    mut stored: Stored<Plan>,
+) -> Result<Stored<Plan>, Unreachable> {
+    for _ in 0..CONFLICTS {
+        if stored.row.stage != Stage::Accepting {
+            return Ok(stored);
+        }
+        let now = platform.now();
+        let planned: Vec<(String, &Planned)> = stored.row.deliveries().collect();
+        for chunk in planned.chunks(schedule::DELIVERIES_PER_TRANSACTION) {
+            let writes = deliveries(platform, chunk.iter().cloned(), &stored.row, now);
+            if !platform.write(writes).await.unless_conflict()? {
+                rest(platform, &stored.row, chunk, now).await?;
+            }
+        }
+        stored.row.stage = Stage::Accepted;
+        if stored.save_if_unchanged(platform).await? {
+            return Ok(stored);
+        }
+        reload(platform, &mut stored).await?;
+    }
+    Err(Unreachable {
+        what: "table",
+        why: "too many write conflicts on the plan".into(),
+    })
+}
+
+/// Writes what is missing of a chunk, of which some is there: it was cut off, or somebody else is at it too.
+async fn rest(
+    platform: &impl Platform,
+    plan: &Plan,
+    chunk: &[(String, &Planned)],
+    now: Timestamp,
+) -> Result<(), Unreachable> {
+    let keys: Vec<_> = chunk
+        .iter()
+        .map(|(id, _)| Delivery::at(&plan.organization, id))
+        .collect();
+    for _ in 0..CONFLICTS {
+        let there: HashSet<String> = rows::load_many::<Delivery>(platform, &keys)
+            .await?
+            .into_iter()
+            .map(|stored| stored.row.id)
+            .collect();
+        let missing = chunk.iter().filter(|(id, _)| !there.contains(id)).cloned();
+        let writes = deliveries(platform, missing, plan, now);
+        if writes.is_empty() || platform.write(writes).await.unless_conflict()? {
+            return Ok(());
+        }
+    }
+    Err(Unreachable {
+        what: "table",
+        why: "too many write conflicts on the deliveries".into(),
+    })
+}
+
+/// Sends a message for every delivery and then takes the outbox mark away. With `look`, only for those
+/// that nobody has claimed yet.
+pub(crate) async fn send(
+    platform: &impl Platform,
+    mut stored: Stored<Plan>,
+    look: bool,
+) -> Result<(), Unreachable> {
+    if stored.row.stage != Stage::Accepted {
+        return Ok(());
+    }
+    let unclaimed = match look {
+        true => Some(unclaimed(platform, &stored.row).await?),
+        false => None,
+    };
+    let plan = &stored.row;
+    let mut queues: BTreeMap<&str, Vec<crate::store::platform::Message>> = BTreeMap::new();
+    for (id, planned) in plan.deliveries() {
+        if unclaimed
+            .as_ref()
+            .is_some_and(|unclaimed| !unclaimed.contains(&id))
+        {
+            continue;
+        }
+        let message = Message {
+            v: Message::VERSION,
+            organization: plan.organization.clone(),
+            delivery: id,
+            attempt: 1,
+            follow: false,
+        };
+        let queue = queues.entry(&planned.integration).or_default();
+        queue.push(message.send_after(Duration::ZERO));
+    }
+    let batches = queues
+        .iter()
+        .flat_map(|(queue, messages)| messages.chunks(BATCH).map(move |batch| (*queue, batch)));
+    let answers = join_all(batches.map(|(queue, batch)| platform.send(queue, batch))).await;
+    for answer in answers {
+        for entry in answer? {
+            entry.map_err(|why| Unreachable { what: "queue", why })?;
+        }
+    }
+    rows::change(platform, &mut stored, |plan| {
+        if plan.stage != Stage::Accepted {
+            return None;
+        }
+        plan.stage = Stage::Sent;
+        plan.polls = 0;
+        plan.wake_at = Some(platform.now().plus(schedule::close_after(0)));
+        Some(Vec::new())
+    })
+    .await?;
+    Ok(())
+}
+
+async fn unclaimed(platform: &impl Platform, plan: &Plan) -> Result<HashSet<String>, Unreachable> {
+    let deliveries = load(platform, plan).await?.into_iter();
+    let unclaimed =
+        deliveries.filter(|delivery| delivery.state == State::Pending && delivery.attempt == 1);
+    Ok(unclaimed.map(|delivery| delivery.id).collect())
+}
+
+/// The deliveries of a plan that are there.
+pub(crate) async fn load(
+    platform: &impl Platform,
+    plan: &Plan,
+) -> Result<Vec<Delivery>, Unreachable> {
+    let keys: Vec<_> = plan
+        .deliveries()
+        .map(|(id, _)| Delivery::at(&plan.organization, &id))
+        .collect();
+    let deliveries = rows::load_many::<Delivery>(platform, &keys).await?;
+    Ok(deliveries.into_iter().map(|stored| stored.row).collect())
+}
+
+/// All plans of an attestation, first to last.
+pub async fn of(
+    platform: &impl Platform,
+    attestation: &Attestation,
+) -> Result<Vec<Stored<Plan>>, Unreachable> {
+    let partition = Attestation::partition(&attestation.organization, &attestation.hash);
+    rows::load_all(platform, &partition, Plan::PREFIX).await
+}
+
+/// A further plan that is asked for.
+pub(crate) struct Added<'a> {
+    pub(crate) why: PlanReason,
+    /// The job that makes it, or the claim of the request that does.
+    pub(crate) job: Option<&'a str>,
+    pub(crate) planned: Vec<Planned>,
+    /// Writes that go into the same transaction.
+    pub(crate) beside: Vec<Write>,
+}
+
+/// Adds a plan to an attestation that was accepted before, unless `already` says of its plans that there is
+/// one for this. The attestation's row is what two of these at once meet at.
+pub(crate) async fn add(
+    platform: &impl Platform,
+    mut stored: Stored<Attestation>,
+    added: Added<'_>,
+    already: impl Fn(&Plan) -> bool,
+) -> Result<Option<Plan>, Unreachable> {
+    for _ in 0..CONFLICTS {
+        let plans = of(platform, &stored.row).await?;
+        if plans.iter().any(|plan| already(&plan.row)) {
+            return Ok(None);
+        }
+        let (generation, now) = (stored.row.plans, platform.now());
+        stored.row.plans += 1;
+        stored.row.planned_at = now;
+        let job = added.job.map(str::to_owned);
+        let plan = new(
+            &stored.row,
+            generation,
+            added.why.clone(),
+            job,
+            added.planned.clone(),
+            now,
+        );
+        let mut beside = added.beside.clone();
+        beside.push(stored.update(platform).0);
+        let Some(plan) = write(platform, plan, beside).await? else {
+            reload(platform, &mut stored).await?;
+            continue;
+        };
+        let plan = written(platform, plan).await?;
+        let row = plan.row.clone();
+        if let Err(unreachable) = send(platform, plan, false).await {
+            tracing::warn!(error = %unreachable, "Messages left to the reconciler");
+        }
+        return Ok(Some(row));
+    }
+    Err(Unreachable {
+        what: "table",
+        why: "too many write conflicts on the attestation".into(),
+    })
+}
+
+/// Takes a plan whose time has come one step on. Answers with what breaks the conservation law.
+pub(crate) async fn go_on(
+    platform: &impl Platform,
+    stored: Stored<Plan>,
+) -> Result<Vec<String>, Unreachable> {
+    match stored.row.stage {
+        Stage::Accepting | Stage::Accepted => {
+            let stored = written(platform, stored).await?;
+            // Looked at again later and later: one queue that cannot be reached must not fill the others.
+            if let Some(stored) = put_off(platform, stored).await? {
+                send(platform, stored, true).await?;
+            }
+            Ok(Vec::new())
+        }
+        Stage::Sent => close(platform, stored).await,
+        Stage::Closed => Ok(Vec::new()),
+    }
+}
+
+/// Says when an accepted plan is looked at again, should it not be sent now. None when somebody else is at it.
+async fn put_off(
+    platform: &impl Platform,
+    mut stored: Stored<Plan>,
+) -> Result<Option<Stored<Plan>>, Unreachable> {
+    stored.row.polls += 1;
+    let wait = schedule::UNFINISHED.saturating_mul(1 << stored.row.polls.min(6));
+    stored.row.wake_at = Some(platform.now().plus(wait.min(schedule::UNSENT)));
+    let is_ours = stored.save_if_unchanged(platform).await?;
+    Ok(is_ours.then_some(stored))
+}
+
+/// Closes a plan whose deliveries are all there and final; otherwise it is looked at again later.
+async fn close(
+    platform: &impl Platform,
+    mut stored: Stored<Plan>,
+) -> Result<Vec<String>, Unreachable> {
+    let now = platform.now();
+    let deliveries = load(platform, &stored.row).await?;
+    let violations = accounting::plan(&stored.row, &deliveries, now);
+    for violation in &violations {
+        error!(
+            attestation.hash = %stored.row.attestation,
+            violation,
+            "The conservation law is broken"
+        );
+    }
+    let held = deliveries
+        .iter()
+        .filter(|delivery| delivery.held_at.is_some());
+    pauses::find_again(platform, &held.collect::<Vec<_>>()).await?;
+    let is_over = deliveries.iter().all(|delivery| delivery.state.is_final());
+    if is_over && violations.is_empty() {
+        stored.row.stage = Stage::Closed;
+        stored.row.wake_at = None;
+    } else {
+        stored.row.polls += 1;
+        stored.row.wake_at = Some(now.plus(schedule::close_after(stored.row.polls)));
+    }
+    // In a conflict somebody else looked at it too.
+    stored.save_if_unchanged(platform).await?;
+    Ok(violations)
+}

@@ -1,0 +1,119 @@
+//! Records what an attempt led to, and sends the messages that follow from it.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::ledger::delivery::{Message, Settled};
+use crate::ledger::schedule;
+use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
+use crate::store::rows::{self, CompletionPoll, Delivery, Stored};
+
+/// Writes what an attempt led to in one transaction, and then sends the next one's message.
+pub(crate) async fn settle(
+    platform: &impl Platform,
+    stored: &Stored<Delivery>,
+    settled: Settled,
+) -> Result<(), Unreachable> {
+    settle_with(platform, stored, settled, Vec::new()).await
+}
+
+/// As [`settle`], with what is written in the same transaction.
+pub(crate) async fn settle_with(
+    platform: &impl Platform,
+    stored: &Stored<Delivery>,
+    settled: Settled,
+    beside: Vec<Write>,
+) -> Result<(), Unreachable> {
+    // Boxed, as all that stands deep below a request: the compiler lays out no deeper.
+    Box::pin(settle_and_poll(platform, stored, settled, None, beside)).await
+}
+
+pub(crate) async fn settle_and_poll(
+    platform: &impl Platform,
+    stored: &Stored<Delivery>,
+    settled: Settled,
+    poll: Option<CompletionPoll>,
+    beside: Vec<Write>,
+) -> Result<(), Unreachable> {
+    let delivery = &stored.row;
+    let (write, _) = stored.update(platform);
+    let mut writes = beside;
+    writes.push(write);
+    if let Some(attempt) = &settled.attempt {
+        writes.push(rows::put(platform, attempt, Expect::Absent).0);
+    }
+    if let Some(poll) = &poll {
+        writes.push(rows::put(platform, poll, Expect::Absent).0);
+    }
+    if !platform.write(writes).await.unless_conflict()? {
+        // The lease expired, and the reconciler took the delivery over.
+        warn!(
+            delivery.id = delivery.id,
+            "An attempt ended too late to be recorded"
+        );
+        return Ok(());
+    }
+    info!(
+        delivery.id = delivery.id,
+        integration = delivery.integration,
+        attempt = settled.attempt.as_ref().map(|attempt| attempt.number),
+        state = ?delivery.state,
+        reason = delivery.reason,
+        "Recorded"
+    );
+    if let Some(delay) = settled.send_after {
+        resend(platform, delivery, delay).await;
+    }
+    if let Some(poll) = &poll {
+        send_poll(platform, poll).await;
+    }
+    Ok(())
+}
+
+/// Sends the message for a delivery's next attempt. Whether it was sent: if not, its `wake_at` finds it.
+pub(crate) async fn resend(platform: &impl Platform, delivery: &Delivery, delay: Duration) -> bool {
+    let message = Message::of(delivery);
+    Box::pin(resend_message(
+        platform,
+        &delivery.integration,
+        &message,
+        delay,
+    ))
+    .await
+}
+
+pub(crate) async fn resend_message(
+    platform: &impl Platform,
+    integration: &str,
+    message: &Message,
+    delay: Duration,
+) -> bool {
+    let why = match platform
+        .send(integration, &[message.send_after(delay)])
+        .await
+    {
+        Ok(answers) => answers.into_iter().find_map(Result::err),
+        Err(unreachable) => Some(unreachable.to_string()),
+    };
+    if let Some(why) = &why {
+        warn!(
+            delivery.id = message.delivery,
+            why, "A message is left to the reconciler"
+        );
+    }
+    why.is_none()
+}
+
+/// Sends the message by which a delivery function asks.
+pub(crate) async fn send_poll(platform: &impl Platform, poll: &CompletionPoll) {
+    let message = Message {
+        v: Message::VERSION,
+        organization: poll.organization.clone(),
+        delivery: poll.delivery.clone(),
+        attempt: 0,
+        follow: true,
+    };
+    let delay = schedule::poll_completion_after(poll.polls);
+    resend_message(platform, &poll.integration, &message, delay).await;
+}

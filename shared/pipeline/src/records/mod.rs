@@ -1,0 +1,6 @@
+//! What is there to look at: attestations, the workflows that they came from, jobs and the audit log.
+
+pub mod attestations;
+pub mod audit_log;
+pub mod jobs;
+pub mod workflows;

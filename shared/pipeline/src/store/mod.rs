@@ -1,0 +1,6 @@
+//! The world as the pipeline sees it: the platform that it runs on, and the rows that it keeps there.
+
+pub(crate) mod ids;
+pub mod meter;
+pub mod platform;
+pub mod rows;

@@ -1,0 +1,468 @@
+//! Accepted attestations, with their plans, deliveries and attempts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::deliveries::{AttemptOutcome, State};
+use api::workflows::{Match, Selector, Workflow};
+use api::{Actor, Timestamp};
+use attestation::Digest;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::row::{Row, shard};
+use crate::store::platform::{Index, Key};
+
+/// One attachment that an attestation is fanned out to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    pub attachment: String,
+    pub registration: String,
+    pub integration: String,
+    /// By what of the plan's workflow the attachment's selector is for it; none when it was planned before that was
+    /// kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<Match>,
+}
+
+/// An attestation: what was accepted. Whom it goes to is in its plans.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attestation {
+    pub organization: String,
+    /// The envelope's hash: its identity.
+    pub hash: Digest,
+    /// Digest of the bytes received first; these are delivered.
+    pub received: Digest,
+    pub size_bytes: u64,
+    /// Digests of other bytes that hold the same envelope and came later.
+    #[serde(default)]
+    pub also: BTreeSet<Digest>,
+    /// The id of the intake that had its materials fetched last.
+    #[serde(default)]
+    pub fetched_by: Option<String>,
+    pub workflow: Workflow,
+    #[serde(default)]
+    pub run: String,
+    pub predicate_type: String,
+    /// Number of its plans; the next one's generation.
+    pub plans: u32,
+    /// The one who sent it first; none when it came before that was kept.
+    #[serde(default)]
+    pub pushed_by: Option<Actor>,
+    /// When its latest plan was made: it outlives all of them.
+    pub planned_at: Timestamp,
+    pub created_at: Timestamp,
+}
+
+impl Attestation {
+    pub fn partition(organization: &str, hash: &Digest) -> String {
+        format!("org/{organization}/attestation/{}", hash.hex())
+    }
+
+    pub fn at(organization: &str, hash: &Digest) -> Key {
+        Key::new(Self::partition(organization, hash), "attestation")
+    }
+
+    /// The hash key of the by-workflow index.
+    pub fn workflow_hash(organization: &str, workflow: &Workflow) -> String {
+        format!(
+            "{organization}/attestations/{}/{}",
+            workflow.project, workflow.name
+        )
+    }
+}
+
+impl Row for Attestation {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.hash)
+    }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        let workflow = Self::workflow_hash(&self.organization, &self.workflow);
+        vec![(Index::ByWorkflow, workflow, self.created_at)]
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.planned_at)
+    }
+}
+
+/// Progress of a plan. None of its deliveries is sent before it is `Accepted`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Its deliveries are being written.
+    Accepting,
+    /// The outbox mark: not all of its messages are known to be sent.
+    Accepted,
+    /// Its deliveries are under way.
+    Sent,
+    /// Every one of its deliveries was found, and is final.
+    Closed,
+}
+
+/// Why there is a further plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlanReason {
+    Accepted,
+    Redelivered,
+    Backfilled,
+    Tested,
+}
+
+/// Fan-out of an attestation: one plan at acceptance, and one for each redelivery or backfill.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    pub organization: String,
+    /// The attestation's hash.
+    pub attestation: Digest,
+    /// 0 for the plan of the acceptance.
+    pub generation: u32,
+    pub why: PlanReason,
+    /// The job that made it, or the claim of the request that did.
+    #[serde(default)]
+    pub job: Option<String>,
+    /// The digest of the bytes to deliver.
+    pub received: Digest,
+    /// Number of those bytes; 0 in a row written before they were counted.
+    #[serde(default)]
+    pub size_bytes: u64,
+    pub workflow: Workflow,
+    pub stage: Stage,
+    pub planned: Vec<Planned>,
+    /// Number of times that the reconciler looked at it without sending or closing it.
+    pub polls: u32,
+    pub created_at: Timestamp,
+    #[serde(default)]
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    pub const PREFIX: &str = "plan/";
+
+    pub fn at(organization: &str, attestation: &Digest, generation: u32) -> Key {
+        let partition = Attestation::partition(organization, attestation);
+        Key::new(partition, format!("{}{generation:06}", Self::PREFIX))
+    }
+
+    /// The ids of its deliveries, in the plan's order.
+    pub fn deliveries(&self) -> impl Iterator<Item = (String, &Planned)> {
+        self.planned.iter().map(|planned| {
+            let attachment = &planned.attachment;
+            let id = Delivery::id(
+                &self.organization,
+                &self.attestation,
+                attachment,
+                self.generation,
+            );
+            (id, planned)
+        })
+    }
+}
+
+impl Row for Plan {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.attestation, self.generation)
+    }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        let due = self
+            .wake_at
+            .map(|wake_at| (Index::Due, shard(&self.attestation.hex()), wake_at));
+        due.into_iter().collect()
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        (self.stage == Stage::Closed).then_some(self.created_at)
+    }
+}
+
+/// Finds an attestation by the digest of bytes that were received.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DigestAlias {
+    pub organization: String,
+    pub received: Digest,
+    pub hash: Digest,
+    pub created_at: Timestamp,
+}
+
+impl DigestAlias {
+    pub fn at(organization: &str, received: &Digest) -> Key {
+        Key::new(
+            format!("org/{organization}/received/{}", received.hex()),
+            "attestation",
+        )
+    }
+}
+
+impl Row for DigestAlias {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.received)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub owner: String,
+    pub started_at: Timestamp,
+    pub until: Timestamp,
+}
+
+/// One attestation to one attachment in one plan.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Delivery {
+    pub id: String,
+    pub organization: String,
+    /// The attestation's hash.
+    pub attestation: Digest,
+    /// The digest of the bytes to deliver.
+    pub received: Digest,
+    /// Number of those bytes; 0 in a row written before they were counted.
+    #[serde(default)]
+    pub size_bytes: u64,
+    pub attachment: String,
+    pub registration: String,
+    pub integration: String,
+    pub workflow: Workflow,
+    /// The attachment's, which is for that workflow; none when it was planned before that was kept.
+    #[serde(default)]
+    pub selector: Option<Selector>,
+    /// 0 for the plan of the acceptance.
+    pub generation: u32,
+    pub state: State,
+    /// The attempt that is next, or running; the last one when final.
+    pub attempt: u32,
+    pub due_at: Timestamp,
+    /// No attempt begins later: the clock of the 7 days. It stands still while the delivery is held.
+    pub give_up_at: Timestamp,
+    /// Since when it is held because its registration is paused.
+    #[serde(default)]
+    pub held_at: Option<Timestamp>,
+    /// It has a reservation at a paced destination.
+    #[serde(default)]
+    pub has_reservation: bool,
+    /// Number of postponements since the last attempt.
+    #[serde(default)]
+    pub put_off: u32,
+    /// Number of consecutive crashed attempts.
+    #[serde(default)]
+    pub crashes: u32,
+    /// Number of refusals that may be the destination's fault, with others accepted in between.
+    #[serde(default)]
+    pub refusals: u32,
+    #[serde(default)]
+    pub refused_at: Option<Timestamp>,
+    /// When the reconciler must look at it, if nothing else has happened. None when final.
+    #[serde(default)]
+    pub wake_at: Option<Timestamp>,
+    /// Number of times that the next attempt's message was sent.
+    pub sends: u32,
+    /// Number of polls for a missing material.
+    pub polls: u32,
+    #[serde(default)]
+    pub lease: Option<Lease>,
+    /// Step → receipt of what is finished, kept over attempts.
+    #[serde(default)]
+    pub progress: BTreeMap<String, Value>,
+    /// Why it is in this state; once delivered, what did not arrive.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Names that the third party gave to what it received.
+    #[serde(default)]
+    pub receipt: Option<Map<String, Value>>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl Delivery {
+    /// Reports whether it has been attempted before.
+    pub fn is_retry(&self) -> bool {
+        self.attempt > 1
+    }
+
+    /// A delivery's id follows from what it is, so that no repeat can make a second one.
+    pub fn id(organization: &str, hash: &Digest, attachment: &str, generation: u32) -> String {
+        let digest =
+            Digest::of(format!("{organization}\n{hash}\n{attachment}\n{generation}").as_bytes());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest.bytes()[..16]);
+        uuid::Builder::from_custom_bytes(bytes)
+            .into_uuid()
+            .to_string()
+    }
+
+    pub fn partition(organization: &str, id: &str) -> String {
+        format!("org/{organization}/delivery/{id}")
+    }
+
+    pub fn at(organization: &str, id: &str) -> Key {
+        Key::new(Self::partition(organization, id), "delivery")
+    }
+
+    /// The hash key of the by-workflow index.
+    pub fn workflow_hash(organization: &str, workflow: &Workflow) -> String {
+        format!(
+            "{organization}/deliveries/{}/{}",
+            workflow.project, workflow.name
+        )
+    }
+
+    /// The hash key of the due index for what a paused registration holds: out of the shards that are walked
+    /// every minute, and together, so that a drain finds all of it.
+    pub fn held_hash(organization: &str, registration: &str) -> String {
+        format!("held/{organization}/{registration}")
+    }
+
+    pub fn registration_hash(organization: &str, registration: &str) -> String {
+        format!("{organization}/{registration}")
+    }
+}
+
+impl Row for Delivery {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.id)
+    }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        let registration = Self::registration_hash(&self.organization, &self.registration);
+        let workflow = Self::workflow_hash(&self.organization, &self.workflow);
+        let mut indexes = vec![
+            (Index::ByRegistration, registration, self.created_at),
+            (Index::ByWorkflow, workflow, self.created_at),
+        ];
+        if self.state == State::Failed {
+            indexes.push((Index::Failed, self.organization.clone(), self.created_at));
+        }
+        if let Some(wake_at) = self.wake_at {
+            let hash = match self.held_at {
+                Some(_) => Self::held_hash(&self.organization, &self.registration),
+                None => shard(&self.id),
+            };
+            indexes.push((Index::Due, hash, wake_at));
+        }
+        indexes
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        self.state.is_final().then_some(self.created_at)
+    }
+}
+
+/// Something that a third party accepted and works on: its delivery is delivered, and its receipt is to be
+/// completed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CompletionPoll {
+    pub organization: String,
+    pub delivery: String,
+    pub integration: String,
+    /// Number of polls so far.
+    pub polls: u32,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// When the reconciler asks, if nothing else has happened.
+    pub wake_at: Timestamp,
+}
+
+impl CompletionPoll {
+    pub fn at(organization: &str, delivery: &str) -> Key {
+        Key::new(Delivery::partition(organization, delivery), "followup")
+    }
+}
+
+impl Row for CompletionPoll {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.delivery)
+    }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        vec![(Index::Due, shard(&self.delivery), self.wake_at)]
+    }
+}
+
+/// The newest turn of a fetch of an attestation's missing materials.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FetchTurn {
+    pub organization: String,
+    /// The attestation's hash.
+    pub attestation: Digest,
+    pub fetch: String,
+    pub turn: u32,
+    /// The queue's ID of the message that has the turn.
+    pub message: String,
+    pub taken_at: Timestamp,
+}
+
+impl Row for FetchTurn {
+    fn key(&self) -> Key {
+        let partition = Attestation::partition(&self.organization, &self.attestation);
+        Key::new(partition, format!("fetch/{}", self.fetch))
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.taken_at)
+    }
+}
+
+/// One try at a delivery.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attempt {
+    pub organization: String,
+    pub delivery: String,
+    pub number: u32,
+    pub ending: AttemptOutcome,
+    pub started_at: Timestamp,
+    pub duration_ms: u64,
+    /// HTTP status, or the protocol's own.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// Failure, described for the operator.
+    #[serde(default)]
+    pub detail: Option<String>,
+    /// At most 2 KiB of the third party's answer, secrets removed.
+    #[serde(default)]
+    pub answer: Option<String>,
+    /// Lease owner that made it: a random ID per claim; empty without a lease.
+    pub owner: String,
+    /// Creation time of its delivery, so that both expire together.
+    pub created_at: Timestamp,
+}
+
+impl Attempt {
+    pub const PREFIX: &str = "attempt/";
+}
+
+impl Row for Attempt {
+    fn key(&self) -> Key {
+        let partition = Delivery::partition(&self.organization, &self.delivery);
+        Key::new(partition, format!("{}{:04}", Self::PREFIX, self.number))
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
+    }
+}
+
+/// A message that could not be read, kept with its reason.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuarantinedMessage {
+    pub integration: String,
+    pub message: String,
+    pub reason: String,
+    /// At most 4 KiB of it.
+    pub body: String,
+    pub created_at: Timestamp,
+}
+
+impl Row for QuarantinedMessage {
+    fn key(&self) -> Key {
+        Key::new(format!("parked/{}", self.integration), &self.message)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
+    }
+}

@@ -1,0 +1,314 @@
+//! Jobs and audit entries of operators, and the state of destinations.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::jobs::{JobKind, JobStatus};
+use api::workflows::Workflow;
+use api::{Client, Timestamp};
+use attestation::Digest;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::row::{Row, shard};
+use crate::store::platform::{Index, Key};
+
+/// State of a destination, which all functions share. See [`destination`](crate::ledger::breaker).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    pub organization: String,
+    /// The registration's id.
+    pub registration: String,
+    /// Failures in a row that say that it is down.
+    pub failures: u32,
+    #[serde(default)]
+    pub open_until: Option<Timestamp>,
+    /// Since when not one attempt was accepted.
+    #[serde(default)]
+    pub failing_since: Option<Timestamp>,
+    /// Deliveries in a row that the destination, or what they hold, made fail.
+    #[serde(default)]
+    pub doubts: u32,
+    /// Until when those stay out that were tried before.
+    #[serde(default)]
+    pub retries_until: Option<Timestamp>,
+    /// When an attempt was accepted after others had failed.
+    #[serde(default)]
+    pub accepted_at: Option<Timestamp>,
+    /// When the next send may begin, where it is paced.
+    pub next_at: Timestamp,
+    /// The last reservation.
+    pub reserved_until: Timestamp,
+}
+
+impl Destination {
+    pub fn new(organization: &str, registration: &str) -> Self {
+        Self {
+            organization: organization.to_owned(),
+            registration: registration.to_owned(),
+            failures: 0,
+            open_until: None,
+            failing_since: None,
+            doubts: 0,
+            retries_until: None,
+            accepted_at: None,
+            next_at: Timestamp::from_millis(0),
+            reserved_until: Timestamp::from_millis(0),
+        }
+    }
+
+    pub fn at(organization: &str, registration: &str) -> Key {
+        Key::new(format!("org/{organization}/gate/{registration}"), "gate")
+    }
+
+    /// The state of all registrations of an integration, where the third party limits all of us together. No
+    /// organization is called so.
+    pub fn of_all(integration: &str) -> Self {
+        Self::new("*", integration)
+    }
+}
+
+impl Row for Destination {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.registration)
+    }
+}
+
+/// A place at a third party where one delivery is at work at a time, and what the last one left there: a project
+/// whose imports must be in order, an index that everybody writes whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    pub organization: String,
+    /// The registration's id.
+    pub registration: String,
+    /// As the integration calls the place.
+    pub name: String,
+    /// The attempt that has it.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// When it is free in any case: the end of that attempt's lease.
+    pub until: Timestamp,
+    #[serde(default)]
+    pub note: Value,
+    pub updated_at: Timestamp,
+}
+
+impl Lock {
+    pub fn at(organization: &str, registration: &str, name: &str) -> Key {
+        let digest = Digest::of(name.as_bytes()).hex();
+        Key::new(
+            format!("org/{organization}/gate/{registration}"),
+            format!("lock/{}", &digest[..32]),
+        )
+    }
+}
+
+impl Row for Lock {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.registration, &self.name)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.updated_at)
+    }
+}
+
+/// Start of the next page: after this, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCursor {
+    /// Index into the workflows that the job walks.
+    #[serde(default)]
+    pub workflow: usize,
+    pub created_at: Timestamp,
+    pub id: String,
+}
+
+/// Work that takes longer than a request, done by the reconciler in pages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    pub organization: String,
+    /// Later ones have later ids.
+    pub id: String,
+    #[serde(flatten)]
+    pub work: JobKind,
+    /// Counts, and does nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Deliveries in a second, at most.
+    pub per_second: u32,
+    pub stand: JobStatus,
+    #[serde(default)]
+    pub place: Option<JobCursor>,
+    /// Number of items examined.
+    pub seen: u64,
+    /// Number of items that matched and were processed, or would have been.
+    pub done: u64,
+    /// Number of items that matched and needed nothing.
+    pub skipped: u64,
+    /// Violations that an audit found, the first hundred.
+    #[serde(default)]
+    pub violations: Vec<String>,
+    /// Why it is over, or, of one that runs, why its last page is tried again.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Number of consecutive failures of a page.
+    #[serde(default)]
+    pub failures: u32,
+    /// The name of the token that asked for it.
+    pub created_by: String,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    #[serde(default)]
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Job {
+    pub fn partition(organization: &str) -> String {
+        format!("org/{organization}/jobs")
+    }
+
+    pub fn at(organization: &str, id: &str) -> Key {
+        Key::new(Self::partition(organization), format!("job/{id}"))
+    }
+}
+
+impl Row for Job {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.id)
+    }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        // The end of an id is random, its beginning a time.
+        let spread: String = self.id.chars().rev().collect();
+        let due = self
+            .wake_at
+            .map(|wake_at| (Index::Due, shard(&spread), wake_at));
+        due.into_iter().collect()
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        (self.stand != JobStatus::Running).then_some(self.updated_at)
+    }
+}
+
+/// Something that an operator did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    pub organization: String,
+    /// Later ones have later ids.
+    pub id: String,
+    /// `delivery.redeliver`, `registration.pause` …
+    pub action: String,
+    /// The name of what it was done to.
+    pub subject: String,
+    /// Its id or digest, by which it is looked up.
+    #[serde(default)]
+    pub subject_id: String,
+    #[serde(default)]
+    pub detail: String,
+    /// The name of the token that did it.
+    pub by: String,
+    /// ID of that token.
+    #[serde(default)]
+    pub token: String,
+    #[serde(flatten)]
+    pub client: Client,
+    pub created_at: Timestamp,
+}
+
+impl AuditEntry {
+    /// One partition a day.
+    pub fn partition(organization: &str, day: Timestamp) -> String {
+        format!("audit/{organization}/{}", &day.to_string()[..10])
+    }
+}
+
+impl Row for AuditEntry {
+    fn key(&self) -> Key {
+        Key::new(
+            Self::partition(&self.organization, self.created_at),
+            format!("entry/{}", self.id),
+        )
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
+    }
+}
+
+/// A request that is known by its `Idempotency-Key`. What it held is in no way kept here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Claim {
+    pub organization: String,
+    /// SHA-256 of the token's id and the key, in hex.
+    pub key: String,
+    /// SHA-256 of the key and all of the request, in hex.
+    pub asked: String,
+    /// From which the ids of what it makes follow: a UUID that begins with the time.
+    pub made: String,
+    /// Until then somebody is at work on it.
+    pub claimed_until: Timestamp,
+    #[serde(default)]
+    pub answer: Option<Answer>,
+    pub created_at: Timestamp,
+}
+
+/// Response to a request. Such responses hold no secrets.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    /// JSON.
+    pub body: String,
+}
+
+impl Claim {
+    /// Time for which an `Idempotency-Key` is remembered.
+    const KEPT: Duration = Duration::from_hours(24);
+
+    pub fn at(organization: &str, key: &str) -> Key {
+        Key::new(format!("org/{organization}/claim/{key}"), "claim")
+    }
+}
+
+impl Row for Claim {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.key)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
+    }
+
+    fn kept_for(&self) -> Option<Duration> {
+        Some(Self::KEPT)
+    }
+}
+
+/// A workflow that an attestation came from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkflowRecord {
+    pub organization: String,
+    pub workflow: Workflow,
+    pub first_seen_at: Timestamp,
+}
+
+impl WorkflowRecord {
+    pub const PREFIX: &str = "seen/";
+
+    pub fn partition(organization: &str) -> String {
+        format!("org/{organization}/workflows")
+    }
+}
+
+impl Row for WorkflowRecord {
+    fn key(&self) -> Key {
+        let Workflow { id, project, name } = &self.workflow;
+        // Names come from outside, and may be long.
+        let digest = Digest::of(format!("{project}\n{name}\n{id}").as_bytes());
+        Key::new(
+            Self::partition(&self.organization),
+            format!("{}{}", Self::PREFIX, digest.hex()),
+        )
+    }
+}

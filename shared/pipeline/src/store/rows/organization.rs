@@ -1,0 +1,330 @@
+//! Organizations, their tokens and their intakes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use api::workflows::Selector;
+use api::{Actor, Client, Kind, Network, Role, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::row::Row;
+use crate::store::platform::Key;
+
+// A row's own `expires_at` is the table's: when the row may be forgotten. A token's end is `valid_until`.
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Organization {
+    pub organization: String,
+    pub created_at: Timestamp,
+}
+
+impl Organization {
+    pub fn at(organization: &str) -> Key {
+        Key::new(format!("org/{organization}"), "organization")
+    }
+}
+
+impl Row for Organization {
+    fn key(&self) -> Key {
+        Self::at(&self.organization)
+    }
+}
+
+/// Conditions that an intake sets on what is posted to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
+    /// Addresses that may post; all of them when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_from: Vec<Network>,
+    /// Workflows whose attestations are accepted; all of them when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workflows: Vec<Selector>,
+}
+
+impl Conditions {
+    /// Reports whether an address may post. An unknown one may not if the intake restricts addresses.
+    pub fn allows(&self, address: &str) -> bool {
+        let address: Option<IpAddr> = address.parse().ok();
+        let is_in = |address| self.allow_from.iter().any(|one| one.contains(address));
+        self.allow_from.is_empty() || address.is_some_and(is_in)
+    }
+}
+
+/// The URL that an intake had before its last rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// Hash of its token.
+    pub hash: String,
+    /// End of the overlap.
+    pub valid_until: Timestamp,
+}
+
+/// URL of an organization that a Chainloop control plane posts to; it contains a token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Intake {
+    pub organization: String,
+    /// Unique in the organization.
+    pub name: String,
+    pub id: String,
+    /// Hash of its token: SHA-256 of the text, in hex.
+    pub hash: String,
+    /// URL from which Chainloop's artifacts are fetched, if they are; the token for it is a secret.
+    #[serde(default)]
+    pub cas_url: Option<String>,
+    #[serde(flatten)]
+    pub conditions: Conditions,
+    /// Lifetime of each of its URLs; without an end when none.
+    #[serde(default)]
+    pub valid_for_secs: Option<u64>,
+    /// End of its newest URL.
+    #[serde(default)]
+    pub valid_until: Option<Timestamp>,
+    #[serde(default)]
+    pub previous: Option<Previous>,
+    #[serde(default)]
+    pub rotated_at: Option<Timestamp>,
+    /// The name of the token that asked for it.
+    pub created_by: String,
+    pub created_at: Timestamp,
+}
+
+impl Intake {
+    pub fn partition(organization: &str) -> String {
+        format!("intakes/{organization}")
+    }
+
+    pub fn at(organization: &str, name: &str) -> Key {
+        Key::new(Self::partition(organization), name)
+    }
+
+    /// The platform puts what the stack owns before it.
+    pub fn secret_name(organization: &str, id: &str) -> String {
+        format!("intake/{organization}/{id}")
+    }
+}
+
+impl Row for Intake {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.name)
+    }
+}
+
+/// Finds an intake by the hash of its token. Without this row nobody comes in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IntakeToken {
+    pub hash: String,
+    pub organization: String,
+    pub name: String,
+    pub id: String,
+    /// Materials that are not here are fetched.
+    pub fetches: bool,
+    #[serde(flatten)]
+    pub conditions: Conditions,
+    /// From then on it opens nothing; none when it has no end.
+    #[serde(default)]
+    pub valid_until: Option<Timestamp>,
+    pub created_at: Timestamp,
+}
+
+impl IntakeToken {
+    pub fn at(hash: &str) -> Key {
+        Key::new(format!("intake/{hash}"), "intake")
+    }
+
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.valid_until.is_none_or(|until| now < until)
+    }
+
+    /// The one who posts to it.
+    pub fn actor(&self, client: &Client) -> Actor {
+        Actor {
+            kind: Kind::Intake,
+            name: self.name.clone(),
+            id: self.id.clone(),
+            client: client.clone(),
+        }
+    }
+}
+
+impl Row for IntakeToken {
+    fn key(&self) -> Key {
+        Self::at(&self.hash)
+    }
+}
+
+/// Last use of an intake, and when its refusals were last told. A row of its own, because the function that accepts may
+/// write no intake.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IntakeUse {
+    pub organization: String,
+    /// The intake's id.
+    pub intake: String,
+    #[serde(default)]
+    pub last_used: Option<LastUse>,
+    /// When the audit log last had an entry of each kind.
+    #[serde(default)]
+    pub refused: BTreeMap<Refusal, Timestamp>,
+}
+
+/// A use of an intake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastUse {
+    pub at: Timestamp,
+    /// Empty when it is not known.
+    pub address: String,
+}
+
+/// Reason why an intake refused what was posted to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Refusal {
+    Expired,
+    Address,
+    Workflow,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Expired => "the URL has expired",
+            Self::Address => "the address is not allowed",
+            Self::Workflow => "the workflow is not allowed",
+        })
+    }
+}
+
+impl IntakeUse {
+    pub fn at(organization: &str, intake: &str) -> Key {
+        // Not below `intake`, where only the owner of intakes may write.
+        Key::new(
+            format!("org/{organization}/intakes"),
+            format!("use/{intake}"),
+        )
+    }
+
+    /// An intake that nobody has used.
+    pub fn none(organization: &str, intake: &str) -> Self {
+        Self {
+            organization: organization.to_owned(),
+            intake: intake.to_owned(),
+            last_used: None,
+            refused: BTreeMap::new(),
+        }
+    }
+}
+
+impl Row for IntakeUse {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.intake)
+    }
+}
+
+/// An API token, known by the hash of its text alone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Token {
+    /// SHA-256 of the token's text, in hex.
+    pub hash: String,
+    pub id: String,
+    pub organization: String,
+    pub name: String,
+    pub role: Role,
+    /// The name of the token that made it.
+    #[serde(default)]
+    pub created_by: String,
+    pub created_at: Timestamp,
+    /// From then on it is nobody's; none when it has no end.
+    #[serde(default)]
+    pub valid_until: Option<Timestamp>,
+    #[serde(default)]
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl Token {
+    pub fn at(hash: &str) -> Key {
+        Key::new(format!("token/{hash}"), "token")
+    }
+
+    /// Reports whether the token is neither revoked nor expired.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.valid_until.is_none_or(|until| now < until)
+    }
+}
+
+impl Row for Token {
+    fn key(&self) -> Key {
+        Self::at(&self.hash)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        self.revoked_at.or(self.valid_until)
+    }
+}
+
+/// The name of a token that was not revoked: makes it unique, so that the audit log says who it was, and lists the
+/// organization's tokens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenName {
+    pub organization: String,
+    pub name: String,
+    /// The token's id.
+    pub token: String,
+    pub hash: String,
+    /// As the token's own.
+    #[serde(default)]
+    pub valid_until: Option<Timestamp>,
+}
+
+impl TokenName {
+    pub fn partition(organization: &str) -> String {
+        format!("tokens/{organization}")
+    }
+
+    pub fn at(organization: &str, name: &str) -> Key {
+        Key::new(Self::partition(organization), name)
+    }
+}
+
+impl Row for TokenName {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.name)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        self.valid_until
+    }
+}
+
+/// The checks that a token has taken: requests for which a third party is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Paced {
+    pub organization: String,
+    /// The token's id.
+    pub token: String,
+    /// Behind the clock where nothing is taken ahead of time.
+    pub taken_until: Timestamp,
+}
+
+impl Paced {
+    pub fn at(organization: &str, token: &str) -> Key {
+        Key::new(
+            format!("org/{organization}/checks"),
+            format!("token/{token}"),
+        )
+    }
+}
+
+impl Row for Paced {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.token)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.taken_until)
+    }
+
+    fn kept_for(&self) -> Option<Duration> {
+        Some(Duration::from_hours(1))
+    }
+}

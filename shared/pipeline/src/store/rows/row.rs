@@ -1,0 +1,244 @@
+//! Reading and writing of rows, whichever they are.
+
+use std::time::Duration;
+
+use api::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::store::platform::{Etag, Expect, Index, Item, Key, Platform, Unreachable, Write};
+
+/// Something with a place in the table.
+pub trait Row: Serialize + DeserializeOwned {
+    fn key(&self) -> Key;
+
+    /// The sparse indexes that the row stands in just now, each with its hash and range key.
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        Vec::new()
+    }
+
+    /// Since when the time runs after which the row may be forgotten; none while it must be kept.
+    fn kept_since(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Returns the length of that time; the platform's retention when none.
+    fn kept_for(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// A row as read, with what a write of it is conditional on.
+#[derive(Debug, Clone)]
+pub struct Stored<R> {
+    pub row: R,
+    pub etag: Etag,
+}
+
+/// Reports whether a row has expired: the table removes expired rows at any later time, so the clock decides.
+fn is_over(item: &Item, now: Timestamp) -> bool {
+    item.get("expires_at")
+        .and_then(Value::as_u64)
+        .is_some_and(|at| at < now.secs())
+}
+
+/// Reads a row that was written by a version that this one does not know as an error.
+pub(crate) fn parse<R: Row>(item: Item) -> Result<Stored<R>, Unreachable> {
+    let etag = Etag(
+        item.get("etag")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned(),
+    );
+    let row = serde_json::from_value(Value::Object(item)).map_err(|error| Unreachable {
+        what: "table",
+        why: format!("unreadable row: {error}"),
+    })?;
+    Ok(Stored { row, etag })
+}
+
+pub async fn load<R: Row>(
+    platform: &impl Platform,
+    key: &Key,
+) -> Result<Option<Stored<R>>, Unreachable> {
+    if !key.can_be() {
+        return Ok(None);
+    }
+    let item = platform
+        .get(key)
+        .await?
+        .filter(|item| !is_over(item, platform.now()));
+    item.map(parse).transpose()
+}
+
+pub async fn load_many<R: Row>(
+    platform: &impl Platform,
+    keys: &[Key],
+) -> Result<Vec<Stored<R>>, Unreachable> {
+    let now = platform.now();
+    let items = platform.get_many(keys).await?.into_iter();
+    items
+        .filter(|item| !is_over(item, now))
+        .map(parse)
+        .collect()
+}
+
+/// All rows of a partition whose sort key begins so, however many there are.
+pub async fn load_all<R: Row>(
+    platform: &impl Platform,
+    partition: &str,
+    prefix: &str,
+) -> Result<Vec<Stored<R>>, Unreachable> {
+    load_after(platform, partition, prefix, None).await
+}
+
+/// As [`load_all`], of those behind the sort key `after`.
+pub async fn load_after<R: Row>(
+    platform: &impl Platform,
+    partition: &str,
+    prefix: &str,
+    mut after: Option<String>,
+) -> Result<Vec<Stored<R>>, Unreachable> {
+    const PAGE: usize = 500;
+    let mut rows = Vec::new();
+    if !Key::new(partition, "-").can_be() {
+        return Ok(rows);
+    }
+    loop {
+        let page = platform
+            .list(partition, prefix, after.as_deref(), PAGE)
+            .await?;
+        let last = (page.len() == PAGE)
+            .then(|| {
+                page.last()
+                    .and_then(|item| item["sk"].as_str().map(str::to_owned))
+            })
+            .flatten();
+        for item in page
+            .into_iter()
+            .filter(|item| !is_over(item, platform.now()))
+        {
+            rows.push(parse(item)?);
+        }
+        match last {
+            Some(last) => after = Some(last),
+            None => return Ok(rows),
+        }
+    }
+}
+
+/// A page of a partition's rows whose sort key is `prefix` and an id, last first, from before the id `before`; and the
+/// id before which the next page begins.
+pub async fn last_page<R: Row>(
+    platform: &impl Platform,
+    partition: &str,
+    prefix: &str,
+    before: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<R>, Option<String>), Unreachable> {
+    let before = before.map(|id| format!("{prefix}{id}"));
+    let mut items = platform
+        .list_last(partition, prefix, before.as_deref(), limit + 1)
+        .await?;
+    let is_more = items.len() > limit;
+    items.truncate(limit);
+    let last = items.last().and_then(|item| item["sk"].as_str());
+    let next = last
+        .filter(|_| is_more)
+        .map(|sort| sort[prefix.len()..].to_owned());
+    let now = platform.now();
+    let items = items.into_iter().filter(|item| !is_over(item, now));
+    let rows: Result<Vec<Stored<R>>, Unreachable> = items.map(parse).collect();
+    Ok((rows?.into_iter().map(|stored| stored.row).collect(), next))
+}
+
+/// A write of this row, and the etag that it will have then.
+pub fn put<R: Row>(platform: &impl Platform, row: &R, expect: Expect) -> (Write, Etag) {
+    let etag = Etag(format!("{:016x}", platform.random()));
+    (put_as(platform, row, expect, &etag), etag)
+}
+
+/// A write of this row that gives it this etag.
+pub fn put_as<R: Row>(platform: &impl Platform, row: &R, expect: Expect, etag: &Etag) -> Write {
+    let key = row.key();
+    let mut item = match serde_json::to_value(row) {
+        Ok(Value::Object(item)) => item,
+        other => unreachable!("a row is an object with text keys: {other:?}"),
+    };
+    // Absent attributes, not null ones: sparse indexes hold what has the attribute.
+    item.retain(|_, value| !value.is_null());
+    for (index, hash, range) in row.indexes() {
+        let (hash_name, range_name) = index.attributes();
+        item.insert(hash_name.into(), hash.into());
+        item.insert(range_name.into(), range.to_string().into());
+    }
+    if let Some(since) = row.kept_since() {
+        item.insert(
+            "expires_at".into(),
+            since
+                .plus(row.kept_for().unwrap_or_else(|| platform.retention()))
+                .secs()
+                .into(),
+        );
+    }
+    item.insert("pk".into(), key.partition.clone().into());
+    item.insert("sk".into(), key.sort.clone().into());
+    item.insert("etag".into(), etag.0.clone().into());
+    Write::Put {
+        key,
+        item,
+        etag: etag.clone(),
+        expect,
+    }
+}
+
+impl<R: Row> Stored<R> {
+    /// A write of the row as it now is, conditional on nobody having written it since.
+    pub fn update(&self, platform: &impl Platform) -> (Write, Etag) {
+        put(platform, &self.row, Expect::Unchanged(self.etag.clone()))
+    }
+
+    pub fn delete(&self) -> Write {
+        Write::Delete {
+            key: self.row.key(),
+            etag: self.etag.clone(),
+        }
+    }
+
+    pub fn check(&self) -> Write {
+        Write::Check {
+            key: self.row.key(),
+            etag: self.etag.clone(),
+        }
+    }
+}
+
+/// Number of shards of the due index.
+pub const SHARDS: u64 = 16;
+
+/// The shard of the due index in which something with this id stands.
+pub fn shard(id: &str) -> String {
+    // The first hexadecimal digit of an id that is a digest or random: evenly spread.
+    let digit = id
+        .chars()
+        .find_map(|letter| letter.to_digit(16))
+        .unwrap_or_default();
+    (u64::from(digit) % SHARDS).to_string()
+}
+
+/// Maximum number of tries of a write that conflicts with another.
+pub(crate) const CONFLICTS: usize = 5;
+
+/// Loads a row again, to retry a write that met another.
+pub(crate) async fn reload<R: Row>(
+    platform: &impl Platform,
+    stored: &mut Stored<R>,
+) -> Result<(), Unreachable> {
+    let row = load(platform, &stored.row.key()).await?;
+    *stored = row.ok_or_else(|| Unreachable {
+        what: "table",
+        why: "a row is gone that was there".into(),
+    })?;
+    Ok(())
+}
