@@ -80,7 +80,7 @@ async fn push(
     envelope: &attestation::Envelope,
 ) -> Result<Accepted, accept::Error> {
     let bytes = Bytes::from(envelope.compact());
-    accept::intake(memory, ORGANIZATION, bytes, None, tests()).await
+    accept::pushed(memory, ORGANIZATION, bytes, None, tests()).await
 }
 
 async fn attach(memory: &Memory, registration: &str, selector: &str) -> rows::Attachment {
@@ -123,7 +123,7 @@ impl Scene {
             ..Actor::named("canary-pusher")
         };
         let bytes = Bytes::from(envelope.compact());
-        let accepted = accept::intake(&memory, ORGANIZATION, bytes, None, &pusher).await;
+        let accepted = accept::pushed(&memory, ORGANIZATION, bytes, None, &pusher).await;
         let accepted = accepted.unwrap();
         let (delivery, _) = accepted.plan.deliveries().next().unwrap();
         let sbom = Digest::of(SBOM);
@@ -651,7 +651,7 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
         let is_malformed = matches!(refused, Err(accept::Error::WorkflowMalformed(_)));
         assert!(is_malformed, "{stated:?}: {refused:?}");
         let refused =
-            accept::intake(&memory, ORGANIZATION, bare.into(), Some(&stated), tests()).await;
+            accept::pushed(&memory, ORGANIZATION, bare.into(), Some(&stated), tests()).await;
         assert!(refused.is_err(), "{stated:?}");
     }
     let body = from(&workflow("shop/nightly", "evil", "x"), "1").compact();

@@ -492,7 +492,7 @@ impl Stage {
             .unwrap();
         let bytes = attestation("2", vec![promised_sbom()]).compact();
         let accepted =
-            accept::intake(&self.memory, ORGANIZATION, bytes.into(), None, tests()).await;
+            accept::pushed(&self.memory, ORGANIZATION, bytes.into(), None, tests()).await;
         accepted.unwrap().attestation.hash
     }
 

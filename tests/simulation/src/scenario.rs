@@ -466,7 +466,7 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
     let body = move |function| async move {
         let by = operator().actor;
         if !is_forwarded {
-            return accept::intake(&function, &organization, bytes, None, by).await;
+            return accept::pushed(&function, &organization, bytes, None, by).await;
         }
         let nothing = Workflow::default();
         let accepted =

@@ -1,4 +1,4 @@
-//! Takes an attestation in: read, kept by digest, planned, written down whole, and only then sent.
+//! Accepts an attestation: read, kept by digest, planned, written down whole, and only then sent.
 //!
 //! The same attestation again, or a hundred times at once, gives the same ids and sends nothing again:
 //! its identity is the envelope's hash, its deliveries' ids follow from it, and every row is written only
@@ -11,7 +11,7 @@ use api::Actor;
 use api::workflows::{Match, Selector, Workflow};
 use attestation::Digest;
 use bytes::Bytes;
-use futures_util::future::{join as both, try_join, try_join_all};
+use futures_util::future::{join as both, try_join, try_join_all, try_join5};
 use tracing::warn;
 
 use crate::config::quotas::{self, Exceeded};
@@ -29,7 +29,7 @@ use crate::store::rows::{
 /// in more forms than that still gets the same answer.
 const FORMS: usize = 100;
 
-/// Why an attestation was not taken in. Nothing of it is kept, except for [`Error::Unreachable`], after
+/// Why an attestation was not accepted. Nothing of it is kept, except for [`Error::Unreachable`], after
 /// which the sender does not know and posts again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -82,7 +82,7 @@ pub struct Accepted {
     pub awaited: Vec<Digest>,
 }
 
-/// An attestation that was read and is to be taken in.
+/// An attestation that was read and is to be accepted.
 pub(crate) struct Incoming<'a> {
     pub(crate) bytes: Bytes,
     pub(crate) parsed: attestation::Attestation,
@@ -93,8 +93,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) by: &'a Actor,
 }
 
-/// Takes in the bytes of an envelope or a bundle. `said` is what the sender says of the workflow.
-pub async fn intake(
+/// Accepts the bytes of an envelope or a bundle. `said` is what the sender says of the workflow.
+pub async fn pushed(
     platform: &impl Platform,
     organization: &str,
     bytes: Bytes,
@@ -103,10 +103,10 @@ pub async fn intake(
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let workflow = workflow(&parsed, said)?;
-    accepted(platform, organization, bytes, parsed, workflow, by).await
+    for_attached(platform, organization, bytes, parsed, workflow, by).await
 }
 
-/// As [`intake`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
+/// As [`pushed`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
 /// `origin` only where that does not. It is not asked to agree, since a workflow may have been renamed meanwhile,
 /// and what stands beside the envelope is signed by nobody. Only the workflows that the intake allows are accepted.
 pub async fn forwarded(
@@ -125,11 +125,11 @@ pub async fn forwarded(
     if !allowed.is_empty() && !allowed.iter().any(|one| one.is_for(&workflow)) {
         return Err(Error::WorkflowNotAllowed(audit_log::workflow(&workflow)));
     }
-    accepted(platform, organization, bytes, parsed, workflow, by).await
+    for_attached(platform, organization, bytes, parsed, workflow, by).await
 }
 
-/// Takes in what was read already, for whatever is attached to its workflow now.
-async fn accepted(
+/// Accepts what was read already, for whatever is attached to its workflow now.
+async fn for_attached(
     platform: &impl Platform,
     organization: &str,
     bytes: Bytes,
@@ -146,11 +146,11 @@ async fn accepted(
         why: PlanReason::Accepted,
         by,
     };
-    take(platform, organization, incoming, planned).await
+    accept(platform, organization, incoming, planned).await
 }
 
-/// Takes in what was read already, for whom `planned` says.
-pub(crate) async fn take(
+/// Accepts what was read already, for whom `planned` says.
+pub(crate) async fn accept(
     platform: &impl Platform,
     organization: &str,
     incoming: Incoming<'_>,
@@ -187,12 +187,8 @@ pub(crate) async fn take(
     let known = known(platform, organization, &parsed.hash);
     let seen = seen(platform, organization, workflow);
     let promised = promised(parsed);
-    let (planned, (((), ()), known), missing) = try_join3(
-        planned,
-        try_join(try_join(kept, seen), known),
-        missing(platform, organization, &promised),
-    )
-    .await?;
+    let missing = missing(platform, organization, &promised);
+    let (planned, (), (), known, missing) = try_join5(planned, kept, seen, known, missing).await?;
     let received = parsed.received;
     let (mut attestation, plan, repeated) = match known {
         Some((attestation, plan)) => (attestation, plan, true),
@@ -200,7 +196,7 @@ pub(crate) async fn take(
             if planned.len() > schedule::PLAN_MOST {
                 return Err(Error::TooManyAttachments(planned.len()));
             }
-            match accept(platform, organization, &incoming, planned).await? {
+            match write(platform, organization, &incoming, planned).await? {
                 Some((attestation, plan)) => (attestation, plan, false),
                 // A hundred at once: one wrote it, this one reads it.
                 None => {
@@ -290,15 +286,6 @@ async fn seen(
     let (write, _) = rows::put(platform, &row, Expect::Absent);
     platform.write(vec![write]).await.unless_conflict()?;
     Ok(())
-}
-
-async fn try_join3<A, B, C>(
-    a: impl Future<Output = Result<A, Unreachable>>,
-    b: impl Future<Output = Result<B, Unreachable>>,
-    c: impl Future<Output = Result<C, Unreachable>>,
-) -> Result<(A, B, C), Unreachable> {
-    let ((a, b), c) = try_join(try_join(a, b), c).await?;
-    Ok((a, b, c))
 }
 
 /// Returns the workflow that an attestation states, if any.
@@ -488,7 +475,7 @@ async fn awaited(
 
 /// Writes the attestation and its plan, and the deliveries too where they fit into the same transaction. None after a
 /// conflict.
-async fn accept(
+async fn write(
     platform: &impl Platform,
     organization: &str,
     incoming: &Incoming<'_>,

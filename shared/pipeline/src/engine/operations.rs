@@ -297,7 +297,7 @@ pub async fn test(
         why: PlanReason::Tested,
         by: act.actor,
     };
-    let taken = accept::take(platform, organization, incoming, planned).await;
+    let taken = accept::accept(platform, organization, incoming, planned).await;
     taken.map_err(|error| match error {
         accept::Error::Unreachable(unreachable) => unreachable.into(),
         accept::Error::Exceeded(exceeded) => config::Error::Exceeded(exceeded),

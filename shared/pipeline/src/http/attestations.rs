@@ -111,7 +111,7 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
     }
     let said = said(request)?;
     let received = Digest::of(&request.body);
-    let accepted = accept::intake(
+    let accepted = accept::pushed(
         platform,
         organization,
         request.body.clone(),
