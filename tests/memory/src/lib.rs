@@ -1,6 +1,8 @@
 //! A platform in memory, for tests: time stands still unless it is moved, and nothing is lost or late, but
 //! for indexes when they are told to be.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod indexes;
 
 use std::cell::{Cell, RefCell};

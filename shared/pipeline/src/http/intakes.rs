@@ -220,7 +220,7 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
         return Err(Problem::new(Code::TooLarge, detail));
     }
     let organization = call.organization();
-    match Forwarded::parse(&request.body).map_err(not_forwarded)? {
+    match Forwarded::parse(&request.body).map_err(|unknown| not_forwarded(&unknown))? {
         Forwarded::Test => {
             let kind = "TEST_WEBHOOK".into();
             Ok(Response::json(200, &Tried { kind }))
@@ -278,7 +278,7 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
     }
 }
 
-fn not_forwarded(unknown: Unknown) -> Problem {
+fn not_forwarded(unknown: &Unknown) -> Problem {
     let text = unknown.to_string();
     match unknown {
         Unknown::Malformed(_) => Problem::new(Code::MalformedBody, text),
