@@ -15,7 +15,7 @@ use pipeline::records::workflows;
 use serde_json::{Value, json};
 
 use crate::asking::ask;
-use crate::world::{ORGANIZATION, SBOM, World, attestation, promised_sbom, tests};
+use crate::world::{ORGANIZATION, SBOM, World, attestation, promised_sbom, scope, tests};
 
 /// An attestation of a workflow; another `run` is another attestation.
 pub fn of(name: &str, run: u32) -> Vec<u8> {
@@ -33,7 +33,7 @@ pub fn of(name: &str, run: u32) -> Vec<u8> {
 }
 
 async fn push(memory: &Memory, bytes: Vec<u8>) -> String {
-    let accepted = accept::pushed(memory, ORGANIZATION, Bytes::from(bytes), None, tests());
+    let accepted = accept::pushed(scope(memory), Bytes::from(bytes), None, tests());
     accepted.await.unwrap().attestation.hash.to_string()
 }
 
@@ -41,7 +41,7 @@ async fn push(memory: &Memory, bytes: Vec<u8>) -> String {
 async fn walk(memory: &Memory, mut of: Of, limit: usize) -> Vec<String> {
     let mut found = Vec::new();
     loop {
-        let page = attestations::list(memory, ORGANIZATION, &of, limit);
+        let page = attestations::list(scope(memory), &of, limit);
         let (page, next) = page.await.unwrap();
         assert!(
             page.windows(2)
@@ -227,7 +227,7 @@ async fn a_workflow_that_was_seen_says_when_last_and_to_how_many_it_goes() {
     push(memory, of("weekly", 1)).await;
     let (mut known, mut after) = (Vec::new(), None);
     loop {
-        let page = workflows::list(memory, ORGANIZATION, after.as_deref(), 1);
+        let page = workflows::list(scope(memory), after.as_deref(), 1);
         let (page, next) = page.await.unwrap();
         known.extend(page);
         match next {

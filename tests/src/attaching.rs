@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::asking::{answer, ask, request};
 use crate::openapi::is_described;
-use crate::world::{ORGANIZATION, World, act, attestation, promised_sbom};
+use crate::world::{World, act, attestation, promised_sbom, scope};
 
 const ATTACH: &str = "POST /v1/attachments";
 
@@ -65,12 +65,12 @@ async fn the_same_attachment_again_is_refused_unless_that_is_meant() {
         assert_eq!(attached.status, 201, "{}", attached.body);
         let only = Precondition::default();
         let id = attached.body["id"].as_str().unwrap();
-        attach::detach(&world.memory, ORGANIZATION, id, &only, act())
+        attach::detach(scope(&world.memory), id, &only, act())
             .await
             .unwrap();
     }
     let only = Precondition::default();
-    attach::detach(&world.memory, ORGANIZATION, id, &only, act())
+    attach::detach(scope(&world.memory), id, &only, act())
         .await
         .unwrap();
     let anew = attach(&world, None, same).await;

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use crate::artifacts::attested;
 use crate::asking::{answer_on, request, routes};
 use crate::contract::root;
-use crate::world::{ORGANIZATION, SBOM, act, inputs, tests};
+use crate::world::{ORGANIZATION, SBOM, act, inputs, scope, tests};
 
 const ADDRESS: &str = "192.0.2.10";
 const AGENT: &str = "canary-agent/1.0";
@@ -80,7 +80,7 @@ async fn push(
     envelope: &attestation::Envelope,
 ) -> Result<Accepted, accept::Error> {
     let bytes = Bytes::from(envelope.compact());
-    accept::pushed(memory, ORGANIZATION, bytes, None, tests()).await
+    accept::pushed(scope(memory), bytes, None, tests()).await
 }
 
 async fn attach(memory: &Memory, registration: &str, selector: &str) -> rows::Attachment {
@@ -92,7 +92,7 @@ async fn attach(memory: &Memory, registration: &str, selector: &str) -> rows::At
         id: None,
         allow_duplicate: true,
     };
-    let attached = attach::attach(memory, ORGANIZATION, wanted, act()).await;
+    let attached = attach::attach(scope(memory), wanted, act()).await;
     attached.unwrap().0.row
 }
 
@@ -114,7 +114,7 @@ impl Scene {
             inputs: inputs(json!({ "url": "https://canary-host.example.org/x", "secret": SECRET })),
             id: None,
         };
-        let hook = register::register(&memory, ORGANIZATION, wanted, act()).await;
+        let hook = register::register(scope(&memory), wanted, act()).await;
         let hook = hook.unwrap().0.row;
         let attachment = attach(&memory, "canary-hook", "shop/*").await;
         let envelope = from(&workflow("", "shop", "nightly"), "1");
@@ -123,7 +123,7 @@ impl Scene {
             ..Actor::named("canary-pusher")
         };
         let bytes = Bytes::from(envelope.compact());
-        let accepted = accept::pushed(&memory, ORGANIZATION, bytes, None, &pusher).await;
+        let accepted = accept::pushed(scope(&memory), bytes, None, &pusher).await;
         let accepted = accepted.unwrap();
         let (delivery, _) = accepted.plan.deliveries().next().unwrap();
         let sbom = Digest::of(SBOM);
@@ -135,7 +135,7 @@ impl Scene {
             name: "canary-intake".into(),
             ..intakes::Wanted::default()
         };
-        let intake = intakes::create(&memory, ORGANIZATION, wanted, act()).await;
+        let intake = intakes::create(scope(&memory), wanted, act()).await;
         let wanted = tokens::Wanted {
             name: "canary-token".into(),
             role: Role::Producer,
@@ -145,15 +145,13 @@ impl Scene {
             act: act(),
             role: Role::Admin,
         };
-        tokens::create(&memory, ORGANIZATION, wanted, by)
-            .await
-            .unwrap();
+        tokens::create(scope(&memory), wanted, by).await.unwrap();
         let work = JobKind::Backfill {
             attachment: attachment.id.clone(),
             since: None,
             until: memory.now(),
         };
-        let job = jobs::new(&memory, ORGANIZATION, work, 1, "canary-operator");
+        let job = jobs::new(scope(&memory), work, 1, "canary-operator");
         let attempt = rows::Attempt {
             organization: ORGANIZATION.into(),
             delivery: delivery.clone(),
@@ -232,7 +230,7 @@ impl Scene {
     }
 
     async fn entries(&self) -> Vec<AuditEntry> {
-        let page = entries(&self.memory, ORGANIZATION, self.memory.now(), None, 1_000);
+        let page = entries(scope(&self.memory), self.memory.now(), None, 1_000);
         page.await.unwrap().0
     }
 }
@@ -245,7 +243,7 @@ fn put<R: Row>(memory: &Memory, row: &R) -> pipeline::store::platform::Write {
 async fn scene(route: &Route<Memory, Operation>) -> Scene {
     let scene = Scene::new().await;
     if route.path.ends_with("/resume") {
-        let paused = pauses::pause(&scene.memory, ORGANIZATION, "canary-hook", "moves", None);
+        let paused = pauses::pause(scope(&scene.memory), "canary-hook", "moves", None);
         paused.await.unwrap();
     }
     scene
@@ -536,7 +534,7 @@ async fn an_attestation_says_who_sent_it_first_and_from_where() {
         let answer = answer_on(&scene.memory, &scene.request(route, Role::Admin)).await;
         assert_eq!(answer.status, 202, "{}", answer.body);
         let digest: Digest = serde_json::from_value(answer.body["attestation"].clone()).unwrap();
-        let found = attestations::find(&scene.memory, ORGANIZATION, &digest).await;
+        let found = attestations::find(scope(&scene.memory), &digest).await;
         found.unwrap().unwrap().pushed_by.unwrap()
     };
     let by_intake = asked("POST /v1/intake/{token}").await;
@@ -595,7 +593,7 @@ async fn an_entry_is_told_by_the_api_with_its_subject_and_from_where() {
     };
     scene.memory.advance(Duration::from_millis(1));
     let any = config::Precondition::default();
-    register::delete(&scene.memory, ORGANIZATION, "canary-hook", &any, act)
+    register::delete(scope(&scene.memory), "canary-hook", &any, act)
         .await
         .unwrap();
     let route = routes().find(|one| one.name() == "GET /v1/audit-log");
@@ -639,19 +637,11 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
         assert!(is_malformed, "{stated:?}: {refused:?}");
         // Beside an envelope that says nothing of it, too.
         let bare = from(&Workflow::default(), "1").compact();
-        let refused = accept::forwarded(
-            &memory,
-            ORGANIZATION,
-            bare.clone().into(),
-            &stated,
-            &[],
-            tests(),
-        )
-        .await;
+        let refused =
+            accept::forwarded(scope(&memory), bare.clone().into(), &stated, &[], tests()).await;
         let is_malformed = matches!(refused, Err(accept::Error::WorkflowMalformed(_)));
         assert!(is_malformed, "{stated:?}: {refused:?}");
-        let refused =
-            accept::pushed(&memory, ORGANIZATION, bare.into(), Some(&stated), tests()).await;
+        let refused = accept::pushed(scope(&memory), bare.into(), Some(&stated), tests()).await;
         assert!(refused.is_err(), "{stated:?}");
     }
     let body = from(&workflow("shop/nightly", "evil", "x"), "1").compact();
@@ -672,7 +662,7 @@ async fn register_hook(memory: &Memory) {
         inputs: inputs(json!({ "url": "https://hooks.example.org/x" })),
         id: None,
     };
-    register::register(memory, ORGANIZATION, wanted, act())
+    register::register(scope(memory), wanted, act())
         .await
         .unwrap();
 }
@@ -710,7 +700,7 @@ async fn a_delivery_says_by_which_selector_it_was_planned_and_so_do_its_repeats(
     let hash = accepted.attestation.hash;
     let selected = async || {
         let of = deliveries::Of::Attestation(hash);
-        let listed = deliveries::list(&memory, ORGANIZATION, of, None, None, 100).await;
+        let listed = deliveries::list(scope(&memory), of, None, None, 100).await;
         let listed = listed.unwrap().0.into_iter();
         listed
             .map(|row| (row.attachment, row.selector))
@@ -728,17 +718,17 @@ async fn a_delivery_says_by_which_selector_it_was_planned_and_so_do_its_repeats(
         since: None,
         until: memory.now(),
     };
-    let job = jobs::new(&memory, ORGANIZATION, work, 50, "tests");
+    let job = jobs::new(scope(&memory), work, 50, "tests");
     memory.write(vec![put(&memory, &job)]).await.unwrap();
     let until = memory.now().plus(Duration::from_mins(1));
     pipeline::engine::reconcile::reconcile(&memory, until)
         .await
         .unwrap();
     let (id, _) = accepted.plan.deliveries().next().unwrap();
-    pipeline::engine::operations::cancel(&memory, ORGANIZATION, &id, act())
+    pipeline::engine::operations::cancel(scope(&memory), &id, act())
         .await
         .unwrap();
-    let cancelled = pipeline::engine::operations::find(&memory, ORGANIZATION, &id).await;
+    let cancelled = pipeline::engine::operations::find(scope(&memory), &id).await;
     let cancelled = cancelled.unwrap().row;
     pipeline::engine::operations::redeliver_for(&memory, &cancelled, None, act())
         .await

@@ -42,7 +42,7 @@ use pipeline::engine::{accept, reconcile};
 use serde_json::{Value, json};
 
 use crate::asking::ask;
-use crate::world::{ORGANIZATION, WORKFLOW, act, attestation, http, inputs, tests};
+use crate::world::{WORKFLOW, act, attestation, http, inputs, scope, tests};
 
 /// Shorter parts of a canary than this may be left by chance.
 const PART: usize = 10;
@@ -455,7 +455,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
         inputs: inputs(given.clone()),
         id: None,
     };
-    register::register(&memory, ORGANIZATION, wanted, act())
+    register::register(scope(&memory), wanted, act())
         .await
         .unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let wanted = attach::Wanted {
@@ -466,7 +466,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
         id: None,
         allow_duplicate: false,
     };
-    let attachment = attach::attach(&memory, ORGANIZATION, wanted, act())
+    let attachment = attach::attach(scope(&memory), wanted, act())
         .await
         .unwrap_or_else(|error| panic!("{}: {error}", case.name))
         .0
@@ -486,7 +486,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
             sbom.to_string().into_bytes(),
         );
         let bytes = attestation(&round.to_string(), vec![sbom]).compact();
-        let accepted = accept::pushed(&memory, ORGANIZATION, Bytes::from(bytes), None, tests())
+        let accepted = accept::pushed(scope(&memory), Bytes::from(bytes), None, tests())
             .await
             .unwrap();
         for _ in 0..3 {
@@ -530,7 +530,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
             .await;
         }
         let hash = &accepted.attestation.hash;
-        let previewed = preview::<I>(&memory, &tools.secrets, ORGANIZATION, &attachment.id, hash)
+        let previewed = preview::<I>(scope(&memory), &tools.secrets, &attachment.id, hash)
             .await
             .unwrap();
         // An SBOM in base64 in a document is beyond any search that is not for it.

@@ -26,7 +26,7 @@ use pipeline::engine::deliver::{self, Record, Tools};
 use pipeline::engine::{accept, fetch, plans, reconcile};
 use pipeline::http::{Response, Route};
 use pipeline::ledger::delivery;
-use pipeline::store::platform::{Expect, SecretValue};
+use pipeline::store::platform::{Expect, Scope, SecretValue};
 use pipeline::store::rows::{self, Row};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -37,7 +37,7 @@ use crate::contract::{files, functions, root};
 use crate::receiver::Receiver;
 use crate::roles::As;
 use crate::template::{gateway, taken, template};
-use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom, tests};
+use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom, scope, tests};
 
 /// Expected outcome of each event.
 const OUTCOMES: &[(&str, &str)] = &[
@@ -491,8 +491,7 @@ impl Stage {
             .await
             .unwrap();
         let bytes = attestation("2", vec![promised_sbom()]).compact();
-        let accepted =
-            accept::pushed(&self.memory, ORGANIZATION, bytes.into(), None, tests()).await;
+        let accepted = accept::pushed(scope(&self.memory), bytes.into(), None, tests()).await;
         accepted.unwrap().attestation.hash
     }
 
@@ -542,8 +541,12 @@ impl Stage {
                     } = &asked;
                     let secrets = Secrets::default();
                     let role = self.delivering();
-                    let previewed =
-                        preview::<Webhook>(&role, &secrets, organization, attachment, attestation);
+                    let previewed = preview::<Webhook>(
+                        Scope::new(&role, organization),
+                        &secrets,
+                        attachment,
+                        attestation,
+                    );
                     match previewed.await.unwrap() {
                         Previewed::Requests(requests) => format!("{} requests", requests.len()),
                         other => format!("{other:?}"),
@@ -601,7 +604,7 @@ impl Stage {
     async fn ledger(&self, back: &[String]) -> String {
         let mut states = Vec::new();
         for id in DELIVERIES {
-            let found = pipeline::engine::deliveries::describe(&self.memory, ORGANIZATION, id)
+            let found = pipeline::engine::deliveries::describe(scope(&self.memory), id)
                 .await
                 .unwrap();
             let (delivery, _) = found.unwrap();

@@ -16,14 +16,14 @@ use pipeline::engine::deliver::{self, Record};
 use pipeline::engine::{accept, reconcile};
 use pipeline::ledger::schedule;
 use pipeline::records::attestations;
-use pipeline::store::platform::SecretValue;
+use pipeline::store::platform::{Scope, SecretValue};
 use pipeline::store::rows::{self, Delivery, Stage};
 use serde_json::json;
 
 use crate::asking::ask;
 use crate::receiver::{Answer, Receiver};
 use crate::roles::As;
-use crate::world::{ORGANIZATION, SBOM, World, act, attestation, kept, promised_sbom};
+use crate::world::{ORGANIZATION, SBOM, World, act, attestation, kept, promised_sbom, scope};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -75,8 +75,7 @@ async fn what_a_filter_keeps_out_is_skipped_with_its_reason_and_waits_for_nothin
     world.deliver().await;
     let mut found = Vec::new();
     for (id, _) in accepted.plan.deliveries() {
-        let described =
-            pipeline::engine::deliveries::describe(&world.memory, ORGANIZATION, &id).await;
+        let described = pipeline::engine::deliveries::describe(scope(&world.memory), &id).await;
         let (delivery, _) = described.unwrap().unwrap();
         found.push((delivery.state, delivery.reason.unwrap_or_default()));
     }
@@ -106,7 +105,7 @@ async fn an_envelope_in_many_forms_is_one_attestation_and_its_row_stays_small() 
     }
     assert_eq!(last.attestation.also.len(), 100);
     for known in &last.attestation.also {
-        let found = attestations::find(&world.memory, ORGANIZATION, known)
+        let found = attestations::find(scope(&world.memory), known)
             .await
             .unwrap();
         assert_eq!(found.unwrap().hash, first.attestation.hash);
@@ -149,12 +148,12 @@ async fn an_envelope_and_its_bundle_are_one_attestation_and_both_digests_find_it
         attestation::Digest::of(&envelope.compact()),
         attestation::Digest::of(&bundle),
     ] {
-        let found = attestations::find(&world.memory, ORGANIZATION, &digest)
+        let found = attestations::find(scope(&world.memory), &digest)
             .await
             .unwrap()
             .unwrap();
         assert_eq!(found.hash, envelope.hash());
-        let other = attestations::find(&world.memory, "other", &digest)
+        let other = attestations::find(Scope::new(&world.memory, "other"), &digest)
             .await
             .unwrap();
         assert!(other.is_none(), "another organization sees nothing");
@@ -383,7 +382,7 @@ async fn two_hundred_attachments_are_all_delivered_wherever_accepting_is_cut_off
         world.memory.fail_writes_after.set(Some(failing));
         let cut_off = world.push(envelope.compact()).await;
         world.memory.fail_writes_after.set(None);
-        let row = attestations::find(&world.memory, ORGANIZATION, &envelope.hash())
+        let row = attestations::find(scope(&world.memory), &envelope.hash())
             .await
             .unwrap();
         let Some(row) = row else {
@@ -545,8 +544,7 @@ async fn a_delivery_whose_attachment_is_gone_is_cancelled_and_nothing_is_sent() 
         .await
         .unwrap();
     pipeline::config::attach::detach(
-        &world.memory,
-        ORGANIZATION,
+        scope(&world.memory),
         &attachment.id,
         &config::Precondition::default(),
         act(),
@@ -782,7 +780,7 @@ async fn what_an_update_keeps_for_a_registration_that_goes_meanwhile_goes_too() 
     let world = World::new();
     let row = world.register("hook").await.unwrap();
     let any = config::Precondition::default();
-    register::delete(&world.memory, ORGANIZATION, "hook", &any, act())
+    register::delete(scope(&world.memory), "hook", &any, act())
         .await
         .unwrap();
     // By an update that read it before.
@@ -806,8 +804,7 @@ async fn deleting_a_registration_takes_its_attachments_and_its_secret_and_frees_
         .await
         .unwrap();
     let (_, count) = register::delete(
-        &world.memory,
-        ORGANIZATION,
+        scope(&world.memory),
         "hook",
         &config::Precondition::default(),
         act(),
@@ -930,11 +927,10 @@ async fn a_delivery_whose_last_attempt_crashed_has_the_functions_memory_to_itsel
     world.deliver().await;
     assert_eq!(world.receiver.deliveries().len(), 2);
     for id in &ids {
-        let (delivery, attempts) =
-            pipeline::engine::deliveries::describe(&world.memory, ORGANIZATION, id)
-                .await
-                .unwrap()
-                .unwrap();
+        let (delivery, attempts) = pipeline::engine::deliveries::describe(scope(&world.memory), id)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!((delivery.state, attempts.len()), (State::Delivered, 1));
     }
     world.audit(&accepted).await;

@@ -24,7 +24,7 @@ use crate::artifacts::{Artifacts, TOKEN, attested, forwarded};
 use crate::asking::{answer, ask, request};
 use crate::canary::Log;
 use crate::roles::As;
-use crate::world::{ORGANIZATION, SBOM, World, attestation, promised_sbom};
+use crate::world::{ORGANIZATION, SBOM, World, attestation, promised_sbom, scope};
 
 const AUTHORITY: &str = include_str!("../peers/tls/authority.pem");
 
@@ -77,8 +77,7 @@ impl World {
     /// Today's entries of refused posts: who is told to have posted from where, and why it was refused.
     async fn refusals(&self) -> Vec<(String, String, String)> {
         let now = self.memory.now();
-        let entries =
-            pipeline::records::audit_log::entries(&self.memory, ORGANIZATION, now, None, 1_000);
+        let entries = pipeline::records::audit_log::entries(scope(&self.memory), now, None, 1_000);
         let refusals = entries.await.unwrap().0.into_iter();
         let refusals = refusals.filter(|entry| entry.action == "intake.refuse");
         refusals
@@ -104,7 +103,7 @@ impl World {
 
     /// One attestation and its SBOM are counted, however often they came.
     async fn used_once(&self, pushed: &Accepted) {
-        let used = quotas::used(&self.memory, ORGANIZATION).await.unwrap();
+        let used = quotas::used(scope(&self.memory)).await.unwrap();
         let bytes = pushed.attestation.size_bytes + SBOM.len() as u64;
         assert_eq!((used.attestations, used.bytes), (1, bytes));
     }
@@ -375,8 +374,7 @@ async fn intakes_are_made_listed_and_deleted_by_operators_who_are_recorded() {
     assert_eq!(again.status, 404);
     assert_eq!(list().await.body["items"], json!([]));
     let memory = &world.memory;
-    let entries =
-        pipeline::records::audit_log::entries(memory, ORGANIZATION, memory.now(), None, 1_000);
+    let entries = pipeline::records::audit_log::entries(scope(memory), memory.now(), None, 1_000);
     let actions: Vec<String> = entries
         .await
         .unwrap()

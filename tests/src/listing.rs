@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pipeline::engine::deliveries::{self, Of};
 
-use crate::world::{ORGANIZATION, World, attestation};
+use crate::world::{World, attestation, scope};
 
 /// Every page to the last; how many there were.
 async fn pages(world: &World, of: Of, limit: usize) -> (Vec<String>, usize) {
@@ -13,8 +13,7 @@ async fn pages(world: &World, of: Of, limit: usize) -> (Vec<String>, usize) {
     let mut last = None;
     loop {
         let (page, next) = deliveries::list(
-            &world.memory,
-            ORGANIZATION,
+            scope(&world.memory),
             of.clone(),
             None,
             cursor.as_ref(),

@@ -21,7 +21,7 @@ use pipeline::store::rows::{self, Delivery, Job, Registration};
 use serde_json::json;
 
 use crate::receiver::{Answer, Receiver};
-use crate::world::{ORGANIZATION, World, act, attestation, inputs};
+use crate::world::{ORGANIZATION, World, act, attestation, inputs, scope};
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -45,14 +45,14 @@ async fn push(world: &World, run: &str) -> accept::Accepted {
 }
 
 async fn registration(world: &World) -> Registration {
-    config::find(&world.memory, ORGANIZATION, "hook")
+    config::find(scope(&world.memory), "hook")
         .await
         .unwrap()
         .row
 }
 
 async fn begin(world: &World, work: JobKind) -> Job {
-    let mut job = jobs::new(&world.memory, ORGANIZATION, work, 10, "tests");
+    let mut job = jobs::new(scope(&world.memory), work, 10, "tests");
     job.wake_at = Some(world.memory.now());
     let (write, _) = rows::put(
         &world.memory,
@@ -64,7 +64,7 @@ async fn begin(world: &World, work: JobKind) -> Job {
 }
 
 async fn job(world: &World, id: &str) -> Job {
-    jobs::find(&world.memory, ORGANIZATION, id)
+    jobs::find(scope(&world.memory), id)
         .await
         .unwrap()
         .unwrap()
@@ -74,7 +74,7 @@ async fn job(world: &World, id: &str) -> Job {
 /// Every delivery of an attestation, oldest plan first.
 async fn all(world: &World, accepted: &accept::Accepted) -> Vec<Delivery> {
     let of = deliveries::Of::Attestation(accepted.attestation.hash);
-    let (mut found, _) = deliveries::list(&world.memory, ORGANIZATION, of, None, None, 100)
+    let (mut found, _) = deliveries::list(scope(&world.memory), of, None, None, 100)
         .await
         .unwrap();
     found.sort_by_key(|delivery| delivery.generation);
@@ -85,15 +85,9 @@ async fn all(world: &World, accepted: &accept::Accepted) -> Vec<Delivery> {
 async fn what_comes_while_a_registration_is_paused_is_held_and_its_clock_stands_still() {
     let world = World::new();
     world.ready().await;
-    pauses::pause(
-        &world.memory,
-        ORGANIZATION,
-        "hook",
-        "maintenance",
-        Some(act()),
-    )
-    .await
-    .unwrap();
+    pauses::pause(scope(&world.memory), "hook", "maintenance", Some(act()))
+        .await
+        .unwrap();
     let accepted = push(&world, "1").await;
     world.pass(10 * DAY).await;
     let (held, attempts) = world.delivery(&accepted).await;
@@ -106,7 +100,7 @@ async fn what_comes_while_a_registration_is_paused_is_held_and_its_clock_stands_
     assert_eq!(world.receiver.deliveries().len(), 0);
     world.audit(&accepted).await;
 
-    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, act(), None)
+    let (_, drain) = pauses::resume(scope(&world.memory), "hook", 10, act(), None)
         .await
         .unwrap();
     world.pass(10 * MINUTE).await;
@@ -125,12 +119,12 @@ async fn a_drain_sends_no_more_in_a_second_than_it_was_told() {
     for _ in 0..90 {
         world.attach("hook").await;
     }
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some(act()))
+    pauses::pause(scope(&world.memory), "hook", "", Some(act()))
         .await
         .unwrap();
     push(&world, "1").await;
     world.deliver().await;
-    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, act(), None)
+    pauses::resume(scope(&world.memory), "hook", 1, act(), None)
         .await
         .unwrap();
     let mut arrived = Vec::new();
@@ -152,7 +146,7 @@ async fn a_drain_sends_no_more_in_a_second_than_it_was_told() {
 async fn a_pause_of_more_than_thirty_days_gives_up_on_what_it_holds() {
     let world = World::new();
     world.ready().await;
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some(act()))
+    pauses::pause(scope(&world.memory), "hook", "", Some(act()))
         .await
         .unwrap();
     let accepted = push(&world, "1").await;
@@ -178,7 +172,7 @@ async fn a_registration_that_fails_for_a_day_is_paused_and_one_that_is_gone_at_o
         );
         world.audit(&accepted).await;
         answer.store(200, Ordering::Relaxed);
-        pauses::resume(&world.memory, ORGANIZATION, "hook", 10, act(), None)
+        pauses::resume(scope(&world.memory), "hook", 10, act(), None)
             .await
             .unwrap();
         world.pass(DAY).await;
@@ -327,7 +321,7 @@ async fn a_waiting_delivery_is_due_at_once_when_it_is_delivered_again() {
 /// Returns the finished job of a dry run of a redelivery.
 async fn count(world: &World, filter: Filter) -> Job {
     let work = JobKind::Redeliver { filter };
-    let mut counted = jobs::new(&world.memory, ORGANIZATION, work, 10, "tests");
+    let mut counted = jobs::new(scope(&world.memory), work, 10, "tests");
     counted.dry_run = true;
     let (write, _) = rows::put(
         &world.memory,
@@ -428,9 +422,8 @@ async fn a_preview_has_the_very_bytes_that_are_sent() {
     let attachment = world.ready().await;
     let accepted = push(&world, "1").await;
     let previewed = preview::<Webhook>(
-        &world.memory,
+        scope(&world.memory),
         &world.tools.secrets,
-        ORGANIZATION,
         &attachment.id,
         &accepted.attestation.hash,
     )
@@ -462,14 +455,14 @@ async fn a_cancelled_delivery_is_not_sent() {
     world.deliver().await;
     answer.store(200, Ordering::Relaxed);
     let id = all(&world, &accepted).await.remove(0).id;
-    let cancelled = operations::cancel(&world.memory, ORGANIZATION, &id, act())
+    let cancelled = operations::cancel(scope(&world.memory), &id, act())
         .await
         .unwrap();
     assert_eq!(cancelled.reason.as_deref(), Some("cancelled by tests"));
     world.pass(HOUR).await;
     assert_eq!(all(&world, &accepted).await[0].state, State::Cancelled);
     assert_eq!(world.receiver.deliveries().len(), 1);
-    let again = operations::cancel(&world.memory, ORGANIZATION, &id, act()).await;
+    let again = operations::cancel(scope(&world.memory), &id, act()).await;
     assert!(matches!(again, Err(operations::Error::Over("cancelled"))));
     world.audit(&accepted).await;
 }
@@ -485,7 +478,7 @@ async fn a_registration_is_tried_out_by_the_way_of_every_delivery() {
     assert_eq!(world.memory.queued(Webhook::ID), 1);
     world.deliver().await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
-    let attached = config::attachments(&world.memory, ORGANIZATION, &hook.id)
+    let attached = config::attachments(scope(&world.memory), &hook.id)
         .await
         .unwrap();
     assert!(attached.is_empty(), "it is attached to nothing");
@@ -518,8 +511,7 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
     let url = format!("{}/new-s3cret", world.receiver.url());
     let secret = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
     let lacking = update::rotate(
-        &world.memory,
-        ORGANIZATION,
+        scope(&world.memory),
         "hook",
         inputs(json!({ "url": url })),
         act(),
@@ -531,7 +523,7 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
     );
     is_rotated.store(1, Ordering::Relaxed);
     let whole = inputs(json!({ "url": url, "secret": secret }));
-    update::rotate(&world.memory, ORGANIZATION, "hook", whole, act())
+    update::rotate(scope(&world.memory), "hook", whole, act())
         .await
         .unwrap();
     let accepted = push(&world, "2").await;
@@ -571,7 +563,7 @@ async fn an_audit_walks_everything_and_names_what_is_missing() {
         [format!("delivery {id}: planned and not there")]
     );
     let hash = accepted.attestation.hash;
-    let violations = audit::attestation(&world.memory, ORGANIZATION, &hash)
+    let violations = audit::attestation(scope(&world.memory), &hash)
         .await
         .unwrap();
     assert_eq!(violations, found.violations);
@@ -640,16 +632,16 @@ async fn an_audit_of_many_attestations_of_one_moment_sees_each_once() {
 async fn a_drain_goes_on_when_somebody_cancels_it() {
     let world = World::new();
     world.ready().await;
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some(act()))
+    pauses::pause(scope(&world.memory), "hook", "", Some(act()))
         .await
         .unwrap();
     let accepted = push(&world, "1").await;
     world.deliver().await;
-    let (_, drain) = pauses::resume(&world.memory, ORGANIZATION, "hook", 10, act(), None)
+    let (_, drain) = pauses::resume(scope(&world.memory), "hook", 10, act(), None)
         .await
         .unwrap();
     let id = drain.unwrap().id;
-    let cancelled = jobs::cancel(&world.memory, ORGANIZATION, &id, act())
+    let cancelled = jobs::cancel(scope(&world.memory), &id, act())
         .await
         .unwrap();
     assert_eq!(cancelled.unwrap().stand, JobStatus::Running);
@@ -661,7 +653,7 @@ async fn a_drain_goes_on_when_somebody_cancels_it() {
 async fn what_a_drain_lets_go_bit_by_bit_is_not_let_go_by_its_plans() {
     let world = World::new();
     world.ready().await;
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "moves", None)
+    pauses::pause(scope(&world.memory), "hook", "moves", None)
         .await
         .unwrap();
     for run in 0..300 {
@@ -670,7 +662,7 @@ async fn what_a_drain_lets_go_bit_by_bit_is_not_let_go_by_its_plans() {
     world.deliver().await;
     // The plans are looked at after 10 minutes, and after 20 more.
     world.pass(29 * MINUTE).await;
-    pauses::resume(&world.memory, ORGANIZATION, "hook", 1, act(), None)
+    pauses::resume(scope(&world.memory), "hook", 1, act(), None)
         .await
         .unwrap();
     world.pass(2 * MINUTE).await;
@@ -684,7 +676,7 @@ async fn what_a_drain_lets_go_bit_by_bit_is_not_let_go_by_its_plans() {
 async fn what_is_held_and_was_hidden_from_the_drain_is_found_again() {
     let world = World::new();
     world.ready().await;
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "moves", None)
+    pauses::pause(scope(&world.memory), "hook", "moves", None)
         .await
         .unwrap();
     let accepted = push(&world, "1").await;
@@ -709,16 +701,16 @@ async fn what_is_held_and_was_hidden_from_the_drain_is_found_again() {
 async fn a_held_delivery_that_was_cancelled_stays_so() {
     let world = World::new();
     world.ready().await;
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "", Some(act()))
+    pauses::pause(scope(&world.memory), "hook", "", Some(act()))
         .await
         .unwrap();
     let accepted = push(&world, "1").await;
     world.deliver().await;
     let id = all(&world, &accepted).await.remove(0).id;
-    operations::cancel(&world.memory, ORGANIZATION, &id, act())
+    operations::cancel(scope(&world.memory), &id, act())
         .await
         .unwrap();
-    pauses::resume(&world.memory, ORGANIZATION, "hook", 10, act(), None)
+    pauses::resume(scope(&world.memory), "hook", 10, act(), None)
         .await
         .unwrap();
     world.pass(10 * MINUTE).await;
@@ -756,7 +748,7 @@ async fn deliveries_of_a_registration_that_is_gone_are_listed_among_all() {
         }
         if name != "c" {
             let any = config::Precondition::default();
-            register::delete(&world.memory, ORGANIZATION, name, &any, act())
+            register::delete(scope(&world.memory), name, &any, act())
                 .await
                 .unwrap();
         }
@@ -767,14 +759,7 @@ async fn deliveries_of_a_registration_that_is_gone_are_listed_among_all() {
         let mut cursor = None;
         loop {
             let of = deliveries::Of::Organization;
-            let page = deliveries::list(
-                &world.memory,
-                ORGANIZATION,
-                of,
-                None,
-                cursor.as_ref(),
-                limit,
-            );
+            let page = deliveries::list(scope(&world.memory), of, None, cursor.as_ref(), limit);
             let (page, next) = page.await.unwrap();
             found.extend(page.into_iter().map(|delivery| delivery.id));
             cursor = next;
@@ -804,8 +789,7 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
     world.memory.fail_writes_after.set(Some(1));
     assert!(
         register::delete(
-            &world.memory,
-            ORGANIZATION,
+            scope(&world.memory),
             "hook",
             &config::Precondition::default(),
             act()
@@ -817,6 +801,6 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
     world.pass(5 * MINUTE).await;
     assert_eq!(world.memory.secret_names(), Vec::<String>::new());
     let selector = api::workflows::Selector(crate::world::WORKFLOW.into());
-    let attached = attach::of_workflow(&world.memory, ORGANIZATION, &selector);
+    let attached = attach::of_workflow(scope(&world.memory), &selector);
     assert!(attached.await.unwrap().is_empty());
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::asking::{answer, answer_on, function, request};
 use crate::roles::As;
-use crate::world::{ORGANIZATION, WORKFLOW, World, act, attestation, promised_sbom, tests};
+use crate::world::{ORGANIZATION, WORKFLOW, World, act, attestation, promised_sbom, scope, tests};
 
 fn world(quotas: Quotas) -> World {
     let mut world = World::new();
@@ -80,7 +80,7 @@ async fn what_exceeds_a_days_quota_is_refused_unkept_and_a_repeat_is_free() {
     assert_eq!(kept.await.unwrap(), None);
     let again = push(&world.memory, of("2")).await;
     assert_eq!((again.status, &again.body["repeated"]), (202, &json!(true)));
-    let used = quotas::used(&world.memory, ORGANIZATION).await.unwrap();
+    let used = quotas::used(scope(&world.memory)).await.unwrap();
     assert_eq!(used.attestations, 2);
     assert_eq!(used.bytes, 2 * of("1").len() as u64);
     world.memory.advance(left);
@@ -122,12 +122,12 @@ async fn a_push_gains_one_addition_and_reads_no_more_than_before() {
     for run in ["1", "2", "3"] {
         let bytes = Bytes::from(attestation(run, vec![]).compact());
         let before = (role.rows_read.get(), role.additions.get());
-        accept::pushed(&role, ORGANIZATION, bytes.clone(), None, tests())
+        accept::pushed(scope(&role), bytes.clone(), None, tests())
             .await
             .unwrap();
         reads.push(role.rows_read.get() - before.0);
         assert_eq!(role.additions.get() - before.1, 1);
-        accept::pushed(&role, ORGANIZATION, bytes, None, tests())
+        accept::pushed(scope(&role), bytes, None, tests())
             .await
             .unwrap();
         assert_eq!(role.additions.get() - before.1, 1, "a repeat adds nothing");
@@ -146,7 +146,7 @@ async fn a_counter_that_cannot_be_reached_fails_no_push() {
     world.memory.fail_adds.set(true);
     let pushed = push(&world.memory, attestation("1", vec![]).compact()).await;
     assert_eq!(pushed.status, 202);
-    let used = quotas::used(&world.memory, ORGANIZATION).await.unwrap();
+    let used = quotas::used(scope(&world.memory)).await.unwrap();
     assert_eq!(used, Used::default());
 }
 
@@ -163,7 +163,7 @@ async fn pushes_at_the_same_time_are_all_accepted_and_all_counted() {
     for pushed in join_all(pushes).await {
         assert_eq!(pushed.status, 202);
     }
-    let used = quotas::used(&world.memory, ORGANIZATION).await.unwrap();
+    let used = quotas::used(scope(&world.memory)).await.unwrap();
     assert_eq!(used.attestations, 64);
     let partition = |key: &pipeline::store::platform::Key| key.partition.starts_with("usage/");
     let shards = world
@@ -199,9 +199,9 @@ async fn many_environments_exceed_a_quota_by_five_percent_at_most() {
         for number in 0..limit * 2 {
             let which = usize::try_from(memory.random() % all.len() as u64).unwrap();
             let one = Used::attestation(1);
-            if quotas::daily(&all[which], ORGANIZATION, one).await.is_ok() {
+            if quotas::daily(scope(&all[which]), one).await.is_ok() {
                 let digest = Digest::of(&number.to_be_bytes());
-                quotas::count(&all[which], ORGANIZATION, &digest, one).await;
+                quotas::count(scope(&all[which]), &digest, one).await;
                 accepted += 1;
             }
             memory.advance(every);
@@ -222,9 +222,9 @@ async fn an_environment_sees_what_others_pushed_after_ten_seconds() {
         As::function(&memory, "attestations"),
     );
     let one = Used::attestation(1);
-    let may = async |role: &As<'_>| quotas::daily(role, ORGANIZATION, one).await.is_ok();
+    let may = async |role: &As<'_>| quotas::daily(scope(role), one).await.is_ok();
     assert!(may(&a).await && may(&b).await);
-    quotas::count(&a, ORGANIZATION, &Digest::of(b"1"), one).await;
+    quotas::count(scope(&a), &Digest::of(b"1"), one).await;
     assert!(!may(&a).await, "its own push it knows of at once");
     assert!(may(&b).await);
     memory.advance(READ_EVERY);
@@ -328,7 +328,7 @@ async fn whatever_asks_a_third_party_goes_at_the_tokens_pace() {
     let inputs = json!({ "url": world.receiver.url(), "secret": "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" });
     // Its address is a secret, too.
     let secrets = inputs.clone();
-    let taken = pipeline::config::pace::take(&world.memory, ORGANIZATION, tests()).await;
+    let taken = pipeline::config::pace::take(scope(&world.memory), tests()).await;
     assert!(taken.is_ok());
     let before = world.memory.rows();
     for (route, path, body) in [
@@ -484,7 +484,7 @@ async fn a_page_reads_as_much_as_it_shows() {
             world.attach(&name).await;
         }
         let subject = Subject::new("s", "1");
-        let told = audit_log::record(memory, ORGANIZATION, act(), subject, "");
+        let told = audit_log::record(scope(memory), act(), subject, "");
         told.await.unwrap();
         let dry = json!({ "state": "failed", "dry_run": true });
         let job = post(memory, "POST /v1/redeliveries", &[], dry).await;

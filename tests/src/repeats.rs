@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::asking::{answer, request, routes};
 use crate::receiver::Receiver;
-use crate::world::{ORGANIZATION, World, act, attestation, http};
+use crate::world::{World, act, attestation, http, scope};
 
 /// A function may run for as long, and whoever comes later goes on with what it began.
 const AT_WORK: Duration = Duration::from_secs(36);
@@ -72,7 +72,7 @@ async fn the_same_request_again_has_the_first_answer_again() {
         "the third party was asked once"
     );
     // Also when it is another by now.
-    pauses::pause(&world.memory, ORGANIZATION, "one", "moves", None)
+    pauses::pause(scope(&world.memory), "one", "moves", None)
         .await
         .unwrap();
     assert_eq!(register(&world, "k", "one").await, first);
@@ -80,7 +80,7 @@ async fn the_same_request_again_has_the_first_answer_again() {
     let refused = register(&world, "k2", "one").await;
     assert_eq!(code(&refused), (409, "name-taken"));
     let only = config::Precondition::default();
-    register::delete(&world.memory, ORGANIZATION, "one", &only, act())
+    register::delete(scope(&world.memory), "one", &only, act())
         .await
         .unwrap();
     assert_eq!(register(&world, "k2", "one").await, refused);
@@ -265,12 +265,10 @@ async fn what_is_removed_of_a_request_that_was_cut_off_is_not_removed_of_its_rep
 /// Counts everything that a request can create.
 async fn count(world: &World) -> [usize; 5] {
     let memory = &world.memory;
-    let (registrations, _) = config::list(memory, ORGANIZATION, None, 100).await.unwrap();
+    let (registrations, _) = config::list(scope(memory), None, 100).await.unwrap();
     let selector = api::workflows::selector("shop/other", None).unwrap();
-    let attached = attach::of_workflow(memory, ORGANIZATION, &selector)
-        .await
-        .unwrap();
-    let jobs = jobs::list(memory, ORGANIZATION, None, 100).await.unwrap().0;
+    let attached = attach::of_workflow(scope(memory), &selector).await.unwrap();
+    let jobs = jobs::list(scope(memory), None, 100).await.unwrap().0;
     let rows = memory.rows();
     let of = |sort: &str| rows.iter().filter(|key| key.sort == sort).count();
     [
@@ -299,7 +297,7 @@ async fn busy() -> (World, rows::Attachment, String) {
     world.deliver().await;
     let (delivery, _) = world.delivery(&accepted).await;
     assert_eq!(delivery.state, State::Delivered);
-    pauses::pause(&world.memory, ORGANIZATION, "hook", "moves", None)
+    pauses::pause(scope(&world.memory), "hook", "moves", None)
         .await
         .unwrap();
     (world, attachment, delivery.id)

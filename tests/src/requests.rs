@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::archive;
 use crate::asking::{answer, ask, request};
-use crate::world::{ORGANIZATION, World, act, attestation, promised_sbom, tests};
+use crate::world::{World, act, attestation, promised_sbom, scope, tests};
 
 /// A list's page, or what is wrong with the question.
 async fn page(memory: &Memory, route: &str, query: &[(&str, &str)]) -> Response {
@@ -140,8 +140,7 @@ async fn attachments_come_by_pages_whether_many_are_of_one_registration_or_of_ma
     // The one at which the page ended is deleted: the next page begins behind where it was.
     let first = page(&world.memory, list, &[("limit", "2")]).await;
     pipeline::config::attach::detach(
-        &world.memory,
-        ORGANIZATION,
+        scope(&world.memory),
         &ids[1],
         &Precondition::default(),
         act(),
@@ -159,7 +158,7 @@ async fn what_was_done_on_a_day_comes_by_pages() {
     for number in 0..5 {
         let subject = format!("subject-{number}");
         let subject = Subject::new(subject, "");
-        audit_log::record(&world.memory, ORGANIZATION, act(), subject, "")
+        audit_log::record(scope(&world.memory), act(), subject, "")
             .await
             .unwrap();
         world.memory.advance(std::time::Duration::from_millis(1));
@@ -368,12 +367,12 @@ async fn an_attestation_with_a_name_in_it_too_long_for_any_row_is_refused() {
 async fn an_attestation_of_a_workflow_with_a_name_too_long_for_any_key_is_refused() {
     let world = World::new();
     let bytes = bytes::Bytes::from(archive::of(&"x".repeat(513), 1));
-    let refused = accept::pushed(&world.memory, ORGANIZATION, bytes, None, tests()).await;
+    let refused = accept::pushed(scope(&world.memory), bytes, None, tests()).await;
     assert!(
         matches!(refused, Err(accept::Error::WorkflowTooLong)),
         "{refused:?}"
     );
     let bytes = bytes::Bytes::from(archive::of(&"x".repeat(512), 1));
-    let accepted = accept::pushed(&world.memory, ORGANIZATION, bytes, None, tests()).await;
+    let accepted = accept::pushed(scope(&world.memory), bytes, None, tests()).await;
     assert!(accepted.is_ok(), "{accepted:?}");
 }

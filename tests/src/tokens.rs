@@ -9,11 +9,12 @@ use pipeline::Platform;
 use pipeline::config::tokens::{self, By, Error, NewToken, Wanted};
 use pipeline::http::Response;
 use pipeline::records::audit_log::{self, Act};
+use pipeline::store::platform::Scope;
 use serde_json::{Value, json};
 
 use crate::asking::ask;
 use crate::roles::As;
-use crate::world::ORGANIZATION;
+use crate::world::{ORGANIZATION, scope};
 
 const DAY: Duration = Duration::from_hours(24);
 /// Somebody called so, who does that.
@@ -42,8 +43,7 @@ fn wanted(name: &str, role: Role, valid_for: Option<Duration>) -> Wanted {
 async fn create(memory: &Memory, name: &str, role: Role) -> NewToken {
     let wanted = wanted(name, role, None);
     tokens::create(
-        &As::function(memory, "organization"),
-        ORGANIZATION,
+        scope(&As::function(memory, "organization")),
         wanted,
         admin("token.create"),
     )
@@ -61,13 +61,13 @@ async fn authorized(memory: &Memory, text: &str) -> Value {
 }
 
 async fn names(memory: &Memory) -> Vec<String> {
-    let (tokens, next) = tokens::list(memory, ORGANIZATION, None, 100).await.unwrap();
+    let (tokens, next) = tokens::list(scope(memory), None, 100).await.unwrap();
     assert_eq!(next, None);
     tokens.into_iter().map(|token| token.name).collect()
 }
 
 async fn done(memory: &Memory) -> Vec<(String, String, String)> {
-    let entries = audit_log::entries(memory, ORGANIZATION, memory.now(), None, 1_000);
+    let entries = audit_log::entries(scope(memory), memory.now(), None, 1_000);
     let entries = entries.await.unwrap().0.into_iter().rev();
     entries
         .map(|entry| (entry.by, entry.action, entry.subject))
@@ -88,7 +88,7 @@ async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
     );
     assert_eq!(names(&memory).await, ["ci"]);
     memory.advance(Duration::from_millis(1));
-    tokens::revoke(&memory, ORGANIZATION, "ci", admin("token.revoke"))
+    tokens::revoke(scope(&memory), "ci", admin("token.revoke"))
         .await
         .unwrap();
     assert_eq!(
@@ -96,7 +96,7 @@ async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
         json!({ "isAuthorized": false })
     );
     assert_eq!(names(&memory).await, Vec::<String>::new());
-    let again = tokens::revoke(&memory, ORGANIZATION, "ci", admin("token.revoke")).await;
+    let again = tokens::revoke(scope(&memory), "ci", admin("token.revoke")).await;
     assert!(matches!(again, Err(Error::NotFound(_))));
     let of = |action: &str| ("root".to_owned(), action.to_owned(), "ci".to_owned());
     assert_eq!(
@@ -118,7 +118,7 @@ async fn the_table_has_no_tokens_text() {
 async fn a_token_with_an_end_is_nobodys_from_then_on_and_leaves_its_name() {
     let memory = Memory::default();
     let wanted = || wanted("ci", Role::Producer, Some(90 * DAY));
-    let first = tokens::create(&memory, ORGANIZATION, wanted(), admin("token.create")).await;
+    let first = tokens::create(scope(&memory), wanted(), admin("token.create")).await;
     let first = first.unwrap();
     let until: Timestamp = memory.now().plus(90 * DAY);
     assert_eq!(first.token.valid_until, Some(until));
@@ -126,7 +126,7 @@ async fn a_token_with_an_end_is_nobodys_from_then_on_and_leaves_its_name() {
     memory.advance((90 * DAY).checked_sub(tick).unwrap());
     let context = authorized(&memory, &first.text).await;
     assert_eq!(context["context"]["valid_until"], until.to_string());
-    let taken = tokens::create(&memory, ORGANIZATION, wanted(), admin("token.create")).await;
+    let taken = tokens::create(scope(&memory), wanted(), admin("token.create")).await;
     assert!(matches!(taken, Err(Error::NameTaken(_))));
     memory.advance(tick);
     assert_eq!(
@@ -135,7 +135,7 @@ async fn a_token_with_an_end_is_nobodys_from_then_on_and_leaves_its_name() {
     );
     // It is still listed, so that somebody sees why the build fails; its successor may have its name.
     assert_eq!(names(&memory).await, ["ci"]);
-    let second = tokens::create(&memory, ORGANIZATION, wanted(), admin("token.create")).await;
+    let second = tokens::create(scope(&memory), wanted(), admin("token.create")).await;
     let second = second.unwrap();
     assert_eq!(names(&memory).await, ["ci"]);
     assert_eq!(
@@ -153,21 +153,17 @@ async fn a_name_belongs_to_one_live_token_and_a_revoked_one_gives_it_back() {
     let memory = Memory::default();
     let first = create(&memory, "ci", Role::Producer).await;
     let again = wanted("ci", Role::Admin, None);
-    let taken = tokens::create(&memory, ORGANIZATION, again.clone(), admin("token.create")).await;
+    let taken = tokens::create(scope(&memory), again.clone(), admin("token.create")).await;
     assert!(matches!(taken, Err(Error::NameTaken(name)) if name == "ci"));
     // By its id as well as by its name.
-    tokens::revoke(
-        &memory,
-        ORGANIZATION,
-        &first.token.id,
-        admin("token.revoke"),
-    )
-    .await
-    .unwrap();
-    tokens::create(&memory, ORGANIZATION, again, admin("token.create"))
+    tokens::revoke(scope(&memory), &first.token.id, admin("token.revoke"))
         .await
         .unwrap();
-    let elsewhere = tokens::revoke(&memory, "another", "ci", admin("token.revoke")).await;
+    tokens::create(scope(&memory), again, admin("token.create"))
+        .await
+        .unwrap();
+    let elsewhere =
+        tokens::revoke(Scope::new(&memory, "another"), "ci", admin("token.revoke")).await;
     assert!(matches!(elsewhere, Err(Error::NotFound(_))));
 }
 
@@ -182,11 +178,11 @@ async fn nobody_gives_away_a_role_above_their_own() {
     ] {
         let by = by("me", own, "token.create");
         let wanted = wanted("more", other, None);
-        let made = tokens::create(&memory, ORGANIZATION, wanted, by).await;
+        let made = tokens::create(scope(&memory), wanted, by).await;
         assert!(matches!(made, Err(Error::Above { .. })), "{own} {other}");
     }
     let by = by("me", Role::Operator, "token.revoke");
-    let revoked = tokens::revoke(&memory, ORGANIZATION, "root", by).await;
+    let revoked = tokens::revoke(scope(&memory), "root", by).await;
     assert!(matches!(revoked, Err(Error::Above { .. })));
     assert_eq!(names(&memory).await, ["root"]);
 }
@@ -199,7 +195,7 @@ async fn tokens_are_listed_by_pages_without_hash_or_text() {
     }
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let (page, next) = tokens::list(&memory, ORGANIZATION, after.as_deref(), 2)
+        let (page, next) = tokens::list(scope(&memory), after.as_deref(), 2)
             .await
             .unwrap();
         found.extend(page.into_iter().map(|token| token.name));

@@ -17,7 +17,7 @@ use pipeline::store::rows::Registration as Registered;
 use serde_json::{Map, Value, json};
 
 use crate::roles::As;
-use crate::world::{ORGANIZATION, WORKFLOW, World, act, attestation, http, inputs};
+use crate::world::{ORGANIZATION, WORKFLOW, World, act, attestation, http, inputs, scope};
 
 thread_local! {
     /// Calls made, each with the number of authorities trusted in it.
@@ -100,7 +100,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         inputs: given,
         id: None,
     };
-    let registered = register::register(&world.memory, ORGANIZATION, wanted, act()).await;
+    let registered = register::register(scope(&world.memory), wanted, act()).await;
     let Registered {
         id: registration,
         config,
@@ -128,7 +128,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         id: None,
         allow_duplicate: false,
     };
-    let attached = attach::attach(&world.memory, ORGANIZATION, wanted, act()).await;
+    let attached = attach::attach(scope(&world.memory), wanted, act()).await;
     let attachment = attached.unwrap().0.row;
     let bytes = attestation(name, Vec::new()).compact();
     world.push(bytes).await.unwrap();
@@ -141,7 +141,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         world.memory.advance(Duration::from_secs(30));
     }
     let only = config::Precondition::default();
-    attach::detach(&world.memory, ORGANIZATION, &attachment.id, &only, act())
+    attach::detach(scope(&world.memory), &attachment.id, &only, act())
         .await
         .unwrap();
     DONE.take()

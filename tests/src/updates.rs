@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::asking::{answer, request};
 use crate::receiver::{Answer, Receiver};
-use crate::world::{ORGANIZATION, World, act, attestation, http, kept};
+use crate::world::{World, act, attestation, http, kept, scope};
 
 const SECRET: &str = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
 
@@ -77,7 +77,7 @@ fn fields(answer: &Response) -> Vec<&str> {
 /// The changes that were made.
 async fn log(world: &World) -> Vec<AuditEntry> {
     let memory = &world.memory;
-    let page = audit_log::entries(memory, ORGANIZATION, memory.now(), None, 1_000);
+    let page = audit_log::entries(scope(memory), memory.now(), None, 1_000);
     let (mut entries, _) = page.await.unwrap();
     entries.retain(|entry| entry.action.ends_with(".update"));
     entries
@@ -324,14 +324,12 @@ async fn a_name_moves_in_one_write() {
         answer.body
     );
     world.register("hook").await.unwrap();
-    let (rows, _) = config::list(&world.memory, ORGANIZATION, None, 10)
-        .await
-        .unwrap();
+    let (rows, _) = config::list(scope(&world.memory), None, 10).await.unwrap();
     let names: Vec<&str> = rows.iter().map(|stored| stored.row.name.as_str()).collect();
     assert_eq!(names, ["hook", "new", "taken"]);
     for name in names {
         let only = config::Precondition::default();
-        register::delete(&world.memory, ORGANIZATION, name, &only, act())
+        register::delete(scope(&world.memory), name, &only, act())
             .await
             .unwrap();
     }
@@ -360,7 +358,7 @@ async fn what_somebody_else_changed_meanwhile_is_kept() {
     // Asked for the second time, by the update.
     let (world, asked) = meanwhile(async |memory, count| {
         if count == 2 {
-            let paused = pauses::pause(memory, ORGANIZATION, "hook", "moves", Some(act()));
+            let paused = pauses::pause(scope(memory), "hook", "moves", Some(act()));
             paused.await.unwrap();
         }
     });
@@ -378,7 +376,7 @@ async fn what_somebody_else_changed_meanwhile_is_kept() {
     // Whoever said what it was to be changed from is told instead.
     let (world, _) = meanwhile(async |memory, count| {
         if count == 2 {
-            let paused = pauses::pause(memory, ORGANIZATION, "hook", "moves", Some(act()));
+            let paused = pauses::pause(scope(memory), "hook", "moves", Some(act()));
             paused.await.unwrap();
         }
     });
@@ -441,9 +439,7 @@ async fn the_audit_log_names_the_fields_and_no_values() {
 async fn a_registration_that_is_checked_anew_is_of_todays_version() {
     let world = World::new();
     world.ready().await;
-    let mut stored = config::find(&world.memory, ORGANIZATION, "hook")
-        .await
-        .unwrap();
+    let mut stored = config::find(scope(&world.memory), "hook").await.unwrap();
     stored.row.version = "0.9".into();
     // An input that there was then.
     stored.row.config.insert("gone".into(), json!(true));

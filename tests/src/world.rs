@@ -17,7 +17,7 @@ use pipeline::engine::accept::{self, Accepted};
 use pipeline::engine::deliver::{self, Tools};
 use pipeline::engine::{audit, reconcile};
 use pipeline::records::audit_log::Act;
-use pipeline::store::platform::Item;
+use pipeline::store::platform::{Item, Scope};
 use pipeline::store::rows::{self, Attempt, Delivery};
 use serde_json::{Map, Value, json};
 
@@ -25,6 +25,11 @@ use crate::receiver::Receiver;
 use crate::roles::As;
 
 pub const ORGANIZATION: &str = "acme";
+
+/// The organization of the tests, on this platform.
+pub fn scope<P>(platform: &P) -> Scope<'_, P> {
+    Scope::new(platform, ORGANIZATION)
+}
 pub const WORKFLOW: &str = "shop/nightly";
 
 pub struct World {
@@ -108,7 +113,7 @@ impl World {
             id: None,
         };
         let role = As::function(&self.memory, "registrations");
-        let registered = register::register(&role, ORGANIZATION, wanted, act()).await;
+        let registered = register::register(scope(&role), wanted, act()).await;
         registered.map(|(stored, _)| stored.row)
     }
 
@@ -127,7 +132,7 @@ impl World {
             id: None,
         };
         let role = As::function(&self.memory, "attachments");
-        attach::attach(&role, ORGANIZATION, wanted, act())
+        attach::attach(scope(&role), wanted, act())
             .await
             .unwrap()
             .0
@@ -142,7 +147,7 @@ impl World {
 
     pub async fn push(&self, bytes: Vec<u8>) -> Result<Accepted, accept::Error> {
         let role = As::function(&self.memory, "attestations");
-        accept::pushed(&role, ORGANIZATION, Bytes::from(bytes), None, tests()).await
+        accept::pushed(scope(&role), Bytes::from(bytes), None, tests()).await
     }
 
     /// Hands everything that is visible now to the delivery function.
@@ -177,7 +182,7 @@ impl World {
 
     pub async fn delivery(&self, accepted: &Accepted) -> (Delivery, Vec<Attempt>) {
         let (id, _) = accepted.plan.deliveries().next().unwrap();
-        pipeline::engine::deliveries::describe(&self.memory, ORGANIZATION, &id)
+        pipeline::engine::deliveries::describe(scope(&self.memory), &id)
             .await
             .unwrap()
             .unwrap()
@@ -186,7 +191,7 @@ impl World {
     /// The conservation law holds.
     pub async fn audit(&self, accepted: &Accepted) {
         let hash = accepted.attestation.hash;
-        let violations = audit::attestation(&self.memory, ORGANIZATION, &hash)
+        let violations = audit::attestation(scope(&self.memory), &hash)
             .await
             .unwrap();
         assert_eq!(violations, Vec::<String>::new());

@@ -5,6 +5,7 @@ use api::{Actor, Role};
 use pipeline::Platform;
 use pipeline::config::tokens;
 use pipeline::records::audit_log::Act;
+use pipeline::store::platform::Scope;
 use tokio::runtime::{Builder, Runtime};
 
 use super::FirstToken;
@@ -84,7 +85,7 @@ async fn create(
             role: Role::Admin,
             valid_for: None,
         };
-        match tokens::create(platform, organization, wanted, by).await {
+        match tokens::create(Scope::new(platform, organization), wanted, by).await {
             Ok(made) => return Ok(Some((made.token.name, made.text))),
             Err(tokens::Error::NameTaken(_)) if number < MOST => {}
             Err(error) => return Err(error).context(context),

@@ -11,7 +11,7 @@ use pipeline::engine::deliver::preview::preview;
 use pipeline::engine::deliver::{self, Record, Tools};
 use pipeline::engine::{fetch, reconcile};
 use pipeline::http::{self, Caller, Request, Response, Route};
-use pipeline::store::platform::{Platform, Unreachable};
+use pipeline::store::platform::{Platform, Scope, Unreachable};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -87,9 +87,8 @@ pub async fn deliver<I: Integration>() -> Result<(), Error> {
                 } = &asked;
                 let secrets = &tools.secrets;
                 let previewed = Box::pin(preview::<I>(
-                    &aws,
+                    Scope::new(&aws, organization),
                     secrets,
-                    organization,
                     attachment,
                     attestation,
                 ))

@@ -10,7 +10,7 @@ use api::jobs::{Filter, JobKind};
 use pipeline::engine::{operations, pauses};
 use pipeline::records::audit_log::Act;
 use pipeline::records::jobs;
-use pipeline::store::platform::{Expect, Platform, Unreachable};
+use pipeline::store::platform::{Expect, Platform, Scope, Unreachable};
 use pipeline::store::rows::{self, AttachmentIndex, Delivery, Job, Registration};
 
 use crate::fault::Fault;
@@ -104,8 +104,7 @@ fn pause(world: &Rc<World>, registration: &Registration) {
     let about = through(world, registration);
     run(world, Fault::Paused, &about, |function| async move {
         pauses::pause(
-            &function,
-            &organization,
+            Scope::new(&function, &organization),
             &id,
             "maintenance",
             Some(operator()),
@@ -121,7 +120,14 @@ fn resume(world: &Rc<World>, registration: &Registration) {
     let about = through(world, registration);
     let rate = world.random.pick(&[1, 10, 50]);
     run(world, Fault::Resumed, &about, move |function| async move {
-        pauses::resume(&function, &organization, &id, rate, operator(), None).await
+        pauses::resume(
+            Scope::new(&function, &organization),
+            &id,
+            rate,
+            operator(),
+            None,
+        )
+        .await
     });
 }
 
@@ -155,7 +161,12 @@ fn cancel(world: &Rc<World>, registration: &Registration) {
     if let Some(row) = pick(world, registration, |row| row.state == State::Pending) {
         let about = [row.id.clone()];
         run(world, Fault::Cancelled, &about, |function| async move {
-            operations::cancel(&function, &row.organization, &row.id, operator()).await
+            operations::cancel(
+                Scope::new(&function, &row.organization),
+                &row.id,
+                operator(),
+            )
+            .await
         });
     }
 }
@@ -199,7 +210,12 @@ fn begin(world: &Rc<World>, organization: &str, work: JobKind) {
     let organization = organization.to_owned();
     let per_second = world.random.pick(&[1, 10, 50]);
     run(world, Fault::JobBegun, &[], move |function| async move {
-        let job = jobs::new(&function, &organization, work, per_second, "operator");
+        let job = jobs::new(
+            Scope::new(&function, &organization),
+            work,
+            per_second,
+            "operator",
+        );
         keep(&function, &job).await
     });
 }

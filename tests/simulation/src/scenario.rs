@@ -9,7 +9,7 @@ use bytes::Bytes;
 use integrations::Integration;
 use pipeline::config::{self, Precondition, attach, register};
 use pipeline::engine::{accept, fetch, reconcile};
-use pipeline::store::platform::{Expect, Platform, SecretValue, Write};
+use pipeline::store::platform::{Expect, Platform, Scope, SecretValue, Write};
 use pipeline::store::rows::{
     self, Attachment, AttachmentIndex, Intake, Registration, RegistrationName,
 };
@@ -319,7 +319,13 @@ fn detach(world: &Rc<World>, registration: Registration) {
 fn remove(world: &Rc<World>, organization: String, attachment: String) {
     let (of, id) = (organization.clone(), attachment.clone());
     let body = |function| async move {
-        attach::detach(&function, &of, &id, &Precondition::default(), operator()).await
+        attach::detach(
+            Scope::new(&function, &of),
+            &id,
+            &Precondition::default(),
+            operator(),
+        )
+        .await
     };
     let ended = |world: &Rc<World>, _, answer: Option<Result<_, config::Error>>| match answer {
         Some(Ok(_) | Err(config::Error::NotFound(_))) => {}
@@ -337,8 +343,7 @@ fn deregister(world: &Rc<World>, registration: Registration) {
     let gone = registration.clone();
     let body = |function| async move {
         register::delete(
-            &function,
-            &gone.organization,
+            Scope::new(&function, &gone.organization),
             &gone.id,
             &Precondition::default(),
             operator(),
@@ -466,14 +471,20 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
     let body = move |function| async move {
         let by = operator().actor;
         if !is_forwarded {
-            return accept::pushed(&function, &organization, bytes, None, by).await;
+            return accept::pushed(Scope::new(&function, &organization), bytes, None, by).await;
         }
         let nothing = Workflow::default();
-        let accepted =
-            accept::forwarded(&function, &organization, bytes, &nothing, &[], by).await?;
+        let accepted = accept::forwarded(
+            Scope::new(&function, &organization),
+            bytes,
+            &nothing,
+            &[],
+            by,
+        )
+        .await?;
         if !accepted.missing.is_empty() {
             let hash = &accepted.attestation.hash;
-            fetch::ask(&function, &organization, hash, INTAKE_ID).await?;
+            fetch::ask(Scope::new(&function, &organization), hash, INTAKE_ID).await?;
         }
         Ok(accepted)
     };

@@ -12,7 +12,7 @@ use crate::ledger::schedule;
 use crate::records::audit_log::{Act, Subject};
 use crate::records::workflows;
 use crate::store::ids;
-use crate::store::platform::{Expect, Platform, Unreachable, Write, WriteError};
+use crate::store::platform::{Expect, Platform, Scope, Unreachable, Write, WriteError};
 use crate::store::rows::{self, Attachment, AttachmentIndex, Registration, Stored};
 
 /// Attachments that one workflow, or one `project/*` or `*`, can have: half of what a plan holds.
@@ -43,12 +43,11 @@ pub(crate) fn wrong_wait(wait_secs: Option<u64>) -> Option<Fault> {
 
 /// All that is wrong with an attachment's inputs.
 pub async fn faults(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     registration: &str,
     inputs: &Map<String, Value>,
 ) -> Result<Vec<Fault>, Error> {
-    let registration = config::find(platform, organization, registration).await?;
+    let registration = config::find(scope, registration).await?;
     let (_, faults) = check_inputs(&registration.row, inputs)?;
     Ok(faults)
 }
@@ -67,19 +66,19 @@ fn check_inputs(
 
 /// Attaches: validates, asks the third party, and keeps it where intake finds it.
 pub async fn attach(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     wanted: Wanted,
     act: Act<'_>,
 ) -> Result<(Stored<Attachment>, Stored<Registration>, Warnings), Error> {
+    let (platform, organization) = scope.parts();
     if let Some(id) = &wanted.id {
         let key = Attachment::at(organization, id);
         if rows::load::<Attachment>(platform, &key).await?.is_some() {
-            let (attachment, registration) = find(platform, organization, id).await?;
+            let (attachment, registration) = find(scope, id).await?;
             return Ok((attachment, registration, Warnings::new()));
         }
     }
-    let registration = config::find(platform, organization, &wanted.registration).await?;
+    let registration = config::find(scope, &wanted.registration).await?;
     let (description, mut faults) = check_inputs(&registration.row, &wanted.inputs)?;
     faults.extend(wrong_wait(wanted.wait_secs));
     let partition = AttachmentIndex::of_workflow(organization, &wanted.workflow);
@@ -115,9 +114,9 @@ pub async fn attach(
         registration: registration.row.id.clone(),
         inputs: wanted.inputs.clone(),
     };
-    let verdict = check::ask(platform, (organization, act.actor), description.id, &check).await?;
+    let verdict = check::ask(scope, act.actor, description.id, &check).await?;
     let mut warnings = verdict.accepted()?;
-    warnings.extend(workflows::doubt(platform, organization, &wanted.workflow).await?);
+    warnings.extend(workflows::doubt(scope, &wanted.workflow).await?);
     let attachment = Attachment {
         id: wanted.id.unwrap_or_else(|| ids::random(platform)),
         organization: organization.to_owned(),
@@ -137,7 +136,7 @@ pub async fn attach(
     let writes = vec![
         registration.check(),
         write,
-        act.entry(platform, organization, subject, ""),
+        act.entry(scope, subject, ""),
         rows::put(platform, &of_workflow, Expect::Absent).0,
         rows::put(platform, &of_registration, Expect::Absent).0,
     ];
@@ -163,10 +162,10 @@ fn links(attachment: &Attachment) -> (AttachmentIndex, AttachmentIndex) {
 
 /// A live attachment and its registration.
 pub async fn find(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
 ) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
+    let (platform, organization) = scope.parts();
     let missing = || Error::NotAttached(id.to_owned());
     let attachment = rows::load::<Attachment>(platform, &Attachment::at(organization, id))
         .await?
@@ -181,10 +180,10 @@ pub async fn find(
 
 /// The attachments that a workflow selector names.
 pub async fn of_workflow(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     selector: &Selector,
 ) -> Result<Vec<Stored<Attachment>>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let partition = AttachmentIndex::of_workflow(organization, selector);
     let links =
         rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX).await?;
@@ -199,16 +198,16 @@ pub async fn of_workflow(
 
 /// Detaches; pending deliveries are cancelled when their time comes.
 pub async fn detach(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
     only: &Precondition,
     act: Act<'_>,
 ) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
-    let (attachment, registration) = find(platform, organization, id).await?;
+    let platform = scope.platform;
+    let (attachment, registration) = find(scope, id).await?;
     only.allow(&attachment.etag)?;
     let subject = Subject::attachment(&attachment.row, &registration.row);
-    let entry = act.entry(platform, organization, subject, "");
+    let entry = act.entry(scope, subject, "");
     let removed = remove(platform, attachment, vec![entry]).await;
     let removed = removed.map_err(|error| only.conflict(error))?;
     Ok((removed, registration))

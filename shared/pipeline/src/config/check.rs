@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::{self, pace, quotas};
-use crate::store::platform::{Platform, Unreachable};
+use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows::{self, Registration};
 
 /// Asks a delivery function to check inputs at its third party. Holds secrets: never logged.
@@ -148,7 +148,7 @@ async fn question<I: Integration>(
             inputs,
             only_validate,
         } => {
-            let Some(row) = find(platform, &organization, &registration).await? else {
+            let Some(row) = find(Scope::new(platform, &organization), &registration).await? else {
                 return Ok(refused("find the registration"));
             };
             let Some(secrets) = secrets::<I>(platform, &row).await? else {
@@ -173,7 +173,7 @@ async fn question<I: Integration>(
             registration,
             inputs,
         } => {
-            let Some(row) = find(platform, &organization, &registration).await? else {
+            let Some(row) = find(Scope::new(platform, &organization), &registration).await? else {
                 return Ok(refused("find the registration"));
             };
             let Some(secrets) = secrets::<I>(platform, &row).await? else {
@@ -193,10 +193,10 @@ async fn question<I: Integration>(
 }
 
 async fn find(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
 ) -> Result<Option<Registration>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let key = Registration::at(organization, id);
     let stored = rows::load::<Registration>(platform, &key).await?;
     Ok(stored.map(|stored| stored.row))
@@ -224,14 +224,14 @@ async fn secrets<I: Integration>(
 
 /// Has an integration's delivery function answer a [`Check`], at the pace of whoever asks.
 pub async fn ask(
-    platform: &impl Platform,
-    (organization, actor): (&str, &Actor),
+    scope: Scope<'_, impl Platform>,
+    actor: &Actor,
     integration: &str,
     check: &Check,
 ) -> Result<Verdict, quotas::Error> {
-    pace::take(platform, organization, actor).await?;
+    pace::take(scope, actor).await?;
     let event = serde_json::json!({ "check": check });
-    Ok(invoke(platform, integration, event).await?)
+    Ok(invoke(scope.platform, integration, event).await?)
 }
 
 /// Has an integration's delivery function answer a [`Preview`], at the pace of whoever asks.
@@ -241,7 +241,7 @@ pub async fn ask_preview(
     integration: &str,
     preview: &Preview,
 ) -> Result<Previewed, quotas::Error> {
-    pace::take(platform, &preview.organization, actor).await?;
+    pace::take(Scope::new(platform, &preview.organization), actor).await?;
     let event = serde_json::json!({ "preview": preview });
     Ok(invoke(platform, integration, event).await?)
 }

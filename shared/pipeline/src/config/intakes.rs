@@ -20,7 +20,7 @@ use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
 use crate::store::meter::Quota;
 use crate::store::platform::{
-    Expect, Platform, SecretValue, UnlessConflict as _, Unreachable, Write, WriteError,
+    Expect, Platform, Scope, SecretValue, UnlessConflict as _, Unreachable, Write, WriteError,
 };
 use crate::store::rows::{
     self, CONFLICTS, Conditions, Intake, IntakeToken, IntakeUse, LastUse, Previous, Refusal, Stored,
@@ -181,17 +181,17 @@ fn faults(wanted: &Wanted) -> Vec<Fault> {
 
 /// Makes an intake. The platform's randomness must be the operating system's.
 pub async fn create(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     wanted: Wanted,
     act: Act<'_>,
 ) -> Result<Created, Error> {
+    let (platform, organization) = scope.parts();
     let mut faults = faults(&wanted);
     let conditions = conditions(&wanted, &mut faults);
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
-    quotas::room(platform, organization, Quota::Intakes).await?;
+    quotas::room(scope, Quota::Intakes).await?;
     let token = tokens::text(platform, PREFIX);
     let now = platform.now();
     let intake = Intake {
@@ -214,7 +214,7 @@ pub async fn create(
     let writes = vec![
         rows::put(platform, &intake, Expect::Absent).0,
         rows::put(platform, &by_hash(&intake, now), Expect::Absent).0,
-        act.entry(platform, organization, subject, told(&intake)),
+        act.entry(scope, subject, told(&intake)),
     ];
     if !platform.write(writes).await.unless_conflict()? {
         return Err(Error::NameTaken(intake.name));
@@ -234,7 +234,7 @@ pub async fn create(
                 ..act
             };
             let detail = "its secret could not be kept";
-            let _ = remove(platform, organization, &intake.name, undo, detail).await;
+            let _ = remove(scope, &intake.name, undo, detail).await;
             return Err(unreachable.into());
         }
     }
@@ -280,12 +280,12 @@ fn told(intake: &Intake) -> String {
 /// works until the overlap ends, or its own time does. While an older one still works, only a rotation without overlap
 /// is taken: it says that all of them are to end, so no URL ends that somebody did not mean.
 pub async fn rotate(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name: &str,
     overlap: Duration,
     act: Act<'_>,
 ) -> Result<Created, Error> {
+    let (platform, organization) = scope.parts();
     if overlap.as_secs() > OVERLAP_MOST_SECS {
         let detail = format!("must be at most {OVERLAP_MOST_SECS}");
         return Err(Error::Faults(vec![fault("overlap_secs", detail)]));
@@ -331,7 +331,7 @@ pub async fn rotate(
     writes.extend([
         rows::put(platform, &by_hash(&stored.row, now), Expect::Absent).0,
         stored.update(platform).0,
-        act.entry(platform, organization, subject, detail),
+        act.entry(scope, subject, detail),
     ]);
     if !platform.write(writes).await.unless_conflict()? {
         return Err(Error::Conflict);
@@ -410,7 +410,11 @@ pub(crate) async fn refused(
             action: "intake.refuse",
         };
         let subject = Subject::new(&intake.name, &intake.id);
-        let entry = act.entry(platform, &intake.organization, subject, detail.clone());
+        let entry = act.entry(
+            Scope::new(platform, &intake.organization),
+            subject,
+            detail.clone(),
+        );
         Some(vec![entry])
     };
     note(platform, intake, change).await;
@@ -448,11 +452,11 @@ pub async fn uses(
 
 /// A page of intakes in the order of their names, from behind `after`, and where the next one begins.
 pub async fn list(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     after: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<Intake>, Option<String>), Unreachable> {
+    let (platform, organization) = scope.parts();
     let partition = Intake::partition(organization);
     let items = platform.list(&partition, "", after, limit).await?;
     let next = (items.len() == limit)
@@ -468,21 +472,20 @@ pub async fn list(
 
 /// Deletes an intake by its name. What came in by it stays. A deletion that was cut off is completed by asking again.
 pub async fn delete(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name: &str,
     act: Act<'_>,
 ) -> Result<Intake, Error> {
-    remove(platform, organization, name, act, "").await
+    remove(scope, name, act, "").await
 }
 
 async fn remove(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name: &str,
     act: Act<'_>,
     detail: &str,
 ) -> Result<Intake, Error> {
+    let (platform, organization) = scope.parts();
     let at = Intake::at(organization, name);
     let mut deleted = None;
     for _ in 0..CONFLICTS {
@@ -523,7 +526,7 @@ async fn remove_once(
     if !writes.is_empty() {
         let subject = Subject::new(&stored.row.name, id);
         writes.push(stored.check());
-        writes.push(act.entry(platform, organization, subject, detail));
+        writes.push(act.entry(Scope::new(platform, organization), subject, detail));
         platform.write(writes).await?;
     }
     if stored.row.cas_url.is_some() {
@@ -539,10 +542,10 @@ async fn remove_once(
 
 /// Loads the source of an intake's materials; none when the intake was deleted.
 pub(crate) async fn source(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
 ) -> Result<Option<Source>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let secret = Intake::secret_name(organization, id);
     let Some(value) = platform.get_secret(&secret, None).await? else {
         return Ok(None);
@@ -585,10 +588,12 @@ mod tests {
                 actor: &actor,
                 action: "intake.create",
             };
-            let created = create(&memory, "acme", wanted, act);
+            let created = create(Scope::new(&memory, "acme"), wanted, act);
             let created = created.now_or_never().unwrap();
             let id = created.unwrap().intake.id;
-            let source = source(&memory, "acme", &id).now_or_never().unwrap();
+            let source = source(Scope::new(&memory, "acme"), &id)
+                .now_or_never()
+                .unwrap();
             let authorities = source.unwrap().unwrap().authorities();
             http.trusting(authorities.as_ref()).roots().len()
         };

@@ -15,7 +15,7 @@ use api::inputs::Fault;
 use serde_json::{Map, Value};
 
 use self::quotas::Exceeded;
-use crate::store::platform::{Etag, Platform, Unreachable, WriteError};
+use crate::store::platform::{Etag, Platform, Scope, Unreachable, WriteError};
 use crate::store::rows::{
     self, Attachment, AttachmentIndex, Registration, RegistrationName, Stored,
 };
@@ -108,10 +108,10 @@ pub(crate) fn size_fault(inputs: &Map<String, Value>) -> Option<Fault> {
 
 /// A live registration by its name or its id.
 pub async fn find(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name_or_id: &str,
 ) -> Result<Stored<Registration>, Error> {
+    let (platform, organization) = scope.parts();
     let missing = || Error::NotFound(name_or_id.to_owned());
     let name =
         rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name_or_id))
@@ -121,15 +121,15 @@ pub async fn find(
         Some(_) => return Err(missing()),
         None => name_or_id.to_owned(),
     };
-    live(platform, organization, &id).await?.ok_or_else(missing)
+    live(scope, &id).await?.ok_or_else(missing)
 }
 
 /// A live registration by its id.
 pub(crate) async fn live(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
 ) -> Result<Option<Stored<Registration>>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let key = Registration::at(organization, id);
     let stored = rows::load::<Registration>(platform, &key).await?;
     Ok(stored.filter(|stored| stored.row.deleted_at.is_none()))
@@ -137,11 +137,11 @@ pub(crate) async fn live(
 
 /// A page of registrations in the order of their names, from behind `after`, and where the next one begins.
 pub async fn list(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     after: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<Stored<Registration>>, Option<String>), Unreachable> {
+    let (platform, organization) = scope.parts();
     let names = platform
         .list(&RegistrationName::partition(organization), "", after, limit)
         .await?;
@@ -162,12 +162,12 @@ pub async fn list(
 
 /// The IDs of a registration's attachments, in their order, from behind `after`; at most `limit`.
 pub(crate) async fn attachment_ids(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     registration: &str,
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<String>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let partition = Registration::partition(organization, registration);
     let after = after.map(|id| format!("{}{id}", AttachmentIndex::PREFIX));
     let links = platform
@@ -180,10 +180,10 @@ pub(crate) async fn attachment_ids(
 
 /// The attachments of a registration, all of them.
 pub async fn attachments(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     registration: &str,
 ) -> Result<Vec<Stored<Attachment>>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let partition = Registration::partition(organization, registration);
     let links =
         rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX).await?;

@@ -10,18 +10,15 @@ use api::Actor;
 
 use crate::config::quotas::{Error, Exceeded};
 use crate::store::meter::Quota;
-use crate::store::platform::Platform;
+use crate::store::platform::{Platform, Scope};
 use crate::store::rows::{self, Changed, Paced};
 
 /// The share of a minute's checks that may come at once.
 const BURST: u64 = 3;
 
 /// Takes one check of the token's.
-pub async fn take(
-    platform: &impl Platform,
-    organization: &str,
-    actor: &Actor,
-) -> Result<(), Error> {
+pub async fn take(scope: Scope<'_, impl Platform>, actor: &Actor) -> Result<(), Error> {
+    let (platform, organization) = scope.parts();
     let limit = platform.meter().quotas.of(Quota::Checks);
     let interval = Duration::from_mins(1) / u32::try_from(limit).unwrap_or(u32::MAX);
     let burst = u32::try_from((limit / BURST).max(1)).unwrap_or(u32::MAX);
@@ -68,7 +65,10 @@ mod tests {
             id: token.into(),
             ..Actor::named("ci")
         };
-        match take(memory, "acme", &actor).now_or_never().unwrap() {
+        match take(Scope::new(memory, "acme"), &actor)
+            .now_or_never()
+            .unwrap()
+        {
             Ok(()) => Ok(()),
             Err(Error::Exceeded(exceeded)) => Err(exceeded.retry_after.unwrap()),
             Err(Error::Unreachable(unreachable)) => panic!("{unreachable}"),

@@ -13,7 +13,7 @@ use attestation::Digest;
 use tracing::warn;
 
 use crate::store::meter::{Quota, Used, resets_at};
-use crate::store::platform::{Key, Platform, Unreachable};
+use crate::store::platform::{Key, Platform, Scope, Unreachable};
 use crate::store::rows::{Intake, RegistrationName, SHARDS, TokenName, shard};
 
 /// Rows of a day are of no use after it. Longer, so that whoever looks into a complaint finds them.
@@ -67,7 +67,8 @@ fn at(organization: &str, shard: &str, now: Timestamp) -> Key {
 }
 
 /// Reads today's use from the table.
-pub async fn used(platform: &impl Platform, organization: &str) -> Result<Used, Unreachable> {
+pub async fn used(scope: Scope<'_, impl Platform>) -> Result<Used, Unreachable> {
+    let (platform, organization) = scope.parts();
     let now = platform.now();
     let keys: Vec<Key> = (0..SHARDS)
         .map(|shard| at(organization, &shard.to_string(), now))
@@ -88,15 +89,12 @@ pub async fn used(platform: &impl Platform, organization: &str) -> Result<Used, 
 }
 
 /// Checks that there is room for something today.
-pub async fn daily(
-    platform: &impl Platform,
-    organization: &str,
-    wanted: Used,
-) -> Result<(), Exceeded> {
+pub async fn daily(scope: Scope<'_, impl Platform>, wanted: Used) -> Result<(), Exceeded> {
+    let (platform, organization) = scope.parts();
     let (now, meter) = (platform.now(), platform.meter());
     let used = match meter.remembered(organization, now) {
         Some(used) => used,
-        None => match used(platform, organization).await {
+        None => match used(scope).await {
             Ok(used) => {
                 meter.remember(organization, now, used);
                 used
@@ -127,7 +125,8 @@ pub async fn daily(
 }
 
 /// Counts what was accepted. A count that fails is lost: what was accepted stays so.
-pub async fn count(platform: &impl Platform, organization: &str, of: &Digest, used: Used) {
+pub async fn count(scope: Scope<'_, impl Platform>, of: &Digest, used: Used) {
+    let (platform, organization) = scope.parts();
     let now = platform.now();
     platform.meter().raise(organization, used);
     let key = at(organization, &shard(&of.hex()), now);
@@ -151,11 +150,8 @@ fn partition(quota: Quota, organization: &str) -> Option<String> {
 }
 
 /// Counts the rows of a kind that has one for each, up to the quota. Tokens whose time is over do not count.
-pub async fn standing(
-    platform: &impl Platform,
-    organization: &str,
-    quota: Quota,
-) -> Result<u64, Unreachable> {
+pub async fn standing(scope: Scope<'_, impl Platform>, quota: Quota) -> Result<u64, Unreachable> {
+    let (platform, organization) = scope.parts();
     let limit = platform.meter().quotas.of(quota);
     let Some(partition) = partition(quota, organization) else {
         return Ok(0);
@@ -194,9 +190,10 @@ pub enum Error {
 }
 
 /// Checks that there is room for one more of a kind that has a row for each. Two at once may both find the last place.
-pub async fn room(platform: &impl Platform, organization: &str, quota: Quota) -> Result<(), Error> {
+pub async fn room(scope: Scope<'_, impl Platform>, quota: Quota) -> Result<(), Error> {
+    let platform = scope.platform;
     let limit = platform.meter().quotas.of(quota);
-    let used = standing(platform, organization, quota).await?;
+    let used = standing(scope, quota).await?;
     if used < limit {
         return Ok(());
     }
@@ -220,14 +217,18 @@ mod tests {
     #[test]
     fn a_new_day_begins_with_nothing_used() {
         let memory = Memory::default();
-        let run = |used| daily(&memory, "acme", used).now_or_never().unwrap();
+        let run = |used| {
+            daily(Scope::new(&memory, "acme"), used)
+                .now_or_never()
+                .unwrap()
+        };
         let all = Quotas::default().attestations;
         let used = Used {
             attestations: all,
             bytes: 0,
         };
         let digest = Digest::of(b"a");
-        count(&memory, "acme", &digest, used)
+        count(Scope::new(&memory, "acme"), &digest, used)
             .now_or_never()
             .unwrap();
         let exceeded = run(Used::attestation(1)).unwrap_err();

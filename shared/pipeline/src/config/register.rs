@@ -17,7 +17,9 @@ use crate::records::audit_log::{Act, Subject};
 use crate::records::jobs;
 use crate::store::ids;
 use crate::store::meter::Quota;
-use crate::store::platform::{Expect, Platform, SecretValue, UnlessConflict as _, Unreachable};
+use crate::store::platform::{
+    Expect, Platform, Scope, SecretValue, UnlessConflict as _, Unreachable,
+};
 use crate::store::rows::{self, Registration, RegistrationName, RegistrationTombstone, Stored};
 
 /// Request for a registration.
@@ -42,11 +44,11 @@ pub fn faults(description: &Description, name: &str, inputs: &Map<String, Value>
 
 /// Registers: validates, reserves the name, asks the third party, keeps the secret, then the rest.
 pub async fn register(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     wanted: Wanted,
     act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
+    let (platform, organization) = scope.parts();
     let description = integrations::find(&wanted.integration)
         .ok_or_else(|| Error::NoIntegration(wanted.integration.clone()))?;
     let faults = faults(description, &wanted.name, &wanted.inputs);
@@ -62,11 +64,11 @@ pub async fn register(
         }
     }
     let id = wanted.id.clone().unwrap_or_else(|| ids::random(platform));
-    let reserved = reserve(platform, organization, description, &wanted.name, id).await?;
+    let reserved = reserve(scope, description, &wanted.name, id).await?;
     let check = Check::Registration {
         inputs: wanted.inputs.clone(),
     };
-    let verdict = check::ask(platform, (organization, act.actor), description.id, &check).await;
+    let verdict = check::ask(scope, act.actor, description.id, &check).await;
     let warnings = match verdict.map_err(Error::from).and_then(Verdict::accepted) {
         Ok(warnings) => warnings,
         Err(error) => {
@@ -88,12 +90,12 @@ pub async fn register(
 }
 
 async fn reserve(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     description: &Description,
     name: &str,
     id: String,
 ) -> Result<Stored<RegistrationName>, Error> {
+    let (platform, organization) = scope.parts();
     let now = platform.now();
     let row = RegistrationName {
         organization: organization.to_owned(),
@@ -103,10 +105,10 @@ async fn reserve(
         reserved_until: Some(now.plus(schedule::RESERVATION)),
         abandoned: false,
     };
-    let expect = free(platform, organization, name, Some(&row.registration)).await?;
+    let expect = free(scope, name, Some(&row.registration)).await?;
     // A reservation that goes on is counted already.
     if expect == Expect::Absent {
-        quotas::room(platform, organization, Quota::Registrations).await?;
+        quotas::room(scope, Quota::Registrations).await?;
     }
     let (write, etag) = rows::put(platform, &row, expect);
     if !platform.write(vec![write]).await.unless_conflict()? {
@@ -118,11 +120,11 @@ async fn reserve(
 /// Returns the condition on a name's row under which the name can be taken, if it is free or reserved for that
 /// registration. Removes the remains of another registration that was interrupted.
 pub(crate) async fn free(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name: &str,
     registration: Option<&String>,
 ) -> Result<Expect, Error> {
+    let (platform, organization) = scope.parts();
     let now = platform.now();
     match rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name))
         .await?
@@ -186,7 +188,11 @@ async fn complete(
     let writes = vec![
         write,
         live.update(platform).0,
-        act.entry(platform, &name.organization, subject, description.id),
+        act.entry(
+            Scope::new(platform, &name.organization),
+            subject,
+            description.id,
+        ),
     ];
     platform.write(writes).await?;
     Ok(Stored {
@@ -198,12 +204,12 @@ async fn complete(
 /// Deletes a registration and its attachments; pending deliveries are cancelled when their time comes.
 /// Answers with how many attachments went. A deletion that was cut off is completed by asking again.
 pub async fn delete(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name_or_id: &str,
     only: &Precondition,
     act: Act<'_>,
 ) -> Result<(Registration, usize), Error> {
+    let (platform, organization) = scope.parts();
     let name =
         rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name_or_id))
             .await?;
@@ -224,7 +230,7 @@ pub async fn delete(
         let (write, etag) = gone.update(platform);
         let subject = Subject::registration(&gone.row);
         let detail = format!("{}, with its attachments", gone.row.integration);
-        let entry = act.entry(platform, organization, subject, detail);
+        let entry = act.entry(scope, subject, detail);
         let written = platform.write(vec![write, entry]).await;
         written.map_err(|error| only.conflict(error))?;
         gone.etag = etag;
@@ -249,14 +255,14 @@ async fn complete_deletion(
     name: &Stored<RegistrationName>,
 ) -> Result<(Registration, usize), Error> {
     let (organization, id) = (gone.row.organization.clone(), gone.row.id.clone());
-    let organization = organization.as_str();
-    let attachments = attachments(platform, organization, &id).await?;
+    let scope = Scope::new(platform, &organization);
+    let attachments = attachments(scope, &id).await?;
     let count = attachments.len();
     for attachment in attachments {
         crate::config::attach::remove(platform, attachment, Vec::new()).await?;
     }
     // Also where the row has none: the update that was to add one may have been cut off.
-    let secret = Registration::secret_name(organization, &gone.row.integration, &id);
+    let secret = Registration::secret_name(&organization, &gone.row.integration, &id);
     platform.delete_secret(&secret).await?;
     // Once more when no update can be under way any more that has seen it and now keeps a secret for it.
     gone.row.wake_at = Some(platform.now().plus(schedule::UNFINISHED));
@@ -279,7 +285,7 @@ async fn complete_deletion(
             registration: id.clone(),
         };
         let rate = schedule::DRAIN_PER_SECOND;
-        let job = jobs::new(platform, organization, work, rate, "deletion");
+        let job = jobs::new(scope, work, rate, "deletion");
         writes.push(jobs::put(platform, &job));
     }
     platform.write(writes).await?;

@@ -12,7 +12,9 @@ use attestation::Digest;
 use crate::config::quotas::{self, Exceeded};
 use crate::records::audit_log::{Act, Subject};
 use crate::store::meter::Quota;
-use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, WriteError};
+use crate::store::platform::{
+    Expect, Platform, Scope, UnlessConflict as _, Unreachable, WriteError,
+};
 use crate::store::rows::{self, Organization, Stored, Token, TokenName};
 
 /// Prefix of a token's text, by which scanners find leaked secrets.
@@ -96,11 +98,11 @@ pub(crate) fn text(platform: &impl Platform, prefix: &str) -> String {
 
 /// Makes a token.
 pub async fn create(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     wanted: Wanted,
     by: By<'_>,
 ) -> Result<NewToken, Error> {
+    let (platform, organization) = scope.parts();
     let Wanted {
         name,
         role,
@@ -138,7 +140,7 @@ pub async fn create(
                 Expect::Unchanged(held.etag)
             }
         };
-    quotas::room(platform, organization, Quota::Tokens).await?;
+    quotas::room(scope, Quota::Tokens).await?;
     let text = text(platform, PREFIX);
     let now = platform.now();
     let token = Token {
@@ -165,7 +167,7 @@ pub async fn create(
     let writes = vec![
         rows::put(platform, &token, Expect::Absent).0,
         rows::put(platform, &named, expect).0,
-        by.act.entry(platform, organization, subject, detail),
+        by.act.entry(scope, subject, detail),
     ];
     if !platform.write(writes).await.unless_conflict()? {
         return Err(Error::NameTaken(token.name));
@@ -187,11 +189,11 @@ pub async fn find(platform: &impl Platform, text: &str) -> Result<Option<Token>,
 /// A page of the tokens that were not revoked, in the order of their names, from behind `after`, and where the next
 /// one begins.
 pub async fn list(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     after: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<Token>, Option<String>), Unreachable> {
+    let (platform, organization) = scope.parts();
     let names = platform
         .list(&TokenName::partition(organization), "", after, limit)
         .await?;
@@ -209,13 +211,13 @@ pub async fn list(
 
 /// Revokes a token by its name or its id: whoever asks who its bearer is, is told nobody from now on.
 pub async fn revoke(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name_or_id: &str,
     by: By<'_>,
 ) -> Result<Token, Error> {
+    let platform = scope.platform;
     let missing = || Error::NotFound(name_or_id.to_owned());
-    let named = named(platform, organization, name_or_id).await?;
+    let named = named(scope, name_or_id).await?;
     let named = named.ok_or_else(missing)?;
     let token = rows::load::<Token>(platform, &Token::at(&named.row.hash)).await?;
     let mut token = token.ok_or_else(missing)?;
@@ -231,17 +233,17 @@ pub async fn revoke(
     let writes = vec![
         token.update(platform).0,
         named.delete(),
-        by.act.entry(platform, organization, subject, detail),
+        by.act.entry(scope, subject, detail),
     ];
     platform.write(writes).await?;
     Ok(token.row)
 }
 
 async fn named(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name_or_id: &str,
 ) -> Result<Option<Stored<TokenName>>, Unreachable> {
+    let (platform, organization) = scope.parts();
     if is_label(name_or_id) {
         let at = TokenName::at(organization, name_or_id);
         if let Some(named) = rows::load::<TokenName>(platform, &at).await? {

@@ -14,7 +14,7 @@ use crate::config::check::{self, Check};
 use crate::config::{self, Error, Precondition, attach, register};
 use crate::records::audit_log::{Act, Subject};
 use crate::store::platform::{
-    self, Etag, Expect, Platform, SecretValue, UnlessConflict as _, Write, WriteError,
+    self, Etag, Expect, Platform, Scope, SecretValue, UnlessConflict as _, Write, WriteError,
 };
 use crate::store::rows::{self, Attachment, CONFLICTS, Registration, RegistrationName, Stored};
 
@@ -47,27 +47,27 @@ pub struct AttachmentChange {
 /// Changes a registration. What it is changed from is what `only` allows; without that, whatever it is when it is
 /// written.
 pub async fn registration(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name_or_id: &str,
     change: &Change,
     only: &Precondition,
     act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
-    let stored = config::find(platform, organization, name_or_id).await?;
+    let platform = scope.platform;
+    let stored = config::find(scope, name_or_id).await?;
     apply(platform, stored, change, only, act).await
 }
 
 /// Replaces the secret inputs, all of them, after the third party has accepted the new ones. In-flight deliveries
 /// go on: one that is answered 401 reads the registration and its secret again.
 pub async fn rotate(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name_or_id: &str,
     secrets: Map<String, Value>,
     act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
-    let stored = config::find(platform, organization, name_or_id).await?;
+    let platform = scope.platform;
+    let stored = config::find(scope, name_or_id).await?;
     let description = description(&stored.row.integration)?;
     let schema = (description.registration_schema)();
     let (plain, secrets) = inputs::split(&schema, secrets);
@@ -239,8 +239,8 @@ impl Whole {
             }
         };
         let verdict = check::ask(
-            platform,
-            (&row.organization, act.actor),
+            Scope::new(platform, &row.organization),
+            act.actor,
             &row.integration,
             &check,
         )
@@ -293,7 +293,9 @@ async fn apply(
         let (organization, id) = (row.organization.clone(), row.id.clone());
         // Before anybody is asked: a taken name must not send a test message.
         let name = match (row.name == stored.row.name, &wrong_name) {
-            (false, None) => Some(register::free(platform, &organization, &row.name, None).await?),
+            (false, None) => {
+                Some(register::free(Scope::new(platform, &organization), &row.name, None).await?)
+            }
             _ => None,
         };
         let mut secrets = None;
@@ -343,7 +345,10 @@ async fn apply(
         let (write, etag) = marked(platform, &row, expect, change.mark.as_ref());
         // By the name that it had; which fields changed, and nothing of what they are.
         let (subject, detail) = (Subject::registration(&stored.row), fields.join(", "));
-        let mut writes = vec![write, act.entry(platform, &organization, subject, detail)];
+        let mut writes = vec![
+            write,
+            act.entry(Scope::new(platform, &organization), subject, detail),
+        ];
         if let Some(expect) = name {
             // In the same write, so that neither is there without the other.
             writes.extend(rename(platform, &stored.row, &row, expect).await?);
@@ -351,7 +356,7 @@ async fn apply(
         match platform.write(writes).await {
             Ok(()) => return Ok((Stored { row, etag }, warnings)),
             Err(WriteError::Conflict) if only.0.is_none() => {
-                stored = config::live(platform, &organization, &id)
+                stored = config::live(Scope::new(platform, &organization), &id)
                     .await?
                     .ok_or(Error::NotFound(id))?;
             }
@@ -400,17 +405,17 @@ async fn rename(
 
 /// Changes an attachment. Its workflow and its registration are what it is, and stay.
 pub async fn attachment(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
     change: &AttachmentChange,
     only: &Precondition,
     act: Act<'_>,
 ) -> Result<(Stored<Attachment>, Stored<Registration>, Warnings), Error> {
+    let (platform, organization) = scope.parts();
     let mut checked = None;
     let mut warnings = Warnings::new();
     for _ in 0..CONFLICTS {
-        let (stored, registration) = attach::find(platform, organization, id).await?;
+        let (stored, registration) = attach::find(scope, id).await?;
         if change.mark.as_ref() == Some(&stored.etag) {
             return Ok((stored, registration, warnings));
         }
@@ -450,13 +455,7 @@ pub async fn attachment(
                 registration: of.id.clone(),
                 inputs: row.config.clone(),
             };
-            let verdict = check::ask(
-                platform,
-                (organization, act.actor),
-                &row.integration,
-                &check,
-            )
-            .await?;
+            let verdict = check::ask(scope, act.actor, &row.integration, &check).await?;
             warnings = verdict.accepted()?;
             checked = Some(asked);
         }
@@ -468,7 +467,7 @@ pub async fn attachment(
         let (write, etag) = marked(platform, &row, expect, change.mark.as_ref());
         writes.push(write);
         let (subject, detail) = (Subject::attachment(&row, of), fields.join(", "));
-        writes.push(act.entry(platform, organization, subject, detail));
+        writes.push(act.entry(scope, subject, detail));
         // In a conflict its registration may be what changed; if it did itself, that is seen now.
         if platform.write(writes).await.unless_conflict()? {
             return Ok((Stored { row, etag }, registration, warnings));

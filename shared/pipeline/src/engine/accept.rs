@@ -19,7 +19,7 @@ use crate::engine::plans;
 use crate::ledger::schedule;
 use crate::records::audit_log;
 use crate::store::meter::Used;
-use crate::store::platform::{Etag, Expect, Platform, UnlessConflict as _, Unreachable};
+use crate::store::platform::{Etag, Expect, Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{
     self, AttachmentIndex, Attestation, DigestAlias, Plan, PlanReason, Planned, Row, Stage, Stored,
     WorkflowRecord,
@@ -95,23 +95,21 @@ pub(crate) struct Incoming<'a> {
 
 /// Accepts the bytes of an envelope or a bundle. `said` is what the sender says of the workflow.
 pub async fn pushed(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     bytes: Bytes,
     said: Option<&Workflow>,
     by: &Actor,
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let workflow = workflow(&parsed, said)?;
-    for_attached(platform, organization, bytes, parsed, workflow, by).await
+    for_attached(scope, bytes, parsed, workflow, by).await
 }
 
 /// As [`pushed`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
 /// `origin` only where that does not. It is not asked to agree, since a workflow may have been renamed meanwhile,
 /// and what stands beside the envelope is signed by nobody. Only the workflows that the intake allows are accepted.
 pub async fn forwarded(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     bytes: Bytes,
     origin: &Workflow,
     allowed: &[Selector],
@@ -125,20 +123,19 @@ pub async fn forwarded(
     if !allowed.is_empty() && !allowed.iter().any(|one| one.is_for(&workflow)) {
         return Err(Error::WorkflowNotAllowed(audit_log::workflow(&workflow)));
     }
-    for_attached(platform, organization, bytes, parsed, workflow, by).await
+    for_attached(scope, bytes, parsed, workflow, by).await
 }
 
 /// Accepts what was read already, for whatever is attached to its workflow now.
 async fn for_attached(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     bytes: Bytes,
     parsed: attestation::Attestation,
     workflow: Workflow,
     by: &Actor,
 ) -> Result<Accepted, Error> {
     let of = workflow.clone();
-    let planned = planned(platform, organization, &of);
+    let planned = planned(scope, &of);
     let incoming = Incoming {
         bytes,
         parsed,
@@ -146,16 +143,16 @@ async fn for_attached(
         why: PlanReason::Accepted,
         by,
     };
-    accept(platform, organization, incoming, planned).await
+    accept(scope, incoming, planned).await
 }
 
 /// Accepts what was read already, for whom `planned` says.
 pub(crate) async fn accept(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     incoming: Incoming<'_>,
     planned: impl Future<Output = Result<Vec<Planned>, Unreachable>>,
 ) -> Result<Accepted, Error> {
+    let (platform, organization) = scope.parts();
     let Incoming {
         parsed, workflow, ..
     } = &incoming;
@@ -177,17 +174,17 @@ pub(crate) async fn accept(
         return Err(Error::NameTooLong("the id of the workflow run"));
     }
     let used = Used::attestation(incoming.bytes.len() as u64);
-    if let Err(exceeded) = quotas::daily(platform, organization, used).await
-        && known(platform, organization, &parsed.hash).await?.is_none()
+    if let Err(exceeded) = quotas::daily(scope, used).await
+        && known(scope, &parsed.hash).await?.is_none()
     {
         // Nothing of it is kept. One that is known costs nothing, and goes on.
         return Err(exceeded.into());
     }
     let kept = platform.put_object(organization, &parsed.received, incoming.bytes.clone());
-    let known = known(platform, organization, &parsed.hash);
-    let seen = seen(platform, organization, workflow);
+    let known = known(scope, &parsed.hash);
+    let seen = seen(scope, workflow);
     let promised = promised(parsed);
-    let missing = missing(platform, organization, &promised);
+    let missing = missing(scope, &promised);
     let (planned, (), (), known, missing) = try_join5(planned, kept, seen, known, missing).await?;
     let received = parsed.received;
     let (mut attestation, plan, repeated) = match known {
@@ -196,11 +193,11 @@ pub(crate) async fn accept(
             if planned.len() > schedule::PLAN_MOST {
                 return Err(Error::TooManyAttachments(planned.len()));
             }
-            match write(platform, organization, &incoming, planned).await? {
+            match write(scope, &incoming, planned).await? {
                 Some((attestation, plan)) => (attestation, plan, false),
                 // A hundred at once: one wrote it, this one reads it.
                 None => {
-                    let known = self::known(platform, organization, &parsed.hash).await?;
+                    let known = self::known(scope, &parsed.hash).await?;
                     let (attestation, plan) = known.ok_or_else(|| Unreachable {
                         what: "table",
                         why: "a row that exists could not be read".into(),
@@ -226,7 +223,7 @@ pub(crate) async fn accept(
     };
     // Whoever wrote it first sends it; if that one was cut off, the reconciler does.
     if !repeated {
-        let counted = quotas::count(platform, organization, &parsed.hash, used);
+        let counted = quotas::count(scope, &parsed.hash, used);
         let (sent, ()) = both(plans::send(platform, plan, false), counted).await;
         if let Err(unreachable) = sent {
             // Accepted all the same: the outbox mark stands.
@@ -238,10 +235,10 @@ pub(crate) async fn accept(
 
 /// An attestation and the plan of its acceptance: both were written in one transaction.
 async fn known(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     hash: &Digest,
 ) -> Result<Option<(Stored<Attestation>, Stored<Plan>)>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let (attestation_at, plan_at) = (
         Attestation::at(organization, hash),
         Plan::at(organization, hash, 0),
@@ -270,11 +267,8 @@ async fn known(
 }
 
 /// Remembers that the workflow exists, before anything of it does: a backfill walks those that were seen.
-async fn seen(
-    platform: &impl Platform,
-    organization: &str,
-    workflow: &Workflow,
-) -> Result<(), Unreachable> {
+async fn seen(scope: Scope<'_, impl Platform>, workflow: &Workflow) -> Result<(), Unreachable> {
+    let (platform, organization) = scope.parts();
     let row = WorkflowRecord {
         organization: organization.to_owned(),
         workflow: workflow.clone(),
@@ -360,10 +354,10 @@ fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Resul
 
 /// The attachments that a workflow has now, each once, in the order of their ids.
 async fn planned(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     workflow: &Workflow,
 ) -> Result<Vec<Planned>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let selectors = Match::ALL.into_iter().filter_map(|matched| {
         let selector = matched.selector(workflow)?;
         Some((
@@ -405,10 +399,10 @@ pub(crate) fn promised(parsed: &attestation::Attestation) -> BTreeSet<Digest> {
 
 /// Returns the digests that are not stored, and keeps the stored ones for a whole retention.
 pub(crate) async fn missing(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     promised: impl IntoIterator<Item = &Digest>,
 ) -> Result<Vec<Digest>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let sizes = try_join_all(promised.into_iter().map(|digest| async move {
         Ok((*digest, platform.keep_object(organization, digest).await?))
     }))
@@ -476,11 +470,11 @@ async fn awaited(
 /// Writes the attestation and its plan, and the deliveries too where they fit into the same transaction. None after a
 /// conflict.
 async fn write(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     incoming: &Incoming<'_>,
     planned: Vec<Planned>,
 ) -> Result<Option<(Stored<Attestation>, Stored<Plan>)>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let now = platform.now();
     let Incoming {
         bytes,

@@ -6,15 +6,15 @@ use attestation::Digest;
 
 use crate::engine::plans;
 use crate::ledger::accounting;
-use crate::store::platform::{Index, Platform, Range, Unreachable};
+use crate::store::platform::{Index, Platform, Range, Scope, Unreachable};
 use crate::store::rows::{self, Attestation, SHARDS};
 
 /// Returns the violations in all plans of an attestation.
 pub async fn attestation(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     hash: &Digest,
 ) -> Result<Vec<String>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let key = Attestation::at(organization, hash);
     let Some(stored) = rows::load::<Attestation>(platform, &key).await? else {
         return Ok(vec![format!("{hash}: no such attestation")]);

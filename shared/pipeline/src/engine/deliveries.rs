@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::config;
 use crate::engine::plans;
 use crate::records::attestations;
-use crate::store::platform::{Index, Platform, Unreachable};
+use crate::store::platform::{Index, Platform, Scope, Unreachable};
 use crate::store::rows::{self, Attempt, Delivery, Newest, RegistrationTombstone};
 
 /// Registrations whose deliveries are looked for side by side.
@@ -37,13 +37,13 @@ pub enum Of {
 /// The next page begins behind the last one, in the order of times and then of ids: a thousand deliveries of one
 /// attestation have the same time.
 pub async fn list(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     of: Of,
     state: Option<State>,
     cursor: Option<&Cursor>,
     limit: usize,
 ) -> Result<(Vec<Delivery>, Option<Cursor>), Unreachable> {
+    let (platform, organization) = scope.parts();
     // Of the cursor's own moment some were on the page before.
     let is_behind = |delivery: &Delivery| {
         cursor.is_none_or(|cursor| {
@@ -65,8 +65,7 @@ pub async fn list(
     };
     let found = match of {
         Of::Attestation(digest) => {
-            let Some(attestation) = attestations::find(platform, organization, &digest).await?
-            else {
+            let Some(attestation) = attestations::find(scope, &digest).await? else {
                 return Ok((Vec::new(), None));
             };
             let plans = plans::of(platform, &attestation).await?;
@@ -97,9 +96,9 @@ pub async fn list(
                     .try_collect::<Vec<_>>()
                     .await
             };
-            let mut found = all(registrations(platform, organization).await?).await?;
+            let mut found = all(registrations(scope).await?).await?;
             let since = oldest(&found, limit);
-            found.extend(all(gone(platform, organization, since).await?).await?);
+            found.extend(all(gone(scope, since).await?).await?);
             found
         }
     };
@@ -148,10 +147,10 @@ fn oldest(found: &[Newest<Delivery>], limit: usize) -> Option<Timestamp> {
 
 /// Registrations that were deleted, of which there can be deliveries since then: for one that is gone none is made.
 async fn gone(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     since: Option<Timestamp>,
 ) -> Result<BTreeSet<String>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let since = since.map(|since| since.minus(SKEW).to_string());
     let partition = RegistrationTombstone::partition(organization);
     let gone = rows::load_after::<RegistrationTombstone>(platform, &partition, "", since).await?;
@@ -161,15 +160,12 @@ async fn gone(
         .collect())
 }
 
-async fn registrations(
-    platform: &impl Platform,
-    organization: &str,
-) -> Result<BTreeSet<String>, Unreachable> {
+async fn registrations(scope: Scope<'_, impl Platform>) -> Result<BTreeSet<String>, Unreachable> {
     const PAGE: usize = 500;
     let mut ids = BTreeSet::new();
     let mut after: Option<String> = None;
     loop {
-        let (page, next) = config::list(platform, organization, after.as_deref(), PAGE).await?;
+        let (page, next) = config::list(scope, after.as_deref(), PAGE).await?;
         ids.extend(page.into_iter().map(|stored| stored.row.id));
         match next {
             Some(next) => after = Some(next),
@@ -180,10 +176,10 @@ async fn registrations(
 
 /// A delivery and its attempts, first to last.
 pub async fn describe(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
 ) -> Result<Option<(Delivery, Vec<Attempt>)>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let partition = Delivery::partition(organization, id);
     let key = Delivery::at(organization, id);
     let delivery = rows::load::<Delivery>(platform, &key);

@@ -29,7 +29,7 @@ use crate::engine::accept;
 use crate::engine::deliver::{Record, park};
 use crate::ledger::schedule;
 use crate::store::meter::Used;
-use crate::store::platform::{Platform, Unreachable};
+use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows::{self, Attachment, Attestation, CONFLICTS, Changed, FetchTurn, Plan};
 
 /// Its queue, and its function.
@@ -186,11 +186,11 @@ impl Message {
 /// Has the materials of an accepted attestation fetched that are not here; by each intake once, however often it
 /// posts the attestation.
 pub async fn ask(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     attestation: &Digest,
     intake: &str,
 ) -> Result<(), Unreachable> {
+    let (platform, organization) = scope.parts();
     let key = Attestation::at(organization, attestation);
     let Some(mut stored) = rows::load::<Attestation>(platform, &key).await? else {
         return Ok(());
@@ -248,7 +248,9 @@ async fn one(
     };
     let turn_ends = platform.now().plus(TURN);
     let organization = message.organization.clone();
-    let Some(source) = intakes::source(platform, &organization, &message.intake).await? else {
+    let Some(source) =
+        intakes::source(Scope::new(platform, &organization), &message.intake).await?
+    else {
         info!(
             intake.id = message.intake,
             "Nothing is fetched for an intake that is gone"
@@ -265,6 +267,7 @@ async fn one(
     }
     let waited_until = waited_until(platform, &attestation.row).await?;
     let wanted = wanted(platform, &attestation.row, message.after).await?;
+    let scope = Scope::new(platform, &organization);
     for (asked, digest) in wanted.into_iter().enumerate() {
         let now = platform.now();
         if now >= waited_until {
@@ -278,10 +281,10 @@ async fn one(
         let most = left.saturating_sub(LEAST / 2);
         let within = LONGEST.min(most).min(waited_until.since(now));
         message.after = Some(digest);
-        match fetch(platform, store, &organization, &source, &digest, within).await {
+        match fetch(scope, store, &source, &digest, within).await {
             Ok(size_bytes) => {
                 let used = Used::material(size_bytes);
-                quotas::count(platform, &organization, &digest, used).await;
+                quotas::count(scope, &digest, used).await;
                 info!(material = %digest, size_bytes, "Fetched a material");
             }
             Err(Failure::Unreachable(unreachable)) => return Err(unreachable),
@@ -323,8 +326,7 @@ async fn wanted(
     let first = after.map_or(Bound::Unbounded, Bound::Excluded);
     let promised = accept::promised(&parsed);
     accept::missing(
-        platform,
-        organization,
+        Scope::new(platform, organization),
         promised.range((first, Bound::Unbounded)),
     )
     .await
@@ -371,9 +373,8 @@ impl From<Unreachable> for Failure {
 
 /// Fetches one material into the bucket. Answers with its size.
 async fn fetch(
-    platform: &impl Platform,
+    scope: Scope<'_, impl Platform>,
     store: &impl Store,
-    organization: &str,
     source: &Source,
     digest: &Digest,
     within: Duration,
@@ -382,9 +383,9 @@ async fn fetch(
     let kept = {
         let keeping = async {
             let coming = store.open(source, digest, within).await?;
-            keep(platform, organization, digest, coming, &mut upload).await
+            keep(scope, digest, coming, &mut upload).await
         };
-        match future::select(Box::pin(keeping), Box::pin(platform.sleep(within))).await {
+        match future::select(Box::pin(keeping), Box::pin(scope.platform.sleep(within))).await {
             Either::Left((kept, _)) => kept,
             Either::Right(((), _)) => {
                 let secs = within.as_secs();
@@ -395,6 +396,7 @@ async fn fetch(
     };
     if let (Err(_), Some(upload)) = (&kept, &upload) {
         // The bucket forgets it by itself after a day.
+        let (platform, organization) = scope.parts();
         let _ = platform.abandon_upload(organization, digest, upload).await;
     }
     kept
@@ -402,12 +404,12 @@ async fn fetch(
 
 /// Puts down what comes, a part at a time, and makes an object of it only when it is what was asked for.
 async fn keep(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     digest: &Digest,
     mut coming: Coming,
     upload: &mut Option<String>,
 ) -> Result<u64, Failure> {
+    let (platform, organization) = scope.parts();
     let mut hash = Sha256::new();
     let mut size_bytes = 0;
     let mut parts = Vec::new();

@@ -11,7 +11,7 @@ use crate::engine::deliveries::{self, Cursor, Of};
 use crate::engine::{audit, operations, pauses, plans};
 use crate::ledger::schedule;
 use crate::records::jobs::end;
-use crate::store::platform::{Index, Platform, Unreachable};
+use crate::store::platform::{Index, Platform, Scope, Unreachable};
 use crate::store::rows::{
     self, Attachment, Attestation, Delivery, Job, JobCursor, Plan, PlanReason, Planned, Stored,
     WorkflowRecord,
@@ -144,8 +144,14 @@ async fn redeliver(
     };
     let organization = job.organization.clone();
     let state = Some(filter.state);
-    let (page, next) =
-        deliveries::list(platform, &organization, of, state, Some(&cursor), PAGE).await?;
+    let (page, next) = deliveries::list(
+        Scope::new(platform, &organization),
+        of,
+        state,
+        Some(&cursor),
+        PAGE,
+    )
+    .await?;
     let mut left = if job.dry_run { u64::MAX } else { most };
     for delivery in page {
         if filter
@@ -383,8 +389,7 @@ async fn drain(
         return Ok(false);
     }
     let count = pauses::drain(
-        platform,
-        &job.organization,
+        Scope::new(platform, &job.organization),
         registration,
         job.per_second,
         until,
@@ -424,7 +429,7 @@ async fn law(
             return Ok(true);
         }
         let hash: &Digest = &row.hash;
-        let found = audit::attestation(platform, &row.organization, hash).await?;
+        let found = audit::attestation(Scope::new(platform, &row.organization), hash).await?;
         job.place = Some(JobCursor {
             workflow,
             created_at: row.created_at,

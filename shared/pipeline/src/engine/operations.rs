@@ -13,7 +13,7 @@ use crate::engine::{plans, settle};
 use crate::ledger::delivery;
 use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
-use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
+use crate::store::platform::{Expect, Platform, Scope, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{
     self, Attachment, Attestation, Delivery, Plan, PlanReason, Planned, Registration,
 };
@@ -59,7 +59,11 @@ pub async fn redeliver_for(
     let is_its_own = |plan: &Plan| request.is_some() && plan.job.as_deref() == request;
     let subject = Subject::delivery(platform, delivery).await?;
     let detail = format!("attestation {}", delivery.attestation);
-    let entry = act.entry(platform, &delivery.organization, subject, detail);
+    let entry = act.entry(
+        Scope::new(platform, &delivery.organization),
+        subject,
+        detail,
+    );
     if let Some(id) = again(platform, delivery, request, vec![entry], is_its_own).await? {
         return Ok(id);
     }
@@ -163,7 +167,11 @@ pub(crate) async fn keep(
         return Ok(());
     };
     if let Ok(parsed) = attestation::Attestation::parse(&bytes) {
-        accept::missing(platform, organization, &accept::promised(&parsed)).await?;
+        accept::missing(
+            Scope::new(platform, organization),
+            &accept::promised(&parsed),
+        )
+        .await?;
     }
     Ok(())
 }
@@ -173,7 +181,7 @@ async fn expedite(
     delivery: &Delivery,
     beside: Vec<Write>,
 ) -> Result<String, Error> {
-    let mut stored = find(platform, &delivery.organization, &delivery.id).await?;
+    let mut stored = find(Scope::new(platform, &delivery.organization), &delivery.id).await?;
     if stored.row.held_at.is_some() {
         return Err(Error::Held);
     }
@@ -183,10 +191,10 @@ async fn expedite(
 }
 
 pub async fn find(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
 ) -> Result<rows::Stored<Delivery>, Error> {
+    let (platform, organization) = scope.parts();
     rows::load::<Delivery>(platform, &Delivery::at(organization, id))
         .await?
         .ok_or_else(|| Error::NotFound(id.to_owned()))
@@ -194,12 +202,12 @@ pub async fn find(
 
 /// Cancels a delivery that waits. One that is being attempted cannot be called back.
 pub async fn cancel(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
     act: Act<'_>,
 ) -> Result<Delivery, Error> {
-    let mut stored = find(platform, organization, id).await?;
+    let platform = scope.platform;
+    let mut stored = find(scope, id).await?;
     match stored.row.state {
         State::Pending => {}
         State::Delivering => return Err(Error::UnderWay),
@@ -209,10 +217,7 @@ pub async fn cancel(
     delivery::cancel(&mut stored.row, &reason, platform.now());
     let subject = Subject::delivery(platform, &stored.row).await?;
     let detail = format!("attestation {}", stored.row.attestation);
-    let writes = vec![
-        stored.update(platform).0,
-        act.entry(platform, organization, subject, detail),
-    ];
+    let writes = vec![stored.update(platform).0, act.entry(scope, subject, detail)];
     if !platform.write(writes).await.unless_conflict()? {
         return Err(Error::Conflict);
     }
@@ -239,6 +244,7 @@ pub async fn test(
         return Err(config::Error::Faults(faults));
     }
     let organization = &registration.organization;
+    let scope = Scope::new(platform, organization);
     let is_begun = match &id {
         Some(id) => {
             let key = Attachment::at(organization, id);
@@ -247,7 +253,7 @@ pub async fn test(
         None => false,
     };
     if !is_begun {
-        pace::take(platform, organization, act.actor).await?;
+        pace::take(scope, act.actor).await?;
     }
     let mut attachment = Attachment {
         id: id.unwrap_or_else(|| ids::random(platform)),
@@ -266,7 +272,7 @@ pub async fn test(
     let subject = Subject::registration(registration);
     let writes = vec![
         rows::put(platform, &attachment, Expect::Absent).0,
-        act.entry(platform, organization, subject, ""),
+        act.entry(scope, subject, ""),
     ];
     if !platform.write(writes).await.unless_conflict()? {
         // A request that was cut off: it goes on with what it began.
@@ -297,7 +303,7 @@ pub async fn test(
         why: PlanReason::Tested,
         by: act.actor,
     };
-    let taken = accept::accept(platform, organization, incoming, planned).await;
+    let taken = accept::accept(scope, incoming, planned).await;
     taken.map_err(|error| match error {
         accept::Error::Unreachable(unreachable) => unreachable.into(),
         accept::Error::Exceeded(exceeded) => config::Error::Exceeded(exceeded),

@@ -14,7 +14,7 @@ use crate::engine::settle::settle;
 use crate::ledger::{delivery, schedule};
 use crate::records::audit_log::{Act, Subject};
 use crate::records::jobs;
-use crate::store::platform::{Index, Platform, Range, Unreachable};
+use crate::store::platform::{Index, Platform, Range, Scope, Unreachable};
 use crate::store::rows::{self, Changed, Delivery, Job, Registration, Stored};
 
 /// Held deliveries that are looked at in one go.
@@ -30,13 +30,13 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// Pauses a registration, for somebody or by itself. One that is paused already stays as it is.
 pub async fn pause(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name_or_id: &str,
     reason: &str,
     act: Option<Act<'_>>,
 ) -> Result<Stored<Registration>, Error> {
-    let mut stored = config::find(platform, organization, name_or_id).await?;
+    let platform = scope.platform;
+    let mut stored = config::find(scope, name_or_id).await?;
     let changed = rows::change(platform, &mut stored, |row| {
         // What met this one may have deleted it: that must not be written over.
         if row.paused.is_some() || row.deleted_at.is_some() {
@@ -52,7 +52,7 @@ pub async fn pause(
         row.wake_at = Some(now.plus(SOON));
         let entry = act.map(|act| {
             let subject = Subject::registration(row);
-            act.entry(platform, organization, subject, reason)
+            act.entry(scope, subject, reason)
         });
         Some(entry.into_iter().collect())
     });
@@ -65,12 +65,11 @@ pub async fn pause(
 
 /// Pauses a registration because nothing gets through it. The operator is told by the log and its alarm.
 pub(crate) async fn fail(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     registration: &str,
     reason: String,
 ) -> Result<(), Unreachable> {
-    match pause(platform, organization, registration, &reason, None).await {
+    match pause(scope, registration, &reason, None).await {
         Ok(Stored { row, .. }) if row.paused.as_ref().is_some_and(|pause| pause.by.is_none()) => {
             error!(
                 registration.id = row.id,
@@ -93,23 +92,23 @@ pub(crate) async fn fail(
 /// Resumes a registration and drains what it held, so many in a second. None when it was not paused. A job's id may
 /// follow from the request: then the same again finds the same job.
 pub async fn resume(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     name_or_id: &str,
     per_second: u32,
     act: Act<'_>,
     id: Option<String>,
 ) -> Result<(Stored<Registration>, Option<Job>), Error> {
-    let mut stored = config::find(platform, organization, name_or_id).await?;
+    let (platform, organization) = scope.parts();
+    let mut stored = config::find(scope, name_or_id).await?;
     if let Some(id) = &id
-        && let Some(begun) = jobs::find(platform, organization, id).await?
+        && let Some(begun) = jobs::find(scope, id).await?
     {
         return Ok((stored, Some(begun.row)));
     }
     if stored.row.paused.is_none() {
         let ever = platform.now().plus(schedule::PAUSE_LONGEST * 2);
         let id = stored.row.id.clone();
-        if held(platform, organization, &id, ever, 1).await?.is_empty() {
+        if held(scope, &id, ever, 1).await?.is_empty() {
             return Ok((stored, None));
         }
     }
@@ -118,12 +117,12 @@ pub async fn resume(
     let work = JobKind::Drain {
         registration: stored.row.id.clone(),
     };
-    let mut job = jobs::new(platform, organization, work, per_second, &act.actor.name);
+    let mut job = jobs::new(scope, work, per_second, &act.actor.name);
     job.id = id.unwrap_or(job.id);
     let (write, etag) = stored.update(platform);
     let subject = Subject::registration(&stored.row);
     let detail = format!("{per_second} a second");
-    let entry = act.entry(platform, organization, subject, detail);
+    let entry = act.entry(scope, subject, detail);
     let mut writes = vec![write, jobs::put(platform, &job), entry];
     // A new beginning: it must not be paused again for what was before.
     let destination = rows::Destination::at(organization, &stored.row.id);
@@ -138,12 +137,12 @@ pub async fn resume(
 /// The deliveries that a registration holds, those first that were held first; `until` is when they would be given
 /// up on.
 async fn held(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     registration: &str,
     until: api::Timestamp,
     limit: usize,
 ) -> Result<Vec<Stored<Delivery>>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let hash = Delivery::held_hash(organization, registration);
     let keys = platform
         .range(Range {
@@ -161,18 +160,18 @@ async fn held(
 
 /// Lets a page of held deliveries go, spread over a minute. Answers with how many were there.
 pub(crate) async fn drain(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     registration: &str,
     per_second: u32,
     until: api::Timestamp,
 ) -> Result<usize, Unreachable> {
+    let platform = scope.platform;
     let ever = platform.now().plus(schedule::PAUSE_LONGEST * 2);
     let limit = usize::try_from(per_second.max(1))
         .unwrap_or(1)
         .saturating_mul(60)
         .min(3_000);
-    let held = held(platform, organization, registration, ever, limit).await?;
+    let held = held(scope, registration, ever, limit).await?;
     let all = held.len();
     let releases = held
         .into_iter()
@@ -221,7 +220,8 @@ pub(crate) async fn find_again(
     for delivery in held {
         let registration = &delivery.registration;
         if !forgotten.contains_key(registration) {
-            let is_kept = is_kept(platform, &delivery.organization, registration).await?;
+            let is_kept =
+                is_kept(Scope::new(platform, &delivery.organization), registration).await?;
             forgotten.insert(registration.clone(), !is_kept);
         }
         if !forgotten[registration] {
@@ -240,11 +240,8 @@ pub(crate) async fn find_again(
 
 /// Reports whether a registration's held deliveries stay held for now: it is paused, or a drain releases them at its
 /// own rate.
-async fn is_kept(
-    platform: &impl Platform,
-    organization: &str,
-    registration: &str,
-) -> Result<bool, Unreachable> {
+async fn is_kept(scope: Scope<'_, impl Platform>, registration: &str) -> Result<bool, Unreachable> {
+    let (platform, organization) = scope.parts();
     let key = Registration::at(organization, registration);
     let row = rows::load::<Registration>(platform, &key).await?;
     if row.is_some_and(|stored| stored.row.paused.is_some()) {
@@ -267,7 +264,7 @@ pub(crate) async fn look(
         organization, id, ..
     } = stored.row.clone();
     let now = platform.now();
-    let due = held(platform, &organization, &id, now, PAGE).await?;
+    let due = held(Scope::new(platform, &organization), &id, now, PAGE).await?;
     let is_full = due.len() == PAGE;
     for mut stored in due {
         if let Some(settled) = delivery::held_too_long(&mut stored.row, now) {
@@ -276,7 +273,7 @@ pub(crate) async fn look(
     }
     // What is held from now on comes of age in thirty days, and what the index has not shown yet not before that.
     let ever = now.plus(schedule::PAUSE_LONGEST * 2);
-    let first = held(platform, &organization, &id, ever, 1).await?;
+    let first = held(Scope::new(platform, &organization), &id, ever, 1).await?;
     let next = match first.first().map(|stored| &stored.row) {
         Some(row) if row.held_at.is_some() && !is_full => row.wake_at.unwrap_or(now),
         // More is due, or the index shows what is gone.

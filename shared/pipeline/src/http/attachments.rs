@@ -16,7 +16,7 @@ use super::route::{Description, Route, handler, text};
 use crate::config::{self, attach, check, update};
 use crate::records::audit_log::{self, Subject};
 use crate::records::{attestations, jobs};
-use crate::store::platform::Platform;
+use crate::store::platform::{Platform, Scope};
 use crate::store::rows::{self, Stored};
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
@@ -131,11 +131,11 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let (new, workflow) = match asked(request) {
         Ok(asked) => asked,
         Err(problem) => {
-            return Err(with_inputs(platform, organization, request, problem).await);
+            return Err(with_inputs(scope, request, problem).await);
         }
     };
     let wanted = attach::Wanted {
@@ -147,20 +147,20 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         id: call.ids.id(),
     };
     let act = call.act();
-    let attached = attach::attach(platform, organization, wanted, act).await?;
+    let attached = attach::attach(scope, wanted, act).await?;
     let (stored, registration, warnings) = attached;
     Ok(shown(201, stored, registration, warnings))
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
+    let scope = call.scope();
     let id = call.parameter("attachment");
-    let (stored, registration) = attach::find(platform, organization, id).await?;
+    let (stored, registration) = attach::find(scope, id).await?;
     Ok(shown(200, stored, registration, Vec::new()))
 }
 
 async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let id = call.parameter("attachment");
     let detail = "cannot be changed: detach, and attach anew";
     request.refuse_fixed(&["workflow", "project", "registration"], detail)?;
@@ -176,35 +176,34 @@ async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
         mark: call.ids.mark(),
     };
     let (only, act) = (request.precondition()?, call.act());
-    let updated = update::attachment(platform, organization, id, &change, &only, act);
+    let updated = update::attachment(scope, id, &change, &only, act);
     let (stored, registration, warnings) = updated.await?;
     Ok(shown(200, stored, registration, warnings))
 }
 
 async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let id = call.parameter("attachment");
     let only = request.precondition()?;
-    let (stored, registration) =
-        attach::detach(platform, organization, id, &only, call.act()).await?;
+    let (stored, registration) = attach::detach(scope, id, &only, call.act()).await?;
     let detached = attachment(stored, registration);
     Ok(Response::json(200, &detached))
 }
 
 async fn backfill<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let caller = call.caller;
     let id = call.parameter("attachment");
     let asked: Backfill = request.json_or_default()?;
-    let (stored, registration) = attach::find(platform, organization, id).await?;
+    let (stored, registration) = attach::find(scope, id).await?;
     let subject = Subject::attachment(&stored.row, &registration.row);
     let work = JobKind::Backfill {
         attachment: stored.row.id,
         since: asked.since,
-        until: asked.until.unwrap_or_else(|| platform.now()),
+        until: asked.until.unwrap_or_else(|| scope.platform.now()),
     };
     let rate = super::jobs::per_second(asked.per_second);
-    let mut job = jobs::new(platform, organization, work, rate, &caller.actor.name);
+    let mut job = jobs::new(scope, work, rate, &caller.actor.name);
     job.dry_run = asked.dry_run;
     job.id = call.ids.job().unwrap_or(job.id);
     let detail = super::jobs::period(asked.since, asked.until);
@@ -255,8 +254,7 @@ fn asked(request: &Request) -> Result<(NewAttachment, Selector), Problem> {
 
 /// A problem with what is wrong with the inputs added to it, as far as that can be told.
 async fn with_inputs(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     request: &Request,
     mut problem: Problem,
 ) -> Problem {
@@ -266,7 +264,7 @@ async fn with_inputs(
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     if let (Some(registration), Some(inputs)) =
         (body["registration"].as_str(), body["inputs"].as_object())
-        && let Ok(faults) = attach::faults(platform, organization, registration, inputs).await
+        && let Ok(faults) = attach::faults(scope, registration, inputs).await
     {
         problem.faults.extend(faults);
     }
@@ -274,13 +272,13 @@ async fn with_inputs(
 }
 
 async fn preview<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let caller = call.caller;
     let id = call.parameter("attachment");
     let NewPreview { attestation } = request.json()?;
-    let (stored, registration) = attach::find(platform, organization, id).await?;
+    let (stored, registration) = attach::find(scope, id).await?;
     let subject = Subject::attachment(&stored.row, &registration.row);
-    let found = attestations::find(platform, organization, &attestation).await?;
+    let found = attestations::find(scope, &attestation).await?;
     let attestation = found
         .ok_or_else(|| {
             Problem::new(
@@ -290,27 +288,33 @@ async fn preview<P: Platform>(call: Call<'_, P>) -> Answer {
         })?
         .hash;
     let asked = check::Preview {
-        organization: organization.to_owned(),
+        organization: scope.organization.to_owned(),
         attachment: stored.row.id,
         attestation,
     };
-    let previewed =
-        match check::ask_preview(platform, &caller.actor, &stored.row.integration, &asked).await? {
-            check::Previewed::Requests(requests) => Previewed {
-                requests,
-                nothing: None,
-            },
-            check::Previewed::Nothing(reason) => Previewed {
-                requests: Vec::new(),
-                nothing: Some(reason),
-            },
-            check::Previewed::Refused(reason) => {
-                return Err(Problem::new(Code::NotDeliverable, reason));
-            }
-        };
+    let previewed = match check::ask_preview(
+        scope.platform,
+        &caller.actor,
+        &stored.row.integration,
+        &asked,
+    )
+    .await?
+    {
+        check::Previewed::Requests(requests) => Previewed {
+            requests,
+            nothing: None,
+        },
+        check::Previewed::Nothing(reason) => Previewed {
+            requests: Vec::new(),
+            nothing: Some(reason),
+        },
+        check::Previewed::Refused(reason) => {
+            return Err(Problem::new(Code::NotDeliverable, reason));
+        }
+    };
     // It shows what the attestation says and how the attachment is configured.
     let detail = format!("attestation {attestation}");
-    audit_log::record(platform, organization, call.act(), subject, detail).await?;
+    audit_log::record(scope, call.act(), subject, detail).await?;
     Ok(Response::json(200, &previewed))
 }
 
@@ -355,7 +359,7 @@ fn cursor((registration, attachment): &Pair) -> String {
 const AT_ONCE: usize = 10;
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let project = request.project()?;
     let selector = match request.query("workflow") {
         None => None,
@@ -367,14 +371,14 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let (limit, after) = (request.limit()?, request.cursor(After::parse)?);
     let only = match request.query("registration") {
         None => None,
-        Some(named) => Some(config::find(platform, organization, named).await?),
+        Some(named) => Some(config::find(scope, named).await?),
     };
     let (mut pairs, next) = match &selector {
         Some(selector) => {
             let of = (selector, only);
-            Box::pin(of_workflow(platform, organization, of, after, limit)).await?
+            Box::pin(of_workflow(scope, of, after, limit)).await?
         }
-        None => Box::pin(walk(platform, organization, only, after, limit)).await?,
+        None => Box::pin(walk(scope, only, after, limit)).await?,
     };
     if let (None, Some(project)) = (&selector, project) {
         pairs.retain(|(_, attachment)| {
@@ -391,13 +395,13 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
 
 /// A page of the attachments with exactly this selector, of which there are not too many to be read all.
 async fn of_workflow(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     (selector, only): (&Selector, Option<Stored<rows::Registration>>),
     after: Option<After<'_>>,
     limit: usize,
 ) -> Result<(Vec<Pair>, Option<String>), Problem> {
-    let attached = attach::of_workflow(platform, organization, selector).await?;
+    let (platform, organization) = scope.parts();
+    let attached = attach::of_workflow(scope, selector).await?;
     let ids: BTreeSet<&str> = attached
         .iter()
         .map(|stored| stored.row.registration.as_str())
@@ -433,12 +437,12 @@ async fn of_workflow(
 
 /// A page of the attachments of one registration or of all, in the order of the registrations' names.
 async fn walk(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     only: Option<Stored<rows::Registration>>,
     after: Option<After<'_>>,
     limit: usize,
 ) -> Result<(Vec<Pair>, Option<String>), Problem> {
+    let (platform, organization) = scope.parts();
     let within = after
         .as_ref()
         .filter(|after| after.attachment.is_some())
@@ -453,9 +457,9 @@ async fn walk(
         }
         None => {
             let behind = after.as_ref().map(|after| after.registration);
-            let (mut found, next) = config::list(platform, organization, behind, limit).await?;
+            let (mut found, next) = config::list(scope, behind, limit).await?;
             if let Some(name) = within {
-                match config::find(platform, organization, name).await {
+                match config::find(scope, name).await {
                     Ok(stored) => found.insert(0, stored),
                     Err(config::Error::NotFound(_)) => {}
                     Err(error) => return Err(error.into()),
@@ -472,7 +476,7 @@ async fn walk(
             let rows::Registration { id, name, .. } = &registration.row;
             let behind = after.as_ref().filter(|after| after.registration == name);
             let behind = behind.and_then(|after| after.attachment);
-            config::attachment_ids(platform, organization, id, behind, left)
+            config::attachment_ids(scope, id, behind, left)
         }))
         .await?;
         let ids = some.iter().zip(ids);

@@ -17,7 +17,7 @@ use super::{jobs, materials};
 use crate::engine::accept::{self, Error};
 use crate::engine::deliveries;
 use crate::records::{attestations, audit_log};
-use crate::store::platform::{Platform, Unreachable};
+use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows;
 
 /// Maximum number of subjects in a description.
@@ -101,7 +101,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let caller = call.caller;
     if request.body.len() > attestation::MAX_BYTES {
         let detail = "an attestation has at most 6 MiB, and what is signed cannot be cut: let it name SBOMs \
@@ -111,15 +111,9 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
     }
     let said = said(request)?;
     let received = Digest::of(&request.body);
-    let accepted = accept::pushed(
-        platform,
-        organization,
-        request.body.clone(),
-        said.as_ref(),
-        &caller.actor,
-    )
-    .await
-    .map_err(problem)?;
+    let accepted = accept::pushed(scope, request.body.clone(), said.as_ref(), &caller.actor)
+        .await
+        .map_err(problem)?;
     Ok(Response::json(202, &view(accepted, received)))
 }
 
@@ -252,12 +246,12 @@ fn materials_from(request: &Request) -> Result<usize, Problem> {
 
 async fn find<P: Platform>(call: Call<'_, P>) -> Result<rows::Attestation, Problem> {
     let digest = materials::digest(call)?;
-    let found = attestations::find(call.platform, call.organization(), &digest).await?;
+    let found = attestations::find(call.scope(), &digest).await?;
     found.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no attestation {digest}")))
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let workflow = match request.workflow()? {
         Some((workflow, project)) => Some(jobs::named(workflow, project)?),
         None => None,
@@ -275,7 +269,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
         until: request.cursor(|cursor| cursor.parse().ok())?,
     };
     let limit = request.limit()?;
-    let (rows, next) = attestations::list(platform, organization, &of, limit).await?;
+    let (rows, next) = attestations::list(scope, &of, limit).await?;
     let items = rows.into_iter().map(Attestation::from).collect();
     let next = next.map(|next| next.to_string());
     Ok(Response::json(200, &Page::<Attestation> { items, next }))
@@ -286,16 +280,18 @@ async fn describe<P: Platform>(
     mut row: rows::Attestation,
     materials_from: usize,
 ) -> Result<Described, Problem> {
-    let (platform, organization, _) = call.parts();
+    let scope = call.scope();
     let caller = call.caller;
     if !caller.role.may(Action::Read) {
         // It may be another build's.
         row.pushed_by = None;
     }
     let of = deliveries::Of::Attestation(row.hash);
-    let (found, next) =
-        deliveries::list(platform, organization, of, None, None, DELIVERIES).await?;
-    let bytes = platform.get_object(organization, &row.received).await?;
+    let (found, next) = deliveries::list(scope, of, None, None, DELIVERIES).await?;
+    let bytes = scope
+        .platform
+        .get_object(scope.organization, &row.received)
+        .await?;
     let parsed = bytes.as_ref().map(|bytes| {
         let is_whole = Digest::of(bytes) == row.received;
         // What was accepted can be read.
@@ -307,7 +303,7 @@ async fn describe<P: Platform>(
         None => (Bytes::Gone, None),
         Some(None) => (Bytes::Damaged, None),
         Some(Some(parsed)) => {
-            let contents = contents(platform, organization, &parsed, materials_from).await?;
+            let contents = contents(scope, &parsed, materials_from).await?;
             (Bytes::Kept, Some(contents))
         }
     };
@@ -325,15 +321,14 @@ async fn describe<P: Platform>(
 }
 
 async fn contents(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     parsed: &attestation::Attestation,
     materials_from: usize,
 ) -> Result<Contents, Unreachable> {
     let subjects = parsed.statement.subjects.iter().take(SUBJECTS);
     let materials = parsed.materials().iter();
     let materials = materials.skip(materials_from).take(MATERIALS);
-    let materials = materials.map(|material| self::material(platform, organization, material));
+    let materials = materials.map(|material| self::material(scope, material));
     let predicate = parsed.predicate();
     let form = match parsed.form {
         Form::Envelope => "envelope",
@@ -362,10 +357,10 @@ async fn contents(
 }
 
 async fn material(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     material: &attestation::Material,
 ) -> Result<Material, Unreachable> {
+    let (platform, organization) = scope.parts();
     let inline = material.content.as_ref();
     let kept = match (&material.digest, inline) {
         (Some(digest), None) => platform.object_size(organization, digest).await?,

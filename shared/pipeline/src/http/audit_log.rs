@@ -26,15 +26,15 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let day = match request.query("day") {
-        None => platform.now(),
+        None => scope.platform.now(),
         Some(day) => format!("{day}T00:00:00Z")
             .parse()
             .map_err(|_| Problem::field("day", "must be a day of UTC, as 2026-01-31"))?,
     };
     let (limit, before) = (request.limit()?, request.cursor(id_of_time)?);
-    let entries = audit_log::entries(platform, organization, day, before, limit);
+    let entries = audit_log::entries(scope, day, before, limit);
     let (rows, next) = entries.await?;
     let items = rows.into_iter().map(Entry::from).collect();
     Ok(Response::json(200, &Page::<Entry> { items, next }))

@@ -66,10 +66,10 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
+    let scope = call.scope();
     let caller = call.caller;
     let id = call.parameter("delivery");
-    let (row, attempts) = deliveries::describe(platform, organization, id)
+    let (row, attempts) = deliveries::describe(scope, id)
         .await?
         .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no delivery {id:?}")))?;
     let delivery = shown(caller.role, row, attempts);
@@ -77,19 +77,19 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
+    let scope = call.scope();
     let id = call.parameter("delivery");
-    let stored = operations::find(platform, organization, id).await?;
+    let stored = operations::find(scope, id).await?;
     let (key, act) = (call.ids.job(), call.act());
-    let again = operations::redeliver_for(platform, &stored.row, key.as_deref(), act).await?;
+    let again = operations::redeliver_for(scope.platform, &stored.row, key.as_deref(), act).await?;
     Ok(Response::json(202, &Redelivered { id: again }))
 }
 
 async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
+    let scope = call.scope();
     let caller = call.caller;
     let id = call.parameter("delivery");
-    let row = operations::cancel(platform, organization, id, call.act()).await?;
+    let row = operations::cancel(scope, id, call.act()).await?;
     let delivery = shown(caller.role, row, Vec::new());
     Ok(Response::json(200, &delivery))
 }
@@ -139,7 +139,7 @@ impl From<rows::Attempt> for Attempt {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let caller = call.caller;
     if !caller.role.may(Action::Read) && request.query("attestation").is_none() {
         let role = caller.role;
@@ -157,9 +157,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
         (Some(digest), None, None) => Of::Attestation(digest.parse().map_err(|_| {
             Problem::field("attestation", "must be sha256:<64 hexadecimal digits>")
         })?),
-        (None, Some(named), None) => {
-            Of::Registration(config::find(platform, organization, named).await?.row.id)
-        }
+        (None, Some(named), None) => Of::Registration(config::find(scope, named).await?.row.id),
         (None, None, Some((workflow, project))) => Of::Workflow(jobs::named(workflow, project)?),
         _ => {
             let detail = "give one of attestation, registration and workflow";
@@ -175,8 +173,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     };
     let cursor = request.cursor(parse)?;
     let limit = request.limit()?;
-    let (rows, next) =
-        deliveries::list(platform, organization, of, state, cursor.as_ref(), limit).await?;
+    let (rows, next) = deliveries::list(scope, of, state, cursor.as_ref(), limit).await?;
     let items = rows
         .into_iter()
         .map(|row| shown(caller.role, row, Vec::new()))

@@ -78,7 +78,7 @@ pub fn accepting<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let new: NewIntake = request.json_with_name()?;
     let cas = match (new.cas_url, new.cas_token.filter(|token| !token.is_empty())) {
         (None, None) if new.cas_ca_certificates.is_some() => {
@@ -113,41 +113,41 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         allow_from: new.allow_from,
         workflows: new.workflows,
     };
-    let created = intakes::create(platform, organization, wanted, call.act()).await?;
-    Ok(shown_once(created, None, platform.now()))
+    let created = intakes::create(scope, wanted, call.act()).await?;
+    Ok(shown_once(created, None, scope.platform.now()))
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
-    let (rows, next) = intakes::list(platform, organization, after, limit).await?;
-    let mut uses = intakes::uses(platform, &rows).await?;
+    let (rows, next) = intakes::list(scope, after, limit).await?;
+    let mut uses = intakes::uses(scope.platform, &rows).await?;
     let items = rows.into_iter().map(|row| {
         let used = uses.remove(&row.id);
-        shown(row, used, platform.now())
+        shown(row, used, scope.platform.now())
     });
     let items = items.collect();
     Ok(Response::json(200, &Page { items, next }))
 }
 
 async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let Rotation { overlap_secs } = request.json_or_default()?;
     let name = call.parameter("intake");
     let overlap = overlap_secs.map_or(intakes::OVERLAP, Duration::from_secs);
-    let rotated = intakes::rotate(platform, organization, name, overlap, call.act()).await?;
+    let rotated = intakes::rotate(scope, name, overlap, call.act()).await?;
     let id = rotated.intake.id.clone();
     // Rotated it is already, and its token known to nobody but this answer.
-    let uses = intakes::uses(platform, std::slice::from_ref(&rotated.intake)).await;
+    let uses = intakes::uses(scope.platform, std::slice::from_ref(&rotated.intake)).await;
     let used = uses.unwrap_or_default().remove(&id);
-    Ok(shown_once(rotated, used, platform.now()))
+    Ok(shown_once(rotated, used, scope.platform.now()))
 }
 
 async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
+    let scope = call.scope();
     let name = call.parameter("intake");
-    let row = intakes::delete(platform, organization, name, call.act()).await?;
-    let deleted = shown(row, None, platform.now());
+    let row = intakes::delete(scope, name, call.act()).await?;
+    let deleted = shown(row, None, scope.platform.now());
     Ok(Response::json(200, &deleted))
 }
 
@@ -212,14 +212,13 @@ fn shown_once(created: Created, used: Option<LastUse>, now: Timestamp) -> Respon
 /// Takes in one body. Chainloop sends all of an attestation's bodies again when one of them fails, so each may come any
 /// number of times and in any order.
 async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer {
-    let (platform, _, request) = call.parts();
+    let (scope, request) = call.parts();
     let caller = call.caller;
     if request.body.len() > attestation::MAX_BYTES {
         let detail = "a body has at most 6 MiB: attach with send_sbom=false in Chainloop, and make an intake with \
                       --cas-url and --cas-token here, so that materials are fetched";
         return Err(Problem::new(Code::TooLarge, detail));
     }
-    let organization = call.organization();
     match Forwarded::parse(&request.body).map_err(|unknown| not_forwarded(&unknown))? {
         Forwarded::Test => {
             let kind = "TEST_WEBHOOK".into();
@@ -231,41 +230,36 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
             let received = Digest::of(&envelope);
             let bytes = Bytes::from(envelope);
             let allowed = &intake.conditions.workflows;
-            let taken = accept::forwarded(
-                platform,
-                organization,
-                bytes,
-                &origin,
-                allowed,
-                &caller.actor,
-            )
-            .await;
+            let taken = accept::forwarded(scope, bytes, &origin, allowed, &caller.actor).await;
             if let Err(accept::Error::WorkflowNotAllowed(workflow)) = &taken {
                 let (client, refusal) = (&request.client, Refusal::Workflow);
-                intakes::refused(platform, intake, client, refusal, workflow).await;
+                intakes::refused(scope.platform, intake, client, refusal, workflow).await;
             }
             let accepted = taken.map_err(problem)?;
             if intake.fetches && !accepted.missing.is_empty() {
                 // When this fails the answer is 503, and Chainloop posts it again.
                 let hash = &accepted.attestation.hash;
-                fetch::ask(platform, organization, hash, &intake.id).await?;
+                fetch::ask(scope, hash, &intake.id).await?;
             }
             Ok(Response::json(202, &view(accepted, received)))
         }
         Forwarded::Material { content, .. } => {
             let (material, size_bytes) = (Digest::of(&content), content.len() as u64);
             // Chainloop posts it again when something else of the attestation failed.
-            if platform
-                .keep_object(organization, &material)
+            if scope
+                .platform
+                .keep_object(scope.organization, &material)
                 .await?
                 .is_none()
             {
                 let used = Used::material(size_bytes);
-                quotas::daily(platform, organization, used).await?;
+                quotas::daily(scope, used).await?;
                 let content = Bytes::from(content);
-                let kept = platform.put_object(organization, &material, content);
+                let kept = scope
+                    .platform
+                    .put_object(scope.organization, &material, content);
                 kept.await?;
-                quotas::count(platform, organization, &material, used).await;
+                quotas::count(scope, &material, used).await;
             }
             Ok(Response::json(
                 200,

@@ -51,10 +51,10 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn audit<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
+    let scope = call.scope();
     let caller = call.caller;
     let by = &caller.actor.name;
-    let mut job = jobs::new(platform, organization, JobKind::Audit, 1, by);
+    let mut job = jobs::new(scope, JobKind::Audit, 1, by);
     job.id = call.ids.job().unwrap_or(job.id);
     let subject = Subject::new("all deliveries", &job.id);
     let told = (subject, String::new());
@@ -62,26 +62,26 @@ async fn audit<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let limit = request.limit()?;
     let before = request.cursor(id_of_time)?;
-    let (rows, next) = jobs::list(platform, organization, before, limit).await?;
+    let (rows, next) = jobs::list(scope, before, limit).await?;
     let items = rows.into_iter().map(Job::from).collect();
     Ok(Response::json(200, &Page::<Job> { items, next }))
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
+    let scope = call.scope();
     let id = call.parameter("job");
-    let stored = jobs::find(platform, organization, id).await?;
+    let stored = jobs::find(scope, id).await?;
     let stored = stored.ok_or_else(|| missing(id))?;
     Ok(Response::json(200, &Job::from(stored.row)))
 }
 
 async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
+    let scope = call.scope();
     let id = call.parameter("job");
-    let job = jobs::cancel(platform, organization, id, call.act()).await?;
+    let job = jobs::cancel(scope, id, call.act()).await?;
     let job = job.ok_or_else(|| missing(id))?;
     if job.stand == JobStatus::Running {
         let detail = "a drain cannot be cancelled: pause its registration instead";
@@ -126,27 +126,25 @@ pub(super) async fn begin<P: Platform>(
     (subject, detail): (Subject, String),
     at_once: Option<Duration>,
 ) -> Answer {
-    let (platform, organization) = (call.platform, call.organization());
+    let scope = call.scope();
+    let platform = scope.platform;
     let mut writes = vec![jobs::put(platform, &job)];
     if !job.dry_run {
-        writes.push(call.act().entry(platform, organization, subject, detail));
+        writes.push(call.act().entry(scope, subject, detail));
     }
     match platform.write(writes).await {
         Ok(()) => {}
         // A request that was cut off after it had begun the job.
-        Err(WriteError::Conflict)
-            if jobs::find(platform, organization, &job.id).await?.is_some() => {}
+        Err(WriteError::Conflict) if jobs::find(scope, &job.id).await?.is_some() => {}
         Err(error) => return Err(error.into()),
     }
     let mut job = job;
-    if let (Some(most), Some(stored)) =
-        (at_once, jobs::find(platform, organization, &job.id).await?)
-    {
+    if let (Some(most), Some(stored)) = (at_once, jobs::find(scope, &job.id).await?) {
         let until = platform.now().plus(most);
         if let Err(unreachable) = Box::pin(job_runner::work(platform, stored, until)).await {
             warn!(job.id = job.id, error = %unreachable, "A job is left to the reconciler");
         }
-        if let Some(stored) = jobs::find(platform, organization, &job.id).await? {
+        if let Some(stored) = jobs::find(scope, &job.id).await? {
             job = stored.row;
         }
     }
@@ -163,7 +161,7 @@ pub(super) fn id_of_time(cursor: &str) -> Option<&str> {
 }
 
 async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let caller = call.caller;
     let asked: Redeliveries = request.json()?;
     let state = asked.state.unwrap_or(State::Failed);
@@ -172,14 +170,14 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
         return Err(Problem::field("state", detail));
     }
     let registration = match &asked.registration {
-        Some(named) => Some(config::find(platform, organization, named).await?.row),
+        Some(named) => Some(config::find(scope, named).await?.row),
         None => None,
     };
     let workflow = match &asked.workflow {
         Some(workflow) => Some(named(workflow, asked.project.as_deref())?),
         None => None,
     };
-    let until = asked.until.unwrap_or_else(|| platform.now());
+    let until = asked.until.unwrap_or_else(|| scope.platform.now());
     let of = [
         registration.as_ref().map(|row| format!(" of {}", row.name)),
         workflow
@@ -196,7 +194,7 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
     };
     let rate = per_second(asked.per_second);
     let work = JobKind::Redeliver { filter };
-    let mut job = jobs::new(platform, organization, work, rate, &caller.actor.name);
+    let mut job = jobs::new(scope, work, rate, &caller.actor.name);
     job.dry_run = asked.dry_run;
     job.id = call.ids.job().unwrap_or(job.id);
     let subject = Subject::new(

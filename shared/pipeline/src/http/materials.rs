@@ -33,18 +33,24 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn upload<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let digest = digest(call)?;
     let NewMaterial { size_bytes } = request.json()?;
-    let material = match platform.keep_object(organization, &digest).await? {
+    let material = match scope
+        .platform
+        .keep_object(scope.organization, &digest)
+        .await?
+    {
         Some(_) => NewUpload::Present,
         None => {
             let used = Used::material(size_bytes);
-            quotas::daily(platform, organization, used).await?;
-            let upload = platform.presign_put(organization, &digest, size_bytes);
+            quotas::daily(scope, used).await?;
+            let upload = scope
+                .platform
+                .presign_put(scope.organization, &digest, size_bytes);
             let upload = upload.await?;
             // The bucket takes the bytes by itself, so what may be sent counts.
-            quotas::count(platform, organization, &digest, used).await;
+            quotas::count(scope, &digest, used).await;
             NewUpload::Needed { upload }
         }
     };
@@ -71,7 +77,8 @@ pub(super) async fn content<P: Platform>(
     what: &str,
     subject: audit_log::Subject,
 ) -> Answer {
-    let (platform, organization) = (call.platform, call.organization());
+    let scope = call.scope();
+    let (platform, organization) = scope.parts();
     let size = platform.object_size(organization, &digest).await?;
     let missing = || {
         Problem::new(
@@ -81,7 +88,7 @@ pub(super) async fn content<P: Platform>(
     };
     let size_bytes = size.ok_or_else(missing)?;
     // Before the address is handed out: who has it has the bytes.
-    audit_log::record(platform, organization, call.act(), subject, "").await?;
+    audit_log::record(scope, call.act(), subject, "").await?;
     let download = platform.presign_get(organization, &digest).await?;
     let content = Content {
         digest,

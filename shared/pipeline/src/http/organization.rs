@@ -8,7 +8,7 @@ use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
 use crate::config::quotas;
 use crate::store::meter::{self, Quota};
-use crate::store::platform::Platform;
+use crate::store::platform::{Platform, Scope};
 
 /// The API's description, as `tests/src/openapi.rs` writes it.
 const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
@@ -50,16 +50,17 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn quotas<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
-    let answer = Box::pin(used(platform, organization)).await?;
+    let scope = call.scope();
+    let answer = Box::pin(used(scope)).await?;
     Ok(Response::json(200, &answer))
 }
 
-async fn used(platform: &impl Platform, organization: &str) -> Result<Quotas, Problem> {
+async fn used(scope: Scope<'_, impl Platform>) -> Result<Quotas, Problem> {
+    let platform = scope.platform;
     let limits = platform.meter().quotas;
-    let today = quotas::used(platform, organization).await?;
+    let today = quotas::used(scope).await?;
     let resets_at = Some(meter::resets_at(platform.now()));
-    let standing = |quota| quotas::standing(platform, organization, quota);
+    let standing = |quota| quotas::standing(scope, quota);
     let of = |quota: Quota, used, resets_at| QuotaUse {
         name: quota.name().into(),
         limit: limits.of(quota),

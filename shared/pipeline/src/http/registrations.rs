@@ -170,7 +170,7 @@ pub fn tests<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let NewRegistration {
         integration,
         name,
@@ -185,31 +185,30 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         id: call.ids.id(),
     };
     let act = call.act();
-    let registration = register::register(platform, organization, wanted, act).await?;
+    let registration = register::register(scope, wanted, act).await?;
     Ok(checked(201, registration))
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
-    let (rows, next) = config::list(platform, organization, after, limit).await?;
+    let (rows, next) = config::list(scope, after, limit).await?;
     let items = rows.into_iter().map(Registration::from).collect();
     Ok(Response::json(200, &Page { items, next }))
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
+    let scope = call.scope();
     let named = call.parameter("registration");
-    let stored = config::find(platform, organization, named).await?;
+    let stored = config::find(scope, named).await?;
     Ok(shown(200, stored))
 }
 
 async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let named = call.parameter("registration");
     let only = request.precondition()?;
-    let (row, attachments) =
-        register::delete(platform, organization, named, &only, call.act()).await?;
+    let (row, attachments) = register::delete(scope, named, &only, call.act()).await?;
     Ok(Response::json(
         200,
         &Deleted {
@@ -221,7 +220,7 @@ async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn pause<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let named = call.parameter("registration");
     let NewPause { reason } = request.json_or_default()?;
     let reason = match reason.trim() {
@@ -229,17 +228,17 @@ async fn pause<P: Platform>(call: Call<'_, P>) -> Answer {
         reason => reason,
     };
     let act = Some(call.act());
-    let stored = pauses::pause(platform, organization, named, reason, act).await?;
+    let stored = pauses::pause(scope, named, reason, act).await?;
     Ok(shown(200, stored))
 }
 
 async fn resume<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let named = call.parameter("registration");
     let Resume { per_second } = request.json_or_default()?;
     let rate = super::jobs::per_second(per_second);
     let (act, id) = (call.act(), call.ids.job());
-    let (stored, job) = pauses::resume(platform, organization, named, rate, act, id).await?;
+    let (stored, job) = pauses::resume(scope, named, rate, act, id).await?;
     let resumed = Resumed {
         registration: stored.into(),
         job: job.map(|job| job.id),
@@ -248,21 +247,21 @@ async fn resume<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let named = call.parameter("registration");
     let NewSecrets { inputs } = request.json()?;
     let act = call.act();
-    let rotated = update::rotate(platform, organization, named, inputs, act).await?;
+    let rotated = update::rotate(scope, named, inputs, act).await?;
     Ok(checked(200, rotated))
 }
 
 async fn test<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let NewTest { inputs } = request.json_or_default()?;
     let named = call.parameter("registration");
-    let stored = config::find(platform, organization, named).await?;
+    let stored = config::find(scope, named).await?;
     let (id, act) = (call.ids.id(), call.act());
-    let accepted = operations::test(platform, &stored.row, inputs, id, act).await?;
+    let accepted = operations::test(scope.platform, &stored.row, inputs, id, act).await?;
     let delivery = accepted.plan.deliveries().next().map(|(id, _)| id);
     let tested = Tested {
         attestation: accepted.attestation.hash,
@@ -316,7 +315,7 @@ fn besides(body: &Map<String, Value>) -> Vec<Fault> {
 }
 
 async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let named = call.parameter("registration");
     let detail = "cannot be changed: register anew";
     request.refuse_fixed(&["integration"], detail)?;
@@ -334,6 +333,6 @@ async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
         mark: call.ids.mark(),
     };
     let (only, act) = (request.precondition()?, call.act());
-    let updated = update::registration(platform, organization, named, &change, &only, act);
+    let updated = update::registration(scope, named, &change, &only, act);
     Ok(checked(200, updated.await?))
 }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::config::Precondition;
 use crate::records::audit_log::Act;
-use crate::store::platform::Etag;
+use crate::store::platform::{Etag, Scope};
 use crate::store::rows::IntakeToken;
 
 /// A request as the gateway hands it over.
@@ -128,9 +128,14 @@ impl<'a, P> Call<'a, P> {
         &self.caller.organization
     }
 
-    /// The platform, the caller's organization, and the request: what most handlers begin with.
-    pub(super) fn parts(self) -> (&'a P, &'a str, &'a Request) {
-        (self.platform, self.organization(), self.request)
+    /// The caller's organization on the platform.
+    pub(super) fn scope(self) -> Scope<'a, P> {
+        Scope::new(self.platform, self.organization())
+    }
+
+    /// Scope and request: what most handlers begin with.
+    pub(super) fn parts(self) -> (Scope<'a, P>, &'a Request) {
+        (self.scope(), self.request)
     }
 
     /// Value of one of the path's parameters.

@@ -41,17 +41,17 @@ fn by<P>(call: Call<'_, P>) -> By<'_> {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
-    let now = platform.now();
+    let (scope, request) = call.parts();
+    let now = scope.platform.now();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
-    let (rows, next) = tokens::list(platform, organization, after, limit).await?;
+    let (rows, next) = tokens::list(scope, after, limit).await?;
     let items = rows.into_iter().map(|row| shown(row, now)).collect();
     Ok(Response::json(200, &Page { items, next }))
 }
 
 async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
-    let now = platform.now();
+    let (scope, request) = call.parts();
+    let now = scope.platform.now();
     let NewToken {
         name,
         role,
@@ -62,17 +62,16 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         role,
         valid_for: expires_in_secs.map(Duration::from_secs),
     };
-    let tokens::NewToken { text, token } =
-        tokens::create(platform, organization, wanted, by(call)).await?;
+    let tokens::NewToken { text, token } = tokens::create(scope, wanted, by(call)).await?;
     let token = shown(token, now);
     Ok(Response::json(201, &Created { text, token }))
 }
 
 async fn revoke<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, _) = call.parts();
-    let now = platform.now();
+    let scope = call.scope();
+    let now = scope.platform.now();
     let named = call.parameter("token");
-    let row = tokens::revoke(platform, organization, named, by(call)).await?;
+    let row = tokens::revoke(scope, named, by(call)).await?;
     Ok(Response::json(200, &shown(row, now)))
 }
 

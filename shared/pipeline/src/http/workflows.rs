@@ -19,11 +19,11 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 }
 
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
-    let (platform, organization, request) = call.parts();
+    let (scope, request) = call.parts();
     let is_one = |cursor: &str| cursor.parse::<Digest>().is_ok();
     let after = request.cursor(|cursor| is_one(cursor).then_some(cursor))?;
     let limit = request.limit()?;
-    let (known, next) = workflows::list(platform, organization, after, limit).await?;
+    let (known, next) = workflows::list(scope, after, limit).await?;
     let items = known.into_iter().map(ListedWorkflow::from).collect();
     Ok(Response::json(200, &Page { items, next }))
 }

@@ -8,7 +8,7 @@ use api::workflows::Workflow;
 use attestation::Digest;
 use futures_util::future::{try_join, try_join_all};
 
-use crate::store::platform::{Index, Platform, Unreachable};
+use crate::store::platform::{Index, Platform, Scope, Unreachable};
 use crate::store::rows::{self, Attestation, DigestAlias, WorkflowRecord};
 
 /// Filter for attestations.
@@ -29,15 +29,15 @@ pub struct Of {
 /// writes to. So the newest of each workflow is asked for, and only as many workflows are read on as can have
 /// something on this page.
 pub async fn list(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     of: &Of,
     limit: usize,
 ) -> Result<(Vec<Attestation>, Option<Timestamp>), Unreachable> {
+    let (platform, organization) = scope.parts();
     let limit = limit.max(1);
     let hashes = match &of.workflow {
         Some(workflow) => BTreeSet::from([Attestation::workflow_hash(organization, workflow)]),
-        None => hashes(platform, organization).await?,
+        None => hashes(scope).await?,
     };
     let peeks = hashes
         .into_iter()
@@ -108,10 +108,8 @@ async fn run(
 }
 
 /// Loads the hash keys of all workflows' attestations in the index: several workflow IDs may share one name.
-async fn hashes(
-    platform: &impl Platform,
-    organization: &str,
-) -> Result<BTreeSet<String>, Unreachable> {
+async fn hashes(scope: Scope<'_, impl Platform>) -> Result<BTreeSet<String>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let partition = WorkflowRecord::partition(organization);
     let seen =
         rows::load_all::<WorkflowRecord>(platform, &partition, WorkflowRecord::PREFIX).await?;
@@ -131,10 +129,10 @@ fn before(moment: Timestamp) -> Timestamp {
 
 /// The attestation with this digest, of its envelope or of bytes as received.
 pub async fn find(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     digest: &Digest,
 ) -> Result<Option<Attestation>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let (hash, received) = (
         Attestation::at(organization, digest),
         DigestAlias::at(organization, digest),

@@ -4,7 +4,7 @@
 use api::{Actor, Timestamp};
 
 use crate::store::ids;
-use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
+use crate::store::platform::{Expect, Platform, Scope, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{self, Attachment, AuditEntry, Delivery, Registration};
 
 /// Somebody who does something, and what the audit log calls it: the route says that.
@@ -75,11 +75,11 @@ impl Act<'_> {
     /// An entry to be written together with the change.
     pub(crate) fn entry(
         &self,
-        platform: &impl Platform,
-        organization: &str,
+        scope: Scope<'_, impl Platform>,
         subject: Subject,
         detail: impl Into<String>,
     ) -> Write {
+        let (platform, organization) = scope.parts();
         let now = platform.now();
         let Actor {
             name, id, client, ..
@@ -102,25 +102,25 @@ impl Act<'_> {
 
 /// Tells of what changes nothing.
 pub async fn record(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     act: Act<'_>,
     subject: Subject,
     detail: impl Into<String>,
 ) -> Result<(), Unreachable> {
-    let entry = act.entry(platform, organization, subject, detail);
+    let platform = scope.platform;
+    let entry = act.entry(scope, subject, detail);
     platform.write(vec![entry]).await.unless_conflict()?;
     Ok(())
 }
 
 /// A page of the entries of a day, last first, and where the next one begins.
 pub async fn entries(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     day: Timestamp,
     before: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<AuditEntry>, Option<String>), Unreachable> {
+    let (platform, organization) = scope.parts();
     let partition = AuditEntry::partition(organization, day);
     rows::last_page(platform, &partition, "entry/", before, limit).await
 }

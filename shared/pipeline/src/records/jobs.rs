@@ -8,17 +8,12 @@ use api::jobs::{JobKind, JobStatus};
 
 use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
-use crate::store::platform::{Expect, Platform, Unreachable, Write, WriteError};
+use crate::store::platform::{Expect, Platform, Scope, Unreachable, Write, WriteError};
 use crate::store::rows::{self, Job, Stored};
 
 /// A job as it begins.
-pub fn new(
-    platform: &impl Platform,
-    organization: &str,
-    work: JobKind,
-    per_second: u32,
-    by: &str,
-) -> Job {
+pub fn new(scope: Scope<'_, impl Platform>, work: JobKind, per_second: u32, by: &str) -> Job {
+    let (platform, organization) = scope.parts();
     let now = platform.now();
     Job {
         organization: organization.to_owned(),
@@ -46,32 +41,32 @@ pub(crate) fn put(platform: &impl Platform, job: &Job) -> Write {
 }
 
 pub async fn find(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
 ) -> Result<Option<Stored<Job>>, Unreachable> {
+    let (platform, organization) = scope.parts();
     rows::load(platform, &Job::at(organization, id)).await
 }
 
 /// A page of the jobs that are remembered, newest first, and where the next one begins.
 pub async fn list(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     before: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<Job>, Option<String>), Unreachable> {
+    let (platform, organization) = scope.parts();
     let partition = Job::partition(organization);
     rows::last_page(platform, &partition, "job/", before, limit).await
 }
 
 /// Ends a job where it is; what it has done stays done. A drain goes on. None when there is no such job.
 pub async fn cancel(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     id: &str,
     act: Act<'_>,
 ) -> Result<Option<Job>, WriteError> {
-    let Some(mut stored) = find(platform, organization, id).await? else {
+    let platform = scope.platform;
+    let Some(mut stored) = find(scope, id).await? else {
         return Ok(None);
     };
     // What a drain has not let go would be held for ever: whoever wants that pauses the registration.
@@ -86,7 +81,7 @@ pub async fn cancel(
         } = &stored.row;
         let subject = Subject::new(work.name(), id);
         let detail = format!("begun by {created_by} at {created_at}");
-        let entry = act.entry(platform, organization, subject, detail);
+        let entry = act.entry(scope, subject, detail);
         let writes = vec![stored.update(platform).0, entry];
         platform.write(writes).await?;
     }

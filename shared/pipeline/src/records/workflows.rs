@@ -6,7 +6,7 @@ use api::Timestamp;
 use api::workflows::Selector;
 use futures_util::future::{try_join, try_join_all};
 
-use crate::store::platform::{Index, Platform, Range, Unreachable};
+use crate::store::platform::{Index, Platform, Range, Scope, Unreachable};
 use crate::store::rows::{self, AttachmentIndex, Attestation, Stored, WorkflowRecord};
 
 /// A workflow, and how it stands.
@@ -21,11 +21,11 @@ pub struct Known {
 
 /// A page of workflows, in no order that means something, from behind `after`; and where the next one begins.
 pub async fn list(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     after: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<Known>, Option<String>), Unreachable> {
+    let (platform, organization) = scope.parts();
     let partition = WorkflowRecord::partition(organization);
     let after = after.map(|after| format!("{}{after}", WorkflowRecord::PREFIX));
     let page = platform
@@ -45,7 +45,7 @@ pub async fn list(
         .map(|stored| stored.map(|Stored { row, .. }| row))
         .collect::<Result<_, _>>()?;
     let attested = try_join_all(seen.iter().map(|seen| attested_at(platform, seen)));
-    let attached = attached(platform, organization, &seen);
+    let attached = attached(scope, &seen);
     let (attested, attached) = try_join(attested, attached).await?;
     let known = seen.into_iter().zip(attested).map(|(seen, attested_at)| {
         let selectors = Selector::of(&seen.workflow).into_iter();
@@ -65,10 +65,10 @@ pub async fn list(
 /// Counts the attachments of each selector that fits one of these workflows. `*` and `project/*` fit many of them, and
 /// are counted once.
 async fn attached(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     seen: &[WorkflowRecord],
 ) -> Result<BTreeMap<String, usize>, Unreachable> {
+    let (platform, organization) = scope.parts();
     let selectors: BTreeSet<String> = seen
         .iter()
         .flat_map(|seen| Selector::of(&seen.workflow))
@@ -93,10 +93,10 @@ const ALIKE: f64 = 0.8;
 /// The doubt about an attachment to a workflow that no attestation came from yet, with the nearest that there is: a
 /// name that was mistyped is right in every other respect, and nothing would ever be delivered.
 pub async fn doubt(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     selector: &Selector,
 ) -> Result<Option<String>, Unreachable> {
+    let (platform, organization) = scope.parts();
     if selector.0 == "*" {
         return Ok(None);
     }

@@ -215,6 +215,34 @@ impl fmt::Debug for SecretValue {
     }
 }
 
+/// An organization on its platform: where nearly everything happens.
+#[derive(Debug)]
+pub struct Scope<'a, P> {
+    pub platform: &'a P,
+    pub organization: &'a str,
+}
+
+impl<'a, P> Scope<'a, P> {
+    pub const fn new(platform: &'a P, organization: &'a str) -> Self {
+        Self {
+            platform,
+            organization,
+        }
+    }
+
+    pub const fn parts(self) -> (&'a P, &'a str) {
+        (self.platform, self.organization)
+    }
+}
+
+impl<P> Clone for Scope<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Scope<'_, P> {}
+
 pub trait Platform {
     /// Reads a row as it is now (never stale).
     async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable>;

@@ -4,6 +4,7 @@ use api::Timestamp;
 use api::deliveries::State;
 use integrations::Integration;
 use pipeline::engine::audit;
+use pipeline::store::platform::Scope;
 
 use super::Laws;
 use crate::HOUR;
@@ -77,7 +78,10 @@ impl Laws {
 
 /// The pipeline's own audit agrees.
 pub fn audit(world: &World, organization: &str, hash: &attestation::Digest) {
-    let audit = ready(audit::attestation(&world.memory, organization, hash));
+    let audit = ready(audit::attestation(
+        Scope::new(&world.memory, organization),
+        hash,
+    ));
     match audit {
         Ok(found) if found.is_empty() => {}
         Ok(found) => world

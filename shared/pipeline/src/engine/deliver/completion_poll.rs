@@ -17,7 +17,7 @@ use super::tools::Tools;
 use crate::engine::settle::send_poll;
 use crate::ledger::delivery::Message;
 use crate::ledger::schedule;
-use crate::store::platform::{Key, Platform, UnlessConflict as _, Unreachable};
+use crate::store::platform::{Key, Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{self, CompletionPoll, Delivery, Stored};
 
 /// Receipt field for the result of the completion poll.
@@ -46,7 +46,7 @@ pub(super) async fn ask<I: Integration>(
     message: &Message,
 ) -> Result<(), Unreachable> {
     let (organization, id) = (&message.organization, &message.delivery);
-    let Some(poll) = load(platform, organization, id).await? else {
+    let Some(poll) = load(Scope::new(platform, organization), id).await? else {
         return Ok(());
     };
     let Some(delivery) = rows::load::<Delivery>(platform, &Delivery::at(organization, id)).await?
@@ -55,9 +55,8 @@ pub(super) async fn ask<I: Integration>(
     };
     let registration = &delivery.row.registration;
     let registration = match context::registration::<I>(
-        platform,
+        Scope::new(platform, organization),
         &tools.secrets,
-        organization,
         registration,
         false,
     )
@@ -178,9 +177,9 @@ async fn forget(
 }
 
 async fn load(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     delivery: &str,
 ) -> Result<Option<Stored<CompletionPoll>>, Unreachable> {
+    let (platform, organization) = scope.parts();
     rows::load::<CompletionPoll>(platform, &CompletionPoll::at(organization, delivery)).await
 }

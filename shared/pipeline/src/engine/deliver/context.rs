@@ -17,7 +17,9 @@ use super::tools::Tools;
 use crate::config::secrets::Secrets;
 use crate::ledger::breaker::{self, Admission, Postponed};
 use crate::ledger::schedule::{HEAVY_BYTES, PATIENCE};
-use crate::store::platform::{Expect, Platform, SecretValue, UnlessConflict as _, Unreachable};
+use crate::store::platform::{
+    Expect, Platform, Scope, SecretValue, UnlessConflict as _, Unreachable,
+};
 use crate::store::rows::{
     self, Attachment, CONFLICTS, Delivery, Destination, Draft, Lock, Registration, Row, Stored,
 };
@@ -226,9 +228,10 @@ pub(super) async fn load<I: Integration>(
     subject: Subject<'_>,
 ) -> Result<Loaded<I>, Sent> {
     let organization = subject.organization;
+    let scope = Scope::new(platform, organization);
     let attachment_at = Attachment::at(organization, subject.attachment);
     let (registration, attachment, bytes) = future::join3(
-        registration::<I>(platform, secrets, organization, subject.registration, fresh),
+        registration::<I>(scope, secrets, subject.registration, fresh),
         rows::load::<Attachment>(platform, &attachment_at),
         platform.get_object(organization, &subject.received),
     )
@@ -247,7 +250,7 @@ pub(super) async fn load<I: Integration>(
         .map_err(|error| damaged(&format!("read the attestation again: {error}")))?;
     let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
     let (wanted, unwanted) = integrations::wanted::<I>(&attestation, subject.workflow, &attached);
-    let (materials, missing, size_bytes) = available(platform, organization, wanted).await?;
+    let (materials, missing, size_bytes) = available(scope, wanted).await?;
     let size_bytes = size_bytes + bytes.len() as u64;
     let prepared = Prepared {
         registration: registration_inputs,
@@ -268,12 +271,12 @@ pub(super) async fn load<I: Integration>(
 
 /// A registration that is live, and its inputs, whole again.
 pub(super) async fn registration<I: Integration>(
-    platform: &impl Platform,
+    scope: Scope<'_, impl Platform>,
     secrets: &Secrets,
-    organization: &str,
     id: &str,
     fresh: bool,
 ) -> Result<(Stored<Registration>, Registered<I>), Sent> {
+    let (platform, organization) = scope.parts();
     let key = Registration::at(organization, id);
     let secret_name = Registration::secret_name(organization, I::ID, id);
     let (registration, secret) = future::join(
@@ -341,10 +344,10 @@ fn unreadable(whose: &str) -> Sent {
 
 /// Returns the available materials, the promised ones that are missing, and the total size of the available ones.
 async fn available(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     wanted: Vec<&Material>,
 ) -> Result<(Vec<Material>, Vec<Material>, u64), Unreachable> {
+    let (platform, organization) = scope.parts();
     let there = future::try_join_all(wanted.iter().map(|material| async {
         match &material.digest {
             _ if material.content.is_some() => {
@@ -392,10 +395,10 @@ async fn deliver<I: Integration, P: Platform>(
 
 /// A material's bytes, inline or stored, checked against its digest.
 pub(super) async fn content(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     material: &Material,
 ) -> Result<Bytes, Error> {
+    let (platform, organization) = scope.parts();
     if let Some(content) = &material.content {
         return Ok(Bytes::from(content.clone()));
     }
@@ -415,10 +418,10 @@ pub(super) async fn content(
 
 /// Returns the size of a material, inline or stored.
 pub(super) async fn size_bytes(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     material: &Material,
 ) -> Result<u64, Error> {
+    let (platform, organization) = scope.parts();
     if let Some(content) = &material.content {
         return Ok(content.len() as u64);
     }
@@ -432,12 +435,12 @@ pub(super) async fn size_bytes(
 
 /// A part of a material's bytes, inline or stored, as they are.
 pub(super) async fn read(
-    platform: &impl Platform,
-    organization: &str,
+    scope: Scope<'_, impl Platform>,
     material: &Material,
     offset: u64,
     length: u64,
 ) -> Result<Bytes, Error> {
+    let (platform, organization) = scope.parts();
     if let Some(content) = &material.content {
         let place = |at: u64| usize::try_from(at).map_or(content.len(), |at| at.min(content.len()));
         let part = &content[place(offset)..place(offset.saturating_add(length))];
@@ -650,17 +653,15 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
 
 impl<P: Platform> Host for DeliveryContext<'_, P> {
     fn content<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<Bytes, Error>> {
-        Box::pin(
-            self.own(async move { content(self.platform, &self.organization(), material).await }),
-        )
+        Box::pin(self.own(async move {
+            content(Scope::new(self.platform, &self.organization()), material).await
+        }))
     }
 
     fn size_bytes<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<u64, Error>> {
-        Box::pin(
-            self.own(
-                async move { size_bytes(self.platform, &self.organization(), material).await },
-            ),
-        )
+        Box::pin(self.own(async move {
+            size_bytes(Scope::new(self.platform, &self.organization()), material).await
+        }))
     }
 
     fn read<'a>(
@@ -671,8 +672,7 @@ impl<P: Platform> Host for DeliveryContext<'_, P> {
     ) -> LocalFuture<'a, Result<Bytes, Error>> {
         Box::pin(self.own(async move {
             read(
-                self.platform,
-                &self.organization(),
+                Scope::new(self.platform, &self.organization()),
                 material,
                 offset,
                 length,

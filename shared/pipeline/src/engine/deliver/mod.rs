@@ -26,7 +26,9 @@ use crate::engine::settle::{settle, settle_and_poll};
 use crate::ledger::breaker::{self, Evidence, Postponed};
 use crate::ledger::delivery::{self, Message};
 use crate::ledger::schedule::{self, Deadlines};
-use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, WriteError};
+use crate::store::platform::{
+    Expect, Platform, Scope, UnlessConflict as _, Unreachable, WriteError,
+};
 use crate::store::rows::{self, Changed, Delivery, QuarantinedMessage, Registration, Stored};
 use api::Timestamp;
 use api::deliveries::State;
@@ -267,7 +269,12 @@ async fn remember<P: Platform>(
             registration,
             ..
         } = context.delivery.borrow().row.clone();
-        pauses::fail(context.platform, &organization, &registration, reason).await?;
+        pauses::fail(
+            Scope::new(context.platform, &organization),
+            &registration,
+            reason,
+        )
+        .await?;
     }
     Ok(())
 }

@@ -11,17 +11,17 @@ use serde_json::Value;
 use super::context::{self, Sent, Subject, content, load};
 use crate::config::check::Previewed;
 use crate::config::secrets::Secrets;
-use crate::store::platform::{Platform, Unreachable};
+use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows::{self, Attachment, Attestation, Delivery};
 
 /// Previews the delivery of an attestation to an attachment. Materials that have not arrived are left out.
 pub async fn preview<I: Integration>(
-    platform: &impl Platform,
+    scope: Scope<'_, impl Platform>,
     secrets: &Secrets,
-    organization: &str,
     attachment: &str,
     hash: &Digest,
 ) -> Result<Previewed, Unreachable> {
+    let (platform, organization) = scope.parts();
     let refused = |text: &str| Ok(Previewed::Refused(text.to_owned()));
     let key = Attestation::at(organization, hash);
     let Some(attestation) = rows::load::<Attestation>(platform, &key).await? else {
@@ -51,10 +51,7 @@ pub async fn preview<I: Integration>(
     let id = Delivery::id(organization, hash, attachment, 0);
     let progress = BTreeMap::new();
     let delivery = prepared.delivery(&id, 1, &attestation.row.workflow, &progress);
-    let reader = Reader {
-        platform,
-        organization,
-    };
+    let reader = Reader { scope };
     Ok(
         match prepared.registration.preview(&reader, &delivery).await {
             Ok(requests) if requests.is_empty() => Previewed::Nothing("nothing is sent".to_owned()),
@@ -66,21 +63,16 @@ pub async fn preview<I: Integration>(
 
 /// Reads, and keeps nothing.
 struct Reader<'a, P> {
-    platform: &'a P,
-    organization: &'a str,
+    scope: Scope<'a, P>,
 }
 
 impl<P: Platform> Host for Reader<'_, P> {
     fn content<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<Bytes, Error>> {
-        Box::pin(content(self.platform, self.organization, material))
+        Box::pin(content(self.scope, material))
     }
 
     fn size_bytes<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<u64, Error>> {
-        Box::pin(context::size_bytes(
-            self.platform,
-            self.organization,
-            material,
-        ))
+        Box::pin(context::size_bytes(self.scope, material))
     }
 
     fn read<'a>(
@@ -89,13 +81,7 @@ impl<P: Platform> Host for Reader<'_, P> {
         offset: u64,
         length: u64,
     ) -> LocalFuture<'a, Result<Bytes, Error>> {
-        Box::pin(context::read(
-            self.platform,
-            self.organization,
-            material,
-            offset,
-            length,
-        ))
+        Box::pin(context::read(self.scope, material, offset, length))
     }
 
     fn lock<'a>(&'a self, _: &'a str) -> LocalFuture<'a, Result<Locked, Error>> {
@@ -111,6 +97,6 @@ impl<P: Platform> Host for Reader<'_, P> {
     }
 
     fn unix_secs(&self) -> u64 {
-        self.platform.now().secs()
+        self.scope.platform.now().secs()
     }
 }
