@@ -16,7 +16,7 @@ KILL ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local parties local-down tools functions cli test test-peers test-mail simulate plants load bench kill-run lint deploy clean tools peers
+.PHONY: help local peers local-down tools functions cli test test-peers test-mail simulate mutants load bench kill-run lint deploy clean tools peer-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -26,22 +26,22 @@ local: tools functions cli ## Deploy to the local cloud, and run the demo
 	@.venv/sam/bin/python infra/local/deploy.py
 	@infra/local/receiver.py up
 	@. .local/env && infra/local/bootstrap.sh .local
-	@. .local/env && .venv/sam/bin/python infra/local/tour.py \
+	@. .local/env && .venv/sam/bin/python infra/local/demo.py \
 	  $(if $(ATTESTATION),--attestation "$(ATTESTATION)" $(foreach material,$(MATERIALS),--material "$(material)"))
 
-parties: ## Start one local third party of each kind, to deliver to
+peers: ## Start one local third party of each kind, to deliver to
 	@$(VENV) aiosmtpd
 	@infra/local/debian.sh docker-registry
-	@cargo build --target $(TARGET) --profile local --package peers --bin parties
-	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/parties target/bin/parties
-	@infra/local/parties.py up
+	@cargo build --target $(TARGET) --profile local --package peers --bin peers
+	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/peers target/bin/peers
+	@infra/local/peers.py up
 
 local-down: ## Stop the local cloud and the third parties; `make local` continues with their data
-	@infra/local/parties.py down
+	@infra/local/peers.py down
 	@infra/local/receiver.py down
 	@infra/local/cloud.py down
 
-test: tools peers ## Run all tests, from unit tests to the deployed stack
+test: tools peer-tools ## Run all tests, from unit tests to the deployed stack
 	@infra/test.sh
 
 test-peers: ## Check requests against the vendors' OpenAPI documents: make test-peers SAMPLES_DIR=…
@@ -56,8 +56,8 @@ test-mail: ## Send mail through exim, OpenSMTPD, Postfix and sendmail from Debia
 simulate: ## Simulate the pipeline with injected faults: make simulate SEEDS=1000000
 	@cargo run --quiet --target $(TARGET) --profile local --package simulation -- --seeds $(SEEDS)
 
-plants: ## Check that the simulation finds each seeded bug
-	@tests/simulation/plants.sh
+mutants: ## Check that the simulation finds each seeded bug
+	@tests/simulation/mutants.sh
 
 load: tools functions cli ## Measure throughput and latency under load, on a separate stack
 	@infra/local/load.py $(LOAD)
@@ -87,7 +87,7 @@ tools:
 	@for name in ministack sam cargo-lambda syft; do $(VENV) $$name; done
 
 # Third parties that tests deliver to, and schemathesis, which tests the API.
-peers:
+peer-tools:
 	@for name in aiosmtpd schemathesis; do $(VENV) $$name; done
 	@for name in azurite maildev; do infra/local/npm.sh $$name; done
 	@infra/local/debian.sh docker-registry

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::attestation::size;
 use crate::client::{Call, Client, json};
-use crate::confirm::{self, Deed};
+use crate::confirm::{self, Action};
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::names::label;
@@ -181,14 +181,14 @@ fn rows(tokens: &[Token]) -> Table {
     table
 }
 
-const REVOKE: Deed = Deed {
+const REVOKE: Action = Action {
     what: "revoke it",
     refused: "nothing was revoked",
 };
 
 fn revoke(global: &Global, named: &str) -> anyhow::Result<()> {
     let client = Client::new(global)?;
-    confirm::deed(global, &REVOKE, || {
+    confirm::action(global, &REVOKE, || {
         let tokens = all(&client)?;
         let found = tokens.iter().find(|token| token.name == named);
         let found = found.or_else(|| tokens.iter().find(|token| token.id == named));

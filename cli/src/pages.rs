@@ -308,7 +308,7 @@ fn every_command_has_an_example_that_is_understood() {
         let shows_itself = |words: &&Vec<String>| words.join(" ").starts_with(path.as_str());
         if !lines.iter().any(|words| shows_itself(&words)) {
             faults.push(format!(
-                "`{path}` has no example: give it after_help = \"Example:\\n  {path} …\", and its place in the story of \
+                "`{path}` has no example: give it after_help = \"Example:\\n  {path} …\", and its place in the scenario of \
                  tests/peers/src/examples.rs"
             ));
         }

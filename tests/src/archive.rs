@@ -10,7 +10,7 @@ use bytes::Bytes;
 use memory::Memory;
 use pipeline::Platform;
 use pipeline::engine::accept;
-use pipeline::records::attestations::{self, Of};
+use pipeline::records::attestations::{self, Filter};
 use pipeline::records::workflows;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ async fn push(memory: &Memory, bytes: Vec<u8>) -> String {
 }
 
 /// All of them, by pages of so many; no page may be empty before the last.
-async fn walk(memory: &Memory, mut of: Of, limit: usize) -> Vec<String> {
+async fn walk(memory: &Memory, mut of: Filter, limit: usize) -> Vec<String> {
     let mut found = Vec::new();
     loop {
         let page = attestations::list(scope(memory), &of, limit);
@@ -78,7 +78,7 @@ async fn every_attestation_is_listed_once_whatever_the_size_of_a_page() {
     }
     let expected: BTreeSet<&String> = pushed.iter().collect();
     for limit in [1, 2, 3, 7, 20, 59, 60, 100] {
-        let found = walk(&memory, Of::default(), limit).await;
+        let found = walk(&memory, Filter::default(), limit).await;
         assert_eq!(found.len(), 60, "by pages of {limit}");
         assert_eq!(found.iter().collect::<BTreeSet<_>>(), expected, "{limit}");
     }
@@ -88,9 +88,9 @@ async fn every_attestation_is_listed_once_whatever_the_size_of_a_page() {
         ..Workflow::default()
     };
     for limit in [1, 7, 100] {
-        let of = Of {
+        let of = Filter {
             workflow: Some(workflow.clone()),
-            ..Of::default()
+            ..Filter::default()
         };
         assert_eq!(walk(&memory, of, limit).await.len(), 30);
     }
@@ -105,9 +105,9 @@ async fn a_list_since_a_time_ends_there() {
     }
     let now = memory.now();
     let since = api::Timestamp::from_millis(now.millis() - 3_600_000 * 4);
-    let of = Of {
+    let of = Filter {
         since: Some(since),
-        ..Of::default()
+        ..Filter::default()
     };
     assert_eq!(walk(&memory, of, 3).await.len(), 4);
 }

@@ -84,7 +84,7 @@ async fn push(
 }
 
 async fn attach(memory: &Memory, registration: &str, selector: &str) -> rows::Attachment {
-    let wanted = attach::Wanted {
+    let wanted = attach::NewAttachment {
         registration: registration.to_owned(),
         workflow: api::workflows::selector(selector, None).unwrap(),
         inputs: inputs(json!({ "filter": "annotation.canary-filter=1" })),
@@ -107,7 +107,7 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let memory = memory();
-        let wanted = register::Wanted {
+        let wanted = register::NewRegistration {
             integration: "webhook".into(),
             name: "canary-hook".into(),
             description: "canary-description".into(),
@@ -131,12 +131,12 @@ impl Scene {
             .put_object(ORGANIZATION, &sbom, Bytes::from_static(SBOM))
             .await
             .unwrap();
-        let wanted = intakes::Wanted {
+        let wanted = intakes::NewIntake {
             name: "canary-intake".into(),
-            ..intakes::Wanted::default()
+            ..intakes::NewIntake::default()
         };
         let intake = intakes::create(scope(&memory), wanted, act()).await;
-        let wanted = tokens::Wanted {
+        let wanted = tokens::NewToken {
             name: "canary-token".into(),
             role: Role::Producer,
             valid_for: None,
@@ -655,7 +655,7 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
 }
 
 async fn register_hook(memory: &Memory) {
-    let wanted = register::Wanted {
+    let wanted = register::NewRegistration {
         integration: "webhook".into(),
         name: "hook".into(),
         description: String::new(),
@@ -699,7 +699,7 @@ async fn a_delivery_says_by_which_selector_it_was_planned_and_so_do_its_repeats(
     let accepted = push(&memory, &envelope).await.unwrap();
     let hash = accepted.attestation.hash;
     let selected = async || {
-        let of = deliveries::Of::Attestation(hash);
+        let of = deliveries::Filter::Attestation(hash);
         let listed = deliveries::list(scope(&memory), of, None, None, 100).await;
         let listed = listed.unwrap().0.into_iter();
         listed

@@ -448,7 +448,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
     let given = (case.inputs)(&parrot.port.to_string(), &case.secrets);
-    let wanted = register::Wanted {
+    let wanted = register::NewRegistration {
         integration: I::ID.to_owned(),
         name: "canary".to_owned(),
         description: String::new(),
@@ -458,7 +458,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
     register::register(scope(&memory), wanted, act())
         .await
         .unwrap_or_else(|error| panic!("{}: {error}", case.name));
-    let wanted = attach::Wanted {
+    let wanted = attach::NewAttachment {
         registration: "canary".to_owned(),
         workflow: api::workflows::selector(WORKFLOW, None).unwrap(),
         inputs: inputs(case.attachment.clone()),

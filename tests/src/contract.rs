@@ -410,7 +410,7 @@ const EXCEPTIONS: [(&str, &str, &str); 10] = [
         "is typed in Chainloop's own command line, whose integration has that name",
     ),
     (
-        "infra/local/tour.py",
+        "infra/local/demo.py",
         "",
         "plays an operator, who registers two of them by name",
     ),

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pipeline::engine::deliveries::{self, Of};
+use pipeline::engine::deliveries::{self, Filter};
 
 use crate::world::{World, attestation, scope};
 
 /// Every page to the last; how many there were.
-async fn pages(world: &World, of: Of, limit: usize) -> (Vec<String>, usize) {
+async fn pages(world: &World, of: Filter, limit: usize) -> (Vec<String>, usize) {
     let (mut ids, mut pages, mut cursor) = (Vec::new(), 0, None);
     let mut last = None;
     loop {
@@ -60,7 +60,7 @@ async fn every_delivery_is_on_one_page_of_each_list_however_many_are_of_one_mome
     assert_eq!(expected.len(), 240);
     let workflow = workflow.unwrap();
     for limit in [1, 7, 50, 240, 500] {
-        for of in [Of::Workflow(workflow.clone()), Of::Organization] {
+        for of in [Filter::Workflow(workflow.clone()), Filter::Organization] {
             let (found, pages) = pages(&world, of.clone(), limit).await;
             assert_eq!(found.len(), 240, "{of:?} by {limit}");
             assert_eq!(BTreeSet::from_iter(found), expected, "{of:?} by {limit}");
@@ -71,7 +71,7 @@ async fn every_delivery_is_on_one_page_of_each_list_however_many_are_of_one_mome
         }
         let mut found = Vec::new();
         for id in &ids {
-            let of = Of::Registration(id.clone());
+            let of = Filter::Registration(id.clone());
             found.extend(pages(&world, of, limit).await.0);
         }
         assert_eq!(found.len(), 240, "by {limit}");

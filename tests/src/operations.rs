@@ -73,7 +73,7 @@ async fn job(world: &World, id: &str) -> Job {
 
 /// Every delivery of an attestation, oldest plan first.
 async fn all(world: &World, accepted: &accept::Accepted) -> Vec<Delivery> {
-    let of = deliveries::Of::Attestation(accepted.attestation.hash);
+    let of = deliveries::Filter::Attestation(accepted.attestation.hash);
     let (mut found, _) = deliveries::list(scope(&world.memory), of, None, None, 100)
         .await
         .unwrap();
@@ -758,7 +758,7 @@ async fn deliveries_of_a_registration_that_is_gone_are_listed_among_all() {
         let mut found = Vec::new();
         let mut cursor = None;
         loop {
-            let of = deliveries::Of::Organization;
+            let of = deliveries::Filter::Organization;
             let page = deliveries::list(scope(&world.memory), of, None, cursor.as_ref(), limit);
             let (page, next) = page.await.unwrap();
             found.extend(page.into_iter().map(|delivery| delivery.id));

@@ -6,7 +6,7 @@ use api::{Actor, Role, Timestamp};
 use aws::event::{AuthorizerEvent, authorize};
 use memory::Memory;
 use pipeline::Platform;
-use pipeline::config::tokens::{self, By, Error, NewToken, Wanted};
+use pipeline::config::tokens::{self, By, CreatedToken, Error, NewToken};
 use pipeline::http::Response;
 use pipeline::records::audit_log::{self, Act};
 use pipeline::store::platform::Scope;
@@ -32,15 +32,15 @@ fn admin(action: &'static str) -> By<'static> {
     by("root", Role::Admin, action)
 }
 
-fn wanted(name: &str, role: Role, valid_for: Option<Duration>) -> Wanted {
-    Wanted {
+fn wanted(name: &str, role: Role, valid_for: Option<Duration>) -> NewToken {
+    NewToken {
         name: name.into(),
         role,
         valid_for,
     }
 }
 
-async fn create(memory: &Memory, name: &str, role: Role) -> NewToken {
+async fn create(memory: &Memory, name: &str, role: Role) -> CreatedToken {
     let wanted = wanted(name, role, None);
     tokens::create(
         scope(&As::function(memory, "organization")),
@@ -77,7 +77,7 @@ async fn done(memory: &Memory) -> Vec<(String, String, String)> {
 #[tokio::test]
 async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
     let memory = Memory::default();
-    let NewToken { text, token } = create(&memory, "ci", Role::Producer).await;
+    let CreatedToken { text, token } = create(&memory, "ci", Role::Producer).await;
     let context = authorized(&memory, &text).await;
     assert_eq!(
         context,

@@ -93,7 +93,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         inputs: given.clone(),
     })
     .await;
-    let wanted = register::Wanted {
+    let wanted = register::NewRegistration {
         integration: Webhook::ID.to_owned(),
         name: name.to_owned(),
         description: String::new(),
@@ -120,7 +120,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         only_validate: false,
     })
     .await;
-    let wanted = attach::Wanted {
+    let wanted = attach::NewAttachment {
         registration: name.to_owned(),
         workflow: api::workflows::selector(WORKFLOW, None).unwrap(),
         inputs: Map::new(),

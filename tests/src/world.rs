@@ -105,7 +105,7 @@ impl World {
         let inputs =
             inputs(json!({ "url": url, "secret": "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" }));
         let (integration, name) = (Webhook::ID.to_owned(), name.to_owned());
-        let wanted = register::Wanted {
+        let wanted = register::NewRegistration {
             integration,
             name,
             description: String::new(),
@@ -122,7 +122,7 @@ impl World {
     }
 
     pub async fn attach_with(&self, registration: &str, options: Value) -> rows::Attachment {
-        let wanted = attach::Wanted {
+        let wanted = attach::NewAttachment {
             registration: registration.to_owned(),
             workflow: api::workflows::selector(WORKFLOW, None).unwrap(),
             inputs: inputs(options),

@@ -80,7 +80,7 @@ async fn create(
             1 => token.name.to_owned(),
             _ => format!("{}-{number}", token.name),
         };
-        let wanted = tokens::Wanted {
+        let wanted = tokens::NewToken {
             name,
             role: Role::Admin,
             valid_for: None,

@@ -23,7 +23,7 @@ use self::file::Text;
 use self::plan::{Plan, Step, Wishes};
 use self::state::Open;
 use crate::client::Client;
-use crate::confirm::{self, Deed};
+use crate::confirm::{self, Action};
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::integration::available;
@@ -61,7 +61,7 @@ const FILE_MOST_BYTES: u64 = 4 * 1024 * 1024;
 /// Maximum number of faults shown.
 const FAULTS_MOST: usize = 100;
 
-const DEED: Deed = Deed {
+const DEED: Action = Action {
     what: "apply the plan",
     refused: "nothing was changed",
 };
@@ -121,7 +121,7 @@ impl Apply {
                 .into());
         }
         let secrets = carry::secrets(&plan, &integrations)?;
-        confirm::deed(global, &DEED, || Ok(question(&plan)))?;
+        confirm::action(global, &DEED, || Ok(question(&plan)))?;
         let (outcomes, result) = carry::carry(global, &client, &plan, secrets);
         if global.output == Format::Json {
             output::json(&show::json(&plan, &open, &outcomes))?;

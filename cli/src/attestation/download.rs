@@ -10,7 +10,7 @@ use attestation::{Attestation, Digest};
 use clap::Args;
 
 use crate::client::{Call, Client};
-use crate::confirm::{self, Deed};
+use crate::confirm::{self, Action};
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::{output, progress};
@@ -26,7 +26,7 @@ pub(crate) struct Download {
     material: Option<String>,
 }
 
-const REPLACE: Deed = Deed {
+const REPLACE: Action = Action {
     what: "replace it",
     refused: "nothing was written",
 };
@@ -36,7 +36,7 @@ impl Download {
         let file = self.file.filter(|file| file != Path::new("-"));
         let client = Client::new(global)?;
         if let Some(file) = file.as_ref().filter(|file| file.exists()) {
-            confirm::deed(global, &REPLACE, || {
+            confirm::action(global, &REPLACE, || {
                 Ok(format!("{} already exists. Replace it?", file.display()))
             })?;
         }

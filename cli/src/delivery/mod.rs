@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 pub(crate) use self::card::{attempts, is_partial, named as workflow, outcomes, receipts};
 pub(crate) use self::view::View;
 use crate::client::{Call, Client};
-use crate::confirm::{self, Deed};
+use crate::confirm::{self, Action};
 use crate::global::Global;
 use crate::output::{self, Format};
 
@@ -106,14 +106,14 @@ fn show(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
     Ok(())
 }
 
-const CANCEL: Deed = Deed {
+const CANCEL: Action = Action {
     what: "cancel it",
     refused: "nothing was cancelled",
 };
 
 fn cancel(global: &Global, id: &str) -> anyhow::Result<()> {
     let client = Client::new(global)?;
-    confirm::deed(global, &CANCEL, || {
+    confirm::action(global, &CANCEL, || {
         let found = get(&client, id)?;
         let (integration, workflow) = (&found.integration, card::workflow(&found));
         Ok(format!(

@@ -12,7 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{View, receipts, wait};
 use crate::client::{Call, Client, json};
-use crate::confirm::Deed;
+use crate::confirm::Action;
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::job::{self, Pace, Plan};
@@ -90,7 +90,7 @@ fn state() -> impl TypedValueParser<Value = State> {
 }
 
 const PLAN: Plan = Plan {
-    deed: Deed {
+    deed: Action {
         what: "redeliver them",
         refused: "nothing was redelivered",
     },

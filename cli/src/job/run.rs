@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::follow::{advice, follow};
 use crate::client::Client;
-use crate::confirm::{self, Deed};
+use crate::confirm::{self, Action};
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::output::{self, Format};
@@ -27,7 +27,7 @@ pub(crate) struct Pace {
 
 /// Confirmation required before a job begins.
 pub(crate) struct Plan {
-    pub deed: Deed,
+    pub deed: Action,
     pub question: &'static str,
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn run(
     if counted.state != JobStatus::Done || counted.done == 0 {
         return tell(global, &counted);
     }
-    confirm::deed(global, &plan.deed, || {
+    confirm::action(global, &plan.deed, || {
         Ok(format!("{}. {}", outcome(&counted), plan.question))
     })?;
     let job = begin(false, Some(&counted))?;

@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
     use crate::Kind;
-    use crate::fixture::{Party, http};
+    use crate::fixture::{Peer, http};
 
     const TOKEN: &str = "a-token-of-chainloop";
     const SOON: Duration = Duration::from_secs(10);
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_there_comes_by_its_digest_and_with_the_token() {
-        let party = Party::start(&[&ok("0123456789")]);
+        let party = Peer::start(&[&ok("0123456789")]);
         assert_eq!(fetch(&party.origin, SOON).await.unwrap(), b"0123456789");
         let received = &party.received()[0];
         assert_eq!(received.target, format!("/download/{}", Digest::of(b"x")));
@@ -174,8 +174,8 @@ mod tests {
 
     #[tokio::test]
     async fn another_host_is_followed_to_without_the_token() {
-        let store = Party::start(&[&ok("x")]);
-        let plane = Party::start(&[&redirect(&format!("{}/d?t=jwt", store.origin))]);
+        let store = Peer::start(&[&ok("x")]);
+        let plane = Peer::start(&[&redirect(&format!("{}/d?t=jwt", store.origin))]);
         assert_eq!(fetch(&plane.origin, SOON).await.unwrap(), b"x");
         let received = &store.received()[0];
         assert_eq!(received.target, "/d?t=jwt");
@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_host_is_followed_to_with_the_token() {
-        let party = Party::start(&[&redirect("/elsewhere"), &ok("x")]);
+        let party = Peer::start(&[&redirect("/elsewhere"), &ok("x")]);
         assert_eq!(fetch(&party.origin, SOON).await.unwrap(), b"x");
         let received = &party.received()[1];
         assert_eq!(received.target, "/elsewhere");
@@ -193,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_redirect_is_followed_and_no_second_one() {
-        let party = Party::start(&[&redirect("/one"), &redirect("/two"), &ok("x")]);
+        let party = Peer::start(&[&redirect("/one"), &redirect("/two"), &ok("x")]);
         let error = fetch(&party.origin, SOON).await.unwrap_err();
         assert!(error.text.ends_with("answered 302"), "{error}");
         assert_eq!(party.received().len(), 2);
@@ -210,12 +210,12 @@ mod tests {
             ("http://example.org/", "is not allowed"),
             ("ftp://example.org/", "is not allowed"),
         ] {
-            let party = Party::start(&[&redirect(to)]);
+            let party = Peer::start(&[&redirect(to)]);
             let error = fetch(&party.origin, SOON).await.unwrap_err();
             assert_eq!(error.kind, Kind::Permanent, "{to}: {error}");
             assert!(error.text.contains(says), "{to}: {error}");
         }
-        let party = Party::start(&["HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n"]);
+        let party = Peer::start(&["HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n"]);
         let error = fetch(&party.origin, SOON).await.unwrap_err();
         assert!(error.text.ends_with("answered 302 to nowhere"), "{error}");
     }
@@ -224,7 +224,7 @@ mod tests {
     async fn any_other_status_is_tried_again_and_what_it_says_is_not_kept() {
         for status in [400, 401, 403, 404, 429, 500, 503] {
             let says = format!("HTTP/1.1 {status} x\r\ncontent-length: 20\r\n\r\n{TOKEN}");
-            let party = Party::start(&[&says]);
+            let party = Peer::start(&[&says]);
             let error = fetch(&party.origin, SOON).await.unwrap_err();
             assert_eq!(error.kind, Kind::Retryable { after: None }, "{error}");
             assert!(
@@ -240,7 +240,7 @@ mod tests {
         let chunked =
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nb\r\n0123456789x\r\n0\r\n\r\n";
         for answer in [&ok("0123456789x"), chunked] {
-            let party = Party::start(&[answer]);
+            let party = Peer::start(&[answer]);
             let error = fetch(&party.origin, SOON).await.unwrap_err();
             assert_eq!(error.kind, Kind::Permanent, "{error}");
             assert!(error.text.ends_with("it is too large"), "{error}");
@@ -249,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_breaks_off_is_no_end() {
-        let party = Party::start(&["HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234"]);
+        let party = Peer::start(&["HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234"]);
         let error = fetch(&party.origin, SOON).await.unwrap_err();
         assert!(error.text.ends_with("the connection broke"), "{error}");
     }

@@ -213,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::Kind;
-    use crate::fixture::{self, Party, Stage};
+    use crate::fixture::{self, Peer, Stage};
 
     /// Two and a half chunks.
     fn large() -> Material {
@@ -262,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_sent_while_it_is_read() {
         let (host, material) = (Stage::new(), large());
-        let party = Party::start(&[fixture::OK]);
+        let party = Peer::start(&[fixture::OK]);
         let content = content(&host, &material, Encoding::Base64).await;
         let expected = all(&host, &content).await;
         let request = http::Request::post(&party.origin).body(content).unwrap();
@@ -303,7 +303,7 @@ mod tests {
         let host = Stage::new();
         let mut material = large();
         *material.content.as_mut().unwrap().last_mut().unwrap() ^= 1;
-        let party = Party::start(&[fixture::OK]);
+        let party = Peer::start(&[fixture::OK]);
         let content = content(&host, &material, Encoding::Plain).await;
         let request = http::Request::post(&party.origin).body(content).unwrap();
         let error = fixture::http().stream(&host, request).await.unwrap_err();

@@ -192,14 +192,14 @@ pub(crate) struct Received {
 
 /// A third party on loopback: gives each connection's one request the next answer, and closes connections
 /// when there is no answer left.
-pub(crate) struct Party {
+pub(crate) struct Peer {
     pub(crate) origin: String,
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     server: tokio::task::JoinHandle<()>,
 }
 
-impl Party {
+impl Peer {
     pub(crate) fn start(answers: &[&str]) -> Self {
         Self::listen("127.0.0.1:0".parse().unwrap(), answers)
     }
@@ -252,7 +252,7 @@ impl Party {
     }
 }
 
-impl Drop for Party {
+impl Drop for Peer {
     fn drop(&mut self) {
         self.server.abort();
     }

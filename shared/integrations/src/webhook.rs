@@ -816,12 +816,12 @@ struct Descriptor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{self, Party, Stage};
+    use crate::fixture::{self, Peer, Stage};
     use crate::{Kind, inputs};
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-    fn registration(party: &Party) -> Registration {
+    fn registration(party: &Peer) -> Registration {
         let url = format!(
             "{}/hooks/canary-in-the-path?token=canary-in-the-query",
             party.origin
@@ -846,7 +846,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_attestation_goes_first_and_then_each_sbom() {
-        let party = Party::start(&[fixture::OK, fixture::ACCEPTED, fixture::OK]);
+        let party = Peer::start(&[fixture::OK, fixture::ACCEPTED, fixture::OK]);
         let stage = Stage::new();
         let outcome = deliver(&stage, &registration(&party), &BOTH).await.unwrap();
 
@@ -894,7 +894,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_data_decodes_to_the_envelope() {
-        let party = Party::start(&[fixture::OK]);
+        let party = Peer::start(&[fixture::OK]);
         let stage = Stage::new();
         let attachment = Attachment {
             send_attestation: true,
@@ -930,7 +930,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_attestation_of_another_kind_has_the_workflow_it_was_posted_for() {
-        let party = Party::start(&[fixture::OK]);
+        let party = Peer::start(&[fixture::OK]);
         let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"00"},"uri":null}],"predicateType":"https://slsa.dev/provenance/v1","predicate":{"x":1}}"#;
         let mut stage = Stage::of(statement);
         stage.workflow.id.clear();
@@ -967,7 +967,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_step_that_is_done_is_not_repeated() {
-        let party = Party::start(&[
+        let party = Peer::start(&[
             fixture::OK,
             "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n",
         ]);
@@ -985,7 +985,7 @@ mod tests {
         assert_eq!(stage.recorded().len(), 1);
 
         let failed = party.received()[1].clone();
-        let party = Party::again(&party, &[fixture::OK, fixture::OK]).await;
+        let party = Peer::again(&party, &[fixture::OK, fixture::OK]).await;
         stage.progress.extend(stage.recorded());
         deliver(&stage, &registration, &BOTH).await.unwrap();
         let repeated = party.received();
@@ -1007,7 +1007,7 @@ mod tests {
         for material in &mut stage.materials {
             material.name = "sbom".to_owned();
         }
-        let party = Party::start(&[]);
+        let party = Peer::start(&[]);
         let registration = registration(&party);
         let delivery = stage.delivery(&registration, &BOTH);
         let keys: Vec<_> = steps(&delivery).into_iter().map(|step| step.key).collect();
@@ -1016,7 +1016,7 @@ mod tests {
 
     #[tokio::test]
     async fn with_nothing_to_send_the_delivery_is_skipped() {
-        let party = Party::start(&[]);
+        let party = Peer::start(&[]);
         let mut stage = Stage::new();
         let off = Attachment {
             send_attestation: false,
@@ -1043,7 +1043,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_sbom_is_named_in_the_receipt() {
-        let party = Party::start(&[fixture::OK]);
+        let party = Peer::start(&[fixture::OK]);
         let mut stage = Stage::new();
         stage.missing = std::mem::take(&mut stage.materials);
         let outcome = deliver(&stage, &registration(&party), &BOTH).await.unwrap();
@@ -1055,7 +1055,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_check_posts_the_test_that_chainloop_posts() {
-        let party = Party::start(&[fixture::ACCEPTED]);
+        let party = Peer::start(&[fixture::ACCEPTED]);
         Webhook::register(&fixture::http(), &registration(&party))
             .await
             .unwrap();
@@ -1078,7 +1078,7 @@ mod tests {
                 "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{said}",
                 said.len()
             );
-            let party = Party::start(&[&answer]);
+            let party = Peer::start(&[&answer]);
             let registration = registration(&party);
             let error = Webhook::register(&fixture::http(), &registration)
                 .await
@@ -1090,7 +1090,7 @@ mod tests {
             );
             assert_eq!(error.answer.unwrap().excerpt, said);
         }
-        let closed = Party::start(&[]);
+        let closed = Peer::start(&[]);
         let error = Webhook::register(&fixture::http(), &registration(&closed))
             .await
             .unwrap_err();
@@ -1102,7 +1102,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_preview_is_what_is_sent() {
-        let party = Party::start(&[fixture::OK, fixture::OK, fixture::OK]);
+        let party = Peer::start(&[fixture::OK, fixture::OK, fixture::OK]);
         let stage = Stage::new();
         let registration = registration(&party);
         let previews = Webhook::preview(&stage, &stage.delivery(&registration, &BOTH))
@@ -1135,7 +1135,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_sbom_is_signed_as_a_whole() {
-        let party = Party::start(&[fixture::OK]);
+        let party = Peer::start(&[fixture::OK]);
         let mut stage = Stage::new();
         let sbom = vec![b'x'; 2_000_001];
         stage.materials = vec![Material::inline(
@@ -1163,7 +1163,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_receiver_without_a_secret_knows_a_repeat_by_its_id_and_its_attempt() {
-        let party = Party::start(&[
+        let party = Peer::start(&[
             "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n",
             fixture::OK,
             fixture::OK,
@@ -1198,7 +1198,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_check_without_a_secret_has_an_id_as_well() {
-        let party = Party::start(&[fixture::OK]);
+        let party = Peer::start(&[fixture::OK]);
         let registration: Registration =
             serde_json::from_value(json!({ "url": format!("{}/hook", party.origin) })).unwrap();
         Webhook::register(&fixture::http(), &registration)
@@ -1249,7 +1249,7 @@ mod tests {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "called with json!")]
-    fn extended(party: &Party, more: Value) -> Registration {
+    fn extended(party: &Peer, more: Value) -> Registration {
         let mut inputs = json!({ "url": format!("{}/hook", party.origin), "secret": SECRET });
         let all = inputs.as_object_mut().unwrap();
         all.extend(more.as_object().unwrap().clone());
@@ -1258,7 +1258,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cloud_event_has_what_the_specification_asks_for() {
-        let party = Party::start(&[fixture::OK, fixture::OK, fixture::OK, fixture::OK]);
+        let party = Peer::start(&[fixture::OK, fixture::OK, fixture::OK, fixture::OK]);
         let stage = Stage::new();
         let registration = extended(&party, json!({ "format": "cloudevents" }));
         let previews = Webhook::preview(&stage, &stage.delivery(&registration, &BOTH))
@@ -1327,7 +1327,7 @@ mod tests {
     #[tokio::test]
     async fn given_headers_are_sent_and_never_shown() {
         let echo = "HTTP/1.1 403 Forbidden\r\ncontent-length: 22\r\n\r\nno Bearer canary-token";
-        let party = Party::start(&[echo]);
+        let party = Peer::start(&[echo]);
         let stage = Stage::new();
         let headers = "Authorization: Bearer canary-token\n\nX-Tenant : shop\r\n";
         let registration = extended(&party, json!({ "headers": headers }));

@@ -1,8 +1,8 @@
-//! Every example that `--help` shows, typed as it stands there, in the order of one story: somebody sets up a registry,
+//! Every example that `--help` shows, typed as it stands there, in the order of one scenario: somebody sets up a registry,
 //! pushes, looks, mends, and takes everything down again.
 //!
 //! The examples are read from `docs/commands`, which `cli/src/pages.rs` writes from the commands. What stands in them
-//! for something of the reader's own is put in its place; nothing else is changed. An example that the story does not
+//! for something of the reader's own is put in its place; nothing else is changed. An example that the scenario does not
 //! tell of fails it.
 
 use std::collections::BTreeMap;
@@ -24,9 +24,9 @@ const ATTACHMENT: &str = "6f0c1f0e-0000-4000-8000-000000000001";
 const DELIVERY: &str = "6f0c1f0e-0000-8000-8000-000000000001";
 const JOB: &str = "0198c0de-0000-7000-8000-000000000001";
 
-struct Story {
+struct Scenario {
     terminal: Terminal,
-    /// Examples of each command that the story has not told yet.
+    /// Examples of each command that the scenario has not told yet.
     examples: BTreeMap<String, Vec<String>>,
     placed: Vec<(&'static str, String)>,
 }
@@ -40,7 +40,7 @@ enum Ends {
     Interrupted,
 }
 
-impl Story {
+impl Scenario {
     fn begin(terminal: Terminal) -> Self {
         let mut examples = BTreeMap::new();
         for entry in fs::read_dir(root().join("docs/commands")).unwrap() {
@@ -84,10 +84,10 @@ impl Story {
             .iter()
             .map(|(command, ends)| self.typed(command, ends))
             .collect();
-        let story = &*self;
+        let scenario = &*self;
         std::thread::scope(|scope| {
             for own in &typed {
-                scope.spawn(move || own.iter().for_each(|typed| story.run(typed)));
+                scope.spawn(move || own.iter().for_each(|typed| scenario.run(typed)));
             }
         });
     }
@@ -96,7 +96,7 @@ impl Story {
     fn typed(&mut self, command: &str, ends: &Ends) -> Vec<String> {
         let examples = self.examples.remove(command);
         let examples = examples.unwrap_or_else(|| {
-            panic!("there is no command {command:?} any more: take it out of this story")
+            panic!("there is no command {command:?} any more: take it out of this scenario")
         });
         // Somebody else's command is not ours to try.
         let own = examples.iter().filter(|line| line.contains("chainloop "));
@@ -137,7 +137,7 @@ impl Story {
         let left: Vec<_> = self.examples.keys().collect();
         assert!(
             left.is_empty(),
-            "tell of these commands' examples in this story, tests/peers/src/examples.rs: {left:?}"
+            "tell of these commands' examples in this scenario, tests/peers/src/examples.rs: {left:?}"
         );
     }
 }
@@ -162,89 +162,89 @@ fn every_example_works_as_it_stands() {
     let (api, table) = (terminal.variable(api), terminal.variable(table));
     let (api, table) = (format!("'{api}'"), table.to_owned());
 
-    let mut story = Story::begin(terminal);
-    story.place(API, &api);
-    story.place(TABLE, &table);
-    story.place(REPOSITORY, &server.repository("acme/attestations"));
-    story.place(ANOTHER_REPOSITORY, &server.repository("acme/others"));
-    story.place(USERNAME, registry::USERNAME);
+    let mut scenario = Scenario::begin(terminal);
+    scenario.place(API, &api);
+    scenario.place(TABLE, &table);
+    scenario.place(REPOSITORY, &server.repository("acme/attestations"));
+    scenario.place(ANOTHER_REPOSITORY, &server.repository("acme/others"));
+    scenario.place(USERNAME, registry::USERNAME);
 
-    story.tell("version");
-    story.tell("completion");
-    story.tell("bootstrap");
-    story.tell("auth login");
-    story.tell("auth status");
-    story.tell("auth logout");
+    scenario.tell("version");
+    scenario.tell("completion");
+    scenario.tell("bootstrap");
+    scenario.tell("auth login");
+    scenario.tell("auth status");
+    scenario.tell("auth logout");
 
-    story.tell("integration available list");
-    story.tell("integration available describe");
-    story.tell("integration registered add");
-    story.tell("integration registered list");
-    story.tell("integration registered describe");
-    story.tell("integration registered test");
-    story.tell("integration registered rotate");
-    story.tell("integration attached add");
-    story.tell("integration attached list");
+    scenario.tell("integration available list");
+    scenario.tell("integration available describe");
+    scenario.tell("integration registered add");
+    scenario.tell("integration registered list");
+    scenario.tell("integration registered describe");
+    scenario.tell("integration registered test");
+    scenario.tell("integration registered rotate");
+    scenario.tell("integration attached add");
+    scenario.tell("integration attached list");
 
-    story.tell("attestation craft");
-    story.tell("attestation push");
-    story.tell("attestation list");
-    story.tell("workflow list");
-    let pushed = story.terminal.ask("attestation list");
-    story.place(ATTESTATION, text(&pushed[0]["attestation"]));
-    let attached = story.terminal.ask("integration attached list");
-    story.place(ATTACHMENT, text(&attached[0]["id"]));
-    let delivered = story.terminal.ask("delivery list --state delivered");
-    story.place(DELIVERY, text(&delivered[0]["id"]));
-    story.tell("attestation describe");
-    story.tell("integration attached preview");
-    story.terminal.shown("rm attestation.json shop.cdx.json");
-    story.tell("attestation download");
+    scenario.tell("attestation craft");
+    scenario.tell("attestation push");
+    scenario.tell("attestation list");
+    scenario.tell("workflow list");
+    let pushed = scenario.terminal.ask("attestation list");
+    scenario.place(ATTESTATION, text(&pushed[0]["attestation"]));
+    let attached = scenario.terminal.ask("integration attached list");
+    scenario.place(ATTACHMENT, text(&attached[0]["id"]));
+    let delivered = scenario.terminal.ask("delivery list --state delivered");
+    scenario.place(DELIVERY, text(&delivered[0]["id"]));
+    scenario.tell("attestation describe");
+    scenario.tell("integration attached preview");
+    scenario.terminal.shown("rm attestation.json shop.cdx.json");
+    scenario.tell("attestation download");
 
-    story.tell("delivery list");
-    story.tell("delivery describe");
-    story.tell_of("delivery follow", &Ends::Interrupted);
-    story.tell("integration registered pause");
+    scenario.tell("delivery list");
+    scenario.tell("delivery describe");
+    scenario.tell_of("delivery follow", &Ends::Interrupted);
+    scenario.tell("integration registered pause");
     let again = "chainloop attestation craft again.json --project shop --workflow nightly-build";
-    story.terminal.shown(again);
-    story
+    scenario.terminal.shown(again);
+    scenario
         .terminal
         .shown("chainloop attestation push again.json");
-    let waiting = story.terminal.ask("delivery list --state pending");
+    let waiting = scenario.terminal.ask("delivery list --state pending");
     let first = text(&delivered[0]["id"]).to_owned();
-    story.place(DELIVERY, text(&waiting[0]["id"]));
-    story.sure("delivery cancel");
+    scenario.place(DELIVERY, text(&waiting[0]["id"]));
+    scenario.sure("delivery cancel");
     // It looks for late ones for minutes.
-    story.tell_of("integration registered resume", &Ends::Interrupted);
-    story.place(DELIVERY, &first);
-    story.meanwhile(&[
+    scenario.tell_of("integration registered resume", &Ends::Interrupted);
+    scenario.place(DELIVERY, &first);
+    scenario.meanwhile(&[
         ("delivery redeliver", Ends::Sure),
         ("integration attached backfill", Ends::Sure),
         ("delivery audit", Ends::ByItself),
     ]);
 
-    story.tell("job list");
-    let jobs = story.terminal.ask("job list");
-    story.place(JOB, text(&jobs[0]["id"]));
-    story.tell("job describe");
-    story.tell("job cancel");
-    story.tell("audit list");
+    scenario.tell("job list");
+    let jobs = scenario.terminal.ask("job list");
+    scenario.place(JOB, text(&jobs[0]["id"]));
+    scenario.tell("job describe");
+    scenario.tell("job cancel");
+    scenario.tell("audit list");
 
-    story.tell("intake create");
-    story.tell("intake list");
-    story.tell("intake rotate");
-    story.tell("intake delete");
-    story.tell("organization api-token create");
-    story.tell("organization api-token list");
-    story.sure("organization api-token revoke");
-    story.tell("organization quota");
+    scenario.tell("intake create");
+    scenario.tell("intake list");
+    scenario.tell("intake rotate");
+    scenario.tell("intake delete");
+    scenario.tell("organization api-token create");
+    scenario.tell("organization api-token list");
+    scenario.sure("organization api-token revoke");
+    scenario.tell("organization quota");
 
-    story.tell("export");
-    story.sure("apply");
-    story.tell("integration attached describe");
-    story.tell("integration attached update");
-    story.tell("integration registered update");
-    story.sure("integration attached delete");
-    story.sure("integration registered delete");
-    story.end();
+    scenario.tell("export");
+    scenario.sure("apply");
+    scenario.tell("integration attached describe");
+    scenario.tell("integration attached update");
+    scenario.tell("integration registered update");
+    scenario.sure("integration attached delete");
+    scenario.sure("integration registered delete");
+    scenario.end();
 }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::parties::Parties;
+use crate::all::AllPeers;
 use crate::terminal::{Terminal, fenced, given, root};
 
 /// Commands of the guide whose work `make test` does itself: it builds, deploys, and takes down.
-const DONE: [&str; 3] = ["make local", "make parties", "make local-down"];
+const DONE: [&str; 3] = ["make local", "make peers", "make local-down"];
 
 #[test]
 fn the_guide_works_as_it_is_typed_and_what_it_registers_delivers() {
@@ -32,28 +32,28 @@ fn the_guide_works_as_it_is_typed_and_what_it_registers_delivers() {
     let registered = registered.count();
     assert!(registered > 0, "the guide registers nothing");
 
-    // What `make local` and `make parties` leave.
+    // What `make local` and `make peers` leave.
     let terminal = Terminal::new("guide");
     let local = terminal.path().join(".local");
-    fs::create_dir_all(local.join("parties")).unwrap();
+    fs::create_dir_all(local.join("peers")).unwrap();
     let url = given("CHAINLOOP_URL");
     fs::write(local.join("env"), format!("export CHAINLOOP_URL='{url}'\n")).unwrap();
-    let parties = Parties::start(&local.join("parties"));
+    let peers = AllPeers::start(&local.join("peers"));
 
     let (sender, typed) = std::sync::mpsc::channel();
     let ended = std::thread::scope(|scope| {
         let terminal = &terminal;
         scope.spawn(move || sender.send(terminal.run(&script)));
         loop {
-            parties.keep();
+            peers.keep();
             if let Ok(ended) = typed.recv_timeout(Duration::from_millis(100)) {
                 break ended;
             }
         }
     });
     assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
-    parties.keep();
-    let received = fs::read_dir(parties.received()).unwrap();
+    peers.keep();
+    let received = fs::read_dir(peers.received()).unwrap();
     assert_eq!(
         received.count(),
         registered,

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is for tests")]
 
 pub mod aiosmtpd;
+pub mod all;
 pub mod authority;
 pub mod azurite;
 pub mod blob;
@@ -27,15 +28,14 @@ pub mod maildev;
 #[cfg(test)]
 mod memory;
 mod operator;
-pub mod parties;
+#[cfg(test)]
+mod parity;
 mod process;
 pub mod registry;
 pub mod slack;
 mod stage;
 #[cfg(test)]
 mod terminal;
-#[cfg(test)]
-mod walk;
 
 pub use aiosmtpd::Aiosmtpd;
 pub use double::{Double, Received};

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use attestation::{MAX_BYTES, Material, MaterialType, Metadata, Predicate, Subject, compose};
 use serde_json::Value;
 
-use crate::parties::Parties;
+use crate::all::AllPeers;
 use crate::terminal::{Terminal, given};
 
 const BATCH: usize = 10;
@@ -209,8 +209,8 @@ fn push(terminal: &Terminal, of_each: Range<usize>, options: &str) {
 #[test]
 fn no_function_takes_more_than_three_quarters_of_its_memory() {
     let mut terminal = Terminal::new("memory");
-    let parties = Parties::start(terminal.path());
-    for (name, value) in parties.variables() {
+    let peers = AllPeers::start(terminal.path());
+    for (name, value) in peers.variables() {
         terminal.set(name, &value);
     }
     terminal.set("TEMPLATE", TEMPLATE);

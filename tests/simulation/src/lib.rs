@@ -15,7 +15,7 @@ mod function;
 mod laws;
 mod neighbours;
 mod operators;
-mod party;
+mod peer;
 mod queue;
 mod random;
 mod scenario;
@@ -68,7 +68,7 @@ impl Default for Simulator {
         HOOK.call_once(|| {
             // A delivery function survives a panic, and its law is broken all the same.
             let others = std::panic::take_hook();
-            std::panic::set_hook(Box::new(move |info| match party::Here::is_some() {
+            std::panic::set_hook(Box::new(move |info| match peer::Here::is_some() {
                 true => PANIC.set(Some(info.to_string())),
                 false => others(info),
             }));
@@ -86,7 +86,7 @@ impl Simulator {
     pub fn run(&self, seed: u64, traced: bool) -> Outcome {
         PANIC.set(None);
         let world = world::World::new(seed, self.http.clone(), traced);
-        let here = party::Here::is(&world);
+        let here = peer::Here::is(&world);
         let ran = std::panic::catch_unwind(AssertUnwindSafe(|| scenario::run(&world)));
         drop(here);
         // One that panicked in the midst of a law leaves it borrowed, and has said enough.

@@ -9,7 +9,7 @@ use serde_json::Map;
 
 use crate::executor::Executor;
 use crate::fault::Faults;
-use crate::party::{Here, Notes};
+use crate::peer::{Here, Notes};
 use crate::random::Random;
 use crate::scenario::{attach, parcel, post, register};
 use crate::world::{World, ready};

@@ -16,7 +16,7 @@ use pipeline::ledger::schedule::Deadlines;
 use crate::SECOND;
 use crate::executor::Task;
 use crate::fault::Fault;
-use crate::party::{Boms, Notes};
+use crate::peer::{Boms, Notes};
 use crate::random::Random;
 use crate::store::Plane;
 use crate::world::World;

@@ -19,7 +19,7 @@ use crate::executor::Executor;
 use crate::fault::Fault;
 use crate::laws::{self, RECONCILER};
 use crate::operators::{self, operator};
-use crate::party::{self, Boms, Notes};
+use crate::peer::{self, Boms, Notes};
 use crate::store::{Artifact, Habit};
 use crate::world::{World, ready};
 use crate::{HOUR, MINUTE, SECOND};
@@ -215,7 +215,7 @@ pub fn register(
 pub fn attach(world: &Rc<World>, registration: &Registration) {
     let random = &world.random;
     let steps = u32::try_from(random.between(1, 3)).expect("few");
-    let config = party::Attachment {
+    let config = peer::Attachment {
         steps,
         records_last: random.below(2) == 0,
     };

@@ -6,7 +6,7 @@ use api::{Timestamp, attachments};
 use clap::Args;
 
 use crate::client::{Call, Client, json};
-use crate::confirm::Deed;
+use crate::confirm::Action;
 use crate::global::Global;
 use crate::job::{self, Pace, Plan};
 use crate::time;
@@ -19,7 +19,7 @@ Example:
   chainloop integration attached backfill --id 6f0c1f0e-0000-4000-8000-000000000001 --since 7d";
 
 const PLAN: Plan = Plan {
-    deed: Deed {
+    deed: Action {
         what: "deliver them",
         refused: "nothing was delivered",
     },

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixture::{self, Lock, Party, Stage};
+use crate::fixture::{self, Lock, Peer, Stage};
 use crate::http::Response;
 
 const KEY: &str = "odt_canary-in-the-key";
@@ -103,17 +103,17 @@ fn project(last_import: &Value) -> String {
 }
 
 /// Answers uploads so, and shows the project before each.
-fn server(uploads: &[&str]) -> Party {
+fn server(uploads: &[&str]) -> Peer {
     let project = project(&json!(1));
     let answers: Vec<_> = uploads
         .iter()
         .flat_map(|answer| [&*project, answer])
         .collect();
-    Party::start(&answers)
+    Peer::start(&answers)
 }
 
 /// The uploads that arrived.
-fn posts(party: &Party) -> Vec<fixture::Received> {
+fn posts(party: &Peer) -> Vec<fixture::Received> {
     let mut received = party.received();
     received.retain(|request| request.method == "POST");
     received
@@ -417,7 +417,7 @@ async fn the_project_that_attaching_finds_is_the_one_that_is_uploaded_to() {
         "\u{ad}\u{feff}\u{202e}x",
     ] {
         let there = project(&json!(1));
-        let party = Party::start(&[&there, &there, &accepted()]);
+        let party = Peer::start(&[&there, &there, &accepted()]);
         let registration = registration(&party.origin);
         let literal = attachment(json!({ "projectName": name, "projectVersion": name }));
         let http = fixture::http();
@@ -489,7 +489,7 @@ async fn while_another_delivery_is_at_one_of_the_projects_nothing_is_sent() {
 #[tokio::test]
 async fn an_sbom_that_is_older_than_the_last_one_is_skipped() {
     let project = project(&json!(1));
-    let party = Party::start(&[&project, &accepted(), &project]);
+    let party = Peer::start(&[&project, &accepted(), &project]);
     let newer = stage(&["sbom"]);
     let registration = registration(&party.origin);
     deliver(&newer, &registration, &to_project()).await.unwrap();
@@ -515,7 +515,7 @@ async fn an_sbom_that_is_older_than_the_last_one_is_skipped() {
 async fn an_sbom_that_a_newer_attestation_brings_again_is_there_already_and_a_redelivery_sends_it()
 {
     let project = project(&json!(1));
-    let party = Party::start(&[&project, &accepted(), &project, &project, &accepted()]);
+    let party = Peer::start(&[&project, &accepted(), &project, &project, &accepted()]);
     let first = stage(&["sbom"]);
     let registration = registration(&party.origin);
     deliver(&first, &registration, &to_project()).await.unwrap();
@@ -628,7 +628,7 @@ async fn an_sbom_is_sent_again_to_a_project_that_was_deleted_or_never_imported_i
         (&text_answer("403 Forbidden", ""), false),
     ] {
         let project = project(&json!(1));
-        let party = Party::start(&[&project, &accepted(), now, &accepted()]);
+        let party = Peer::start(&[&project, &accepted(), now, &accepted()]);
         let registration = registration(&party.origin);
         let first = stage(&["sbom"]);
         deliver(&first, &registration, &to_project()).await.unwrap();
@@ -646,7 +646,7 @@ async fn an_sbom_is_sent_again_to_a_project_that_was_deleted_or_never_imported_i
 async fn an_older_sbom_is_sent_to_a_project_that_was_deleted_with_the_newer() {
     let project = project(&json!(1));
     let gone = text_answer("404 Not Found", "The project could not be found.");
-    let party = Party::start(&[&project, &accepted(), &gone, &accepted()]);
+    let party = Peer::start(&[&project, &accepted(), &gone, &accepted()]);
     let registration = registration(&party.origin);
     let newer = stage(&["sbom"]);
     deliver(&newer, &registration, &to_project()).await.unwrap();
@@ -665,7 +665,7 @@ async fn a_material_that_is_not_cyclonedx_is_not_sent_and_the_others_are() {
         (b"{}", "not CycloneDX: it has no bomFormat that says so"),
     ] {
         let project = project(&json!(1));
-        let party = Party::start(&[&project, &project, &accepted()]);
+        let party = Peer::start(&[&project, &project, &accepted()]);
         let mut stage = stage(&["bad", "good"]);
         stage.materials[0].content = Some(bytes.to_vec());
         stage.materials[0].digest = Some(Digest::of(bytes));
@@ -822,7 +822,7 @@ async fn who_was_overtaken_in_creating_a_project_tries_again_at_once_and_once() 
             .into_iter()
             .chain(answers.iter().copied())
             .collect();
-        let party = Party::start(&answers);
+        let party = Peer::start(&answers);
         let registration = registration(&party.origin);
         let outcome = deliver(&stage(&["sbom"]), &registration, &to_project()).await;
         (outcome, posts(&party))
@@ -907,7 +907,7 @@ async fn register(
     create: bool,
     answers: &[&str],
 ) -> (Result<Warnings, Error>, Vec<fixture::Received>) {
-    let party = Party::start(answers);
+    let party = Peer::start(answers);
     let registration = registration_of(&party.origin, &json!({ "allowAutoCreate": create }));
     let result = DependencyTrack::register(&fixture::http(), &registration).await;
     (result, party.received())
@@ -1032,7 +1032,7 @@ async fn attach(
     inputs: Value,
     answers: &[&str],
 ) -> (Result<Warnings, Error>, Vec<String>) {
-    let party = Party::start(answers);
+    let party = Peer::start(answers);
     let registration = registration_of(&party.origin, &json!({ "allowAutoCreate": create }));
     let result =
         DependencyTrack::attach(&fixture::http(), &registration, &attachment(inputs)).await;
@@ -1152,7 +1152,7 @@ async fn an_attachment_that_would_not_work_is_refused_with_the_reason() {
 // --- following up -------------------------------------------------------------------------------------
 
 async fn follow(sboms: Value, answers: &[&str]) -> (Result<Followed, Error>, Vec<String>) {
-    let party = Party::start(answers);
+    let party = Peer::start(answers);
     let receipt = json!({ "sboms": sboms, "missing": ["x"] });
     let receipt = receipt.as_object().unwrap();
     let followed =

@@ -465,11 +465,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::{self, Party, Received, Stage};
+    use crate::fixture::{self, Peer, Received, Stage};
 
     const PATH: &str = "/api/webhooks/123456789/canary-token";
 
-    fn registration(party: &Party) -> Registration {
+    fn registration(party: &Peer) -> Registration {
         let webhook = format!("{}{PATH}", party.origin);
         serde_json::from_value(json!({ "webhook": webhook, "username": "Builds" })).unwrap()
     }
@@ -498,7 +498,7 @@ mod tests {
 
     /// Returns the error of a delivery that gets this response.
     async fn error_of(status: &str, headers: &str, body: &str, inputs: Value) -> Error {
-        let party = Party::start(&[&answer(status, headers, body)]);
+        let party = Peer::start(&[&answer(status, headers, body)]);
         deliver(&Stage::new(), &registration(&party), inputs)
             .await
             .unwrap_err()
@@ -538,7 +538,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_summary_is_posted_with_a_file_and_the_messages_id_kept() {
-        let party = Party::start(&[&answer("200 OK", "", TAKEN)]);
+        let party = Peer::start(&[&answer("200 OK", "", TAKEN)]);
         let outcome = deliver(&Stage::new(), &registration(&party), json!({}))
             .await
             .unwrap();
@@ -562,7 +562,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_goes_to_the_attachments_thread() {
-        let party = Party::start(&[&answer("204 No Content", "", "")]);
+        let party = Peer::start(&[&answer("204 No Content", "", "")]);
         let inputs = json!({ "thread_id": "777" });
         let outcome = deliver(&Stage::new(), &registration(&party), inputs)
             .await
@@ -724,7 +724,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_answer_it_is_sent_once_more_and_no_third_time() {
-        let party = Party::start(&["", &answer("200 OK", "", TAKEN), ""]);
+        let party = Peer::start(&["", &answer("200 OK", "", TAKEN), ""]);
         let mut stage = Stage::new();
         let registration = registration(&party);
         let error = deliver(&stage, &registration, json!({})).await.unwrap_err();
@@ -743,7 +743,7 @@ mod tests {
     }
 
     async fn check(status: &str, body: &str) -> Result<(), Kind> {
-        let party = Party::start(&[&answer(status, "", body)]);
+        let party = Peer::start(&[&answer(status, "", body)]);
         let result = DiscordWebhook::register(&fixture::http(), &registration(&party)).await;
         let received = party.received();
         assert_eq!(received[0].method, "GET");
@@ -777,7 +777,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_preview_is_what_is_sent() {
-        let party = Party::start(&[&answer("200 OK", "", TAKEN)]);
+        let party = Peer::start(&[&answer("200 OK", "", TAKEN)]);
         let (stage, registration) = (Stage::new(), registration(&party));
         let attachment = attachment(json!({}));
         let delivery = stage.delivery(&registration, &attachment);
@@ -799,7 +799,7 @@ mod tests {
     #[tokio::test]
     async fn no_part_of_the_url_is_in_an_error() {
         let refusal = answer("404 Not Found", "", "no such webhook");
-        let party = Party::start(&[&refusal, &refusal, ""]);
+        let party = Peer::start(&[&refusal, &refusal, ""]);
         let registration = registration(&party);
         let error = deliver(&Stage::new(), &registration, json!({}))
             .await

@@ -205,12 +205,12 @@ mod tests {
     use super::super::{Guac, Registration};
     use super::*;
     use crate::Integration;
-    use crate::fixture::{self, CDX, Party, Stage};
+    use crate::fixture::{self, CDX, Peer, Stage};
 
     const KEY: &str = "Y2FuYXJ5LW9mLWFuLWFjY291bnQ=";
     const SAS: &str = "?sv=2026-02-06&sr=c&sp=cw&sig=Y2FuYXJ5%2Bb2Y%3D";
 
-    fn registration_with(party: &Party, credentials: &str) -> Registration {
+    fn registration_with(party: &Peer, credentials: &str) -> Registration {
         serde_json::from_value(json!({
             "provider": "azure", "account": "shop", "bucket": "sboms",
             "endpoint": party.origin, "credentials": credentials,
@@ -218,7 +218,7 @@ mod tests {
         .unwrap()
     }
 
-    fn registration(party: &Party) -> Registration {
+    fn registration(party: &Peer) -> Registration {
         registration_with(party, KEY)
     }
 
@@ -253,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sas_token_stands_in_the_query_and_nowhere_else() {
-        let party = Party::start(&[&refusal("403 Forbidden", "AuthenticationFailed")]);
+        let party = Peer::start(&[&refusal("403 Forbidden", "AuthenticationFailed")]);
         let mut stage = Stage::new();
         stage.materials.truncate(1);
         let registration = registration_with(&party, SAS);
@@ -274,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_preview_is_what_is_sent_but_for_the_signature() {
-        let party = Party::start(&[CREATED]);
+        let party = Peer::start(&[CREATED]);
         let mut stage = Stage::new();
         stage.materials.truncate(1);
         let (registration, attachment) = (registration(&party), attachment(json!({})));
@@ -345,7 +345,7 @@ mod tests {
         ] {
             // An answer to HEAD has no body.
             let first = first.split("\r\n\r\n").next().unwrap().to_owned() + "\r\n\r\n";
-            let party = Party::start(&[&first, CREATED]);
+            let party = Peer::start(&[&first, CREATED]);
             Guac::register(&fixture::http(), &registration(&party))
                 .await
                 .unwrap();
@@ -362,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn a_missing_container_is_refused() {
         let gone = "HTTP/1.1 404 Not Found\r\nx-ms-error-code: ContainerNotFound\r\ncontent-length: 0\r\n\r\n";
-        let party = Party::start(&[gone]);
+        let party = Peer::start(&[gone]);
         let error = Guac::register(&fixture::http(), &registration(&party))
             .await
             .unwrap_err();

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use super::{Attachment, Guac, Registration};
-use crate::fixture::{self, Party, Received, Stage};
+use crate::fixture::{self, Peer, Received, Stage};
 use crate::{Error, Integration, Outcome};
 
 pub(super) const KEY: &str = "AKIAEXAMPLE";
@@ -127,10 +127,10 @@ pub(super) fn service_account(more: Value) -> String {
 
 /// Delivers one SBOM to a server that gives these answers.
 pub(super) async fn answered(
-    registration: impl FnOnce(&Party) -> Registration,
+    registration: impl FnOnce(&Peer) -> Registration,
     answers: &[&str],
 ) -> (Result<Outcome, Error>, Vec<Received>) {
-    let party = Party::start(answers);
+    let party = Peer::start(answers);
     let mut stage = Stage::new();
     stage.materials.truncate(1);
     let outcome = deliver(&stage, &registration(&party), &attachment(json!({}))).await;

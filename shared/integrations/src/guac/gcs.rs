@@ -315,10 +315,10 @@ mod tests {
     use super::super::fixture::{self as guac, answered, attachment, receipt, service_account};
     use super::super::{Guac, Registration};
     use super::*;
-    use crate::fixture::{self, CDX, Party, Stage};
+    use crate::fixture::{self, CDX, Peer, Stage};
     use crate::{Integration, Outcome};
 
-    fn registration(party: &Party) -> Registration {
+    fn registration(party: &Peer) -> Registration {
         serde_json::from_value(json!({
             "bucket": "sboms", "endpoint": party.origin, "credentials": service_account(json!({})),
         }))
@@ -386,7 +386,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_preview_is_what_is_sent_but_for_the_token() {
-        let party = Party::start(&[&token(), &answer("200 OK", "{}"), &answer("200 OK", "{}")]);
+        let party = Peer::start(&[&token(), &answer("200 OK", "{}"), &answer("200 OK", "{}")]);
         let (stage, registration) = (Stage::new(), registration(&party));
         let attachment = attachment(json!({}));
         let delivery = stage.delivery::<Guac>(&registration, &attachment);
@@ -477,7 +477,7 @@ mod tests {
                 "answered without one",
             ),
         ] {
-            let party = Party::start(&[&answer]);
+            let party = Peer::start(&[&answer]);
             let error = Guac::register(&fixture::http(), &registration(&party))
                 .await
                 .unwrap_err();
@@ -490,7 +490,7 @@ mod tests {
     #[tokio::test]
     async fn a_check_asks_for_the_permission_and_writes_nothing() {
         let granted = r#"{"kind":"storage#testIamPermissionsResponse","permissions":["storage.objects.create"]}"#;
-        let party = Party::start(&[&token(), &answer("200 OK", granted)]);
+        let party = Peer::start(&[&token(), &answer("200 OK", granted)]);
         Guac::register(&fixture::http(), &registration(&party))
             .await
             .unwrap();
@@ -512,7 +512,7 @@ mod tests {
                 "answered 404 Not Found (notFound)",
             ),
         ] {
-            let party = Party::start(&[&token(), &answer]);
+            let party = Peer::start(&[&token(), &answer]);
             let error = Guac::register(&fixture::http(), &registration(&party))
                 .await
                 .unwrap_err();
@@ -524,7 +524,7 @@ mod tests {
 
     #[tokio::test]
     async fn in_earnest_nothing_on_this_machine_is_asked() {
-        let party = Party::start(&[&token()]);
+        let party = Peer::start(&[&token()]);
         let http = Http::new(crate::http::Guard::default());
         let error = Guac::register(&http, &registration(&party))
             .await
@@ -541,7 +541,7 @@ mod tests {
 
     #[tokio::test]
     async fn with_nothing_to_put_no_token_is_asked_for() {
-        let party = Party::start(&[]);
+        let party = Peer::start(&[]);
         let mut stage = Stage::new();
         stage.materials.clear();
         let outcome = guac::deliver(&stage, &registration(&party), &attachment(json!({}))).await;

@@ -511,7 +511,7 @@ fn code(response: &Response) -> Option<&str> {
 mod tests {
     use super::fixture::{S3, answered, attachment, deliver, receipt, registration};
     use super::*;
-    use crate::fixture::{self, Party, Stage};
+    use crate::fixture::{self, Peer, Stage};
 
     #[tokio::test]
     async fn sboms_are_put_under_their_digest_and_the_attestation_stays_out() {
@@ -566,15 +566,15 @@ mod tests {
     async fn an_object_is_looked_for_where_no_answer_came() {
         let found = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
         let gone = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
-        let s3 = |party: &Party| registration(&party.origin);
-        let azure = |party: &Party| {
+        let s3 = |party: &Peer| registration(&party.origin);
+        let azure = |party: &Peer| {
             serde_json::from_value(json!({
                 "provider": "azure", "account": "shop", "bucket": "sboms",
                 "endpoint": party.origin, "credentials": "a2V5LW9mLWFuLWFjY291bnQ=",
             }))
             .unwrap()
         };
-        for registration in [&s3 as &dyn Fn(&Party) -> Registration, &azure] {
+        for registration in [&s3 as &dyn Fn(&Peer) -> Registration, &azure] {
             let (outcome, received) = answered(registration, &["", found]).await;
             let objects = &receipt(outcome.unwrap())["objects"];
             assert_eq!(objects[0]["created"], false);

@@ -208,7 +208,7 @@ mod tests {
     use super::super::fixture::{
         S3 as Server, attachment, deliver, receipt, registration, registration_of,
     };
-    use crate::fixture::{self, Party, Stage};
+    use crate::fixture::{self, Peer, Stage};
     use crate::{Error, Integration, Kind, Outcome};
     use attestation::Digest;
 
@@ -255,7 +255,7 @@ mod tests {
     }
 
     async fn answered(answers: &[&str]) -> (Result<Outcome, Error>, Vec<fixture::Received>) {
-        let registration = |party: &Party| registration(&party.origin);
+        let registration = |party: &Peer| registration(&party.origin);
         super::super::fixture::answered(registration, answers).await
     }
 
@@ -350,7 +350,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_ignores_conditions_is_cleaned_up_after_the_check() {
         let gone = "HTTP/1.1 204 No Content\r\n\r\n";
-        let party = Party::start(&[OK, OK, gone]);
+        let party = Peer::start(&[OK, OK, gone]);
         Guac::register(&fixture::http(), &registration(&party.origin))
             .await
             .unwrap();
@@ -369,7 +369,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_preview_is_what_is_sent() {
-        let party = Party::start(&[OK]);
+        let party = Peer::start(&[OK]);
         let mut stage = Stage::new();
         stage.materials.truncate(1);
         let (registration, attachment) = (registration(&party.origin), attachment(json!({})));

@@ -514,7 +514,7 @@ mod tests {
     use rustls::pki_types::pem::PemObject as _;
 
     use super::*;
-    use crate::fixture::{self, Party};
+    use crate::fixture::{self, Peer};
 
     use crate::http::EXCERPT_BYTES;
     const LOCAL: Guard = Guard {
@@ -849,7 +849,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_breaks_off_is_an_answer() {
-        let party = Party::start(&["HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"]);
+        let party = Peer::start(&["HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"]);
         let response = post(&party.origin, "x").await.unwrap();
         assert_eq!(
             (&response.body[..], response.truncated),
@@ -859,7 +859,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_is_an_answer_and_not_followed() {
-        let party = Party::start(&[
+        let party = Peer::start(&[
             "HTTP/1.1 307 Temporary Redirect\r\nlocation: /other\r\ncontent-length: 0\r\n\r\n",
         ]);
         let response = post(&party.origin, "x").await.unwrap();
@@ -871,7 +871,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_compressed_answer_stays_as_it_is() {
-        let party = Party::start(&[
+        let party = Peer::start(&[
             "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
         ]);
         let response = post(&party.origin, "x").await.unwrap();

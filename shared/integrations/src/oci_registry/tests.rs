@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::{self, Lock, Party, Received, Stage};
+use crate::fixture::{self, Lock, Peer, Received, Stage};
 use crate::http::{Guard, origin};
 use crate::{Kind, inputs};
 
@@ -61,15 +61,15 @@ fn whole_push() -> [String; 8] {
     ]
 }
 
-fn party(answers: &[String]) -> Party {
-    Party::start(&answers.iter().map(String::as_str).collect::<Vec<_>>())
+fn party(answers: &[String]) -> Peer {
+    Peer::start(&answers.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn registration(party: &Party) -> Registration {
+fn registration(party: &Peer) -> Registration {
     registration_with(party, "robot", PASSWORD)
 }
 
-fn registration_with(party: &Party, username: &str, password: &str) -> Registration {
+fn registration_with(party: &Peer, username: &str, password: &str) -> Registration {
     let host = party.origin.strip_prefix("http://").unwrap();
     serde_json::from_value(json!({
         "repository": format!("{host}/acme/shop"),
@@ -85,7 +85,7 @@ fn attachment(inputs: Value) -> Attachment {
 
 async fn deliver_with(
     stage: &Stage,
-    party: &Party,
+    party: &Peer,
     attachment: &Attachment,
 ) -> Result<Outcome, Error> {
     let registration = registration(party);
@@ -93,7 +93,7 @@ async fn deliver_with(
     OciRegistry::deliver(&fixture::http(), stage, &delivery).await
 }
 
-async fn deliver(stage: &Stage, party: &Party) -> Result<Outcome, Error> {
+async fn deliver(stage: &Stage, party: &Peer) -> Result<Outcome, Error> {
     deliver_with(stage, party, &attachment(json!({}))).await
 }
 
@@ -112,7 +112,7 @@ fn receipt(outcome: Outcome) -> Map<String, Value> {
     }
 }
 
-fn lines(party: &Party) -> Vec<String> {
+fn lines(party: &Peer) -> Vec<String> {
     let received = party.received().into_iter();
     received
         .map(|one| format!("{} {}", one.method, one.target))
@@ -381,7 +381,7 @@ fn basic() -> String {
     unauthorized(&[r#"Basic realm="registry""#])
 }
 
-fn bearer(service: &Party) -> String {
+fn bearer(service: &Peer) -> String {
     let challenge = format!(
         r#"Bearer realm="{}/token?x=1",service="registry.example",scope="repository:acme/shop:pull""#,
         service.origin
@@ -909,7 +909,7 @@ async fn a_registry_that_changes_the_manifest_is_told_of() {
 const IMAGE: &str = r#"{"schemaVersion":2}"#;
 
 /// An attestation of an image in the registry's repository.
-fn about_image(party: &Party) -> Stage {
+fn about_image(party: &Peer) -> Stage {
     let host = party.origin.strip_prefix("http://").unwrap();
     let statement = include_str!("../../tests/files/statement.json")
         .replace(
@@ -954,7 +954,7 @@ fn pushed() -> Vec<String> {
 }
 
 /// Returns the receipt of a delivery that gets these responses, and the third party.
-async fn delivered(answers: &[String]) -> (Map<String, Value>, Party) {
+async fn delivered(answers: &[String]) -> (Map<String, Value>, Peer) {
     let party = party(answers);
     let stage = about_image(&party);
     let receipt = receipt(deliver(&stage, &party).await.unwrap());
@@ -985,7 +985,7 @@ async fn an_attested_image_of_the_same_repository_is_the_subject() {
     ]
     .concat();
     let answers: Vec<_> = answers.iter().map(String::as_str).collect();
-    let party = Party::again(&party, &answers).await;
+    let party = Peer::again(&party, &answers).await;
     let receipt = receipt(deliver(&stage, &party).await.unwrap());
     let digest = Digest::of(IMAGE.as_bytes());
     let received = party.received();
@@ -1050,7 +1050,7 @@ async fn a_subject_that_cannot_be_asked_for_is_asked_for_later() {
 }
 
 /// The list at the tag, as it was put.
-fn put_list(party: &Party) -> Value {
+fn put_list(party: &Peer) -> Value {
     let received = party.received();
     let last = received.last().unwrap();
     let tag = format!("sha256-{}", Digest::of(IMAGE.as_bytes()).hex());
@@ -1117,7 +1117,7 @@ async fn while_another_delivery_is_at_the_list_this_one_waits() {
     // The next one begins with what this one did, and with whether the registry has a list after all.
     stage.progress.extend(stage.recorded());
     stage.locks.borrow_mut().remove(&place);
-    let party = Party::again(&party, &[&absent(), &absent(), &created()]).await;
+    let party = Peer::again(&party, &[&absent(), &absent(), &created()]).await;
     let receipt = receipt(deliver(&stage, &party).await.unwrap());
     assert_eq!(receipt["referrers"], "tag");
     let subject = Digest::of(IMAGE.as_bytes());
@@ -1134,7 +1134,7 @@ async fn a_repeat_finds_itself_in_the_list_and_leaves_it() {
     let stage = about_image(&party);
     let ours = ours(&stage);
     let list = index(&json!([{ "digest": ours }]));
-    let party = Party::again(&party, &[&image(), &has_digest(ours), &absent(), &list]).await;
+    let party = Peer::again(&party, &[&image(), &has_digest(ours), &absent(), &list]).await;
     let receipt = receipt(deliver(&stage, &party).await.unwrap());
     assert_eq!(receipt["referrers"], "tag");
     assert!(
@@ -1145,7 +1145,7 @@ async fn a_repeat_finds_itself_in_the_list_and_leaves_it() {
     );
 
     let native = index(&json!([{ "digest": ours }]));
-    let party = Party::again(&party, &[&image(), &has_digest(ours), &native]).await;
+    let party = Peer::again(&party, &[&image(), &has_digest(ours), &native]).await;
     assert_eq!(
         self::receipt(deliver(&stage, &party).await.unwrap())["referrers"],
         "native"

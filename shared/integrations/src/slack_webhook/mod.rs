@@ -401,11 +401,11 @@ fn read_of_nothing(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{self, Party, Stage};
+    use crate::fixture::{self, Peer, Stage};
 
     const PATH: &str = "/services/canary-team/canary-hook/canary-token";
 
-    fn registration(party: &Party) -> Registration {
+    fn registration(party: &Peer) -> Registration {
         let webhook = format!("{}{PATH}", party.origin);
         serde_json::from_value(json!({ "webhook": webhook })).unwrap()
     }
@@ -427,13 +427,13 @@ mod tests {
 
     /// Returns the result of a delivery that gets this response.
     async fn delivered(status: &str, body: &str) -> Result<Outcome, Error> {
-        let party = Party::start(&[&answer(status, body)]);
+        let party = Peer::start(&[&answer(status, body)]);
         deliver(&Stage::new(), &registration(&party)).await
     }
 
     #[tokio::test]
     async fn a_summary_is_posted_and_its_digest_kept() {
-        let party = Party::start(&[&answer("200 OK", "ok")]);
+        let party = Peer::start(&[&answer("200 OK", "ok")]);
         let outcome = deliver(&Stage::new(), &registration(&party)).await.unwrap();
 
         let received = party.received();
@@ -533,7 +533,7 @@ mod tests {
     async fn a_429_is_retried_when_slack_says() {
         let answer =
             "HTTP/1.1 429 Too Many Requests\r\nretry-after: 30\r\ncontent-length: 0\r\n\r\n";
-        let party = Party::start(&[answer]);
+        let party = Peer::start(&[answer]);
         let error = deliver(&Stage::new(), &registration(&party))
             .await
             .unwrap_err();
@@ -543,7 +543,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_answer_it_is_sent_once_more_and_no_third_time() {
-        let party = Party::start(&["", &answer("200 OK", "ok"), ""]);
+        let party = Peer::start(&["", &answer("200 OK", "ok"), ""]);
         let mut stage = Stage::new();
         let registration = registration(&party);
         let error = deliver(&stage, &registration).await.unwrap_err();
@@ -564,7 +564,7 @@ mod tests {
 
     /// Returns the result of a check that posts nothing.
     async fn check(status: &str, body: &str) -> Result<(), Kind> {
-        let party = Party::start(&[&answer(status, body)]);
+        let party = Peer::start(&[&answer(status, body)]);
         let result = SlackWebhook::register(&fixture::http(), &registration(&party)).await;
         assert_eq!(party.received()[0].body, br#"{"text":""}"#);
         result.map(|_| ()).map_err(|error| error.kind)
@@ -607,7 +607,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_check_posts_chainloops_test_where_that_is_asked_for() {
-        let party = Party::start(&[&answer("200 OK", "ok"), &answer("404 Not Found", "no_team")]);
+        let party = Peer::start(&[&answer("200 OK", "ok"), &answer("404 Not Found", "no_team")]);
         let mut registration = registration(&party);
         registration.0.send_test_message = true;
         SlackWebhook::register(&fixture::http(), &registration)
@@ -623,7 +623,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_preview_is_what_is_sent() {
-        let party = Party::start(&[&answer("200 OK", "ok")]);
+        let party = Peer::start(&[&answer("200 OK", "ok")]);
         let (stage, registration) = (Stage::new(), registration(&party));
         let attachment = attachment(json!({}));
         let delivery = stage.delivery(&registration, &attachment);
@@ -641,7 +641,7 @@ mod tests {
     #[tokio::test]
     async fn no_part_of_the_url_is_in_an_error() {
         let refusal = answer("404 Not Found", "no such hook");
-        let party = Party::start(&[&refusal, &refusal, ""]);
+        let party = Peer::start(&[&refusal, &refusal, ""]);
         let registration = registration(&party);
         let error = deliver(&Stage::new(), &registration).await.unwrap_err();
         let check = SlackWebhook::register(&fixture::http(), &registration)
@@ -699,14 +699,14 @@ mod tests {
 
     const HOOK: &str = "/hooks/canary-of-a-compatible-server";
 
-    fn compatible(party: &Party) -> Registration {
+    fn compatible(party: &Peer) -> Registration {
         let webhook = format!("{}{HOOK}", party.origin);
         serde_json::from_value(json!({ "webhook": webhook, "compatible": true })).unwrap()
     }
 
     #[tokio::test]
     async fn a_compatible_server_gets_a_text_and_nothing_else() {
-        let party = Party::start(&[&answer("200 OK", "ok"), &answer("204 No Content", "")]);
+        let party = Peer::start(&[&answer("200 OK", "ok"), &answer("204 No Content", "")]);
         let (stage, registration) = (Stage::new(), compatible(&party));
         for template in [None, Some("{{ workflow.name }} @all `<!here>` ```")] {
             let attachment = attachment(match template {
@@ -747,7 +747,7 @@ mod tests {
             ("429 Too Many Requests", "no_team", Err(again)),
             ("501 Not Implemented", "", Err(again)),
         ] {
-            let party = Party::start(&[&answer(status, body)]);
+            let party = Peer::start(&[&answer(status, body)]);
             let result = deliver(&Stage::new(), &compatible(&party)).await;
             let kind = result.map(|_| ()).map_err(|error| error.kind);
             assert_eq!(kind, expected, "{status} {body}");
@@ -763,7 +763,7 @@ mod tests {
             ("403 Forbidden", Err(Kind::Permanent)),
             ("404 Not Found", Err(Kind::Permanent)),
         ] {
-            let party = Party::start(&[&answer(status, "no_service")]);
+            let party = Peer::start(&[&answer(status, "no_service")]);
             let result = SlackWebhook::register(&fixture::http(), &compatible(&party)).await;
             let warnings = result.map_err(|error| error.kind);
             let count = warnings.as_ref().map(Vec::len).map_err(|kind| *kind);
@@ -773,7 +773,7 @@ mod tests {
             assert!(!shown.contains("canary"), "{shown}");
             assert_eq!(party.received()[0].body, b"{}");
         }
-        let party = Party::start(&[
+        let party = Peer::start(&[
             &answer("200 OK", "ok"),
             &answer("400 Bad Request", "Invalid webhook"),
         ]);
@@ -789,7 +789,7 @@ mod tests {
     #[tokio::test]
     async fn no_part_of_a_compatible_servers_url_is_in_an_error() {
         let refusal = answer("404 Not Found", "no such hook");
-        let party = Party::start(&[&refusal, &refusal, ""]);
+        let party = Peer::start(&[&refusal, &refusal, ""]);
         let registration = compatible(&party);
         let error = deliver(&Stage::new(), &registration).await.unwrap_err();
         let check = SlackWebhook::register(&fixture::http(), &registration)

@@ -20,7 +20,7 @@ pub const MOST: usize = schedule::PLAN_MOST / 2;
 
 /// Attachment that an operator requests.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct NewAttachment {
     /// Name or id.
     pub registration: String,
     pub workflow: Selector,
@@ -67,7 +67,7 @@ fn check_inputs(
 /// Attaches: validates, asks the third party, and keeps it where intake finds it.
 pub async fn attach(
     scope: Scope<'_, impl Platform>,
-    wanted: Wanted,
+    wanted: NewAttachment,
     act: Act<'_>,
 ) -> Result<(Stored<Attachment>, Stored<Registration>, Warnings), Error> {
     let (platform, organization) = scope.parts();

@@ -66,7 +66,7 @@ impl From<quotas::Error> for Error {
 
 /// Intake that an operator requests.
 #[derive(Debug, Default)]
-pub struct Wanted {
+pub struct NewIntake {
     pub name: String,
     pub cas: Option<Cas>,
     /// Lifetime of its URL; without an end when not given.
@@ -120,7 +120,7 @@ fn fault(field: &str, detail: impl Into<String>) -> Fault {
 }
 
 /// Reads the conditions, and says what is wrong with them.
-fn conditions(wanted: &Wanted, faults: &mut Vec<Fault>) -> Conditions {
+fn conditions(wanted: &NewIntake, faults: &mut Vec<Fault>) -> Conditions {
     let mut conditions = Conditions::default();
     for (field, given) in [
         ("allow_from", &wanted.allow_from),
@@ -146,7 +146,7 @@ fn conditions(wanted: &Wanted, faults: &mut Vec<Fault>) -> Conditions {
     conditions
 }
 
-fn faults(wanted: &Wanted) -> Vec<Fault> {
+fn faults(wanted: &NewIntake) -> Vec<Fault> {
     let mut faults = Vec::new();
     faults.extend(api::names::name_fault(&wanted.name));
     let secs = wanted.valid_for.map(|valid_for| valid_for.as_secs());
@@ -182,7 +182,7 @@ fn faults(wanted: &Wanted) -> Vec<Fault> {
 /// Makes an intake. The platform's randomness must be the operating system's.
 pub async fn create(
     scope: Scope<'_, impl Platform>,
-    wanted: Wanted,
+    wanted: NewIntake,
     act: Act<'_>,
 ) -> Result<Created, Error> {
     let (platform, organization) = scope.parts();
@@ -574,14 +574,14 @@ mod tests {
         let authority = include_str!("../../../../tests/peers/tls/authority.pem");
         let http = Http::new(Guard::default());
         let trusted = |name: &str, authorities: Option<&str>| {
-            let wanted = Wanted {
+            let wanted = NewIntake {
                 name: name.into(),
                 cas: Some(Cas {
                     url: "https://cp.example.org".into(),
                     token: SecretText::from("token".to_owned()),
                     authorities: authorities.map(str::to_owned),
                 }),
-                ..Wanted::default()
+                ..NewIntake::default()
             };
             let actor = api::Actor::named("tests");
             let act = Act {

@@ -24,7 +24,7 @@ use crate::store::rows::{self, Registration, RegistrationName, RegistrationTombs
 
 /// Request for a registration.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct NewRegistration {
     pub integration: String,
     pub name: String,
     pub description: String,
@@ -45,7 +45,7 @@ pub fn faults(description: &Description, name: &str, inputs: &Map<String, Value>
 /// Registers: validates, reserves the name, asks the third party, keeps the secret, then the rest.
 pub async fn register(
     scope: Scope<'_, impl Platform>,
-    wanted: Wanted,
+    wanted: NewRegistration,
     act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
     let (platform, organization) = scope.parts();
@@ -149,7 +149,7 @@ async fn complete(
     platform: &impl Platform,
     description: &Description,
     reserved: &Stored<RegistrationName>,
-    wanted: Wanted,
+    wanted: NewRegistration,
     act: Act<'_>,
 ) -> Result<Stored<Registration>, Error> {
     let schema = (description.registration_schema)();

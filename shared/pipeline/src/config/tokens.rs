@@ -58,7 +58,7 @@ impl From<quotas::Error> for Error {
 
 /// Request for a token.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct NewToken {
     /// A DNS-1123 label that no other live token of the organization has.
     pub name: String,
     pub role: Role,
@@ -74,14 +74,14 @@ pub struct By<'a> {
 }
 
 /// A new token with its text: 256 random bits, shown once.
-pub struct NewToken {
+pub struct CreatedToken {
     pub text: String,
     pub token: Token,
 }
 
-impl fmt::Debug for NewToken {
+impl fmt::Debug for CreatedToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "NewToken({:?})", self.token.name)
+        write!(formatter, "CreatedToken({:?})", self.token.name)
     }
 }
 
@@ -99,11 +99,11 @@ pub(crate) fn text(platform: &impl Platform, prefix: &str) -> String {
 /// Makes a token.
 pub async fn create(
     scope: Scope<'_, impl Platform>,
-    wanted: Wanted,
+    wanted: NewToken,
     by: By<'_>,
-) -> Result<NewToken, Error> {
+) -> Result<CreatedToken, Error> {
     let (platform, organization) = scope.parts();
-    let Wanted {
+    let NewToken {
         name,
         role,
         valid_for,
@@ -172,7 +172,7 @@ pub async fn create(
     if !platform.write(writes).await.unless_conflict()? {
         return Err(Error::NameTaken(token.name));
     }
-    Ok(NewToken { text, token })
+    Ok(CreatedToken { text, token })
 }
 
 /// Returns the token with this text; none when it is unknown, revoked or expired.

@@ -20,7 +20,7 @@ use crate::store::rows::{self, Attachment, CONFLICTS, Registration, Registration
 
 /// Changes to a registration.
 #[derive(Debug, Clone, Default)]
-pub struct Change {
+pub struct RegistrationPatch {
     pub name: Option<String>,
     pub description: Option<String>,
     /// A JSON merge patch (RFC 7396), with secret inputs among it. Without it the inputs are not looked at, and nobody
@@ -49,7 +49,7 @@ pub struct AttachmentChange {
 pub async fn registration(
     scope: Scope<'_, impl Platform>,
     name_or_id: &str,
-    change: &Change,
+    change: &RegistrationPatch,
     only: &Precondition,
     act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {
@@ -88,9 +88,9 @@ pub async fn rotate(
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
-    let change = Change {
+    let change = RegistrationPatch {
         inputs: Some(secrets),
-        ..Change::default()
+        ..RegistrationPatch::default()
     };
     let any = Precondition::default();
     apply(platform, stored, &change, &any, act).await
@@ -263,7 +263,7 @@ impl Whole {
 async fn apply(
     platform: &impl Platform,
     mut stored: Stored<Registration>,
-    change: &Change,
+    change: &RegistrationPatch,
     only: &Precondition,
     act: Act<'_>,
 ) -> Result<(Stored<Registration>, Warnings), Error> {

@@ -23,7 +23,7 @@ const SKEW: Duration = Duration::from_mins(1);
 
 /// Scope of a list of deliveries.
 #[derive(Debug, Clone)]
-pub enum Of {
+pub enum Filter {
     /// By either of its digests.
     Attestation(Digest),
     /// The registration's id.
@@ -38,13 +38,13 @@ pub enum Of {
 /// attestation have the same time.
 pub async fn list(
     scope: Scope<'_, impl Platform>,
-    of: Of,
+    of: Filter,
     state: Option<State>,
     cursor: Option<&Cursor>,
     limit: usize,
 ) -> Result<(Vec<Delivery>, Option<Cursor>), Unreachable> {
     let (platform, organization) = scope.parts();
-    // Of the cursor's own moment some were on the page before.
+    // Filter the cursor's own moment some were on the page before.
     let is_behind = |delivery: &Delivery| {
         cursor.is_none_or(|cursor| {
             (delivery.created_at, delivery.id.as_str()) < (cursor.created_at, cursor.id.as_str())
@@ -64,7 +64,7 @@ pub async fn list(
         .await
     };
     let found = match of {
-        Of::Attestation(digest) => {
+        Filter::Attestation(digest) => {
             let Some(attestation) = attestations::find(scope, &digest).await? else {
                 return Ok((Vec::new(), None));
             };
@@ -75,18 +75,18 @@ pub async fn list(
             rows.retain(|stored| is_behind(&stored.row));
             vec![Newest { rows, cut_at: None }]
         }
-        Of::Registration(id) => {
+        Filter::Registration(id) => {
             let hash = Delivery::registration_hash(organization, &id);
             vec![newest(Index::ByRegistration, hash).await?]
         }
-        Of::Workflow(workflow) => {
+        Filter::Workflow(workflow) => {
             let hash = Delivery::workflow_hash(organization, &workflow);
             vec![newest(Index::ByWorkflow, hash).await?]
         }
-        Of::Organization if state == Some(State::Failed) => {
+        Filter::Organization if state == Some(State::Failed) => {
             vec![newest(Index::Failed, organization.to_owned()).await?]
         }
-        Of::Organization => {
+        Filter::Organization => {
             let all = async |ids: BTreeSet<String>| {
                 let hashes = ids
                     .iter()

@@ -7,7 +7,7 @@ use api::jobs::{Filter, JobKind, JobStatus};
 use attestation::Digest;
 use tracing::{info, warn};
 
-use crate::engine::deliveries::{self, Cursor, Of};
+use crate::engine::deliveries::{self, Cursor};
 use crate::engine::{audit, operations, pauses, plans};
 use crate::ledger::schedule;
 use crate::records::jobs::end;
@@ -127,9 +127,9 @@ async fn redeliver(
     until: Timestamp,
 ) -> Result<bool, Unreachable> {
     let of = match (&filter.registration, &filter.workflow) {
-        (Some(id), _) => Of::Registration(id.clone()),
-        (None, Some(workflow)) => Of::Workflow(workflow.clone()),
-        (None, None) => Of::Organization,
+        (Some(id), _) => deliveries::Filter::Registration(id.clone()),
+        (None, Some(workflow)) => deliveries::Filter::Workflow(workflow.clone()),
+        (None, None) => deliveries::Filter::Organization,
     };
     let cursor = match &job.place {
         Some(place) => Cursor {

@@ -138,7 +138,7 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
             return Err(with_inputs(scope, request, problem).await);
         }
     };
-    let wanted = attach::Wanted {
+    let wanted = attach::NewAttachment {
         registration: new.registration,
         workflow,
         inputs: new.inputs,

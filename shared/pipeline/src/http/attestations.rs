@@ -256,7 +256,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
         Some((workflow, project)) => Some(jobs::named(workflow, project)?),
         None => None,
     };
-    let of = attestations::Of {
+    let of = attestations::Filter {
         workflow,
         since: match request.query("since").map(str::parse) {
             None => None,
@@ -286,7 +286,7 @@ async fn describe<P: Platform>(
         // It may be another build's.
         row.pushed_by = None;
     }
-    let of = deliveries::Of::Attestation(row.hash);
+    let of = deliveries::Filter::Attestation(row.hash);
     let (found, next) = deliveries::list(scope, of, None, None, DELIVERIES).await?;
     let bytes = scope
         .platform

@@ -8,7 +8,7 @@ use super::jobs;
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler, text};
 use crate::config;
-use crate::engine::deliveries::{self, Cursor, Of};
+use crate::engine::deliveries::{self, Cursor, Filter};
 use crate::engine::operations;
 use crate::store::platform::Platform;
 use crate::store::rows;
@@ -153,12 +153,14 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
         request.query("registration"),
         request.workflow()?,
     ) {
-        (None, None, None) => Of::Organization,
-        (Some(digest), None, None) => Of::Attestation(digest.parse().map_err(|_| {
+        (None, None, None) => Filter::Organization,
+        (Some(digest), None, None) => Filter::Attestation(digest.parse().map_err(|_| {
             Problem::field("attestation", "must be sha256:<64 hexadecimal digits>")
         })?),
-        (None, Some(named), None) => Of::Registration(config::find(scope, named).await?.row.id),
-        (None, None, Some((workflow, project))) => Of::Workflow(jobs::named(workflow, project)?),
+        (None, Some(named), None) => Filter::Registration(config::find(scope, named).await?.row.id),
+        (None, None, Some((workflow, project))) => {
+            Filter::Workflow(jobs::named(workflow, project)?)
+        }
         _ => {
             let detail = "give one of attestation, registration and workflow";
             return Err(Problem::field("attestation", detail));

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::attestations::{PUSHED, problem, view};
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::config::intakes::{self, Cas, Created, Error, Wanted};
+use crate::config::intakes::{self, Cas, Created, Error};
 use crate::config::quotas;
 use crate::engine::{accept, fetch};
 use crate::store::meter::Used;
@@ -106,7 +106,7 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
             ));
         }
     };
-    let wanted = Wanted {
+    let wanted = intakes::NewIntake {
         name: new.name,
         cas,
         valid_for: new.expires_in_secs.map(Duration::from_secs),

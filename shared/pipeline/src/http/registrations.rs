@@ -177,7 +177,7 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         description,
         inputs,
     } = request.json_and(besides)?;
-    let wanted = register::Wanted {
+    let wanted = register::NewRegistration {
         integration,
         name,
         description,
@@ -325,7 +325,7 @@ async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
         inputs,
         dry_run,
     } = request.json()?;
-    let change = update::Change {
+    let change = update::RegistrationPatch {
         name,
         description,
         inputs,

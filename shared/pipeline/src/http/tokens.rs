@@ -57,12 +57,12 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         role,
         expires_in_secs,
     } = request.json_with_name()?;
-    let wanted = tokens::Wanted {
+    let wanted = tokens::NewToken {
         name,
         role,
         valid_for: expires_in_secs.map(Duration::from_secs),
     };
-    let tokens::NewToken { text, token } = tokens::create(scope, wanted, by(call)).await?;
+    let tokens::CreatedToken { text, token } = tokens::create(scope, wanted, by(call)).await?;
     let token = shown(token, now);
     Ok(Response::json(201, &Created { text, token }))
 }

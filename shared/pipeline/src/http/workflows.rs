@@ -28,8 +28,8 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     Ok(Response::json(200, &Page { items, next }))
 }
 
-impl From<workflows::Known> for ListedWorkflow {
-    fn from(known: workflows::Known) -> Self {
+impl From<workflows::WorkflowActivity> for ListedWorkflow {
+    fn from(known: workflows::WorkflowActivity) -> Self {
         Self {
             workflow: known.seen.workflow,
             first_seen_at: known.seen.first_seen_at,

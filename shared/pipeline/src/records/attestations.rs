@@ -13,7 +13,7 @@ use crate::store::rows::{self, Attestation, DigestAlias, WorkflowRecord};
 
 /// Filter for attestations.
 #[derive(Debug, Clone, Default)]
-pub struct Of {
+pub struct Filter {
     /// All when none.
     pub workflow: Option<Workflow>,
     /// Accepted at this time or later.
@@ -30,7 +30,7 @@ pub struct Of {
 /// something on this page.
 pub async fn list(
     scope: Scope<'_, impl Platform>,
-    of: &Of,
+    of: &Filter,
     limit: usize,
 ) -> Result<(Vec<Attestation>, Option<Timestamp>), Unreachable> {
     let (platform, organization) = scope.parts();

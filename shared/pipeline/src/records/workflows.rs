@@ -11,7 +11,7 @@ use crate::store::rows::{self, AttachmentIndex, Attestation, Stored, WorkflowRec
 
 /// A workflow, and how it stands.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct WorkflowActivity {
     pub seen: WorkflowRecord,
     /// When its newest attestation was accepted; none when that was longer ago than anything is kept.
     pub attested_at: Option<Timestamp>,
@@ -24,7 +24,7 @@ pub async fn list(
     scope: Scope<'_, impl Platform>,
     after: Option<&str>,
     limit: usize,
-) -> Result<(Vec<Known>, Option<String>), Unreachable> {
+) -> Result<(Vec<WorkflowActivity>, Option<String>), Unreachable> {
     let (platform, organization) = scope.parts();
     let partition = WorkflowRecord::partition(organization);
     let after = after.map(|after| format!("{}{after}", WorkflowRecord::PREFIX));
@@ -53,7 +53,7 @@ pub async fn list(
         let attachments = selectors
             .filter_map(|selector| attached.get(&selector.0))
             .sum();
-        Known {
+        WorkflowActivity {
             seen,
             attested_at,
             attachments,

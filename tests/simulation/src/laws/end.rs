@@ -8,7 +8,7 @@ use pipeline::store::platform::Scope;
 
 use super::Laws;
 use crate::HOUR;
-use crate::party::Boms;
+use crate::peer::Boms;
 use crate::world::{World, ready};
 
 /// The last attempt may begin just before they are over, crash, and be found by its lease.

@@ -1,21 +1,21 @@
-//! Third parties to deliver to, on this machine: `make parties` runs this.
+//! Third peers to deliver to, on this machine: `make peers` runs this.
 //!
-//!     parties DIRECTORY
+//!     peers DIRECTORY
 //!
 //! Where they are is in `DIRECTORY/env`, what they were sent in `DIRECTORY/received`. They end with it.
 
 use std::path::Path;
 use std::time::Duration;
 
-use peers::parties::Parties;
+use peers::all::AllPeers;
 
 fn main() {
     let Some(directory) = std::env::args().nth(1) else {
-        panic!("usage: parties DIRECTORY")
+        panic!("usage: peers DIRECTORY")
     };
-    let parties = Parties::start(Path::new(&directory));
+    let peers = AllPeers::start(Path::new(&directory));
     loop {
-        parties.keep();
+        peers.keep();
         std::thread::sleep(Duration::from_millis(100));
     }
 }

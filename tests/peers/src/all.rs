@@ -20,7 +20,7 @@ use crate::{Aiosmtpd, Double, http};
 const REPOSITORY: &str = "acme/attestations";
 const API_KEY: &str = "odt_key-of-nobody";
 
-pub struct Parties {
+pub struct AllPeers {
     directory: PathBuf,
     dependency_track: DependencyTrack,
     discord: Discord,
@@ -35,14 +35,14 @@ pub struct Parties {
     runtime: tokio::runtime::Runtime,
 }
 
-impl Parties {
+impl AllPeers {
     /// Starts them, and writes `env` into the directory: the variables of [`variables`](Self::variables).
     pub fn start(directory: &Path) -> Self {
         let dependency_track = DependencyTrack::start(V5);
         let permissions = ["BOM_UPLOAD", "VIEW_PORTFOLIO", "PROJECT_CREATION_UPLOAD"];
         dependency_track.grant(API_KEY, "ci", &permissions);
         let (discord, slack) = (Discord::start(), Slack::start());
-        let parties = Self {
+        let peers = Self {
             directory: directory.to_owned(),
             dependency_track,
             discord_webhook: discord.webhook(),
@@ -56,14 +56,14 @@ impl Parties {
             runtime: tokio::runtime::Runtime::new().unwrap(),
         };
         // What another one was sent is not what this one has.
-        let _ = fs::remove_dir_all(parties.received());
-        fs::create_dir_all(parties.received()).unwrap();
+        let _ = fs::remove_dir_all(peers.received());
+        fs::create_dir_all(peers.received()).unwrap();
         let mut text = String::new();
-        for (name, value) in parties.variables() {
+        for (name, value) in peers.variables() {
             writeln!(text, "export {name}='{value}'").unwrap();
         }
         whole(&directory.join("env"), text.as_bytes());
-        parties
+        peers
     }
 
     /// Returns the variables that registering them takes. None holds a real secret.

@@ -1,5 +1,5 @@
 //! Chainloop's documentation page, walked on the deployed stack: its commands, in its order, with a registry of ours.
-//! What the screen shows is `docs/walk.md`, and its tables are those of the page.
+//! What the screen shows is `docs/parity.md`, and its tables are those of the page.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -67,14 +67,14 @@ fn cells(line: &str) -> Vec<&str> {
 }
 
 /// Commands typed and what the screen then showed, with values that vary from run to run replaced.
-struct Walk {
+struct Walkthrough {
     terminal: Terminal,
     text: String,
     /// Replaced values, numbered in order of appearance.
     seen: Vec<String>,
 }
 
-impl Walk {
+impl Walkthrough {
     /// Says something, types, and gives what the screen then shows.
     fn step(&mut self, said: &str, typed: &str) -> String {
         if !said.is_empty() {
@@ -147,8 +147,8 @@ fn masked(text: &str, masks: &[&str], mut with: impl FnMut(&str) -> String) -> S
 }
 
 const INTRODUCTION: &str = "\
-<!-- Written by tests/peers/src/walk.rs on the deployed stack: REFRESH=1 make test -->
-# The walk
+<!-- Written by tests/peers/src/parity.rs on the deployed stack: REFRESH=1 make test -->
+# Parity walkthrough
 
 The commands of Chainloop's page about integrations, in its order, and what they answer here. Ids, digests, ports and
 times are others each time; here they always look the same.
@@ -188,21 +188,21 @@ fn is_the_pages_description(described: &str) {
 #[test]
 fn the_pages_walk_works_and_its_tables_are_those_of_the_page() {
     let server = DockerRegistry::with_password();
-    let terminal = Terminal::new("walk");
+    let terminal = Terminal::new("walkthrough");
     terminal.write("service-account.json", registry::PASSWORD.as_bytes());
-    let mut walk = Walk {
+    let mut walkthrough = Walkthrough {
         terminal,
         text: INTRODUCTION.to_owned(),
         seen: Vec::new(),
     };
 
-    let list = walk.step(
+    let list = walkthrough.step(
         "## What is available",
         "chainloop integration available list",
     );
     is_the_pages_list(&list);
 
-    let described = walk.step(
+    let described = walkthrough.step(
         "What an integration needs to be told:",
         "chainloop integration available describe --name oci-registry",
     );
@@ -210,7 +210,7 @@ fn the_pages_walk_works_and_its_tables_are_those_of_the_page() {
 
     let repository = server.repository("acme/attestations");
     let username = registry::USERNAME;
-    let registered = walk.step(
+    let registered = walkthrough.step(
         "## Registering\n\nA password on the command line works, and is warned of: `--opt password=@service-account.json` reads the \
          file.",
         &format!(
@@ -220,51 +220,51 @@ fn the_pages_walk_works_and_its_tables_are_those_of_the_page() {
     );
     assert!(!registered.contains(registry::PASSWORD), "{registered}");
 
-    let described = walk
+    let described = walkthrough
         .terminal
         .ask("integration registered describe prod-images");
     let id = described["id"].as_str().unwrap().to_owned();
-    walk.terminal.set("WID", "shop/nightly-build");
-    walk.terminal.set("IID", &id);
-    walk.step(
+    walkthrough.terminal.set("WID", "shop/nightly-build");
+    walkthrough.terminal.set("IID", &id);
+    walkthrough.step(
         "## Attaching\n\n`$WID` is `shop/nightly-build` here, and `$IID` the registration's id; its name does as well.",
         "chainloop integration attached add --workflow $WID --integration $IID --opt prefix=custom-prefix",
     );
-    walk.step(
+    walkthrough.step(
         "## Pushing\n\nEvery new attestation of this workflow is sent to the registry from now on:",
         "chainloop attestation craft attestation.json --project shop --workflow nightly-build \\\n  --material \
          sbom=SBOM_CYCLONEDX_JSON:shop.cdx.json",
     );
-    let pushed = walk.step(
+    let pushed = walkthrough.step(
         "",
         "chainloop attestation push attestation.json --material sbom=shop.cdx.json --wait",
     );
     assert!(pushed.contains("custom-prefix-"), "{pushed}");
 
-    walk.step(
+    walkthrough.step(
         "## What there is, and taking it away",
         "chainloop integration registered list",
     );
-    walk.step("", "chainloop integration attached list");
-    let attached = walk.terminal.ask("integration attached list");
+    walkthrough.step("", "chainloop integration attached list");
+    let attached = walkthrough.terminal.ask("integration attached list");
     let attachment = attached[0]["id"].as_str().unwrap().to_owned();
-    walk.step(
+    walkthrough.step(
         "On a terminal both ask first, unless `-y` says that one is sure:",
         &format!("chainloop integration attached delete --id {attachment} -y"),
     );
-    walk.step(
+    walkthrough.step(
         "",
         "chainloop integration registered delete --name prod-images -y",
     );
 
-    let page = root().join("docs/walk.md");
+    let page = root().join("docs/parity.md");
     if std::env::var_os("REFRESH").is_some() {
-        fs::write(&page, &walk.text).unwrap();
+        fs::write(&page, &walkthrough.text).unwrap();
     }
     let kept = fs::read_to_string(&page).unwrap_or_default();
     assert_eq!(
-        kept, walk.text,
-        "docs/walk.md is not what the screen shows; REFRESH=1 make test writes it anew (look at the difference \
+        kept, walkthrough.text,
+        "docs/parity.md is not what the screen shows; REFRESH=1 make test writes it anew (look at the difference \
          before committing it)"
     );
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Local third parties to deliver to: one of each kind, on loopback.
 
-    infra/local/parties.py up|down [--directory .local]
+    infra/local/peers.py up|down [--directory .local]
 
-Where they are, and what registering them takes, is in <directory>/parties/env: `. .local/parties/env`. What they are
-sent is kept below <directory>/parties/received until they are started again.
+Where they are, and what registering them takes, is in <directory>/peers/env: `. .local/peers/env`. What they are
+sent is kept below <directory>/peers/received until they are started again.
 """
 
 import argparse
@@ -43,12 +43,12 @@ def up(directory: Path) -> None:
 
 def start(directory: Path) -> None:
     (directory / "env").unlink(missing_ok=True)
-    log = directory / "parties.log"
+    log = directory / "peers.log"
     # What they keep goes with them.
     temporary = directory / "tmp"
     temporary.mkdir(exist_ok=True)
     process = subprocess.Popen(
-        [ROOT / "target/bin/parties", directory],
+        [ROOT / "target/bin/peers", directory],
         env={**os.environ, "TMPDIR": str(temporary)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("command", choices=["up", "down"])
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
     arguments = parser.parse_args()
-    directory = arguments.directory.resolve() / "parties"
+    directory = arguments.directory.resolve() / "peers"
     up(directory) if arguments.command == "up" else down(directory)
 
 

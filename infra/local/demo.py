@@ -1,6 +1,6 @@
 """Demo: register, attach, push, and show the deliveries. Two integrations, one workflow, one attestation.
 
-    .venv/sam/bin/python infra/local/tour.py [--directory .local]
+    .venv/sam/bin/python infra/local/demo.py [--directory .local]
                          [--attestation FILE] [--material NAME=FILE]...
 
 Runs the `chainloop` commands of an operator, then checks the deliveries: the SBOM in the bucket, byte for byte
@@ -33,10 +33,10 @@ def main() -> None:
     parser.add_argument("--attestation", type=Path)
     parser.add_argument("--material", action="append", default=[], metavar="NAME=FILE")
     arguments = parser.parse_args()
-    Tour(arguments.directory.resolve()).run(arguments.attestation, arguments.material)
+    Demo(arguments.directory.resolve()).run(arguments.attestation, arguments.material)
 
 
-class Tour:
+class Demo:
     def __init__(self, directory: Path):
         self.directory = directory
         self.cloud = Cloud(directory)

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Plants one bug after another into a copy of the pipeline: the simulation must find each of them. Some
+# Puts one bug after another into a copy of the pipeline: the simulation must find each of them. Some
 # were thought up, and some were found by it: those stand here for the seeds that found them, since a seed
 # is another run as soon as anything changes.
 #
-#   tests/simulation/plants.sh [name...]
+#   tests/simulation/mutants.sh [name...]
 set -eu
 
 cd "$(dirname "$0")/../.."
 seeds=10000
-plants=$PWD/tests/simulation/plants
-copy=$PWD/target/plants/copy
-built=$PWD/target/plants/target
+mutants=$PWD/tests/simulation/mutants
+copy=$PWD/target/mutants/copy
+built=$PWD/target/mutants/target
 target=$(rustc -vV | sed -n 's/^host: //p')
 missed=0
 
@@ -25,14 +25,14 @@ git ls-files --cached --others --exclude-standard -- '*.toml' '*.rs' Cargo.lock 
     fi
 done
 
-[ $# -gt 0 ] || set -- $(basename -s .patch "$plants"/*.patch)
+[ $# -gt 0 ] || set -- $(basename -s .patch "$mutants"/*.patch)
 for name in "$@"; do
-    if ! patch --silent --dry-run -d "$copy" -p1 <"$plants/$name.patch" >/dev/null; then
+    if ! patch --silent --dry-run -d "$copy" -p1 <"$mutants/$name.patch" >/dev/null; then
         echo "$name: the patch does not apply"
         missed=$((missed + 1))
         continue
     fi
-    patch --silent --no-backup-if-mismatch -d "$copy" -p1 <"$plants/$name.patch"
+    patch --silent --no-backup-if-mismatch -d "$copy" -p1 <"$mutants/$name.patch"
     if cargo build --quiet --manifest-path "$copy/Cargo.toml" --target-dir "$built" \
         --target "$target" --profile local --package simulation &&
         out=$("$built/$target/local/simulate" --seeds $seeds --violations 1); then
@@ -44,6 +44,6 @@ for name in "$@"; do
         echo "$name: did not build or run"
         missed=$((missed + 1))
     fi
-    patch --silent --reverse --no-backup-if-mismatch -d "$copy" -p1 <"$plants/$name.patch"
+    patch --silent --reverse --no-backup-if-mismatch -d "$copy" -p1 <"$mutants/$name.patch"
 done
 exit $((missed > 0))
