@@ -16,7 +16,7 @@ KILL ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local peers local-down tools functions cli test test-peers test-mail simulate mutants load bench kill-run lint deploy clean tools peer-tools
+.PHONY: help local peers local-down tools functions cli test check test-peers test-mail simulate mutants load bench kill-run lint deploy clean tools peer-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -43,6 +43,9 @@ local-down: ## Stop the local cloud and the third parties; `make local` continue
 
 test: tools peer-tools ## Run all tests, from unit tests to the deployed stack
 	@infra/test.sh
+
+check: ## Check without a cloud or peers: formatting, clippy, unit tests, the pipeline over memory, short simulations
+	@infra/check.sh
 
 test-peers: ## Check requests against the vendors' OpenAPI documents: make test-peers SAMPLES_DIR=…
 	@test -d "$(SAMPLES_DIR)/specs" || { echo "set SAMPLES_DIR to a directory with specs/dependency-track-v5-openapi-v1.yaml and specs/discord-openapi.json"; exit 1; }

@@ -19,3 +19,5 @@ stage "python"
 python3 -m compileall -q infra
 stage "clippy"
 cargo clippy --target "$target" --profile local --workspace --all-targets -- -D warnings
+stage "clippy, of the command line without AWS"
+cargo clippy --target "$target" --profile local --package chainloop --no-default-features -- -D warnings

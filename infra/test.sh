@@ -6,7 +6,6 @@ set -eu
 
 cd "$(dirname "$0")/.."
 directory=$PWD/.local/test
-target=$(rustc -vV | sed -n 's/^host: //p')
 started=$(date +%s)
 began=$started
 stage() {
@@ -28,19 +27,12 @@ end() {
 }
 trap end EXIT
 
-# In three, since tests of the integrations run servers whose features would have the SDKs built again.
-each() {
-    cargo test --no-fail-fast --target "$target" --profile local --package attestation --package integrations --package peers "$@"
-    cargo test --no-fail-fast --target "$target" --profile local --package chainloop "$@"
-    cargo test --no-fail-fast --target "$target" --profile local --package pipeline --package aws --package tests --package simulation "$@"
-}
-
 stage "build the functions"
 make --no-print-directory functions
 stage "build the command line"
 make --no-print-directory cli
 stage "build the tests"
-each --no-run
+infra/run-tests.sh --no-run
 stage "deploy to a local cloud"
 infra/local/cloud.py down --directory "$directory"
 rm -rf "$directory"
@@ -53,7 +45,7 @@ infra/local/bootstrap.sh "$directory"
 . "$directory/env"
 export CHAINLOOP="$PWD/target/bin/chainloop"
 stage "test"
-each
+infra/run-tests.sh
 stage "the API by its description"
 .venv/schemathesis/bin/python infra/local/api.py --directory "$directory"
 stage "audit"

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Installs one of the pinned Python tools into .venv/<name>, once.
 #
-#   infra/local/venv.sh ministack|sam|cargo-lambda|syft|aiosmtpd|schemathesis
+#   infra/local/venv.sh ministack|sam|cargo-lambda|syft|aiosmtpd|schemathesis|nextest
 #
 # The stamp holds the requirement file's hash, so that a changed pin installs anew
 # and an unchanged one costs nothing. Hashes are required: what was reviewed is what runs.
 set -eu
 
-name=${1:?usage: infra/local/venv.sh ministack|sam|cargo-lambda}
+name=${1:?usage: infra/local/venv.sh NAME}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 requirements=$root/infra/requirements/$name.txt
 venv=$root/.venv/$name

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Builds and runs the tests of all crates but those named: arguments go to `cargo nextest run`.
+#
+#   infra/run-tests.sh [--no-run] [-E FILTER]
+#
+# In three, since tests of the integrations run servers whose features would have the SDKs built again.
+set -eu
+cd "$(dirname "$0")/.."
+infra/local/venv.sh nextest
+PATH="$PWD/.venv/nextest/bin:$PATH"
+target=$(rustc -vV | sed -n 's/^host: //p')
+code=0
+group() {
+    cargo nextest run --target "$target" --cargo-profile local --no-tests pass "$@" || code=$?
+}
+group --package attestation --package api --package integrations --package peers "$@"
+group --package chainloop "$@"
+group --package pipeline --package aws --package memory --package tests --package simulation "$@"
+exit "$code"
