@@ -9,8 +9,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::thread;
 
+use minijinja::machinery::{Token, tokenize};
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{self as engine, Serde};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -36,6 +37,8 @@ const MAX_BYTES: usize = 8 * 1024;
 const FUEL: u64 = 200_000;
 /// Depth to which a template's parts may be nested.
 const DEPTH: usize = 64;
+/// Names, operators and brackets of one tag; and tags with `%` of a template.
+const MOST_PARTS: usize = 200;
 
 /// Go's spelling, and whose annotations it means.
 const GO: &[(&str, &str)] = &[
@@ -198,14 +201,12 @@ impl Bound<'_> {
                 engine::Value::from_pairs([("material", material)]),
             );
         }
-        apart(|| {
-            let filled = self
-                .template
-                .fill(&facts, UndefinedBehavior::Strict, max_bytes);
-            filled.map_err(|error| match error.kind() {
-                ErrorKind::WriteFailure => format!("the text has more than {max_bytes} bytes"),
-                _ => said(&error),
-            })
+        let filled = self
+            .template
+            .fill(&facts, UndefinedBehavior::Strict, max_bytes);
+        filled.map_err(|error| match error.kind() {
+            ErrorKind::WriteFailure => format!("the text has more than {max_bytes} bytes"),
+            _ => said(&error),
         })
     }
 }
@@ -222,18 +223,26 @@ fn with(map: &engine::Value, path: &[&str], more: engine::Value) -> engine::Valu
     engine::merge_maps([map.clone(), more])
 }
 
-/// Works where the stack is deep enough for whatever nests in eight kilobytes: the engine reads `- - - 1` and the
-/// like one in the other, and does not count how deep it is.
-fn apart<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
-    const STACK_BYTES: usize = 64 * 1024 * 1024;
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().stack_size(STACK_BYTES);
-        let unread = || Err("the template cannot be read".to_owned());
-        match thread.spawn_scoped(scope, work) {
-            Ok(thread) => thread.join().unwrap_or_else(|_| unread()),
-            Err(_) => unread(),
+/// Refuses what the engine would read one in the other without counting how deep it is: `- - - 1`, rows of filters or
+/// of `elif`.
+fn check_parts(source: &str) -> Result<(), String> {
+    let (mut parts, mut blocks) = (0, 0);
+    for token in tokenize(source, false, SyntaxConfig::default()) {
+        match token.map_err(|error| said(&error))?.0 {
+            Token::VariableStart => parts = 0,
+            Token::BlockStart => (parts, blocks) = (0, blocks + 1),
+            _ => parts += 1,
         }
-    })
+        if parts.max(blocks) > MOST_PARTS {
+            let what = if parts > blocks {
+                "parts in one tag"
+            } else {
+                "tags with %"
+            };
+            return Err(format!("must have at most {MOST_PARTS} {what}"));
+        }
+    }
+    Ok(())
 }
 
 fn environment() -> Environment<'static> {
@@ -456,7 +465,8 @@ impl TryFrom<String> for Template {
             source,
             spelled,
         };
-        apart(|| template.check())?;
+        check_parts(&template.source)?;
+        template.check()?;
         Ok(template)
     }
 }
@@ -650,8 +660,22 @@ mod tests {
                 )),
             ),
         ]);
-        let long = Template::try_from("x".repeat(MAX_BYTES + 1)).unwrap_err();
-        assert_eq!(long, "must have at most 8192 bytes");
+        let long = |text: String| Template::try_from(text).unwrap_err();
+        assert_eq!(
+            long("x".repeat(MAX_BYTES + 1)),
+            "must have at most 8192 bytes"
+        );
+        assert_eq!(
+            long(format!("{{{{ '}}}}' {} }}}}", "~ 1".repeat(100))),
+            "must have at most 200 parts in one tag"
+        );
+        let ends = "{% if 0 %}".to_owned() + &"{% elif 0 %}".repeat(200) + "{% endif %}";
+        assert_eq!(long(ends), "must have at most 200 tags with %");
+        let text = "{{ run.id }}-. ".repeat(400);
+        assert!(
+            Template::try_from(text).is_ok(),
+            "many short tags are none in another"
+        );
     }
 
     #[test]
@@ -688,7 +712,7 @@ mod tests {
         let started = std::time::Instant::now();
         let squared = "{% set x = 'aaaaaaaa' %}".to_owned() + &"{% set x = x ~ x %}".repeat(100);
         let replaced =
-            "{{ 'aaaaaaaa' ".to_owned() + &"| replace('a', 'aaaaaaaa') ".repeat(60) + "}}";
+            "{{ 'aaaaaaaa' ".to_owned() + &"| replace('a', 'aaaaaaaa') ".repeat(24) + "}}";
         let loops = "{% for i in range(99999) %}".repeat(3);
         let ends = "{% endfor %}".repeat(3);
         check(&[
