@@ -36,7 +36,7 @@ infra/run-tests.sh --no-run
 stage "deploy to a local cloud"
 infra/local/cloud.py down --directory "$directory"
 rm -rf "$directory"
-infra/local/cloud.py up --directory "$directory" --ephemeral
+infra/local/cloud.py up --directory "$directory" --ephemeral --schedule-secs 10
 .venv/sam/bin/python infra/local/deploy.py --directory "$directory" --stack test
 # An operator's own settings must not reach the tests.
 unset CHAINLOOP_TOKEN CHAINLOOP_URL CHAINLOOP_TABLE

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The local cloud: an AWS emulator on this machine, reachable from this machine only.
 
-    infra/local/cloud.py up      [--directory .local] [--ephemeral]
+    infra/local/cloud.py up      [--directory .local] [--ephemeral] [--schedule-secs N]
     infra/local/cloud.py down    [--directory .local]
     infra/local/cloud.py status  [--directory .local]
 
@@ -66,7 +66,7 @@ class Cloud:
         except (OSError, urllib.error.URLError, ValueError):
             return False
 
-    def environment(self, ephemeral: bool) -> dict[str, str]:
+    def environment(self, ephemeral: bool, schedule_secs: int | None) -> dict[str, str]:
         """All of it, since functions inherit what the emulator has: nothing of the caller's."""
         temporary = self.directory / "tmp"
         # What a killed emulator left behind: unpacked functions.
@@ -93,9 +93,10 @@ class Cloud:
             "PERSIST_STATE": persist,
             "S3_PERSIST": persist,
             "AUTH": "true",
+            **({} if schedule_secs is None else {"SCHEDULE_SECS": str(schedule_secs)}),
         }
 
-    def up(self, ephemeral: bool) -> None:
+    def up(self, ephemeral: bool, schedule_secs: int | None = None) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         if self.pid() and self.healthy():
             print(f"local cloud is up at {self.url}")
@@ -108,7 +109,7 @@ class Cloud:
         with self.log_file.open("ab") as log:
             process = subprocess.Popen(
                 [PYTHON, Path(__file__).with_name("emulator.py")],
-                env=self.environment(ephemeral),
+                env=self.environment(ephemeral, schedule_secs),
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -160,11 +161,14 @@ def main() -> None:
     parser.add_argument("command", choices=["up", "down", "status"])
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
     parser.add_argument("--ephemeral", action="store_true", help="discard all data on `down`")
+    parser.add_argument(
+        "--schedule-secs", type=int, help="run what has a schedule so often, not each minute: the reconciler"
+    )
     arguments = parser.parse_args()
     cloud = Cloud(arguments.directory)
     match arguments.command:
         case "up":
-            cloud.up(arguments.ephemeral)
+            cloud.up(arguments.ephemeral, arguments.schedule_secs)
         case "down":
             cloud.down()
         case "status":

@@ -1,9 +1,11 @@
 """Runs the AWS emulator in this process; `cloud.py up` starts it with the environment it needs."""
 
+import os
 import socketserver
 
 from ministack.app import main
 from ministack.core.lambda_runtime import Worker
+from ministack.services import eventbridge, scheduler
 
 # The emulator answers a function's poll for work in two small writes. With Nagle's algorithm the
 # second waits for the first one's acknowledgement: 56 ms a warm call instead of 8.
@@ -12,5 +14,10 @@ socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 # After each call it waits for the function's log lines: 50 ms for the first, if there is none.
 # The function has answered by then, so 5 ms do; a later line shows up with the next call.
 Worker._drain_stderr_bounded.__defaults__ = (0.005, 0.002, 0.250)
+
+# Tests would wait a minute each for the reconciler: AWS has no shorter schedule.
+if secs := os.environ.get("SCHEDULE_SECS"):
+    eventbridge._parse_rate_seconds = lambda expression: int(secs)
+    scheduler._SCHEDULE_TICK_INTERVAL = 2
 
 main()

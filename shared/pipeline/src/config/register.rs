@@ -270,7 +270,7 @@ async fn complete_deletion(
     let was_paused = gone.row.paused.take().is_some();
     let now = platform.now();
     let listed = RegistrationTombstone {
-        organization: organization.to_owned(),
+        organization: organization.clone(),
         registration: id.clone(),
         deleted_at: now,
     };
