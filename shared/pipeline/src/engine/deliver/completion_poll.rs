@@ -12,7 +12,7 @@ use integrations::{Error, Followed, Http, Integration, Kind, Registered};
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
-use super::context::{self, Sent};
+use super::load::{self, Sent};
 use super::tools::Tools;
 use crate::engine::settle::send_poll;
 use crate::ledger::delivery::Message;
@@ -54,7 +54,7 @@ pub(super) async fn ask<I: Integration>(
         return forget(platform, &poll).await;
     };
     let registration = &delivery.row.registration;
-    let registration = match context::registration::<I>(
+    let registration = match load::registration::<I>(
         Scope::new(platform, organization),
         &tools.secrets,
         registration,

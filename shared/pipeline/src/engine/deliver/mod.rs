@@ -6,8 +6,11 @@
 
 pub(crate) mod completion_poll;
 mod context;
+mod load;
+mod material;
 pub mod preview;
 mod room;
+mod send;
 mod tools;
 
 use std::panic::AssertUnwindSafe;
@@ -18,8 +21,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use integrations::{About, Error, Integration, Kind};
 use tracing::{error, info, warn};
 
-use self::context::{DeliveryContext, Sent, send};
+use self::context::DeliveryContext;
+use self::load::Sent;
 use self::room::Room;
+use self::send::send;
 pub use self::tools::Tools;
 use crate::engine::pauses;
 use crate::engine::settle::{settle, settle_and_poll};

@@ -8,7 +8,8 @@ use futures_util::future::LocalBoxFuture as LocalFuture;
 use integrations::{Error, Host, Integration, Locked};
 use serde_json::Value;
 
-use super::context::{self, Sent, Subject, content, load};
+use super::load::{Sent, Subject, load};
+use super::material::{self, content};
 use crate::config::check::Previewed;
 use crate::config::secrets::Secrets;
 use crate::store::platform::{Platform, Scope, Unreachable};
@@ -72,7 +73,7 @@ impl<P: Platform> Host for Reader<'_, P> {
     }
 
     fn size_bytes<'a>(&'a self, material: &'a Material) -> LocalFuture<'a, Result<u64, Error>> {
-        Box::pin(context::size_bytes(self.scope, material))
+        Box::pin(material::size_bytes(self.scope, material))
     }
 
     fn read<'a>(
@@ -81,7 +82,7 @@ impl<P: Platform> Host for Reader<'_, P> {
         offset: u64,
         length: u64,
     ) -> LocalFuture<'a, Result<Bytes, Error>> {
-        Box::pin(context::read(self.scope, material, offset, length))
+        Box::pin(material::read(self.scope, material, offset, length))
     }
 
     fn lock<'a>(&'a self, _: &'a str) -> LocalFuture<'a, Result<Locked, Error>> {

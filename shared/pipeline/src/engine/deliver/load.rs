@@ -1,0 +1,270 @@
+//! Loads what an attempt needs: registration, attachment, secret, bytes, and which materials are there.
+
+use std::collections::BTreeMap;
+
+use api::workflows::Workflow;
+use attestation::{Digest, Material};
+use bytes::Bytes;
+use futures_util::future;
+use integrations::{Error, Integration, Outcome, Registered};
+use serde_json::{Map, Value};
+
+use crate::config::secrets::Secrets;
+use crate::ledger::breaker::Postponed;
+use crate::store::platform::{Platform, Scope, SecretValue, Unreachable};
+use crate::store::rows::{self, Attachment, Delivery, Registration, Stored};
+
+/// Result of letting the integration send.
+pub(super) enum Sent {
+    Answered(Result<Outcome, Error>),
+    /// There is nothing left to deliver through.
+    Gone(&'static str),
+    /// A material is not there yet.
+    Waits(String),
+    /// Its registration is paused; it is held as long as that row stays so.
+    Held(Box<Stored<Registration>>),
+    /// The destination is down or paced.
+    Postponed(Postponed),
+    Unreachable(Unreachable),
+}
+
+impl From<Unreachable> for Sent {
+    fn from(unreachable: Unreachable) -> Self {
+        Self::Unreachable(unreachable)
+    }
+}
+
+impl From<Error> for Sent {
+    fn from(error: Error) -> Self {
+        Self::Answered(Err(error))
+    }
+}
+
+/// Data that an integration delivers, loaded and checked.
+pub(super) struct Prepared<I: Integration> {
+    pub(super) registration: Registered<I>,
+    attachment: I::Attachment,
+    attestation: attestation::Attestation,
+    received: Bytes,
+    materials: Vec<Material>,
+    pub(super) missing: Vec<Material>,
+    /// Total size of the attestation and the available materials.
+    pub(super) size_bytes: u64,
+    /// Why the attachment's filter leaves nothing to send.
+    unwanted: Option<String>,
+}
+
+impl<I: Integration> Prepared<I> {
+    /// Why there is nothing to send, if so.
+    pub(super) fn nothing(&self) -> Option<String> {
+        if self.unwanted.is_some() {
+            return self.unwanted.clone();
+        }
+        if !I::MATERIALS_ONLY || !self.materials.is_empty() {
+            return None;
+        }
+        let absent = self.missing.first().and_then(|material| material.digest);
+        Some(match absent {
+            Some(digest) => format!("{digest} never came, and nothing else is sent"),
+            None => "the attestation has no material of a type that is sent".to_owned(),
+        })
+    }
+
+    pub(super) fn delivery<'a>(
+        &'a self,
+        id: &'a str,
+        attempt: u32,
+        workflow: &'a Workflow,
+        progress: &'a BTreeMap<String, Value>,
+    ) -> integrations::Delivery<'a, I> {
+        integrations::Delivery {
+            id,
+            attempt,
+            registration: &self.registration.inputs,
+            attachment: &self.attachment,
+            attestation: &self.attestation,
+            received: &self.received,
+            workflow,
+            materials: &self.materials,
+            missing: &self.missing,
+            progress,
+        }
+    }
+}
+
+/// Attestation to send, and the attachment it goes to.
+pub(super) struct Subject<'a> {
+    pub(super) organization: &'a str,
+    pub(super) registration: &'a str,
+    pub(super) attachment: &'a str,
+    pub(super) workflow: &'a Workflow,
+    /// The digest of the bytes.
+    pub(super) received: Digest,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn of(delivery: &'a Delivery) -> Self {
+        Self {
+            organization: &delivery.organization,
+            registration: &delivery.registration,
+            attachment: &delivery.attachment,
+            workflow: &delivery.workflow,
+            received: delivery.received,
+        }
+    }
+}
+
+pub(super) struct Loaded<I: Integration> {
+    pub(super) registration: Stored<Registration>,
+    pub(super) attachment: Attachment,
+    pub(super) prepared: Prepared<I>,
+}
+
+pub(super) async fn load<I: Integration>(
+    platform: &impl Platform,
+    secrets: &Secrets,
+    fresh: bool,
+    subject: Subject<'_>,
+) -> Result<Loaded<I>, Sent> {
+    let organization = subject.organization;
+    let scope = Scope::new(platform, organization);
+    let attachment_at = Attachment::at(organization, subject.attachment);
+    let (registration, attachment, bytes) = future::join3(
+        registration::<I>(scope, secrets, subject.registration, fresh),
+        rows::load::<Attachment>(platform, &attachment_at),
+        platform.get_object(organization, &subject.received),
+    )
+    .await;
+    let (registration, registration_inputs) = registration?;
+    let Some(attachment) = attachment?
+        .map(|stored| stored.row)
+        .filter(|row| row.deleted_at.is_none())
+    else {
+        return Err(Sent::Gone("its attachment was deleted"));
+    };
+    let bytes = bytes?
+        .filter(|bytes| Digest::of(bytes) == subject.received)
+        .ok_or_else(|| damaged("read the attestation's bytes: they are not what was stored"))?;
+    let attestation = attestation::Attestation::parse(&bytes)
+        .map_err(|error| damaged(&format!("read the attestation again: {error}")))?;
+    let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
+    let (wanted, unwanted) = integrations::wanted::<I>(&attestation, subject.workflow, &attached);
+    let (materials, missing, size_bytes) = available(scope, wanted).await?;
+    let size_bytes = size_bytes + bytes.len() as u64;
+    let prepared = Prepared {
+        registration: registration_inputs,
+        attachment: attached,
+        attestation,
+        received: bytes,
+        materials,
+        missing,
+        size_bytes,
+        unwanted,
+    };
+    Ok(Loaded {
+        registration,
+        attachment,
+        prepared,
+    })
+}
+
+/// A registration that is live, and its inputs, whole again.
+pub(super) async fn registration<I: Integration>(
+    scope: Scope<'_, impl Platform>,
+    secrets: &Secrets,
+    id: &str,
+    fresh: bool,
+) -> Result<(Stored<Registration>, Registered<I>), Sent> {
+    let (platform, organization) = scope.parts();
+    let key = Registration::at(organization, id);
+    let secret_name = Registration::secret_name(organization, I::ID, id);
+    let (registration, secret) = future::join(
+        rows::load::<Registration>(platform, &key),
+        secrets.get(platform, &secret_name, fresh),
+    )
+    .await;
+    let Some(registration) = registration?.filter(|stored| stored.row.deleted_at.is_none()) else {
+        return Err(Sent::Gone("its registration was deleted"));
+    };
+    let credentials = match &registration.row.secret {
+        None => None,
+        Some(_) => {
+            let mut found = secret?;
+            let version = registration.row.secret_version.as_deref();
+            let is_other = |found: &SecretValue| found.version() != version;
+            if version.is_some() && found.as_ref().is_none_or(is_other) {
+                found = secrets.read(platform, &secret_name, version).await?;
+            }
+            Some(found.ok_or_else(|| match version {
+                // The table shows at once what is written, and Secrets Manager after a while.
+                Some(_) => Sent::Unreachable(Unreachable {
+                    what: "secrets manager",
+                    why: "it does not show this version of the credentials".to_owned(),
+                }),
+                None => damaged("find the registration's credentials"),
+            })?)
+        }
+    };
+    let inputs = inputs(registration.row.config.clone(), credentials.as_ref())?;
+    let inputs = Registered::read(inputs).ok_or_else(|| unreadable("registration"))?;
+    Ok((registration, inputs))
+}
+
+fn damaged(text: &str) -> Sent {
+    Error::permanent(text).into()
+}
+
+/// A registration's inputs, whole again.
+fn inputs(
+    mut config: Map<String, Value>,
+    secret: Option<&SecretValue>,
+) -> Result<Map<String, Value>, Sent> {
+    if let Some(secret) = secret {
+        let secrets: Map<String, Value> = serde_json::from_str(secret.expose())
+            .map_err(|_| damaged("read the registration's credentials: they are not JSON"))?;
+        config.extend(secrets);
+    }
+    Ok(config)
+}
+
+fn typed<T: serde::de::DeserializeOwned>(
+    inputs: Map<String, Value>,
+    whose: &str,
+) -> Result<T, Sent> {
+    // The text of serde's error may quote a value, which may be secret: it goes nowhere.
+    serde_json::from_value(Value::Object(inputs)).map_err(|_| unreadable(whose))
+}
+
+fn unreadable(whose: &str) -> Sent {
+    damaged(&format!(
+        "read the {whose}'s inputs: they do not fit this version"
+    ))
+}
+
+/// Returns the available materials, the promised ones that are missing, and the total size of the available ones.
+async fn available(
+    scope: Scope<'_, impl Platform>,
+    wanted: Vec<&Material>,
+) -> Result<(Vec<Material>, Vec<Material>, u64), Unreachable> {
+    let (platform, organization) = scope.parts();
+    let there = future::try_join_all(wanted.iter().map(|material| async {
+        match &material.digest {
+            _ if material.content.is_some() => {
+                Ok(material.content.as_ref().map(|inline| inline.len() as u64))
+            }
+            Some(digest) => platform.object_size(organization, digest).await,
+            None => Ok(None),
+        }
+    }))
+    .await?;
+    let (mut materials, mut missing, mut size_bytes) = (Vec::new(), Vec::new(), 0);
+    for (material, there) in wanted.into_iter().zip(there) {
+        if let Some(size) = there {
+            size_bytes += size;
+            materials.push(material.clone());
+        } else if material.uploaded_to_cas {
+            missing.push(material.clone());
+        }
+    }
+    Ok((materials, missing, size_bytes))
+}
