@@ -9,9 +9,11 @@ cd "$(dirname "$0")/.."
 infra/local/venv.sh nextest
 PATH="$PWD/.venv/nextest/bin:$PATH"
 target=$(rustc -vV | sed -n 's/^host: //p')
+profile=default
+if [ -z "${SAMPLES_DIR:-}" ]; then profile=without-samples; fi
 code=0
 group() {
-    cargo nextest run --target "$target" --cargo-profile local --no-tests pass "$@" || code=$?
+    cargo nextest run --profile "$profile" --target "$target" --cargo-profile local --no-tests pass "$@" || code=$?
 }
 group --package attestation --package api --package integrations --package peers "$@"
 group --package chainloop "$@"

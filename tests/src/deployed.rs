@@ -14,7 +14,7 @@ use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use serde_json::{Value, json};
 
 use crate::artifacts::{self, Artifacts};
-use crate::receiver::{Answer, Receiver};
+use crate::receiver::{Answer, Receiver, data};
 use crate::samples;
 use crate::world::{SBOM, promised_sbom};
 
@@ -282,7 +282,7 @@ async fn an_attestation_with_its_sbom_reaches_a_bucket_and_a_webhook() {
         .collect();
     assert_eq!(kinds, ["ATTESTATION", "SBOM_CYCLONEDX_JSON"]);
     let compact: Value = serde_json::from_slice(&envelope.compact()).unwrap();
-    assert_eq!(received[0].data()["Envelope"], compact);
+    assert_eq!(data(&received[0])["Envelope"], compact);
 
     // The same again: the same ids, and nothing is sent.
     let again = case.push(&attestation);
@@ -378,7 +378,7 @@ fn what_does_not_work_says_why() {
     let (code, text) = fail(&[&add[..], &["--opt", "ulr=https://example.org"]].concat());
     assert!(code == 2 && text.contains("url"), "{code} {text}");
 
-    let closed = Receiver::scripted(|_, _| Answer::Status(403));
+    let closed = Receiver::scripted(|_, _| Answer::status(403));
     let url = format!("url={}", closed.url());
     let (code, text) = fail(&[&add[..], &["--opt", &url]].concat());
     assert!(code == 1 && text.contains("403"), "{code} {text}");
@@ -436,7 +436,7 @@ async fn a_bucket_that_is_not_there_is_refused_at_registration() {
 fn a_third_party_that_fails_for_a_moment_gets_it_a_few_seconds_later() {
     // The check at registration passes; the first delivery does not.
     let receiver =
-        Receiver::scripted(|before, _| Answer::Status(if before == 1 { 503 } else { 200 }));
+        Receiver::scripted(|before, _| Answer::status(if before == 1 { 503 } else { 200 }));
     let mut case = Case::new("retry");
     case.register_webhook(&receiver);
     case.attach(&[]);
@@ -513,8 +513,8 @@ fn processes(function: &str) -> Vec<u32> {
 fn a_delivery_whose_function_is_killed_is_made_all_the_same() {
     // Passes the check, hangs at the first delivery, and answers from then on.
     let receiver = Receiver::scripted(|before, _| match before {
-        1 => Answer::Silence(Duration::from_secs(20)),
-        _ => Answer::Status(200),
+        1 => Answer::silence(Duration::from_secs(20)),
+        _ => Answer::status(200),
     });
     let mut case = Case::new("killed");
     case.register_webhook(&receiver);
@@ -633,8 +633,8 @@ fn a_paced_destination_gets_one_delivery_a_second_from_all_processes_together() 
 fn what_failed_is_delivered_again_and_a_new_attachment_gets_what_came_before() {
     // The check and two deliveries that are refused; everything from then on is taken.
     let receiver = Receiver::scripted(|before, _| match before {
-        1 | 2 => Answer::Status(404),
-        _ => Answer::Status(200),
+        1 | 2 => Answer::status(404),
+        _ => Answer::status(200),
     });
     let mut case = Case::new("again");
     case.register_webhook(&receiver);
@@ -790,7 +790,7 @@ fn other_in_toto_statements_are_accepted_when_their_workflow_is_named() {
     ]);
     assert_eq!(states(&pushed), ["delivered"]);
     let compact: Value = serde_json::from_slice(&envelope.compact()).unwrap();
-    assert_eq!(receiver.deliveries()[0].data()["Envelope"], compact);
+    assert_eq!(data(&receiver.deliveries()[0])["Envelope"], compact);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use pipeline::store::rows::{self, Delivery, Stage};
 use serde_json::json;
 
 use crate::asking::ask;
-use crate::receiver::{Answer, Receiver};
+use crate::receiver::{Answer, Receiver, data};
 use crate::roles::As;
 use crate::world::{ORGANIZATION, SBOM, World, act, attestation, kept, promised_sbom, scope};
 
@@ -47,7 +47,7 @@ async fn an_attestation_is_delivered_once_and_leaves_a_receipt() {
     let got = world.receiver.deliveries();
     assert_eq!(got.len(), 1);
     let payload = base64_simd::STANDARD.encode_to_string(&envelope.payload);
-    assert_eq!(got[0].data()["Envelope"]["payload"], payload);
+    assert_eq!(data(&got[0])["Envelope"]["payload"], payload);
     assert!(
         got[0]
             .header("webhook-signature")
@@ -164,7 +164,7 @@ async fn an_envelope_and_its_bundle_are_one_attestation_and_both_digests_find_it
 async fn a_503_is_tried_again_on_schedule_and_each_attempt_is_kept() {
     let world = World::with(Receiver::scripted(|before, _| {
         // The check at registration passes, the next two fail.
-        Answer::Status(if (1..=2).contains(&before) { 503 } else { 200 })
+        Answer::status(if (1..=2).contains(&before) { 503 } else { 200 })
     }));
     world.ready().await;
     let accepted = world
@@ -208,7 +208,7 @@ async fn a_delivery_that_is_never_accepted_is_given_up_on_after_sixteen_attempts
     let world = World::with(Receiver::scripted(move |before, request| {
         let id = request.header("webhook-id").unwrap_or_default().to_owned();
         let is_refused = before > 0 && *refused.get_or_init(|| id.clone()) == id;
-        Answer::Status(if is_refused { 503 } else { 200 })
+        Answer::status(if is_refused { 503 } else { 200 })
     }));
     world.ready().await;
     let accepted = world
@@ -239,7 +239,7 @@ async fn a_delivery_that_is_never_accepted_is_given_up_on_after_sixteen_attempts
 #[tokio::test]
 async fn a_404_fails_at_once_with_its_reason() {
     let world = World::with(Receiver::scripted(|before, _| {
-        Answer::Status(if before == 0 { 200 } else { 404 })
+        Answer::status(if before == 0 { 200 } else { 404 })
     }));
     world.ready().await;
     let accepted = world
@@ -278,8 +278,8 @@ async fn copies_of_a_message_lead_to_one_send() {
 #[tokio::test]
 async fn an_attempt_whose_function_ended_is_found_by_its_lease_and_made_again() {
     let world = World::with(Receiver::scripted(|before, _| match before {
-        1 => Answer::Silence(Duration::from_secs(5)),
-        _ => Answer::Status(200),
+        1 => Answer::silence(Duration::from_secs(5)),
+        _ => Answer::status(200),
     }));
     world.ready().await;
     let accepted = world
@@ -332,7 +332,7 @@ async fn what_was_accepted_is_sent_by_the_reconciler_when_the_queue_was_down() {
 #[tokio::test]
 async fn a_retry_that_the_reconciler_could_not_send_is_sent_minutes_after_the_queue_is_back() {
     let world = World::with(Receiver::scripted(|before, _| {
-        Answer::Status(if (1..=5).contains(&before) { 503 } else { 200 })
+        Answer::status(if (1..=5).contains(&before) { 503 } else { 200 })
     }));
     world.ready().await;
     let accepted = world
@@ -505,7 +505,7 @@ async fn a_material_that_never_comes_is_named_in_the_receipt_after_fifteen_minut
 async fn a_retry_repeats_only_what_is_missing() {
     let world = World::with(Receiver::scripted(|before, request| {
         let is_sbom = request.json()["Kind"] == "SBOM_CYCLONEDX_JSON";
-        Answer::Status(if is_sbom && before < 3 { 503 } else { 200 })
+        Answer::status(if is_sbom && before < 3 { 503 } else { 200 })
     }));
     world.register("hook").await.unwrap();
     world
@@ -679,7 +679,7 @@ async fn a_dead_letter_whose_delivery_still_waits_for_it_is_a_crashed_attempt() 
 
 #[tokio::test]
 async fn a_registration_that_the_third_party_refuses_leaves_no_name_and_no_secret() {
-    let world = World::with(Receiver::scripted(|_, _| Answer::Status(403)));
+    let world = World::with(Receiver::scripted(|_, _| Answer::status(403)));
     let refused = world.register("hook").await;
     assert!(
         matches!(

@@ -32,7 +32,7 @@ fn answering(status: u16) -> (World, Arc<AtomicU16>) {
     let answer = Arc::new(AtomicU16::new(status));
     let script = Arc::clone(&answer);
     let world = World::with(Receiver::scripted(move |_, _| {
-        Answer::Status(script.load(Ordering::Relaxed))
+        Answer::status(script.load(Ordering::Relaxed))
     }));
     (world, answer)
 }
@@ -226,7 +226,7 @@ async fn documents_that_get_500_hold_no_other_back_and_fail_once_others_passed()
         if poisons.load(Ordering::Relaxed) {
             poisoned.insert(id.clone());
         }
-        Answer::Status(if poisoned.contains(&id) { 500 } else { 200 })
+        Answer::status(if poisoned.contains(&id) { 500 } else { 200 })
     }));
     world.ready().await;
     is_poison.store(true, Ordering::Relaxed);
@@ -503,7 +503,7 @@ async fn a_rotated_secret_is_read_again_when_the_third_party_refuses_the_old_one
     let world = World::with(Receiver::scripted(move |_, request| {
         let is_old = !request.path.ends_with("/new-s3cret");
         let refused = is_old && script.load(Ordering::Relaxed) == 1;
-        Answer::Status(if refused { 401 } else { 200 })
+        Answer::status(if refused { 401 } else { 200 })
     }));
     world.ready().await;
     push(&world, "1").await;
@@ -722,8 +722,8 @@ async fn a_held_delivery_that_was_cancelled_stays_so() {
 #[tokio::test]
 async fn a_third_party_that_asks_for_a_week_gets_it_and_nobody_else_waits_so_long() {
     let world = World::with(Receiver::scripted(|before, _| match before {
-        1 => Answer::StatusAfter(429, 7 * 24 * 3600 - 3600),
-        _ => Answer::Status(200),
+        1 => Answer::status(429).header("retry-after", 7 * 24 * 3600 - 3600),
+        _ => Answer::status(200),
     }));
     world.ready().await;
     push(&world, "1").await;

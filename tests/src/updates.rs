@@ -87,7 +87,7 @@ async fn log(world: &World) -> Vec<AuditEntry> {
 fn answering(status: u16) -> (World, Arc<AtomicU16>) {
     let answer = Arc::new(AtomicU16::new(status));
     let script = Arc::clone(&answer);
-    let receiver = Receiver::scripted(move |_, _| Answer::Status(script.load(Ordering::Relaxed)));
+    let receiver = Receiver::scripted(move |_, _| Answer::status(script.load(Ordering::Relaxed)));
     (World::with(receiver), answer)
 }
 

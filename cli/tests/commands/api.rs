@@ -1,37 +1,16 @@
 //! An API that says what it was told to say, and keeps what it was asked.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
 
+use receiver::{Answer, Server};
 use serde_json::Value;
 
-#[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    /// `GET /v1/integrations?limit=100`.
-    pub line: String,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
-}
-
-impl Asked {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
-        Some(value)
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-}
-
-type Answers = dyn Fn(&str, &Asked) -> (u16, String) + Send + Sync;
+pub(crate) use receiver::Received as Asked;
 
 pub(crate) struct Api {
     pub url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    server: Server,
 }
 
 impl Api {
@@ -39,23 +18,18 @@ impl Api {
     pub(crate) fn start(
         answer: impl Fn(&str, &Asked) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (address, seen, answer): (_, _, Arc<Answers>) =
-            (url.clone(), Arc::clone(&asked), Arc::new(answer));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (address, seen, answer) =
-                    (address.clone(), Arc::clone(&seen), Arc::clone(&answer));
-                std::thread::spawn(move || serve(stream, &address, &seen, &*answer));
-            }
+        let server = Server::start(move |_, asked| {
+            let host = asked.header("host").unwrap_or_default();
+            let (status, body) = answer(&format!("http://{host}"), asked);
+            let answer = Answer::status(status).header("apigw-requestid", "req-9");
+            answer.body(body)
         });
-        Self { url, asked }
+        let url = server.origin();
+        Self { url, server }
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+        self.server.received()
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
@@ -77,43 +51,6 @@ impl Api {
             ],
             stdin,
         )
-    }
-}
-
-fn serve(stream: TcpStream, address: &str, seen: &Mutex<Vec<Asked>>, answer: &Answers) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut writer = stream;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 {
-            return;
-        }
-        let mut headers = Vec::new();
-        loop {
-            let mut header = String::new();
-            reader.read_line(&mut header).unwrap();
-            let Some((name, value)) = header.trim_end().split_once(": ") else {
-                break;
-            };
-            headers.push((name.to_lowercase(), value.to_owned()));
-        }
-        let length = headers.iter().find(|(name, _)| name == "content-length");
-        let mut body = vec![0; length.map_or(0, |(_, length)| length.parse().unwrap())];
-        reader.read_exact(&mut body).unwrap();
-        let line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
-        let asked = Asked {
-            line,
-            headers,
-            body,
-        };
-        seen.lock().unwrap().push(asked.clone());
-        let (status, body) = answer(address, &asked);
-        let length = body.len();
-        let head =
-            format!("HTTP/1.1 {status} X\r\napigw-requestid: req-9\r\ncontent-length: {length}");
-        if write!(writer, "{head}\r\n\r\n{body}").is_err() {
-            return;
-        }
     }
 }
 

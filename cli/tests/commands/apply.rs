@@ -257,11 +257,8 @@ fn what_was_attached_after_the_plan_is_not_deleted_unseen() {
         // While the plan is made, when the lists have been read.
         let is_late = asked.line.starts_with("GET /v1/deliveries?");
         let body = json!({ "registration": "other", "workflow": "shop/late" });
-        is_late.then(|| Asked {
-            line: "POST /v1/attachments".into(),
-            headers: Vec::new(),
-            body: body.to_string().into_bytes(),
-        })
+        let late = Asked::new("POST /v1/attachments", body.to_string().into_bytes());
+        is_late.then_some(late)
     });
     apply(&api, TWO, &[]);
     let one = TWO.split("  - name: other").next().unwrap();
