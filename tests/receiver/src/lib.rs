@@ -1,6 +1,7 @@
 //! HTTP server on loopback, for tests: keeps each request, and answers as a function says.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fmt::{self, Write as _};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -78,7 +79,7 @@ impl Answer {
     }
 
     #[must_use]
-    pub fn header(mut self, name: &str, value: impl ToString) -> Self {
+    pub fn header(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
@@ -137,9 +138,9 @@ fn serve(stream: &TcpStream, kept: &Mutex<Vec<Received>>, script: &Script) -> Op
     thread::sleep(answer.after);
     let mut head = format!("HTTP/1.1 {} X\r\n", answer.status?);
     for (name, value) in &answer.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        let _ = write!(head, "{name}: {value}\r\n");
     }
-    head.push_str(&format!("content-length: {}\r\n\r\n", answer.body.len()));
+    let _ = write!(head, "content-length: {}\r\n\r\n", answer.body.len());
     let mut stream = stream;
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(&answer.body).ok()?;
