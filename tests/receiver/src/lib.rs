@@ -143,7 +143,9 @@ fn serve(stream: &TcpStream, kept: &Mutex<Vec<Received>>, script: &Script) -> Op
     let _ = write!(head, "content-length: {}\r\n\r\n", answer.body.len());
     let mut stream = stream;
     stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(&answer.body).ok()?;
+    if request.method != "HEAD" {
+        stream.write_all(&answer.body).ok()?;
+    }
     let is_last = answer
         .headers
         .iter()
