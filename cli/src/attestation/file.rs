@@ -89,7 +89,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Attestation, Refused> {
     if bytes.len() > MAX_BYTES {
         return Err(Refused {
             text: format!("it is larger than {} MiB", MAX_BYTES / (1024 * 1024)),
-            advice: "Attest large contents by digest, as a material, and push the file with --material.",
+            advice: "Attest large contents by digest, as a material, and push the file with --material; split many subjects \
+                     among several attestations.",
         });
     }
     Attestation::parse(bytes).map_err(|error| {

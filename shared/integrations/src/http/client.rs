@@ -567,7 +567,14 @@ mod tests {
 
     /// A third party whose certificate is one of the test authority's.
     async fn serve_tls(at: &str) -> SocketAddr {
-        let pem = include_bytes!("../../../../tests/peers/tls/localhost.pem");
+        serve_tls_with(
+            at,
+            include_bytes!("../../../../tests/peers/tls/localhost.pem"),
+        )
+        .await
+    }
+
+    async fn serve_tls_with(at: &str, pem: &[u8]) -> SocketAddr {
         let key = include_bytes!("../../../../tests/peers/tls/localhost.test.key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -642,6 +649,20 @@ mod tests {
             let request = Request::get(format!("https://{address}/")).body(Bytes::new());
             let error = http.send(request.unwrap()).await.unwrap_err();
             assert_eq!(error.text, format!("reach https://{address}: {reason}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_an_authoritys_own_is_told_apart_trusted_or_not() {
+        let pem = include_bytes!("../../../../tests/peers/tls/self-signed.pem");
+        let address = serve_tls_with("127.0.0.1", pem).await;
+        let text = String::from_utf8(pem.to_vec()).unwrap();
+        let itself = Authorities::try_from(text).unwrap();
+        let local = Http::new(LOCAL);
+        for http in [local.trusting(Some(&itself)), local, trusting()] {
+            let request = Request::get(format!("https://{address}/")).body(Bytes::new());
+            let error = http.send(request.unwrap()).await.unwrap_err();
+            assert!(error.text.contains("CA:FALSE"), "{error}");
         }
     }
 

@@ -9,6 +9,10 @@ use rustls::CertificateError;
 const UNTRUSTED: &str = "its certificate is of an authority that is not trusted; name an authority of your own in the \
                          input ca_certificates";
 
+/// As `openssl req -x509` makes one, unless it is told otherwise.
+const AUTHORITYS_OWN: &str = "its certificate is an authority's own (CA:TRUE), which is none for a server; give the \
+                              server one with CA:FALSE, and name its authority in the input ca_certificates";
+
 /// The server speaks something else.
 pub(crate) const NO_TLS: &str = "no TLS is spoken there";
 
@@ -49,7 +53,10 @@ fn certificate(why: &CertificateError) -> &'static str {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet"
         }
-        // One of an authority, for example, which signed itself.
+        // The verifier's own error, which has no other name here.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            AUTHORITYS_OWN
+        }
         _ => "its certificate cannot be used for a server",
     }
 }
