@@ -19,8 +19,8 @@ use crate::terminal::{Terminal, given};
 const BATCH: usize = 10;
 /// Share of its memory that a function may take.
 const PERCENT: u64 = 75;
-/// For what takes a minute or two.
-const PATIENCE: Duration = Duration::from_mins(4);
+/// For what takes a minute or two on a machine that does nothing else.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A text over all facts, which are copied once more for an annotation that has its name in another case.
 const TEMPLATE: &str = "{{ .Attestation.Annotations.Component }}: {{ attestation.annotations | items | list | length }} \
