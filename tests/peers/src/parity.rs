@@ -1,5 +1,5 @@
 //! Chainloop's documentation page, walked on the deployed stack: its commands, in its order, with a registry of ours.
-//! What the screen shows is `docs/parity.md`, and its tables are those of the page.
+//! `docs/parity.md` has what the screen shows; its tables are those of the page.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,5 +1,5 @@
-//! What operators set up: registrations, attachments, tokens and intakes, and what these may cost. Here are registrations
-//! and attachments as they are kept, and the errors of whoever changes them.
+//! Configuration by operators: registrations, attachments, tokens and intakes, with their quotas. This file loads
+//! registrations and attachments, and has the errors of changing them.
 
 pub mod attach;
 pub mod check;

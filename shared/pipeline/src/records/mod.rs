@@ -1,4 +1,4 @@
-//! What is there to look at: attestations, the workflows that they came from, jobs and the audit log.
+//! Records to find and list: attestations, the workflows that they came from, jobs and the audit log.
 
 pub mod attestations;
 pub mod audit_log;

@@ -1,4 +1,4 @@
-//! What an integration may ask of the attempt that runs it, and the state of its destination.
+//! Context of one attempt: the services that an integration may ask for, and the state of its destination.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
