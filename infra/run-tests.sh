@@ -13,7 +13,7 @@ profile=default
 if [ -z "${SAMPLES_DIR:-}" ]; then profile=without-samples; fi
 code=0
 group() {
-    cargo nextest run --profile "$profile" --target "$target" --cargo-profile local --no-tests pass "$@" || code=$?
+    cargo nextest run --profile "$profile" --target "$target" --cargo-profile local "$@" || code=$?
 }
 group --package attestation --package api --package integrations --package peers "$@"
 group --package chainloop "$@"
