@@ -41,7 +41,7 @@ pub struct Content {
 }
 
 /// A presigned upload: exactly these headers, exactly these bytes, once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Upload {
     pub method: String,
     pub url: String,
@@ -52,6 +52,12 @@ pub struct Upload {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Download {
     pub url: String,
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Upload(…)")
+    }
 }
 
 impl fmt::Debug for Download {
