@@ -13,6 +13,7 @@ use integrations::{Answer, Error, Http, Integration, Registered, Warnings, input
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::config::secrets::Secrets;
 use crate::config::{self, pace, quotas};
 use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows::{self, Registration};
@@ -151,7 +152,7 @@ async fn question<I: Integration>(
             let Some(row) = find(Scope::new(platform, &organization), &registration).await? else {
                 return Ok(refused("find the registration"));
             };
-            let Some(secrets) = secrets::<I>(platform, &row).await? else {
+            let Some(secrets) = secrets(platform, &row).await? else {
                 return Ok(refused("find the registration's credentials"));
             };
             let mut whole = inputs;
@@ -176,7 +177,7 @@ async fn question<I: Integration>(
             let Some(row) = find(Scope::new(platform, &organization), &registration).await? else {
                 return Ok(refused("find the registration"));
             };
-            let Some(secrets) = secrets::<I>(platform, &row).await? else {
+            let Some(secrets) = secrets(platform, &row).await? else {
                 return Ok(refused("find the registration's credentials"));
             };
             let mut config = row.config;
@@ -203,22 +204,14 @@ async fn find(
 }
 
 /// Loads the secret inputs of a registration; none when they are missing or unreadable.
-async fn secrets<I: Integration>(
+async fn secrets(
     platform: &impl Platform,
     row: &Registration,
 ) -> Result<Option<Map<String, Value>>, Unreachable> {
     if row.secret.is_none() {
         return Ok(Some(Map::new()));
     }
-    let name = Registration::secret_name(&row.organization, I::ID, &row.id);
-    let version = row.secret_version.as_deref();
-    let secret = platform.get_secret(&name, version).await?;
-    if secret.is_none() && version.is_some() {
-        return Err(Unreachable {
-            what: "secrets manager",
-            why: "it does not show this version of the credentials".to_owned(),
-        });
-    }
+    let secret = Secrets::default().of(platform, row, None).await?;
     Ok(secret.and_then(|secret| serde_json::from_str(secret.expose()).ok()))
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use api::Timestamp;
 
 use crate::store::platform::{Platform, SecretValue, Unreachable};
+use crate::store::rows::Registration;
 
 /// Minimum time for which credentials are cached; the maximum is a quarter longer, so that not all functions read them
 /// again at the same moment.
@@ -37,8 +38,32 @@ impl Secrets {
         self.read(platform, name, None).await
     }
 
-    /// Credentials in one version, where what [`get`](Self::get) found is another.
-    pub async fn read(
+    /// The credentials that belong to a registration's row: `found`, unless that is another version. None where a row
+    /// without a version has none.
+    pub(crate) async fn of(
+        &self,
+        platform: &impl Platform,
+        row: &Registration,
+        found: Option<SecretValue>,
+    ) -> Result<Option<SecretValue>, Unreachable> {
+        let version = row.secret_version.as_deref();
+        let is_its_own = |found: &SecretValue| version.is_none() || found.version() == version;
+        if let Some(found) = found.filter(is_its_own) {
+            return Ok(Some(found));
+        }
+        let name = Registration::secret_name(&row.organization, &row.integration, &row.id);
+        let read = self.read(platform, &name, version).await?;
+        match version {
+            // The table shows at once what is written, and Secrets Manager after a while.
+            Some(_) if read.is_none() => Err(Unreachable {
+                what: "secrets manager",
+                why: "it does not show this version of the credentials".to_owned(),
+            }),
+            _ => Ok(read),
+        }
+    }
+
+    async fn read(
         &self,
         platform: &impl Platform,
         name: &str,

@@ -189,20 +189,8 @@ pub(super) async fn registration<I: Integration>(
     let credentials = match &registration.row.secret {
         None => None,
         Some(_) => {
-            let mut found = secret?;
-            let version = registration.row.secret_version.as_deref();
-            let is_other = |found: &SecretValue| found.version() != version;
-            if version.is_some() && found.as_ref().is_none_or(is_other) {
-                found = secrets.read(platform, &secret_name, version).await?;
-            }
-            Some(found.ok_or_else(|| match version {
-                // The table shows at once what is written, and Secrets Manager after a while.
-                Some(_) => Sent::Unreachable(Unreachable {
-                    what: "secrets manager",
-                    why: "it does not show this version of the credentials".to_owned(),
-                }),
-                None => damaged("find the registration's credentials"),
-            })?)
+            let own = secrets.of(platform, &registration.row, secret?).await?;
+            Some(own.ok_or_else(|| damaged("find the registration's credentials"))?)
         }
     };
     let inputs = inputs(registration.row.config.clone(), credentials.as_ref())?;
