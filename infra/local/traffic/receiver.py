@@ -39,7 +39,7 @@ RETRY_AFTER_SECS = 5
 
 
 @dataclass
-class Party:
+class Peer:
     plan: dict
     log: TextIO
     cloud: Cloud | None
@@ -190,8 +190,8 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 async def serve(plan: dict, log: TextIO) -> None:
-    party = Party(plan, log, Cloud(Path(plan["cloud"])) if plan["cloud"] else None)
-    server = await asyncio.start_server(party.connection, "127.0.0.1", 0, limit=1 << 20, backlog=1024)
+    peer = Peer(plan, log, Cloud(Path(plan["cloud"])) if plan["cloud"] else None)
+    server = await asyncio.start_server(peer.connection, "127.0.0.1", 0, limit=1 << 20, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     # Its parent holds the other end: when that is gone there is nobody to count for.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
