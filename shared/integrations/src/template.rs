@@ -37,7 +37,7 @@ const MAX_BYTES: usize = 8 * 1024;
 const FUEL: u64 = 200_000;
 /// Depth to which a template's parts may be nested.
 const DEPTH: usize = 64;
-/// Names, operators and brackets of one tag; and tags with `%` of a template.
+/// Names, operators and brackets of one tag; tags with `%`, and opening brackets, of a template.
 const MOST_PARTS: usize = 200;
 
 /// Go's spelling, and whose annotations it means.
@@ -223,23 +223,33 @@ fn with(map: &engine::Value, path: &[&str], more: engine::Value) -> engine::Valu
     engine::merge_maps([map.clone(), more])
 }
 
-/// Refuses what the engine would read one in the other without counting how deep it is: `- - - 1`, rows of filters or
-/// of `elif`.
+/// Refuses what would nest without the engine counting how deep: in a tag, `- - - 1` or a row of filters; over tags, a row
+/// of `elif`; while it runs, a list in a list in a list, which brackets make, and a loop that calls itself.
 fn check_parts(source: &str) -> Result<(), String> {
-    let (mut parts, mut blocks) = (0, 0);
+    let (mut parts, mut blocks, mut brackets) = (0, 0, 0);
+    let mut is_recursive = false;
     for token in tokenize(source, false, SyntaxConfig::default()) {
-        match token.map_err(|error| said(&error))?.0 {
+        let token = token.map_err(|error| said(&error))?.0;
+        match token {
             Token::VariableStart => parts = 0,
             Token::BlockStart => (parts, blocks) = (0, blocks + 1),
+            Token::BracketOpen | Token::BraceOpen | Token::ParenOpen => {
+                (parts, brackets) = (parts + 1, brackets + 1);
+            }
+            Token::BlockEnd if is_recursive => {
+                return Err("must have no recursive loop".to_owned());
+            }
             _ => parts += 1,
         }
-        if parts.max(blocks) > MOST_PARTS {
-            let what = if parts > blocks {
-                "parts in one tag"
-            } else {
-                "tags with %"
-            };
-            return Err(format!("must have at most {MOST_PARTS} {what}"));
+        is_recursive = matches!(token, Token::Ident("recursive"));
+        for (count, what) in [
+            (parts, "parts in one tag"),
+            (blocks, "tags with %"),
+            (brackets, "brackets"),
+        ] {
+            if count > MOST_PARTS {
+                return Err(format!("must have at most {MOST_PARTS} {what}"));
+            }
         }
     }
     Ok(())
@@ -253,6 +263,8 @@ fn environment() -> Environment<'static> {
     environment.set_debug(true);
     // Shows what the engine is made of.
     environment.remove_global("debug");
+    // Keeps what one turn of a loop has made for the next, which could put it into a list, and so on.
+    environment.remove_global("namespace");
     environment.add_filter("truncate", truncate);
     environment
 }
@@ -730,7 +742,7 @@ mod tests {
             ("{{ [1] | batch(99999999999, 1) }}", Err(many)),
             (
                 "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
-                Err("line 1: invalid operation: recursion limit exceeded"),
+                Err("refused: must have no recursive loop"),
             ),
             (&squared, Err(many)),
             (&replaced, Err(many)),
@@ -738,27 +750,67 @@ mod tests {
         assert!(started.elapsed().as_secs() < 10);
     }
 
+    /// Renders on a stack that is a sixteenth of a function's.
+    fn render_on_a_small_stack(text: String) -> Result<String, String> {
+        let thread = std::thread::Builder::new().stack_size(512 * 1024);
+        thread.spawn(move || render(&text)).unwrap().join().unwrap()
+    }
+
     #[test]
     fn however_deep_it_nests_it_ends() {
-        for (begin, part, end) in [
-            ("{{ ", "-", "1 }}"),
-            ("{{ ", "not ", "1 }}"),
-            ("{{ ", "(", "1 }}"),
-            ("{{ ", "[", "1 }}"),
-            ("{{ run.id", "~1", " }}"),
-            ("{{ run.id", ".a", " }}"),
-            ("{{ run.id", "|d", " }}"),
-            ("{{ run.id", "()", " }}"),
-            ("{{ 1", " if 1 else 1", " }}"),
-            ("{% if 0 %}", "{% elif 0 %}", "{% endif %}"),
-            ("", "{% if 1 %}", ""),
-            ("{{ 1", "**1", " }}"),
+        for (begin, part, end, parts) in [
+            ("{{ ", "-", "1 }}", 1),
+            ("{{ ", "not ", "1 }}", 1),
+            ("{{ ", "(", "1 }}", 1),
+            ("{{ ", "[", "1 }}", 1),
+            ("{{ run.id", "~1", " }}", 2),
+            ("{{ run.id", ".a", " }}", 2),
+            ("{{ run.id", "|d", " }}", 2),
+            ("{{ run.id", "()", " }}", 2),
+            ("{{ 1", " if 1 else 1", " }}", 4),
+            ("{% if 0 %}", "{% elif 0 %}", "{% endif %}", 1),
+            ("", "{% if 1 %}", "", 1),
+            ("{{ 1", "**1", " }}", 2),
         ] {
-            let count = (MAX_BYTES - begin.len() - end.len()) / part.len();
-            let said = render(&format!("{begin}{}{end}", part.repeat(count)));
+            let text = |count: usize| format!("{begin}{}{end}", part.repeat(count));
+            // As deep as it may be read, and the engine has it.
+            let deepest = text((MOST_PARTS - 5) / parts);
+            assert_eq!(check_parts(&deepest), Ok(()), "{part}");
+            let said = render_on_a_small_stack(deepest);
             let length = said.map_or_else(|error| error.len(), |text| text.len());
             assert!(length <= 1024, "{part}");
+            // As deep as it may be written.
+            let whole = (MAX_BYTES - begin.len() - end.len()) / part.len();
+            let refused = render_on_a_small_stack(text(whole)).unwrap_err();
+            assert!(
+                refused.starts_with("refused: must have at most 200 "),
+                "{refused}"
+            );
         }
+    }
+
+    #[test]
+    fn no_loop_makes_a_list_in_a_list_in_a_list() {
+        let kept = "{% if run.id %}{% set ns = namespace(x=0) %}{% for i in range(9999) %}{% set ns.x = [[[ns.x]]] %}\
+                    {% endfor %}{% endif %}";
+        let refused = render_on_a_small_stack(kept.to_owned()).unwrap_err();
+        assert!(refused.contains("there is no namespace"), "{refused}");
+        // Within a turn alone.
+        let scoped =
+            "{% set x = 0 %}{% for i in range(9999) %}{% set x = [x] %}{% endfor %}{{ x }}";
+        assert_eq!(
+            render_on_a_small_stack(scoped.to_owned()),
+            Ok("0".to_owned())
+        );
+        // By all brackets that there may be, shown, compared and made a text.
+        let lists = |count: usize| {
+            let list = format!("{}x{}", "[".repeat(count), "]".repeat(count));
+            format!("{{% set x = {list} %}}").repeat(MOST_PARTS / count)
+        };
+        let text = format!("{{% set x = 0 %}}{}{{{{ x == x ~ x }}}}", lists(50));
+        assert_eq!(render_on_a_small_stack(text), Ok("False".to_owned()));
+        let more = render_on_a_small_stack(lists(50).repeat(2)).unwrap_err();
+        assert_eq!(more, "refused: must have at most 200 brackets");
     }
 
     proptest! {
