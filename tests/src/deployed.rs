@@ -3,11 +3,11 @@
 //! `make test` starts the cloud, deploys and names it in `CHAINLOOP_URL` before these run. Without it they fail:
 //! what is not tried is not shown.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::RwLock;
 use std::time::{Duration, Instant};
 
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
@@ -18,8 +18,18 @@ use crate::receiver::{Answer, Receiver, data};
 use crate::samples;
 use crate::world::{SBOM, promised_sbom};
 
-/// Held for writing while functions are killed: nobody else's delivery is under way then.
-static BUSY: RwLock<()> = RwLock::new(());
+/// Held alone while functions are killed: no other test's delivery is under way then. Each test is a process, so it is a
+/// file that is locked, until it is dropped.
+fn lock_file() -> File {
+    File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("deployed.lock")).unwrap()
+}
+
+/// Lets no function be killed meanwhile.
+fn busy() -> File {
+    let file = lock_file();
+    file.lock_shared().unwrap();
+    file
+}
 
 /// A variable that `make test` sets.
 fn given(name: &str) -> String {
@@ -36,7 +46,7 @@ fn chainloop(words: &[&str]) -> Output {
 
 /// Runs `chainloop`, which must succeed, and reads what it says as JSON.
 fn ask(words: &[&str]) -> Value {
-    let _busy = BUSY.read();
+    let _busy = busy();
     ask_alone(words)
 }
 
@@ -521,7 +531,8 @@ fn a_delivery_whose_function_is_killed_is_made_all_the_same() {
     case.attach(&[]);
     let attestation = case.attestation();
     let sbom = format!("sbom={}", case.directory.join("sbom.cdx.json").display());
-    let alone = BUSY.write();
+    let alone = lock_file();
+    alone.lock().unwrap();
     let accepted = ask_alone(&["attestation", "push", &attestation, "--material", &sbom]);
     let id = accepted["deliveries"][0]["id"].as_str().unwrap().to_owned();
     let since = Instant::now();
@@ -650,7 +661,7 @@ fn what_failed_is_delivered_again_and_a_new_attachment_gets_what_came_before() {
             &sbom,
             "--wait",
         ];
-        let _busy = BUSY.read();
+        let _busy = busy();
         let output = chainloop(&[&words[..], &["-o", "json"]].concat());
         let pushed: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(states(&pushed), ["failed"]);
@@ -1003,7 +1014,7 @@ fn what_a_chainloop_control_plane_posts_to_the_printed_url_is_delivered_once() {
     assert_eq!(post(url, &test).0, 200);
     let attested = attested(&case, vec![promised_sbom()]);
     let sbom = artifacts::forwarded("SBOM_CYCLONEDX_JSON", SBOM);
-    let busy = BUSY.read();
+    let busy = busy();
     let (status, accepted) = post(url, &attested);
     assert_eq!(status, 202, "{accepted}");
     assert_eq!(post(url, &sbom).0, 200);
@@ -1053,7 +1064,7 @@ fn materials_that_a_control_plane_has_are_fetched_and_delivered() {
         "--cas-token",
         &format!("@{token}"),
     ]);
-    let busy = BUSY.read();
+    let busy = busy();
     let (status, accepted) = post(made["url"].as_str().unwrap(), &attested(&case, materials));
     assert_eq!(status, 202, "{accepted}");
     assert_eq!(accepted["missing"].as_array().unwrap().len(), 2);
