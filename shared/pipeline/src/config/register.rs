@@ -1,4 +1,4 @@
-//! Registers an integration for an organization, lists what is registered, and lets it go again.
+//! Registers an integration for an organization, and deletes the registration again.
 //!
 //! The name is reserved before anything happens elsewhere: a taken name must not send a test message, and
 //! a registration that a crash cut off must leave neither a name nor a secret behind. A reservation

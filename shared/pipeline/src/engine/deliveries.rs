@@ -44,7 +44,7 @@ pub async fn list(
     limit: usize,
 ) -> Result<(Vec<Delivery>, Option<Cursor>), Unreachable> {
     let (platform, organization) = scope.parts();
-    // Filter the cursor's own moment some were on the page before.
+    // Of the cursor's own moment some were on the page before.
     let is_behind = |delivery: &Delivery| {
         cursor.is_none_or(|cursor| {
             (delivery.created_at, delivery.id.as_str()) < (cursor.created_at, cursor.id.as_str())

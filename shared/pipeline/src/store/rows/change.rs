@@ -16,8 +16,8 @@ pub(crate) enum Changed {
 }
 
 /// Applies `change` to a row and writes it together with the writes that `change` returns; `None` leaves the row as it
-/// is. After a conflict, reloads the row and applies `change` again. Unless the change was written, `stored` ends as it
-/// was last read.
+/// is. After a conflict, reloads the row and applies `change` again, and `stored` is what was read last. After an error it is
+/// not to be used: whether the write arrived is not known.
 ///
 /// `change` only computes: where other rows have to be read or written first, the caller has a loop of its own.
 pub(crate) async fn change<R: Row>(
