@@ -5,6 +5,8 @@ TARGET    := $(shell rustc -vV | sed -n 's/^host: //p')
 VENV      := infra/local/venv.sh
 LAMBDA    := PATH="$(CURDIR)/.venv/cargo-lambda/bin:$$PATH" cargo lambda build --output-format zip
 SAM       := SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam
+# As infra/run-tests.sh builds them, and with a test, whose features are more: otherwise crates are compiled again.
+PEERS     := --target $(TARGET) --profile local --package attestation --package api --package integrations --package peers
 STACK     ?= chainloop
 SEEDS     ?= 1000000
 # Parameters of the template, for `make deploy`: PARAMETERS="RetentionDays=365 AlarmTopicArn=…"
@@ -21,18 +23,13 @@ BENCH ?=
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-local: tools functions cli ## Deploy to the local cloud, and run the demo
-	@infra/local/cloud.py up
-	@.venv/sam/bin/python infra/local/deploy.py
-	@infra/local/receiver.py up
-	@. .local/env && infra/local/bootstrap.sh .local
-	@. .local/env && .venv/sam/bin/python infra/local/demo.py \
-	  $(if $(ATTESTATION),--attestation "$(ATTESTATION)" $(foreach material,$(MATERIALS),--material "$(material)"))
+local: ## Deploy to the local cloud, and run the demo
+	@infra/local.sh $(if $(ATTESTATION),--attestation "$(ATTESTATION)" $(foreach material,$(MATERIALS),--material "$(material)"))
 
 peers: ## Start one local third party of each kind, to deliver to
 	@$(VENV) aiosmtpd
 	@infra/local/debian.sh docker-registry
-	@cargo build --target $(TARGET) --profile local --package peers --bin peers
+	@cargo build $(PEERS) --bin peers --test memory
 	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/peers target/bin/peers
 	@infra/local/peers.py up
 
@@ -50,11 +47,11 @@ check: ## Check without a cloud or peers: formatting, clippy, unit tests, the pi
 test-peers: ## Check requests against the vendors' OpenAPI documents: make test-peers SAMPLES_DIR=…
 	@test -d "$(SAMPLES_DIR)/specs" || { echo "set SAMPLES_DIR to a directory with specs/dependency-track-v5-openapi-v1.yaml and specs/discord-openapi.json"; exit 1; }
 	@infra/local/npm.sh prism
-	@cargo test --target $(TARGET) --profile local --package attestation --package integrations --package peers --test prism
+	@cargo test $(PEERS) --test prism
 
 test-mail: ## Send mail through exim, OpenSMTPD, Postfix and sendmail from Debian; needs root, or the package uidmap
 	@infra/local/debian.sh mail-servers
-	@cargo test --target $(TARGET) --profile local --package attestation --package integrations --package peers --test mail_servers
+	@cargo test $(PEERS) --test mail_servers
 
 simulate: ## Simulate the pipeline with injected faults: make simulate SEEDS=1000000
 	@cargo run --quiet --target $(TARGET) --profile local --package simulation -- --seeds $(SEEDS)

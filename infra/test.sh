@@ -6,23 +6,12 @@ set -eu
 
 cd "$(dirname "$0")/.."
 directory=$PWD/.local/test
-started=$(date +%s)
-began=$started
-stage() {
-    now=$(date +%s)
-    if [ -n "${name:-}" ]; then stages="${stages:-}  $((now - began)) s  $name
-"; fi
-    name=$1
-    began=$now
-    printf '\n== %s\n' "$name"
-}
+stages=7
+. infra/stages.sh
 end() {
     code=$?
     infra/local/cloud.py down --directory "$directory" >/dev/null || code=1
-    stage "end"
-    printf '%s' "${stages:-}"
-    printf 'in %s s: ' $(($(date +%s) - started))
-    if [ $code = 0 ]; then echo "all passed"; else echo "FAILED"; fi
+    end_stages $code
     exit $code
 }
 trap end EXIT
