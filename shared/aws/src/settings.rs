@@ -14,7 +14,7 @@ use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
-use integrations::http::{Guard, is_local};
+use integrations::http::{self, Allowed, Guard, is_local};
 use pipeline::store::meter::Quotas;
 
 /// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
@@ -27,6 +27,8 @@ pub enum Error {
     Missing(&'static str),
     #[error("failed to read the environment variable QUOTAS: {0}")]
     Quotas(#[from] pipeline::store::meter::Malformed),
+    #[error("failed to read the environment variable ALLOWED_PRIVATE_CIDRS: {0}")]
+    Allowed(#[from] http::Malformed),
     #[error("the function ended: {0}")]
     Lambda(String),
 }
@@ -41,6 +43,8 @@ pub struct Settings {
     pub retention: Duration,
     /// Quotas of each organization.
     pub quotas: Quotas,
+    /// Networks beyond the public ones that deliveries may go to.
+    pub allowed: Allowed,
     /// Endpoint of an emulator; none on AWS.
     pub endpoint: Option<String>,
     region: String,
@@ -85,6 +89,9 @@ impl Settings {
                     Duration::from_secs(days * 86400)
                 }),
             quotas: variable("QUOTAS").unwrap_or_default().parse()?,
+            allowed: variable("ALLOWED_PRIVATE_CIDRS")
+                .unwrap_or_default()
+                .parse()?,
             endpoint: variable("AWS_ENDPOINT_URL").filter(|value| !value.is_empty()),
             region: required("AWS_REGION")?,
             access_key_id: required("AWS_ACCESS_KEY_ID")?,
@@ -99,6 +106,7 @@ impl Settings {
         let endpoint = self.endpoint.as_deref().map(web_url);
         Guard {
             allow_loopback: matches!(endpoint, Some(Ok(url)) if url.host().is_some_and(|host| is_local(&host))),
+            allowed: self.allowed.clone(),
         }
     }
 

@@ -7,6 +7,7 @@
 //!
 //! A request that came back with any status is `Ok`: [`classify`] says what that status means, and an
 //! integration refines it where its vendor deviates.
+mod allowed;
 mod classify;
 mod client;
 mod guard;
@@ -24,6 +25,7 @@ pub use crate::error::{ANSWER_BYTES, EXCERPT_BYTES};
 use crate::redact::MASK;
 use crate::{Content, Host, Preview};
 
+pub use self::allowed::{Allowed, Malformed};
 pub(crate) use self::classify::LONGEST_PAUSE;
 pub use self::classify::{Response, retry_after};
 pub use self::client::{Download, Http, USER_AGENT};

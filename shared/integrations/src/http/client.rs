@@ -18,7 +18,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::classify::{Response, explain};
-use super::guard::{Guard, LAMBDA_PORT, Refused, Resolver, is_local, literal, refuse};
+use super::guard::{
+    Guard, LAMBDA_PORT, Refused, Resolver, Way, is_local, literal, on_the_way, refuse,
+};
 use super::place;
 use crate::error::{ANSWER_BYTES, Error, Kind};
 use crate::redact::Redactor;
@@ -76,7 +78,7 @@ impl Http {
         match authorities {
             Some(authorities) => Self {
                 redactor: self.redactor.clone(),
-                ..Self::build(self.guard, self.limits, authorities.clone())
+                ..Self::build(self.guard.clone(), self.limits, authorities.clone())
             },
             None => self.clone(),
         }
@@ -97,7 +99,7 @@ impl Http {
             .with_no_client_auth();
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls.clone())
-            .dns_resolver(Resolver(guard))
+            .dns_resolver(Resolver(guard.clone()))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
@@ -152,9 +154,14 @@ impl Http {
             url::Host::Ipv4(address) => url::Host::Ipv4(*address),
             url::Host::Ipv6(address) => url::Host::Ipv6(*address),
         };
-        let local = self.guard.allow_loopback && is_local(&borrowed);
-        if !(local && port != LAMBDA_PORT || ports.contains(&port)) {
-            let mut error = refuse(&place, Refused("this port"));
+        let way = Way {
+            port,
+            is_plain: false,
+            is_public: ports.contains(&port),
+        };
+        let local = self.guard.allow_loopback && is_local(&borrowed) && port != LAMBDA_PORT;
+        if !(local || way.is_public || self.guard.allowed.has_way(way)) {
+            let mut error = refuse(&place, Refused::unlisted("this port"));
             let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
             error.text = format!("{}; use {}", error.text, ports.join(" or "));
             return Err(error);
@@ -181,7 +188,7 @@ impl Http {
         };
         let by_local_name = is_local(&borrowed);
         for address in &found {
-            if let Err(refused) = self.guard.vet(by_local_name, address.ip()) {
+            if let Err(refused) = self.guard.vet(by_local_name, address.ip(), way) {
                 return Err(refuse(&place, refused));
             }
         }
@@ -321,11 +328,11 @@ impl Http {
         }
 
         self.redactor.learn_request(&url, &parts.headers);
-        let mut outgoing = reqwest::Request::new(parts.method, url);
+        let mut outgoing = reqwest::Request::new(parts.method, url.clone());
         *outgoing.headers_mut() = parts.headers;
         *outgoing.body_mut() = Some(body);
 
-        match timeout(within, self.client.execute(outgoing)).await {
+        match timeout(within, on_the_way(&url, self.client.execute(outgoing))).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(explain(&place, error, handed_over.load(Ordering::Relaxed))),
             Err(_) => {

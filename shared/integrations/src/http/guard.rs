@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
+use super::allowed::Allowed;
 use crate::Error;
 
 /// Ports that serve HTTPS to the public. Any other is more often an admin port.
@@ -16,64 +17,142 @@ const PORTS: [u16; 2] = [443, 8443];
 pub(super) const LAMBDA_PORT: u16 = 9001;
 
 /// Permissions beyond HTTPS to public addresses on ports 443 and 8443.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Guard {
     /// Local mode: HTTP and HTTPS to `localhost` and to loopback addresses, on any port.
     pub allow_loopback: bool,
+    pub allowed: Allowed,
+}
+
+/// How a destination would be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) port: u16,
+    /// HTTP without TLS.
+    pub(super) is_plain: bool,
+    /// Open for public addresses without being listed.
+    pub(super) is_public: bool,
+}
+
+impl Way {
+    fn of(url: &Url) -> Option<Self> {
+        let port = url.port_or_known_default()?;
+        let is_plain = match url.scheme() {
+            "http" => true,
+            "https" => false,
+            _ => return None,
+        };
+        let is_public = !is_plain && PORTS.contains(&port);
+        Some(Self {
+            port,
+            is_plain,
+            is_public,
+        })
+    }
+
+    fn refused(self) -> Refused {
+        match self.is_plain {
+            true => Refused::unlisted("a URL that is not https"),
+            false => Refused::unlisted("a port other than 443 and 8443"),
+        }
+    }
+}
+
+tokio::task_local! {
+    /// The way of the request that this task makes. A resolver is given a name alone, and the addresses that it may
+    /// lead to depend on the port.
+    static WAY: Way;
+}
+
+/// Makes a request that a guard has admitted.
+pub(super) async fn on_the_way<T>(url: &Url, request: impl Future<Output = T>) -> T {
+    match Way::of(url) {
+        Some(way) => WAY.scope(way, request).await,
+        None => request.await,
+    }
 }
 
 impl Guard {
     /// Checks that a request may go to this URL, as far as possible before its name is resolved.
-    pub(super) fn admit(self, url: &Url) -> Result<(), Refused> {
-        let host = url.host().ok_or(Refused("an address without a host"))?;
+    pub(super) fn admit(&self, url: &Url) -> Result<(), Refused> {
+        let host = url
+            .host()
+            .ok_or(Refused::never("an address without a host"))?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Refused("a URL with credentials in it"));
+            return Err(Refused::never("a URL with credentials in it"));
         }
+        let way = Way::of(url).ok_or(Refused::never("a URL that is not https"))?;
         if let Some(address) = literal(&host) {
-            self.vet(true, address)?;
+            return self.vet(true, address, way);
         }
-        let port = url.port_or_known_default();
-        let local = self.allow_loopback && is_local(&host);
-        match url.scheme() {
-            "http" if !local => Err(Refused("a URL that is not https")),
-            "http" | "https" if local && port != Some(LAMBDA_PORT) => Ok(()),
-            "https" if is_public_port(port) => Ok(()),
-            "http" | "https" => Err(Refused("a port other than 443 and 8443")),
-            _ => Err(Refused("a URL that is not https")),
+        let is_ours = self.allow_loopback && is_local(&host) && way.port != LAMBDA_PORT;
+        if is_ours || way.is_public || self.allowed.has_way(way) {
+            return Ok(());
         }
+        Err(way.refused())
     }
 
     /// Checks that a connection may be made to this address.
     /// `by_local_name`: the host was given as `localhost` or as the address itself. A public name that
     /// points to loopback is refused in local mode, too.
-    pub(super) fn vet(self, by_local_name: bool, address: IpAddr) -> Result<(), Refused> {
+    pub(super) fn vet(
+        &self,
+        by_local_name: bool,
+        address: IpAddr,
+        way: Way,
+    ) -> Result<(), Refused> {
+        // Not so in the disguise of an IPv6 address, which is nobody's local mode.
+        let is_ours = self.allow_loopback && by_local_name && address.is_loopback();
         match forbidden(address) {
-            // Not so in the disguise of an IPv6 address, which is nobody's local mode.
-            Some(_) if self.allow_loopback && by_local_name && address.is_loopback() => Ok(()),
-            Some(class) => Err(Refused(class)),
-            None => Ok(()),
+            Some(_) if is_ours && way.port != LAMBDA_PORT => Ok(()),
+            Some(class) if !may_be_listed(address) => Err(Refused::never(class)),
+            _ if self.allowed.has(address, way) => Ok(()),
+            Some(class) => Err(Refused::unlisted(class)),
+            None if way.is_public => Ok(()),
+            None => Err(way.refused()),
         }
     }
 }
 
-fn is_public_port(port: Option<u16>) -> bool {
-    port.is_some_and(|port| PORTS.contains(&port))
-}
-
-/// Reports whether the text of this URL permits requests at all, in local mode or not. An operator should learn of a
-/// forbidden URL when typing it.
+/// Reports whether the text of this URL permits requests at all, by some list of allowed networks. An operator should
+/// learn of a forbidden URL when typing it.
 pub(crate) fn is_sendable(url: &Url) -> bool {
-    let local = url.host().is_some_and(|host| is_local(&host));
-    local || url.scheme() == "https" && is_public_port(url.port_or_known_default())
+    url.scheme() == "https" || url.host().is_some_and(|host| is_local(&host))
 }
 
 /// Why a request may not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refused(pub(super) &'static str);
+pub(super) struct Refused {
+    pub(super) what: &'static str,
+    /// The list of allowed networks could allow it.
+    could_be_listed: bool,
+}
+
+impl Refused {
+    pub(super) fn never(what: &'static str) -> Self {
+        let could_be_listed = false;
+        Self {
+            what,
+            could_be_listed,
+        }
+    }
+
+    pub(super) fn unlisted(what: &'static str) -> Self {
+        let could_be_listed = true;
+        Self {
+            what,
+            could_be_listed,
+        }
+    }
+}
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not allowed", self.0)
+        write!(f, "{} is not allowed", self.what)?;
+        if self.could_be_listed {
+            f.write_str("; the stack's parameter AllowedPrivateCidrs could allow it")?;
+        }
+        Ok(())
     }
 }
 
@@ -154,6 +233,28 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
+/// Reports whether a list of allowed networks may have an address that is not public: an organization's own networks,
+/// and nothing of the machine, of the link (where clouds keep their metadata) or of AWS's own services.
+fn may_be_listed(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            matches!(
+                address.octets(),
+                [10, ..]
+                    | [172, 16..=31, ..]
+                    | [192, 168, ..]
+                    | [100, 64..=127, ..]
+                    | [198, 18..=19, ..]
+            ) || forbidden_v4(address).is_none()
+        }
+        IpAddr::V6(address) => match address.segments() {
+            [0xfd00, 0x0ec2, ..] => false,
+            [0xfc00..=0xfdff, ..] => true,
+            _ => forbidden_v6(address).is_none(),
+        },
+    }
+}
+
 /// Resolves by the system, and lets a name through only when all of its addresses may be connected to.
 /// The connection is then made to exactly these: there is no second look-up to answer differently.
 #[derive(Debug)]
@@ -161,18 +262,28 @@ pub(super) struct Resolver(pub(super) Guard);
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let guard = self.0;
+        let guard = self.0.clone();
+        // Of this task, since the future may be polled by another.
+        let way = WAY
+            .try_with(|way| *way)
+            .map_err(|_| Refused::never("a request that no guard has admitted"));
         Box::pin(async move {
+            let way = way?;
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let vetted = vet_all(guard, name.as_str(), found.collect())?;
+            let vetted = vet_all(&guard, name.as_str(), way, found.collect())?;
             Ok(Box::new(vetted.into_iter()) as Addrs)
         })
     }
 }
 
-fn vet_all(guard: Guard, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
+fn vet_all(
+    guard: &Guard,
+    name: &str,
+    way: Way,
+    found: Vec<SocketAddr>,
+) -> Result<Vec<SocketAddr>, Refused> {
     for address in &found {
-        guard.vet(is_local_name(name), address.ip())?;
+        guard.vet(is_local_name(name), address.ip(), way)?;
     }
     Ok(found)
 }
@@ -181,7 +292,7 @@ pub(super) fn refuse(place: &str, refused: Refused) -> Error {
     // An alarm counts these.
     tracing::warn!(
         destination = place,
-        reason = refused.0,
+        reason = refused.what,
         "Refused to connect to {place}"
     );
     Error::permanent(format!("reach {place}: {refused}"))
