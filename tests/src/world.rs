@@ -58,6 +58,7 @@ pub fn act() -> Act<'static> {
 pub fn http() -> Http {
     Http::new(Guard {
         allow_loopback: true,
+        ..Guard::default()
     })
 }
 

@@ -66,7 +66,7 @@ pub async fn api(routes: Vec<Route<Aws>>) -> Result<(), Error> {
 pub async fn deliver<I: Integration>() -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
-    let tools = Tools::new(aws.http());
+    let tools = Tools::new(aws.http().await?);
     run!(async |event: LambdaEvent<DeliveryEvent>| {
         let until = Timestamp::from_millis(event.context.deadline);
         match event.payload {
@@ -192,7 +192,7 @@ pub async fn reconciler() -> Result<(), Error> {
 pub async fn fetch_materials() -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
-    let http = aws.http();
+    let http = aws.http().await?;
     run!(async |event: LambdaEvent<FetchEvent>| {
         let until = Timestamp::from_millis(event.context.deadline);
         let records = event.payload.records.into_iter().map(SqsRecord::record);

@@ -11,8 +11,10 @@ mod settings;
 mod table;
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use integrations::Http;
+use integrations::http::Proxy;
 use pipeline::store::meter::Meter;
 
 pub use lambda::{api, authorizer, deliver, event, fetch_materials, reconciler};
@@ -52,9 +54,17 @@ impl Aws {
         }
     }
 
-    /// The way out to third parties.
-    fn http(&self) -> Http {
-        Http::new(self.settings.guard())
+    /// The way out to third parties. Reads the proxy's credentials, where it has some.
+    async fn http(&self) -> Result<Http, Error> {
+        let mut guard = self.settings.guard();
+        if let (Some(proxy), Some(arn)) = (&guard.proxy, &self.settings.proxy_secret) {
+            let secret = self.read_secret(arn).await;
+            let secret = secret.map_err(|error| Error::ProxySecret(error.to_string()))?;
+            let secret = secret.ok_or_else(|| Error::ProxySecret(format!("{arn} is not there")))?;
+            let proxy = Proxy::clone(proxy).with_credentials(secret.expose());
+            guard.proxy = Some(Arc::new(proxy));
+        }
+        Ok(Http::new(guard))
     }
 
     /// The name of the stack that it serves.

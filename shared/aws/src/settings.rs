@@ -3,6 +3,7 @@
 //! No `aws-config`: its provider chains for credentials and regions cost 2 ms of every cold start and 5 MB of every
 //! binary, and Lambda sets all of it in the environment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::inputs::web_url;
@@ -14,7 +15,7 @@ use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
-use integrations::http::{self, Allowed, Guard, is_local};
+use integrations::http::{self, Guard, Proxy, is_local};
 use pipeline::store::meter::Quotas;
 
 /// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
@@ -29,6 +30,10 @@ pub enum Error {
     Quotas(#[from] pipeline::store::meter::Malformed),
     #[error("failed to read the environment variable ALLOWED_PRIVATE_CIDRS: {0}")]
     Allowed(#[from] http::Malformed),
+    #[error("failed to read the environment variable EGRESS_PROXY: {0}")]
+    Proxy(#[from] http::MalformedProxy),
+    #[error("failed to read the credentials of the egress proxy: {0}")]
+    ProxySecret(String),
     #[error("the function ended: {0}")]
     Lambda(String),
 }
@@ -43,8 +48,10 @@ pub struct Settings {
     pub retention: Duration,
     /// Quotas of each organization.
     pub quotas: Quotas,
-    /// Networks beyond the public ones that deliveries may go to.
-    pub allowed: Allowed,
+    /// Where deliveries may go, and by which way.
+    guard: Guard,
+    /// ARN of the secret that has the proxy's credentials.
+    pub(crate) proxy_secret: Option<String>,
     /// Endpoint of an emulator; none on AWS.
     pub endpoint: Option<String>,
     region: String,
@@ -78,6 +85,8 @@ impl Settings {
                 .filter(|value| !value.is_empty())
                 .ok_or(Error::Missing(name))
         };
+        let given = |name| variable(name).filter(|value| !value.is_empty());
+        let endpoint = given("AWS_ENDPOINT_URL");
         Ok(Self {
             table,
             bucket: String::new(),
@@ -89,25 +98,19 @@ impl Settings {
                     Duration::from_secs(days * 86400)
                 }),
             quotas: variable("QUOTAS").unwrap_or_default().parse()?,
-            allowed: variable("ALLOWED_PRIVATE_CIDRS")
-                .unwrap_or_default()
-                .parse()?,
-            endpoint: variable("AWS_ENDPOINT_URL").filter(|value| !value.is_empty()),
+            guard: guard(&variable, endpoint.as_deref())?,
+            proxy_secret: given("EGRESS_PROXY_SECRET"),
+            endpoint,
             region: required("AWS_REGION")?,
             access_key_id: required("AWS_ACCESS_KEY_ID")?,
             secret_access_key: required("AWS_SECRET_ACCESS_KEY")?,
-            session_token: variable("AWS_SESSION_TOKEN").filter(|value| !value.is_empty()),
+            session_token: given("AWS_SESSION_TOKEN"),
         })
     }
 
-    /// Returns the limits on where deliveries may go. Local mode is not a setting, which could leak to AWS: it applies
-    /// only if this function's AWS endpoint is on the same machine, and a function on AWS has no such endpoint.
-    pub fn guard(&self) -> Guard {
-        let endpoint = self.endpoint.as_deref().map(web_url);
-        Guard {
-            allow_loopback: matches!(endpoint, Some(Ok(url)) if url.host().is_some_and(|host| is_local(&host))),
-            allowed: self.allowed.clone(),
-        }
+    /// Returns the limits on where deliveries may go, and the proxy for them without its credentials.
+    pub(crate) fn guard(&self) -> Guard {
+        self.guard.clone()
     }
 
     pub fn sdk_config(&self) -> SdkConfig {
@@ -149,9 +152,68 @@ impl Settings {
     }
 }
 
+/// Local mode is not a setting, which could leak to AWS: it applies only if this function's AWS endpoint is on the same
+/// machine, and a function on AWS has no such endpoint.
+fn guard(
+    variable: impl Fn(&str) -> Option<String>,
+    endpoint: Option<&str>,
+) -> Result<Guard, Error> {
+    let given = |name| variable(name).unwrap_or_default();
+    let endpoint = endpoint.map(web_url);
+    let proxy: Option<Proxy> = match given("EGRESS_PROXY").as_str() {
+        "" => None,
+        url => Some(url.parse()?),
+    };
+    Ok(Guard {
+        allow_loopback: matches!(endpoint, Some(Ok(url)) if url.host().is_some_and(|host| is_local(&host))),
+        allowed: given("ALLOWED_PRIVATE_CIDRS").parse()?,
+        is_in_vpc: given("IN_VPC") == "true",
+        proxy: proxy.map(|proxy| Arc::new(proxy.with_names(&given("EGRESS_PROXY_NAMES")))),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a function cannot do without.
+    fn required(name: &str) -> Option<String> {
+        let required = ["AWS_ACCESS_KEY_ID", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"];
+        let ours = ["BUCKET", "QUEUE_URL_PREFIX", "STACK", "TABLE"];
+        let is_required = required.contains(&name) || ours.contains(&name);
+        is_required.then(|| name.to_lowercase())
+    }
+
+    #[test]
+    fn a_way_out_that_is_none_is_named() {
+        let guard = |name: &str, text: &str| {
+            let settings = Settings::from_env(|asked| match asked == name {
+                true => Some(text.to_owned()),
+                false => required(asked),
+            });
+            settings.map(|settings| settings.guard())
+        };
+        assert!(
+            guard("EGRESS_PROXY", "http://proxy:3128")
+                .unwrap()
+                .proxy
+                .is_some()
+        );
+        // The environment's own are not heeded.
+        for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"] {
+            assert!(
+                guard(name, "http://proxy:3128").unwrap().proxy.is_none(),
+                "{name}"
+            );
+        }
+        for (name, text) in [
+            ("EGRESS_PROXY", "https://proxy:3128"),
+            ("ALLOWED_PRIVATE_CIDRS", "10.0.0.0/8"),
+        ] {
+            let error = guard(name, text).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
 
     #[test]
     fn a_missing_variable_is_named() {
@@ -170,7 +232,7 @@ mod tests {
         let quotas = |text: &str| {
             Settings::from_env(|name| match name {
                 "QUOTAS" => Some(text.to_owned()),
-                other => Some(other.to_lowercase()),
+                other => required(other),
             })
         };
         assert_eq!(quotas("tokens=7").unwrap().quotas.tokens, 7);
@@ -187,10 +249,9 @@ mod tests {
         let guard = |endpoint: Option<&str>| {
             let settings = Settings::from_env(|name| match name {
                 "AWS_ENDPOINT_URL" => endpoint.map(str::to_owned),
-                "QUOTAS" => None,
                 // Left over from a stack that had such settings.
                 "ALLOW_LOOPBACK" | "LOCAL_MODE" => Some("true".to_owned()),
-                other => Some(other.to_lowercase()),
+                other => required(other),
             });
             settings.unwrap().guard().allow_loopback
         };
@@ -217,8 +278,7 @@ mod tests {
 
     #[test]
     fn the_roots_are_read() {
-        let settings =
-            Settings::from_env(|name| (name != "QUOTAS").then(|| name.to_lowercase())).unwrap();
+        let settings = Settings::from_env(required).unwrap();
         let _ = settings.sdk_config();
         assert_eq!(
             ROOTS

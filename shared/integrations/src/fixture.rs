@@ -28,6 +28,7 @@ pub(crate) const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\
 pub(crate) fn http() -> Http {
     Http::new(Guard {
         allow_loopback: true,
+        ..Guard::default()
     })
 }
 

@@ -10,7 +10,10 @@
 mod allowed;
 mod classify;
 mod client;
+mod connector;
+mod dial;
 mod guard;
+mod proxy;
 pub(crate) mod tls;
 
 pub use api::inputs::origin;
@@ -29,8 +32,9 @@ pub use self::allowed::{Allowed, Malformed};
 pub(crate) use self::classify::LONGEST_PAUSE;
 pub use self::classify::{Response, retry_after};
 pub use self::client::{Download, Http, USER_AGENT};
-pub(crate) use self::guard::is_sendable;
+pub(crate) use self::dial::Dialed;
 pub use self::guard::{Guard, is_local};
+pub use self::proxy::{Malformed as MalformedProxy, Proxy};
 
 /// Returns a request as it would be sent, with `target` in place of its URL and `…` for sensitive headers.
 pub(crate) fn preview(request: &Request<Bytes>, target: String) -> Preview {

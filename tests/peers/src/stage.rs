@@ -20,6 +20,7 @@ use crate::authority;
 pub fn http() -> Http {
     Http::new(Guard {
         allow_loopback: true,
+        ..Guard::default()
     })
 }
 

@@ -84,3 +84,30 @@ impl FromStr for Entry {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_is_none_is_named() {
+        for text in [
+            "10.20.0.0/16",
+            "10.20.0.0:443",
+            "10.20.0.0/16:",
+            "10.20.0.0/16:0",
+            "10.20.0.0/16:65536",
+            "10.20.0.0/33:443",
+            "10.20.0.0/16:443,",
+            "10.20.0.0/16:443 8443",
+            "corp.example.org:443",
+            "https:10.20.0.0/16:443",
+            "fd12::/129:443",
+        ] {
+            let list = format!("10.0.0.0/8:443;{text}");
+            let error = list.parse::<Allowed>().unwrap_err();
+            assert_eq!(error, Malformed(text.to_owned()));
+        }
+        assert_eq!(" ; ".parse::<Allowed>(), Ok(Allowed::default()));
+    }
+}

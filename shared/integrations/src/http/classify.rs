@@ -1,14 +1,13 @@
 //! Responses, and the classification of their statuses.
 
-use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
+use hyper_util::client::legacy;
 
-use super::guard::{Refused, refuse};
-use super::tls;
+use super::connector;
 use crate::error::{About, Answer, Error, Kind};
 use crate::redact::Redactor;
 
@@ -53,46 +52,23 @@ impl Response {
     }
 }
 
-pub(super) fn explain(place: &str, error: reqwest::Error, handed_over: bool) -> Error {
-    let mut reset = None;
-    for cause in tls::causes(&error) {
-        if let Some(refused) = cause.downcast_ref::<Refused>() {
-            return refuse(place, *refused);
-        }
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            reset = Some(io.kind());
-        }
-    }
-    let tls = tls::failure(&error);
-    let error = error.without_url();
-    let reason = match (tls, reset) {
-        _ if error.is_dns() => "its name could not be resolved",
-        _ if error.is_timeout() => "no connection in time",
-        (Some((reason, _)), _) => reason,
-        (_, Some(io::ErrorKind::ConnectionRefused)) => "connection refused",
-        (_, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset))
-            if error.is_connect() =>
-        {
-            "the connection ended in the TLS handshake"
-        }
-        _ => "the connection broke",
-    };
-    if error.is_builder() {
-        Error::permanent(format!("send to {place}: not a valid request"))
-    } else if error.is_connect() {
-        Error::retryable(format!("reach {place}: {reason}"))
-    } else {
-        let error = match handed_over {
-            false => Error::retryable(format!("reach {place}: {reason}")),
-            true => Error::new(
-                Kind::Indeterminate,
-                format!("hear from {place}: {reason} before an answer came"),
-            ),
+pub(super) fn explain(place: &str, error: legacy::Error, handed_over: bool) -> Error {
+    if error.is_connect() {
+        return match connector::failure(&error) {
+            Some(failure) => failure.error(place).source(error),
+            None => Error::retryable(format!("reach {place}: the connection broke")).source(error),
         };
-        // A document on which a server dies ends its connection as a server that goes down does.
-        error.about(About::Either)
     }
-    .source(error)
+    let error = match handed_over {
+        false => Error::retryable(format!("reach {place}: the connection broke")).source(error),
+        true => Error::new(
+            Kind::Indeterminate,
+            format!("hear from {place}: the connection broke before an answer came"),
+        )
+        .source(error),
+    };
+    // A document on which a server dies ends its connection as a server that goes down does.
+    error.about(About::Either)
 }
 
 /// Classifies a status, for responses in which the third party says nothing else about it.

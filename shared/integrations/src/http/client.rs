@@ -1,26 +1,30 @@
 //! The client: how long a request may take, and how much of its response is read.
 
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Request, StatusCode};
+use http::header::{ACCEPT, CONTENT_LENGTH, USER_AGENT as AGENT};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
-use url::Url;
+use url::{Host as UrlHost, Url};
 
 use super::classify::{Response, explain};
-use super::guard::{
-    Guard, LAMBDA_PORT, Refused, Resolver, Way, is_local, literal, on_the_way, refuse,
-};
+use super::connector::Connector;
+use super::dial::{self, Dialed};
+use super::guard::{Guard, Refused, Way, refuse};
 use super::place;
 use crate::error::{ANSWER_BYTES, Error, Kind};
 use crate::redact::Redactor;
@@ -56,14 +60,22 @@ impl Limits {
 }
 
 /// The guarded client. Cloning it shares its connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Http {
-    client: reqwest::Client,
+    client: legacy::Client<Connector, Body>,
     tls: Arc<rustls::ClientConfig>,
     authorities: Authorities,
     guard: Guard,
     limits: Limits,
     redactor: Redactor,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http")
+            .field("guard", &self.guard)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Http {
@@ -97,23 +109,17 @@ impl Http {
             .expect("ring speaks TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls.clone())
-            .dns_resolver(Resolver(guard.clone()))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .user_agent(USER_AGENT)
-            .connect_timeout(limits.connect)
+        let tls = Arc::new(tls);
+        let connector = Connector::new(guard.clone(), Arc::clone(&tls), limits.connect);
+        let client = legacy::Client::builder(TokioExecutor::new())
             // Long enough for the requests of one delivery. A connection that the other side closed
             // while we slept would make the next request's fate unknown.
             .pool_idle_timeout(Duration::from_secs(2))
-            .build()
-            .expect("static configuration");
+            .pool_timer(TokioTimer::new())
+            .build(connector);
         Self {
             client,
-            tls: Arc::new(tls),
+            tls,
             authorities,
             guard,
             limits,
@@ -140,59 +146,25 @@ impl Http {
         &self.redactor
     }
 
-    /// The addresses of a host that is not asked by HTTP, vetted: a connection is made to one of these and to no
-    /// other. `ports` are those that may be reached; in local mode, any of this machine.
-    pub(crate) async fn resolve(
+    /// Connects to a host that is not asked by HTTP, as to one that is. `ports` are those that are open to the public.
+    pub(crate) async fn dial(
         &self,
-        host: &url::Host<String>,
+        host: &UrlHost<String>,
         port: u16,
-        ports: &[u16],
-    ) -> Result<Vec<SocketAddr>, Error> {
-        let place = format!("{host}:{port}");
-        let borrowed = match host {
-            url::Host::Domain(name) => url::Host::Domain(name.as_str()),
-            url::Host::Ipv4(address) => url::Host::Ipv4(*address),
-            url::Host::Ipv6(address) => url::Host::Ipv6(*address),
+        ports: &'static [u16],
+        until: Instant,
+    ) -> Result<Dialed, dial::Failure> {
+        let host = match host {
+            UrlHost::Domain(name) => UrlHost::Domain(name.as_str()),
+            UrlHost::Ipv4(address) => UrlHost::Ipv4(*address),
+            UrlHost::Ipv6(address) => UrlHost::Ipv6(*address),
         };
         let way = Way {
             port,
             is_plain: false,
-            is_public: ports.contains(&port),
+            public_ports: ports,
         };
-        let local = self.guard.allow_loopback && is_local(&borrowed) && port != LAMBDA_PORT;
-        if !(local || way.is_public || self.guard.allowed.has_way(way)) {
-            let mut error = refuse(&place, Refused::unlisted("this port"));
-            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
-            error.text = format!("{}; use {}", error.text, ports.join(" or "));
-            return Err(error);
-        }
-        let found: Vec<SocketAddr> = match (literal(&borrowed), host) {
-            (None, url::Host::Domain(name)) => {
-                let looked_up = tokio::net::lookup_host((name.as_str(), port));
-                match timeout(self.limits.connect, looked_up).await {
-                    Ok(Ok(found)) => found.collect(),
-                    Ok(Err(error)) => {
-                        let text = format!("reach {place}: its name could not be resolved");
-                        return Err(Error::retryable(text).source(error));
-                    }
-                    Err(_) => {
-                        let text = format!("reach {place}: its name was not resolved in time");
-                        return Err(Error::retryable(text));
-                    }
-                }
-            }
-            (address, _) => address
-                .map(|address| SocketAddr::new(address, port))
-                .into_iter()
-                .collect(),
-        };
-        let by_local_name = is_local(&borrowed);
-        for address in &found {
-            if let Err(refused) = self.guard.vet(by_local_name, address.ip(), way) {
-                return Err(refuse(&place, refused));
-            }
-        }
-        Ok(found)
+        dial::dial(&self.guard, &host, way, until).await
     }
 
     /// Returns the TLS configuration, for protocols other than HTTP.
@@ -221,10 +193,11 @@ impl Http {
         let (parts, body) = request.into_parts();
         let size_bytes = body.len() as u64;
         let handed_over = Arc::new(AtomicBool::new(body.is_empty()));
-        let body = reqwest::Body::wrap(Tracked {
-            rest: body,
+        let body = Body {
+            source: Source::Whole(body),
+            rest: size_bytes,
             handed_over: Arc::clone(&handed_over),
-        });
+        };
         self.execute(parts, body, size_bytes, &handed_over, most)
             .await
     }
@@ -239,11 +212,11 @@ impl Http {
         let size_bytes = content.size_bytes();
         let handed_over = Arc::new(AtomicBool::new(size_bytes == 0));
         let (sender, chunks) = mpsc::channel(1);
-        let body = reqwest::Body::wrap(Streamed {
-            chunks,
+        let body = Body {
+            source: Source::Pieces(chunks),
             rest: size_bytes,
             handed_over: Arc::clone(&handed_over),
-        });
+        };
         let reading = pin!(async {
             let mut reader = content.read(host);
             while let Some(chunk) = reader.next().await? {
@@ -273,12 +246,15 @@ impl Http {
     ) -> Result<Download, Error> {
         let deadline = Instant::now() + within;
         let (parts, body) = request.into_parts();
+        let handed_over = Arc::new(AtomicBool::new(true));
+        let body = Body {
+            rest: body.len() as u64,
+            source: Source::Whole(body),
+            handed_over: Arc::clone(&handed_over),
+        };
         let place = Url::parse(&parts.uri.to_string())
             .map_or_else(|_| String::new(), |url| self.place(&url));
-        let handed_over = AtomicBool::new(true);
-        let response = self
-            .respond(parts, body.into(), within, &handed_over)
-            .await?;
+        let response = self.respond(parts, body, within, &handed_over).await?;
         let download = Download {
             response,
             place,
@@ -302,7 +278,7 @@ impl Http {
     async fn execute(
         &self,
         parts: http::request::Parts,
-        body: reqwest::Body,
+        body: Body,
         size_bytes: u64,
         handed_over: &AtomicBool,
         most: usize,
@@ -316,23 +292,36 @@ impl Http {
     async fn respond(
         &self,
         parts: http::request::Parts,
-        body: reqwest::Body,
+        body: Body,
         within: Duration,
         handed_over: &AtomicBool,
-    ) -> Result<reqwest::Response, Error> {
+    ) -> Result<http::Response<Incoming>, Error> {
         let url = Url::parse(&parts.uri.to_string())
             .map_err(|_| Error::permanent("send a request: its URL is not absolute"))?;
         let place = self.place(&url);
-        if let Err(refused) = self.guard.admit(&url) {
-            return Err(refuse(&place, refused));
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(refuse(
+                &place,
+                Refused::Never("a URL with credentials in it"),
+            ));
         }
 
         self.redactor.learn_request(&url, &parts.headers);
-        let mut outgoing = reqwest::Request::new(parts.method, url.clone());
+        let mut outgoing = Request::new(body);
+        *outgoing.method_mut() = parts.method;
+        // As the URL was understood, and not as it was written.
+        *outgoing.uri_mut() = Uri::try_from(url.as_str())
+            .map_err(|_| Error::permanent(format!("send to {place}: not a valid request")))?;
         *outgoing.headers_mut() = parts.headers;
-        *outgoing.body_mut() = Some(body);
+        let headers = outgoing.headers_mut();
+        headers
+            .entry(AGENT)
+            .or_insert(HeaderValue::from_static(USER_AGENT));
+        headers
+            .entry(ACCEPT)
+            .or_insert(HeaderValue::from_static("*/*"));
 
-        match timeout(within, on_the_way(&url, self.client.execute(outgoing))).await {
+        match timeout(within, self.client.request(outgoing)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(explain(&place, error, handed_over.load(Ordering::Relaxed))),
             Err(_) => {
@@ -350,12 +339,13 @@ impl Http {
     }
 
     /// The status has come, so an answer that drips, breaks off or does not end is still an answer.
-    async fn read(&self, mut response: reqwest::Response, most: usize) -> Response {
+    async fn read(&self, response: http::Response<Incoming>, most: usize) -> Response {
         let deadline = Instant::now() + self.limits.answer;
+        let (parts, mut incoming) = response.into_parts();
         let mut body = BytesMut::new();
         let mut truncated = false;
         loop {
-            match timeout_at(deadline, response.chunk()).await {
+            match timeout_at(deadline, chunk(&mut incoming)).await {
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(chunk))) => {
                     let room = most - body.len();
@@ -370,8 +360,8 @@ impl Http {
             break;
         }
         Response {
-            status: response.status(),
-            headers: std::mem::take(response.headers_mut()),
+            status: parts.status,
+            headers: parts.headers,
             body: body.freeze(),
             truncated,
             redactor: self.redactor.clone(),
@@ -382,7 +372,7 @@ impl Http {
 /// An answer whose body is read in pieces. See [`Http::open`].
 #[derive(Debug)]
 pub struct Download {
-    response: reqwest::Response,
+    response: http::Response<Incoming>,
     /// All that is said of where it comes from.
     place: String,
     /// Bytes that may still come.
@@ -408,11 +398,11 @@ impl Download {
     /// The next piece; nothing at the end. A body that breaks off before the length that was said is an error.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let place = &self.place;
-        let chunk = match timeout_at(self.deadline, self.response.chunk()).await {
+        let chunk = match timeout_at(self.deadline, chunk(self.response.body_mut())).await {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(error)) => {
                 let text = format!("read from {place}: the connection broke");
-                return Err(Error::retryable(text).source(error.without_url()));
+                return Err(Error::retryable(text).source(error));
             }
             Err(_) => {
                 let text = format!("read from {place}: the end did not come in time");
@@ -432,54 +422,38 @@ impl Download {
     }
 }
 
+/// The next piece of a body; nothing at its end.
+async fn chunk(body: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> {
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing to us.
+        if let Ok(data) = frame?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
 /// A body that knows when its last byte was handed to the connection: before that, the third party
 /// cannot have the request.
-struct Tracked {
-    rest: Bytes,
+struct Body {
+    source: Source,
+    /// Bytes that are still to come.
+    rest: u64,
     handed_over: Arc<AtomicBool>,
+}
+
+enum Source {
+    Whole(Bytes),
+    /// From whoever reads it meanwhile.
+    Pieces(mpsc::Receiver<Bytes>),
 }
 
 /// As much as is handed over at once.
 const FRAME_BYTES: usize = 64 * 1024;
 
-impl http_body::Body for Tracked {
+impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let next = self.rest.len().min(FRAME_BYTES);
-        let frame = self.rest.split_to(next);
-        if self.rest.is_empty() {
-            self.handed_over.store(true, Ordering::Relaxed);
-        }
-        Poll::Ready(Some(Ok(Frame::data(frame))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
-    }
-}
-
-/// A body that comes through a channel, and knows as [`Tracked`] does when its last byte was handed over.
-struct Streamed {
-    chunks: mpsc::Receiver<Bytes>,
-    rest: u64,
-    handed_over: Arc<AtomicBool>,
-}
-
-impl http_body::Body for Streamed {
-    type Data = Bytes;
-    type Error = std::io::Error;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -488,18 +462,22 @@ impl http_body::Body for Streamed {
         if self.rest == 0 {
             return Poll::Ready(None);
         }
-        let Poll::Ready(chunk) = self.chunks.poll_recv(context) else {
-            return Poll::Pending;
+        let piece = match &mut self.source {
+            Source::Whole(bytes) => Some(bytes.split_to(bytes.len().min(FRAME_BYTES))),
+            Source::Pieces(pieces) => match pieces.poll_recv(context) {
+                Poll::Ready(piece) => piece,
+                Poll::Pending => return Poll::Pending,
+            },
         };
-        let Some(chunk) = chunk else {
+        let Some(piece) = piece else {
             // Whoever reads gave up. An end here would look like a whole body to a careless server.
-            return Poll::Ready(Some(Err(std::io::ErrorKind::UnexpectedEof.into())));
+            return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
         };
-        self.rest = self.rest.saturating_sub(chunk.len() as u64);
+        self.rest = self.rest.saturating_sub(piece.len() as u64);
         if self.rest == 0 {
             self.handed_over.store(true, Ordering::Relaxed);
         }
-        Poll::Ready(Some(Ok(Frame::data(chunk))))
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -514,6 +492,7 @@ impl http_body::Body for Streamed {
 #[cfg(test)]
 mod tests {
     use std::future::Future;
+    use std::net::SocketAddr;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
@@ -524,52 +503,59 @@ mod tests {
     use crate::fixture::{self, Peer};
 
     use crate::http::EXCERPT_BYTES;
-    const LOCAL: Guard = Guard {
-        allow_loopback: true,
-    };
-    const PUBLIC: Guard = Guard {
-        allow_loopback: false,
-    };
-    const AUTHORITY: &str = include_str!("../../../../tests/peers/tls/authority.pem");
-
-    fn host(text: &str) -> url::Host<String> {
-        url::Host::parse(text).unwrap()
+    fn public() -> Guard {
+        Guard::default()
     }
+
+    fn local() -> Guard {
+        Guard {
+            allow_loopback: true,
+            ..Guard::default()
+        }
+    }
+
+    const AUTHORITY: &str = include_str!("../../../../tests/peers/tls/authority.pem");
 
     #[tokio::test]
     async fn what_is_not_http_goes_to_vetted_addresses_and_given_ports_alone() {
-        let (public, local) = (Http::new(PUBLIC), Http::new(LOCAL));
-        let found = public.resolve(&host("8.8.8.8"), 25, &[25]).await.unwrap();
-        assert_eq!(found, ["8.8.8.8:25".parse().unwrap()]);
-        for (to, port, reason) in [
-            ("8.8.8.8", 26, "this port"),
-            ("127.0.0.1", 25, "a loopback address"),
-            ("localhost", 25, "a loopback address"),
-            ("[::1]", 25, "a loopback address"),
-            ("10.1.2.3", 25, "a private address"),
-            ("[::ffff:a01:203]", 25, "a private address"),
-            ("169.254.169.254", 25, "a link-local address"),
-        ] {
-            let error = public.resolve(&host(to), port, &[25]).await.unwrap_err();
-            assert_eq!(error.kind, Kind::Permanent, "{to}");
-            let mut text = format!("reach {to}:{port}: {reason} is not allowed");
-            if port != 25 {
-                text.push_str("; use 25");
-            }
-            assert_eq!(error.text, text);
+        async fn dial(guard: Guard, to: &str, port: u16) -> Error {
+            let host = UrlHost::parse(to).unwrap();
+            let until = Instant::now() + Duration::from_secs(1);
+            let http = Http::new(guard);
+            let failure = http.dial(&host, port, &[587], until).await.unwrap_err();
+            failure.error(&format!("{to}:{port}"))
         }
-        let found = local.resolve(&host("localhost"), 2525, &[25]).await;
-        assert!(found.unwrap().iter().all(|found| found.ip().is_loopback()));
-        for (to, port) in [
-            ("127.0.0.1", LAMBDA_PORT),
-            ("10.1.2.3", 25),
-            ("8.8.8.8", 26),
+        const COULD: &str = "the stack's parameter AllowedPrivateCidrs could allow it";
+        for (to, port, reason) in [
+            ("8.8.8.8", 26, format!("this port is not allowed; use 587, or {COULD}")),
+            ("127.0.0.1", 587, "a loopback address is not allowed".to_owned()),
+            ("localhost", 587, "a loopback address is not allowed".to_owned()),
+            ("[::1]", 587, "a loopback address is not allowed".to_owned()),
+            ("10.1.2.3", 587, format!("a private address is not allowed; {COULD}")),
+            ("[::ffff:a01:203]", 587, "a private address is not allowed".to_owned()),
+            ("169.254.169.254", 587, "a link-local address is not allowed".to_owned()),
+            (
+                "8.8.8.8",
+                25,
+                "AWS blocks port 25 for functions outside a VPC; use 587 or 465, or set the stack's parameter SubnetIds"
+                    .to_owned(),
+            ),
         ] {
-            let error = local.resolve(&host(to), port, &[25]).await.unwrap_err();
+            let error = dial(public(), to, port).await;
+            assert_eq!(error.kind, Kind::Permanent, "{to}");
+            assert_eq!(error.text, format!("reach {to}:{port}: {reason}"));
+        }
+        for (to, port) in [("127.0.0.1", 9001), ("10.1.2.3", 587), ("8.8.8.8", 26)] {
+            let error = dial(local(), to, port).await;
             assert_eq!(error.kind, Kind::Permanent, "{to}:{port}");
         }
-        let error = local.resolve(&host("canary.invalid"), 25, &[25]).await;
-        assert_eq!(error.unwrap_err().kind, AGAIN);
+        assert_eq!(dial(local(), "canary.invalid", 587).await.kind, AGAIN);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let host = UrlHost::parse("localhost").unwrap();
+        let until = Instant::now() + Duration::from_secs(5);
+        let dialed = Http::new(local()).dial(&host, port, &[587], until).await;
+        assert!(dialed.unwrap().is_loopback);
     }
 
     /// A third party whose certificate is one of the test authority's.
@@ -610,7 +596,7 @@ mod tests {
 
     fn trusting() -> Http {
         let authorities = Authorities::try_from(AUTHORITY).unwrap();
-        Http::new(LOCAL).trusting(Some(&authorities))
+        Http::new(local()).trusting(Some(&authorities))
     }
 
     #[tokio::test]
@@ -619,7 +605,7 @@ mod tests {
         let get = || Request::get(format!("https://{address}/")).body(Bytes::new());
         let trusting = trusting();
         assert_eq!(trusting.send(get().unwrap()).await.unwrap().status, 200);
-        let error = Http::new(LOCAL).send(get().unwrap()).await.unwrap_err();
+        let error = Http::new(local()).send(get().unwrap()).await.unwrap_err();
         assert_eq!(error.kind, AGAIN);
         let shown = format!("{:?}", error.source);
         assert!(shown.contains("UnknownIssuer"), "{shown}");
@@ -636,7 +622,7 @@ mod tests {
         let hangs_up = serve(async |stream| drop(stream)).await;
         for (http, address, reason) in [
             (
-                Http::new(LOCAL),
+                Http::new(local()),
                 serve_tls("127.0.0.1").await,
                 "its certificate is of an authority that is not trusted; name an authority of your own in the \
                  input ca_certificates",
@@ -665,7 +651,7 @@ mod tests {
         let address = serve_tls_with("127.0.0.1", pem).await;
         let text = String::from_utf8(pem.to_vec()).unwrap();
         let itself = Authorities::try_from(text).unwrap();
-        let local = Http::new(LOCAL);
+        let local = Http::new(local());
         for http in [local.trusting(Some(&itself)), local, trusting()] {
             let request = Request::get(format!("https://{address}/")).body(Bytes::new());
             let error = http.send(request.unwrap()).await.unwrap_err();
@@ -677,7 +663,7 @@ mod tests {
     async fn an_address_that_is_not_allowed_is_logged_without_what_sent_us_there() {
         let redactor = Redactor::default();
         redactor.learn("s3cret-host-name");
-        let http = Http::new(PUBLIC).masking(&redactor);
+        let http = Http::new(public()).masking(&redactor);
         let request = Request::get("http://s3cret-host-name.example.org/").body(Bytes::new());
         let error = http.send(request.unwrap()).await.unwrap_err();
         assert!(
@@ -719,7 +705,7 @@ mod tests {
         let limit = Duration::from_secs(20);
         timeout(
             limit,
-            Http::build(LOCAL, SHORT, Authorities::default()).send(request),
+            Http::build(local(), SHORT, Authorities::default()).send(request),
         )
         .await
         .expect("nothing holds us")
@@ -912,7 +898,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_address_is_permanent_and_says_why() {
-        let http = Http::new(PUBLIC);
+        let http = Http::new(public());
         for (url, text) in [
             (
                 "https://127.0.0.1/canary",
@@ -924,11 +910,13 @@ mod tests {
             ),
             (
                 "https://10.1.2.3/canary",
-                "reach https://10.1.2.3: a private address is not allowed",
+                "reach https://10.1.2.3: a private address is not allowed; the stack's parameter AllowedPrivateCidrs \
+                 could allow it",
             ),
             (
                 "http://example.org/canary",
-                "reach http://example.org:80: a URL that is not https is not allowed",
+                "reach http://example.org:80: a URL that is not https is not allowed; the stack's parameter \
+                 AllowedPrivateCidrs could allow it",
             ),
         ] {
             let error = http
@@ -959,7 +947,7 @@ mod tests {
             }
         })
         .await;
-        let http = Http::build(LOCAL, SHORT, Authorities::default());
+        let http = Http::build(local(), SHORT, Authorities::default());
         for n in ["0", "1"] {
             let request = Request::get(format!("http://{address}/"))
                 .body(Bytes::new())

@@ -1,27 +1,31 @@
 //! Admission of destinations: schemes, ports, addresses.
 
-use std::error::Error as StdError;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use url::Url;
+use url::Host;
 
 use super::allowed::Allowed;
+use super::proxy::Proxy;
 use crate::Error;
 
-/// Ports that serve HTTPS to the public. Any other is more often an admin port.
-const PORTS: [u16; 2] = [443, 8443];
+/// Port that the Lambda Runtime API and the extensions listen on.
+const LAMBDA_PORT: u16 = 9001;
 
-/// Port that the Lambda Runtime API and the extensions listen on; refused on loopback, too.
-pub(super) const LAMBDA_PORT: u16 = 9001;
+/// Port that AWS blocks, unless an account asks for it, and for functions outside a VPC always.
+const SMTP_PORT: u16 = 25;
 
-/// Permissions beyond HTTPS to public addresses on ports 443 and 8443.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Permissions of a function's connections, beyond TLS to public addresses on ports for the public.
+#[derive(Debug, Clone, Default)]
 pub struct Guard {
-    /// Local mode: HTTP and HTTPS to `localhost` and to loopback addresses, on any port.
+    /// Local mode: connections to `localhost` and to loopback addresses, on any port.
     pub allow_loopback: bool,
+    /// Networks and ports that the stack's operator allows.
     pub allowed: Allowed,
+    /// The function's connections begin in a network of the operator's.
+    pub is_in_vpc: bool,
+    /// Proxy for all connections.
+    pub proxy: Option<Arc<Proxy>>,
 }
 
 /// How a destination would be reached.
@@ -30,66 +34,42 @@ pub(super) struct Way {
     pub(super) port: u16,
     /// HTTP without TLS.
     pub(super) is_plain: bool,
-    /// Open for public addresses without being listed.
-    pub(super) is_public: bool,
+    /// Ports that are open to the public for this protocol: any other is more often somebody's other service.
+    pub(super) public_ports: &'static [u16],
 }
 
 impl Way {
-    fn of(url: &Url) -> Option<Self> {
-        let port = url.port_or_known_default()?;
-        let is_plain = match url.scheme() {
-            "http" => true,
-            "https" => false,
-            _ => return None,
-        };
-        let is_public = !is_plain && PORTS.contains(&port);
-        Some(Self {
-            port,
-            is_plain,
-            is_public,
-        })
+    fn is_public(self) -> bool {
+        !self.is_plain && self.public_ports.contains(&self.port)
     }
 
     fn refused(self) -> Refused {
         match self.is_plain {
-            true => Refused::unlisted("a URL that is not https"),
-            false => Refused::unlisted("a port other than 443 and 8443"),
+            true => Refused::Unlisted("a URL that is not https"),
+            false => Refused::Port {
+                public: self.public_ports,
+            },
         }
-    }
-}
-
-tokio::task_local! {
-    /// The way of the request that this task makes. A resolver is given a name alone, and the addresses that it may
-    /// lead to depend on the port.
-    static WAY: Way;
-}
-
-/// Makes a request that a guard has admitted.
-pub(super) async fn on_the_way<T>(url: &Url, request: impl Future<Output = T>) -> T {
-    match Way::of(url) {
-        Some(way) => WAY.scope(way, request).await,
-        None => request.await,
     }
 }
 
 impl Guard {
-    /// Checks that a request may go to this URL, as far as possible before its name is resolved.
-    pub(super) fn admit(&self, url: &Url) -> Result<(), Refused> {
-        let host = url
-            .host()
-            .ok_or(Refused::never("an address without a host"))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(Refused::never("a URL with credentials in it"));
+    /// Checks that this way may be taken to some address of the host, before its name is resolved.
+    pub(super) fn admit(&self, host: &Host<&str>, way: Way) -> Result<(), Refused> {
+        let is_ours = self.allow_loopback && is_local(host);
+        if way.port == LAMBDA_PORT {
+            return Err(Refused::Never("port 9001"));
         }
-        let way = Way::of(url).ok_or(Refused::never("a URL that is not https"))?;
-        if let Some(address) = literal(&host) {
+        if way.port == SMTP_PORT && !(is_ours || self.is_in_vpc || self.proxy.is_some()) {
+            return Err(Refused::BlockedByAws);
+        }
+        if let Some(address) = literal(host) {
             return self.vet(true, address, way);
         }
-        let is_ours = self.allow_loopback && is_local(&host) && way.port != LAMBDA_PORT;
-        if is_ours || way.is_public || self.allowed.has_way(way) {
-            return Ok(());
+        match is_ours || way.is_public() || self.allowed.has_way(way) {
+            true => Ok(()),
+            false => Err(way.refused()),
         }
-        Err(way.refused())
     }
 
     /// Checks that a connection may be made to this address.
@@ -104,74 +84,59 @@ impl Guard {
         // Not so in the disguise of an IPv6 address, which is nobody's local mode.
         let is_ours = self.allow_loopback && by_local_name && address.is_loopback();
         match forbidden(address) {
-            Some(_) if is_ours && way.port != LAMBDA_PORT => Ok(()),
-            Some(class) if !may_be_listed(address) => Err(Refused::never(class)),
+            Some(_) if is_ours => Ok(()),
+            Some(class) if !may_be_listed(address) => Err(Refused::Never(class)),
             _ if self.allowed.has(address, way) => Ok(()),
-            Some(class) => Err(Refused::unlisted(class)),
-            None if way.is_public => Ok(()),
+            Some(class) => Err(Refused::Unlisted(class)),
+            None if way.is_public() => Ok(()),
             None => Err(way.refused()),
         }
     }
-}
 
-/// Reports whether the text of this URL permits requests at all, by some list of allowed networks. An operator should
-/// learn of a forbidden URL when typing it.
-pub(crate) fn is_sendable(url: &Url) -> bool {
-    url.scheme() == "https" || url.host().is_some_and(|host| is_local(&host))
-}
-
-/// Why a request may not be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refused {
-    pub(super) what: &'static str,
-    /// The list of allowed networks could allow it.
-    could_be_listed: bool,
-}
-
-impl Refused {
-    pub(super) fn never(what: &'static str) -> Self {
-        let could_be_listed = false;
-        Self {
-            what,
-            could_be_listed,
-        }
-    }
-
-    pub(super) fn unlisted(what: &'static str) -> Self {
-        let could_be_listed = true;
-        Self {
-            what,
-            could_be_listed,
-        }
+    /// Returns the proxy, if this name is one of those that it alone can resolve.
+    pub(super) fn proxy_for(&self, name: &str) -> Option<&Proxy> {
+        let proxy = self.proxy.as_deref();
+        proxy.filter(|proxy| proxy.resolves(name))
     }
 }
 
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not allowed", self.what)?;
-        if self.could_be_listed {
-            f.write_str("; the stack's parameter AllowedPrivateCidrs could allow it")?;
-        }
-        Ok(())
-    }
+/// Reason why a connection may not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("{0} is not allowed")]
+    Never(&'static str),
+    #[error("{0} is not allowed; the stack's parameter AllowedPrivateCidrs could allow it")]
+    Unlisted(&'static str),
+    #[error(
+        "this port is not allowed; use {}, or the stack's parameter AllowedPrivateCidrs could allow it", ports(.public)
+    )]
+    Port { public: &'static [u16] },
+    #[error(
+        "AWS blocks port 25 for functions outside a VPC; use 587 or 465, or set the stack's parameter SubnetIds"
+    )]
+    BlockedByAws,
 }
 
-impl StdError for Refused {}
+/// `443 or 8443`.
+fn ports(ports: &[u16]) -> String {
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    ports.join(" or ")
+}
 
-pub(super) fn literal(host: &url::Host<&str>) -> Option<IpAddr> {
+pub(super) fn literal(host: &Host<&str>) -> Option<IpAddr> {
     match host {
-        url::Host::Ipv4(address) => Some((*address).into()),
-        url::Host::Ipv6(address) => Some((*address).into()),
-        url::Host::Domain(_) => None,
+        Host::Ipv4(address) => Some((*address).into()),
+        Host::Ipv6(address) => Some((*address).into()),
+        Host::Domain(_) => None,
     }
 }
 
 /// Reports whether a host is on this machine, by its name or literal address.
-pub fn is_local(host: &url::Host<&str>) -> bool {
+pub fn is_local(host: &Host<&str>) -> bool {
     match host {
-        url::Host::Domain(name) => is_local_name(name),
-        url::Host::Ipv4(address) => address.is_loopback(),
-        url::Host::Ipv6(address) => address.is_loopback(),
+        Host::Domain(name) => is_local_name(name),
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
     }
 }
 
@@ -255,44 +220,11 @@ fn may_be_listed(address: IpAddr) -> bool {
     }
 }
 
-/// Resolves by the system, and lets a name through only when all of its addresses may be connected to.
-/// The connection is then made to exactly these: there is no second look-up to answer differently.
-#[derive(Debug)]
-pub(super) struct Resolver(pub(super) Guard);
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let guard = self.0.clone();
-        // Of this task, since the future may be polled by another.
-        let way = WAY
-            .try_with(|way| *way)
-            .map_err(|_| Refused::never("a request that no guard has admitted"));
-        Box::pin(async move {
-            let way = way?;
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let vetted = vet_all(&guard, name.as_str(), way, found.collect())?;
-            Ok(Box::new(vetted.into_iter()) as Addrs)
-        })
-    }
-}
-
-fn vet_all(
-    guard: &Guard,
-    name: &str,
-    way: Way,
-    found: Vec<SocketAddr>,
-) -> Result<Vec<SocketAddr>, Refused> {
-    for address in &found {
-        guard.vet(is_local_name(name), address.ip(), way)?;
-    }
-    Ok(found)
-}
-
 pub(super) fn refuse(place: &str, refused: Refused) -> Error {
     // An alarm counts these.
     tracing::warn!(
         destination = place,
-        reason = refused.what,
+        reason = %refused,
         "Refused to connect to {place}"
     );
     Error::permanent(format!("reach {place}: {refused}"))
@@ -300,14 +232,30 @@ pub(super) fn refuse(place: &str, refused: Refused) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::*;
 
-    const LOCAL: Guard = Guard {
-        allow_loopback: true,
-    };
-    const PUBLIC: Guard = Guard {
-        allow_loopback: false,
-    };
+    /// As the connector asks it.
+    const HTTPS: [u16; 2] = [443, 8443];
+
+    fn public() -> Guard {
+        Guard::default()
+    }
+
+    fn local() -> Guard {
+        Guard {
+            allow_loopback: true,
+            ..Guard::default()
+        }
+    }
+
+    fn allowing(list: &str) -> Guard {
+        Guard {
+            allowed: list.parse().unwrap(),
+            ..Guard::default()
+        }
+    }
 
     fn class(address: &str) -> Option<&'static str> {
         forbidden(address.parse().unwrap())
@@ -380,8 +328,18 @@ mod tests {
         }
     }
 
-    fn admit(guard: Guard, url: &str) -> Result<(), Refused> {
-        guard.admit(&Url::parse(url).unwrap())
+    fn way(port: u16, is_plain: bool) -> Way {
+        Way {
+            port,
+            is_plain,
+            public_ports: &HTTPS,
+        }
+    }
+
+    fn admit(guard: &Guard, url: &str) -> Result<(), Refused> {
+        let url = Url::parse(url).unwrap();
+        let port = url.port_or_known_default().unwrap();
+        guard.admit(&url.host().unwrap(), way(port, url.scheme() == "http"))
     }
 
     #[test]
@@ -391,8 +349,8 @@ mod tests {
             "https://example.org:8443/x",
             "https://8.8.8.8/",
         ] {
-            assert_eq!(admit(PUBLIC, url), Ok(()), "{url}");
-            assert_eq!(admit(LOCAL, url), Ok(()), "{url}");
+            assert_eq!(admit(&public(), url), Ok(()), "{url}");
+            assert_eq!(admit(&local(), url), Ok(()), "{url}");
         }
         for url in [
             "http://example.org",
@@ -400,15 +358,12 @@ mod tests {
             "https://example.org:80",
             "https://example.org:9001",
             "https://example.org:22",
-            "ftp://example.org",
-            "https://user@example.org",
-            "https://user:password@example.org",
             "https://10.0.0.1",
             "https://[fd00:ec2::254]",
             "http://169.254.169.254/latest",
         ] {
-            assert!(admit(PUBLIC, url).is_err(), "{url}");
-            assert!(admit(LOCAL, url).is_err(), "{url}");
+            assert!(admit(&public(), url).is_err(), "{url}");
+            assert!(admit(&local(), url).is_err(), "{url}");
         }
     }
 
@@ -427,40 +382,121 @@ mod tests {
             "http://s3.localhost",
         ] {
             assert!(
-                admit(PUBLIC, url).is_err() || url.starts_with("https"),
+                admit(&public(), url).is_err() || url.starts_with("https"),
                 "{url}"
             );
-            assert_eq!(admit(LOCAL, url), Ok(()), "{url}");
+            assert_eq!(admit(&local(), url), Ok(()), "{url}");
         }
-        assert!(admit(PUBLIC, "https://127.0.0.1").is_err());
+        assert!(admit(&public(), "https://127.0.0.1").is_err());
         for url in [
             "http://[::ffff:127.0.0.1]",
             "http://127.0.0.1:9001",
             "http://0.0.0.0",
             "http://0",
         ] {
-            assert!(admit(LOCAL, url).is_err(), "{url}");
+            assert!(admit(&local(), url).is_err(), "{url}");
         }
     }
 
     #[test]
-    fn one_bad_address_refuses_the_name() {
-        let all = |guard, name, addresses: &[&str]| {
-            let found = addresses
-                .iter()
-                .map(|a| SocketAddr::new(a.parse().unwrap(), 0))
-                .collect();
-            vet_all(guard, name, found).is_ok()
+    fn a_public_name_with_a_local_address_is_refused() {
+        let vet = |guard: Guard, by_local_name, address: &str| {
+            guard.vet(by_local_name, address.parse().unwrap(), way(443, false))
         };
-        assert!(all(PUBLIC, "example.org", &["8.8.8.8", "2606:4700::1"]));
-        assert!(!all(PUBLIC, "example.org", &["8.8.8.8", "10.0.0.1"]));
-        assert!(!all(PUBLIC, "example.org", &["64:ff9b::10.0.0.1"]));
-        assert!(!all(PUBLIC, "localhost", &["127.0.0.1"]));
-        assert!(all(LOCAL, "localhost", &["127.0.0.1", "::1"]));
-        assert!(!all(LOCAL, "localhost", &["127.0.0.1", "10.0.0.1"]));
-        assert!(
-            !all(LOCAL, "rebind.example.org", &["127.0.0.1"]),
-            "a public name with a local address"
+        assert_eq!(vet(public(), false, "8.8.8.8"), Ok(()));
+        assert!(vet(public(), false, "64:ff9b::10.0.0.1").is_err());
+        assert!(vet(public(), true, "127.0.0.1").is_err());
+        assert_eq!(vet(local(), true, "127.0.0.1"), Ok(()));
+        assert_eq!(vet(local(), true, "::1"), Ok(()));
+        assert!(vet(local(), true, "10.0.0.1").is_err());
+        assert!(vet(local(), false, "127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn a_list_allows_its_networks_on_its_ports_and_nothing_else() {
+        let guard = allowing(
+            "10.20.0.0/16:443,8081;http:10.30.1.5/32:8080; fd12::/32:443;;198.51.100.0/24:443",
         );
+        for url in [
+            "https://10.20.1.2",
+            "https://10.20.255.255:8081/x",
+            "https://10.30.1.5:8080",
+            "http://10.30.1.5:8080",
+            "https://[fd12::1]",
+            // A name may lead there, so that it is resolved.
+            "https://dt.corp.example.org:8081",
+            "http://dt.corp.example.org:8080",
+            // As without a list.
+            "https://8.8.8.8:8443",
+        ] {
+            assert_eq!(admit(&guard, url), Ok(()), "{url}");
+        }
+        for (url, class) in [
+            ("https://10.21.0.1", "a private address"),
+            ("https://10.20.1.2:8080", "a private address"),
+            ("http://10.20.1.2:443", "a private address"),
+            ("http://10.20.1.2:8081", "a private address"),
+            ("https://10.30.1.6:8080", "a private address"),
+            ("https://[fd13::1]", "a private address"),
+            ("https://192.168.1.1", "a private address"),
+        ] {
+            assert_eq!(admit(&guard, url), Err(Refused::Unlisted(class)), "{url}");
+        }
+        // Not for the port's sake a public address as well.
+        let refused = guard.vet(false, "8.8.8.8".parse().unwrap(), way(8081, false));
+        assert_eq!(refused, Err(Refused::Port { public: &HTTPS }));
+        let refused = guard.vet(false, "8.8.8.8".parse().unwrap(), way(8080, true));
+        assert_eq!(refused, Err(Refused::Unlisted("a URL that is not https")));
+        // Unless it is listed.
+        let guard = allowing("http:0.0.0.0/0:8080");
+        assert_eq!(admit(&guard, "http://8.8.8.8:8080"), Ok(()));
+    }
+
+    /// Whatever a list says.
+    #[test]
+    fn no_list_allows_this_machine_its_link_and_aws_itself() {
+        let everything = "http:0.0.0.0/0:80,443,4566,8443,9000;http:::/0:80,443,4566,8443,9000";
+        for host in "127.0.0.1 127.1.2.3 [::1] [::ffff:127.0.0.1] [64:ff9b::7f00:1] 0.0.0.0 0.1.2.3 [::] \
+                     169.254.169.254 169.254.170.2 169.254.100.1 [fe80::1] [fd00:ec2::254] [fd00:ec2::253] \
+                     [::ffff:169.254.169.254] [64:ff9b::a9fe:a9fe] [::ffff:10.0.0.1] [64:ff9b::a00:1] [64:ff9b:1::1] \
+                     [2002:a9fe:a9fe::1] [2001:0:a9fe:a9fe::1] [::a9fe:a9fe] [::7f00:1] 224.0.0.1 [ff02::1] 240.0.0.1 \
+                     255.255.255.255 192.0.0.170 192.88.99.1 2130706433 0x7f.1 017700000001 2852039166 0xa9fea9fe"
+            .split_whitespace()
+        {
+            for url in [format!("https://{host}"), format!("http://{host}:80")] {
+                let refused = admit(&allowing(everything), &url);
+                assert!(matches!(refused, Err(Refused::Never(_))), "{url}: {refused:?}");
+            }
+        }
+        for host in ["10.0.0.1", "example.org", "8.8.8.8"] {
+            let refused = admit(
+                &allowing("http:0.0.0.0/0:9001"),
+                &format!("http://{host}:9001"),
+            );
+            assert_eq!(refused, Err(Refused::Never("port 9001")), "{host}");
+        }
+    }
+
+    #[test]
+    fn port_25_needs_a_network_of_ones_own_or_a_proxy() {
+        let smtp = Way {
+            port: 25,
+            is_plain: false,
+            public_ports: &[25],
+        };
+        let host = Host::Domain("mail.example.org");
+        assert_eq!(public().admit(&host, smtp), Err(Refused::BlockedByAws));
+        assert_eq!(local().admit(&host, smtp), Err(Refused::BlockedByAws));
+        assert_eq!(local().admit(&Host::Domain("localhost"), smtp), Ok(()));
+        let in_vpc = Guard {
+            is_in_vpc: true,
+            ..Guard::default()
+        };
+        assert_eq!(in_vpc.admit(&host, smtp), Ok(()));
+        let proxied = Guard {
+            proxy: Some(Arc::new("http://proxy:3128".parse().unwrap())),
+            ..Guard::default()
+        };
+        assert_eq!(proxied.admit(&host, smtp), Ok(()));
     }
 }

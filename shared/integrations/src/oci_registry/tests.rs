@@ -1459,9 +1459,7 @@ async fn registering_says_what_is_wrong() {
 #[tokio::test]
 async fn this_machine_is_no_registry_outside_local_mode() {
     let party = party(&[]);
-    let http = Http::new(Guard {
-        allow_loopback: false,
-    });
+    let http = Http::new(Guard::default());
     let error = OciRegistry::register(&http, &registration(&party))
         .await
         .unwrap_err();

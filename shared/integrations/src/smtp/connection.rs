@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -17,14 +16,14 @@ use tokio_rustls::TlsConnector;
 
 use super::wire::{self, Lines, Stream, Unread, Wire};
 use super::{Address, Registration, Tls};
-use crate::http::tls;
+use crate::http::{Dialed, tls};
 use crate::{About, Answer, Error, Http, Kind, Redactor, text};
 
 /// Ports of mail servers. Anything else is more often somebody's other service.
 const PORTS: [u16; 6] = [25, 465, 587, 2465, 2525, 2587];
 
-/// One address of several that does not answer must not use up the time of the others.
-const CONNECT: Duration = Duration::from_secs(5);
+/// Time for the name and all of its addresses.
+const CONNECT: Duration = Duration::from_secs(30);
 
 /// Timeout of each reply but the last.
 pub(super) const REPLY: Duration = Duration::from_secs(30);
@@ -222,7 +221,6 @@ impl From<Unread> for Trouble {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    Connect,
     Encrypt,
     Authenticate,
     Greet,
@@ -232,7 +230,6 @@ impl Step {
     /// Completes "failed to …", in front of the server's name.
     fn doing(self) -> &'static str {
         match self {
-            Self::Connect => "reach",
             Self::Encrypt => "speak TLS with",
             Self::Authenticate => "log in at",
             Self::Greet => "speak with",
@@ -327,14 +324,17 @@ impl<'a> Server<'a> {
         Ok(connection)
     }
 
-    /// Connects to the first of the host's addresses that accepts.
     async fn connect(&self, http: &Http, time: Time) -> Result<TcpStream, Error> {
         let (host, port) = (&self.registration.host, self.registration.port);
-        let addresses = http.resolve(host.host(), port.0, &PORTS).await?;
-        let is_private = || addresses.iter().all(|address| address.ip().is_loopback());
+        let until = time.content.min(Instant::now() + CONNECT);
+        let dialed = http.dial(host.host(), port.0, &PORTS, until).await;
+        let Dialed {
+            stream,
+            is_loopback,
+        } = dialed.map_err(|failure| failure.error(&self.place).source(failure))?;
         if self.registration.tls() == Tls::None
             && self.registration.credentials().is_some()
-            && !is_private()
+            && !is_loopback
         {
             // Loopback is let through in local mode alone.
             let text = format!(
@@ -343,15 +343,7 @@ impl<'a> Server<'a> {
             );
             return Err(Error::permanent(text));
         }
-        let mut failed = None;
-        for address in addresses {
-            match try_address(address, time.content).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed = Some(error),
-            }
-        }
-        let none = || io::Error::from(io::ErrorKind::NotFound);
-        Err(self.broken(Step::Connect, failed.unwrap_or_else(none)))
+        Ok(stream)
     }
 
     async fn encrypt(
@@ -371,14 +363,6 @@ impl<'a> Server<'a> {
     }
 }
 
-async fn try_address(address: SocketAddr, until: Instant) -> io::Result<TcpStream> {
-    let until = until.min(Instant::now() + CONNECT);
-    match timeout_at(until, TcpStream::connect(address)).await {
-        Ok(connected) => connected,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
 const NOT_TLS: &str =
     "it does not answer in TLS; if its port is one for STARTTLS, choose tls=starttls";
 
@@ -393,9 +377,6 @@ fn reason(error: &(dyn StdError + 'static)) -> (&'static str, bool) {
     for cause in tls::causes(error) {
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             reason = match error.kind() {
-                io::ErrorKind::ConnectionRefused => "connection refused",
-                io::ErrorKind::TimedOut => "no connection in time",
-                io::ErrorKind::NotFound => "it has no address",
                 io::ErrorKind::InvalidData => "the TLS handshake failed",
                 _ => reason,
             };

@@ -240,6 +240,7 @@ fn attachment(inputs: Value) -> Attachment {
 fn trusting() -> Http {
     let guard = Guard {
         allow_loopback: true,
+        ..Guard::default()
     };
     let authorities = Authorities::try_from(AUTHORITY).unwrap();
     Http::new(guard).trusting(Some(&authorities))
