@@ -270,19 +270,19 @@ mod tests {
     }
 
     #[test]
-    fn a_base_is_an_https_url_and_nothing_more() {
+    fn a_base_is_a_web_url_and_nothing_more() {
         for text in [
             "https://chainloop.example.org",
             "https://chainloop.example.org:8443/api/",
             "http://localhost:8080",
             "http://127.0.0.1:8080",
+            // Where a list of networks allows it.
+            "http://chainloop.corp.example.org:8080",
         ] {
             assert!(base(text).is_ok(), "{text}");
         }
         for text in [
             "chainloop.example.org",
-            "http://chainloop.example.org",
-            "https://chainloop.example.org:22",
             "https://user:pass@chainloop.example.org",
             "https://chainloop.example.org?a=b",
             "https://chainloop.example.org#a",

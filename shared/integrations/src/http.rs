@@ -32,7 +32,6 @@ pub use self::allowed::{Allowed, Malformed};
 pub(crate) use self::classify::LONGEST_PAUSE;
 pub use self::classify::{Response, retry_after};
 pub use self::client::{Download, Http, USER_AGENT};
-pub(crate) use self::dial::Dialed;
 pub use self::guard::{Guard, is_local};
 pub use self::proxy::{Malformed as MalformedProxy, Proxy};
 

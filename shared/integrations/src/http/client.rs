@@ -17,13 +17,14 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::{Host as UrlHost, Url};
 
 use super::classify::{Response, explain};
 use super::connector::Connector;
-use super::dial::{self, Dialed};
+use super::dial;
 use super::guard::{Guard, Refused, Way, refuse};
 use super::place;
 use crate::error::{ANSWER_BYTES, Error, Kind};
@@ -153,18 +154,13 @@ impl Http {
         port: u16,
         ports: &'static [u16],
         until: Instant,
-    ) -> Result<Dialed, dial::Failure> {
-        let host = match host {
-            UrlHost::Domain(name) => UrlHost::Domain(name.as_str()),
-            UrlHost::Ipv4(address) => UrlHost::Ipv4(*address),
-            UrlHost::Ipv6(address) => UrlHost::Ipv6(*address),
-        };
+    ) -> Result<TcpStream, dial::Failure> {
         let way = Way {
             port,
             is_plain: false,
             public_ports: ports,
         };
-        dial::dial(&self.guard, &host, way, until).await
+        dial::dial(&self.guard, host, way, until).await
     }
 
     /// Returns the TLS configuration, for protocols other than HTTP.
@@ -299,6 +295,9 @@ impl Http {
         let url = Url::parse(&parts.uri.to_string())
             .map_err(|_| Error::permanent("send a request: its URL is not absolute"))?;
         let place = self.place(&url);
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refuse(&place, Refused::Never("a URL that is not https")));
+        }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(refuse(
                 &place,
@@ -495,7 +494,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
 
     use rustls::pki_types::pem::PemObject as _;
 
@@ -555,7 +554,7 @@ mod tests {
         let host = UrlHost::parse("localhost").unwrap();
         let until = Instant::now() + Duration::from_secs(5);
         let dialed = Http::new(local()).dial(&host, port, &[587], until).await;
-        assert!(dialed.unwrap().is_loopback);
+        assert_eq!(dialed.unwrap().peer_addr().unwrap().port(), port);
     }
 
     /// A third party whose certificate is one of the test authority's.

@@ -86,17 +86,12 @@ impl Connector {
         let name = uri.host().unwrap_or_default();
         let host = Host::parse(name)
             .map_err(|_| dial::Failure::from(Refused::Never("an address without a host")))?;
-        let host = match &host {
-            Host::Domain(name) => Host::Domain(name.as_str()),
-            Host::Ipv4(address) => Host::Ipv4(*address),
-            Host::Ipv6(address) => Host::Ipv6(*address),
-        };
-        let tcp = dial(&self.guard, &host, way, until).await?.stream;
+        let tcp = dial(&self.guard, &host, way, until).await?;
         if is_plain {
             return Ok(TokioIo::new(Stream::Plain(tcp)));
         }
         let name = match host {
-            Host::Domain(name) => ServerName::try_from(name.to_owned())
+            Host::Domain(name) => ServerName::try_from(name)
                 .map_err(|_| dial::Failure::from(Refused::Never("this name")))?,
             Host::Ipv4(address) => ServerName::from(std::net::IpAddr::from(address)),
             Host::Ipv6(address) => ServerName::from(std::net::IpAddr::from(address)),

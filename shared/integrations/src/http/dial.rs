@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use url::Host;
 
-use super::guard::{Guard, Refused, Way, is_local, literal, refuse};
+use super::guard::{Guard, Refused, Way, is_local, refuse};
 use super::proxy;
 use crate::error::{About, Error};
 
@@ -50,52 +50,36 @@ fn explain_io(error: &io::Error) -> &'static str {
     }
 }
 
-/// A connection, and what it leads to.
-#[derive(Debug)]
-pub(crate) struct Dialed {
-    pub(crate) stream: TcpStream,
-    /// Leads to this machine, which is so in local mode alone.
-    pub(crate) is_loopback: bool,
-}
-
 /// Connects to one of the host's addresses, all of which the guard has vetted: there is no second look-up to answer
 /// differently.
-pub(super) async fn dial(
+pub(super) async fn dial<N: AsRef<str>>(
     guard: &Guard,
-    host: &Host<&str>,
+    host: &Host<N>,
     way: Way,
     until: Instant,
-) -> Result<Dialed, Failure> {
+) -> Result<TcpStream, Failure> {
     guard.admit(host, way)?;
-    let addresses = match (literal(host), host) {
-        (Some(address), _) => vec![SocketAddr::new(address, way.port)],
-        (None, Host::Domain(name)) => match look_up(name, way.port, until).await {
-            Ok(addresses) => addresses,
-            Err(Failure::Unresolved(error)) => match guard.proxy_for(name) {
-                Some(proxy) => {
-                    let stream = proxy.tunnel(host, way.port, until).await?;
-                    return Ok(Dialed {
-                        stream,
-                        is_loopback: false,
-                    });
+    let addresses = match host {
+        Host::Ipv4(address) => vec![SocketAddr::new((*address).into(), way.port)],
+        Host::Ipv6(address) => vec![SocketAddr::new((*address).into(), way.port)],
+        Host::Domain(name) => {
+            let name = name.as_ref();
+            match (look_up(name, way.port, until).await, guard.proxy_for(name)) {
+                (Err(Failure::Unresolved(_)), Some(proxy)) => {
+                    let named = Host::Domain(name);
+                    return Ok(proxy.tunnel(&named, way.port, until).await?);
                 }
-                None => return Err(Failure::Unresolved(error)),
-            },
-            Err(failure) => return Err(failure),
-        },
-        (None, _) => Vec::new(),
+                (found, _) => found?,
+            }
+        }
     };
     for address in &addresses {
         guard.vet(is_local(host), address.ip(), way)?;
     }
-    let stream = match &guard.proxy {
-        Some(proxy) => proxy.tunnel_to_any(&addresses, until).await?,
-        None => connect_to_any(&addresses, until).await?,
-    };
-    Ok(Dialed {
-        stream,
-        is_loopback: addresses.iter().all(|address| address.ip().is_loopback()),
-    })
+    match &guard.proxy {
+        Some(proxy) => Ok(proxy.tunnel_to_any(&addresses, until).await?),
+        None => connect_to_any(&addresses, until).await,
+    }
 }
 
 async fn look_up(name: &str, port: u16, until: Instant) -> Result<Vec<SocketAddr>, Failure> {

@@ -55,7 +55,7 @@ impl Way {
 
 impl Guard {
     /// Checks that this way may be taken to some address of the host, before its name is resolved.
-    pub(super) fn admit(&self, host: &Host<&str>, way: Way) -> Result<(), Refused> {
+    pub(super) fn admit(&self, host: &Host<impl AsRef<str>>, way: Way) -> Result<(), Refused> {
         let is_ours = self.allow_loopback && is_local(host);
         if way.port == LAMBDA_PORT {
             return Err(Refused::Never("port 9001"));
@@ -123,7 +123,7 @@ fn ports(ports: &[u16]) -> String {
     ports.join(" or ")
 }
 
-pub(super) fn literal(host: &Host<&str>) -> Option<IpAddr> {
+fn literal(host: &Host<impl AsRef<str>>) -> Option<IpAddr> {
     match host {
         Host::Ipv4(address) => Some((*address).into()),
         Host::Ipv6(address) => Some((*address).into()),
@@ -132,9 +132,9 @@ pub(super) fn literal(host: &Host<&str>) -> Option<IpAddr> {
 }
 
 /// Reports whether a host is on this machine, by its name or literal address.
-pub fn is_local(host: &Host<&str>) -> bool {
+pub fn is_local(host: &Host<impl AsRef<str>>) -> bool {
     match host {
-        Host::Domain(name) => is_local_name(name),
+        Host::Domain(name) => is_local_name(name.as_ref()),
         Host::Ipv4(address) => address.is_loopback(),
         Host::Ipv6(address) => address.is_loopback(),
     }

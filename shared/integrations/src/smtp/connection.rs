@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::wire::{self, Lines, Stream, Unread, Wire};
 use super::{Address, Registration, Tls};
-use crate::http::{Dialed, tls};
+use crate::http::{is_local, tls};
 use crate::{About, Answer, Error, Http, Kind, Redactor, text};
 
 /// Ports of mail servers. Anything else is more often somebody's other service.
@@ -327,14 +327,9 @@ impl<'a> Server<'a> {
     async fn connect(&self, http: &Http, time: Time) -> Result<TcpStream, Error> {
         let (host, port) = (&self.registration.host, self.registration.port);
         let until = time.content.min(Instant::now() + CONNECT);
-        let dialed = http.dial(host.host(), port.0, &PORTS, until).await;
-        let Dialed {
-            stream,
-            is_loopback,
-        } = dialed.map_err(|failure| failure.error(&self.place).source(failure))?;
         if self.registration.tls() == Tls::None
             && self.registration.credentials().is_some()
-            && !is_loopback
+            && !is_local(host.host())
         {
             // Loopback is let through in local mode alone.
             let text = format!(
@@ -343,7 +338,8 @@ impl<'a> Server<'a> {
             );
             return Err(Error::permanent(text));
         }
-        Ok(stream)
+        let dialed = http.dial(host.host(), port.0, &PORTS, until).await;
+        dialed.map_err(|failure| failure.error(&self.place).source(failure))
     }
 
     async fn encrypt(
