@@ -1,6 +1,6 @@
 """Deploys infra/template.yaml to a local cloud, with the zips in target/lambda.
 
-    .venv/sam/bin/python infra/local/deploy.py [--directory .local] [--stack chainloop]
+    .venv/sam/bin/python infra/local/deploy.py [--directory .local] [--stack chainloop] [--parameter NAME=VALUE]…
 
 The same `sam deploy` as on AWS. Running it again deploys what has changed, or nothing. What a shell
 needs to work with the stack is then in <directory>/env: `. .local/env`.
@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Deploys to a local cloud.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
     parser.add_argument("--stack", default="chainloop")
+    parser.add_argument("--parameter", action="append", default=[], help="of the template, as NAME=VALUE")
     arguments = parser.parse_args()
     cloud = Cloud(arguments.directory)
     if not cloud.healthy():
@@ -39,7 +40,7 @@ def main() -> None:
 
     started = time.monotonic()
     make_artifacts_bucket(cloud)
-    sam_deploy(cloud, arguments.stack)
+    sam_deploy(cloud, arguments.stack, arguments.parameter)
     outputs = stack_outputs(cloud, arguments.stack)
     write_env(cloud, outputs)
     print(f"deployed {arguments.stack} in {time.monotonic() - started:.1f} s; next: . {cloud.directory}/env")
@@ -100,7 +101,7 @@ def absolute(code):
     return code
 
 
-def sam_deploy(cloud: Cloud, stack: str) -> None:
+def sam_deploy(cloud: Cloud, stack: str, parameters: list[str]) -> None:
     command = [
         ROOT / ".venv/sam/bin/sam", "deploy",
         "--template-file", local_template(cloud),
@@ -118,6 +119,7 @@ def sam_deploy(cloud: Cloud, stack: str) -> None:
         # Its tests make more of everything, and faster, than people do.
         "Quotas=registrations=10000,intakes=10000,tokens=10000,checks=6000",
         f"Architecture={'arm64' if platform.machine() in ('aarch64', 'arm64') else 'x86_64'}",
+        *parameters,
     ]  # fmt: skip
     environment = {
         "PATH": os.environ["PATH"],

@@ -93,8 +93,11 @@ impl Template {
     }
 }
 
-/// The resource that a value names: `!Ref A`, `!GetAtt A.Arn`.
+/// The resource that a value names: `!Ref A`, `!GetAtt A.Arn`; of an `!If`, where its condition holds.
 pub fn target(value: &Value) -> &str {
+    if let Some(given) = value["Fn::If"].get(1) {
+        return target(given);
+    }
     let attribute = value["Fn::GetAtt"]
         .as_str()
         .and_then(|text| text.split('.').next());
@@ -690,10 +693,17 @@ fn statements(template: &Template) -> Vec<(&str, &Value)> {
 #[test]
 fn policies_name_their_resources_and_their_actions() {
     /// Actions that know no resources, and wildcards that name what they must; each with its reason.
-    const EVERYWHERE: [(&str, &str); 2] = [
+    const EVERYWHERE: [(&str, &str); 8] = [
         ("xray:PutTraceSegments", "X-Ray knows no resources"),
         ("xray:PutTelemetryRecords", "X-Ray knows no resources"),
+        ("ec2:AssignPrivateIpAddresses", IN_VPC),
+        ("ec2:CreateNetworkInterface", IN_VPC),
+        ("ec2:DeleteNetworkInterface", IN_VPC),
+        ("ec2:DescribeNetworkInterfaces", IN_VPC),
+        ("ec2:DescribeSubnets", IN_VPC),
+        ("ec2:UnassignPrivateIpAddresses", IN_VPC),
     ];
+    const IN_VPC: &str = "as AWS's own policy for functions in a VPC has it";
     const WILDCARDS: [(&str, &str); 1] = [(
         "sqs:SendMessage*",
         "AWS asks for SendMessage, the local cloud for SendMessageBatch",
@@ -776,6 +786,9 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
                 );
                 assert_eq!(integrations::find(name).map(|one| one.id), None);
             }
+            (true, None) if id == "ProxyCredentials" => {
+                assert_eq!(target(&statement["Resource"]), "HttpsProxySecret");
+            }
             (true, None) => {
                 panic!("{id}: only functions that speak to third parties read secrets")
             }
@@ -805,8 +818,8 @@ fn a_function_finds_the_variables_that_it_needs_and_the_code_reads_all_of_them()
             "AWS_REGION" | "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" | "AWS_SESSION_TOKEN" => {
                 Some("set".to_owned())
             }
-            // A parameter, empty unless set.
-            "QUOTAS" => Some(String::new()),
+            // Parameters, empty unless set.
+            "QUOTAS" | "ALLOWED_PRIVATE_CIDRS" | "EGRESS_PROXY" => Some(String::new()),
             _ => all.get(name).map(ToString::to_string),
         });
         assert!(
@@ -837,14 +850,26 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         .unwrap()
         .keys()
         .collect();
-    assert_eq!(conditions, ["HasAlarmTopic"]);
+    assert_eq!(conditions, ["HasAlarmTopic", "HasProxySecret", "IsInVpc"]);
+    let mut conditional = Vec::new();
     for (id, resource) in template.0["Resources"].as_object().unwrap() {
-        let has = |name: &str| resource.get(name).is_some();
-        assert!(!has("Condition"), "{id}: make it wherever it is deployed");
+        if resource.get("Condition").is_some() {
+            conditional.push(id.as_str());
+        }
     }
-    let text = text();
-    for asked in text.split("!If [").skip(1) {
-        assert!(asked.starts_with("HasAlarmTopic,"), "!If [{asked:.40}");
+    assert_eq!(conditional, ["InVpc", "ProxyCredentials"]);
+    // Each condition asks for a parameter alone.
+    for (name, condition) in template.0["Conditions"].as_object().unwrap() {
+        let [asked, nothing] = &list(&condition["Fn::Not"][0]["Fn::Equals"])[..] else {
+            panic!("{name}: compare a parameter with nothing");
+        };
+        let parts = asked["Fn::Join"].get(1).unwrap_or(asked);
+        let parameter = &template.0["Parameters"][target(parts)];
+        assert_eq!(
+            (&parameter["Default"], *nothing),
+            (&json!(""), &json!("")),
+            "{name}"
+        );
     }
     let parameters: Vec<&String> = template.0["Parameters"]
         .as_object()
@@ -853,11 +878,17 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         .collect();
     let known = [
         "AlarmTopicArn",
+        "AllowedPrivateCidrs",
         "Architecture",
         "DeliveryConcurrency",
+        "HttpsProxy",
+        "HttpsProxySecret",
         "LogRetentionDays",
+        "ProxyNames",
         "Quotas",
         "RetentionDays",
+        "SecurityGroupIds",
+        "SubnetIds",
     ];
     assert_eq!(parameters, known);
 }
@@ -897,5 +928,30 @@ fn rows_and_bytes_are_kept_as_long_as_the_parameter_says_and_bytes_a_week_longer
         let longest =
             pipeline::ledger::schedule::PAUSE_LONGEST + pipeline::ledger::schedule::GIVE_UP;
         assert!(template.number(allowed) * 86400 > longest.as_secs());
+    }
+}
+
+#[test]
+fn what_speaks_to_third_parties_has_a_way_out_and_nothing_else_has() {
+    let template = template();
+    for (id, properties) in template.functions() {
+        let speaks = id.starts_with("Deliver") && id != "Deliveries" || id == "FetchMaterials";
+        let variables = &properties["Environment"]["Variables"];
+        for name in [
+            "ALLOWED_PRIVATE_CIDRS",
+            "EGRESS_PROXY",
+            "EGRESS_PROXY_NAMES",
+            "EGRESS_PROXY_SECRET",
+            "IN_VPC",
+        ] {
+            assert_eq!(variables.get(name).is_some(), speaks, "{id}: {name}");
+        }
+        assert_eq!(properties.get("VpcConfig").is_some(), speaks, "{id}");
+        let role = template.properties(&format!("{id}Role"));
+        let policies = list(&role["ManagedPolicyArns"]);
+        for policy in ["InVpc", "ProxyCredentials"] {
+            let has = policies.iter().any(|one| target(one) == policy);
+            assert_eq!(has, speaks, "{id}: {policy}");
+        }
     }
 }

@@ -44,13 +44,18 @@ class Stack:
         # Nothing of an earlier run that was cut off.
         self.down()
         self.start()
-        self.script(ROOT / ".venv/sam/bin/python", "deploy.py", "--stack", STACK)
+        self.deploy()
         pattern = re.compile(r"^export (\w+)='?([^'\n]*)'?$", re.MULTILINE)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CHAINLOOP_"))},
             **dict(pattern.findall((self.directory / "env").read_text())),
         }
         self.api = self.environment["CHAINLOOP_URL"]
+
+    def deploy(self, **parameters: str) -> None:
+        """Deploys with these parameters of the template; those of the last time stay."""
+        options = [option for name, value in parameters.items() for option in ("--parameter", f"{name}={value}")]
+        self.script(ROOT / ".venv/sam/bin/python", "deploy.py", "--stack", STACK, *options)
 
     def start(self) -> None:
         self.script(sys.executable, "cloud.py", "up", *(["--ephemeral"] if self.ephemeral else []))

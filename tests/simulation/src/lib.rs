@@ -75,6 +75,7 @@ impl Default for Simulator {
         });
         let guard = Guard {
             allow_loopback: false,
+            ..Guard::default()
         };
         Self {
             http: Http::new(guard),
