@@ -28,6 +28,8 @@
 mod addresses;
 mod connection;
 mod message;
+mod reply;
+mod server;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -46,8 +48,10 @@ use crate::{
     SecretText, Template, Warnings, facts, http,
 };
 pub use addresses::{Address, Addresses, MailHost, Port};
-use connection::{Connection, Fate, REPLY, Reply, SHOWN_BYTES, Server, Time, Why};
+use connection::Connection;
 use message::Letter;
+use reply::{Fate, Reply, SHOWN_BYTES, Why};
+use server::{REPLY, Server, Time};
 
 #[derive(Debug)]
 pub struct Smtp;
@@ -205,7 +209,7 @@ impl Integration for Smtp {
     async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let time = Time::until(Instant::now() + CHECK);
         let server = Server::of(registration, http);
-        let mut connection = server.open(http, time).await?;
+        let mut connection = Connection::open(&server, http, time).await?;
         let addresses = registration.to.as_slice().iter();
         if addresses
             .chain([&registration.from])
@@ -240,7 +244,7 @@ impl Integration for Smtp {
         if copies(attachment).iter().any(Address::needs_utf8) {
             let time = Time::until(Instant::now() + CHECK);
             let server = Server::of(registration, http);
-            let connection = server.open(http, time).await?;
+            let connection = Connection::open(&server, http, time).await?;
             connection.check_utf8()?;
             connection.quit().await;
         }
@@ -277,7 +281,7 @@ impl Integration for Smtp {
             }
             let mut open = match connection.take() {
                 Some(open) => open,
-                None => match server.open(http, time).await {
+                None => match Connection::open(&server, http, time).await {
                     Ok(open) => open,
                     Err(error) => {
                         post.stopped = Some(error);
@@ -292,7 +296,7 @@ impl Integration for Smtp {
             connection = Some(open).filter(|open| !open.is_broken());
         }
         if let Some(connection) = connection {
-            Connection::quit(connection).await;
+            connection.quit().await;
         }
         post.outcome(&message::id(delivery.id, &registration.from))
     }

@@ -13,7 +13,6 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::About;
 use crate::fixture::{self, Stage};
 use crate::http::Guard;
 use crate::inputs;
@@ -447,7 +446,7 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
         let registration = registration(&server, tls);
         let until = Instant::now() + Duration::from_secs(1);
         let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
-        let opened = smtp.open(&http, Time::until(until)).await;
+        let opened = Connection::open(&smtp, &http, Time::until(until)).await;
         let error = opened.map(|_| ()).unwrap_err();
         assert_eq!(error.kind, AGAIN);
         let hint =
@@ -470,7 +469,9 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
         let registration = registration(&server, json!({}));
         let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
         let far = Instant::now() + Duration::from_secs(10);
-        let mut connection = smtp.open(&http, Time::until(far)).await.unwrap();
+        let mut connection = Connection::open(&smtp, &http, Time::until(far))
+            .await
+            .unwrap();
         let until = Instant::now() + Duration::from_secs(1);
         let to: Vec<_> = registration.to.as_slice().iter().collect();
         let fates = connection.send(&registration.from, &to, b"x\r\n", Time::until(until));
@@ -674,7 +675,10 @@ async fn tls_on_the_wrong_port_is_told_with_what_to_choose() {
     let registration = registration(&server, json!({ "tls": "starttls" }));
     let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
     let time = Time::until(Instant::now() + Duration::from_secs(1));
-    let error = smtp.open(&http, time).await.map(|_| ()).unwrap_err();
+    let error = Connection::open(&smtp, &http, time)
+        .await
+        .map(|_| ())
+        .unwrap_err();
     assert!(error.text.ends_with("choose tls=implicit"), "{error}");
 }
 
@@ -1045,7 +1049,9 @@ async fn a_reply_that_comes_drop_by_drop_is_not_waited_for() {
     let registration: Registration = serde_json::from_value(inputs).unwrap();
     let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
     let end = Instant::now() + Duration::from_secs(1);
-    let error = smtp.open(&http, Time::until(end)).await.map(|_| ());
+    let error = Connection::open(&smtp, &http, Time::until(end))
+        .await
+        .map(|_| ());
     assert_eq!(error.unwrap_err().kind, AGAIN);
     assert!(end.elapsed() < Duration::from_secs(5));
     server.await.unwrap();
@@ -1062,7 +1068,7 @@ async fn the_verdict_on_a_mail_may_take_longer_than_what_comes_before() {
         content: now + Duration::from_secs(1),
         end: now + Duration::from_secs(30),
     };
-    let mut connection = smtp.open(&http, time).await.unwrap();
+    let mut connection = Connection::open(&smtp, &http, time).await.unwrap();
     let to: Vec<_> = registration.to.as_slice().iter().collect();
     let fates = connection
         .send(&registration.from, &to, b"x\r\n", time)
@@ -1621,24 +1627,4 @@ fn a_port_on_the_command_line_is_what_chainloop_takes() {
     let fields = api::inputs::fields(&schema);
     let port = fields.iter().find(|field| field.name == "port").unwrap();
     assert_eq!(api::inputs::cast(port, "587").unwrap(), json!("587"));
-}
-
-#[test]
-fn greylisting_speaks_of_a_mail_and_a_server_that_closes_of_itself() {
-    let said = |code| {
-        let text = String::new();
-        Fate::Deferred(Why::Said(connection::Reply { code, text }))
-    };
-    for (fate, about) in [
-        (said(450), About::Delivery),
-        (said(451), About::Delivery),
-        (said(421), About::Destination),
-        (
-            Fate::Deferred(Why::Broken("the connection broke")),
-            About::Destination,
-        ),
-        (Fate::Indeterminate("no answer in time"), About::Destination),
-    ] {
-        assert_eq!(fate.about(), about, "{fate:?}");
-    }
 }
