@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::reply::Fate;
 use super::*;
+use crate::Kind;
 use crate::fixture::{self, Stage};
 use crate::http::Guard;
-use crate::inputs;
 
 const PASSWORD: &str = "canary-9c1f";
 const AUTHORITY: &str = include_str!("../../../../tests/peers/tls/authority.pem");
@@ -1527,9 +1529,9 @@ fn domains_for_which_no_time_is_left_follow_in_another_attempt() {
     }))
     .unwrap();
     let (server, progress) = (Server::of(&registration, &trusting()), BTreeMap::new());
-    let mut post = Post::new(&server, &progress);
-    post.is_cut = true;
-    let outcome = post.outcome("<a@example.org>").unwrap();
+    let mut outcomes = Outcomes::new(&server, &progress);
+    outcomes.is_cut = true;
+    let outcome = outcomes.outcome("<a@example.org>").unwrap();
     let Outcome::ContinueAfter { delay, reason } = outcome else {
         panic!("{outcome:?}")
     };
@@ -1576,55 +1578,4 @@ async fn a_template_that_cannot_be_filled_is_told_and_nothing_is_sent() {
         "{error}"
     );
     assert!(server.heard().is_empty());
-}
-
-// --- inputs -------------------------------------------------------------------------------------------
-
-#[test]
-fn inputs_that_could_not_work_are_refused() {
-    let base = json!({
-        "to": "a@example.org", "from": "b@example.org", "host": "smtp.example.org", "port": "587",
-    });
-    let faults = |more: Value| {
-        let mut all = base.as_object().unwrap().clone();
-        all.extend(more.as_object().unwrap().clone());
-        let faults = inputs::check::<Registration>(&all);
-        assert!(!format!("{faults:?}").contains("canary"));
-        let fields = faults.into_iter().map(|fault| fault.field);
-        fields.collect::<Vec<_>>()
-    };
-    assert!(faults(json!({})).is_empty());
-    assert!(faults(json!({ "port": 465, "tls": "implicit" })).is_empty());
-    assert!(faults(json!({ "user": "u", "password": "canary" })).is_empty());
-    assert_eq!(faults(json!({ "password": "canary" })), [""]);
-    assert_eq!(faults(json!({ "user": "u" })), [""]);
-    assert_eq!(faults(json!({ "user": "u\0", "password": "canary" })), [""]);
-    for (field, value) in [
-        ("to", json!("a@example.org;b@example.org")),
-        ("to", json!("A <a@example.org>")),
-        ("from", json!("a@example.org, b@example.org")),
-        ("host", json!("smtp.example.org:587")),
-        ("port", json!("smtp")),
-        ("port", json!(70000)),
-        ("port", json!(true)),
-        ("tls", json!("opportunistic")),
-        ("ehlo_name", json!("a b")),
-        ("ehlo_name", json!("a\r\nMAIL FROM:<b>")),
-        ("send_test_message", json!("yes")),
-    ] {
-        assert_eq!(faults(json!({ field: value })), [field], "{value}");
-    }
-    let cc = |text: &str| {
-        let inputs = json!({ "cc": text });
-        inputs::check::<Attachment>(inputs.as_object().unwrap()).len()
-    };
-    assert_eq!((cc("a@example.org, b@example.com"), cc("nobody")), (0, 1));
-}
-
-#[test]
-fn a_port_on_the_command_line_is_what_chainloop_takes() {
-    let schema = inputs::schema::<Registration>();
-    let fields = api::inputs::fields(&schema);
-    let port = fields.iter().find(|field| field.name == "port").unwrap();
-    assert_eq!(api::inputs::cast(port, "587").unwrap(), json!("587"));
 }
