@@ -111,26 +111,28 @@ struct Given {
 const EXAMPLE: &str = "c1b5c0a2-9c37-4d0e-8f0f-4d3f5a7e2b19";
 
 impl TryFrom<Given> for Attachment {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(given: Given) -> Result<Self, Self::Error> {
+        let refused = |text: &str| Err(text.to_owned());
+        let needs = |needed: &str, given: &str| {
+            refused(&format!(
+                "property '{needed}' is required, if '{given}' property exists"
+            ))
+        };
         let parent = match (given.parent_id, given.parent_name, given.parent_version) {
-            (Some(_), Some(_), _) => return Err("parentID and parentName exclude each other"),
-            (_, None, Some(_)) => {
-                return Err(
-                    "property 'parentName' is required, if 'parentVersion' property exists",
-                );
-            }
+            (Some(_), Some(_), _) => return refused("parentID and parentName exclude each other"),
+            (_, None, Some(_)) => return needs("parentName", "parentVersion"),
             (Some(ProjectId(id)), None, None) => Some(Parent::Id(id)),
             (None, Some(name), version) => Some(Parent::Named(Box::new(Named { name, version }))),
             (None, None, None) => None,
         };
         let project = match (given.project_id, given.project_name) {
             (Some(_), Some(_)) => {
-                return Err("projectID and projectName exclude each other: give one of them");
+                return refused("projectID and projectName exclude each other: give one of them");
             }
             (None, None) => {
-                return Err("project id or name must be provided: projectID or projectName");
+                return refused("project id or name must be provided: projectID or projectName");
             }
             (None, Some(name)) => {
                 let version = given.project_version;
@@ -138,21 +140,9 @@ impl TryFrom<Given> for Attachment {
             }
             (Some(ProjectId(id)), None) => match (parent, given.project_version) {
                 (None, None) => Project::Id(id),
-                (Some(Parent::Id(_)), _) => {
-                    return Err(
-                        "property 'projectName' is required, if 'parentID' property exists",
-                    );
-                }
-                (Some(Parent::Named(_)), _) => {
-                    return Err(
-                        "property 'projectName' is required, if 'parentName' property exists",
-                    );
-                }
-                (None, Some(_)) => {
-                    return Err(
-                        "property 'projectName' is required, if 'projectVersion' property exists",
-                    );
-                }
+                (Some(Parent::Id(_)), _) => return needs("projectName", "parentID"),
+                (Some(Parent::Named(_)), _) => return needs("projectName", "parentName"),
+                (None, Some(_)) => return needs("projectName", "projectVersion"),
             },
         };
         Ok(Self {

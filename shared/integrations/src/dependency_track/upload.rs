@@ -2,6 +2,7 @@
 
 use attestation::{Digest, Material};
 use http::Request;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::DependencyTrack;
@@ -25,7 +26,7 @@ pub(super) struct Upload<'a> {
 }
 
 /// Something that is not sent, and why.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(super) struct Skipped {
     name: String,
     reason: String,
@@ -299,11 +300,7 @@ impl Report {
         }
         let mut receipt = Map::from_iter([("sboms".to_owned(), self.sboms.into())]);
         if !self.skipped.is_empty() {
-            let skipped = self.skipped.into_iter();
-            let skipped = skipped
-                .map(|Skipped { name, reason }| json!({ "name": name, "reason": reason }))
-                .collect();
-            receipt.insert("skipped".to_owned(), skipped);
+            receipt.insert("skipped".to_owned(), json!(self.skipped));
         }
         if !delivery.missing.is_empty() {
             receipt.insert("missing".to_owned(), missing.cloned().collect());
