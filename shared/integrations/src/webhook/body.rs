@@ -4,7 +4,7 @@ use attestation::{Attestation, Material, MaterialType};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::Webhook;
@@ -58,7 +58,7 @@ async fn event<'a>(
     host: &dyn Host,
     attestation: &Attestation,
     material: Option<&'a Material>,
-    metadata: &Metadata,
+    metadata: &Metadata<'_>,
     id: &str,
 ) -> Result<Content<'a>, Error> {
     let Some(material) = material else {
@@ -87,11 +87,11 @@ async fn event<'a>(
 pub(super) fn test(format: Format, id: &str) -> Bytes {
     let metadata = Metadata {
         workflow: WorkflowMetadata {
-            name: "test-webhook-workflow".to_owned(),
+            name: "test-webhook-workflow",
             ..WorkflowMetadata::default()
         },
         workflow_run: RunMetadata {
-            id: "test-webhook-run".to_owned(),
+            id: "test-webhook-run",
             ..RunMetadata::default()
         },
     };
@@ -123,7 +123,7 @@ struct Event<'a> {
     r#type: &'static str,
     subject: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<&'a str>,
+    time: Option<String>,
     datacontenttype: &'static str,
     project: &'a str,
     workflow: &'a str,
@@ -136,23 +136,23 @@ impl<'a> Event<'a> {
     fn new(
         id: &'a str,
         kind: &'static str,
-        metadata: &'a Metadata,
+        metadata: &'a Metadata<'_>,
         subject: &'a str,
         media_type: &'static str,
     ) -> Self {
         let (workflow, run) = (&metadata.workflow, &metadata.workflow_run);
         let segment = |text| utf8_percent_encode(text, SEGMENT);
-        let (project, name) = (segment(&workflow.project), segment(&workflow.name));
+        let (project, name) = (segment(workflow.project), segment(workflow.name));
         Self {
             specversion: "1.0",
             id,
             source: format!("chainloop/{project}/{name}"),
             r#type: kind,
             subject,
-            time: Some(run.finished_at.as_str()).filter(|time| *time != NEVER),
+            time: time(run.finished_at),
             datacontenttype: media_type,
-            project: &workflow.project,
-            workflow: &workflow.name,
+            project: workflow.project,
+            workflow: workflow.name,
             materialtype: None,
             attestationdigest: &run.attestation_digest,
         }
@@ -171,7 +171,7 @@ impl<'a> Event<'a> {
 }
 
 /// Returns the text before and after the data's base64 in a body of Chainloop's webhook: three keys in this order.
-fn around(metadata: &Metadata, kind: &str) -> (String, String) {
+fn around(metadata: &Metadata<'_>, kind: &str) -> (String, String) {
     let metadata = serde_json::to_string(metadata).expect("strings alone");
     (
         format!(r#"{{"Metadata":{metadata},"Data":""#),
@@ -182,87 +182,81 @@ fn around(metadata: &Metadata, kind: &str) -> (String, String) {
 /// Chainloop's metadata, with its keys and in its order. What an attestation does not say is empty.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Metadata {
-    workflow: WorkflowMetadata,
-    workflow_run: RunMetadata,
+struct Metadata<'a> {
+    workflow: WorkflowMetadata<'a>,
+    workflow_run: RunMetadata<'a>,
 }
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct WorkflowMetadata {
+struct WorkflowMetadata<'a> {
     #[serde(rename = "ID")]
-    id: String,
-    name: String,
-    team: String,
-    project: String,
+    id: &'a str,
+    name: &'a str,
+    team: &'a str,
+    project: &'a str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct RunMetadata {
+struct RunMetadata<'a> {
     #[serde(rename = "ID")]
-    id: String,
-    state: String,
-    started_at: String,
-    finished_at: String,
-    runner_type: String,
+    id: &'a str,
+    state: &'a str,
+    #[serde(serialize_with = "go_time")]
+    started_at: &'a str,
+    #[serde(serialize_with = "go_time")]
+    finished_at: &'a str,
+    runner_type: &'a str,
     #[serde(rename = "RunURL")]
-    run_url: String,
+    run_url: &'a str,
     attestation_digest: String,
+}
+
+fn metadata<'a>(delivery: &Delivery<'a, Webhook>) -> Metadata<'a> {
+    let (workflow, attestation) = (delivery.workflow, delivery.attestation);
+    let mut metadata = Metadata {
+        workflow: WorkflowMetadata {
+            id: &workflow.id,
+            name: &workflow.name,
+            team: "",
+            project: &workflow.project,
+        },
+        workflow_run: RunMetadata {
+            // Only runs that succeeded have an attestation.
+            state: "success",
+            attestation_digest: attestation.received.to_string(),
+            ..RunMetadata::default()
+        },
+    };
+    if let Some(predicate) = attestation.predicate() {
+        let (about, run) = (&predicate.metadata, &mut metadata.workflow_run);
+        metadata.workflow = WorkflowMetadata {
+            id: &about.workflow_id,
+            name: about.workflow(),
+            team: &about.team,
+            project: &about.project,
+        };
+        run.id = &about.workflow_run_id;
+        run.started_at = &about.initialized_at;
+        run.finished_at = &about.finished_at;
+        run.runner_type = &predicate.runner_type;
+        run.run_url = &predicate.runner_url;
+    }
+    metadata
 }
 
 /// Go's zero time.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-impl Default for RunMetadata {
-    fn default() -> Self {
-        Self {
-            id: String::new(),
-            state: String::new(),
-            started_at: NEVER.to_owned(),
-            finished_at: NEVER.to_owned(),
-            runner_type: String::new(),
-            run_url: String::new(),
-            attestation_digest: String::new(),
-        }
-    }
+/// Writes RFC 3339 as Go reads it: a receiver's `time.Time` fails on anything else, on an empty text too.
+fn go_time<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(time(text).as_deref().unwrap_or(NEVER))
 }
 
-fn metadata(delivery: &Delivery<'_, Webhook>) -> Metadata {
-    let workflow = delivery.workflow;
-    let mut metadata = Metadata {
-        workflow: WorkflowMetadata {
-            id: workflow.id.clone(),
-            name: workflow.name.clone(),
-            team: String::new(),
-            project: workflow.project.clone(),
-        },
-        workflow_run: RunMetadata {
-            // Only runs that succeeded have an attestation.
-            state: "success".to_owned(),
-            attestation_digest: delivery.attestation.received.to_string(),
-            ..RunMetadata::default()
-        },
-    };
-    if let Some(predicate) = delivery.attestation.predicate() {
-        let (about, run) = (&predicate.metadata, &mut metadata.workflow_run);
-        metadata.workflow.id.clone_from(&about.workflow_id);
-        about.workflow().clone_into(&mut metadata.workflow.name);
-        metadata.workflow.team.clone_from(&about.team);
-        metadata.workflow.project.clone_from(&about.project);
-        run.id.clone_from(&about.workflow_run_id);
-        run.started_at = go_time(&about.initialized_at);
-        run.finished_at = go_time(&about.finished_at);
-        run.runner_type.clone_from(&predicate.runner_type);
-        run.run_url.clone_from(&predicate.runner_url);
-    }
-    metadata
-}
-
-/// RFC 3339 as Go reads it: a receiver's `time.Time` fails on anything else, on an empty text too.
-fn go_time(text: &str) -> String {
-    text.parse::<jiff::Timestamp>()
-        .map_or_else(|_| NEVER.to_owned(), |time| time.to_string())
+fn time(text: &str) -> Option<String> {
+    let time = text.parse::<jiff::Timestamp>().ok()?.to_string();
+    Some(time).filter(|time| time != NEVER)
 }
 
 /// Returns the `Data` of an attestation: Chainloop's object with Go's field names.
@@ -294,19 +288,13 @@ fn data(attestation: &Attestation) -> Result<Vec<u8>, Error> {
 /// struct, in its order and without what is absent. Values go through as they came.
 #[derive(Deserialize, Serialize)]
 struct Statement<'a> {
-    #[serde(
-        borrow,
-        rename(deserialize = "_type"),
-        alias = "type",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(borrow, alias = "_type", skip_serializing_if = "Option::is_none")]
     r#type: Option<&'a RawValue>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     subject: Option<Vec<Descriptor<'a>>>,
     #[serde(
         borrow,
-        rename(deserialize = "predicateType"),
-        alias = "predicate_type",
+        alias = "predicateType",
         skip_serializing_if = "Option::is_none"
     )]
     predicate_type: Option<&'a RawValue>,
@@ -326,17 +314,11 @@ struct Descriptor<'a> {
     content: Option<&'a RawValue>,
     #[serde(
         borrow,
-        rename(deserialize = "downloadLocation"),
-        alias = "download_location",
+        alias = "downloadLocation",
         skip_serializing_if = "Option::is_none"
     )]
     download_location: Option<&'a RawValue>,
-    #[serde(
-        borrow,
-        rename(deserialize = "mediaType"),
-        alias = "media_type",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(borrow, alias = "mediaType", skip_serializing_if = "Option::is_none")]
     media_type: Option<&'a RawValue>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     annotations: Option<&'a RawValue>,
@@ -354,8 +336,8 @@ mod tests {
             ("a-b._~", "x:y", "chainloop/a-b._~/x%3Ay"),
         ] {
             let mut metadata = Metadata::default();
-            metadata.workflow.project = project.to_owned();
-            metadata.workflow.name = name.to_owned();
+            metadata.workflow.project = project;
+            metadata.workflow.name = name;
             let event = Event::new("id", "kind", &metadata, "subject", "application/json");
             assert_eq!(event.source, source);
             let url = url::Url::parse("https://example.org/").unwrap();
