@@ -98,8 +98,7 @@ impl Integration for Smtp {
         let warnings = refused.map(|reply| doubt(registration, &reply));
         if registration.send_test_message {
             let message = message::test(registration, http.unix_secs())?;
-            let envelope = Envelope::of(registration.to.as_slice());
-            for (domain, recipients) in envelope.0 {
+            for (domain, recipients) in by_domain(registration.to.as_slice()) {
                 let sent = connection.send(&registration.from, &recipients, &message, time);
                 for (recipient, fate) in recipients.iter().zip(sent.await) {
                     if let Some(error) = outcomes::error(&server, domain, recipient, &fate) {
@@ -142,7 +141,7 @@ impl Integration for Smtp {
         let message = message::of(delivery, host.unix_secs())?;
         let server = Server::of(registration, http);
         let mut outcomes = Outcomes::new(&server, delivery.progress);
-        let mut envelope = Envelope::of_delivery(delivery).0;
+        let mut envelope = recipients(delivery);
         envelope.retain(|domain, recipients| {
             outcomes.keep_open(domain, recipients);
             !recipients.is_empty()
@@ -189,8 +188,7 @@ impl Integration for Smtp {
             Tls::Starttls | Tls::None => "smtp",
         };
         let text = String::from_utf8_lossy(&message[..message.len().min(http::ANSWER_BYTES)]);
-        let previews = Envelope::of_delivery(delivery).0.into_values();
-        let previews = previews.map(|recipients| {
+        let previews = recipients(delivery).into_values().map(|recipients| {
             let recipients: Vec<_> = recipients.iter().map(|to| to.as_str()).collect();
             let headers = [
                 ("MAIL FROM", registration.from.as_str().to_owned()),
@@ -238,25 +236,23 @@ async fn has_place(host: &dyn Host, server: &Server<'_>) -> Result<bool, Error> 
     Ok(false)
 }
 
-/// Recipients by domain, each once.
-struct Envelope<'a>(BTreeMap<&'a str, Vec<&'a Address>>);
-
-impl<'a> Envelope<'a> {
-    fn of(addresses: impl IntoIterator<Item = &'a Address>) -> Self {
-        let mut domains: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for address in addresses {
-            let recipients = domains.entry(address.domain()).or_default();
-            if !recipients.contains(&address) {
-                recipients.push(address);
-            }
+/// Returns the recipients by domain, each once.
+fn by_domain<'a>(
+    addresses: impl IntoIterator<Item = &'a Address>,
+) -> BTreeMap<&'a str, Vec<&'a Address>> {
+    let mut domains: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for address in addresses {
+        let recipients = domains.entry(address.domain()).or_default();
+        if !recipients.contains(&address) {
+            recipients.push(address);
         }
-        Self(domains)
     }
+    domains
+}
 
-    fn of_delivery(delivery: &Delivery<'a, Smtp>) -> Self {
-        let to = delivery.registration.to.as_slice();
-        Self::of(to.iter().chain(delivery.attachment.copies()))
-    }
+fn recipients<'a>(delivery: &Delivery<'a, Smtp>) -> BTreeMap<&'a str, Vec<&'a Address>> {
+    let to = delivery.registration.to.as_slice();
+    by_domain(to.iter().chain(delivery.attachment.copies()))
 }
 
 #[cfg(test)]

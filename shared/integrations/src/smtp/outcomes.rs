@@ -118,13 +118,13 @@ impl<'a> Outcomes<'a> {
         steps.into_iter().collect()
     }
 
-    fn count(&self, outcome: &str) -> usize {
+    fn accepted(&self) -> usize {
         let all = self.settled.values().flatten();
-        all.filter(|one| one["outcome"] == outcome).count()
+        all.filter(|one| one["outcome"] == ACCEPTED).count()
     }
 
     pub(super) fn outcome(self, message_id: &str) -> Result<Outcome, Error> {
-        let (accepted, note) = (self.count(ACCEPTED), self.note());
+        let (accepted, note) = (self.accepted(), self.note());
         let (stopped, for_good) = match self.stopped {
             Some(error) if !matches!(error.kind, Kind::Retryable { .. }) => (None, Some(error)),
             stopped => (stopped, None),
@@ -173,10 +173,8 @@ impl<'a> Outcomes<'a> {
         if without.is_empty() {
             return None;
         }
-        let (accepted, count) = (
-            self.count(ACCEPTED),
-            self.settled.values().flatten().count(),
-        );
+        let accepted = self.accepted();
+        let count = accepted + without.len();
         let mut note = format!("accepted for {accepted} of {count} recipients");
         for one in without.iter().take(NAMED) {
             let text = |field: &str| one[field].as_str().unwrap_or_default();
