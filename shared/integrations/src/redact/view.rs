@@ -146,39 +146,12 @@ fn hex(digits: &[u8]) -> Option<u32> {
 
 /// Entities of HTML and XML, from behind the ampersand; of the named ones, those that stand for ASCII.
 fn entity(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
-    const NAMED: [(&str, char); 32] = [
-        ("amp", '&'),
-        ("apos", '\''),
-        ("ast", '*'),
-        ("bsol", '\\'),
-        ("colon", ':'),
-        ("comma", ','),
-        ("commat", '@'),
-        ("dollar", '$'),
-        ("equals", '='),
-        ("excl", '!'),
-        ("grave", '`'),
-        ("gt", '>'),
-        ("hat", '^'),
-        ("hyphen", '-'),
-        ("lcub", '{'),
-        ("lowbar", '_'),
-        ("lpar", '('),
-        ("lsqb", '['),
-        ("lt", '<'),
-        ("num", '#'),
-        ("percnt", '%'),
-        ("period", '.'),
-        ("plus", '+'),
-        ("quest", '?'),
-        ("quot", '"'),
-        ("rcub", '}'),
-        ("rpar", ')'),
-        ("rsqb", ']'),
-        ("semi", ';'),
-        ("sol", '/'),
-        ("tilde", '~'),
-        ("vert", '|'),
+    // Each name behind its letter.
+    const NAMED: [&str; 32] = [
+        "&amp", "'apos", "*ast", "\\bsol", ":colon", ",comma", "@commat", "$dollar", "=equals",
+        "!excl", "`grave", ">gt", "^hat", "-hyphen", "{lcub", "_lowbar", "(lpar", "[lsqb", "<lt",
+        "#num", "%percnt", ".period", "+plus", "?quest", "\"quot", "}rcub", ")rpar", "]rsqb",
+        ";semi", "/sol", "~tilde", "|vert",
     ];
     let end = rest.iter().take(10).position(|byte| *byte == b';')?;
     let name = std::str::from_utf8(&rest[..end]).ok()?;
@@ -191,10 +164,8 @@ fn entity(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
             char::from_u32(number)?
         }
         None => {
-            NAMED
-                .iter()
-                .find(|(known, _)| name.eq_ignore_ascii_case(known))?
-                .1
+            let known = |known: &&&str| name.eq_ignore_ascii_case(&known[1..]);
+            NAMED.iter().find(known)?.chars().next()?
         }
     };
     Some((utf8(letter), end + 2))
