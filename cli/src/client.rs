@@ -164,19 +164,16 @@ impl Client {
     }
 
     fn send(&self, call: &Call<'_>, target: &str) -> Result<Response<Body>, ureq::Error> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(call.method)
             .uri(format!("{}{target}", self.base))
             .header("authorization", format!("Bearer {}", self.token))
             .header("accept", "application/json");
-        let request = match &call.key {
-            Some(key) => request.header("idempotency-key", key),
-            None => request,
-        };
-        let request = match &call.only {
-            Some(etags) => request.header("if-match", etags),
-            None => request,
-        };
+        for (name, value) in [("idempotency-key", &call.key), ("if-match", &call.only)] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
         match &call.body {
             None => self.agent.run(request.body(())?),
             Some(body) => {
