@@ -5,6 +5,9 @@
 //! and compared without case, white space and the letters in which encodings differ. Encodings that cannot be undone
 //! without knowing where they begin, base64 and hexadecimal, are searched for.
 
+mod patterns;
+mod view;
+
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -15,6 +18,7 @@ use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use url::Url;
+use view::View;
 
 use crate::error::{ANSWER_BYTES, Answer, EXCERPT_BYTES, Error};
 use crate::{inputs, text};
@@ -28,9 +32,6 @@ const SHORT: usize = 6;
 
 /// A cut may leave fewer letters of a secret than this.
 const REMAINDER: usize = 4;
-
-/// A longer secret is searched for in pieces of this length, so that a part of it is found, too.
-const PIECE: usize = 32;
 
 /// Credentials of requests that are remembered. Each request to a bucket has a signature of its own, and a delivery of
 /// a thousand SBOMs would search for all of them after each step.
@@ -77,8 +78,7 @@ impl Redactor {
 
     /// Masks this secret, and the parts of it that are secrets by themselves, from now on.
     pub fn learn(&self, secret: &str) {
-        let mut patterns = BTreeSet::new();
-        learn(&mut patterns, secret, 2);
+        let mut patterns = patterns::of(secret);
         let mut known = self.known();
         let before = known.patterns.len();
         known.patterns.append(&mut patterns);
@@ -113,8 +113,7 @@ impl Redactor {
         if secret.len() < SHORT {
             return;
         }
-        let mut patterns = BTreeSet::new();
-        learn(&mut patterns, secret, 2);
+        let mut patterns = patterns::of(secret);
         let mut known = self.known();
         patterns.retain(|pattern| !known.patterns.contains(pattern));
         if patterns.is_empty() {
@@ -307,405 +306,6 @@ fn masked(bytes: &[u8], found: &[(usize, usize)]) -> String {
     }
     text.push_str(&String::from_utf8_lossy(&bytes[shown..]));
     text
-}
-
-/// Adds what to search for: the secret, the secrets in it, and each of them encoded.
-fn learn(patterns: &mut BTreeSet<Vec<u8>>, secret: &str, depth: usize) {
-    let secret = secret.trim();
-    match Url::parse(secret) {
-        Ok(url) if url.has_host() => learn_url(patterns, secret, &url),
-        _ => {
-            add(patterns, secret);
-            if depth > 0 {
-                for part in parts(secret) {
-                    learn(patterns, &part, depth - 1);
-                }
-            }
-        }
-    }
-}
-
-/// Adds the part behind a URL's host, and each part of that which is no common word. The host itself is shown.
-fn learn_url(patterns: &mut BTreeSet<Vec<u8>>, typed: &str, url: &Url) {
-    let rest = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    let typed = typed
-        .split_once("://")
-        .and_then(|(_, rest)| rest.split_once('/'));
-    let typed = typed.map_or("", |(_, path)| path);
-    for rest in [rest, typed] {
-        let parts = rest
-            .split(['/', '?', '&', '=', '#', ';'])
-            .filter(|part| part.len() >= 8);
-        for part in parts
-            .chain([rest])
-            .filter(|part| part.len() >= SHORT && !is_common(part))
-        {
-            add(patterns, part);
-        }
-    }
-}
-
-/// The secrets in a secret: in a JSON document, a connection string, lines of headers, a user with a password.
-fn parts(secret: &str) -> Vec<String> {
-    if let Ok(document @ (Value::Object(_) | Value::Array(_))) = serde_json::from_str(secret) {
-        let mut leaves = Vec::new();
-        collect(&document, &mut leaves);
-        return leaves;
-    }
-    let mut parts = Vec::new();
-    let mut is_named = false;
-    for word in secret.split(|letter: char| letter.is_whitespace() || ",;&?\"'".contains(letter)) {
-        // Equals signs at the end are base64's.
-        let (name, value) = match word.split_once([':', '=']) {
-            Some((_, value)) if value.is_empty() == word.ends_with(':') && value != "=" => {
-                word.split_at(word.len() - value.len())
-            }
-            _ => ("", word),
-        };
-        let least = if is_named || !name.is_empty() {
-            SHORT
-        } else {
-            16
-        };
-        // A header's name, or its authentication scheme: the secret follows.
-        is_named = value.is_empty() && !name.is_empty()
-            || SCHEMES
-                .iter()
-                .any(|scheme| scheme.eq_ignore_ascii_case(value));
-        if value.len() < least || is_common(value) {
-            continue;
-        }
-        parts.push(value.to_owned());
-        if let Some((_, rest)) = value.split_once('_').filter(|(_, rest)| rest.len() >= 16) {
-            parts.push(rest.to_owned());
-        }
-        parts.extend(decoded_base64(value));
-    }
-    parts.retain(|part| part != secret && View::of(part.as_bytes()).folded().bytes.len() >= SHORT);
-    parts
-}
-
-/// Texts long enough to be keys. Addresses of mail and of the web are not, and explain an error.
-fn collect(document: &Value, leaves: &mut Vec<String>) {
-    match document {
-        Value::String(text)
-            if text.len() >= 20 && !text.contains('@') && !text.starts_with("https://") =>
-        {
-            leaves.push(text.clone());
-        }
-        Value::Array(values) => values.iter().for_each(|value| collect(value, leaves)),
-        Value::Object(map) => map.values().for_each(|value| collect(value, leaves)),
-        _ => {}
-    }
-}
-
-/// As the password in `Basic dXNlcjpwYXNzd29yZA==`.
-fn decoded_base64(text: &str) -> Option<String> {
-    let text = text
-        .trim_end_matches('=')
-        .replace('-', "+")
-        .replace('_', "/");
-    let decoded = base64_simd::STANDARD_NO_PAD.decode_to_vec(text).ok()?;
-    let decoded = String::from_utf8(decoded).ok()?;
-    let is_text = decoded.len() >= SHORT
-        && decoded
-            .chars()
-            .all(|letter| !letter.is_control() || letter.is_whitespace());
-    is_text.then_some(decoded)
-}
-
-/// In front of a credential in a header.
-const SCHEMES: [&str; 4] = ["basic", "bearer", "digest", "token"];
-
-/// Words that stand beside secrets and in honest messages.
-fn is_common(word: &str) -> bool {
-    const COMMON: [&str; 21] = [
-        "application",
-        "attestation",
-        "attestations",
-        "authorization",
-        "basic",
-        "bearer",
-        "certificate",
-        "chainloop",
-        "digest",
-        "incoming",
-        "integrations",
-        "messages",
-        "notifications",
-        "password",
-        "private",
-        "services",
-        "token",
-        "triggers",
-        "webhooks",
-        "workflow",
-        "workflows",
-    ];
-    COMMON
-        .iter()
-        .any(|common| word.eq_ignore_ascii_case(common))
-}
-
-/// Adds one secret in all of its encodings.
-fn add(patterns: &mut BTreeSet<Vec<u8>>, secret: &str) {
-    let mut spellings = BTreeSet::new();
-    let mut view = View::of(secret.as_bytes());
-    for _ in 0..=LAYERS {
-        spellings.insert(view.bytes.clone());
-        match view.decoded() {
-            Some(next) => view = next,
-            None => break,
-        }
-    }
-    // As a document in Latin-1 has it.
-    let letters = secret.chars();
-    let latin: Option<Vec<u8>> = letters
-        .map(|letter| u8::try_from(u32::from(letter)).ok())
-        .collect();
-    spellings.extend(latin);
-    for plain in spellings {
-        let folded = View::of(&plain).folded().bytes;
-        if folded.is_empty() {
-            continue;
-        }
-        add_pieces(patterns, &folded);
-        if folded.len() < SHORT {
-            continue;
-        }
-        let encodings = (0..3).map(|offset| base64_inside(&plain, offset));
-        for encoded in encodings.chain([hexadecimal(&plain)]) {
-            let folded = View::of(encoded.as_bytes()).folded().bytes;
-            if folded.len() >= SHORT {
-                add_pieces(patterns, &folded);
-            }
-        }
-    }
-}
-
-fn add_pieces(patterns: &mut BTreeSet<Vec<u8>>, mut folded: &[u8]) {
-    while folded.len() >= 2 * PIECE {
-        let (piece, rest) = folded.split_at(PIECE);
-        patterns.insert(piece.to_vec());
-        folded = rest;
-    }
-    patterns.insert(folded.to_vec());
-}
-
-/// The letters that are the same whatever stands around the secret, when `offset` bytes stand in front of it.
-fn base64_inside(secret: &[u8], offset: usize) -> String {
-    let mut bytes = vec![0; offset];
-    bytes.extend_from_slice(secret);
-    let encoded = base64_simd::STANDARD_NO_PAD.encode_to_string(&bytes);
-    let first = (offset * 8).div_ceil(6);
-    let end = bytes.len() * 8 / 6;
-    encoded[first..end].to_owned()
-}
-
-fn hexadecimal(secret: &[u8]) -> String {
-    use fmt::Write as _;
-    secret.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Bytes, each with the range of the original that it stands for.
-struct View {
-    bytes: Vec<u8>,
-    ranges: Vec<(usize, usize)>,
-}
-
-impl View {
-    fn of(bytes: &[u8]) -> Self {
-        Self {
-            bytes: bytes.to_vec(),
-            ranges: (0..bytes.len()).map(|at| (at, at + 1)).collect(),
-        }
-    }
-
-    fn empty(capacity: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(capacity),
-            ranges: Vec::with_capacity(capacity),
-        }
-    }
-
-    /// The original range of the bytes from `start` to `end`.
-    fn range(&self, start: usize, end: usize) -> (usize, usize) {
-        (self.ranges[start].0, self.ranges[end - 1].1)
-    }
-
-    fn push(&mut self, bytes: &[u8], range: (usize, usize)) {
-        self.bytes.extend_from_slice(bytes);
-        self.ranges.resize(self.bytes.len(), range);
-    }
-
-    /// Without what differs between spellings: case, white space and what cannot be seen, and the letters that are
-    /// others in base64 for URLs, a space in a form, or escaped in JSON without need.
-    fn folded(&self) -> Self {
-        let mut folded = Self::empty(self.bytes.len());
-        let mut at = 0;
-        while let Some(&byte) = self.bytes.get(at) {
-            let width = invisible(&self.bytes[at..]);
-            if width == 0 && !is_ignored(byte) {
-                folded.push(&[byte.to_ascii_lowercase()], self.ranges[at]);
-            }
-            at += width.max(1);
-        }
-        folded
-    }
-
-    /// With one layer of escapes undone; none where there is none.
-    fn decoded(&self) -> Option<Self> {
-        let mut decoded = Self::empty(self.bytes.len());
-        let mut at = 0;
-        let mut has_changed = false;
-        while at < self.bytes.len() {
-            if let Some((letter, width)) = escape(&self.bytes[at..]) {
-                decoded.push(&letter, self.range(at, at + width));
-                at += width;
-                has_changed = true;
-            } else {
-                decoded.push(&[self.bytes[at]], self.ranges[at]);
-                at += 1;
-            }
-        }
-        has_changed.then_some(decoded)
-    }
-
-    /// Places at the end where an escape may begin that was cut.
-    fn half_letters(&self) -> impl Iterator<Item = usize> {
-        let last = self.bytes.len().saturating_sub(12);
-        let is_escape = |at: &usize| {
-            let rest = &self.bytes[*at..];
-            b"%\\&".contains(&rest[0]) && !rest.iter().any(u8::is_ascii_whitespace)
-        };
-        (last.max(1)..self.bytes.len()).filter(is_escape)
-    }
-
-    fn until(&self, length: usize) -> Self {
-        Self {
-            bytes: self.bytes[..length].to_vec(),
-            ranges: self.ranges[..length].to_vec(),
-        }
-    }
-}
-
-fn is_ignored(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte.is_ascii_control() || b"+-_/\\".contains(&byte)
-}
-
-/// The length of the invisible letter that begins here; 0 for a visible one.
-fn invisible(bytes: &[u8]) -> usize {
-    let width = match bytes[0] {
-        0xc2..=0xdf => 2,
-        0xe0..=0xef => 3,
-        0xf0..=0xf4 => 4,
-        _ => return 0,
-    };
-    let letter = bytes
-        .get(..width)
-        .and_then(|bytes| std::str::from_utf8(bytes).ok());
-    match letter.and_then(|letter| letter.chars().next()) {
-        Some(letter) if text::is_invisible(letter) || letter.is_control() => width,
-        _ => 0,
-    }
-}
-
-/// The letter that an escape at the beginning stands for, and the escape's length.
-fn escape(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
-    match bytes {
-        [b'%', rest @ ..] => Some((vec![u8::try_from(hex(rest.get(..2)?)?).ok()?], 3)),
-        [b'\\', b'u' | b'U', rest @ ..] => {
-            let unit = hex(rest.get(..4)?)?;
-            let low = match rest.get(4..10) {
-                Some([b'\\', b'u' | b'U', low @ ..]) => hex(low),
-                _ => None,
-            };
-            match (char::from_u32(unit), low) {
-                (Some(letter), _) => Some((utf8(letter), 6)),
-                (None, Some(low @ 0xdc00..=0xdfff)) if unit < 0xdc00 => {
-                    let letter = 0x1_0000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
-                    Some((utf8(char::from_u32(letter)?), 12))
-                }
-                _ => None,
-            }
-        }
-        [b'\\', b'x' | b'X', rest @ ..] => {
-            Some((vec![u8::try_from(hex(rest.get(..2)?)?).ok()?], 4))
-        }
-        [b'\\', b'n' | b'r' | b't' | b'b' | b'f', ..] => Some((vec![b' '], 2)),
-        [b'\\', letter, ..] if letter.is_ascii_punctuation() => Some((vec![*letter], 2)),
-        [b'&', rest @ ..] => entity(rest),
-        _ => None,
-    }
-}
-
-fn utf8(letter: char) -> Vec<u8> {
-    letter.to_string().into_bytes()
-}
-
-fn hex(digits: &[u8]) -> Option<u32> {
-    let is_hex = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
-    let digits = std::str::from_utf8(digits).ok().filter(|_| is_hex)?;
-    u32::from_str_radix(digits, 16).ok()
-}
-
-/// Entities of HTML and XML, from behind the ampersand; of the named ones, those that stand for ASCII.
-fn entity(rest: &[u8]) -> Option<(Vec<u8>, usize)> {
-    const NAMED: [(&str, char); 32] = [
-        ("amp", '&'),
-        ("apos", '\''),
-        ("ast", '*'),
-        ("bsol", '\\'),
-        ("colon", ':'),
-        ("comma", ','),
-        ("commat", '@'),
-        ("dollar", '$'),
-        ("equals", '='),
-        ("excl", '!'),
-        ("grave", '`'),
-        ("gt", '>'),
-        ("hat", '^'),
-        ("hyphen", '-'),
-        ("lcub", '{'),
-        ("lowbar", '_'),
-        ("lpar", '('),
-        ("lsqb", '['),
-        ("lt", '<'),
-        ("num", '#'),
-        ("percnt", '%'),
-        ("period", '.'),
-        ("plus", '+'),
-        ("quest", '?'),
-        ("quot", '"'),
-        ("rcub", '}'),
-        ("rpar", ')'),
-        ("rsqb", ']'),
-        ("semi", ';'),
-        ("sol", '/'),
-        ("tilde", '~'),
-        ("vert", '|'),
-    ];
-    let end = rest.iter().take(10).position(|byte| *byte == b';')?;
-    let name = std::str::from_utf8(&rest[..end]).ok()?;
-    let letter = match name.strip_prefix('#') {
-        Some(number) => {
-            let number = match number.strip_prefix(['x', 'X']) {
-                Some(digits) => hex(digits.as_bytes())?,
-                None => number.parse().ok()?,
-            };
-            char::from_u32(number)?
-        }
-        None => {
-            NAMED
-                .iter()
-                .find(|(known, _)| name.eq_ignore_ascii_case(known))?
-                .1
-        }
-    };
-    Some((utf8(letter), end + 2))
 }
 
 #[cfg(test)]
@@ -974,6 +574,9 @@ mod tests {
         fn percent(text: &str) -> String {
             text.bytes().map(|byte| format!("%{byte:02X}")).collect()
         }
+        fn hexadecimal(text: &str) -> String {
+            text.bytes().map(|byte| format!("{byte:02x}")).collect()
+        }
         fn json(text: &str) -> String {
             let quoted = serde_json::to_string(text).unwrap();
             quoted[1..quoted.len() - 1].to_owned()
@@ -1007,8 +610,8 @@ mod tests {
                     .replace('"', "&quot;")
             },
             |text| text.to_ascii_uppercase(),
-            |text| hexadecimal(text.as_bytes()),
-            |text| hexadecimal(text.as_bytes()).to_uppercase(),
+            hexadecimal,
+            |text| hexadecimal(text).to_uppercase(),
             |text| base64_simd::STANDARD.encode_to_string(text),
             |text| base64_simd::URL_SAFE_NO_PAD.encode_to_string(text),
             |text| percent(&base64_simd::STANDARD.encode_to_string(text)),

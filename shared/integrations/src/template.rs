@@ -5,8 +5,10 @@
 //! `.Attestation.Annotations.x`, are read too. Whoever writes a template is trusted with nothing: it reaches
 //! the [facts](crate::facts()) alone, and how long it may run and write is bounded.
 
+mod translation;
+
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
@@ -17,6 +19,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use translation::Translation;
 
 use crate::{facts, inputs, text};
 
@@ -26,10 +29,7 @@ use crate::{facts, inputs, text};
 pub struct Template {
     /// As the operator wrote it.
     text: String,
-    /// In Jinja's spelling.
-    source: String,
-    /// Annotations looked up in Go's spelling: their owner and name.
-    spelled: BTreeSet<(&'static str, String)>,
+    read: Translation,
 }
 
 const MAX_BYTES: usize = 8 * 1024;
@@ -39,12 +39,6 @@ const FUEL: u64 = 200_000;
 const DEPTH: usize = 64;
 /// Names, operators and brackets of one tag; tags with `%`, and opening brackets, of a template.
 const MOST_PARTS: usize = 200;
-
-/// Go's spelling, and whose annotations it means.
-const GO: &[(&str, &str)] = &[
-    ("Material.Annotations.", "material"),
-    ("Attestation.Annotations.", "attestation"),
-];
 
 impl Template {
     /// The text for these facts, without control characters other than newline and tab. The error is what an
@@ -91,7 +85,7 @@ impl Template {
     ) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let annotations = annotations.as_object();
         let mut missing = BTreeMap::<String, Vec<&str>>::new();
-        for (of, key) in &self.spelled {
+        for (of, key) in &self.read.spelled {
             if *of == whose && annotations.is_some_and(|all| !all.contains_key(key)) {
                 missing.entry(key.to_lowercase()).or_default().push(key);
             }
@@ -113,7 +107,7 @@ impl Template {
     ) -> Result<String, minijinja::Error> {
         let mut environment = environment();
         environment.set_undefined_behavior(undefined);
-        let template = environment.template_from_str(&self.source)?;
+        let template = environment.template_from_str(&self.read.source)?;
         let mut written = Bounded {
             bytes: Vec::new(),
             most: max_bytes,
@@ -126,14 +120,18 @@ impl Template {
     fn check(&self) -> Result<(), String> {
         let environment = environment();
         let template = environment
-            .template_from_str(&self.source)
+            .template_from_str(&self.read.source)
             .map_err(|error| said(&error))?;
         let mut names: Vec<String> = template.undeclared_variables(true).into_iter().collect();
         names.sort();
         for name in names {
             let function = environment.globals().any(|(global, _)| global == name);
             if let Some(right) = mistaken(&name).filter(|_| !function && name != "loop") {
-                let line = self.source.lines().position(|line| line.contains(&name));
+                let line = self
+                    .read
+                    .source
+                    .lines()
+                    .position(|line| line.contains(&name));
                 let place = line.map_or_else(String::new, |at| format!("line {}: ", at + 1));
                 let name = text::line(&name, 64, true);
                 return Err(format!("{place}there is no {name}; {right}"));
@@ -355,112 +353,6 @@ impl io::Write for Bounded {
     }
 }
 
-/// A template on its way from Go's spelling to Jinja's.
-#[derive(Default)]
-struct Translation {
-    source: String,
-    spelled: BTreeSet<(&'static str, String)>,
-}
-
-impl Translation {
-    fn of(mut rest: &str) -> Result<Self, String> {
-        let mut translation = Self::default();
-        while let Some(begin) = ["{{", "{%", "{#"]
-            .iter()
-            .filter_map(|tag| rest.find(tag))
-            .min()
-        {
-            let (before, tag) = rest.split_at(begin);
-            translation.source.push_str(before);
-            let end = match &tag[..2] {
-                "{{" => "}}",
-                "{%" => "%}",
-                _ => "#}",
-            };
-            let length = match end {
-                "#}" => translation.verbatim(tag, end),
-                end => translation.code(tag, end)?,
-            };
-            let (code, after) = tag.split_at(length);
-            rest = after;
-            if code.trim_matches(['{', '%', '-', '+', '}', ' ']) == "raw" {
-                rest = &rest[translation.verbatim(rest, "endraw")..];
-            }
-        }
-        translation.source.push_str(rest);
-        Ok(translation)
-    }
-
-    /// Takes the text up to `end` as it is; says how much that was.
-    fn verbatim(&mut self, text: &str, end: &str) -> usize {
-        let length = text.find(end).map_or(text.len(), |at| at + end.len());
-        self.source.push_str(&text[..length]);
-        length
-    }
-
-    /// Takes a tag up to its `end`, which does not stand in quotes; says how much that was.
-    fn code(&mut self, tag: &str, end: &str) -> Result<usize, String> {
-        let mut quote = None;
-        let mut previous = '{';
-        let mut at = 0;
-        while let Some(letter) = tag[at..].chars().next() {
-            let rest = &tag[at + letter.len_utf8()..];
-            let mut taken = letter.len_utf8();
-            match (quote, letter) {
-                (Some(_), '\\') => taken += rest.chars().next().map_or(0, char::len_utf8),
-                (Some(open), _) if letter == open => quote = None,
-                (None, '"' | '\'') => quote = Some(letter),
-                (None, _) if tag[at..].starts_with(end) => {
-                    self.source.push_str(end);
-                    return Ok(at + end.len());
-                }
-                (None, '.') if begins(previous) && rest.starts_with(char::is_uppercase) => {
-                    at += taken + self.lookup(rest)?;
-                    previous = '_';
-                    continue;
-                }
-                _ => {}
-            }
-            self.source.push_str(&tag[at..at + taken]);
-            previous = letter;
-            at += taken;
-        }
-        Ok(tag.len())
-    }
-
-    /// Takes what stands behind the dot of a lookup in Go's spelling; says how much that was.
-    fn lookup(&mut self, text: &str) -> Result<usize, String> {
-        let length = text
-            .find(|letter: char| !letter.is_alphanumeric() && !matches!(letter, '_' | '.'))
-            .unwrap_or(text.len());
-        let path = &text[..length];
-        let mut known = GO.iter().filter_map(|&(go, whose)| {
-            let key = path.strip_prefix(go)?;
-            (!key.is_empty() && !key.contains('.')).then_some((whose, key))
-        });
-        let Some((whose, key)) = known.next() else {
-            let line = self.source.lines().count().max(1);
-            let path = text::line(path, 64, true);
-            return Err(format!(
-                "line {line}: there is no .{path}; in Go's spelling there is .Material.Annotations.name \
-                 and .Attestation.Annotations.name"
-            ));
-        };
-        let plain = key.is_ascii() && !key.starts_with(|first: char| first.is_ascii_digit());
-        let (open, close) = if plain { (".", "") } else { ("[\"", "\"]") };
-        self.source
-            .extend([whose, ".annotations", open, key, close]);
-        self.spelled.insert((whose, key.to_owned()));
-        Ok(length)
-    }
-}
-
-/// Reports whether a dot after this letter begins a lookup in Go's spelling. In Jinja a dot follows the value that it
-/// looks into, or stands between a space and a small letter.
-fn begins(previous: char) -> bool {
-    !previous.is_alphanumeric() && !matches!(previous, '_' | ')' | ']' | '}' | '"' | '\'')
-}
-
 impl TryFrom<String> for Template {
     type Error = String;
 
@@ -471,13 +363,9 @@ impl TryFrom<String> for Template {
         if text.len() > MAX_BYTES {
             return Err(format!("must have at most {MAX_BYTES} bytes"));
         }
-        let Translation { source, spelled } = Translation::of(&text)?;
-        let template = Self {
-            text,
-            source,
-            spelled,
-        };
-        check_parts(&template.source)?;
+        let read = Translation::of(&text)?;
+        check_parts(&read.source)?;
+        let template = Self { text, read };
         template.check()?;
         Ok(template)
     }

@@ -73,12 +73,8 @@ impl Default for Simulator {
                 false => others(info),
             }));
         });
-        let guard = Guard {
-            allow_loopback: false,
-            ..Guard::default()
-        };
         Self {
-            http: Http::new(guard),
+            http: Http::new(Guard::default()),
         }
     }
 }

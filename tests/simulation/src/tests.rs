@@ -57,9 +57,7 @@ fn the_same_seed_does_the_same_again_and_another_something_else() {
 #[test]
 fn a_noisy_organization_does_not_delay_a_quiet_one() {
     let longest = |noise, is_fair| {
-        let http = Http::new(Guard {
-            allow_loopback: false,
-        });
+        let http = Http::new(Guard::default());
         let waited = first_attempts(http, noise, is_fair);
         assert_eq!(waited.len(), 10);
         waited.into_iter().max().unwrap()

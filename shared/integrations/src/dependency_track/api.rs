@@ -10,7 +10,8 @@ use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 
-use super::{Instance, Place, Registration};
+use super::inputs::{Instance, Registration};
+use super::project::Place;
 use crate::http::{Response, origin};
 use crate::{About, Content, Encoding, Error, Host, Http, Kind, Warnings, text};
 

@@ -1,6 +1,10 @@
+use attestation::{Digest, Material};
+use serde_json::json;
+
 use super::*;
 use crate::fixture::{self, Lock, Peer, Stage};
 use crate::http::Response;
+use crate::{About, Kind};
 
 const KEY: &str = "odt_canary-in-the-key";
 const ID: &str = "c1b5c0a2-9c37-4d0e-8f0f-4d3f5a7e2b19";
@@ -117,120 +121,6 @@ fn posts(party: &Peer) -> Vec<fixture::Received> {
     let mut received = party.received();
     received.retain(|request| request.method == "POST");
     received
-}
-
-// --- inputs -------------------------------------------------------------------------------------------
-
-#[test]
-fn exactly_one_of_id_and_name_is_given_and_the_rest_goes_with_the_name() {
-    let fault = |inputs: Value| {
-        let mut faults = inputs::check::<Attachment>(inputs.as_object().unwrap());
-        let fault = faults.pop().map(|fault| (fault.field, fault.detail));
-        assert!(faults.is_empty(), "{faults:?}");
-        fault
-    };
-    for fits in [
-        json!({ "projectID": ID }),
-        json!({ "projectID": ID, "projectTags": "a, b", "isLatest": true }),
-        json!({ "projectName": "shop" }),
-        json!({ "projectName": "shop", "projectVersion": "{{ workflow.version }}" }),
-        json!({ "projectName": "{{ .Material.Annotations.component }}", "parentID": PARENT }),
-        json!({ "projectName": "shop", "parentName": "all" }),
-        json!({ "projectName": "shop", "parentName": "all", "parentVersion": "1" }),
-        json!({ "projectName": "shop", "filter": "environment=prod" }),
-    ] {
-        assert_eq!(fault(fits.clone()), None, "{fits}");
-    }
-    let between = |detail: &str| Some((String::new(), detail.to_owned()));
-    let needs_name = |field: &str| {
-        between(&format!(
-            "property 'projectName' is required, if '{field}' property exists"
-        ))
-    };
-    for (inputs, expected) in [
-        (
-            json!({}),
-            between("project id or name must be provided: projectID or projectName"),
-        ),
-        (
-            json!({ "projectID": ID, "projectName": "shop" }),
-            between("projectID and projectName exclude each other: give one of them"),
-        ),
-        (
-            json!({ "projectID": ID, "parentID": PARENT }),
-            needs_name("parentID"),
-        ),
-        (
-            json!({ "projectID": ID, "parentName": "all" }),
-            needs_name("parentName"),
-        ),
-        (
-            json!({ "projectID": ID, "projectVersion": "1" }),
-            needs_name("projectVersion"),
-        ),
-        (
-            json!({ "projectName": "shop", "parentVersion": "1" }),
-            between("property 'parentName' is required, if 'parentVersion' property exists"),
-        ),
-        (
-            json!({ "projectName": "shop", "parentID": PARENT, "parentName": "all" }),
-            between("parentID and parentName exclude each other"),
-        ),
-    ] {
-        assert_eq!(fault(inputs.clone()), expected, "{inputs}");
-    }
-    for (field, value) in [
-        ("projectID", json!("..")),
-        ("parentID", json!("shop")),
-        ("projectName", json!("{{ .Material.Name }}")),
-        ("projectName", json!("{{")),
-        ("projectTags", json!("a,,b")),
-        ("projectTags", json!("a\nb")),
-        ("filter", json!("environment")),
-        ("isLatest", json!("yes")),
-        ("projectVersion", json!("")),
-    ] {
-        let mut inputs = json!({ "projectName": "shop" });
-        inputs[field] = value;
-        assert_eq!(fault(inputs.clone()).unwrap().0, field, "{inputs}");
-    }
-}
-
-#[test]
-fn a_registration_that_could_not_work_is_refused() {
-    let faults = |more: Value| {
-        let mut inputs = json!({ "instanceURI": "https://dt.example.org/x", "apiKey": KEY });
-        inputs
-            .as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        inputs::check::<Registration>(inputs.as_object().unwrap())
-            .into_iter()
-            .map(|fault| fault.field)
-            .collect::<Vec<_>>()
-    };
-    assert!(faults(json!({ "allowAutoCreate": true })).is_empty());
-    for url in [
-        "dt.example.org",
-        "ftp://dt.example.org",
-        "https://dt.example.org?x",
-        "https://u:p@x.example",
-    ] {
-        assert_eq!(
-            faults(json!({ "instanceURI": url })),
-            ["instanceURI"],
-            "{url}"
-        );
-    }
-    for key in ["", "a key", "key\n", "kéy"] {
-        assert_eq!(faults(json!({ "apiKey": key })), ["apiKey"], "{key:?}");
-    }
-}
-
-#[test]
-fn the_key_is_not_shown() {
-    let shown = format!("{:?}", registration("https://dt.example.org"));
-    assert!(!shown.contains("canary"), "{shown}");
 }
 
 // --- what is sent -------------------------------------------------------------------------------------

@@ -1,385 +1,25 @@
-//! A dialogue with a mail server (RFC 5321, 3207, 4954): how it begins, one mail of it, and the meaning of each reply.
+//! A dialogue with a mail server (RFC 5321, 3207, 4954): how it begins, and one mail of it.
 //!
 //! Written here rather than taken from lettre, whose connection gives a whole mail up at the first recipient that is
 //! refused, keeps nothing of a reply to EHLO but a few names, and has no way on where a server refuses one.
 
 use std::collections::BTreeMap;
-use std::error::Error as StdError;
-use std::fmt::{self, Write as _};
-use std::io;
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
 
-use super::wire::{self, Lines, Stream, Unread, Wire};
-use super::{Address, Registration, Tls};
-use crate::http::{is_local, tls};
-use crate::{About, Answer, Error, Http, Kind, Redactor, text};
-
-/// Ports of mail servers. Anything else is more often somebody's other service.
-const PORTS: [u16; 6] = [25, 465, 587, 2465, 2525, 2587];
-
-/// Time for the name and all of its addresses.
-const CONNECT: Duration = Duration::from_secs(30);
-
-/// Timeout of each reply but the last.
-pub(super) const REPLY: Duration = Duration::from_secs(30);
-
-/// Timeout of the reply to a mail's content: a server may scan the mail before it takes it.
-const VERDICT: Duration = Duration::from_secs(90);
+use super::reply::{CLOSING, Fate, LATE, NOT_ASCII, Reply, Step, Trouble, Why};
+use super::server::{Server, Time};
+use super::wire::{self, Lines, Unread, Wire};
+use super::{Address, Tls};
+use crate::{Error, Http};
 
 /// Timeout of the last word, which nobody waits for.
 const QUIT: Duration = Duration::from_secs(1);
 
-/// Longest reply in an error's text; the attempt keeps more of it.
-pub(super) const SHOWN_BYTES: usize = 256;
-
 /// Longest command line without its end (RFC 5321, 4.5.3.1.4).
 const COMMAND_BYTES: usize = 510;
-
-/// The server closes the connection, whatever it was asked.
-const CLOSING: u16 = 421;
-
-/// Time that a dialogue has.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Time {
-    /// A mail's content is not sent later than this.
-    pub(super) content: Instant,
-    pub(super) end: Instant,
-}
-
-impl Time {
-    /// Returns the time of a dialogue without a mail.
-    pub(super) fn until(end: Instant) -> Self {
-        Self { content: end, end }
-    }
-
-    fn reply(self) -> Instant {
-        self.content.min(Instant::now() + REPLY)
-    }
-
-    fn verdict(self) -> Instant {
-        self.end.min(Instant::now() + VERDICT)
-    }
-}
-
-/// Reply fit to be shown: without secrets, control characters and addresses of people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reply {
-    pub(super) code: u16,
-    pub(super) text: String,
-}
-
-impl Reply {
-    /// `550 5.1.1 no such user`, in at most so many bytes.
-    pub(super) fn shown(&self, most: usize) -> String {
-        let mut shown = format!("{} {}", self.code, self.text);
-        shown.truncate(shown.floor_char_boundary(most));
-        shown.trim_end().to_owned()
-    }
-
-    /// Returns whether the same may be accepted later (RFC 5321, 4.2.1).
-    fn is_transient(&self) -> bool {
-        self.code < 500
-    }
-
-    /// Returns the kind of a failure that concerns the whole delivery.
-    fn kind(&self, step: Step) -> Kind {
-        match self.code {
-            _ if self.is_transient() => Kind::Retryable { after: None },
-            // The password may have been changed since we read it.
-            535 if step == Step::Authenticate => Kind::Unauthorized,
-            _ => Kind::Permanent,
-        }
-    }
-
-    pub(super) fn answer(&self) -> Answer {
-        Answer {
-            status: self.code,
-            excerpt: self.text.clone(),
-        }
-    }
-}
-
-/// Outcome of the mail for one recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fate {
-    Accepted(Reply),
-    /// Refused for good.
-    Refused(Why),
-    /// Refused for now; a later attempt tries again.
-    Deferred(Why),
-    /// The mail went out, and no reply came.
-    Indeterminate(&'static str),
-    /// [`Indeterminate`](Self::Indeterminate) for the second time: nobody tries again.
-    Lost(&'static str),
-}
-
-const NOT_ASCII: &str =
-    "an address has letters beyond ASCII, for which the server does not offer SMTPUTF8";
-
-/// Reason why a recipient does not have the mail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Why {
-    Said(Reply),
-    /// The mail exceeds the size that the server offers.
-    TooLarge {
-        size_bytes: usize,
-        limit: usize,
-    },
-    /// An address has letters beyond ASCII, and the server does not offer SMTPUTF8.
-    NotAscii,
-    Broken(&'static str),
-}
-
-impl Why {
-    pub(super) fn answer(&self) -> Option<Answer> {
-        match self {
-            Self::Said(reply) => Some(reply.answer()),
-            Self::TooLarge { .. } | Self::NotAscii | Self::Broken(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Said(reply) => write!(f, "answered {}", reply.shown(SHOWN_BYTES)),
-            Self::TooLarge { size_bytes, limit } => write!(
-                f,
-                "the mail has {size_bytes} bytes, and the server takes {limit} at most"
-            ),
-            Self::NotAscii => f.write_str(NOT_ASCII),
-            Self::Broken(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl Fate {
-    fn of(trouble: &Trouble) -> Self {
-        match trouble {
-            Trouble::Said(reply) if reply.is_transient() => {
-                Self::Deferred(Why::Said(reply.clone()))
-            }
-            Trouble::Said(reply) => Self::Refused(Why::Said(reply.clone())),
-            Trouble::Broken { reason, .. } => Self::Deferred(Why::Broken(reason)),
-        }
-    }
-
-    /// A server that asks for another try of one mail, as greylisting does, takes others meanwhile. In trouble
-    /// itself it says 421.
-    pub(super) fn about(&self) -> About {
-        match self {
-            Self::Deferred(Why::Said(reply)) if reply.code != CLOSING => About::Delivery,
-            _ => About::Destination,
-        }
-    }
-}
-
-/// Failure of a step.
-#[derive(Debug)]
-enum Trouble {
-    Said(Reply),
-    /// No reply, or none that could be understood.
-    Broken {
-        reason: &'static str,
-        is_permanent: bool,
-        source: Option<Box<dyn StdError + Send + Sync>>,
-    },
-}
-
-impl Trouble {
-    const fn broken(reason: &'static str) -> Self {
-        Self::Broken {
-            reason,
-            is_permanent: false,
-            source: None,
-        }
-    }
-}
-
-const LATE: Trouble = Trouble::broken("no reply in time");
-
-impl From<Unread> for Trouble {
-    fn from(unread: Unread) -> Self {
-        let (reason, is_permanent) = match &unread {
-            Unread::Ended => ("the connection ended without a reply", false),
-            Unread::Endless => ("the reply does not end", false),
-            Unread::Malformed => ("the reply is not one of a mail server", false),
-            Unread::Broken(error) => reason(error),
-        };
-        Self::Broken {
-            reason,
-            is_permanent,
-            source: Some(unread.into()),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Encrypt,
-    Authenticate,
-    Greet,
-}
-
-impl Step {
-    /// Completes "failed to …", in front of the server's name.
-    fn doing(self) -> &'static str {
-        match self {
-            Self::Encrypt => "speak TLS with",
-            Self::Authenticate => "log in at",
-            Self::Greet => "speak with",
-        }
-    }
-}
-
-/// The server of a registration.
-#[derive(Debug)]
-pub(super) struct Server<'a> {
-    registration: &'a Registration,
-    /// `smtp.example.org:587`
-    pub(super) place: String,
-    redactor: Redactor,
-}
-
-impl<'a> Server<'a> {
-    pub(super) fn of(registration: &'a Registration, http: &Http) -> Self {
-        Self {
-            registration,
-            place: registration.place(),
-            redactor: http.redactor().clone(),
-        }
-    }
-
-    fn reply(&self, code: u16, text: &str) -> Reply {
-        let excerpt = self.redactor.excerpt(text.as_bytes());
-        Reply {
-            code,
-            text: text::without_addresses(&excerpt).into_owned(),
-        }
-    }
-
-    fn error(&self, step: Step, trouble: Trouble) -> Error {
-        let (doing, place) = (step.doing(), &self.place);
-        match trouble {
-            Trouble::Said(reply) => {
-                let text = format!("{doing} {place}: answered {}", reply.shown(SHOWN_BYTES));
-                Error::new(reply.kind(step), text).answer(reply.answer())
-            }
-            Trouble::Broken {
-                reason,
-                is_permanent,
-                source,
-            } => {
-                let kind = match is_permanent {
-                    true => Kind::Permanent,
-                    false => Kind::Retryable { after: None },
-                };
-                let mut error = Error::new(kind, format!("{doing} {place}: {reason}"));
-                error.source = source;
-                error
-            }
-        }
-    }
-
-    fn broken(&self, step: Step, error: io::Error) -> Error {
-        let (reason, is_permanent) = reason(&error);
-        let source: Option<Box<dyn StdError + Send + Sync>> = Some(error.into());
-        let trouble = Trouble::Broken {
-            reason,
-            is_permanent,
-            source,
-        };
-        self.error(step, trouble)
-    }
-
-    /// Connects, encrypts, logs in: all that can be done without a mail.
-    pub(super) async fn open(&self, http: &Http, time: Time) -> Result<Connection<'_>, Error> {
-        let tcp = self.connect(http, time).await?;
-        let tls = self.registration.tls();
-        let wire = match tls {
-            Tls::Implicit => self.encrypt(http, tcp, time).await?,
-            Tls::Starttls | Tls::None => Wire::new(tcp),
-        };
-        let mut connection = Connection {
-            server: self,
-            wire,
-            offers: Offers::default(),
-            is_broken: false,
-        };
-        connection.greeted(time).await?;
-        connection.greet(time).await?;
-        if tls == Tls::Starttls {
-            connection = connection.starttls(http, time).await?;
-            // What was offered before is void (RFC 3207, 4.2).
-            connection.greet(time).await?;
-        }
-        if let Some((user, password)) = self.registration.credentials() {
-            connection.log_in(user, password, time).await?;
-        }
-        Ok(connection)
-    }
-
-    async fn connect(&self, http: &Http, time: Time) -> Result<TcpStream, Error> {
-        let (host, port) = (&self.registration.host, self.registration.port);
-        let until = time.content.min(Instant::now() + CONNECT);
-        if self.registration.tls() == Tls::None
-            && self.registration.credentials().is_some()
-            && !is_local(host.host())
-        {
-            // Loopback is let through in local mode alone.
-            let text = format!(
-                "log in at {}: a password is not sent without TLS; choose `starttls` or `implicit`",
-                self.place
-            );
-            return Err(Error::permanent(text));
-        }
-        let dialed = http.dial(host.host(), port.0, &PORTS, until).await;
-        dialed.map_err(|failure| failure.error(&self.place).source(failure))
-    }
-
-    async fn encrypt(
-        &self,
-        http: &Http,
-        stream: impl Stream + 'static,
-        time: Time,
-    ) -> Result<Wire, Error> {
-        let name = ServerName::try_from(self.registration.host.name())
-            .map_err(|_| Error::permanent(format!("speak TLS with {}: its name", self.place)))?;
-        let connector = TlsConnector::from(http.tls());
-        match timeout_at(time.reply(), connector.connect(name, stream)).await {
-            Ok(Ok(stream)) => Ok(Wire::new(stream)),
-            Ok(Err(error)) => Err(self.broken(Step::Encrypt, error)),
-            Err(_) => Err(self.error(Step::Encrypt, LATE)),
-        }
-    }
-}
-
-const NOT_TLS: &str =
-    "it does not answer in TLS; if its port is one for STARTTLS, choose tls=starttls";
-
-/// Names the cause, and tells whether it is permanent.
-fn reason(error: &(dyn StdError + 'static)) -> (&'static str, bool) {
-    match tls::failure(error) {
-        Some((tls::NO_TLS, is_permanent)) => return (NOT_TLS, is_permanent),
-        Some(reason) => return reason,
-        None => {}
-    }
-    let mut reason = "the connection broke";
-    for cause in tls::causes(error) {
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            reason = match error.kind() {
-                io::ErrorKind::InvalidData => "the TLS handshake failed",
-                _ => reason,
-            };
-        }
-    }
-    (reason, false)
-}
 
 /// Extensions that a server offers in its reply to EHLO: words by keyword, in capital letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -427,7 +67,39 @@ pub(super) struct Connection<'a> {
     is_broken: bool,
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
+    /// Connects, encrypts, logs in: all that can be done without a mail.
+    pub(super) async fn open(
+        server: &'a Server<'a>,
+        http: &Http,
+        time: Time,
+    ) -> Result<Self, Error> {
+        let tcp = server.connect(http, time).await?;
+        let registration = server.registration;
+        let tls = registration.tls();
+        let wire = match tls {
+            Tls::Implicit => server.encrypt(http, tcp, time).await?,
+            Tls::Starttls | Tls::None => Wire::new(tcp),
+        };
+        let mut connection = Self {
+            server,
+            wire,
+            offers: Offers::default(),
+            is_broken: false,
+        };
+        connection.greeted(time).await?;
+        connection.greet(time).await?;
+        if tls == Tls::Starttls {
+            connection = connection.starttls(http, time).await?;
+            // What was offered before is void (RFC 3207, 4.2).
+            connection.greet(time).await?;
+        }
+        if let Some((user, password)) = registration.credentials() {
+            connection.log_in(user, password, time).await?;
+        }
+        Ok(connection)
+    }
+
     /// Nothing more can be sent through it.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken

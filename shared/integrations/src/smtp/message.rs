@@ -8,23 +8,98 @@ use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 
-use super::Address;
-use crate::{Error, Workflow};
+use super::{Address, Registration, Smtp};
+use crate::summary::{Detail, Link, Summary};
+use crate::{Delivery, Error, Integration, Template, Workflow, facts};
+
+/// More of a text than this nobody reads in a mail.
+const TEXT_BYTES: usize = 64 * 1024;
+const SUBJECT_BYTES: usize = 1024;
+
+/// Returns the mail of a delivery.
+pub(super) fn of(delivery: &Delivery<'_, Smtp>, unix_secs: u64) -> Result<Vec<u8>, Error> {
+    let (registration, attachment) = (delivery.registration, delivery.attachment);
+    let facts = facts(delivery.attestation, delivery.workflow, None);
+    let render = |template: &Template, what: &str, most: usize| {
+        template
+            .render(&facts, most)
+            .map_err(|reason| Error::permanent(format!("write the mail's {what}: {reason}")))
+    };
+    let detail = Detail {
+        inline_content: attachment.inline_content,
+        emails: attachment.emails,
+    };
+    let summary = Summary::of(delivery.attestation, delivery.workflow, &detail);
+    let subject = match &attachment.subject {
+        Some(template) => render(template, "subject", SUBJECT_BYTES)?,
+        // `[chainloop] New attestation of shop/nightly-build (Blocked: 1 violation in 2 policy evaluations)`
+        None => format!("[chainloop] {} ({})", summary.title, summary.verdict),
+    };
+    let (text, links) = match &attachment.template {
+        Some(template) => (render(template, "text", TEXT_BYTES)?, String::new()),
+        None => (summary.text(TEXT_BYTES), links(&summary)),
+    };
+    let list = list(delivery.workflow);
+    let letter = Letter {
+        id: &id(delivery.id, &registration.from),
+        unix_secs,
+        from: &registration.from,
+        to: registration.to.as_slice(),
+        cc: attachment.copies(),
+        subject: &subject,
+        html: &format!("{links}<pre>{}</pre>", escape(&text)),
+        text: &text,
+        list: list.as_deref(),
+    };
+    letter.bytes()
+}
+
+fn links(summary: &Summary) -> String {
+    let link = |link: &Link| {
+        let (url, label) = (escape(&link.url), escape(link.label));
+        format!("<p><a href=\"{url}\">{label}</a></p>\n")
+    };
+    summary.links.iter().map(link).collect()
+}
+
+/// Returns the mail of a check, as Chainloop sends one for each registration.
+pub(super) fn test(registration: &Registration, unix_secs: u64) -> Result<Vec<u8>, Error> {
+    let text = format!(
+        "This address has been registered to be mailed a summary of attestations.\n\n\
+         Integration: {} {}\nServer: {}\nFrom: {}\n",
+        Smtp::ID,
+        Smtp::VERSION,
+        registration.place(),
+        registration.from.as_str(),
+    );
+    let letter = Letter {
+        id: &format!("<test-{unix_secs}@{}>", registration.from.domain()),
+        unix_secs,
+        from: &registration.from,
+        to: registration.to.as_slice(),
+        cc: &[],
+        subject: "[chainloop] New SMTP integration added!",
+        html: &format!("<pre>{}</pre>", escape(&text)),
+        text: &text,
+        list: None,
+    };
+    letter.bytes()
+}
 
 /// One mail, the same for all who receive it.
 #[derive(Debug)]
-pub(super) struct Letter<'a> {
-    pub(super) id: &'a str,
-    pub(super) unix_secs: u64,
-    pub(super) from: &'a Address,
-    pub(super) to: &'a [Address],
-    pub(super) cc: &'a [Address],
-    pub(super) subject: &'a str,
-    pub(super) text: &'a str,
+struct Letter<'a> {
+    id: &'a str,
+    unix_secs: u64,
+    from: &'a Address,
+    to: &'a [Address],
+    cc: &'a [Address],
+    subject: &'a str,
+    text: &'a str,
     /// Without what stands around the body of a page.
-    pub(super) html: &'a str,
+    html: &'a str,
     /// By which a mailbox can sort it: the workflow.
-    pub(super) list: Option<&'a str>,
+    list: Option<&'a str>,
 }
 
 /// Headers that tell other mail programs that no person wrote this mail or waits for a reply.
@@ -42,7 +117,7 @@ const LIST_ID: HeaderName = HeaderName::new_from_ascii_str("List-Id");
 
 impl Letter<'_> {
     /// Returns the mail in lines that every server takes; in ASCII, unless an address is not.
-    pub(super) fn bytes(&self) -> Result<Vec<u8>, Error> {
+    fn bytes(&self) -> Result<Vec<u8>, Error> {
         let mailbox = |address: &Address| Mailbox::new(None, address.parsed().clone());
         let mut message = Message::builder()
             .from(mailbox(self.from))
@@ -98,7 +173,7 @@ fn lines(text: &str) -> String {
 }
 
 /// As text that holds no markup.
-pub(super) fn escape(text: &str) -> String {
+fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -114,7 +189,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// `<nightly-build.shop.chainloop-integrations.invalid>`: no host of anybody's.
-pub(super) fn list(workflow: &Workflow) -> Option<String> {
+fn list(workflow: &Workflow) -> Option<String> {
     let mut list = "<".to_owned();
     for part in [&workflow.name, &workflow.project] {
         let label = label(part);

@@ -27,151 +27,32 @@
 
 mod addresses;
 mod connection;
+mod inputs;
 mod message;
+mod outcomes;
+mod reply;
+mod server;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
+pub use addresses::{Address, Addresses, MailHost, Port};
 use attestation::{Digest, MaterialType};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use connection::Connection;
+pub use inputs::{Attachment, Filled, Registration, Tls};
+use outcomes::Outcomes;
+use reply::{Reply, SHOWN_BYTES};
+use server::{REPLY, Server, Time};
 use tokio::time::Instant;
 
-use crate::summary::{Detail, Link, Summary};
 use crate::{
-    Authorities, Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview,
-    SecretText, Template, Warnings, facts, http,
+    Authorities, Delivery, Error, Filter, Host, Http, Integration, Locked, Outcome, Preview,
+    Warnings, http,
 };
-pub use addresses::{Address, Addresses, MailHost, Port};
-use connection::{Connection, Fate, REPLY, Reply, SHOWN_BYTES, Server, Time, Why};
-use message::Letter;
 
 #[derive(Debug)]
 pub struct Smtp;
-
-// What an operator fills in, once it has been seen that the fields fit each other.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(try_from = "Filled")]
-#[schemars(with = "Filled")]
-pub struct Registration(Filled);
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Filled {
-    /// Addresses that mails are sent to, with commas between them
-    pub to: Addresses,
-    /// Address that mails come from
-    pub from: Address,
-    /// Host of the mail server
-    #[schemars(extend("x-destination" = true))]
-    pub host: MailHost,
-    /// Port of the mail server: 25, 465, 587, 2465, 2525 or 2587
-    #[schemars(extend("x-destination" = true))]
-    pub port: Port,
-    /// How the connection is encrypted: from its beginning (`implicit`, the default for ports 465 and 2465), by a STARTTLS that the server must offer (`starttls`, the default for all others), or `none`
-    #[serde(default)]
-    #[schemars(extend("x-destination" = true))]
-    pub tls: Option<Tls>,
-    /// User to log in as; only together with `password`
-    #[serde(default)]
-    #[schemars(length(min = 1, max = 256))]
-    pub user: Option<String>,
-    /// Password to log in with; never sent over a connection that is not encrypted
-    #[serde(default)]
-    pub password: Option<SecretText>,
-    /// Name to greet the mail server with; without it, the domain of `from`
-    #[serde(default)]
-    pub ehlo_name: Option<MailHost>,
-    /// Whether to send a mail when this is registered; without it the server is only logged in to
-    #[serde(default)]
-    pub send_test_message: bool,
-    #[serde(default)]
-    pub ca_certificates: Option<Authorities>,
-}
-
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Attachment {
-    /// Addresses that get a copy of each mail, with commas between them
-    #[serde(default)]
-    pub cc: Option<Addresses>,
-    /// Template of the mail's subject, as in `{{ workflow.name }}: {{ policy.status }}`; without it, a subject that says how the policies went
-    #[serde(default)]
-    pub subject: Option<Template>,
-    /// Template of the mail's text; without it, a summary of the attestation
-    #[serde(default)]
-    pub template: Option<Template>,
-    /// Whether the summary shows what small materials hold
-    #[serde(default)]
-    pub inline_content: bool,
-    /// Whether the summary shows mail addresses of people
-    #[serde(default)]
-    pub emails: bool,
-    /// Only attestations and materials that fit, as in environment=prod,material.type=SBOM_CYCLONEDX_JSON
-    #[serde(default)]
-    pub filter: Option<Filter>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Tls {
-    Implicit,
-    Starttls,
-    None,
-}
-
-impl TryFrom<Filled> for Registration {
-    type Error = &'static str;
-
-    fn try_from(filled: Filled) -> Result<Self, Self::Error> {
-        match (&filled.user, &filled.password) {
-            (Some(user), Some(_)) if user.chars().any(char::is_control) => {
-                Err("user must not have control characters")
-            }
-            (Some(_), Some(_)) | (None, None) => Ok(Self(filled)),
-            (Some(_), None) => Err("user needs a password"),
-            (None, Some(_)) => Err("password needs a user"),
-        }
-    }
-}
-
-impl std::ops::Deref for Registration {
-    type Target = Filled;
-
-    fn deref(&self) -> &Filled {
-        &self.0
-    }
-}
-
-impl Registration {
-    fn tls(&self) -> Tls {
-        self.tls.unwrap_or(match self.port.0 {
-            465 | 2465 => Tls::Implicit,
-            _ => Tls::Starttls,
-        })
-    }
-
-    fn credentials(&self) -> Option<(&str, &str)> {
-        let (user, password) = (self.user.as_ref()?, self.password.as_ref()?);
-        Some((user, password.expose()))
-    }
-
-    /// Name of ours in a greeting. The address of a function says nothing to anybody.
-    fn greeting_name(&self) -> String {
-        match &self.ehlo_name {
-            Some(name) => name.literal(),
-            None => self.from.domain().to_owned(),
-        }
-    }
-
-    /// Host and port, as they are shown.
-    fn place(&self) -> String {
-        format!("{}:{}", self.host, self.port.0)
-    }
-}
 
 /// Time of a check: somebody waits for it.
 const CHECK: Duration = Duration::from_secs(22);
@@ -194,7 +75,7 @@ impl Integration for Smtp {
     type Attachment = Attachment;
 
     fn authorities(registration: &Registration) -> Option<&Authorities> {
-        registration.0.ca_certificates.as_ref()
+        registration.ca_certificates.as_ref()
     }
 
     fn filter(attachment: &Attachment) -> Option<&Filter> {
@@ -205,7 +86,7 @@ impl Integration for Smtp {
     async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
         let time = Time::until(Instant::now() + CHECK);
         let server = Server::of(registration, http);
-        let mut connection = server.open(http, time).await?;
+        let mut connection = Connection::open(&server, http, time).await?;
         let addresses = registration.to.as_slice().iter();
         if addresses
             .chain([&registration.from])
@@ -216,12 +97,11 @@ impl Integration for Smtp {
         let refused = connection.try_sender(&registration.from, time).await?;
         let warnings = refused.map(|reply| doubt(registration, &reply));
         if registration.send_test_message {
-            let message = test_message(registration, http.unix_secs())?;
-            let envelope = Envelope::of(registration.to.as_slice());
-            for (domain, recipients) in envelope.0 {
+            let message = message::test(registration, http.unix_secs())?;
+            for (domain, recipients) in by_domain(registration.to.as_slice()) {
                 let sent = connection.send(&registration.from, &recipients, &message, time);
                 for (recipient, fate) in recipients.iter().zip(sent.await) {
-                    if let Some(error) = error(&server, domain, recipient, &fate) {
+                    if let Some(error) = outcomes::error(&server, domain, recipient, &fate) {
                         return Err(error);
                     }
                 }
@@ -237,10 +117,10 @@ impl Integration for Smtp {
         registration: &Registration,
         attachment: &Attachment,
     ) -> Result<Warnings, Error> {
-        if copies(attachment).iter().any(Address::needs_utf8) {
+        if attachment.copies().iter().any(Address::needs_utf8) {
             let time = Time::until(Instant::now() + CHECK);
             let server = Server::of(registration, http);
-            let connection = server.open(http, time).await?;
+            let connection = Connection::open(&server, http, time).await?;
             connection.check_utf8()?;
             connection.quit().await;
         }
@@ -258,12 +138,12 @@ impl Integration for Smtp {
             end,
         };
         let registration = delivery.registration;
-        let message = message(delivery, host.unix_secs())?;
+        let message = message::of(delivery, host.unix_secs())?;
         let server = Server::of(registration, http);
-        let mut post = Post::new(&server, delivery.progress);
-        let mut envelope = Envelope::of_delivery(delivery).0;
+        let mut outcomes = Outcomes::new(&server, delivery.progress);
+        let mut envelope = recipients(delivery);
         envelope.retain(|domain, recipients| {
-            post.keep_open(domain, recipients);
+            outcomes.keep_open(domain, recipients);
             !recipients.is_empty()
         });
         if !envelope.is_empty() && !has_place(host, &server).await? {
@@ -272,44 +152,43 @@ impl Integration for Smtp {
         let mut connection = None;
         for (domain, recipients) in envelope {
             if Instant::now() + REPLY > time.content {
-                post.is_cut = true;
+                outcomes.is_cut = true;
                 break;
             }
             let mut open = match connection.take() {
                 Some(open) => open,
-                None => match server.open(http, time).await {
+                None => match Connection::open(&server, http, time).await {
                     Ok(open) => open,
                     Err(error) => {
-                        post.stopped = Some(error);
+                        outcomes.stopped = Some(error);
                         break;
                     }
                 },
             };
             let sent = open.send(&registration.from, &recipients, &message, time);
-            for step in post.settle(domain, &recipients, sent.await) {
+            for step in outcomes.settle(domain, &recipients, sent.await) {
                 host.record(&step.0, step.1).await?;
             }
             connection = Some(open).filter(|open| !open.is_broken());
         }
         if let Some(connection) = connection {
-            Connection::quit(connection).await;
+            connection.quit().await;
         }
-        post.outcome(&message::id(delivery.id, &registration.from))
+        outcomes.outcome(&message::id(delivery.id, &registration.from))
     }
 
     async fn preview(
         host: &dyn Host,
         delivery: &Delivery<'_, Self>,
     ) -> Result<Vec<Preview>, Error> {
-        let message = message(delivery, host.unix_secs())?;
+        let message = message::of(delivery, host.unix_secs())?;
         let registration = delivery.registration;
         let scheme = match registration.tls() {
             Tls::Implicit => "smtps",
             Tls::Starttls | Tls::None => "smtp",
         };
         let text = String::from_utf8_lossy(&message[..message.len().min(http::ANSWER_BYTES)]);
-        let previews = Envelope::of_delivery(delivery).0.into_values();
-        let previews = previews.map(|recipients| {
+        let previews = recipients(delivery).into_values().map(|recipients| {
             let recipients: Vec<_> = recipients.iter().map(|to| to.as_str()).collect();
             let headers = [
                 ("MAIL FROM", registration.from.as_str().to_owned()),
@@ -357,316 +236,23 @@ async fn has_place(host: &dyn Host, server: &Server<'_>) -> Result<bool, Error> 
     Ok(false)
 }
 
-/// Recipients by domain, each once.
-struct Envelope<'a>(BTreeMap<&'a str, Vec<&'a Address>>);
-
-impl<'a> Envelope<'a> {
-    fn of(addresses: impl IntoIterator<Item = &'a Address>) -> Self {
-        let mut domains: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for address in addresses {
-            let recipients = domains.entry(address.domain()).or_default();
-            if !recipients.contains(&address) {
-                recipients.push(address);
-            }
-        }
-        Self(domains)
-    }
-
-    fn of_delivery(delivery: &Delivery<'a, Smtp>) -> Self {
-        let to = delivery.registration.to.as_slice();
-        Self::of(to.iter().chain(copies(delivery.attachment)))
-    }
-}
-
-fn copies(attachment: &Attachment) -> &[Address] {
-    attachment
-        .cc
-        .as_ref()
-        .map(Addresses::as_slice)
-        .unwrap_or_default()
-}
-
-/// Outcomes of a recipient in a receipt.
-const ACCEPTED: &str = "accepted";
-const REFUSED: &str = "refused";
-/// Nobody knows whether the mail arrived.
-const UNKNOWN: &str = "unknown";
-
-/// Bytes of a reply that a receipt keeps for each recipient: all receipts together have 8 KB.
-const KEPT_BYTES: usize = 80;
-
-/// Most recipients without the mail that a note names.
-const NAMED: usize = 4;
-
-/// Begin of the step that is kept when no reply came to a domain's mail; no domain has a space.
-const UNANSWERED: &str = "unanswered ";
-
-/// Outcome for each recipient, by this attempt and those before.
-struct Post<'a> {
-    server: &'a Server<'a>,
-    progress: &'a BTreeMap<String, Value>,
-    /// Receipts of those for whom it is over, by domain.
-    settled: BTreeMap<String, Vec<Value>>,
-    /// First error of each kind, the most telling last.
-    refused: Option<Error>,
-    deferred: Option<Error>,
-    unanswered: Option<Error>,
-    /// Error that ended the attempt early.
-    stopped: Option<Error>,
-    /// The rest is for another attempt, for want of time.
-    is_cut: bool,
-}
-
-impl<'a> Post<'a> {
-    fn new(server: &'a Server<'a>, progress: &'a BTreeMap<String, Value>) -> Self {
-        let settled = progress.iter().filter_map(|(domain, receipt)| {
-            let recipients = receipt["recipients"].as_array()?;
-            Some((domain.clone(), recipients.clone()))
-        });
-        Self {
-            server,
-            progress,
-            settled: settled.collect(),
-            refused: None,
-            deferred: None,
-            unanswered: None,
-            stopped: None,
-            is_cut: false,
+/// Returns the recipients by domain, each once.
+fn by_domain<'a>(
+    addresses: impl IntoIterator<Item = &'a Address>,
+) -> BTreeMap<&'a str, Vec<&'a Address>> {
+    let mut domains: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for address in addresses {
+        let recipients = domains.entry(address.domain()).or_default();
+        if !recipients.contains(&address) {
+            recipients.push(address);
         }
     }
-
-    /// Keeps those for whom it is not over.
-    fn keep_open(&self, domain: &str, recipients: &mut Vec<&Address>) {
-        let settled = self.settled.get(domain).map(Vec::as_slice);
-        recipients.retain(|recipient| {
-            let fingerprint = recipient.fingerprint();
-            let mut settled = settled.unwrap_or_default().iter();
-            !settled.any(|one| one["fingerprint"] == fingerprint.as_str())
-        });
-    }
-
-    /// Returns the steps that are to be kept: for whom it is over, and that nobody knows whether a mail arrived.
-    fn settle(
-        &mut self,
-        domain: &str,
-        recipients: &[&Address],
-        fates: Vec<Fate>,
-    ) -> Vec<(String, Value)> {
-        let unanswered = format!("{UNANSWERED}{domain}");
-        let is_repeat = self.progress.contains_key(&unanswered);
-        let mut steps = BTreeMap::new();
-        for (recipient, fate) in recipients.iter().zip(fates) {
-            let fate = match fate {
-                Fate::Indeterminate(reason) if is_repeat => Fate::Lost(reason),
-                fate => fate,
-            };
-            let settled = match &fate {
-                Fate::Accepted(reply) => Some((ACCEPTED, reply.shown(KEPT_BYTES))),
-                Fate::Refused(Why::Said(reply)) => Some((REFUSED, reply.shown(KEPT_BYTES))),
-                Fate::Refused(why) => Some((REFUSED, why.to_string())),
-                Fate::Lost(reason) => Some((UNKNOWN, (*reason).to_owned())),
-                Fate::Indeterminate(_) => {
-                    steps.insert(unanswered.clone(), json!(true));
-                    None
-                }
-                Fate::Deferred(_) => None,
-            };
-            if let Some((outcome, reply)) = settled {
-                let receipts = self.settled.entry(domain.to_owned()).or_default();
-                receipts.push(json!({
-                    "recipient": recipient.mask(),
-                    "fingerprint": recipient.fingerprint(),
-                    "outcome": outcome,
-                    "reply": reply,
-                }));
-                steps.insert(domain.to_owned(), json!({ "recipients": receipts }));
-            }
-            let error = error(self.server, domain, recipient, &fate);
-            let place = match fate {
-                Fate::Accepted(_) => continue,
-                Fate::Refused(_) | Fate::Lost(_) => &mut self.refused,
-                Fate::Deferred(_) => &mut self.deferred,
-                Fate::Indeterminate(_) => &mut self.unanswered,
-            };
-            *place = place.take().or(error);
-        }
-        steps.into_iter().collect()
-    }
-
-    fn count(&self, outcome: &str) -> usize {
-        let all = self.settled.values().flatten();
-        all.filter(|one| one["outcome"] == outcome).count()
-    }
-
-    fn outcome(self, message_id: &str) -> Result<Outcome, Error> {
-        let (accepted, note) = (self.count(ACCEPTED), self.note());
-        let (stopped, for_good) = match self.stopped {
-            Some(error) if !matches!(error.kind, Kind::Retryable { .. }) => (None, Some(error)),
-            stopped => (stopped, None),
-        };
-        // First what another attempt does not change, then what somebody may have twice.
-        let again = for_good.or(self.unanswered).or(stopped).or(self.deferred);
-        if let Some(error) = again {
-            return Err(error);
-        }
-        if self.is_cut {
-            return Ok(Outcome::ContinueAfter {
-                delay: Duration::from_secs(1),
-                reason: format!("{} is slow; the other domains follow", self.server.place),
-            });
-        }
-        if accepted == 0 {
-            let again = || Error::permanent(format!("mail by {}: refused", self.server.place));
-            return Err(self.refused.unwrap_or_else(again));
-        }
-        let is_repeat = self
-            .progress
-            .keys()
-            .any(|step| step.starts_with(UNANSWERED));
-        let domains = self
-            .settled
-            .into_iter()
-            .map(|(domain, recipients)| (domain, json!({ "recipients": recipients })))
-            .collect::<Map<_, _>>();
-        let mut receipt = Map::from_iter([
-            ("message_id".to_owned(), json!(message_id)),
-            ("domains".to_owned(), Value::Object(domains)),
-        ]);
-        if is_repeat {
-            receipt.insert("possibly_duplicated".to_owned(), json!(true));
-        }
-        Ok(match note {
-            Some(note) => Outcome::PartlyDelivered { receipt, note },
-            None => Outcome::Delivered(receipt),
-        })
-    }
-
-    /// `accepted for 1 of 2 recipients; a…@example.org refused: 550 5.1.1 unknown`
-    fn note(&self) -> Option<String> {
-        let all = self.settled.values().flatten();
-        let without: Vec<_> = all.filter(|one| one["outcome"] != ACCEPTED).collect();
-        if without.is_empty() {
-            return None;
-        }
-        let (accepted, count) = (
-            self.count(ACCEPTED),
-            self.settled.values().flatten().count(),
-        );
-        let mut note = format!("accepted for {accepted} of {count} recipients");
-        for one in without.iter().take(NAMED) {
-            let text = |field: &str| one[field].as_str().unwrap_or_default();
-            let [recipient, outcome, reply] = ["recipient", "outcome", "reply"].map(text);
-            write!(note, "; {recipient} {outcome}: {reply}").expect("a string takes all");
-        }
-        if without.len() > NAMED {
-            let more = without.len() - NAMED;
-            write!(note, "; and {more} more").expect("a string takes all");
-        }
-        Some(note)
-    }
+    domains
 }
 
-/// Returns the reason why one recipient does not have the mail.
-fn error(server: &Server<'_>, domain: &str, recipient: &Address, fate: &Fate) -> Option<Error> {
-    let doing = format!("mail {} by {}", recipient.mask(), server.place);
-    let (kind, reason, answer) = match fate {
-        Fate::Accepted(_) => return None,
-        Fate::Refused(why) => (Kind::Permanent, why.to_string(), why.answer()),
-        Fate::Deferred(why) => {
-            let kind = Kind::Retryable { after: None };
-            (kind, why.to_string(), why.answer())
-        }
-        Fate::Indeterminate(reason) => {
-            let reason = format!("the mail for {domain} was sent, but {reason}");
-            (Kind::Indeterminate, reason, None)
-        }
-        Fate::Lost(reason) => {
-            let reason = format!(
-                "the mail for {domain} was sent, but {reason}, for the second time: it may have arrived twice, once or not at all"
-            );
-            (Kind::Permanent, reason, None)
-        }
-    };
-    let mut error = Error::new(kind, format!("{doing}: {reason}")).about(fate.about());
-    error.answer = answer;
-    Some(error)
-}
-
-/// More of a text than this nobody reads in a mail.
-const TEXT_BYTES: usize = 64 * 1024;
-const SUBJECT_BYTES: usize = 1024;
-
-fn message(delivery: &Delivery<'_, Smtp>, unix_secs: u64) -> Result<Vec<u8>, Error> {
-    let (registration, attachment) = (delivery.registration, delivery.attachment);
-    let facts = facts(delivery.attestation, delivery.workflow, None);
-    let render = |template: &Template, what: &str, most: usize| {
-        template
-            .render(&facts, most)
-            .map_err(|reason| Error::permanent(format!("write the mail's {what}: {reason}")))
-    };
-    let detail = Detail {
-        inline_content: attachment.inline_content,
-        emails: attachment.emails,
-    };
-    let summary = Summary::of(delivery.attestation, delivery.workflow, &detail);
-    let subject = match &attachment.subject {
-        Some(template) => render(template, "subject", SUBJECT_BYTES)?,
-        None => subject(&summary),
-    };
-    let (text, links) = match &attachment.template {
-        Some(template) => (render(template, "text", TEXT_BYTES)?, String::new()),
-        None => (summary.text(TEXT_BYTES), links(&summary)),
-    };
-    let list = message::list(delivery.workflow);
-    let letter = Letter {
-        id: &message::id(delivery.id, &registration.from),
-        unix_secs,
-        from: &registration.from,
-        to: registration.to.as_slice(),
-        cc: copies(attachment),
-        subject: &subject,
-        html: &format!("{links}<pre>{}</pre>", message::escape(&text)),
-        text: &text,
-        list: list.as_deref(),
-    };
-    letter.bytes()
-}
-
-/// `[chainloop] New attestation of shop/nightly-build (Blocked: 1 violation in 2 policy evaluations)`
-fn subject(summary: &Summary) -> String {
-    format!("[chainloop] {} ({})", summary.title, summary.verdict)
-}
-
-fn links(summary: &Summary) -> String {
-    let link = |link: &Link| {
-        let (url, label) = (message::escape(&link.url), message::escape(link.label));
-        format!("<p><a href=\"{url}\">{label}</a></p>\n")
-    };
-    summary.links.iter().map(link).collect()
-}
-
-/// As Chainloop sends one for each registration.
-fn test_message(registration: &Registration, unix_secs: u64) -> Result<Vec<u8>, Error> {
-    let text = format!(
-        "This address has been registered to be mailed a summary of attestations.\n\n\
-         Integration: {} {}\nServer: {}\nFrom: {}\n",
-        Smtp::ID,
-        Smtp::VERSION,
-        registration.place(),
-        registration.from.as_str(),
-    );
-    let letter = Letter {
-        id: &format!("<test-{unix_secs}@{}>", registration.from.domain()),
-        unix_secs,
-        from: &registration.from,
-        to: registration.to.as_slice(),
-        cc: &[],
-        subject: "[chainloop] New SMTP integration added!",
-        html: &format!("<pre>{}</pre>", message::escape(&text)),
-        text: &text,
-        list: None,
-    };
-    letter.bytes()
+fn recipients<'a>(delivery: &Delivery<'a, Smtp>) -> BTreeMap<&'a str, Vec<&'a Address>> {
+    let to = delivery.registration.to.as_slice();
+    by_domain(to.iter().chain(delivery.attachment.copies()))
 }
 
 #[cfg(test)]

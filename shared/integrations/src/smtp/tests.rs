@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::reply::Fate;
 use super::*;
-use crate::About;
+use crate::Kind;
 use crate::fixture::{self, Stage};
 use crate::http::Guard;
-use crate::inputs;
 
 const PASSWORD: &str = "canary-9c1f";
 const AUTHORITY: &str = include_str!("../../../../tests/peers/tls/authority.pem");
@@ -448,7 +449,7 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
         let registration = registration(&server, tls);
         let until = Instant::now() + Duration::from_secs(1);
         let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
-        let opened = smtp.open(&http, Time::until(until)).await;
+        let opened = Connection::open(&smtp, &http, Time::until(until)).await;
         let error = opened.map(|_| ()).unwrap_err();
         assert_eq!(error.kind, AGAIN);
         let hint =
@@ -471,7 +472,9 @@ async fn a_server_that_falls_silent_does_not_hold_us() {
         let registration = registration(&server, json!({}));
         let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
         let far = Instant::now() + Duration::from_secs(10);
-        let mut connection = smtp.open(&http, Time::until(far)).await.unwrap();
+        let mut connection = Connection::open(&smtp, &http, Time::until(far))
+            .await
+            .unwrap();
         let until = Instant::now() + Duration::from_secs(1);
         let to: Vec<_> = registration.to.as_slice().iter().collect();
         let fates = connection.send(&registration.from, &to, b"x\r\n", Time::until(until));
@@ -675,7 +678,10 @@ async fn tls_on_the_wrong_port_is_told_with_what_to_choose() {
     let registration = registration(&server, json!({ "tls": "starttls" }));
     let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
     let time = Time::until(Instant::now() + Duration::from_secs(1));
-    let error = smtp.open(&http, time).await.map(|_| ()).unwrap_err();
+    let error = Connection::open(&smtp, &http, time)
+        .await
+        .map(|_| ())
+        .unwrap_err();
     assert!(error.text.ends_with("choose tls=implicit"), "{error}");
 }
 
@@ -1046,7 +1052,9 @@ async fn a_reply_that_comes_drop_by_drop_is_not_waited_for() {
     let registration: Registration = serde_json::from_value(inputs).unwrap();
     let (smtp, http) = (Server::of(&registration, &trusting()), trusting());
     let end = Instant::now() + Duration::from_secs(1);
-    let error = smtp.open(&http, Time::until(end)).await.map(|_| ());
+    let error = Connection::open(&smtp, &http, Time::until(end))
+        .await
+        .map(|_| ());
     assert_eq!(error.unwrap_err().kind, AGAIN);
     assert!(end.elapsed() < Duration::from_secs(5));
     server.await.unwrap();
@@ -1063,7 +1071,7 @@ async fn the_verdict_on_a_mail_may_take_longer_than_what_comes_before() {
         content: now + Duration::from_secs(1),
         end: now + Duration::from_secs(30),
     };
-    let mut connection = smtp.open(&http, time).await.unwrap();
+    let mut connection = Connection::open(&smtp, &http, time).await.unwrap();
     let to: Vec<_> = registration.to.as_slice().iter().collect();
     let fates = connection
         .send(&registration.from, &to, b"x\r\n", time)
@@ -1522,9 +1530,9 @@ fn domains_for_which_no_time_is_left_follow_in_another_attempt() {
     }))
     .unwrap();
     let (server, progress) = (Server::of(&registration, &trusting()), BTreeMap::new());
-    let mut post = Post::new(&server, &progress);
-    post.is_cut = true;
-    let outcome = post.outcome("<a@example.org>").unwrap();
+    let mut outcomes = Outcomes::new(&server, &progress);
+    outcomes.is_cut = true;
+    let outcome = outcomes.outcome("<a@example.org>").unwrap();
     let Outcome::ContinueAfter { delay, reason } = outcome else {
         panic!("{outcome:?}")
     };
@@ -1571,75 +1579,4 @@ async fn a_template_that_cannot_be_filled_is_told_and_nothing_is_sent() {
         "{error}"
     );
     assert!(server.heard().is_empty());
-}
-
-// --- inputs -------------------------------------------------------------------------------------------
-
-#[test]
-fn inputs_that_could_not_work_are_refused() {
-    let base = json!({
-        "to": "a@example.org", "from": "b@example.org", "host": "smtp.example.org", "port": "587",
-    });
-    let faults = |more: Value| {
-        let mut all = base.as_object().unwrap().clone();
-        all.extend(more.as_object().unwrap().clone());
-        let faults = inputs::check::<Registration>(&all);
-        assert!(!format!("{faults:?}").contains("canary"));
-        let fields = faults.into_iter().map(|fault| fault.field);
-        fields.collect::<Vec<_>>()
-    };
-    assert!(faults(json!({})).is_empty());
-    assert!(faults(json!({ "port": 465, "tls": "implicit" })).is_empty());
-    assert!(faults(json!({ "user": "u", "password": "canary" })).is_empty());
-    assert_eq!(faults(json!({ "password": "canary" })), [""]);
-    assert_eq!(faults(json!({ "user": "u" })), [""]);
-    assert_eq!(faults(json!({ "user": "u\0", "password": "canary" })), [""]);
-    for (field, value) in [
-        ("to", json!("a@example.org;b@example.org")),
-        ("to", json!("A <a@example.org>")),
-        ("from", json!("a@example.org, b@example.org")),
-        ("host", json!("smtp.example.org:587")),
-        ("port", json!("smtp")),
-        ("port", json!(70000)),
-        ("port", json!(true)),
-        ("tls", json!("opportunistic")),
-        ("ehlo_name", json!("a b")),
-        ("ehlo_name", json!("a\r\nMAIL FROM:<b>")),
-        ("send_test_message", json!("yes")),
-    ] {
-        assert_eq!(faults(json!({ field: value })), [field], "{value}");
-    }
-    let cc = |text: &str| {
-        let inputs = json!({ "cc": text });
-        inputs::check::<Attachment>(inputs.as_object().unwrap()).len()
-    };
-    assert_eq!((cc("a@example.org, b@example.com"), cc("nobody")), (0, 1));
-}
-
-#[test]
-fn a_port_on_the_command_line_is_what_chainloop_takes() {
-    let schema = inputs::schema::<Registration>();
-    let fields = api::inputs::fields(&schema);
-    let port = fields.iter().find(|field| field.name == "port").unwrap();
-    assert_eq!(api::inputs::cast(port, "587").unwrap(), json!("587"));
-}
-
-#[test]
-fn greylisting_speaks_of_a_mail_and_a_server_that_closes_of_itself() {
-    let said = |code| {
-        let text = String::new();
-        Fate::Deferred(Why::Said(connection::Reply { code, text }))
-    };
-    for (fate, about) in [
-        (said(450), About::Delivery),
-        (said(451), About::Delivery),
-        (said(421), About::Destination),
-        (
-            Fate::Deferred(Why::Broken("the connection broke")),
-            About::Destination,
-        ),
-        (Fate::Indeterminate("no answer in time"), About::Destination),
-    ] {
-        assert_eq!(fate.about(), about, "{fate:?}");
-    }
 }
