@@ -18,7 +18,7 @@ KILL ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help local peers local-down tools functions cli test check test-peers test-mail simulate mutants load bench kill-run lint deploy clean tools peer-tools
+.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks simulate mutants load bench kill-run lint deploy clean tools peer-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -56,6 +56,9 @@ test-mail: ## Send mail through exim, OpenSMTPD, Postfix and sendmail from Debia
 simulate: ## Simulate the pipeline with injected faults: make simulate SEEDS=1000000
 	@cargo run --quiet --target $(TARGET) --profile local --package simulation -- --seeds $(SEEDS)
 
+test-networks: functions cli ## Deliver to a private network, through the list of networks and through a proxy
+	@infra/local/networks.py
+
 mutants: ## Check that the simulation finds each seeded bug
 	@tests/simulation/mutants.sh
 
@@ -79,7 +82,7 @@ deploy: ## Deploy to AWS, with credentials from the environment: make deploy STA
 	$(LAMBDA) --release --arm64 --package functions
 	$(SAM) deploy --template-file infra/template.yaml --stack-name $(STACK) --resolve-s3 --language-extensions \
 	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --no-fail-on-empty-changeset --no-confirm-changeset \
-	  $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
+	  $(if $(PARAMETERS),--parameter-overrides $(foreach parameter,$(PARAMETERS),'$(parameter)'))
 	cargo build --release --package chainloop
 	@infra/bootstrap.sh $(STACK)
 

@@ -6,7 +6,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 directory=$PWD/.local/test
-stages=7
+stages=8
 . infra/stages.sh
 end() {
     code=$?
@@ -40,3 +40,5 @@ stage "the API by its description"
 stage "audit"
 # Whatever the tests did, every delivery is accounted for.
 "$CHAINLOOP" delivery audit
+stage "private networks and the proxy"
+infra/local/networks.py

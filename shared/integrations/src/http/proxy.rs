@@ -388,6 +388,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_comes_with_the_proxys_answer_is_the_destinations() {
+        const GREETED: &str = "HTTP/1.1 200 OK\r\n\r\n220 mail.example.org\r\n";
+        let party = Peer::start(&[]);
+        let (proxy, _) = serve(GREETED, peer(&party)).await;
+        let until = Instant::now() + Duration::from_secs(5);
+        let host = Host::Domain("mail.example.org");
+        let mut stream = proxy.tunnel(&host, 587, until).await.unwrap();
+        let mut greeting = [0; 4];
+        stream.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(&greeting, b"220 ");
+    }
+
+    #[tokio::test]
     async fn a_proxy_that_hangs_ends_with_the_time() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy: Proxy = format!("http://{}", listener.local_addr().unwrap())
