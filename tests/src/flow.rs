@@ -153,7 +153,7 @@ async fn an_envelope_and_its_bundle_are_one_attestation_and_both_digests_find_it
             .unwrap()
             .unwrap();
         assert_eq!(found.hash, envelope.hash());
-        let other = attestations::find(Scope::new(&world.memory, "other"), &digest)
+        let other = attestations::find(Scope::new(&world.memory, &"other".into()), &digest)
             .await
             .unwrap();
         assert!(other.is_none(), "another organization sees nothing");
@@ -454,7 +454,7 @@ async fn a_delivery_waits_for_a_promised_material_and_then_takes_it_along() {
     assert_eq!(delivery.reason.unwrap(), format!("waiting for {digest}"));
     world
         .memory
-        .put_object(ORGANIZATION, &digest, Bytes::from_static(SBOM))
+        .put_object(&ORGANIZATION, &digest, Bytes::from_static(SBOM))
         .await
         .unwrap();
     world.pass(2 * MINUTE).await;
@@ -514,7 +514,7 @@ async fn a_retry_repeats_only_what_is_missing() {
     let digest = attestation::Digest::of(SBOM);
     world
         .memory
-        .put_object(ORGANIZATION, &digest, Bytes::from_static(SBOM))
+        .put_object(&ORGANIZATION, &digest, Bytes::from_static(SBOM))
         .await
         .unwrap();
     let accepted = world
@@ -912,7 +912,7 @@ async fn a_delivery_whose_last_attempt_crashed_has_the_functions_memory_to_itsel
         .unwrap();
     let ids: Vec<String> = accepted.plan.deliveries().map(|(id, _)| id).collect();
     for id in &ids {
-        let key = Delivery::at(ORGANIZATION, id);
+        let key = Delivery::at(&ORGANIZATION, id);
         let mut stored = rows::load::<Delivery>(&world.memory, &key)
             .await
             .unwrap()

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use api::Timestamp;
 use api::materials::{Download, Upload};
+use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
@@ -38,7 +38,7 @@ const INVOKE: Duration = Duration::from_secs(27);
 /// Attempts at a put that conflicts with another put of the same bytes.
 const PUTS: u32 = 5;
 
-fn object(organization: &str, digest: &Digest) -> String {
+fn object(organization: &OrganizationName, digest: &Digest) -> String {
     format!("{organization}/sha256/{}", digest.hex())
 }
 
@@ -201,7 +201,7 @@ impl Platform for Aws {
 
     async fn put_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         bytes: Bytes,
     ) -> Result<(), Unreachable> {
@@ -241,7 +241,7 @@ impl Platform for Aws {
 
     async fn get_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
         Box::pin(self.object(&object(organization, digest), None)).await
@@ -249,7 +249,7 @@ impl Platform for Aws {
 
     async fn read_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         offset: u64,
         length: u64,
@@ -263,7 +263,7 @@ impl Platform for Aws {
 
     async fn keep_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
         let key = object(organization, digest);
@@ -294,7 +294,7 @@ impl Platform for Aws {
 
     async fn object_size(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
         let head = self.head(&object(organization, digest)).await?;
@@ -303,7 +303,7 @@ impl Platform for Aws {
 
     async fn begin_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<String, Unreachable> {
         let begun = self
@@ -323,7 +323,7 @@ impl Platform for Aws {
 
     async fn upload_part(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
         number: u32,
@@ -348,7 +348,7 @@ impl Platform for Aws {
 
     async fn complete_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
         parts: Vec<String>,
@@ -374,7 +374,7 @@ impl Platform for Aws {
 
     async fn abandon_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
     ) -> Result<(), Unreachable> {
@@ -391,7 +391,7 @@ impl Platform for Aws {
 
     async fn presign_put(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         size_bytes: u64,
     ) -> Result<Upload, Unreachable> {
@@ -420,7 +420,7 @@ impl Platform for Aws {
 
     async fn presign_get(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Download, Unreachable> {
         let presigned = self
@@ -445,7 +445,7 @@ impl Platform for Aws {
             SendMessageBatchRequestEntry::builder()
                 .id(index.to_string())
                 .message_body(&message.body)
-                .message_group_id(&message.group)
+                .message_group_id(&*message.group)
                 .delay_seconds(i32::try_from(message.delay.as_secs()).unwrap_or(900))
                 .build()
                 .expect("id and body are set")
@@ -619,14 +619,14 @@ mod tests {
         });
         let aws = Aws::new(settings.unwrap());
         let digest = Digest::of(b"bytes");
-        let upload = aws.presign_put("acme", &digest, 5).await.unwrap();
+        let upload = aws.presign_put(&"acme".into(), &digest, 5).await.unwrap();
         let expected = BTreeMap::from([
             ("content-length".to_owned(), "5".to_owned()),
             ("if-none-match".to_owned(), "*".to_owned()),
             ("x-amz-checksum-sha256".to_owned(), base64(&digest)),
         ]);
         assert_eq!(upload.headers, expected);
-        let download = aws.presign_get("acme", &digest).await.unwrap();
+        let download = aws.presign_get(&"acme".into(), &digest).await.unwrap();
         let signed = "X-Amz-SignedHeaders=host&";
         assert!(download.url.contains(signed), "a browser sends no other");
     }

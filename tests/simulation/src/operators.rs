@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use api::Actor;
 use api::deliveries::State;
 use api::jobs::{Filter, JobKind};
+use api::{Actor, OrganizationName};
 use pipeline::engine::{operations, pauses};
 use pipeline::records::audit_log::Act;
 use pipeline::records::jobs;
@@ -206,7 +206,7 @@ fn backfill(world: &Rc<World>, registration: &Registration) {
     begin(world, &registration.organization, work);
 }
 
-fn begin(world: &Rc<World>, organization: &str, work: JobKind) {
+fn begin(world: &Rc<World>, organization: &OrganizationName, work: JobKind) {
     let organization = organization.to_owned();
     let per_second = world.random.pick(&[1, 10, 50]);
     run(world, Fault::JobBegun, &[], move |function| async move {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::OrganizationName;
 use api::workflows::{Selector, Workflow};
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
@@ -34,7 +35,7 @@ const RECONCILE: Duration = Duration::from_mins(1);
 
 /// An attestation that a client has, and wants to be rid of.
 pub struct Parcel {
-    organization: String,
+    organization: OrganizationName,
     pub hash: Digest,
     envelope: Bytes,
     bundle: Bytes,
@@ -70,7 +71,7 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
     let mut parcels = Vec::new();
     let organizations = random.pick(&[1, 1, 1, 1, 1, 2, 2, 3]);
     for number in 0..organizations {
-        let organization = format!("o{number}");
+        let organization = OrganizationName::from(format!("o{number}"));
         let registrations = registrations(world, &organization);
         let source = json!({ "url": "https://chainloop.example.org", "token": "t" });
         let secret = Intake::secret_name(&organization, INTAKE_ID);
@@ -141,7 +142,7 @@ fn id(world: &World) -> String {
     format!("{:016x}", world.random.next())
 }
 
-fn registrations(world: &Rc<World>, organization: &str) -> Vec<Registration> {
+fn registrations(world: &Rc<World>, organization: &OrganizationName) -> Vec<Registration> {
     let random = &world.random;
     let count = random.between(1, 3);
     let mut registrations = Vec::new();
@@ -166,7 +167,7 @@ fn registrations(world: &Rc<World>, organization: &str) -> Vec<Registration> {
 
 pub fn register(
     world: &Rc<World>,
-    organization: &str,
+    organization: &OrganizationName,
     name: &str,
     integration: &str,
     config: Map<String, Value>,
@@ -316,7 +317,7 @@ fn detach(world: &Rc<World>, registration: Registration) {
     remove(world, organization, attachment);
 }
 
-fn remove(world: &Rc<World>, organization: String, attachment: String) {
+fn remove(world: &Rc<World>, organization: OrganizationName, attachment: String) {
     let (of, id) = (organization.clone(), attachment.clone());
     let body = |function| async move {
         attach::detach(
@@ -362,7 +363,7 @@ fn touch(world: &World, fault: Fault, names: &[String]) {
     world.happened(fault, &names);
 }
 
-pub fn parcel(world: &Rc<World>, organization: &str, run: &str) -> Parcel {
+pub fn parcel(world: &Rc<World>, organization: &OrganizationName, run: &str) -> Parcel {
     let random = &world.random;
     let mut materials = Vec::new();
     let mut uploads = Vec::new();

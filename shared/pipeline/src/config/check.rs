@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use api::Actor;
 use api::inputs::Fault;
+use api::{Actor, OrganizationName};
 use attestation::Digest;
 use futures_util::future::{self, Either};
 use integrations::{Answer, Error, Http, Integration, Registered, Warnings, inputs};
@@ -27,7 +27,7 @@ pub enum Check {
     /// A registration that is kept, with other inputs beside the secret ones that it has: only here they can be
     /// read, and so only here the whole can be validated.
     Update {
-        organization: String,
+        organization: OrganizationName,
         registration: String,
         inputs: Map<String, Value>,
         /// Validation without a request to the third party.
@@ -35,7 +35,7 @@ pub enum Check {
     },
     /// An attachment that is not kept yet, of a registration that is.
     Attachment {
-        organization: String,
+        organization: OrganizationName,
         registration: String,
         inputs: Map<String, Value>,
     },
@@ -45,7 +45,7 @@ pub enum Check {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preview {
-    pub organization: String,
+    pub organization: OrganizationName,
     pub attachment: String,
     /// The envelope's hash.
     pub attestation: Digest,

@@ -570,7 +570,8 @@ mod tests {
 
     #[test]
     fn what_an_intake_trusts_is_trusted_where_it_fetches_and_nowhere_else() {
-        let memory = Memory::default();
+        let (memory, organization) = (Memory::default(), "acme".into());
+        let scope = Scope::new(&memory, &organization);
         let authority = include_str!("../../../../tests/peers/tls/authority.pem");
         let http = Http::new(Guard::default());
         let trusted = |name: &str, authorities: Option<&str>| {
@@ -588,12 +589,10 @@ mod tests {
                 actor: &actor,
                 action: "intake.create",
             };
-            let created = create(Scope::new(&memory, "acme"), wanted, act);
+            let created = create(scope, wanted, act);
             let created = created.now_or_never().unwrap();
             let id = created.unwrap().intake.id;
-            let source = source(Scope::new(&memory, "acme"), &id)
-                .now_or_never()
-                .unwrap();
+            let source = source(scope, &id).now_or_never().unwrap();
             let authorities = source.unwrap().unwrap().authorities();
             http.trusting(authorities.as_ref()).roots().len()
         };

@@ -84,7 +84,7 @@ pub async fn list(
             vec![newest(Index::ByWorkflow, hash).await?]
         }
         Filter::Organization if state == Some(State::Failed) => {
-            vec![newest(Index::Failed, organization.to_owned()).await?]
+            vec![newest(Index::Failed, organization.to_string()).await?]
         }
         Filter::Organization => {
             let all = async |ids: BTreeSet<String>| {

@@ -12,8 +12,8 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use api::Timestamp;
 use api::materials::MATERIAL_MAX_BYTES;
+use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{self, Either};
@@ -87,7 +87,7 @@ impl Store for Http {
 pub struct Message {
     /// Version of this shape: [`Message::VERSION`].
     pub v: u32,
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The attestation's hash.
     pub attestation: Digest,
     /// The id of the intake that knows where its materials are.

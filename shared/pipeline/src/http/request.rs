@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use api::inputs::Fault;
-use api::{Actor, Client, Code, Problem, Role, Timestamp};
+use api::{Actor, Client, Code, OrganizationName, Problem, Role, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
 use integrations::inputs;
@@ -51,7 +51,7 @@ pub const BODY_MAX_BYTES: usize = 256 * 1024;
 /// Bearer of a token, or poster to an intake.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    pub organization: String,
+    pub organization: OrganizationName,
     pub role: Role,
     pub actor: Actor,
     /// The token's end; none when it has none.
@@ -64,7 +64,7 @@ impl Caller {
     /// A caller without a token, of no organization.
     pub(super) fn nobody() -> Self {
         Self {
-            organization: String::new(),
+            organization: "".into(),
             role: Role::Viewer,
             actor: Actor::default(),
             valid_until: None,
@@ -124,7 +124,7 @@ impl<P> Clone for Call<'_, P> {
 impl<P> Copy for Call<'_, P> {}
 
 impl<'a, P> Call<'a, P> {
-    pub(super) fn organization(self) -> &'a str {
+    pub(super) fn organization(self) -> &'a OrganizationName {
         &self.caller.organization
     }
 

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use api::Timestamp;
 use api::deliveries::{AttemptOutcome, State};
+use api::{OrganizationName, Timestamp};
 use integrations::{About, Error, Kind, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -21,7 +21,7 @@ use crate::store::rows::{Attempt, Delivery, Lease, Plan, Planned};
 pub struct Message {
     /// Version of this shape: [`Message::VERSION`].
     pub v: u32,
-    pub organization: String,
+    pub organization: OrganizationName,
     pub delivery: String,
     pub attempt: u32,
     /// Not to deliver, but to ask what became of what was delivered.
@@ -599,7 +599,7 @@ mod tests {
     fn delivery(now: Timestamp) -> Delivery {
         let digest = attestation::Digest::of(b"a");
         let plan = Plan {
-            organization: "acme".to_owned(),
+            organization: "acme".into(),
             attestation: digest,
             generation: 0,
             why: PlanReason::Accepted,

@@ -1,7 +1,7 @@
 //! Laws about the end of a run.
 
-use api::Timestamp;
 use api::deliveries::State;
+use api::{OrganizationName, Timestamp};
 use integrations::Integration;
 use pipeline::engine::audit;
 use pipeline::store::platform::Scope;
@@ -77,7 +77,7 @@ impl Laws {
 }
 
 /// The pipeline's own audit agrees.
-pub fn audit(world: &World, organization: &str, hash: &attestation::Digest) {
+pub fn audit(world: &World, organization: &OrganizationName, hash: &attestation::Digest) {
     let audit = ready(audit::attestation(
         Scope::new(&world.memory, organization),
         hash,

@@ -10,6 +10,7 @@ mod sends;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::OrganizationName;
 use attestation::Digest;
 use pipeline::engine::accept::Accepted;
 use pipeline::ledger::delivery::Message;
@@ -43,7 +44,7 @@ pub struct Laws {
     attestations: BTreeMap<String, Taken>,
     fetches: BTreeMap<Digest, fetches::Fetch>,
     /// Attachments by organization and id: since and until when intake may find them.
-    links: BTreeMap<(String, String), (u64, Option<u64>)>,
+    links: BTreeMap<(OrganizationName, String), (u64, Option<u64>)>,
     tasks: BTreeMap<Task, Notes>,
     /// Open rows by when they must be looked at.
     due: BTreeSet<(u64, String)>,

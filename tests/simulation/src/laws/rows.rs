@@ -90,7 +90,7 @@ impl Laws {
 
     fn link(&mut self, world: &World, key: &Key) {
         let mut parts = key.partition.split('/');
-        let organization = parts.nth(1).unwrap_or_default().to_owned();
+        let organization = parts.nth(1).unwrap_or_default().into();
         let attachment = key.sort.rsplit('/').next().unwrap_or_default().to_owned();
         let is_there = world.memory.look(key, |_| ()).is_some();
         let link = self.links.entry((organization, attachment));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::OrganizationName;
 use api::workflows::Workflow;
 use attestation::{Digest, Material};
 use bytes::Bytes;
@@ -94,7 +95,7 @@ impl<I: Integration> Prepared<I> {
 
 /// Attestation to send, and the attachment it goes to.
 pub(super) struct Subject<'a> {
-    pub(super) organization: &'a str,
+    pub(super) organization: &'a OrganizationName,
     pub(super) registration: &'a str,
     pub(super) attachment: &'a str,
     pub(super) workflow: &'a Workflow,
