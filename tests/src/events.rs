@@ -302,7 +302,8 @@ impl Stage {
             abandoned: false,
         })
         .await;
-        let secret = rows::Registration::secret_name(&ORGANIZATION, Webhook::ID, REGISTRATION);
+        let secret =
+            rows::Registration::secret_name(&ORGANIZATION, Webhook::ID, &REGISTRATION.into());
         let value = json!({ "url": self.receiver.url() }).to_string();
         self.memory
             .put_secret(&secret, &SecretValue::new(value))
@@ -604,7 +605,7 @@ impl Stage {
     async fn ledger(&self, back: &[String]) -> String {
         let mut states = Vec::new();
         for id in DELIVERIES {
-            let found = pipeline::engine::deliveries::describe(scope(&self.memory), id)
+            let found = pipeline::engine::deliveries::describe(scope(&self.memory), &id.into())
                 .await
                 .unwrap();
             let (delivery, _) = found.unwrap();

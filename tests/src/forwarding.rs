@@ -195,7 +195,7 @@ async fn what_the_command_line_pushed_as_a_bundle_is_the_same_attestation() {
     let posted = world.post(&token, &attested(&envelope)).await;
     assert_eq!(posted.body["repeated"], true);
     let id = pushed.plan.deliveries().next().unwrap().0;
-    assert_eq!(posted.body["deliveries"][0]["id"], id);
+    assert_eq!(posted.body["deliveries"][0]["id"], id.as_str());
     world.deliver().await;
     assert_eq!(kinds(&world).len(), 1);
 }

@@ -758,7 +758,7 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
         match (reads, one) {
             (false, _) => {}
             (true, Some(one)) => {
-                let name = rows::Registration::secret_name(&"*".into(), one.id, "*");
+                let name = rows::Registration::secret_name(&"*".into(), one.id, &"*".into());
                 let name = name.split_once("/*").unwrap().0;
                 let resource = words(&statement["Resource"]);
                 assert!(

@@ -102,4 +102,7 @@ macro_rules! ids {
 ids! {
     /// Identity of an organization: its name.
     OrganizationName
+    RegistrationId
+    AttachmentId
+    DeliveryId
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::deliveries::State;
 use api::jobs::{Filter, JobKind};
-use api::{Actor, OrganizationName};
+use api::{Actor, DeliveryId, OrganizationName};
 use pipeline::engine::{operations, pauses};
 use pipeline::records::audit_log::Act;
 use pipeline::records::jobs;
@@ -75,10 +75,10 @@ fn act(world: &Rc<World>, registration: &Registration) {
 fn run<T: 'static, F: Future<Output = T> + 'static>(
     world: &Rc<World>,
     fault: Fault,
-    about: &[String],
+    about: &[DeliveryId],
     body: impl FnOnce(Function) -> F,
 ) {
-    let about: Vec<&str> = about.iter().map(String::as_str).collect();
+    let about: Vec<&str> = about.iter().map(DeliveryId::as_str).collect();
     world.happened(fault, &about);
     world.invoke("operator", OPERATION, Vec::new(), body, |_, _, _| {});
 }
@@ -92,7 +92,7 @@ pub(crate) fn operator() -> Act<'static> {
     }
 }
 
-fn through(world: &World, registration: &Registration) -> Vec<String> {
+fn through(world: &World, registration: &Registration) -> Vec<DeliveryId> {
     let laws = world.laws.borrow();
     laws.open_through(|row| row.registration == registration.id)
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use api::Timestamp;
+use api::{DeliveryId, Timestamp};
 use integrations::Integration;
 use pipeline::engine::deliver::{self, Record, Tools};
 use pipeline::engine::{fetch, reconcile};
@@ -324,7 +324,7 @@ fn deliver_with<I: Integration>(
     world: &Rc<World>,
     index: usize,
     timeout: Duration,
-    notes: Vec<(String, u32)>,
+    notes: Vec<(DeliveryId, u32)>,
     records: Vec<Record>,
     until: Timestamp,
     ended: impl FnOnce(&Rc<World>, Task, Option<Vec<String>>) + 'static,

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use api::OrganizationName;
 use api::workflows::{Selector, Workflow};
+use api::{AttachmentId, DeliveryId, OrganizationName};
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
 use integrations::Integration;
@@ -138,8 +138,8 @@ fn write(world: &Rc<World>, writes: Vec<Write>) {
         .expect("nobody else writes these rows");
 }
 
-fn id(world: &World) -> String {
-    format!("{:016x}", world.random.next())
+fn id<Id: From<String>>(world: &World) -> Id {
+    format!("{:016x}", world.random.next()).into()
 }
 
 fn registrations(world: &Rc<World>, organization: &OrganizationName) -> Vec<Registration> {
@@ -317,7 +317,7 @@ fn detach(world: &Rc<World>, registration: Registration) {
     remove(world, organization, attachment);
 }
 
-fn remove(world: &Rc<World>, organization: OrganizationName, attachment: String) {
+fn remove(world: &Rc<World>, organization: OrganizationName, attachment: AttachmentId) {
     let (of, id) = (organization.clone(), attachment.clone());
     let body = |function| async move {
         attach::detach(
@@ -358,8 +358,8 @@ fn deregister(world: &Rc<World>, registration: Registration) {
     world.invoke("deregister", OPERATION, Vec::new(), body, ended);
 }
 
-fn touch(world: &World, fault: Fault, names: &[String]) {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+fn touch(world: &World, fault: Fault, names: &[DeliveryId]) {
+    let names: Vec<&str> = names.iter().map(DeliveryId::as_str).collect();
     world.happened(fault, &names);
 }
 

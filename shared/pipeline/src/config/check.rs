@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use api::inputs::Fault;
-use api::{Actor, OrganizationName};
+use api::{Actor, AttachmentId, OrganizationName, RegistrationId};
 use attestation::Digest;
 use futures_util::future::{self, Either};
 use integrations::{Answer, Error, Http, Integration, Registered, Warnings, inputs};
@@ -28,7 +28,7 @@ pub enum Check {
     /// read, and so only here the whole can be validated.
     Update {
         organization: OrganizationName,
-        registration: String,
+        registration: RegistrationId,
         inputs: Map<String, Value>,
         /// Validation without a request to the third party.
         only_validate: bool,
@@ -36,7 +36,7 @@ pub enum Check {
     /// An attachment that is not kept yet, of a registration that is.
     Attachment {
         organization: OrganizationName,
-        registration: String,
+        registration: RegistrationId,
         inputs: Map<String, Value>,
     },
 }
@@ -46,7 +46,7 @@ pub enum Check {
 #[serde(deny_unknown_fields)]
 pub struct Preview {
     pub organization: OrganizationName,
-    pub attachment: String,
+    pub attachment: AttachmentId,
     /// The envelope's hash.
     pub attestation: Digest,
 }
@@ -195,7 +195,7 @@ async fn question<I: Integration>(
 
 async fn find(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &RegistrationId,
 ) -> Result<Option<Registration>, Unreachable> {
     let (platform, organization) = scope.parts();
     let key = Registration::at(organization, id);

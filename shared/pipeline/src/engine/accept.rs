@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use api::Actor;
 use api::workflows::{Match, Selector, Workflow};
+use api::{Actor, AttachmentId};
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::{join as both, try_join, try_join_all, try_join5};
@@ -372,7 +372,7 @@ async fn planned(
         Ok::<_, Unreachable>(links.into_iter().map(move |link| (matched, link.row)))
     }))
     .await?;
-    let planned: BTreeMap<String, Planned> = found
+    let planned: BTreeMap<AttachmentId, Planned> = found
         .into_iter()
         .flatten()
         .map(|(matched, row)| {
@@ -440,10 +440,10 @@ async fn awaited(
         rows::load_many::<rows::Delivery>(platform, &deliveries),
     )
     .await?;
-    let open: BTreeMap<&str, &rows::Delivery> = deliveries
+    let open: BTreeMap<&AttachmentId, &rows::Delivery> = deliveries
         .iter()
         .filter(|delivery| !delivery.row.state.is_final())
-        .map(|delivery| (delivery.row.attachment.as_str(), &delivery.row))
+        .map(|delivery| (&delivery.row.attachment, &delivery.row))
         .collect();
     let now = platform.now();
     let mut awaited = BTreeSet::new();
@@ -451,7 +451,7 @@ async fn awaited(
         let patience = row
             .wait_secs
             .map_or(schedule::PATIENCE, Duration::from_secs);
-        let Some(delivery) = open.get(row.id.as_str()) else {
+        let Some(delivery) = open.get(&row.id) else {
             continue;
         };
         let is_waiting = row.deleted_at.is_none() && now < delivery.created_at.plus(patience);

@@ -49,13 +49,13 @@ pub(crate) async fn settle_and_poll(
     if !platform.write(writes).await.unless_conflict()? {
         // The lease expired, and the reconciler took the delivery over.
         warn!(
-            delivery.id = delivery.id,
+            delivery.id = %delivery.id,
             "An attempt ended too late to be recorded"
         );
         return Ok(());
     }
     info!(
-        delivery.id = delivery.id,
+        delivery.id = %delivery.id,
         integration = delivery.integration,
         attempt = settled.attempt.as_ref().map(|attempt| attempt.number),
         state = ?delivery.state,
@@ -98,7 +98,7 @@ pub(crate) async fn resend_message(
     };
     if let Some(why) = &why {
         warn!(
-            delivery.id = message.delivery,
+            delivery.id = %message.delivery,
             why, "A message is left to the reconciler"
         );
     }

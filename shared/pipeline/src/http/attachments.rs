@@ -7,7 +7,7 @@ use api::attachments::{
 };
 use api::jobs::{Job, JobKind};
 use api::workflows::Selector;
-use api::{Action, Code, Page, Problem};
+use api::{Action, AttachmentId, Code, Page, Problem, RegistrationId};
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
@@ -154,14 +154,14 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let scope = call.scope();
-    let id = call.parameter("attachment");
-    let (stored, registration) = attach::find(scope, id).await?;
+    let id = call.id("attachment");
+    let (stored, registration) = attach::find(scope, &id).await?;
     Ok(shown(200, stored, registration, Vec::new()))
 }
 
 async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
-    let id = call.parameter("attachment");
+    let id = call.id("attachment");
     let detail = "cannot be changed: detach, and attach anew";
     request.refuse_fixed(&["workflow", "project", "registration"], detail)?;
     let ChangedAttachment {
@@ -176,16 +176,16 @@ async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
         mark: call.ids.mark(),
     };
     let (only, act) = (request.precondition()?, call.act());
-    let updated = update::attachment(scope, id, &change, &only, act);
+    let updated = update::attachment(scope, &id, &change, &only, act);
     let (stored, registration, warnings) = updated.await?;
     Ok(shown(200, stored, registration, warnings))
 }
 
 async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
-    let id = call.parameter("attachment");
+    let id = call.id("attachment");
     let only = request.precondition()?;
-    let (stored, registration) = attach::detach(scope, id, &only, call.act()).await?;
+    let (stored, registration) = attach::detach(scope, &id, &only, call.act()).await?;
     let detached = attachment(stored, registration);
     Ok(Response::json(200, &detached))
 }
@@ -193,9 +193,9 @@ async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
 async fn backfill<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
     let caller = call.caller;
-    let id = call.parameter("attachment");
+    let id = call.id("attachment");
     let asked: Backfill = request.json_or_default()?;
-    let (stored, registration) = attach::find(scope, id).await?;
+    let (stored, registration) = attach::find(scope, &id).await?;
     let subject = Subject::attachment(&stored.row, &registration.row);
     let work = JobKind::Backfill {
         attachment: stored.row.id,
@@ -274,9 +274,9 @@ async fn with_inputs(
 async fn preview<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
     let caller = call.caller;
-    let id = call.parameter("attachment");
+    let id = call.id("attachment");
     let NewPreview { attestation } = request.json()?;
-    let (stored, registration) = attach::find(scope, id).await?;
+    let (stored, registration) = attach::find(scope, &id).await?;
     let subject = Subject::attachment(&stored.row, &registration.row);
     let found = attestations::find(scope, &attestation).await?;
     let attestation = found
@@ -402,26 +402,26 @@ async fn of_workflow(
 ) -> Result<(Vec<Pair>, Option<String>), Problem> {
     let (platform, organization) = scope.parts();
     let attached = attach::of_workflow(scope, selector).await?;
-    let ids: BTreeSet<&str> = attached
+    let ids: BTreeSet<&RegistrationId> = attached
         .iter()
-        .map(|stored| stored.row.registration.as_str())
-        .filter(|id| only.as_ref().is_none_or(|only| only.row.id == *id))
+        .map(|stored| &stored.row.registration)
+        .filter(|id| only.as_ref().is_none_or(|only| only.row.id == **id))
         .collect();
     let keys: Vec<_> = ids
         .into_iter()
         .map(|id| rows::Registration::at(organization, id))
         .collect();
     let registrations = rows::load_many::<rows::Registration>(platform, &keys).await?;
-    let by_id: BTreeMap<&str, &Stored<rows::Registration>> = registrations
+    let by_id: BTreeMap<&RegistrationId, &Stored<rows::Registration>> = registrations
         .iter()
         // One that is being deleted has no attachments any more.
         .filter(|registration| registration.row.deleted_at.is_none())
-        .map(|registration| (registration.row.id.as_str(), registration))
+        .map(|registration| (&registration.row.id, registration))
         .collect();
     let mut pairs: Vec<Pair> = attached
         .iter()
         .filter_map(|attachment| {
-            let registration = by_id.get(attachment.row.registration.as_str())?;
+            let registration = by_id.get(&attachment.row.registration)?;
             let is_behind = after
                 .as_ref()
                 .is_none_or(|after| after.comes_before(&registration.row.name, &attachment.row.id));
@@ -468,7 +468,7 @@ async fn walk(
             (found, next)
         }
     };
-    let mut chosen: Vec<(&Stored<rows::Registration>, String)> = Vec::new();
+    let mut chosen: Vec<(&Stored<rows::Registration>, AttachmentId)> = Vec::new();
     let mut is_more = false;
     for some in registrations.chunks(AT_ONCE) {
         let left = limit - chosen.len() + 1;
@@ -495,7 +495,7 @@ async fn walk(
         .map(|(_, id)| rows::Attachment::at(organization, id))
         .collect();
     let attachments = rows::load_many::<rows::Attachment>(platform, &keys).await?;
-    let mut by_id: BTreeMap<String, Stored<rows::Attachment>> = attachments
+    let mut by_id: BTreeMap<AttachmentId, Stored<rows::Attachment>> = attachments
         .into_iter()
         .filter(|attachment| attachment.row.deleted_at.is_none())
         .map(|attachment| (attachment.row.id.clone(), attachment))

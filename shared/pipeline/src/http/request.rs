@@ -82,12 +82,12 @@ pub struct ClaimIds(pub(super) Option<String>);
 
 impl ClaimIds {
     /// ID of what the request creates.
-    pub(super) fn id(&self) -> Option<String> {
+    pub(super) fn id<Id: From<String>>(&self) -> Option<Id> {
         let claim = self.0.as_ref()?;
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&Digest::of(claim.as_bytes()).bytes()[..16]);
         let id = uuid::Builder::from_random_bytes(bytes).into_uuid();
-        Some(id.to_string())
+        Some(id.to_string().into())
     }
 
     /// `ETag` of a row that this claim changed: a repeat recognizes its own change by it.
@@ -141,6 +141,11 @@ impl<'a, P> Call<'a, P> {
     /// Value of one of the path's parameters.
     pub(super) fn parameter(self, name: &str) -> &'a str {
         self.parameters.get(name).map_or("", String::as_str)
+    }
+
+    /// ID that is one of the path's parameters.
+    pub(super) fn id<Id: From<&'a str>>(self, name: &str) -> Id {
+        self.parameter(name).into()
     }
 
     /// The caller and the action, for the audit log.

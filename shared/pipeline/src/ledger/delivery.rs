@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use api::deliveries::{AttemptOutcome, State};
-use api::{OrganizationName, Timestamp};
+use api::{DeliveryId, OrganizationName, Timestamp};
 use integrations::{About, Error, Kind, Outcome};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -22,7 +22,7 @@ pub struct Message {
     /// Version of this shape: [`Message::VERSION`].
     pub v: u32,
     pub organization: OrganizationName,
-    pub delivery: String,
+    pub delivery: DeliveryId,
     pub attempt: u32,
     /// Not to deliver, but to ask what became of what was delivered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -66,7 +66,7 @@ impl Message {
 
 /// A delivery as it begins. Its message is sent by intake; should that be lost after the outbox mark is
 /// gone, `wake_at` finds it.
-pub fn begin(plan: &Plan, planned: &Planned, id: String, now: Timestamp) -> Delivery {
+pub fn begin(plan: &Plan, planned: &Planned, id: DeliveryId, now: Timestamp) -> Delivery {
     Delivery {
         id,
         organization: plan.organization.clone(),
@@ -614,12 +614,12 @@ mod tests {
             wake_at: None,
         };
         let planned = Planned {
-            attachment: "attachment-1".to_owned(),
-            registration: "registration-1".to_owned(),
+            attachment: "attachment-1".into(),
+            registration: "registration-1".into(),
             integration: "webhook".to_owned(),
             matched: None,
         };
-        begin(&plan, &planned, "delivery-1".to_owned(), now)
+        begin(&plan, &planned, "delivery-1".into(), now)
     }
 
     /// The kinds of a 500 each minute, after attempts that others had accepted at these minutes.

@@ -29,7 +29,7 @@ impl Laws {
         for (id, tracked) in &self.deliveries {
             let row = &tracked.row;
             let Some(final_at) = tracked.final_at else {
-                broken.push(("every delivery ends", id.clone()));
+                broken.push(("every delivery ends", id.to_string()));
                 continue;
             };
             let disturbed = world.faults.over_at.saturating_sub(row.created_at.millis());
@@ -50,10 +50,10 @@ impl Laws {
             let is_complete = receipt.is_some_and(|receipt| receipt.contains_key("completion"));
             let followed = row.integration == Boms::ID && row.state == State::Delivered;
             if is_complete != followed {
-                broken.push(("what was accepted is followed to its end", id.clone()));
+                broken.push(("what was accepted is followed to its end", id.to_string()));
             }
             if row.state == State::Delivered && tracked.sends.is_empty() {
-                broken.push(("what is delivered was received", id.clone()));
+                broken.push(("what is delivered was received", id.to_string()));
             }
         }
         let planned: usize = self.taken().map(|(_, taken)| taken.plan.len()).sum();

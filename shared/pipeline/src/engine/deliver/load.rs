@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use api::OrganizationName;
 use api::workflows::Workflow;
+use api::{AttachmentId, OrganizationName, RegistrationId};
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future;
@@ -96,8 +96,8 @@ impl<I: Integration> Prepared<I> {
 /// Attestation to send, and the attachment it goes to.
 pub(super) struct Subject<'a> {
     pub(super) organization: &'a OrganizationName,
-    pub(super) registration: &'a str,
-    pub(super) attachment: &'a str,
+    pub(super) registration: &'a RegistrationId,
+    pub(super) attachment: &'a AttachmentId,
     pub(super) workflow: &'a Workflow,
     /// The digest of the bytes.
     pub(super) received: Digest,
@@ -173,7 +173,7 @@ pub(super) async fn load<I: Integration>(
 pub(super) async fn registration<I: Integration>(
     scope: Scope<'_, impl Platform>,
     secrets: &Secrets,
-    id: &str,
+    id: &RegistrationId,
     fresh: bool,
 ) -> Result<(Stored<Registration>, Registered<I>), Sent> {
     let (platform, organization) = scope.parts();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::registrations::Pause;
 use api::workflows::Selector;
-use api::{OrganizationName, Timestamp};
+use api::{AttachmentId, OrganizationName, RegistrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,7 +17,7 @@ pub struct RegistrationName {
     pub organization: OrganizationName,
     pub name: String,
     /// The registration's id.
-    pub registration: String,
+    pub registration: RegistrationId,
     pub integration: String,
     /// Until then the name is reserved by a registration that is being made; then it is free again.
     #[serde(default)]
@@ -61,7 +61,7 @@ impl Row for RegistrationName {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Registration {
-    pub id: String,
+    pub id: RegistrationId,
     pub organization: OrganizationName,
     pub name: String,
     pub integration: String,
@@ -95,16 +95,20 @@ pub struct Registration {
 }
 
 impl Registration {
-    pub fn partition(organization: &OrganizationName, id: &str) -> String {
+    pub fn partition(organization: &OrganizationName, id: &RegistrationId) -> String {
         format!("org/{organization}/registration/{id}")
     }
 
-    pub fn at(organization: &OrganizationName, id: &str) -> Key {
+    pub fn at(organization: &OrganizationName, id: &RegistrationId) -> Key {
         Key::new(Self::partition(organization, id), "registration")
     }
 
     /// `<stack>/` is put before it by the platform.
-    pub fn secret_name(organization: &OrganizationName, integration: &str, id: &str) -> String {
+    pub fn secret_name(
+        organization: &OrganizationName,
+        integration: &str,
+        id: &RegistrationId,
+    ) -> String {
         format!("{integration}/{organization}/{id}")
     }
 }
@@ -126,7 +130,7 @@ impl Row for Registration {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RegistrationTombstone {
     pub organization: OrganizationName,
-    pub registration: String,
+    pub registration: RegistrationId,
     pub deleted_at: Timestamp,
 }
 
@@ -157,10 +161,10 @@ impl Row for RegistrationTombstone {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attachment {
-    pub id: String,
+    pub id: AttachmentId,
     pub organization: OrganizationName,
     /// The registration's id.
-    pub registration: String,
+    pub registration: RegistrationId,
     pub integration: String,
     pub workflow: Selector,
     pub config: Map<String, Value>,
@@ -179,7 +183,7 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    pub fn at(organization: &OrganizationName, id: &str) -> Key {
+    pub fn at(organization: &OrganizationName, id: &AttachmentId) -> Key {
         Key::new(format!("org/{organization}/attachment/{id}"), "attachment")
     }
 }
@@ -199,8 +203,8 @@ impl Row for Attachment {
 pub struct AttachmentIndex {
     pub organization: OrganizationName,
     /// The attachment's id.
-    pub attachment: String,
-    pub registration: String,
+    pub attachment: AttachmentId,
+    pub registration: RegistrationId,
     pub integration: String,
     /// Set in the workflow's partition, not in the registration's.
     #[serde(default)]

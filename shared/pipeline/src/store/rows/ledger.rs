@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::deliveries::{AttemptOutcome, State};
 use api::workflows::{Match, Selector, Workflow};
-use api::{Actor, OrganizationName, Timestamp};
+use api::{Actor, AttachmentId, DeliveryId, OrganizationName, RegistrationId, Timestamp};
 use attestation::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,8 +15,8 @@ use crate::store::platform::{Index, Key};
 /// One attachment that an attestation is fanned out to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
-    pub attachment: String,
-    pub registration: String,
+    pub attachment: AttachmentId,
+    pub registration: RegistrationId,
     pub integration: String,
     /// By what of the plan's workflow the attachment's selector is for it; none when it was planned before that was
     /// kept.
@@ -146,7 +146,7 @@ impl Plan {
     }
 
     /// The ids of its deliveries, in the plan's order.
-    pub fn deliveries(&self) -> impl Iterator<Item = (String, &Planned)> {
+    pub fn deliveries(&self) -> impl Iterator<Item = (DeliveryId, &Planned)> {
         self.planned.iter().map(|planned| {
             let attachment = &planned.attachment;
             let id = Delivery::id(
@@ -215,7 +215,7 @@ pub struct Lease {
 /// One attestation to one attachment in one plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Delivery {
-    pub id: String,
+    pub id: DeliveryId,
     pub organization: OrganizationName,
     /// The attestation's hash.
     pub attestation: Digest,
@@ -224,8 +224,8 @@ pub struct Delivery {
     /// Number of those bytes; 0 in a row written before they were counted.
     #[serde(default)]
     pub size_bytes: u64,
-    pub attachment: String,
-    pub registration: String,
+    pub attachment: AttachmentId,
+    pub registration: RegistrationId,
     pub integration: String,
     pub workflow: Workflow,
     /// The attachment's, which is for that workflow; none when it was planned before that was kept.
@@ -288,9 +288,9 @@ impl Delivery {
     pub fn id(
         organization: &OrganizationName,
         hash: &Digest,
-        attachment: &str,
+        attachment: &AttachmentId,
         generation: u32,
-    ) -> String {
+    ) -> DeliveryId {
         let digest =
             Digest::of(format!("{organization}\n{hash}\n{attachment}\n{generation}").as_bytes());
         let mut bytes = [0; 16];
@@ -298,13 +298,14 @@ impl Delivery {
         uuid::Builder::from_custom_bytes(bytes)
             .into_uuid()
             .to_string()
+            .into()
     }
 
-    pub fn partition(organization: &OrganizationName, id: &str) -> String {
+    pub fn partition(organization: &OrganizationName, id: &DeliveryId) -> String {
         format!("org/{organization}/delivery/{id}")
     }
 
-    pub fn at(organization: &OrganizationName, id: &str) -> Key {
+    pub fn at(organization: &OrganizationName, id: &DeliveryId) -> Key {
         Key::new(Self::partition(organization, id), "delivery")
     }
 
@@ -318,11 +319,14 @@ impl Delivery {
 
     /// The hash key of the due index for what a paused registration holds: out of the shards that are walked
     /// every minute, and together, so that a drain finds all of it.
-    pub fn held_hash(organization: &OrganizationName, registration: &str) -> String {
+    pub fn held_hash(organization: &OrganizationName, registration: &RegistrationId) -> String {
         format!("held/{organization}/{registration}")
     }
 
-    pub fn registration_hash(organization: &OrganizationName, registration: &str) -> String {
+    pub fn registration_hash(
+        organization: &OrganizationName,
+        registration: &RegistrationId,
+    ) -> String {
         format!("{organization}/{registration}")
     }
 }
@@ -366,7 +370,7 @@ impl Row for Delivery {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CompletionPoll {
     pub organization: OrganizationName,
-    pub delivery: String,
+    pub delivery: DeliveryId,
     pub integration: String,
     /// Number of polls so far.
     pub polls: u32,
@@ -377,7 +381,7 @@ pub struct CompletionPoll {
 }
 
 impl CompletionPoll {
-    pub fn at(organization: &OrganizationName, delivery: &str) -> Key {
+    pub fn at(organization: &OrganizationName, delivery: &DeliveryId) -> Key {
         Key::new(Delivery::partition(organization, delivery), "followup")
     }
 }
@@ -420,7 +424,7 @@ impl Row for FetchTurn {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attempt {
     pub organization: OrganizationName,
-    pub delivery: String,
+    pub delivery: DeliveryId,
     pub number: u32,
     pub ending: AttemptOutcome,
     pub started_at: Timestamp,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::jobs::{JobKind, JobStatus};
 use api::workflows::Workflow;
-use api::{Client, OrganizationName, Timestamp};
+use api::{Client, OrganizationName, RegistrationId, Timestamp};
 use attestation::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use crate::store::platform::{Index, Key};
 pub struct Destination {
     pub organization: OrganizationName,
     /// The registration's id.
-    pub registration: String,
+    pub registration: RegistrationId,
     /// Failures in a row that say that it is down.
     pub failures: u32,
     #[serde(default)]
@@ -42,7 +42,7 @@ pub struct Destination {
 }
 
 impl Destination {
-    pub fn new(organization: OrganizationName, registration: String) -> Self {
+    pub fn new(organization: OrganizationName, registration: RegistrationId) -> Self {
         Self {
             organization,
             registration,
@@ -57,14 +57,14 @@ impl Destination {
         }
     }
 
-    pub fn at(organization: &OrganizationName, registration: &str) -> Key {
+    pub fn at(organization: &OrganizationName, registration: &RegistrationId) -> Key {
         Key::new(format!("org/{organization}/gate/{registration}"), "gate")
     }
 
     /// The state of all registrations of an integration, where the third party limits all of us together. No
     /// organization is called so.
     pub fn of_all(integration: &str) -> Self {
-        Self::new("*".into(), integration.to_owned())
+        Self::new("*".into(), integration.into())
     }
 }
 
@@ -80,7 +80,7 @@ impl Row for Destination {
 pub struct Lock {
     pub organization: OrganizationName,
     /// The registration's id.
-    pub registration: String,
+    pub registration: RegistrationId,
     /// As the integration calls the place.
     pub name: String,
     /// The attempt that has it.
@@ -94,7 +94,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    pub fn at(organization: &OrganizationName, registration: &str, name: &str) -> Key {
+    pub fn at(organization: &OrganizationName, registration: &RegistrationId, name: &str) -> Key {
         let digest = Digest::of(name.as_bytes()).hex();
         Key::new(
             format!("org/{organization}/gate/{registration}"),
