@@ -485,7 +485,7 @@ impl Stage {
     async fn fill_forwarded(&self) -> Digest {
         let artifacts = Artifacts::start();
         artifacts.put(SBOM);
-        let secret = rows::Intake::secret_name(&ORGANIZATION, INTAKE);
+        let secret = rows::Intake::secret_name(&ORGANIZATION, &INTAKE.into());
         let source = json!({ "url": artifacts.url(), "token": artifacts::TOKEN }).to_string();
         self.memory
             .put_secret(&secret, &SecretValue::new(source))

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use api::JobId;
 use api::deliveries::State;
 use api::jobs::{Filter, JobKind, JobStatus};
 use integrations::Integration;
@@ -63,7 +64,7 @@ async fn begin(world: &World, work: JobKind) -> Job {
     job
 }
 
-async fn job(world: &World, id: &str) -> Job {
+async fn job(world: &World, id: &JobId) -> Job {
     jobs::find(scope(&world.memory), id)
         .await
         .unwrap()

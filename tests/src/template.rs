@@ -767,7 +767,7 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
                 );
             }
             (true, None) if id == "FetchMaterialsRole" => {
-                let name = rows::Intake::secret_name(&"*".into(), "*");
+                let name = rows::Intake::secret_name(&"*".into(), &"*".into());
                 let name = name.split_once("/*").unwrap().0;
                 let resource = words(&statement["Resource"]);
                 assert!(

@@ -105,4 +105,26 @@ ids! {
     RegistrationId
     AttachmentId
     DeliveryId
+    IntakeId
+    JobId
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::schema_for;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_stored_sent_described_and_printed_as_its_text() {
+        let id = DeliveryId::from("1a");
+        assert_eq!(serde_json::to_value(&id).unwrap(), json!("1a"));
+        assert_eq!(
+            serde_json::from_value::<DeliveryId>(json!("1a")).unwrap(),
+            id
+        );
+        assert_eq!(schema_for!(DeliveryId), schema_for!(String));
+        assert_eq!(format!("{id} {id:?} {id:>4}"), "1a \"1a\"   1a");
+    }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::deliveries::State;
-use crate::ids::{AttachmentId, RegistrationId};
+use crate::ids::{AttachmentId, JobId, RegistrationId};
 use crate::timestamp::Timestamp;
 use crate::workflows::Workflow;
 
@@ -44,7 +44,7 @@ pub struct Redeliveries {
 /// A job and how far it is.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
-    pub id: String,
+    pub id: JobId,
     #[serde(flatten)]
     pub work: JobKind,
     pub dry_run: bool,

@@ -27,7 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use actor::{Actor, Client, Kind};
-pub use ids::{AttachmentId, DeliveryId, OrganizationName, RegistrationId};
+pub use ids::{AttachmentId, DeliveryId, IntakeId, JobId, OrganizationName, RegistrationId};
 pub use network::{Network, NotANetwork};
 pub use permission::{Action, Role};
 pub use problem::{Code, Problem, QuotaUse, REFUSED};

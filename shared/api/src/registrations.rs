@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::ids::{DeliveryId, RegistrationId};
+use crate::ids::{DeliveryId, JobId, RegistrationId};
 use crate::jobs;
 use crate::names;
 use crate::timestamp::Timestamp;
@@ -95,7 +95,7 @@ pub struct Resume {
 pub struct Resumed {
     pub registration: Registration,
     /// The job that drains it; none if it was not paused.
-    pub job: Option<String>,
+    pub job: Option<JobId>,
 }
 
 /// Body of `POST …/rotate`.

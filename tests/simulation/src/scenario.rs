@@ -74,7 +74,7 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
         let organization = OrganizationName::from(format!("o{number}"));
         let registrations = registrations(world, &organization);
         let source = json!({ "url": "https://chainloop.example.org", "token": "t" });
-        let secret = Intake::secret_name(&organization, INTAKE_ID);
+        let secret = Intake::secret_name(&organization, &INTAKE_ID.into());
         let value = SecretValue::new(source.to_string());
         ready(world.memory.put_secret(&secret, &value)).expect("memory is there");
         let many = number == 0 && random.below(many_of(world)) == 0;
@@ -485,7 +485,12 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
         .await?;
         if !accepted.missing.is_empty() {
             let hash = &accepted.attestation.hash;
-            fetch::ask(Scope::new(&function, &organization), hash, INTAKE_ID).await?;
+            fetch::ask(
+                Scope::new(&function, &organization),
+                hash,
+                &INTAKE_ID.into(),
+            )
+            .await?;
         }
         Ok(accepted)
     };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::inputs::Fault;
 use api::intakes::{CONDITIONS_MOST, OVERLAP_MOST_SECS};
-use api::{Client, Network, Timestamp};
+use api::{Client, IntakeId, Network, Timestamp};
 use integrations::{Authorities, SecretText, cas};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -210,7 +210,7 @@ pub async fn create(
     };
     // The rows before the secret: cut off here, there is an intake whose token nobody knows, which the list shows
     // and `delete` removes, and no secret that nobody finds.
-    let subject = Subject::new(&intake.name, &intake.id);
+    let subject = Subject::new(&intake.name, intake.id.as_str());
     let writes = vec![
         rows::put(platform, &intake, Expect::Absent).0,
         rows::put(platform, &by_hash(&intake, now), Expect::Absent).0,
@@ -327,7 +327,7 @@ pub async fn rotate(
         Some(previous) => format!("the URL before works until {}", previous.valid_until),
         None => "the URL before has ended".to_owned(),
     };
-    let subject = Subject::new(&stored.row.name, &stored.row.id);
+    let subject = Subject::new(&stored.row.name, stored.row.id.as_str());
     writes.extend([
         rows::put(platform, &by_hash(&stored.row, now), Expect::Absent).0,
         stored.update(platform).0,
@@ -392,7 +392,7 @@ pub(crate) async fn refused(
     refusal: Refusal,
     detail: &str,
 ) {
-    warn!(intake.id = intake.id, address = client.address, %refusal, "Refused a post to an intake");
+    warn!(intake.id = %intake.id, address = client.address, %refusal, "Refused a post to an intake");
     let detail = match detail {
         "" => refusal.to_string(),
         detail => format!("{refusal}: {detail}"),
@@ -409,7 +409,7 @@ pub(crate) async fn refused(
             actor: &actor,
             action: "intake.refuse",
         };
-        let subject = Subject::new(&intake.name, &intake.id);
+        let subject = Subject::new(&intake.name, intake.id.as_str());
         let entry = act.entry(
             Scope::new(platform, &intake.organization),
             subject,
@@ -429,7 +429,7 @@ async fn note(
 ) {
     let new = IntakeUse::none(&intake.organization, &intake.id);
     if let Err(error) = rows::change_or_insert(platform, new, CONFLICTS, change).await {
-        info!(intake.id = intake.id, %error, "Failed to note the use of an intake");
+        info!(intake.id = %intake.id, %error, "Failed to note the use of an intake");
     }
 }
 
@@ -437,7 +437,7 @@ async fn note(
 pub async fn uses(
     platform: &impl Platform,
     intakes: &[Intake],
-) -> Result<BTreeMap<String, LastUse>, Unreachable> {
+) -> Result<BTreeMap<IntakeId, LastUse>, Unreachable> {
     let at = |intake: &Intake| IntakeUse::at(&intake.organization, &intake.id);
     let keys: Vec<_> = intakes.iter().map(at).collect();
     let stored = rows::load_many::<IntakeUse>(platform, &keys).await?;
@@ -524,7 +524,7 @@ async fn remove_once(
         writes.extend(token.map(|token| token.delete()));
     }
     if !writes.is_empty() {
-        let subject = Subject::new(&stored.row.name, id);
+        let subject = Subject::new(&stored.row.name, id.as_str());
         writes.push(stored.check());
         writes.push(act.entry(Scope::new(platform, organization), subject, detail));
         platform.write(writes).await?;
@@ -543,7 +543,7 @@ async fn remove_once(
 /// Loads the source of an intake's materials; none when the intake was deleted.
 pub(crate) async fn source(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &IntakeId,
 ) -> Result<Option<Source>, Unreachable> {
     let (platform, organization) = scope.parts();
     let secret = Intake::secret_name(organization, id);

@@ -59,7 +59,7 @@ pub(crate) async fn work(
         let is_enough = !matches!(job.work, JobKind::Audit) && !job.dry_run && sent >= most;
         if job.stand == JobStatus::Running && !more {
             end(&mut job, JobStatus::Done, now);
-            info!(job.id = job.id, job.done, job.skipped, "A job is done");
+            info!(job.id = %job.id, job.done, job.skipped, "A job is done");
         } else if let JobKind::Drain { .. } = job.work {
             job.wake_at = job.wake_at.map(|_| now.plus(Duration::from_mins(1)));
         } else {
@@ -89,7 +89,7 @@ fn put_off(before: &Job, mut job: Job, why: &Unreachable, now: Timestamp) -> Job
     // What a drain has not let go would be held for ever.
     let is_drain = matches!(job.work, JobKind::Drain { .. });
     if job.failures >= schedule::JOB_TRIES && !is_drain {
-        warn!(job.id = job.id, error = %why, "A job has failed");
+        warn!(job.id = %job.id, error = %why, "A job has failed");
         end(&mut job, JobStatus::Failed, now);
     } else {
         job.wake_at = Some(now.plus(schedule::job_after(job.failures)));

@@ -2,7 +2,7 @@
 
 use api::deliveries::State;
 use api::workflows::{Match, Selector, Workflow};
-use api::{AttachmentId, DeliveryId};
+use api::{AttachmentId, DeliveryId, JobId};
 use attestation::{Digest, Metadata, Predicate, compose};
 use bytes::Bytes;
 use futures_util::future::ready;
@@ -81,7 +81,7 @@ pub async fn redeliver_for(
 pub(crate) async fn redeliver(
     platform: &impl Platform,
     delivery: &Delivery,
-    job: &str,
+    job: &JobId,
 ) -> Result<Option<DeliveryId>, Error> {
     let already = |plan: &Plan| is_repeat(plan, delivery);
     again(platform, delivery, Some(job), Vec::new(), already).await

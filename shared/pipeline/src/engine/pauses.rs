@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::RegistrationId;
 use api::jobs::{JobKind, JobStatus};
 use api::registrations::Pause;
+use api::{JobId, RegistrationId};
 use futures_util::stream::{self, StreamExt};
 use tracing::{error, info};
 
@@ -97,7 +97,7 @@ pub async fn resume(
     name_or_id: &str,
     per_second: u32,
     act: Act<'_>,
-    id: Option<String>,
+    id: Option<JobId>,
 ) -> Result<(Stored<Registration>, Option<Job>), Error> {
     let (platform, organization) = scope.parts();
     let mut stored = config::find(scope, name_or_id).await?;

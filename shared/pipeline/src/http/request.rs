@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use api::inputs::Fault;
-use api::{Actor, Client, Code, OrganizationName, Problem, Role, Timestamp};
+use api::{Actor, Client, Code, JobId, OrganizationName, Problem, Role, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
 use integrations::inputs;
@@ -98,8 +98,8 @@ impl ClaimIds {
     }
 
     /// As [`id`](Self::id), of a job: those have the order of time.
-    pub(super) fn job(&self) -> Option<String> {
-        self.0.clone()
+    pub(super) fn job(&self) -> Option<JobId> {
+        self.0.as_deref().map(JobId::from)
     }
 }
 

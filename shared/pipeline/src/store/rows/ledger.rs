@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::deliveries::{AttemptOutcome, State};
 use api::workflows::{Match, Selector, Workflow};
-use api::{Actor, AttachmentId, DeliveryId, OrganizationName, RegistrationId, Timestamp};
+use api::{Actor, AttachmentId, DeliveryId, IntakeId, OrganizationName, RegistrationId, Timestamp};
 use attestation::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -38,7 +38,7 @@ pub struct Attestation {
     pub also: BTreeSet<Digest>,
     /// The id of the intake that had its materials fetched last.
     #[serde(default)]
-    pub fetched_by: Option<String>,
+    pub fetched_by: Option<IntakeId>,
     pub workflow: Workflow,
     #[serde(default)]
     pub run: String,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::jobs::{JobKind, JobStatus};
 use api::workflows::Workflow;
-use api::{Client, OrganizationName, RegistrationId, Timestamp};
+use api::{Client, JobId, OrganizationName, RegistrationId, Timestamp};
 use attestation::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -128,7 +128,7 @@ pub struct JobCursor {
 pub struct Job {
     pub organization: OrganizationName,
     /// Later ones have later ids.
-    pub id: String,
+    pub id: JobId,
     #[serde(flatten)]
     pub work: JobKind,
     /// Counts, and does nothing.
@@ -167,7 +167,7 @@ impl Job {
         format!("org/{organization}/jobs")
     }
 
-    pub fn at(organization: &OrganizationName, id: &str) -> Key {
+    pub fn at(organization: &OrganizationName, id: &JobId) -> Key {
         Key::new(Self::partition(organization), format!("job/{id}"))
     }
 }

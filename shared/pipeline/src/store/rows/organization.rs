@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use api::workflows::Selector;
-use api::{Actor, Client, Kind, Network, OrganizationName, Role, Timestamp};
+use api::{Actor, Client, IntakeId, Kind, Network, OrganizationName, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::row::Row;
@@ -67,7 +67,7 @@ pub struct Intake {
     pub organization: OrganizationName,
     /// Unique in the organization.
     pub name: String,
-    pub id: String,
+    pub id: IntakeId,
     /// Hash of its token: SHA-256 of the text, in hex.
     pub hash: String,
     /// URL from which Chainloop's artifacts are fetched, if they are; the token for it is a secret.
@@ -100,7 +100,7 @@ impl Intake {
     }
 
     /// The platform puts what the stack owns before it.
-    pub fn secret_name(organization: &OrganizationName, id: &str) -> String {
+    pub fn secret_name(organization: &OrganizationName, id: &IntakeId) -> String {
         format!("intake/{organization}/{id}")
     }
 }
@@ -117,7 +117,7 @@ pub struct IntakeToken {
     pub hash: String,
     pub organization: OrganizationName,
     pub name: String,
-    pub id: String,
+    pub id: IntakeId,
     /// Materials that are not here are fetched.
     pub fetches: bool,
     #[serde(flatten)]
@@ -142,7 +142,7 @@ impl IntakeToken {
         Actor {
             kind: Kind::Intake,
             name: self.name.clone(),
-            id: self.id.clone(),
+            id: self.id.to_string(),
             client: client.clone(),
         }
     }
@@ -160,7 +160,7 @@ impl Row for IntakeToken {
 pub struct IntakeUse {
     pub organization: OrganizationName,
     /// The intake's id.
-    pub intake: String,
+    pub intake: IntakeId,
     #[serde(default)]
     pub last_used: Option<LastUse>,
     /// When the audit log last had an entry of each kind.
@@ -196,7 +196,7 @@ impl fmt::Display for Refusal {
 }
 
 impl IntakeUse {
-    pub fn at(organization: &OrganizationName, intake: &str) -> Key {
+    pub fn at(organization: &OrganizationName, intake: &IntakeId) -> Key {
         // Not below `intake`, where only the owner of intakes may write.
         Key::new(
             format!("org/{organization}/intakes"),
@@ -205,7 +205,7 @@ impl IntakeUse {
     }
 
     /// An intake that nobody has used.
-    pub fn none(organization: &OrganizationName, intake: &str) -> Self {
+    pub fn none(organization: &OrganizationName, intake: &IntakeId) -> Self {
         Self {
             organization: organization.to_owned(),
             intake: intake.to_owned(),
