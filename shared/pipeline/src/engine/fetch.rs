@@ -25,8 +25,8 @@ use tracing::{info, warn};
 
 use crate::config::intakes::{self, Source};
 use crate::config::quotas;
-use crate::engine::accept;
 use crate::engine::deliver::{Record, park};
+use crate::engine::materials;
 use crate::ledger::schedule;
 use crate::store::meter::Used;
 use crate::store::platform::{Platform, Scope, Unreachable};
@@ -324,8 +324,8 @@ async fn wanted(
         return Ok(Vec::new());
     };
     let first = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let promised = accept::promised(&parsed);
-    accept::missing(
+    let promised = materials::promised(&parsed);
+    materials::missing(
         Scope::new(platform, organization),
         promised.range((first, Bound::Unbounded)),
     )

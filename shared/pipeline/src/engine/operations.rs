@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{self, pace};
 use crate::engine::accept::{self, Accepted, Incoming};
-use crate::engine::{plans, settle};
+use crate::engine::{materials, plans, settle};
 use crate::ledger::delivery;
 use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
@@ -168,9 +168,9 @@ pub(crate) async fn keep(
         return Ok(());
     };
     if let Ok(parsed) = attestation::Attestation::parse(&bytes) {
-        accept::missing(
+        materials::missing(
             Scope::new(platform, organization),
-            &accept::promised(&parsed),
+            &materials::promised(&parsed),
         )
         .await?;
     }
