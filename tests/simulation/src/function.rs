@@ -11,7 +11,7 @@ use attestation::Digest;
 use bytes::Bytes;
 use memory::Memory;
 use pipeline::engine::fetch;
-use pipeline::ledger::{delivery, schedule};
+use pipeline::ledger::{message, schedule};
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
     Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
@@ -453,7 +453,7 @@ impl Platform for Function {
         let world = &self.world;
         let parsed: Vec<_> = messages
             .iter()
-            .filter_map(|message| delivery::Message::parse(&message.body).ok())
+            .filter_map(|message| message::Message::parse(&message.body).ok())
             .collect();
         let fetches: Vec<_> = messages
             .iter()

@@ -10,7 +10,7 @@ use api::{DeliveryId, Timestamp};
 use integrations::Integration;
 use pipeline::engine::deliver::{self, Record, Tools};
 use pipeline::engine::{fetch, reconcile};
-use pipeline::ledger::delivery::Message;
+use pipeline::ledger::message::Message;
 use pipeline::ledger::schedule::Deadlines;
 
 use crate::SECOND;

@@ -11,8 +11,8 @@ use futures_util::future::join_all;
 use tracing::error;
 
 use crate::engine::pauses;
-use crate::ledger::delivery::{self, Message};
-use crate::ledger::{accounting, schedule};
+use crate::ledger::message::Message;
+use crate::ledger::{accounting, delivery, schedule};
 use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{
     self, Attestation, CONFLICTS, Delivery, Plan, PlanReason, Planned, Stage, Stored, reload,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::ledger::delivery::{Message, Settled};
+use crate::ledger::delivery::Settled;
+use crate::ledger::message::Message;
 use crate::ledger::schedule;
 use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{self, CompletionPoll, Delivery, Stored};

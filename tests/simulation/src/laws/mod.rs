@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::{AttachmentId, DeliveryId, OrganizationName, RegistrationId};
 use attestation::Digest;
 use pipeline::engine::accept::Accepted;
-use pipeline::ledger::delivery::Message;
+use pipeline::ledger::message::Message;
 use pipeline::store::platform::Key;
 use pipeline::store::rows::{Delivery, Planned, Stage};
 

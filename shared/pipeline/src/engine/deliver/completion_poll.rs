@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::load::{self, Sent};
 use super::tools::Tools;
 use crate::engine::settle::send_poll;
-use crate::ledger::delivery::Message;
+use crate::ledger::message::Message;
 use crate::ledger::schedule;
 use crate::store::platform::{Key, Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{self, CompletionPoll, Delivery, Stored};

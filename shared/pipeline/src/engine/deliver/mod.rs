@@ -29,7 +29,8 @@ pub use self::tools::Tools;
 use crate::engine::pauses;
 use crate::engine::settle::{settle, settle_and_poll};
 use crate::ledger::breaker::{self, Evidence, Postponed};
-use crate::ledger::delivery::{self, Message};
+use crate::ledger::delivery;
+use crate::ledger::message::Message;
 use crate::ledger::schedule::{self, Deadlines};
 use crate::store::platform::{
     Expect, Platform, Scope, UnlessConflict as _, Unreachable, WriteError,
