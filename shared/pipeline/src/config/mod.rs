@@ -1,6 +1,7 @@
 //! Configuration by operators: registrations, attachments, tokens and intakes, with their quotas. This file loads
 //! registrations and attachments, and has the errors of changing them.
 
+pub mod admission;
 pub mod attach;
 pub mod check;
 pub mod intakes;
