@@ -166,7 +166,7 @@ pub async fn list(
 pub(crate) async fn attachment_ids(
     scope: Scope<'_, impl Platform>,
     registration: &RegistrationId,
-    after: Option<&str>,
+    after: Option<&AttachmentId>,
     limit: usize,
 ) -> Result<Vec<AttachmentId>, Unreachable> {
     let (platform, organization) = scope.parts();

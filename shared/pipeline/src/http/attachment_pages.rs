@@ -14,7 +14,7 @@ use crate::store::rows::{self, Stored};
 /// page before, behind one of them.
 pub(super) struct After<'a> {
     registration: &'a str,
-    attachment: Option<&'a str>,
+    attachment: Option<AttachmentId>,
 }
 
 impl<'a> After<'a> {
@@ -23,7 +23,7 @@ impl<'a> After<'a> {
             None => (cursor, None),
             Some((registration, id)) => {
                 uuid::Uuid::parse_str(id).ok()?;
-                (registration, Some(id))
+                (registration, Some(id.into()))
             }
         };
         api::names::is_label(registration).then_some(Self {
@@ -32,8 +32,8 @@ impl<'a> After<'a> {
         })
     }
 
-    fn comes_before(&self, registration: &str, attachment: &str) -> bool {
-        match self.attachment {
+    fn comes_before(&self, registration: &str, attachment: &AttachmentId) -> bool {
+        match &self.attachment {
             Some(own) => (self.registration, own) < (registration, attachment),
             None => self.registration < registration,
         }
@@ -132,7 +132,7 @@ pub(super) async fn walk(
         let ids = try_join_all(some.iter().map(|registration| {
             let rows::Registration { id, name, .. } = &registration.row;
             let behind = after.as_ref().filter(|after| after.registration == name);
-            let behind = behind.and_then(|after| after.attachment);
+            let behind = behind.and_then(|after| after.attachment.as_ref());
             config::attachment_ids(scope, id, behind, left)
         }))
         .await?;
