@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
 use anyhow::Context as _;
 use api::organization::Bearer;
-use api::{Role, Timestamp};
+use api::{OrganizationName, Role, Timestamp};
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -141,7 +141,7 @@ fn logout(global: &Global) -> anyhow::Result<()> {
 #[serde(rename_all = "camelCase")]
 struct View<'a> {
     url: &'a str,
-    organization: &'a str,
+    organization: &'a OrganizationName,
     id: &'a str,
     name: &'a str,
     role: Role,

@@ -1,5 +1,6 @@
 //! `chainloop bootstrap`: creates the first organization and its token, without the API.
 
+use api::OrganizationName;
 use clap::Args;
 use serde_json::json;
 
@@ -39,6 +40,7 @@ impl Bootstrap {
             token_name,
             new_token,
         } = self;
+        let organization = OrganizationName::from(organization);
         let first = FirstToken {
             organization: &organization,
             name: &token_name,

@@ -170,7 +170,7 @@ async fn a_description_says_where_each_material_is_and_what_became_of_each_deliv
     let sbom = attestation::Digest::of(SBOM);
     world
         .memory
-        .put_object(ORGANIZATION, &sbom, Bytes::from_static(SBOM))
+        .put_object(&ORGANIZATION, &sbom, Bytes::from_static(SBOM))
         .await
         .unwrap();
     world.pass(Duration::from_mins(5)).await;
@@ -194,13 +194,13 @@ async fn bytes_that_are_gone_or_damaged_are_told() {
     let (_, body) = get(&memory, DESCRIBE, &digest).await;
     assert_eq!(body["bytes"], "kept");
     let received = body["received"].as_str().unwrap().parse().unwrap();
-    memory.spoil(ORGANIZATION, &received, Some(Bytes::from_static(b"{}")));
+    memory.spoil(&ORGANIZATION, &received, Some(Bytes::from_static(b"{}")));
     let (status, body) = get(&memory, DESCRIBE, &digest).await;
     assert_eq!(
         (status, &body["bytes"], &body["contents"]),
         (200, &json!("damaged"), &Value::Null)
     );
-    memory.spoil(ORGANIZATION, &received, None);
+    memory.spoil(&ORGANIZATION, &received, None);
     let (_, body) = get(&memory, DESCRIBE, &digest).await;
     assert_eq!(body["bytes"], "gone");
     let content = get(&memory, "GET /v1/attestations/{digest}/content", &digest).await;

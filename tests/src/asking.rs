@@ -55,7 +55,7 @@ pub fn request(
         headers: headers.collect(),
         body: body.to_string().into(),
         caller: Some(Caller {
-            organization: ORGANIZATION.into(),
+            organization: ORGANIZATION.clone(),
             role,
             actor: tests().clone(),
             valid_until: None,

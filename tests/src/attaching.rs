@@ -65,12 +65,12 @@ async fn the_same_attachment_again_is_refused_unless_that_is_meant() {
         assert_eq!(attached.status, 201, "{}", attached.body);
         let only = Precondition::default();
         let id = attached.body["id"].as_str().unwrap();
-        attach::detach(scope(&world.memory), id, &only, act())
+        attach::detach(scope(&world.memory), &id.into(), &only, act())
             .await
             .unwrap();
     }
     let only = Precondition::default();
-    attach::detach(scope(&world.memory), id, &only, act())
+    attach::detach(scope(&world.memory), &id.into(), &only, act())
         .await
         .unwrap();
     let anew = attach(&world, None, same).await;

@@ -128,7 +128,7 @@ impl Scene {
         let (delivery, _) = accepted.plan.deliveries().next().unwrap();
         let sbom = Digest::of(SBOM);
         memory
-            .put_object(ORGANIZATION, &sbom, Bytes::from_static(SBOM))
+            .put_object(&ORGANIZATION, &sbom, Bytes::from_static(SBOM))
             .await
             .unwrap();
         let wanted = intakes::NewIntake {
@@ -153,7 +153,7 @@ impl Scene {
         };
         let job = jobs::new(scope(&memory), work, 1, "canary-operator");
         let attempt = rows::Attempt {
-            organization: ORGANIZATION.into(),
+            organization: ORGANIZATION.clone(),
             delivery: delivery.clone(),
             number: 1,
             ending: AttemptOutcome::Retryable,
@@ -548,7 +548,7 @@ async fn an_attestation_says_who_sent_it_first_and_from_where() {
     let request = scene.request(route.unwrap(), Role::Producer);
     let answer = answer_on(&scene.memory, &request).await;
     let digest = answer.body["attestation"].as_str().unwrap().to_owned();
-    let key = rows::Attestation::at(ORGANIZATION, &digest.parse().unwrap());
+    let key = rows::Attestation::at(&ORGANIZATION, &digest.parse().unwrap());
     let stored = rows::load::<rows::Attestation>(&scene.memory, &key).await;
     let wanted = Actor {
         client: Client::new(ADDRESS, AGENT),

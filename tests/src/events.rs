@@ -279,7 +279,7 @@ impl Stage {
     }
 
     async fn fill(&self) {
-        let (organization, created_at) = (ORGANIZATION.to_owned(), self.memory.now());
+        let (organization, created_at) = (ORGANIZATION.clone(), self.memory.now());
         let integration = Webhook::ID.to_owned();
         self.fill_tokens(created_at).await;
         self.fill_intakes(created_at).await;
@@ -302,7 +302,8 @@ impl Stage {
             abandoned: false,
         })
         .await;
-        let secret = rows::Registration::secret_name(ORGANIZATION, Webhook::ID, REGISTRATION);
+        let secret =
+            rows::Registration::secret_name(&ORGANIZATION, Webhook::ID, &REGISTRATION.into());
         let value = json!({ "url": self.receiver.url() }).to_string();
         self.memory
             .put_secret(&secret, &SecretValue::new(value))
@@ -355,7 +356,7 @@ impl Stage {
     }
 
     async fn fill_tokens(&self, created_at: Timestamp) {
-        let organization = ORGANIZATION.to_owned();
+        let organization = ORGANIZATION.clone();
         self.put(&rows::Token {
             hash: Digest::of(TOKEN.as_bytes()).hex(),
             id: "token-1".into(),
@@ -399,7 +400,7 @@ impl Stage {
     }
 
     async fn fill_intakes(&self, created_at: Timestamp) {
-        let organization = ORGANIZATION.to_owned();
+        let organization = ORGANIZATION.clone();
         let hash = Digest::of(INTAKE_TOKEN.as_bytes()).hex();
         self.put(&rows::Intake {
             organization: organization.clone(),
@@ -434,7 +435,7 @@ impl Stage {
         let bytes = Bytes::from(envelope.compact());
         let received = Digest::of(&bytes);
         self.memory
-            .put_object(ORGANIZATION, &received, bytes.clone())
+            .put_object(&ORGANIZATION, &received, bytes.clone())
             .await
             .unwrap();
         let planned = rows::Planned {
@@ -444,7 +445,7 @@ impl Stage {
             matched: Some(api::workflows::Match::Name),
         };
         let attestation = rows::Attestation {
-            organization: ORGANIZATION.into(),
+            organization: ORGANIZATION.clone(),
             hash: envelope.hash(),
             received,
             size_bytes: bytes.len() as u64,
@@ -484,7 +485,7 @@ impl Stage {
     async fn fill_forwarded(&self) -> Digest {
         let artifacts = Artifacts::start();
         artifacts.put(SBOM);
-        let secret = rows::Intake::secret_name(ORGANIZATION, INTAKE);
+        let secret = rows::Intake::secret_name(&ORGANIZATION, &INTAKE.into());
         let source = json!({ "url": artifacts.url(), "token": artifacts::TOKEN }).to_string();
         self.memory
             .put_secret(&secret, &SecretValue::new(source))
@@ -582,7 +583,7 @@ impl Stage {
                 let back = fetch::batch(&role, &http(), records, until).await;
                 assert!(back.is_empty(), "{back:?}");
                 let sbom = Digest::of(SBOM);
-                match self.memory.object_size(ORGANIZATION, &sbom).await.unwrap() {
+                match self.memory.object_size(&ORGANIZATION, &sbom).await.unwrap() {
                     Some(_) => "1 fetched".to_owned(),
                     None if self.memory.dump().contains("parked/fetch-materials") => {
                         "1 parked".to_owned()
@@ -604,7 +605,7 @@ impl Stage {
     async fn ledger(&self, back: &[String]) -> String {
         let mut states = Vec::new();
         for id in DELIVERIES {
-            let found = pipeline::engine::deliveries::describe(scope(&self.memory), id)
+            let found = pipeline::engine::deliveries::describe(scope(&self.memory), &id.into())
                 .await
                 .unwrap();
             let (delivery, _) = found.unwrap();

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::Role;
 use api::deliveries::{AttemptOutcome, State};
+use api::{DeliveryId, Role};
 use attestation::compose;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -126,7 +126,7 @@ async fn the_same_attestation_again_gives_the_same_ids_and_sends_nothing_again()
     world.attach("hook").await;
     let again = world.push(envelope.compact()).await.unwrap();
     let bundled = world.push(compose::bundle(&envelope)).await.unwrap();
-    let ids = |accepted: &accept::Accepted| -> Vec<String> {
+    let ids = |accepted: &accept::Accepted| -> Vec<DeliveryId> {
         accepted.plan.deliveries().map(|(id, _)| id).collect()
     };
     assert!(again.repeated && bundled.repeated);
@@ -153,7 +153,7 @@ async fn an_envelope_and_its_bundle_are_one_attestation_and_both_digests_find_it
             .unwrap()
             .unwrap();
         assert_eq!(found.hash, envelope.hash());
-        let other = attestations::find(Scope::new(&world.memory, "other"), &digest)
+        let other = attestations::find(Scope::new(&world.memory, &"other".into()), &digest)
             .await
             .unwrap();
         assert!(other.is_none(), "another organization sees nothing");
@@ -454,7 +454,7 @@ async fn a_delivery_waits_for_a_promised_material_and_then_takes_it_along() {
     assert_eq!(delivery.reason.unwrap(), format!("waiting for {digest}"));
     world
         .memory
-        .put_object(ORGANIZATION, &digest, Bytes::from_static(SBOM))
+        .put_object(&ORGANIZATION, &digest, Bytes::from_static(SBOM))
         .await
         .unwrap();
     world.pass(2 * MINUTE).await;
@@ -514,7 +514,7 @@ async fn a_retry_repeats_only_what_is_missing() {
     let digest = attestation::Digest::of(SBOM);
     world
         .memory
-        .put_object(ORGANIZATION, &digest, Bytes::from_static(SBOM))
+        .put_object(&ORGANIZATION, &digest, Bytes::from_static(SBOM))
         .await
         .unwrap();
     let accepted = world
@@ -842,7 +842,7 @@ async fn a_hundred_identical_posts_at_once_make_one_attestation() {
     let bytes = attestation("1", vec![]).compact();
     let posts = (0..100).map(|_| world.push(bytes.clone()));
     let answers = futures_util::future::join_all(posts).await;
-    let ids: BTreeSet<String> = answers
+    let ids: BTreeSet<DeliveryId> = answers
         .iter()
         .flat_map(|answer| answer.as_ref().unwrap().plan.deliveries())
         .map(|(id, _)| id)
@@ -910,9 +910,9 @@ async fn a_delivery_whose_last_attempt_crashed_has_the_functions_memory_to_itsel
         .push(attestation("1", vec![]).compact())
         .await
         .unwrap();
-    let ids: Vec<String> = accepted.plan.deliveries().map(|(id, _)| id).collect();
+    let ids: Vec<DeliveryId> = accepted.plan.deliveries().map(|(id, _)| id).collect();
     for id in &ids {
-        let key = Delivery::at(ORGANIZATION, id);
+        let key = Delivery::at(&ORGANIZATION, id);
         let mut stored = rows::load::<Delivery>(&world.memory, &key)
             .await
             .unwrap()

@@ -187,7 +187,7 @@ async fn a_warning_of_the_check_reaches_the_verdict() {
     let world = World::new();
     let attachment = world.ready().await;
     let check = check::Check::Attachment {
-        organization: ORGANIZATION.to_owned(),
+        organization: ORGANIZATION.clone(),
         registration: attachment.registration,
         inputs: Map::new(),
     };

@@ -97,7 +97,7 @@ impl World {
     }
 
     async fn size(&self, digest: &Digest) -> Option<u64> {
-        let size = self.memory.object_size(ORGANIZATION, digest).await;
+        let size = self.memory.object_size(&ORGANIZATION, digest).await;
         size.unwrap()
     }
 
@@ -195,7 +195,7 @@ async fn what_the_command_line_pushed_as_a_bundle_is_the_same_attestation() {
     let posted = world.post(&token, &attested(&envelope)).await;
     assert_eq!(posted.body["repeated"], true);
     let id = pushed.plan.deliveries().next().unwrap().0;
-    assert_eq!(posted.body["deliveries"][0]["id"], id);
+    assert_eq!(posted.body["deliveries"][0]["id"], id.as_str());
     world.deliver().await;
     assert_eq!(kinds(&world).len(), 1);
 }
@@ -446,7 +446,7 @@ async fn a_large_material_comes_in_parts() {
     assert_eq!(world.memory.open_uploads(), 0);
     let kept = world
         .memory
-        .get_object(ORGANIZATION, &digest)
+        .get_object(&ORGANIZATION, &digest)
         .await
         .unwrap();
     assert!(kept.is_some_and(|kept| kept == large), "byte for byte");
@@ -548,7 +548,7 @@ async fn a_dead_letter_of_a_fetch_is_dropped_and_an_unreadable_message_parked() 
     let world = World::new();
     let message = Message {
         v: Message::VERSION,
-        organization: ORGANIZATION.into(),
+        organization: ORGANIZATION.clone(),
         attestation: Digest::of(b"1"),
         intake: "i-1".into(),
         fetch: "f-1".into(),

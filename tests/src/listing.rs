@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use api::DeliveryId;
 use pipeline::engine::deliveries::{self, Filter};
 
 use crate::world::{World, attestation, scope};
 
 /// Every page to the last; how many there were.
-async fn pages(world: &World, of: Filter, limit: usize) -> (Vec<String>, usize) {
+async fn pages(world: &World, of: Filter, limit: usize) -> (Vec<DeliveryId>, usize) {
     let (mut ids, mut pages, mut cursor) = (Vec::new(), 0, None);
     let mut last = None;
     loop {

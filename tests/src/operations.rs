@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use api::JobId;
 use api::deliveries::State;
 use api::jobs::{Filter, JobKind, JobStatus};
 use integrations::Integration;
@@ -63,7 +64,7 @@ async fn begin(world: &World, work: JobKind) -> Job {
     job
 }
 
-async fn job(world: &World, id: &str) -> Job {
+async fn job(world: &World, id: &JobId) -> Job {
     jobs::find(scope(&world.memory), id)
         .await
         .unwrap()
@@ -549,7 +550,7 @@ async fn an_audit_walks_everything_and_names_what_is_missing() {
     );
     // A row that is lost, by whatever means.
     let (id, _) = accepted.plan.deliveries().next().unwrap();
-    let key = Delivery::at(ORGANIZATION, &id);
+    let key = Delivery::at(&ORGANIZATION, &id);
     let stored = rows::load::<Delivery>(&world.memory, &key)
         .await
         .unwrap()
@@ -577,7 +578,7 @@ async fn a_job_that_cannot_go_on_says_why_and_ends_after_a_day() {
     world.deliver().await;
     world.pass(15 * MINUTE).await;
     let (id, _) = accepted.plan.deliveries().next().unwrap();
-    let key = Delivery::at(ORGANIZATION, &id);
+    let key = Delivery::at(&ORGANIZATION, &id);
     let mut item = world.memory.look(&key, Clone::clone).unwrap();
     let etag = item["etag"].as_str().unwrap().to_owned();
     // As a version of the system wrote it that this one does not know.
@@ -683,7 +684,7 @@ async fn what_is_held_and_was_hidden_from_the_drain_is_found_again() {
     world.deliver().await;
     assert!(all(&world, &accepted).await[0].held_at.is_some());
     // Resumed by what saw nothing that is held.
-    let key = Registration::at(ORGANIZATION, &registration(&world).await.id);
+    let key = Registration::at(&ORGANIZATION, &registration(&world).await.id);
     let mut stored = rows::load::<Registration>(&world.memory, &key)
         .await
         .unwrap()
@@ -779,7 +780,7 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
     world.memory.fail_writes_after.set(None);
     world.pass(10 * MINUTE).await;
     assert_eq!(world.memory.secret_names(), Vec::<String>::new());
-    let name = rows::RegistrationName::at(ORGANIZATION, "cut-off");
+    let name = rows::RegistrationName::at(&ORGANIZATION, "cut-off");
     assert!(
         !world.memory.rows().contains(&name),
         "the name is free again"

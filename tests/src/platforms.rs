@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use api::OrganizationName;
 use attestation::Digest;
 use aws::{Aws, Settings};
 use bytes::Bytes;
@@ -248,7 +249,8 @@ async fn an_index_holds_the_rows_that_have_its_attributes(platform: &impl Platfo
 }
 
 async fn bytes_are_kept_by_their_digest(platform: &impl Platform) {
-    let organization = format!("contract-{:x}", platform.random());
+    let organization = OrganizationName::from(format!("contract-{:x}", platform.random()));
+    let another = OrganizationName::from("another");
     let bytes = Bytes::from(format!("bytes of {organization}"));
     let digest = Digest::of(&bytes);
     assert_eq!(
@@ -296,12 +298,9 @@ async fn bytes_are_kept_by_their_digest(platform: &impl Platform) {
             "{offset} {length}"
         );
     }
-    let nothing = platform
-        .read_object("another", &digest, 0, 5)
-        .await
-        .unwrap();
+    let nothing = platform.read_object(&another, &digest, 0, 5).await.unwrap();
     assert_eq!(nothing, None);
-    let other = platform.get_object("another", &digest).await.unwrap();
+    let other = platform.get_object(&another, &digest).await.unwrap();
     assert_eq!(other, None, "another organization has no such bytes");
     let upload = platform
         .presign_put(&organization, &digest, 7)
@@ -315,7 +314,7 @@ async fn bytes_are_kept_by_their_digest(platform: &impl Platform) {
 }
 
 async fn bytes_that_come_in_parts_are_there_when_all_of_them_are(platform: &impl Platform) {
-    let organization = format!("contract-{:x}", platform.random());
+    let organization = OrganizationName::from(format!("contract-{:x}", platform.random()));
     let parts = [vec![b'a'; 5 << 20], b"and the rest".to_vec()];
     let digest = Digest::of(&parts.concat());
     let size = async || platform.object_size(&organization, &digest).await.unwrap();

@@ -76,7 +76,7 @@ async fn what_exceeds_a_days_quota_is_refused_unkept_and_a_repeat_is_free() {
         })
     );
     let digest = Digest::of(&of("3"));
-    let kept = world.memory.object_size(ORGANIZATION, &digest);
+    let kept = world.memory.object_size(&ORGANIZATION, &digest);
     assert_eq!(kept.await.unwrap(), None);
     let again = push(&world.memory, of("2")).await;
     assert_eq!((again.status, &again.body["repeated"]), (202, &json!(true)));
@@ -105,7 +105,7 @@ async fn bytes_of_materials_count_when_they_may_be_sent_and_are_free_when_they_a
     assert_eq!(refused.body["quota"]["name"], "bytes");
     assert_eq!(ask(&world.memory, b"b", 100).await.status, 200);
     let (bytes, digest) = (Bytes::from_static(b"a"), Digest::of(b"a"));
-    let kept = world.memory.put_object(ORGANIZATION, &digest, bytes);
+    let kept = world.memory.put_object(&ORGANIZATION, &digest, bytes);
     kept.await.unwrap();
     assert_eq!(ask(&world.memory, b"a", 900).await.body["state"], "present");
     world.memory.meter.quotas.bytes = 1_001;

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use api::Role;
 use api::deliveries::State;
+use api::{DeliveryId, Role};
 use integrations::webhook::Webhook;
 use memory::Memory;
 use pipeline::Platform;
@@ -287,7 +287,7 @@ fn entries(world: &World) -> usize {
 }
 
 /// A world with something to do for each of the routes, and the id of a delivery that is final.
-async fn busy() -> (World, rows::Attachment, String) {
+async fn busy() -> (World, rows::Attachment, DeliveryId) {
     let world = World::new();
     let attachment = world.ready().await;
     let accepted = world

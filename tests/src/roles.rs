@@ -10,8 +10,8 @@ use std::fs;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use api::Timestamp;
 use api::materials::{Download, Upload};
+use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
 use memory::Memory;
@@ -235,13 +235,13 @@ impl<'a> As<'a> {
         self.rows_read.set(self.rows_read.get() + rows);
     }
 
-    fn reads_bytes(&self, organization: &str) {
+    fn reads_bytes(&self, organization: &OrganizationName) {
         self.does("s3:GetObject", &format!("Bucket/{organization}/x"), &[]);
         // Without it, what is not there looks as if it were forbidden.
         self.does("s3:ListBucket", "Bucket", &[]);
     }
 
-    fn puts_bytes(&self, organization: &str) {
+    fn puts_bytes(&self, organization: &OrganizationName) {
         self.does("s3:PutObject", &format!("Bucket/{organization}/x"), &[]);
     }
 
@@ -327,7 +327,7 @@ impl Platform for As<'_> {
 
     async fn put_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         bytes: Bytes,
     ) -> Result<(), Unreachable> {
@@ -338,7 +338,7 @@ impl Platform for As<'_> {
 
     async fn get_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
         self.reads_bytes(organization);
@@ -347,7 +347,7 @@ impl Platform for As<'_> {
 
     async fn read_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         offset: u64,
         length: u64,
@@ -361,7 +361,7 @@ impl Platform for As<'_> {
 
     async fn keep_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
         self.puts_bytes(organization);
@@ -371,7 +371,7 @@ impl Platform for As<'_> {
 
     async fn object_size(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
         self.reads_bytes(organization);
@@ -381,7 +381,7 @@ impl Platform for As<'_> {
 
     async fn begin_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<String, Unreachable> {
         self.puts_bytes(organization);
@@ -390,7 +390,7 @@ impl Platform for As<'_> {
 
     async fn upload_part(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
         number: u32,
@@ -405,7 +405,7 @@ impl Platform for As<'_> {
 
     async fn complete_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
         parts: Vec<String>,
@@ -419,7 +419,7 @@ impl Platform for As<'_> {
 
     async fn abandon_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
     ) -> Result<(), Unreachable> {
@@ -432,7 +432,7 @@ impl Platform for As<'_> {
 
     async fn presign_put(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         size_bytes: u64,
     ) -> Result<Upload, Unreachable> {
@@ -443,7 +443,7 @@ impl Platform for As<'_> {
 
     async fn presign_get(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Download, Unreachable> {
         self.reads_bytes(organization);
@@ -691,7 +691,7 @@ fn no_name_from_outside_makes_a_row_look_guarded() {
         "token/1",
     ] {
         let selector: api::workflows::Selector = serde_json::from_value(json!(selector)).unwrap();
-        let partition = rows::AttachmentIndex::of_workflow("tokens", &selector);
+        let partition = rows::AttachmentIndex::of_workflow(&"tokens".into(), &selector);
         for function in ["attachments", "attestations", "deliver-smtp", "reconciler"] {
             assert!(one_of(function, &["PutItem"], &partition), "{partition}");
         }

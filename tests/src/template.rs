@@ -768,7 +768,7 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
         match (reads, one) {
             (false, _) => {}
             (true, Some(one)) => {
-                let name = rows::Registration::secret_name("*", one.id, "*");
+                let name = rows::Registration::secret_name(&"*".into(), one.id, &"*".into());
                 let name = name.split_once("/*").unwrap().0;
                 let resource = words(&statement["Resource"]);
                 assert!(
@@ -777,7 +777,7 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
                 );
             }
             (true, None) if id == "FetchMaterialsRole" => {
-                let name = rows::Intake::secret_name("*", "*");
+                let name = rows::Intake::secret_name(&"*".into(), &"*".into());
                 let name = name.split_once("/*").unwrap().0;
                 let resource = words(&statement["Resource"]);
                 assert!(

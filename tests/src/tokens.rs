@@ -82,7 +82,7 @@ async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
     assert_eq!(
         context,
         json!({ "isAuthorized": true, "context": {
-            "organization": ORGANIZATION, "role": "producer", "name": "ci",
+            "organization": *ORGANIZATION, "role": "producer", "name": "ci",
             "token": token.id, "valid_until": "",
         } })
     );
@@ -162,8 +162,12 @@ async fn a_name_belongs_to_one_live_token_and_a_revoked_one_gives_it_back() {
     tokens::create(scope(&memory), again, admin("token.create"))
         .await
         .unwrap();
-    let elsewhere =
-        tokens::revoke(Scope::new(&memory, "another"), "ci", admin("token.revoke")).await;
+    let elsewhere = tokens::revoke(
+        Scope::new(&memory, &"another".into()),
+        "ci",
+        admin("token.revoke"),
+    )
+    .await;
     assert!(matches!(elsewhere, Err(Error::NotFound(_))));
 }
 

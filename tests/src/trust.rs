@@ -106,7 +106,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         config,
         ..
     } = registered.unwrap().0.row;
-    let organization = ORGANIZATION.to_owned();
+    let organization = ORGANIZATION.clone();
     ask(Check::Attachment {
         organization: organization.clone(),
         registration: registration.clone(),

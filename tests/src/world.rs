@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use api::{Actor, Timestamp};
+use api::{Actor, OrganizationName, Timestamp};
 use attestation::{Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
 use integrations::http::Guard;
@@ -24,11 +24,11 @@ use serde_json::{Map, Value, json};
 use crate::receiver::Receiver;
 use crate::roles::As;
 
-pub const ORGANIZATION: &str = "acme";
+pub static ORGANIZATION: LazyLock<OrganizationName> = LazyLock::new(|| "acme".into());
 
 /// The organization of the tests, on this platform.
 pub fn scope<P>(platform: &P) -> Scope<'_, P> {
-    Scope::new(platform, ORGANIZATION)
+    Scope::new(platform, &ORGANIZATION)
 }
 pub const WORKFLOW: &str = "shop/nightly";
 

@@ -102,7 +102,7 @@ mod tests {
 
     fn created(platform: &Memory, even_if_there: bool) -> Option<(String, String)> {
         let token = FirstToken {
-            organization: "default",
+            organization: &"default".into(),
             name: "admin",
             even_if_there,
         };

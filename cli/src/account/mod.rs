@@ -2,6 +2,8 @@
 //!
 //! All of it is behind the feature `aws`. A program without the feature has the commands, and each says that it cannot.
 
+use api::OrganizationName;
+
 #[cfg(feature = "aws")]
 mod calls;
 
@@ -16,7 +18,7 @@ pub(crate) use without::{create_first_token, read_secret};
     expect(dead_code, reason = "read by what calls AWS")
 )]
 pub(crate) struct FirstToken<'a> {
-    pub(crate) organization: &'a str,
+    pub(crate) organization: &'a OrganizationName,
     /// A number is appended if it is taken.
     pub(crate) name: &'a str,
     /// Create a token even if the organization exists.

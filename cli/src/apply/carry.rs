@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use api::Code;
 use api::attachments::NewAttachment;
 use api::integrations::Integration;
 use api::registrations::NewRegistration;
+use api::{AttachmentId, Code};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
@@ -179,7 +179,7 @@ fn one(client: &Client, step: &Step, secrets: &mut Secrets) -> anyhow::Result<()
         }
         Step::Deregister { there } => {
             // An attachment changes nothing of its registration's, so no tag would tell.
-            let known = |id: &String| there.attachments.iter().any(|one| one.id == *id);
+            let known = |id: &AttachmentId| there.attachments.iter().any(|one| one.id == *id);
             if !state::attachments(client, &there.id)?.iter().all(known) {
                 let text = format!(
                     "failed to delete the registration {:?}: it has new attachments",

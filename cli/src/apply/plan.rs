@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use api::RegistrationId;
 use api::integrations::Integration;
 use serde_json::{Map, Value};
 
@@ -56,7 +57,7 @@ pub(super) enum Step {
     Detach {
         registration: String,
         /// The registration's id.
-        of: String,
+        of: RegistrationId,
         there: Attached,
     },
     Deregister {
@@ -376,7 +377,7 @@ pub(super) mod tests {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             match step {
                 Step::Register(wanted) => there.push(Registered {
-                    id: format!("new {number}"),
+                    id: format!("new {number}").into(),
                     name: wanted.name.clone(),
                     integration: wanted.integration.clone(),
                     description: wanted.description.clone(),

@@ -1,6 +1,7 @@
 //! Current state: every registration with its attachments, as far as a file can describe them.
 
 use anyhow::Context as _;
+use api::{AttachmentId, RegistrationId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -9,7 +10,7 @@ use crate::integration::EVERYTHING;
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct Registered {
-    pub id: String,
+    pub id: RegistrationId,
     pub name: String,
     pub integration: String,
     #[serde(default)]
@@ -26,7 +27,7 @@ pub(super) struct Registered {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct Attached {
-    pub id: String,
+    pub id: AttachmentId,
     pub workflow: String,
     #[serde(default)]
     pub config: Map<String, Value>,
@@ -38,7 +39,7 @@ pub(super) struct Attached {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Of {
-    id: String,
+    id: RegistrationId,
 }
 
 /// Reads all registrations, sorted by name; attachments in order of creation.
@@ -60,12 +61,15 @@ pub(super) fn read(client: &Client) -> anyhow::Result<Vec<Registered>> {
 }
 
 /// Returns the IDs of a registration's current attachments.
-pub(super) fn attachments(client: &Client, registration: &str) -> anyhow::Result<Vec<String>> {
+pub(super) fn attachments(
+    client: &Client,
+    registration: &RegistrationId,
+) -> anyhow::Result<Vec<AttachmentId>> {
     #[derive(Deserialize)]
     struct Id {
-        id: String,
+        id: AttachmentId,
     }
-    let query = [("registration", Some(registration))];
+    let query = [("registration", Some(registration.as_str()))];
     let (found, _): (Vec<Id>, _) = client
         .list(&["attachments"], &query, EVERYTHING)
         .context("failed to list the attachments to delete")?;
@@ -82,23 +86,26 @@ pub(super) struct Open {
 #[derive(Debug, Deserialize)]
 struct Delivery {
     state: String,
-    attachment: String,
+    attachment: AttachmentId,
 }
 
 /// Counts the open deliveries of a registration, or of one attachment of it. Sends one request: the whole history may
 /// be long.
 pub(super) fn open(
     client: &Client,
-    registration: &str,
-    attachment: Option<&str>,
+    registration: &RegistrationId,
+    attachment: Option<&AttachmentId>,
 ) -> anyhow::Result<Open> {
-    let query = [("registration", Some(registration)), ("limit", Some("100"))];
+    let query = [
+        ("registration", Some(registration.as_str())),
+        ("limit", Some("100")),
+    ];
     let page: api::Page<Delivery> = client
         .call(&Call::get(&["deliveries"]).query(&query))
         .context("failed to list the deliveries to cancel")?;
     let is_open = |delivery: &&Delivery| {
         matches!(delivery.state.as_str(), "pending" | "delivering")
-            && attachment.is_none_or(|id| id == delivery.attachment)
+            && attachment.is_none_or(|id| *id == delivery.attachment)
     };
     Ok(Open {
         count: page.items.iter().filter(is_open).count(),
@@ -117,12 +124,12 @@ pub(super) mod tests {
         wait_secs: Option<u64>,
     ) -> Attached {
         Attached {
-            id: id.to_owned(),
+            id: id.into(),
             workflow: workflow.to_owned(),
             config,
             wait_secs,
             etag: format!("etag of {id}"),
-            registration: Of { id: String::new() },
+            registration: Of { id: "".into() },
         }
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
+use api::DeliveryId;
 use api::deliveries::Delivery;
 use clap::Args;
 
@@ -48,9 +49,9 @@ pub(crate) struct Follow {
 /// Deliveries as they were seen last.
 #[derive(Default)]
 struct Seen {
-    deliveries: BTreeMap<String, Delivery>,
+    deliveries: BTreeMap<DeliveryId, Delivery>,
     /// Final before the command started; not printed.
-    old: BTreeSet<String>,
+    old: BTreeSet<DeliveryId>,
 }
 
 impl Seen {
@@ -63,7 +64,7 @@ impl Seen {
         before.is_none_or(|before| what(&before) != what(delivery))
     }
 
-    fn knows(&self, id: &str) -> bool {
+    fn knows(&self, id: &DeliveryId) -> bool {
         self.old.contains(id) || self.deliveries.contains_key(id)
     }
 
@@ -115,10 +116,10 @@ impl Follow {
             found = self.which.list(client, None, BURST)?.0;
         }
         found.retain(|one| !seen.old.contains(&one.id));
-        let listed: BTreeSet<&str> = found.iter().map(|one| one.id.as_str()).collect();
-        let hidden: Vec<String> = seen
+        let listed: BTreeSet<&DeliveryId> = found.iter().map(|one| &one.id).collect();
+        let hidden: Vec<DeliveryId> = seen
             .open()
-            .filter(|open| !listed.contains(open.id.as_str()))
+            .filter(|open| !listed.contains(&open.id))
             .map(|open| open.id.clone())
             .collect();
         for id in hidden {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use api::Timestamp;
 use api::deliveries::{Attempt, AttemptOutcome, Delivery, State};
+use api::{AttachmentId, DeliveryId, RegistrationId, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct View<'a> {
-    id: &'a str,
+    id: &'a DeliveryId,
     state: State,
     attempt: u32,
     reason: Option<&'a str>,
     integration: &'a str,
-    registration: &'a str,
-    attachment: &'a str,
+    registration: &'a RegistrationId,
+    attachment: &'a AttachmentId,
     attestation: String,
     workflow: &'a api::workflows::Workflow,
     selector: Option<&'a str>,

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::ids::AttachmentId;
 use crate::jobs;
 use crate::registrations::Registration;
 use crate::timestamp::Timestamp;
@@ -76,7 +77,7 @@ pub struct NewAttachment {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Attachment {
-    pub id: String,
+    pub id: AttachmentId,
     /// An id, `project/name`, `project/*`, or `*`.
     pub workflow: String,
     pub config: Map<String, Value>,

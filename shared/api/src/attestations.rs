@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::deliveries::Delivery;
+use crate::ids::{AttachmentId, DeliveryId, RegistrationId};
 use crate::timestamp::Timestamp;
 use crate::workflows::Workflow;
 
@@ -31,10 +32,10 @@ pub struct Accepted {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "PlannedDelivery")]
 pub struct Planned {
-    pub id: String,
-    pub attachment: String,
+    pub id: DeliveryId,
+    pub attachment: AttachmentId,
     /// The registration's id.
-    pub registration: String,
+    pub registration: RegistrationId,
     pub integration: String,
 }
 

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::ids::{AttachmentId, DeliveryId, RegistrationId};
 use crate::timestamp::Timestamp;
 use crate::workflows::{Selector, Workflow};
 
@@ -14,20 +15,20 @@ use crate::workflows::{Selector, Workflow};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Redelivered {
     /// The delivery that is under way: a new one, or the same when it was still waiting.
-    pub id: String,
+    pub id: DeliveryId,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
-    pub id: String,
+    pub id: DeliveryId,
     pub state: State,
     /// The attempt that is next, or running; the last one when it is final.
     pub attempt: u32,
     pub reason: Option<String>,
     pub integration: String,
     /// The registration's id.
-    pub registration: String,
-    pub attachment: String,
+    pub registration: RegistrationId,
+    pub attachment: AttachmentId,
     pub attestation: Digest,
     pub workflow: Workflow,
     /// The attachment's, which was for that workflow when the delivery was planned: an id, `project/name`, `project/*`,

@@ -4,6 +4,7 @@ use attestation::Digest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ids::IntakeId;
 use crate::timestamp::Timestamp;
 use crate::{names, tokens};
 
@@ -56,7 +57,7 @@ pub struct Rotation {
 /// An intake; never its token.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Intake {
-    pub id: String,
+    pub id: IntakeId,
     pub name: String,
     pub cas_url: Option<String>,
     /// Ranges of addresses that may post; all of them when empty.

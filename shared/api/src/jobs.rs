@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::deliveries::State;
+use crate::ids::{AttachmentId, JobId, RegistrationId};
 use crate::timestamp::Timestamp;
 use crate::workflows::Workflow;
 
@@ -43,7 +44,7 @@ pub struct Redeliveries {
 /// A job and how far it is.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
-    pub id: String,
+    pub id: JobId,
     #[serde(flatten)]
     pub work: JobKind,
     pub dry_run: bool,
@@ -74,13 +75,13 @@ pub enum JobKind {
     Redeliver { filter: Filter },
     /// Delivers past attestations to an attachment that was made later.
     Backfill {
-        attachment: String,
+        attachment: AttachmentId,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         since: Option<Timestamp>,
         until: Timestamp,
     },
     /// Lets go what a registration held while it was paused.
-    Drain { registration: String },
+    Drain { registration: RegistrationId },
     /// Looks for what breaks the conservation law.
     Audit,
 }
@@ -114,7 +115,7 @@ pub enum JobStatus {
 pub struct Filter {
     /// A registration's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registration: Option<String>,
+    pub registration: Option<RegistrationId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<Workflow>,
     pub state: State,

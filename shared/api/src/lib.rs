@@ -7,6 +7,7 @@ pub mod attachments;
 pub mod attestations;
 pub mod audit_log;
 pub mod deliveries;
+mod ids;
 pub mod inputs;
 pub mod intakes;
 pub mod integrations;
@@ -26,6 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use actor::{Actor, Client, Kind};
+pub use ids::{AttachmentId, DeliveryId, IntakeId, JobId, OrganizationName, RegistrationId};
 pub use network::{Network, NotANetwork};
 pub use permission::{Action, Role};
 pub use problem::{Code, Problem, QuotaUse, REFUSED};

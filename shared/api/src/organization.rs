@@ -4,13 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::QuotaUse;
+use crate::ids::OrganizationName;
 use crate::permission::Role;
 use crate::timestamp::Timestamp;
 
 /// Response of `GET /v1/organization`: the token that asked.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Bearer {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The token's id.
     pub id: String,
     pub name: String,

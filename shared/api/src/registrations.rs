@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::ids::{DeliveryId, JobId, RegistrationId};
 use crate::jobs;
 use crate::names;
 use crate::timestamp::Timestamp;
@@ -27,7 +28,7 @@ pub struct NewRegistration {
 /// A registered integration; never its secrets.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Registration {
-    pub id: String,
+    pub id: RegistrationId,
     pub name: String,
     pub integration: String,
     pub version: String,
@@ -94,7 +95,7 @@ pub struct Resume {
 pub struct Resumed {
     pub registration: Registration,
     /// The job that drains it; none if it was not paused.
-    pub job: Option<String>,
+    pub job: Option<JobId>,
 }
 
 /// Body of `POST …/rotate`.
@@ -110,7 +111,7 @@ pub struct NewSecrets {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "DeletedRegistration")]
 pub struct Deleted {
-    pub id: String,
+    pub id: RegistrationId,
     pub name: String,
     /// Number of attachments deleted with it.
     pub attachments: usize,
@@ -129,7 +130,7 @@ pub struct NewTest {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Tested {
     pub attestation: Digest,
-    pub delivery: String,
+    pub delivery: DeliveryId,
 }
 
 /// Nothing is sent through a registration while it is paused; what comes is held.

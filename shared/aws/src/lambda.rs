@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::{Actor, Client, Kind, Role, Timestamp};
+use api::{Actor, Client, Kind, OrganizationName, Role, Timestamp};
 use integrations::Integration;
 use lambda_runtime::{LambdaEvent, service_fn};
 use pipeline::config::check::{self, Check, Preview};
@@ -249,7 +249,7 @@ struct Authorizer {
 
 #[derive(Debug, Deserialize)]
 struct AuthorizerContext {
-    organization: String,
+    organization: OrganizationName,
     role: Role,
     #[serde(default)]
     name: String,

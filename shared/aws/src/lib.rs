@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bucket;
 mod lambda;
 mod platform;
 mod secret;

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::ready;
 use std::time::Duration;
 
-use api::Timestamp;
 use api::materials::{Download, Upload};
+use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -43,7 +43,7 @@ pub struct Memory {
     indexes: RefCell<Indexes>,
     /// Time by which the indexes lag behind the table.
     pub lag: Cell<Duration>,
-    objects: RefCell<BTreeMap<(String, Digest), Bytes>>,
+    objects: RefCell<BTreeMap<(OrganizationName, Digest), Bytes>>,
     uploads: RefCell<BTreeMap<String, BTreeMap<u32, Bytes>>>,
     queues: RefCell<BTreeMap<String, VecDeque<Queued>>>,
     /// Current and previous version of each secret.
@@ -122,7 +122,7 @@ impl Memory {
     }
 
     /// Puts other bytes where some were, or none: a bucket that lost or damaged them.
-    pub fn spoil(&self, organization: &str, digest: &Digest, bytes: Option<Bytes>) {
+    pub fn spoil(&self, organization: &OrganizationName, digest: &Digest, bytes: Option<Bytes>) {
         let key = (organization.to_owned(), *digest);
         let mut objects = self.objects.borrow_mut();
         match bytes {
@@ -164,7 +164,7 @@ impl Memory {
         self.table.borrow().get(key).map(at)
     }
 
-    fn object(&self, organization: &str, digest: &Digest) -> Option<Bytes> {
+    fn object(&self, organization: &OrganizationName, digest: &Digest) -> Option<Bytes> {
         let objects = self.objects.borrow();
         objects.get(&(organization.to_owned(), *digest)).cloned()
     }
@@ -307,7 +307,7 @@ impl Platform for Memory {
 
     async fn put_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         bytes: Bytes,
     ) -> Result<(), Unreachable> {
@@ -320,7 +320,7 @@ impl Platform for Memory {
 
     async fn get_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
         // A copy, as from a bucket: what each reader has counts.
@@ -330,7 +330,7 @@ impl Platform for Memory {
 
     async fn read_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         offset: u64,
         length: u64,
@@ -346,7 +346,7 @@ impl Platform for Memory {
     /// Bytes are kept for ever here.
     async fn keep_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
         self.object_size(organization, digest).await
@@ -354,7 +354,7 @@ impl Platform for Memory {
 
     async fn object_size(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
         let bytes = self.object(organization, digest);
@@ -363,7 +363,7 @@ impl Platform for Memory {
 
     async fn begin_upload(
         &self,
-        _organization: &str,
+        _organization: &OrganizationName,
         _digest: &Digest,
     ) -> Result<String, Unreachable> {
         let id = format!("{:016x}", self.random());
@@ -374,7 +374,7 @@ impl Platform for Memory {
 
     async fn upload_part(
         &self,
-        _organization: &str,
+        _organization: &OrganizationName,
         _digest: &Digest,
         upload: &str,
         number: u32,
@@ -388,7 +388,7 @@ impl Platform for Memory {
 
     async fn complete_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
         parts: Vec<String>,
@@ -414,7 +414,7 @@ impl Platform for Memory {
 
     async fn abandon_upload(
         &self,
-        _organization: &str,
+        _organization: &OrganizationName,
         _digest: &Digest,
         upload: &str,
     ) -> Result<(), Unreachable> {
@@ -424,7 +424,7 @@ impl Platform for Memory {
 
     async fn presign_put(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         size_bytes: u64,
     ) -> Result<Upload, Unreachable> {
@@ -437,7 +437,7 @@ impl Platform for Memory {
 
     async fn presign_get(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Download, Unreachable> {
         Ok(Download {

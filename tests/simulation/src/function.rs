@@ -5,13 +5,13 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use api::Timestamp;
 use api::materials::{Download, Upload};
+use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
 use memory::Memory;
 use pipeline::engine::fetch;
-use pipeline::ledger::{delivery, schedule};
+use pipeline::ledger::{message, schedule};
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
     Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
@@ -321,7 +321,7 @@ impl Platform for Function {
 
     async fn put_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         bytes: Bytes,
     ) -> Result<(), Unreachable> {
@@ -333,7 +333,7 @@ impl Platform for Function {
 
     async fn get_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
         self.read("bucket", Fault::BucketDown, None, |memory| {
@@ -344,7 +344,7 @@ impl Platform for Function {
 
     async fn read_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         offset: u64,
         length: u64,
@@ -357,7 +357,7 @@ impl Platform for Function {
 
     async fn keep_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
         self.object_size(organization, digest).await
@@ -365,7 +365,7 @@ impl Platform for Function {
 
     async fn object_size(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
         self.read("bucket", Fault::BucketDown, None, |memory| {
@@ -376,7 +376,7 @@ impl Platform for Function {
 
     async fn begin_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<String, Unreachable> {
         self.put("bucket", Fault::BucketDown, |memory| {
@@ -387,7 +387,7 @@ impl Platform for Function {
 
     async fn upload_part(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
         number: u32,
@@ -401,7 +401,7 @@ impl Platform for Function {
 
     async fn complete_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
         parts: Vec<String>,
@@ -414,7 +414,7 @@ impl Platform for Function {
 
     async fn abandon_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
     ) -> Result<(), Unreachable> {
@@ -426,7 +426,7 @@ impl Platform for Function {
 
     async fn presign_put(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         size_bytes: u64,
     ) -> Result<Upload, Unreachable> {
@@ -438,7 +438,7 @@ impl Platform for Function {
 
     async fn presign_get(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Download, Unreachable> {
         self.world.memory.presign_get(organization, digest).await
@@ -453,7 +453,7 @@ impl Platform for Function {
         let world = &self.world;
         let parsed: Vec<_> = messages
             .iter()
-            .filter_map(|message| delivery::Message::parse(&message.body).ok())
+            .filter_map(|message| message::Message::parse(&message.body).ok())
             .collect();
         let fetches: Vec<_> = messages
             .iter()

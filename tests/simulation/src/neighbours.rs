@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::OrganizationName;
 use integrations::Http;
 use pipeline::store::rows::{self, Attempt, Delivery};
 use serde_json::Map;
@@ -25,26 +26,30 @@ pub fn first_attempts(http: Http, noise: u64, is_fair: bool) -> Vec<Duration> {
     let _here = Here::is(&world);
     world.queues.is_fair.set(is_fair);
     world.queues.set_most(1);
-    for organization in ["noisy", "quiet"] {
+    let [noisy, quiet] = ["noisy", "quiet"].map(OrganizationName::from);
+    for organization in [&noisy, &quiet] {
         let registration = register(&world, organization, "r", Notes::ID, Map::new());
         attach(&world, &registration);
     }
     for number in 0..noise {
-        let parcel = Rc::new(parcel(&world, "noisy", &format!("noisy-{number}")));
+        let parcel = Rc::new(parcel(&world, &noisy, &format!("noisy-{number}")));
         world.at(world.start + number * SECOND / noise, move |world| {
             post(world, parcel);
         });
     }
     for number in 0..QUIET {
-        let parcel = Rc::new(parcel(&world, "quiet", &format!("quiet-{number}")));
+        let parcel = Rc::new(parcel(&world, &quiet, &format!("quiet-{number}")));
         world.at(world.start + number * SECOND / 2, move |world| {
             post(world, parcel);
         });
     }
     while world.now() < world.start + 5 * MINUTE && Executor::step(&world) {}
     let laws = world.laws.borrow();
-    let quiet = laws.rows(|row| row.organization == "quiet");
-    let waited = quiet.into_iter().map(|row| waited(&world, row)).collect();
+    let quiet_ones = laws.rows(|row| row.organization == quiet);
+    let waited = quiet_ones
+        .into_iter()
+        .map(|row| waited(&world, row))
+        .collect();
     drop(laws);
     world.executor.clear();
     waited

@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use api::Actor;
 use api::deliveries::State;
 use api::jobs::{Filter, JobKind};
+use api::{Actor, DeliveryId, OrganizationName};
 use pipeline::engine::{operations, pauses};
 use pipeline::records::audit_log::Act;
 use pipeline::records::jobs;
@@ -75,10 +75,10 @@ fn act(world: &Rc<World>, registration: &Registration) {
 fn run<T: 'static, F: Future<Output = T> + 'static>(
     world: &Rc<World>,
     fault: Fault,
-    about: &[String],
+    about: &[DeliveryId],
     body: impl FnOnce(Function) -> F,
 ) {
-    let about: Vec<&str> = about.iter().map(String::as_str).collect();
+    let about: Vec<&str> = about.iter().map(DeliveryId::as_str).collect();
     world.happened(fault, &about);
     world.invoke("operator", OPERATION, Vec::new(), body, |_, _, _| {});
 }
@@ -92,7 +92,7 @@ pub(crate) fn operator() -> Act<'static> {
     }
 }
 
-fn through(world: &World, registration: &Registration) -> Vec<String> {
+fn through(world: &World, registration: &Registration) -> Vec<DeliveryId> {
     let laws = world.laws.borrow();
     laws.open_through(|row| row.registration == registration.id)
 }
@@ -206,7 +206,7 @@ fn backfill(world: &Rc<World>, registration: &Registration) {
     begin(world, &registration.organization, work);
 }
 
-fn begin(world: &Rc<World>, organization: &str, work: JobKind) {
+fn begin(world: &Rc<World>, organization: &OrganizationName, work: JobKind) {
     let organization = organization.to_owned();
     let per_second = world.random.pick(&[1, 10, 50]);
     run(world, Fault::JobBegun, &[], move |function| async move {

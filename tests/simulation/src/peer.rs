@@ -268,7 +268,7 @@ fn refusal(world: &World, delivery: &str) -> Option<Error> {
     if is_poisoned || strikes(Fault::PartyBreaks) {
         if !is_poisoned && world.random.below(2) == 0 {
             let mut laws = world.laws.borrow_mut();
-            laws.poisoned.insert(delivery.to_owned());
+            laws.poisoned.insert(delivery.into());
         }
         let answer = Answer {
             status: 500,

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use api::Timestamp;
+use api::{DeliveryId, Timestamp};
 use integrations::Integration;
 use pipeline::engine::deliver::{self, Record, Tools};
 use pipeline::engine::{fetch, reconcile};
-use pipeline::ledger::delivery::Message;
+use pipeline::ledger::message::Message;
 use pipeline::ledger::schedule::Deadlines;
 
 use crate::SECOND;
@@ -324,7 +324,7 @@ fn deliver_with<I: Integration>(
     world: &Rc<World>,
     index: usize,
     timeout: Duration,
-    notes: Vec<(String, u32)>,
+    notes: Vec<(DeliveryId, u32)>,
     records: Vec<Record>,
     until: Timestamp,
     ended: impl FnOnce(&Rc<World>, Task, Option<Vec<String>>) + 'static,

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use api::workflows::{Selector, Workflow};
+use api::{AttachmentId, DeliveryId, OrganizationName};
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
 use integrations::Integration;
@@ -34,7 +35,7 @@ const RECONCILE: Duration = Duration::from_mins(1);
 
 /// An attestation that a client has, and wants to be rid of.
 pub struct Parcel {
-    organization: String,
+    organization: OrganizationName,
     pub hash: Digest,
     envelope: Bytes,
     bundle: Bytes,
@@ -70,10 +71,10 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
     let mut parcels = Vec::new();
     let organizations = random.pick(&[1, 1, 1, 1, 1, 2, 2, 3]);
     for number in 0..organizations {
-        let organization = format!("o{number}");
+        let organization = OrganizationName::from(format!("o{number}"));
         let registrations = registrations(world, &organization);
         let source = json!({ "url": "https://chainloop.example.org", "token": "t" });
-        let secret = Intake::secret_name(&organization, INTAKE_ID);
+        let secret = Intake::secret_name(&organization, &INTAKE_ID.into());
         let value = SecretValue::new(source.to_string());
         ready(world.memory.put_secret(&secret, &value)).expect("memory is there");
         let many = number == 0 && random.below(many_of(world)) == 0;
@@ -137,11 +138,11 @@ fn write(world: &Rc<World>, writes: Vec<Write>) {
         .expect("nobody else writes these rows");
 }
 
-fn id(world: &World) -> String {
-    format!("{:016x}", world.random.next())
+fn id<Id: From<String>>(world: &World) -> Id {
+    format!("{:016x}", world.random.next()).into()
 }
 
-fn registrations(world: &Rc<World>, organization: &str) -> Vec<Registration> {
+fn registrations(world: &Rc<World>, organization: &OrganizationName) -> Vec<Registration> {
     let random = &world.random;
     let count = random.between(1, 3);
     let mut registrations = Vec::new();
@@ -166,7 +167,7 @@ fn registrations(world: &Rc<World>, organization: &str) -> Vec<Registration> {
 
 pub fn register(
     world: &Rc<World>,
-    organization: &str,
+    organization: &OrganizationName,
     name: &str,
     integration: &str,
     config: Map<String, Value>,
@@ -316,7 +317,7 @@ fn detach(world: &Rc<World>, registration: Registration) {
     remove(world, organization, attachment);
 }
 
-fn remove(world: &Rc<World>, organization: String, attachment: String) {
+fn remove(world: &Rc<World>, organization: OrganizationName, attachment: AttachmentId) {
     let (of, id) = (organization.clone(), attachment.clone());
     let body = |function| async move {
         attach::detach(
@@ -357,12 +358,12 @@ fn deregister(world: &Rc<World>, registration: Registration) {
     world.invoke("deregister", OPERATION, Vec::new(), body, ended);
 }
 
-fn touch(world: &World, fault: Fault, names: &[String]) {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+fn touch(world: &World, fault: Fault, names: &[DeliveryId]) {
+    let names: Vec<&str> = names.iter().map(DeliveryId::as_str).collect();
     world.happened(fault, &names);
 }
 
-pub fn parcel(world: &Rc<World>, organization: &str, run: &str) -> Parcel {
+pub fn parcel(world: &Rc<World>, organization: &OrganizationName, run: &str) -> Parcel {
     let random = &world.random;
     let mut materials = Vec::new();
     let mut uploads = Vec::new();
@@ -484,7 +485,12 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
         .await?;
         if !accepted.missing.is_empty() {
             let hash = &accepted.attestation.hash;
-            fetch::ask(Scope::new(&function, &organization), hash, INTAKE_ID).await?;
+            fetch::ask(
+                Scope::new(&function, &organization),
+                hash,
+                &INTAKE_ID.into(),
+            )
+            .await?;
         }
         Ok(accepted)
     };

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::OrganizationName;
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -19,7 +20,7 @@ use crate::world::World;
 pub struct Artifact {
     pub content: Bytes,
     pub habit: Habit,
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The hash of the attestation that names it.
     pub of: Digest,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use api::Timestamp;
+use api::{DeliveryId, Timestamp};
 use attestation::Digest;
 use futures_util::FutureExt;
 use integrations::Http;
@@ -153,7 +153,7 @@ impl World {
         self: &Rc<Self>,
         name: &'static str,
         timeout: Duration,
-        records: Vec<(String, u32)>,
+        records: Vec<(DeliveryId, u32)>,
         body: impl FnOnce(Function) -> F,
         ended: impl FnOnce(&Rc<Self>, Task, Option<T>) + 'static,
     ) -> Task {

@@ -157,7 +157,7 @@ impl Add {
         let integration = available::get(&client, &registration.integration)?;
         let inputs = options::read(global, &integration.attachment_schema, &self.options)?;
         let new = NewAttachment {
-            registration: registration.id,
+            registration: registration.id.to_string(),
             workflow: self.workflow.clone(),
             project: self.project,
             inputs,

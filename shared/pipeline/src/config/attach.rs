@@ -1,5 +1,6 @@
 //! Attaches a registration to workflows, lists attachments, and detaches.
 
+use api::AttachmentId;
 use api::attachments::LONGEST_WAIT_SECS;
 use api::inputs::Fault;
 use api::workflows::Selector;
@@ -29,7 +30,7 @@ pub struct NewAttachment {
     /// Attach although the same registration is attached so already.
     pub allow_duplicate: bool,
     /// Its id, where that follows from the request: the same again is the same attachment. A new one when none.
-    pub id: Option<String>,
+    pub id: Option<AttachmentId>,
 }
 
 /// Returns a fault when `wait_secs` is too long.
@@ -163,7 +164,7 @@ fn links(attachment: &Attachment) -> (AttachmentIndex, AttachmentIndex) {
 /// A live attachment and its registration.
 pub async fn find(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &AttachmentId,
 ) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
     let (platform, organization) = scope.parts();
     let missing = || Error::NotAttached(id.to_owned());
@@ -199,7 +200,7 @@ pub async fn of_workflow(
 /// Detaches; pending deliveries are cancelled when their time comes.
 pub async fn detach(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &AttachmentId,
     only: &Precondition,
     act: Act<'_>,
 ) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {

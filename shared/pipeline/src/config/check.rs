@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use api::Actor;
 use api::inputs::Fault;
+use api::{Actor, AttachmentId, OrganizationName, RegistrationId};
 use attestation::Digest;
 use futures_util::future::{self, Either};
 use integrations::{Answer, Error, Http, Integration, Registered, Warnings, inputs};
@@ -27,16 +27,16 @@ pub enum Check {
     /// A registration that is kept, with other inputs beside the secret ones that it has: only here they can be
     /// read, and so only here the whole can be validated.
     Update {
-        organization: String,
-        registration: String,
+        organization: OrganizationName,
+        registration: RegistrationId,
         inputs: Map<String, Value>,
         /// Validation without a request to the third party.
         only_validate: bool,
     },
     /// An attachment that is not kept yet, of a registration that is.
     Attachment {
-        organization: String,
-        registration: String,
+        organization: OrganizationName,
+        registration: RegistrationId,
         inputs: Map<String, Value>,
     },
 }
@@ -45,8 +45,8 @@ pub enum Check {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preview {
-    pub organization: String,
-    pub attachment: String,
+    pub organization: OrganizationName,
+    pub attachment: AttachmentId,
     /// The envelope's hash.
     pub attestation: Digest,
 }
@@ -195,7 +195,7 @@ async fn question<I: Integration>(
 
 async fn find(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &RegistrationId,
 ) -> Result<Option<Registration>, Unreachable> {
     let (platform, organization) = scope.parts();
     let key = Registration::at(organization, id);

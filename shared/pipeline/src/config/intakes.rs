@@ -4,15 +4,13 @@
 //! Who knows such a URL may push, and nothing else. Its token is shown once and kept as a hash. An intake that is
 //! given the address of Chainloop's artifacts and a token for them also has materials [fetched](crate::engine::fetch).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::inputs::Fault;
 use api::intakes::{CONDITIONS_MOST, OVERLAP_MOST_SECS};
-use api::{Client, Network, Timestamp};
+use api::{IntakeId, Network, Timestamp};
 use integrations::{Authorities, SecretText, cas};
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
 
 use crate::config::quotas::{self, Exceeded};
 use crate::config::tokens;
@@ -20,10 +18,10 @@ use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
 use crate::store::meter::Quota;
 use crate::store::platform::{
-    Expect, Platform, Scope, SecretValue, UnlessConflict as _, Unreachable, Write, WriteError,
+    Expect, Platform, Scope, SecretValue, UnlessConflict as _, Unreachable, WriteError,
 };
 use crate::store::rows::{
-    self, CONFLICTS, Conditions, Intake, IntakeToken, IntakeUse, LastUse, Previous, Refusal, Stored,
+    self, CONFLICTS, Conditions, Intake, IntakeToken, IntakeUse, Previous, Stored,
 };
 
 /// Prefix of an intake token, so that scanners for leaked secrets find it and nobody takes it for an API token.
@@ -31,9 +29,6 @@ pub const PREFIX: &str = "clin_";
 
 /// Default time for which the old URL keeps working after a rotation.
 pub const OVERLAP: Duration = Duration::from_hours(24);
-
-/// Minimum interval between records of an intake's use, and between audit entries for each kind of refusal.
-const NOTED_EVERY: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -210,7 +205,7 @@ pub async fn create(
     };
     // The rows before the secret: cut off here, there is an intake whose token nobody knows, which the list shows
     // and `delete` removes, and no secret that nobody finds.
-    let subject = Subject::new(&intake.name, &intake.id);
+    let subject = Subject::new(&intake.name, intake.id.as_str());
     let writes = vec![
         rows::put(platform, &intake, Expect::Absent).0,
         rows::put(platform, &by_hash(&intake, now), Expect::Absent).0,
@@ -327,7 +322,7 @@ pub async fn rotate(
         Some(previous) => format!("the URL before works until {}", previous.valid_until),
         None => "the URL before has ended".to_owned(),
     };
-    let subject = Subject::new(&stored.row.name, &stored.row.id);
+    let subject = Subject::new(&stored.row.name, stored.row.id.as_str());
     writes.extend([
         rows::put(platform, &by_hash(&stored.row, now), Expect::Absent).0,
         stored.update(platform).0,
@@ -340,114 +335,6 @@ pub async fn rotate(
         intake: stored.row,
         token,
     })
-}
-
-/// Lets in a post by its token and its address; none when the token is unknown or has expired, or when the intake does
-/// not allow the address. All of these look alike from outside.
-pub async fn admit(
-    platform: &impl Platform,
-    token: &str,
-    client: &Client,
-) -> Result<Option<IntakeToken>, Unreachable> {
-    if !token.starts_with(PREFIX) || token.len() > 256 {
-        return Ok(None);
-    }
-    let key = IntakeToken::at(&tokens::hash(token));
-    let Some(Stored { row, .. }) = rows::load::<IntakeToken>(platform, &key).await? else {
-        return Ok(None);
-    };
-    let refusal = if !row.is_live(platform.now()) {
-        Refusal::Expired
-    } else if !row.conditions.allows(&client.address) {
-        Refusal::Address
-    } else {
-        return Ok(Some(row));
-    };
-    refused(platform, &row, client, refusal, "").await;
-    Ok(None)
-}
-
-/// Writes down that an intake was used.
-pub(crate) async fn used(platform: &impl Platform, intake: &IntakeToken, client: &Client) {
-    let change = |row: &mut IntakeUse| {
-        let now = platform.now();
-        let last = row.last_used.as_ref();
-        if last.is_some_and(|last| now.since(last.at) < NOTED_EVERY) {
-            return None;
-        }
-        row.last_used = Some(LastUse {
-            at: now,
-            address: client.address.clone(),
-        });
-        Some(Vec::new())
-    };
-    note(platform, intake, change).await;
-}
-
-/// Logs that an intake refused a post, and tells the audit log.
-pub(crate) async fn refused(
-    platform: &impl Platform,
-    intake: &IntakeToken,
-    client: &Client,
-    refusal: Refusal,
-    detail: &str,
-) {
-    warn!(intake.id = intake.id, address = client.address, %refusal, "Refused a post to an intake");
-    let detail = match detail {
-        "" => refusal.to_string(),
-        detail => format!("{refusal}: {detail}"),
-    };
-    let actor = intake.actor(client);
-    let change = |row: &mut IntakeUse| {
-        let now = platform.now();
-        let last = row.refused.get(&refusal);
-        if last.is_some_and(|last| now.since(*last) < NOTED_EVERY) {
-            return None;
-        }
-        row.refused.insert(refusal, now);
-        let act = Act {
-            actor: &actor,
-            action: "intake.refuse",
-        };
-        let subject = Subject::new(&intake.name, &intake.id);
-        let entry = act.entry(
-            Scope::new(platform, &intake.organization),
-            subject,
-            detail.clone(),
-        );
-        Some(vec![entry])
-    };
-    note(platform, intake, change).await;
-}
-
-/// Changes what is noted of an intake, and writes beside it what the change gives; none when there is nothing to
-/// change. A failure is logged and no more: a post does not depend on it.
-async fn note(
-    platform: &impl Platform,
-    intake: &IntakeToken,
-    change: impl Fn(&mut IntakeUse) -> Option<Vec<Write>>,
-) {
-    let new = IntakeUse::none(&intake.organization, &intake.id);
-    if let Err(error) = rows::change_or_insert(platform, new, CONFLICTS, change).await {
-        info!(intake.id = intake.id, %error, "Failed to note the use of an intake");
-    }
-}
-
-/// The last uses of these intakes, by their ids.
-pub async fn uses(
-    platform: &impl Platform,
-    intakes: &[Intake],
-) -> Result<BTreeMap<String, LastUse>, Unreachable> {
-    let at = |intake: &Intake| IntakeUse::at(&intake.organization, &intake.id);
-    let keys: Vec<_> = intakes.iter().map(at).collect();
-    let stored = rows::load_many::<IntakeUse>(platform, &keys).await?;
-    let used = |IntakeUse {
-                    intake, last_used, ..
-                }| Some((intake, last_used?));
-    Ok(stored
-        .into_iter()
-        .filter_map(|stored| used(stored.row))
-        .collect())
 }
 
 /// A page of intakes in the order of their names, from behind `after`, and where the next one begins.
@@ -524,7 +411,7 @@ async fn remove_once(
         writes.extend(token.map(|token| token.delete()));
     }
     if !writes.is_empty() {
-        let subject = Subject::new(&stored.row.name, id);
+        let subject = Subject::new(&stored.row.name, id.as_str());
         writes.push(stored.check());
         writes.push(act.entry(Scope::new(platform, organization), subject, detail));
         platform.write(writes).await?;
@@ -543,7 +430,7 @@ async fn remove_once(
 /// Loads the source of an intake's materials; none when the intake was deleted.
 pub(crate) async fn source(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &IntakeId,
 ) -> Result<Option<Source>, Unreachable> {
     let (platform, organization) = scope.parts();
     let secret = Intake::secret_name(organization, id);
@@ -570,7 +457,8 @@ mod tests {
 
     #[test]
     fn what_an_intake_trusts_is_trusted_where_it_fetches_and_nowhere_else() {
-        let memory = Memory::default();
+        let (memory, organization) = (Memory::default(), "acme".into());
+        let scope = Scope::new(&memory, &organization);
         let authority = include_str!("../../../../tests/peers/tls/authority.pem");
         let http = Http::new(Guard::default());
         let trusted = |name: &str, authorities: Option<&str>| {
@@ -588,12 +476,10 @@ mod tests {
                 actor: &actor,
                 action: "intake.create",
             };
-            let created = create(Scope::new(&memory, "acme"), wanted, act);
+            let created = create(scope, wanted, act);
             let created = created.now_or_never().unwrap();
             let id = created.unwrap().intake.id;
-            let source = source(Scope::new(&memory, "acme"), &id)
-                .now_or_never()
-                .unwrap();
+            let source = source(scope, &id).now_or_never().unwrap();
             let authorities = source.unwrap().unwrap().authorities();
             http.trusting(authorities.as_ref()).roots().len()
         };

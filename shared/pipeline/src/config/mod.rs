@@ -1,6 +1,7 @@
 //! Configuration by operators: registrations, attachments, tokens and intakes, with their quotas. This file loads
 //! registrations and attachments, and has the errors of changing them.
 
+pub mod admission;
 pub mod attach;
 pub mod check;
 pub mod intakes;
@@ -12,6 +13,7 @@ pub mod tokens;
 pub mod update;
 
 use api::inputs::Fault;
+use api::{AttachmentId, RegistrationId};
 use serde_json::{Map, Value};
 
 use self::quotas::Exceeded;
@@ -32,7 +34,7 @@ pub enum Error {
     AttachmentExists {
         registration: String,
         workflow: String,
-        id: String,
+        id: AttachmentId,
     },
     #[error("failed to {text}")]
     Refused {
@@ -43,7 +45,7 @@ pub enum Error {
     #[error("there is no registration {0:?}")]
     NotFound(String),
     #[error("there is no attachment {0:?}")]
-    NotAttached(String),
+    NotAttached(AttachmentId),
     #[error("somebody else changed it at the same time; try again")]
     Conflict,
     /// It is not what whoever wants to change it has seen.
@@ -119,7 +121,7 @@ pub async fn find(
     let id = match name {
         Some(name) if name.row.reserved_until.is_none() => name.row.registration,
         Some(_) => return Err(missing()),
-        None => name_or_id.to_owned(),
+        None => name_or_id.into(),
     };
     live(scope, &id).await?.ok_or_else(missing)
 }
@@ -127,7 +129,7 @@ pub async fn find(
 /// A live registration by its id.
 pub(crate) async fn live(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &RegistrationId,
 ) -> Result<Option<Stored<Registration>>, Unreachable> {
     let (platform, organization) = scope.parts();
     let key = Registration::at(organization, id);
@@ -152,7 +154,7 @@ pub async fn list(
         .iter()
         .filter(|name| !name.contains_key("reserved_until"))
         .filter_map(|name| name.get("registration")?.as_str())
-        .map(|id| Registration::at(organization, id))
+        .map(|id| Registration::at(organization, &id.into()))
         .collect();
     let mut registrations: Vec<Stored<Registration>> = rows::load_many(platform, &keys).await?;
     registrations.retain(|stored| stored.row.deleted_at.is_none());
@@ -163,10 +165,10 @@ pub async fn list(
 /// The IDs of a registration's attachments, in their order, from behind `after`; at most `limit`.
 pub(crate) async fn attachment_ids(
     scope: Scope<'_, impl Platform>,
-    registration: &str,
-    after: Option<&str>,
+    registration: &RegistrationId,
+    after: Option<&AttachmentId>,
     limit: usize,
-) -> Result<Vec<String>, Unreachable> {
+) -> Result<Vec<AttachmentId>, Unreachable> {
     let (platform, organization) = scope.parts();
     let partition = Registration::partition(organization, registration);
     let after = after.map(|id| format!("{}{id}", AttachmentIndex::PREFIX));
@@ -181,7 +183,7 @@ pub(crate) async fn attachment_ids(
 /// The attachments of a registration, all of them.
 pub async fn attachments(
     scope: Scope<'_, impl Platform>,
-    registration: &str,
+    registration: &RegistrationId,
 ) -> Result<Vec<Stored<Attachment>>, Unreachable> {
     let (platform, organization) = scope.parts();
     let partition = Registration::partition(organization, registration);

@@ -65,7 +65,7 @@ mod tests {
             id: token.into(),
             ..Actor::named("ci")
         };
-        match take(Scope::new(memory, "acme"), &actor)
+        match take(Scope::new(memory, &"acme".into()), &actor)
             .now_or_never()
             .unwrap()
         {

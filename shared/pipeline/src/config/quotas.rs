@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use api::Timestamp;
+use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use tracing::warn;
 
@@ -61,7 +61,7 @@ impl fmt::Display for Exceeded {
 
 impl std::error::Error for Exceeded {}
 
-fn at(organization: &str, shard: &str, now: Timestamp) -> Key {
+fn at(organization: &OrganizationName, shard: &str, now: Timestamp) -> Key {
     let date = &now.to_string()[..10];
     Key::new(format!("usage/{organization}/{shard}"), date)
 }
@@ -140,7 +140,7 @@ pub async fn count(scope: Scope<'_, impl Platform>, of: &Digest, used: Used) {
 }
 
 /// The rows that are counted, where there is one for each.
-fn partition(quota: Quota, organization: &str) -> Option<String> {
+fn partition(quota: Quota, organization: &OrganizationName) -> Option<String> {
     match quota {
         Quota::Registrations => Some(RegistrationName::partition(organization)),
         Quota::Intakes => Some(Intake::partition(organization)),
@@ -218,7 +218,7 @@ mod tests {
     fn a_new_day_begins_with_nothing_used() {
         let memory = Memory::default();
         let run = |used| {
-            daily(Scope::new(&memory, "acme"), used)
+            daily(Scope::new(&memory, &"acme".into()), used)
                 .now_or_never()
                 .unwrap()
         };
@@ -228,7 +228,7 @@ mod tests {
             bytes: 0,
         };
         let digest = Digest::of(b"a");
-        count(Scope::new(&memory, "acme"), &digest, used)
+        count(Scope::new(&memory, &"acme".into()), &digest, used)
             .now_or_never()
             .unwrap();
         let exceeded = run(Used::attestation(1)).unwrap_err();

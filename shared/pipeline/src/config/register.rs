@@ -4,6 +4,7 @@
 //! a registration that a crash cut off must leave neither a name nor a secret behind. A reservation
 //! expires; whoever takes the name then removes what the cut-off one may have stored.
 
+use api::RegistrationId;
 use api::inputs::Fault;
 use api::jobs::JobKind;
 use api::names::name_fault;
@@ -31,7 +32,7 @@ pub struct NewRegistration {
     /// Secret ones among them.
     pub inputs: Map<String, Value>,
     /// Its id, where that follows from the request: the same again is the same registration. A new one when none.
-    pub id: Option<String>,
+    pub id: Option<RegistrationId>,
 }
 
 /// All that is wrong with a registration's name and inputs.
@@ -93,7 +94,7 @@ async fn reserve(
     scope: Scope<'_, impl Platform>,
     description: &Description,
     name: &str,
-    id: String,
+    id: RegistrationId,
 ) -> Result<Stored<RegistrationName>, Error> {
     let (platform, organization) = scope.parts();
     let now = platform.now();
@@ -122,7 +123,7 @@ async fn reserve(
 pub(crate) async fn free(
     scope: Scope<'_, impl Platform>,
     name: &str,
-    registration: Option<&String>,
+    registration: Option<&RegistrationId>,
 ) -> Result<Expect, Error> {
     let (platform, organization) = scope.parts();
     let now = platform.now();
@@ -213,7 +214,7 @@ pub async fn delete(
     let name =
         rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name_or_id))
             .await?;
-    let id = name.map_or_else(|| name_or_id.to_owned(), |name| name.row.registration);
+    let id = name.map_or_else(|| name_or_id.into(), |name| name.row.registration);
     let stored = rows::load::<Registration>(platform, &Registration::at(organization, &id))
         .await?
         .ok_or_else(|| Error::NotFound(name_or_id.to_owned()))?;

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use api::Role;
 use api::inputs::Fault;
 use api::names::{is_label, name_fault};
 use api::tokens::VALID_SECS;
+use api::{OrganizationName, Role};
 use attestation::Digest;
 
 use crate::config::quotas::{self, Exceeded};
@@ -257,9 +257,12 @@ async fn named(
 }
 
 /// Makes sure that the organization exists. Whether it was made now.
-pub async fn organization(platform: &impl Platform, name: &str) -> Result<bool, Unreachable> {
+pub async fn organization(
+    platform: &impl Platform,
+    name: &OrganizationName,
+) -> Result<bool, Unreachable> {
     let row = Organization {
-        organization: name.to_owned(),
+        organization: name.clone(),
         created_at: platform.now(),
     };
     let (write, _) = rows::put(platform, &row, Expect::Absent);

@@ -5,6 +5,7 @@
 //! the secret, which nobody reads before the registration's row names it: so what is secret and what is not change
 //! in one write, and a change that was cut off is none.
 
+use api::AttachmentId;
 use api::inputs::Fault;
 use integrations::inputs;
 use integrations::{Description, Warnings};
@@ -358,7 +359,7 @@ async fn apply(
             Err(WriteError::Conflict) if only.0.is_none() => {
                 stored = config::live(Scope::new(platform, &organization), &id)
                     .await?
-                    .ok_or(Error::NotFound(id))?;
+                    .ok_or_else(|| Error::NotFound(id.to_string()))?;
             }
             Err(error) => return Err(only.conflict(error)),
         }
@@ -406,7 +407,7 @@ async fn rename(
 /// Changes an attachment. Its workflow and its registration are what it is, and stay.
 pub async fn attachment(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &AttachmentId,
     change: &AttachmentChange,
     only: &Precondition,
     act: Act<'_>,

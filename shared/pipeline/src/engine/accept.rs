@@ -5,17 +5,16 @@
 //! if it is not there. What a crash cuts off, the reconciler completes from the plan that was written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use api::Actor;
 use api::workflows::{Match, Selector, Workflow};
+use api::{Actor, AttachmentId};
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::{join as both, try_join, try_join_all, try_join5};
 use tracing::warn;
 
 use crate::config::quotas::{self, Exceeded};
-use crate::engine::plans;
+use crate::engine::{materials, plans};
 use crate::ledger::schedule;
 use crate::records::audit_log;
 use crate::store::meter::Used;
@@ -183,8 +182,8 @@ pub(crate) async fn accept(
     let kept = platform.put_object(organization, &parsed.received, incoming.bytes.clone());
     let known = known(scope, &parsed.hash);
     let seen = seen(scope, workflow);
-    let promised = promised(parsed);
-    let missing = missing(scope, &promised);
+    let promised = materials::promised(parsed);
+    let missing = materials::missing(scope, &promised);
     let (planned, (), (), known, missing) = try_join5(planned, kept, seen, known, missing).await?;
     let received = parsed.received;
     let (mut attestation, plan, repeated) = match known {
@@ -212,7 +211,7 @@ pub(crate) async fn accept(
     }
     let plan = plans::written(platform, plan).await?;
     // Accepted it is already, so what cannot be found out counts as waited for.
-    let awaited = awaited(platform, parsed, &plan.row, &missing).await;
+    let awaited = materials::awaited(platform, parsed, &plan.row, &missing).await;
     let awaited = awaited.unwrap_or_else(|_| missing.clone());
     let accepted = Accepted {
         attestation: attestation.row,
@@ -372,7 +371,7 @@ async fn planned(
         Ok::<_, Unreachable>(links.into_iter().map(move |link| (matched, link.row)))
     }))
     .await?;
-    let planned: BTreeMap<String, Planned> = found
+    let planned: BTreeMap<AttachmentId, Planned> = found
         .into_iter()
         .flatten()
         .map(|(matched, row)| {
@@ -386,85 +385,6 @@ async fn planned(
         })
         .collect();
     Ok(planned.into_values().collect())
-}
-
-/// Digests of materials that an attestation names and does not bring along.
-pub(crate) fn promised(parsed: &attestation::Attestation) -> BTreeSet<Digest> {
-    let materials = parsed.materials().iter();
-    materials
-        .filter(|material| material.uploaded_to_cas && material.content.is_none())
-        .filter_map(|material| material.digest)
-        .collect()
-}
-
-/// Returns the digests that are not stored, and keeps the stored ones for a whole retention.
-pub(crate) async fn missing(
-    scope: Scope<'_, impl Platform>,
-    promised: impl IntoIterator<Item = &Digest>,
-) -> Result<Vec<Digest>, Unreachable> {
-    let (platform, organization) = scope.parts();
-    let sizes = try_join_all(promised.into_iter().map(|digest| async move {
-        Ok((*digest, platform.keep_object(organization, digest).await?))
-    }))
-    .await?;
-    Ok(sizes
-        .into_iter()
-        .filter(|(_, size)| size.is_none())
-        .map(|(digest, _)| digest)
-        .collect())
-}
-
-/// Returns the missing materials that a delivery of the plan waits for now: its attachment wants them, its wait has not
-/// timed out, and it is not final.
-async fn awaited(
-    platform: &impl Platform,
-    parsed: &attestation::Attestation,
-    plan: &Plan,
-    missing: &[Digest],
-) -> Result<Vec<Digest>, Unreachable> {
-    if missing.is_empty() {
-        return Ok(Vec::new());
-    }
-    let organization = &plan.organization;
-    let attachments: Vec<_> = plan
-        .planned
-        .iter()
-        .map(|planned| rows::Attachment::at(organization, &planned.attachment))
-        .collect();
-    let deliveries: Vec<_> = plan
-        .deliveries()
-        .map(|(id, _)| rows::Delivery::at(organization, &id))
-        .collect();
-    let (attachments, deliveries) = try_join(
-        rows::load_many::<rows::Attachment>(platform, &attachments),
-        rows::load_many::<rows::Delivery>(platform, &deliveries),
-    )
-    .await?;
-    let open: BTreeMap<&str, &rows::Delivery> = deliveries
-        .iter()
-        .filter(|delivery| !delivery.row.state.is_final())
-        .map(|delivery| (delivery.row.attachment.as_str(), &delivery.row))
-        .collect();
-    let now = platform.now();
-    let mut awaited = BTreeSet::new();
-    for Stored { row, .. } in &attachments {
-        let patience = row
-            .wait_secs
-            .map_or(schedule::PATIENCE, Duration::from_secs);
-        let Some(delivery) = open.get(row.id.as_str()) else {
-            continue;
-        };
-        let is_waiting = row.deleted_at.is_none() && now < delivery.created_at.plus(patience);
-        if is_waiting && let Some(description) = integrations::find(&row.integration) {
-            awaited.extend((description.awaited)(
-                &row.config,
-                parsed,
-                &delivery.workflow,
-            ));
-        }
-    }
-    let missing = missing.iter().filter(|digest| awaited.contains(*digest));
-    Ok(missing.copied().collect())
 }
 
 /// Writes the attestation and its plan, and the deliveries too where they fit into the same transaction. None after a

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::Timestamp;
 use api::deliveries::State;
 use api::workflows::Workflow;
+use api::{DeliveryId, RegistrationId, Timestamp};
 use attestation::Digest;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -27,7 +27,7 @@ pub enum Filter {
     /// By either of its digests.
     Attestation(Digest),
     /// The registration's id.
-    Registration(String),
+    Registration(RegistrationId),
     Workflow(Workflow),
     Organization,
 }
@@ -47,7 +47,7 @@ pub async fn list(
     // Of the cursor's own moment some were on the page before.
     let is_behind = |delivery: &Delivery| {
         cursor.is_none_or(|cursor| {
-            (delivery.created_at, delivery.id.as_str()) < (cursor.created_at, cursor.id.as_str())
+            (delivery.created_at, &delivery.id) < (cursor.created_at, &cursor.id)
         })
     };
     let newest = async |index, hash: String| {
@@ -84,10 +84,10 @@ pub async fn list(
             vec![newest(Index::ByWorkflow, hash).await?]
         }
         Filter::Organization if state == Some(State::Failed) => {
-            vec![newest(Index::Failed, organization.to_owned()).await?]
+            vec![newest(Index::Failed, organization.to_string()).await?]
         }
         Filter::Organization => {
-            let all = async |ids: BTreeSet<String>| {
+            let all = async |ids: BTreeSet<RegistrationId>| {
                 let hashes = ids
                     .iter()
                     .map(|id| Delivery::registration_hash(organization, id));
@@ -130,7 +130,7 @@ pub async fn list(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     pub created_at: Timestamp,
-    pub id: String,
+    pub id: DeliveryId,
 }
 
 /// The time of the last delivery of a page of these; none when the page is not full, so that older ones belong to it.
@@ -149,7 +149,7 @@ fn oldest(found: &[Newest<Delivery>], limit: usize) -> Option<Timestamp> {
 async fn gone(
     scope: Scope<'_, impl Platform>,
     since: Option<Timestamp>,
-) -> Result<BTreeSet<String>, Unreachable> {
+) -> Result<BTreeSet<RegistrationId>, Unreachable> {
     let (platform, organization) = scope.parts();
     let since = since.map(|since| since.minus(SKEW).to_string());
     let partition = RegistrationTombstone::partition(organization);
@@ -160,7 +160,9 @@ async fn gone(
         .collect())
 }
 
-async fn registrations(scope: Scope<'_, impl Platform>) -> Result<BTreeSet<String>, Unreachable> {
+async fn registrations(
+    scope: Scope<'_, impl Platform>,
+) -> Result<BTreeSet<RegistrationId>, Unreachable> {
     const PAGE: usize = 500;
     let mut ids = BTreeSet::new();
     let mut after: Option<String> = None;
@@ -177,7 +179,7 @@ async fn registrations(scope: Scope<'_, impl Platform>) -> Result<BTreeSet<Strin
 /// A delivery and its attempts, first to last.
 pub async fn describe(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &DeliveryId,
 ) -> Result<Option<(Delivery, Vec<Attempt>)>, Unreachable> {
     let (platform, organization) = scope.parts();
     let partition = Delivery::partition(organization, id);

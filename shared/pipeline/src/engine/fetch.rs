@@ -12,8 +12,8 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use api::Timestamp;
 use api::materials::MATERIAL_MAX_BYTES;
+use api::{IntakeId, OrganizationName, Timestamp};
 use attestation::Digest;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{self, Either};
@@ -25,8 +25,8 @@ use tracing::{info, warn};
 
 use crate::config::intakes::{self, Source};
 use crate::config::quotas;
-use crate::engine::accept;
 use crate::engine::deliver::{Record, park};
+use crate::engine::materials;
 use crate::ledger::schedule;
 use crate::store::meter::Used;
 use crate::store::platform::{Platform, Scope, Unreachable};
@@ -87,11 +87,11 @@ impl Store for Http {
 pub struct Message {
     /// Version of this shape: [`Message::VERSION`].
     pub v: u32,
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The attestation's hash.
     pub attestation: Digest,
     /// The id of the intake that knows where its materials are.
-    pub intake: String,
+    pub intake: IntakeId,
     /// ID of the fetch, which all of its messages have.
     pub fetch: String,
     /// Number of completed rounds; each asks for all missing materials.
@@ -188,14 +188,14 @@ impl Message {
 pub async fn ask(
     scope: Scope<'_, impl Platform>,
     attestation: &Digest,
-    intake: &str,
+    intake: &IntakeId,
 ) -> Result<(), Unreachable> {
     let (platform, organization) = scope.parts();
     let key = Attestation::at(organization, attestation);
     let Some(mut stored) = rows::load::<Attestation>(platform, &key).await? else {
         return Ok(());
     };
-    if stored.row.fetched_by.as_deref() == Some(intake) {
+    if stored.row.fetched_by.as_ref() == Some(intake) {
         return Ok(());
     }
     let message = Message {
@@ -252,7 +252,7 @@ async fn one(
         intakes::source(Scope::new(platform, &organization), &message.intake).await?
     else {
         info!(
-            intake.id = message.intake,
+            intake.id = %message.intake,
             "Nothing is fetched for an intake that is gone"
         );
         return Ok(());
@@ -324,8 +324,8 @@ async fn wanted(
         return Ok(Vec::new());
     };
     let first = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let promised = accept::promised(&parsed);
-    accept::missing(
+    let promised = materials::promised(&parsed);
+    materials::missing(
         Scope::new(platform, organization),
         promised.range((first, Bound::Unbounded)),
     )

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use api::Timestamp;
 use api::jobs::{Filter, JobKind, JobStatus};
+use api::{AttachmentId, RegistrationId, Timestamp};
 use attestation::Digest;
 use tracing::{info, warn};
 
@@ -59,7 +59,7 @@ pub(crate) async fn work(
         let is_enough = !matches!(job.work, JobKind::Audit) && !job.dry_run && sent >= most;
         if job.stand == JobStatus::Running && !more {
             end(&mut job, JobStatus::Done, now);
-            info!(job.id = job.id, job.done, job.skipped, "A job is done");
+            info!(job.id = %job.id, job.done, job.skipped, "A job is done");
         } else if let JobKind::Drain { .. } = job.work {
             job.wake_at = job.wake_at.map(|_| now.plus(Duration::from_mins(1)));
         } else {
@@ -89,7 +89,7 @@ fn put_off(before: &Job, mut job: Job, why: &Unreachable, now: Timestamp) -> Job
     // What a drain has not let go would be held for ever.
     let is_drain = matches!(job.work, JobKind::Drain { .. });
     if job.failures >= schedule::JOB_TRIES && !is_drain {
-        warn!(job.id = job.id, error = %why, "A job has failed");
+        warn!(job.id = %job.id, error = %why, "A job has failed");
         end(&mut job, JobStatus::Failed, now);
     } else {
         job.wake_at = Some(now.plus(schedule::job_after(job.failures)));
@@ -134,12 +134,12 @@ async fn redeliver(
     let cursor = match &job.place {
         Some(place) => Cursor {
             created_at: place.created_at,
-            id: place.id.clone(),
+            id: place.id.as_str().into(),
         },
         // Behind everything of that moment.
         None => Cursor {
             created_at: filter.until.plus(Duration::from_millis(1)),
-            id: String::new(),
+            id: "".into(),
         },
     };
     let organization = job.organization.clone();
@@ -166,7 +166,7 @@ async fn redeliver(
         let place = JobCursor {
             workflow: 0,
             created_at: delivery.created_at,
-            id: delivery.id.clone(),
+            id: delivery.id.to_string(),
         };
         if is_meant {
             if left == 0 || platform.now() >= until {
@@ -190,7 +190,7 @@ async fn redeliver(
         job.place = Some(JobCursor {
             workflow: 0,
             created_at: next.created_at,
-            id: next.id.clone(),
+            id: next.id.to_string(),
         });
     }
     Ok(next.is_some())
@@ -206,7 +206,7 @@ async fn again(
         Ok(made) => Ok(made.is_some()),
         Err(operations::Error::Unreachable(unreachable)) => Err(unreachable),
         Err(refused) => {
-            warn!(delivery.id = delivery.id, error = %refused, "Not delivered again");
+            warn!(delivery.id = %delivery.id, error = %refused, "Not delivered again");
             Ok(false)
         }
     }
@@ -282,7 +282,7 @@ fn order(attestation: &Attestation) -> (Timestamp, String) {
 async fn backfill(
     platform: &impl Platform,
     job: &mut Job,
-    attachment: &str,
+    attachment: &AttachmentId,
     (since, newest): (Option<Timestamp>, Timestamp),
     most: u64,
     until: Timestamp,
@@ -378,7 +378,7 @@ async fn backfill(
 async fn drain(
     platform: &impl Platform,
     job: &mut Job,
-    registration: &str,
+    registration: &RegistrationId,
     until: Timestamp,
 ) -> Result<bool, Unreachable> {
     let key = rows::Registration::at(&job.organization, registration);

@@ -6,6 +6,7 @@ pub mod deliver;
 pub mod deliveries;
 pub mod fetch;
 pub(crate) mod job_runner;
+pub(crate) mod materials;
 pub mod operations;
 pub mod pauses;
 pub mod plans;

@@ -2,6 +2,7 @@
 
 use api::deliveries::State;
 use api::workflows::{Match, Selector, Workflow};
+use api::{AttachmentId, DeliveryId, JobId};
 use attestation::{Digest, Metadata, Predicate, compose};
 use bytes::Bytes;
 use futures_util::future::ready;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{self, pace};
 use crate::engine::accept::{self, Accepted, Incoming};
-use crate::engine::{plans, settle};
+use crate::engine::{materials, plans, settle};
 use crate::ledger::delivery;
 use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
@@ -21,7 +22,7 @@ use crate::store::rows::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("there is no delivery {0:?}")]
-    NotFound(String),
+    NotFound(DeliveryId),
     #[error("the delivery is being attempted just now; try again in a moment")]
     UnderWay,
     #[error("the delivery is {0} already")]
@@ -55,7 +56,7 @@ pub async fn redeliver_for(
     delivery: &Delivery,
     request: Option<&str>,
     act: Act<'_>,
-) -> Result<String, Error> {
+) -> Result<DeliveryId, Error> {
     let is_its_own = |plan: &Plan| request.is_some() && plan.job.as_deref() == request;
     let subject = Subject::delivery(platform, delivery).await?;
     let detail = format!("attestation {}", delivery.attestation);
@@ -80,8 +81,8 @@ pub async fn redeliver_for(
 pub(crate) async fn redeliver(
     platform: &impl Platform,
     delivery: &Delivery,
-    job: &str,
-) -> Result<Option<String>, Error> {
+    job: &JobId,
+) -> Result<Option<DeliveryId>, Error> {
     let already = |plan: &Plan| is_repeat(plan, delivery);
     again(platform, delivery, Some(job), Vec::new(), already).await
 }
@@ -117,7 +118,7 @@ async fn again(
     job: Option<&str>,
     beside: Vec<Write>,
     already: impl Fn(&Plan) -> bool,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<DeliveryId>, Error> {
     let organization = &delivery.organization;
     let attachment_at = Attachment::at(organization, &delivery.attachment);
     let attachment = rows::load::<Attachment>(platform, &attachment_at).await?;
@@ -167,9 +168,9 @@ pub(crate) async fn keep(
         return Ok(());
     };
     if let Ok(parsed) = attestation::Attestation::parse(&bytes) {
-        accept::missing(
+        materials::missing(
             Scope::new(platform, organization),
-            &accept::promised(&parsed),
+            &materials::promised(&parsed),
         )
         .await?;
     }
@@ -180,7 +181,7 @@ async fn expedite(
     platform: &impl Platform,
     delivery: &Delivery,
     beside: Vec<Write>,
-) -> Result<String, Error> {
+) -> Result<DeliveryId, Error> {
     let mut stored = find(Scope::new(platform, &delivery.organization), &delivery.id).await?;
     if stored.row.held_at.is_some() {
         return Err(Error::Held);
@@ -192,7 +193,7 @@ async fn expedite(
 
 pub async fn find(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &DeliveryId,
 ) -> Result<rows::Stored<Delivery>, Error> {
     let (platform, organization) = scope.parts();
     rows::load::<Delivery>(platform, &Delivery::at(organization, id))
@@ -203,7 +204,7 @@ pub async fn find(
 /// Cancels a delivery that waits. One that is being attempted cannot be called back.
 pub async fn cancel(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &DeliveryId,
     act: Act<'_>,
 ) -> Result<Delivery, Error> {
     let platform = scope.platform;
@@ -233,7 +234,7 @@ pub async fn test(
     platform: &impl Platform,
     registration: &Registration,
     inputs: Map<String, Value>,
-    id: Option<String>,
+    id: Option<AttachmentId>,
     act: Act<'_>,
 ) -> Result<Accepted, config::Error> {
     let description = integrations::find(&registration.integration)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::jobs::{JobKind, JobStatus};
 use api::registrations::Pause;
+use api::{JobId, RegistrationId};
 use futures_util::stream::{self, StreamExt};
 use tracing::{error, info};
 
@@ -57,7 +58,7 @@ pub async fn pause(
         Some(entry.into_iter().collect())
     });
     match changed.await? {
-        _ if stored.row.deleted_at.is_some() => Err(Error::NotFound(stored.row.id)),
+        _ if stored.row.deleted_at.is_some() => Err(Error::NotFound(stored.row.id.to_string())),
         Changed::Conflict => Err(Error::Conflict),
         Changed::Written | Changed::Unchanged => Ok(stored),
     }
@@ -66,13 +67,13 @@ pub async fn pause(
 /// Pauses a registration because nothing gets through it. The operator is told by the log and its alarm.
 pub(crate) async fn fail(
     scope: Scope<'_, impl Platform>,
-    registration: &str,
+    registration: &RegistrationId,
     reason: String,
 ) -> Result<(), Unreachable> {
     match pause(scope, registration, &reason, None).await {
         Ok(Stored { row, .. }) if row.paused.as_ref().is_some_and(|pause| pause.by.is_none()) => {
             error!(
-                registration.id = row.id,
+                registration.id = %row.id,
                 registration.name = row.name,
                 reason,
                 "Paused"
@@ -96,7 +97,7 @@ pub async fn resume(
     name_or_id: &str,
     per_second: u32,
     act: Act<'_>,
-    id: Option<String>,
+    id: Option<JobId>,
 ) -> Result<(Stored<Registration>, Option<Job>), Error> {
     let (platform, organization) = scope.parts();
     let mut stored = config::find(scope, name_or_id).await?;
@@ -138,7 +139,7 @@ pub async fn resume(
 /// up on.
 async fn held(
     scope: Scope<'_, impl Platform>,
-    registration: &str,
+    registration: &RegistrationId,
     until: api::Timestamp,
     limit: usize,
 ) -> Result<Vec<Stored<Delivery>>, Unreachable> {
@@ -161,7 +162,7 @@ async fn held(
 /// Lets a page of held deliveries go, spread over a minute. Answers with how many were there.
 pub(crate) async fn drain(
     scope: Scope<'_, impl Platform>,
-    registration: &str,
+    registration: &RegistrationId,
     per_second: u32,
     until: api::Timestamp,
 ) -> Result<usize, Unreachable> {
@@ -204,7 +205,7 @@ pub(crate) async fn drain(
         return Err(unreachable);
     }
     info!(
-        registration.id = registration,
+        registration.id = %registration,
         count, "Let go what was held"
     );
     Ok(all)
@@ -240,7 +241,10 @@ pub(crate) async fn find_again(
 
 /// Reports whether a registration's held deliveries stay held for now: it is paused, or a drain releases them at its
 /// own rate.
-async fn is_kept(scope: Scope<'_, impl Platform>, registration: &str) -> Result<bool, Unreachable> {
+async fn is_kept(
+    scope: Scope<'_, impl Platform>,
+    registration: &RegistrationId,
+) -> Result<bool, Unreachable> {
     let (platform, organization) = scope.parts();
     let key = Registration::at(organization, registration);
     let row = rows::load::<Registration>(platform, &key).await?;

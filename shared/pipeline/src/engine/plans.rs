@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use api::Timestamp;
 use api::deliveries::State;
+use api::{DeliveryId, Timestamp};
 use futures_util::future::join_all;
 use tracing::error;
 
 use crate::engine::pauses;
-use crate::ledger::delivery::{self, Message};
-use crate::ledger::{accounting, schedule};
+use crate::ledger::message::Message;
+use crate::ledger::{accounting, delivery, schedule};
 use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{
     self, Attestation, CONFLICTS, Delivery, Plan, PlanReason, Planned, Stage, Stored, reload,
@@ -74,7 +74,7 @@ pub(crate) async fn write(
 
 fn deliveries<'a>(
     platform: &impl Platform,
-    wanted: impl Iterator<Item = (String, &'a Planned)>,
+    wanted: impl Iterator<Item = (DeliveryId, &'a Planned)>,
     plan: &Plan,
     now: Timestamp,
 ) -> Vec<Write> {
@@ -97,7 +97,7 @@ pub(crate) async fn written(
             return Ok(stored);
         }
         let now = platform.now();
-        let planned: Vec<(String, &Planned)> = stored.row.deliveries().collect();
+        let planned: Vec<(DeliveryId, &Planned)> = stored.row.deliveries().collect();
         for chunk in planned.chunks(schedule::DELIVERIES_PER_TRANSACTION) {
             let writes = deliveries(platform, chunk.iter().cloned(), &stored.row, now);
             if !platform.write(writes).await.unless_conflict()? {
@@ -120,7 +120,7 @@ pub(crate) async fn written(
 async fn rest(
     platform: &impl Platform,
     plan: &Plan,
-    chunk: &[(String, &Planned)],
+    chunk: &[(DeliveryId, &Planned)],
     now: Timestamp,
 ) -> Result<(), Unreachable> {
     let keys: Vec<_> = chunk
@@ -128,7 +128,7 @@ async fn rest(
         .map(|(id, _)| Delivery::at(&plan.organization, id))
         .collect();
     for _ in 0..CONFLICTS {
-        let there: HashSet<String> = rows::load_many::<Delivery>(platform, &keys)
+        let there: HashSet<DeliveryId> = rows::load_many::<Delivery>(platform, &keys)
             .await?
             .into_iter()
             .map(|stored| stored.row.id)
@@ -200,7 +200,10 @@ pub(crate) async fn send(
     Ok(())
 }
 
-async fn unclaimed(platform: &impl Platform, plan: &Plan) -> Result<HashSet<String>, Unreachable> {
+async fn unclaimed(
+    platform: &impl Platform,
+    plan: &Plan,
+) -> Result<HashSet<DeliveryId>, Unreachable> {
     let deliveries = load(platform, plan).await?.into_iter();
     let unclaimed =
         deliveries.filter(|delivery| delivery.state == State::Pending && delivery.attempt == 1);

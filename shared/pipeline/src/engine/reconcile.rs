@@ -15,7 +15,8 @@ use crate::config::register;
 use crate::engine::deliver::{Record, completion_poll, park};
 use crate::engine::settle::{resend, settle};
 use crate::engine::{audit, fetch, job_runner, pauses, plans};
-use crate::ledger::delivery::{self, Message, Settled, Woken};
+use crate::ledger::delivery::{self, Settled, Woken};
+use crate::ledger::message::Message;
 use crate::ledger::schedule;
 use crate::store::platform::{Index, Key, Platform, Range, Unreachable};
 use crate::store::rows::{

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::ledger::delivery::{Message, Settled};
+use crate::ledger::delivery::Settled;
+use crate::ledger::message::Message;
 use crate::ledger::schedule;
 use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{self, CompletionPoll, Delivery, Stored};
@@ -49,13 +50,13 @@ pub(crate) async fn settle_and_poll(
     if !platform.write(writes).await.unless_conflict()? {
         // The lease expired, and the reconciler took the delivery over.
         warn!(
-            delivery.id = delivery.id,
+            delivery.id = %delivery.id,
             "An attempt ended too late to be recorded"
         );
         return Ok(());
     }
     info!(
-        delivery.id = delivery.id,
+        delivery.id = %delivery.id,
         integration = delivery.integration,
         attempt = settled.attempt.as_ref().map(|attempt| attempt.number),
         state = ?delivery.state,
@@ -98,7 +99,7 @@ pub(crate) async fn resend_message(
     };
     if let Some(why) = &why {
         warn!(
-            delivery.id = message.delivery,
+            delivery.id = %message.delivery,
             why, "A message is left to the reconciler"
         );
     }

@@ -1,16 +1,14 @@
 //! Attachments.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use api::attachments::{
     Attachment, Backfill, ChangedAttachment, NewAttachment, NewPreview, Previewed,
 };
 use api::jobs::{Job, JobKind};
 use api::workflows::Selector;
 use api::{Action, Code, Page, Problem};
-use futures_util::future::try_join_all;
 use serde_json::Value;
 
+use super::attachment_pages::{self, After};
 use super::request::{Answer, Call, Request, Response};
 use super::route::{Description, Route, handler, text};
 use crate::config::{self, attach, check, update};
@@ -154,14 +152,14 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let scope = call.scope();
-    let id = call.parameter("attachment");
-    let (stored, registration) = attach::find(scope, id).await?;
+    let id = call.id("attachment");
+    let (stored, registration) = attach::find(scope, &id).await?;
     Ok(shown(200, stored, registration, Vec::new()))
 }
 
 async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
-    let id = call.parameter("attachment");
+    let id = call.id("attachment");
     let detail = "cannot be changed: detach, and attach anew";
     request.refuse_fixed(&["workflow", "project", "registration"], detail)?;
     let ChangedAttachment {
@@ -176,16 +174,16 @@ async fn update<P: Platform>(call: Call<'_, P>) -> Answer {
         mark: call.ids.mark(),
     };
     let (only, act) = (request.precondition()?, call.act());
-    let updated = update::attachment(scope, id, &change, &only, act);
+    let updated = update::attachment(scope, &id, &change, &only, act);
     let (stored, registration, warnings) = updated.await?;
     Ok(shown(200, stored, registration, warnings))
 }
 
 async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
-    let id = call.parameter("attachment");
+    let id = call.id("attachment");
     let only = request.precondition()?;
-    let (stored, registration) = attach::detach(scope, id, &only, call.act()).await?;
+    let (stored, registration) = attach::detach(scope, &id, &only, call.act()).await?;
     let detached = attachment(stored, registration);
     Ok(Response::json(200, &detached))
 }
@@ -193,9 +191,9 @@ async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
 async fn backfill<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
     let caller = call.caller;
-    let id = call.parameter("attachment");
+    let id = call.id("attachment");
     let asked: Backfill = request.json_or_default()?;
-    let (stored, registration) = attach::find(scope, id).await?;
+    let (stored, registration) = attach::find(scope, &id).await?;
     let subject = Subject::attachment(&stored.row, &registration.row);
     let work = JobKind::Backfill {
         attachment: stored.row.id,
@@ -274,9 +272,9 @@ async fn with_inputs(
 async fn preview<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
     let caller = call.caller;
-    let id = call.parameter("attachment");
+    let id = call.id("attachment");
     let NewPreview { attestation } = request.json()?;
-    let (stored, registration) = attach::find(scope, id).await?;
+    let (stored, registration) = attach::find(scope, &id).await?;
     let subject = Subject::attachment(&stored.row, &registration.row);
     let found = attestations::find(scope, &attestation).await?;
     let attestation = found
@@ -318,46 +316,6 @@ async fn preview<P: Platform>(call: Call<'_, P>) -> Answer {
     Ok(Response::json(200, &previewed))
 }
 
-/// The place where a page begins: behind a registration, by its name, and where not all of its attachments were on the
-/// page before, behind one of them.
-struct After<'a> {
-    registration: &'a str,
-    attachment: Option<&'a str>,
-}
-
-impl<'a> After<'a> {
-    fn parse(cursor: &'a str) -> Option<Self> {
-        let (registration, attachment) = match cursor.split_once('_') {
-            None => (cursor, None),
-            Some((registration, id)) => {
-                uuid::Uuid::parse_str(id).ok()?;
-                (registration, Some(id))
-            }
-        };
-        api::names::is_label(registration).then_some(Self {
-            registration,
-            attachment,
-        })
-    }
-
-    fn comes_before(&self, registration: &str, attachment: &str) -> bool {
-        match self.attachment {
-            Some(own) => (self.registration, own) < (registration, attachment),
-            None => self.registration < registration,
-        }
-    }
-}
-
-/// An attachment with its registration.
-type Pair = (Stored<rows::Registration>, Stored<rows::Attachment>);
-
-fn cursor((registration, attachment): &Pair) -> String {
-    format!("{}_{}", registration.row.name, attachment.row.id)
-}
-
-/// Registrations whose attachments are asked for at once.
-const AT_ONCE: usize = 10;
-
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
     let project = request.project()?;
@@ -376,9 +334,9 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let (mut pairs, next) = match &selector {
         Some(selector) => {
             let of = (selector, only);
-            Box::pin(of_workflow(scope, of, after, limit)).await?
+            Box::pin(attachment_pages::of_workflow(scope, of, after, limit)).await?
         }
-        None => Box::pin(walk(scope, only, after, limit)).await?,
+        None => Box::pin(attachment_pages::walk(scope, only, after, limit)).await?,
     };
     if let (None, Some(project)) = (&selector, project) {
         pairs.retain(|(_, attachment)| {
@@ -391,117 +349,4 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
         .map(|(registration, stored)| attachment(stored, registration));
     let items = items.collect();
     Ok(Response::json(200, &Page::<Attachment> { items, next }))
-}
-
-/// A page of the attachments with exactly this selector, of which there are not too many to be read all.
-async fn of_workflow(
-    scope: Scope<'_, impl Platform>,
-    (selector, only): (&Selector, Option<Stored<rows::Registration>>),
-    after: Option<After<'_>>,
-    limit: usize,
-) -> Result<(Vec<Pair>, Option<String>), Problem> {
-    let (platform, organization) = scope.parts();
-    let attached = attach::of_workflow(scope, selector).await?;
-    let ids: BTreeSet<&str> = attached
-        .iter()
-        .map(|stored| stored.row.registration.as_str())
-        .filter(|id| only.as_ref().is_none_or(|only| only.row.id == *id))
-        .collect();
-    let keys: Vec<_> = ids
-        .into_iter()
-        .map(|id| rows::Registration::at(organization, id))
-        .collect();
-    let registrations = rows::load_many::<rows::Registration>(platform, &keys).await?;
-    let by_id: BTreeMap<&str, &Stored<rows::Registration>> = registrations
-        .iter()
-        // One that is being deleted has no attachments any more.
-        .filter(|registration| registration.row.deleted_at.is_none())
-        .map(|registration| (registration.row.id.as_str(), registration))
-        .collect();
-    let mut pairs: Vec<Pair> = attached
-        .iter()
-        .filter_map(|attachment| {
-            let registration = by_id.get(attachment.row.registration.as_str())?;
-            let is_behind = after
-                .as_ref()
-                .is_none_or(|after| after.comes_before(&registration.row.name, &attachment.row.id));
-            is_behind.then(|| ((*registration).clone(), attachment.clone()))
-        })
-        .collect();
-    pairs.sort_by(|a, b| (&a.0.row.name, &a.1.row.id).cmp(&(&b.0.row.name, &b.1.row.id)));
-    let is_more = pairs.len() > limit;
-    pairs.truncate(limit);
-    let next = pairs.last().filter(|_| is_more).map(cursor);
-    Ok((pairs, next))
-}
-
-/// A page of the attachments of one registration or of all, in the order of the registrations' names.
-async fn walk(
-    scope: Scope<'_, impl Platform>,
-    only: Option<Stored<rows::Registration>>,
-    after: Option<After<'_>>,
-    limit: usize,
-) -> Result<(Vec<Pair>, Option<String>), Problem> {
-    let (platform, organization) = scope.parts();
-    let within = after
-        .as_ref()
-        .filter(|after| after.attachment.is_some())
-        .map(|after| after.registration);
-    let (registrations, mut next) = match only {
-        Some(only) => {
-            let behind = after.as_ref().map(|after| after.registration);
-            let is_left = behind.is_none_or(|behind| {
-                behind < only.row.name.as_str() || within == Some(only.row.name.as_str())
-            });
-            (is_left.then_some(only).into_iter().collect(), None)
-        }
-        None => {
-            let behind = after.as_ref().map(|after| after.registration);
-            let (mut found, next) = config::list(scope, behind, limit).await?;
-            if let Some(name) = within {
-                match config::find(scope, name).await {
-                    Ok(stored) => found.insert(0, stored),
-                    Err(config::Error::NotFound(_)) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            (found, next)
-        }
-    };
-    let mut chosen: Vec<(&Stored<rows::Registration>, String)> = Vec::new();
-    let mut is_more = false;
-    for some in registrations.chunks(AT_ONCE) {
-        let left = limit - chosen.len() + 1;
-        let ids = try_join_all(some.iter().map(|registration| {
-            let rows::Registration { id, name, .. } = &registration.row;
-            let behind = after.as_ref().filter(|after| after.registration == name);
-            let behind = behind.and_then(|after| after.attachment);
-            config::attachment_ids(scope, id, behind, left)
-        }))
-        .await?;
-        let ids = some.iter().zip(ids);
-        chosen.extend(ids.flat_map(|(one, ids)| ids.into_iter().map(move |id| (one, id))));
-        if chosen.len() > limit {
-            is_more = true;
-            break;
-        }
-    }
-    chosen.truncate(limit);
-    if is_more && let Some((registration, id)) = chosen.last() {
-        next = Some(format!("{}_{id}", registration.row.name));
-    }
-    let keys: Vec<_> = chosen
-        .iter()
-        .map(|(_, id)| rows::Attachment::at(organization, id))
-        .collect();
-    let attachments = rows::load_many::<rows::Attachment>(platform, &keys).await?;
-    let mut by_id: BTreeMap<String, Stored<rows::Attachment>> = attachments
-        .into_iter()
-        .filter(|attachment| attachment.row.deleted_at.is_none())
-        .map(|attachment| (attachment.row.id.clone(), attachment))
-        .collect();
-    let pairs = chosen
-        .into_iter()
-        .filter_map(|(registration, id)| Some((registration.clone(), by_id.remove(&id)?)));
-    Ok((pairs.collect(), next))
 }

@@ -68,8 +68,8 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let scope = call.scope();
     let caller = call.caller;
-    let id = call.parameter("delivery");
-    let (row, attempts) = deliveries::describe(scope, id)
+    let id = call.id("delivery");
+    let (row, attempts) = deliveries::describe(scope, &id)
         .await?
         .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no delivery {id:?}")))?;
     let delivery = shown(caller.role, row, attempts);
@@ -78,8 +78,8 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
 
 async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
     let scope = call.scope();
-    let id = call.parameter("delivery");
-    let stored = operations::find(scope, id).await?;
+    let id = call.id("delivery");
+    let stored = operations::find(scope, &id).await?;
     let (key, act) = (call.ids.job(), call.act());
     let again = operations::redeliver_for(scope.platform, &stored.row, key.as_deref(), act).await?;
     Ok(Response::json(202, &Redelivered { id: again }))
@@ -88,8 +88,8 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
 async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
     let scope = call.scope();
     let caller = call.caller;
-    let id = call.parameter("delivery");
-    let row = operations::cancel(scope, id, call.act()).await?;
+    let id = call.id("delivery");
+    let row = operations::cancel(scope, &id, call.act()).await?;
     let delivery = shown(caller.role, row, Vec::new());
     Ok(Response::json(200, &delivery))
 }
@@ -188,6 +188,6 @@ fn parse(cursor: &str) -> Option<Cursor> {
     let (created_at, id) = cursor.split_once('_')?;
     Some(Cursor {
         created_at: created_at.parse().ok()?,
-        id: id.to_owned(),
+        id: id.into(),
     })
 }

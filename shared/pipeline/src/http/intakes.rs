@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::attestations::{PUSHED, problem, view};
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
+use crate::config::admission;
 use crate::config::intakes::{self, Cas, Created, Error};
 use crate::config::quotas;
 use crate::engine::{accept, fetch};
@@ -121,7 +122,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
     let (rows, next) = intakes::list(scope, after, limit).await?;
-    let mut uses = intakes::uses(scope.platform, &rows).await?;
+    let mut uses = admission::uses(scope.platform, &rows).await?;
     let items = rows.into_iter().map(|row| {
         let used = uses.remove(&row.id);
         shown(row, used, scope.platform.now())
@@ -138,7 +139,7 @@ async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
     let rotated = intakes::rotate(scope, name, overlap, call.act()).await?;
     let id = rotated.intake.id.clone();
     // Rotated it is already, and its token known to nobody but this answer.
-    let uses = intakes::uses(scope.platform, std::slice::from_ref(&rotated.intake)).await;
+    let uses = admission::uses(scope.platform, std::slice::from_ref(&rotated.intake)).await;
     let used = uses.unwrap_or_default().remove(&id);
     Ok(shown_once(rotated, used, scope.platform.now()))
 }
@@ -154,7 +155,7 @@ async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
 async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
     let intake = call.caller.intake.as_ref().ok_or_else(unknown)?;
     let answer = posted(call, intake).await?;
-    intakes::used(call.platform, intake, &call.request.client).await;
+    admission::used(call.platform, intake, &call.request.client).await;
     Ok(answer)
 }
 
@@ -233,7 +234,7 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
             let taken = accept::forwarded(scope, bytes, &origin, allowed, &caller.actor).await;
             if let Err(accept::Error::WorkflowNotAllowed(workflow)) = &taken {
                 let (client, refusal) = (&request.client, Refusal::Workflow);
-                intakes::refused(scope.platform, intake, client, refusal, workflow).await;
+                admission::refused(scope.platform, intake, client, refusal, workflow).await;
             }
             let accepted = taken.map_err(problem)?;
             if intake.fetches && !accepted.missing.is_empty() {

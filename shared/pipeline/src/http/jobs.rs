@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::deliveries::State;
 use api::jobs::{Filter, Job, JobKind, JobStatus, Redeliveries};
 use api::workflows::Workflow;
-use api::{Action, Code, Page, Problem, Timestamp};
+use api::{Action, Code, JobId, Page, Problem, Timestamp};
 use tracing::warn;
 
 use super::request::{Answer, Call, Response};
@@ -56,7 +56,7 @@ async fn audit<P: Platform>(call: Call<'_, P>) -> Answer {
     let by = &caller.actor.name;
     let mut job = jobs::new(scope, JobKind::Audit, 1, by);
     job.id = call.ids.job().unwrap_or(job.id);
-    let subject = Subject::new("all deliveries", &job.id);
+    let subject = Subject::new("all deliveries", job.id.as_str());
     let told = (subject, String::new());
     begin(call, job, told, Some(AT_ONCE)).await
 }
@@ -72,17 +72,17 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let scope = call.scope();
-    let id = call.parameter("job");
-    let stored = jobs::find(scope, id).await?;
-    let stored = stored.ok_or_else(|| missing(id))?;
+    let id = call.id("job");
+    let stored = jobs::find(scope, &id).await?;
+    let stored = stored.ok_or_else(|| missing(&id))?;
     Ok(Response::json(200, &Job::from(stored.row)))
 }
 
 async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
     let scope = call.scope();
-    let id = call.parameter("job");
-    let job = jobs::cancel(scope, id, call.act()).await?;
-    let job = job.ok_or_else(|| missing(id))?;
+    let id = call.id("job");
+    let job = jobs::cancel(scope, &id, call.act()).await?;
+    let job = job.ok_or_else(|| missing(&id))?;
     if job.stand == JobStatus::Running {
         let detail = "a drain cannot be cancelled: pause its registration instead";
         return Err(Problem::new(Code::Drain, detail));
@@ -142,7 +142,7 @@ pub(super) async fn begin<P: Platform>(
     if let (Some(most), Some(stored)) = (at_once, jobs::find(scope, &job.id).await?) {
         let until = platform.now().plus(most);
         if let Err(unreachable) = Box::pin(job_runner::work(platform, stored, until)).await {
-            warn!(job.id = job.id, error = %unreachable, "A job is left to the reconciler");
+            warn!(job.id = %job.id, error = %unreachable, "A job is left to the reconciler");
         }
         if let Some(stored) = jobs::find(scope, &job.id).await? {
             job = stored.row;
@@ -151,7 +151,7 @@ pub(super) async fn begin<P: Platform>(
     Ok(Response::json(202, &Job::from(job)))
 }
 
-fn missing(id: &str) -> Problem {
+fn missing(id: &JobId) -> Problem {
     Problem::new(Code::NotFound, format!("there is no job {id:?}"))
 }
 
@@ -199,7 +199,7 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
     job.id = call.ids.job().unwrap_or(job.id);
     let subject = Subject::new(
         format!("{} deliveries{of}", operations::name(state)),
-        &job.id,
+        job.id.as_str(),
     );
     let told = (subject, period(asked.since, asked.until));
     begin(call, job, told, Some(AT_ONCE)).await

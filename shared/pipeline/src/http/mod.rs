@@ -3,6 +3,7 @@
 //! Each module has one noun's routes and handlers; [`functions`] lists the Lambda functions that serve them. The
 //! authorizer has found the caller. Errors are RFC 9457 problems with stable codes.
 
+mod attachment_pages;
 pub mod attachments;
 pub mod attestations;
 pub mod audit_log;

@@ -265,7 +265,7 @@ async fn test<P: Platform>(call: Call<'_, P>) -> Answer {
     let delivery = accepted.plan.deliveries().next().map(|(id, _)| id);
     let tested = Tested {
         attestation: accepted.attestation.hash,
-        delivery: delivery.unwrap_or_default(),
+        delivery: delivery.unwrap_or_else(|| "".into()),
     };
     Ok(Response::json(202, &tested))
 }

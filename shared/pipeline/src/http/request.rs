@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use api::inputs::Fault;
-use api::{Actor, Client, Code, Problem, Role, Timestamp};
+use api::{Actor, Client, Code, JobId, OrganizationName, Problem, Role, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
 use integrations::inputs;
@@ -51,7 +51,7 @@ pub const BODY_MAX_BYTES: usize = 256 * 1024;
 /// Bearer of a token, or poster to an intake.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    pub organization: String,
+    pub organization: OrganizationName,
     pub role: Role,
     pub actor: Actor,
     /// The token's end; none when it has none.
@@ -64,7 +64,7 @@ impl Caller {
     /// A caller without a token, of no organization.
     pub(super) fn nobody() -> Self {
         Self {
-            organization: String::new(),
+            organization: "".into(),
             role: Role::Viewer,
             actor: Actor::default(),
             valid_until: None,
@@ -82,12 +82,12 @@ pub struct ClaimIds(pub(super) Option<String>);
 
 impl ClaimIds {
     /// ID of what the request creates.
-    pub(super) fn id(&self) -> Option<String> {
+    pub(super) fn id<Id: From<String>>(&self) -> Option<Id> {
         let claim = self.0.as_ref()?;
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&Digest::of(claim.as_bytes()).bytes()[..16]);
         let id = uuid::Builder::from_random_bytes(bytes).into_uuid();
-        Some(id.to_string())
+        Some(id.to_string().into())
     }
 
     /// `ETag` of a row that this claim changed: a repeat recognizes its own change by it.
@@ -98,8 +98,8 @@ impl ClaimIds {
     }
 
     /// As [`id`](Self::id), of a job: those have the order of time.
-    pub(super) fn job(&self) -> Option<String> {
-        self.0.clone()
+    pub(super) fn job(&self) -> Option<JobId> {
+        self.0.as_deref().map(JobId::from)
     }
 }
 
@@ -124,7 +124,7 @@ impl<P> Clone for Call<'_, P> {
 impl<P> Copy for Call<'_, P> {}
 
 impl<'a, P> Call<'a, P> {
-    pub(super) fn organization(self) -> &'a str {
+    pub(super) fn organization(self) -> &'a OrganizationName {
         &self.caller.organization
     }
 
@@ -141,6 +141,11 @@ impl<'a, P> Call<'a, P> {
     /// Value of one of the path's parameters.
     pub(super) fn parameter(self, name: &str) -> &'a str {
         self.parameters.get(name).map_or("", String::as_str)
+    }
+
+    /// ID that is one of the path's parameters.
+    pub(super) fn id<Id: From<&'a str>>(self, name: &str) -> Id {
+        self.parameter(name).into()
     }
 
     /// The caller and the action, for the audit log.

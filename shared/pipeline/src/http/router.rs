@@ -6,7 +6,7 @@ use tracing::{info, warn};
 use super::idempotency::{self, Begun};
 use super::request::{Answer, Call, Caller, ClaimIds, Parameters, Request, Response};
 use super::route::{Audited, Route};
-use crate::config::intakes;
+use crate::config::admission;
 use crate::store::platform::Platform;
 
 /// Answers a request by one of the routes. Logs the route and never the path: that may hold an intake's token.
@@ -139,7 +139,7 @@ async fn by_intake(
     request: &Request,
 ) -> Result<Caller, Problem> {
     let token = parameters.get("token").map_or("", String::as_str);
-    let found = intakes::admit(platform, token, &request.client).await?;
+    let found = admission::admit(platform, token, &request.client).await?;
     let intake = found.ok_or_else(super::intakes::unknown)?;
     Ok(Caller {
         organization: intake.organization.clone(),

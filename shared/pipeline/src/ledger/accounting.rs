@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use api::Timestamp;
+use api::{DeliveryId, Timestamp};
 
 use crate::ledger::schedule;
 use crate::store::rows::{Delivery, Plan, Stage};
 
 /// Returns the violations of a plan, row by row; empty when the invariant holds.
 pub fn plan(plan: &Plan, deliveries: &[Delivery], now: Timestamp) -> Vec<String> {
-    let by_id: BTreeMap<&str, &Delivery> = deliveries
+    let by_id: BTreeMap<&DeliveryId, &Delivery> = deliveries
         .iter()
-        .map(|delivery| (delivery.id.as_str(), delivery))
+        .map(|delivery| (&delivery.id, delivery))
         .collect();
     let name = format!("plan {} of {}", plan.generation, plan.attestation);
     let mut violations = Vec::new();
@@ -26,7 +26,7 @@ pub fn plan(plan: &Plan, deliveries: &[Delivery], now: Timestamp) -> Vec<String>
         (_, Some(_)) => {}
     }
     for (id, _) in plan.deliveries() {
-        match by_id.get(id.as_str()) {
+        match by_id.get(&id) {
             Some(found) => violations.extend(delivery(found, plan.stage, now)),
             None if plan.stage == Stage::Accepting => {}
             None => violations.push(format!("delivery {id}: planned and not there")),

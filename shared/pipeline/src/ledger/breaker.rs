@@ -180,7 +180,7 @@ mod tests {
     const DOWN: Evidence = Evidence::Down(None);
 
     fn destination() -> Destination {
-        Destination::new("acme", "registration-1")
+        Destination::new("acme".into(), "registration-1".into())
     }
 
     #[test]

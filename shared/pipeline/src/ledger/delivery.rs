@@ -5,68 +5,18 @@
 
 use std::time::Duration;
 
-use api::Timestamp;
 use api::deliveries::{AttemptOutcome, State};
+use api::{DeliveryId, Timestamp};
 use integrations::{About, Error, Kind, Outcome};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+use crate::ledger::bounds::{bounded, clipped};
 use crate::ledger::breaker::Postponed;
 use crate::ledger::schedule;
 use crate::store::rows::{Attempt, Delivery, Lease, Plan, Planned};
 
-/// Body of a queue message: IDs, never a payload, never a secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Message {
-    /// Version of this shape: [`Message::VERSION`].
-    pub v: u32,
-    pub organization: String,
-    pub delivery: String,
-    pub attempt: u32,
-    /// Not to deliver, but to ask what became of what was delivered.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub follow: bool,
-}
-
-impl Message {
-    pub const VERSION: u32 = 1;
-
-    pub fn of(delivery: &Delivery) -> Self {
-        Self {
-            v: Self::VERSION,
-            organization: delivery.organization.clone(),
-            delivery: delivery.id.clone(),
-            attempt: delivery.attempt,
-            follow: false,
-        }
-    }
-
-    /// Reads a message's text, or says why it cannot be.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if message.v != Self::VERSION {
-            return Err(format!("version {} is not known here", message.v));
-        }
-        Ok(message)
-    }
-
-    pub fn text(&self) -> String {
-        serde_json::to_string(self).expect("ids and numbers are JSON")
-    }
-
-    pub fn send_after(&self, delay: Duration) -> crate::store::platform::Message {
-        crate::store::platform::Message {
-            body: self.text(),
-            group: self.organization.clone(),
-            delay,
-        }
-    }
-}
-
 /// A delivery as it begins. Its message is sent by intake; should that be lost after the outbox mark is
 /// gone, `wake_at` finds it.
-pub fn begin(plan: &Plan, planned: &Planned, id: String, now: Timestamp) -> Delivery {
+pub fn begin(plan: &Plan, planned: &Planned, id: DeliveryId, now: Timestamp) -> Delivery {
     Delivery {
         id,
         organization: plan.organization.clone(),
@@ -386,48 +336,6 @@ pub fn expedite(delivery: &mut Delivery, now: Timestamp) -> Option<Settled> {
     })
 }
 
-/// The longest text that a row says of what happened.
-const TEXT_MAX_BYTES: usize = 2 * 1024;
-
-/// The largest receipt: what is written in the end must find room in its row, which has 400 KB, beside the steps.
-const RECEIPT_MAX_BYTES: usize = 128 * 1024;
-
-/// A text that may quote what others wrote, at a length that a row has room for.
-fn clipped(mut text: String) -> String {
-    if text.len() > TEXT_MAX_BYTES {
-        let end = text.floor_char_boundary(TEXT_MAX_BYTES);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
-/// A receipt without the ends of its lists, where it is too large, and with how many it had.
-fn bounded(mut receipt: Map<String, Value>) -> Map<String, Value> {
-    let size = |receipt: &Map<String, Value>| {
-        serde_json::to_string(receipt).map_or(usize::MAX, |text| text.len())
-    };
-    let mut most = 2_048;
-    while size(&receipt) > RECEIPT_MAX_BYTES && most > 0 {
-        most /= 2;
-        let mut counts = Map::new();
-        for (name, value) in &mut receipt {
-            match value {
-                Value::Array(list) if list.len() > most => {
-                    counts.insert(format!("{name}Count"), list.len().into());
-                    list.truncate(most);
-                }
-                Value::String(text) => *text = clipped(std::mem::take(text)),
-                _ => {}
-            }
-        }
-        for (name, count) in counts {
-            receipt.entry(name).or_insert(count);
-        }
-    }
-    receipt
-}
-
 #[derive(Clone, Copy)]
 enum Next {
     Final(State),
@@ -591,7 +499,6 @@ pub fn wake(delivery: &mut Delivery, now: Timestamp, random: u64) -> Woken {
 #[cfg(test)]
 mod tests {
     use integrations::Answer;
-    use serde_json::json;
 
     use super::*;
     use crate::store::rows::PlanReason;
@@ -599,7 +506,7 @@ mod tests {
     fn delivery(now: Timestamp) -> Delivery {
         let digest = attestation::Digest::of(b"a");
         let plan = Plan {
-            organization: "acme".to_owned(),
+            organization: "acme".into(),
             attestation: digest,
             generation: 0,
             why: PlanReason::Accepted,
@@ -614,12 +521,12 @@ mod tests {
             wake_at: None,
         };
         let planned = Planned {
-            attachment: "attachment-1".to_owned(),
-            registration: "registration-1".to_owned(),
+            attachment: "attachment-1".into(),
+            registration: "registration-1".into(),
             integration: "webhook".to_owned(),
             matched: None,
         };
-        begin(&plan, &planned, "delivery-1".to_owned(), now)
+        begin(&plan, &planned, "delivery-1".into(), now)
     }
 
     /// The kinds of a 500 each minute, after attempts that others had accepted at these minutes.
@@ -668,32 +575,5 @@ mod tests {
             assert_eq!(error.kind, Kind::Retryable { after: None });
         }
         assert_eq!(delivery.refusals, 0);
-    }
-
-    #[test]
-    fn what_others_wrote_finds_room_in_a_row() {
-        assert_eq!(clipped("short".into()), "short");
-        let long = clipped("ä".repeat(5_000));
-        assert!(
-            long.len() <= TEXT_MAX_BYTES + 3 && long.ends_with("ä…"),
-            "{}",
-            long.len()
-        );
-        let object = json!({ "key": "k".repeat(300), "digest": "sha256:…" });
-        let receipt = json!({ "bucket": "sboms", "objects": vec![object; 1_000], "missing": ["m".repeat(512)] });
-        let Value::Object(receipt) = receipt else {
-            unreachable!()
-        };
-        let kept = bounded(receipt.clone());
-        assert!(serde_json::to_string(&kept).unwrap().len() <= RECEIPT_MAX_BYTES);
-        assert_eq!(
-            (&kept["bucket"], &kept["objectsCount"]),
-            (&json!("sboms"), &json!(1_000))
-        );
-        assert_eq!(kept["objects"][0], receipt["objects"][0]);
-        assert_eq!(kept["missing"], receipt["missing"]);
-        // Nothing that was small is another.
-        let small = Map::from_iter([("objects".to_owned(), json!(vec![1; 500]))]);
-        assert_eq!(bounded(small.clone()), small);
     }
 }

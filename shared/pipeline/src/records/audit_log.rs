@@ -32,14 +32,14 @@ impl Subject {
     }
 
     pub fn registration(registration: &Registration) -> Self {
-        Self::new(&registration.name, &registration.id)
+        Self::new(&registration.name, registration.id.as_str())
     }
 
     /// An attachment has no name: it is known by what it ties together.
     pub fn attachment(attachment: &Attachment, registration: &Registration) -> Self {
         Self::new(
             tie(&registration.name, &attachment.workflow.0),
-            &attachment.id,
+            attachment.id.as_str(),
         )
     }
 
@@ -54,7 +54,7 @@ impl Subject {
             registration.map_or_else(|| delivery.integration.clone(), |stored| stored.row.name);
         Ok(Self::new(
             tie(&name, &workflow(&delivery.workflow)),
-            &delivery.id,
+            delivery.id.as_str(),
         ))
     }
 }

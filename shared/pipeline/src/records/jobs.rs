@@ -3,8 +3,8 @@
 //! A job is a row, worked off by the reconciler page by page. Whatever a page does can be done twice without harm,
 //! so a page that was cut off is simply done again.
 
-use api::Timestamp;
 use api::jobs::{JobKind, JobStatus};
+use api::{JobId, Timestamp};
 
 use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
@@ -42,7 +42,7 @@ pub(crate) fn put(platform: &impl Platform, job: &Job) -> Write {
 
 pub async fn find(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &JobId,
 ) -> Result<Option<Stored<Job>>, Unreachable> {
     let (platform, organization) = scope.parts();
     rows::load(platform, &Job::at(organization, id)).await
@@ -62,7 +62,7 @@ pub async fn list(
 /// Ends a job where it is; what it has done stays done. A drain goes on. None when there is no such job.
 pub async fn cancel(
     scope: Scope<'_, impl Platform>,
-    id: &str,
+    id: &JobId,
     act: Act<'_>,
 ) -> Result<Option<Job>, WriteError> {
     let platform = scope.platform;
@@ -79,7 +79,7 @@ pub async fn cancel(
             created_at,
             ..
         } = &stored.row;
-        let subject = Subject::new(work.name(), id);
+        let subject = Subject::new(work.name(), id.as_str());
         let detail = format!("begun by {created_by} at {created_at}");
         let entry = act.entry(scope, subject, detail);
         let writes = vec![stored.update(platform).0, entry];

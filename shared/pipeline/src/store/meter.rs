@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use api::Timestamp;
+use api::{OrganizationName, Timestamp};
 
 /// Time for which an environment believes what it has read of the others' use.
 pub const READ_EVERY: Duration = Duration::from_secs(10);
@@ -183,7 +183,7 @@ impl Used {
 #[derive(Debug, Default)]
 pub struct Meter {
     pub quotas: Quotas,
-    readings: RefCell<BTreeMap<String, Reading>>,
+    readings: RefCell<BTreeMap<OrganizationName, Reading>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -206,20 +206,24 @@ impl Meter {
         }
     }
 
-    pub(crate) fn remembered(&self, organization: &str, now: Timestamp) -> Option<Used> {
+    pub(crate) fn remembered(
+        &self,
+        organization: &OrganizationName,
+        now: Timestamp,
+    ) -> Option<Used> {
         let readings = self.readings.borrow();
         let reading = readings.get(organization)?;
         reading.is_fresh(now).then_some(reading.used)
     }
 
-    pub(crate) fn remember(&self, organization: &str, now: Timestamp, used: Used) {
+    pub(crate) fn remember(&self, organization: &OrganizationName, now: Timestamp, used: Used) {
         let mut readings = self.readings.borrow_mut();
         readings.retain(|_, reading| reading.is_fresh(now));
         let reading = Reading { read_at: now, used };
         readings.insert(organization.to_owned(), reading);
     }
 
-    pub(crate) fn raise(&self, organization: &str, by: Used) {
+    pub(crate) fn raise(&self, organization: &OrganizationName, by: Used) {
         if let Some(reading) = self.readings.borrow_mut().get_mut(organization) {
             reading.used = reading.used.plus(by);
         }

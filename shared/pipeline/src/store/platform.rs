@@ -8,8 +8,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use api::Timestamp;
 use api::materials::{Download, Upload};
+use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -171,7 +171,7 @@ pub struct Range<'a> {
 pub struct Message {
     pub body: String,
     /// The organization, so that a noisy one does not hold up the others.
-    pub group: String,
+    pub group: OrganizationName,
     /// At most 15 minutes.
     pub delay: Duration,
 }
@@ -219,18 +219,18 @@ impl fmt::Debug for SecretValue {
 #[derive(Debug)]
 pub struct Scope<'a, P> {
     pub platform: &'a P,
-    pub organization: &'a str,
+    pub organization: &'a OrganizationName,
 }
 
 impl<'a, P> Scope<'a, P> {
-    pub const fn new(platform: &'a P, organization: &'a str) -> Self {
+    pub const fn new(platform: &'a P, organization: &'a OrganizationName) -> Self {
         Self {
             platform,
             organization,
         }
     }
 
-    pub const fn parts(self) -> (&'a P, &'a str) {
+    pub const fn parts(self) -> (&'a P, &'a OrganizationName) {
         (self.platform, self.organization)
     }
 }
@@ -280,20 +280,20 @@ pub trait Platform {
     /// Puts bytes down under their digest, unless they are there; kept as by [`keep_object`](Self::keep_object).
     async fn put_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         bytes: Bytes,
     ) -> Result<(), Unreachable>;
     /// Bytes by digest. Not checked here; whoever uses them checks.
     async fn get_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable>;
     /// `length` bytes from `offset` on, fewer at the end. What is checked is for whoever uses them.
     async fn read_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         offset: u64,
         length: u64,
@@ -302,26 +302,26 @@ pub trait Platform {
     /// forgets bytes by when they were put down, and somebody builds on them again.
     async fn keep_object(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable>;
     /// Size in bytes, if it is there.
     async fn object_size(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable>;
     /// Begins to put down bytes that come in parts. Nothing is there before all of them are.
     async fn begin_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<String, Unreachable>;
     /// Puts down part `number`, counted from 1; all but the last have at least 5 MiB. Answers with what
     /// [`complete_upload`](Self::complete_upload) knows it by.
     async fn upload_part(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
         number: u32,
@@ -330,7 +330,7 @@ pub trait Platform {
     /// Makes one object of the parts. Whether they are the bytes of that digest is for the caller to have checked.
     async fn complete_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
         parts: Vec<String>,
@@ -338,21 +338,21 @@ pub trait Platform {
     /// Forgets the parts.
     async fn abandon_upload(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         upload: &str,
     ) -> Result<(), Unreachable>;
     /// Lets someone upload these bytes and no others, once, for 15 minutes.
     async fn presign_put(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
         size_bytes: u64,
     ) -> Result<Upload, Unreachable>;
     /// Lets someone download these bytes, for 15 minutes. Whether they are there is not looked at.
     async fn presign_get(
         &self,
-        organization: &str,
+        organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Download, Unreachable>;
 

@@ -1,7 +1,7 @@
 //! Laws about the end of a run.
 
-use api::Timestamp;
 use api::deliveries::State;
+use api::{OrganizationName, Timestamp};
 use integrations::Integration;
 use pipeline::engine::audit;
 use pipeline::store::platform::Scope;
@@ -29,7 +29,7 @@ impl Laws {
         for (id, tracked) in &self.deliveries {
             let row = &tracked.row;
             let Some(final_at) = tracked.final_at else {
-                broken.push(("every delivery ends", id.clone()));
+                broken.push(("every delivery ends", id.to_string()));
                 continue;
             };
             let disturbed = world.faults.over_at.saturating_sub(row.created_at.millis());
@@ -50,10 +50,10 @@ impl Laws {
             let is_complete = receipt.is_some_and(|receipt| receipt.contains_key("completion"));
             let followed = row.integration == Boms::ID && row.state == State::Delivered;
             if is_complete != followed {
-                broken.push(("what was accepted is followed to its end", id.clone()));
+                broken.push(("what was accepted is followed to its end", id.to_string()));
             }
             if row.state == State::Delivered && tracked.sends.is_empty() {
-                broken.push(("what is delivered was received", id.clone()));
+                broken.push(("what is delivered was received", id.to_string()));
             }
         }
         let planned: usize = self.taken().map(|(_, taken)| taken.plan.len()).sum();
@@ -77,7 +77,7 @@ impl Laws {
 }
 
 /// The pipeline's own audit agrees.
-pub fn audit(world: &World, organization: &str, hash: &attestation::Digest) {
+pub fn audit(world: &World, organization: &OrganizationName, hash: &attestation::Digest) {
     let audit = ready(audit::attestation(
         Scope::new(&world.memory, organization),
         hash,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use api::OrganizationName;
 use attestation::Digest;
 use pipeline::Platform;
 use pipeline::engine::fetch::{LONGEST, Message, TURN};
@@ -32,7 +33,11 @@ pub(super) struct Fetch {
 const SLACK: u64 = MINUTE + SKEW;
 
 /// Until when somebody waits for an attestation's materials, and for how long from its acceptance.
-fn waited_until(world: &World, organization: &str, hash: &Digest) -> Option<(u64, Duration)> {
+fn waited_until(
+    world: &World,
+    organization: &OrganizationName,
+    hash: &Digest,
+) -> Option<(u64, Duration)> {
     let memory = &world.memory;
     let key = Attestation::at(organization, hash);
     let attestation = ready(rows::load::<Attestation>(memory, &key)).ok()??;

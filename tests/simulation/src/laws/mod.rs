@@ -10,9 +10,10 @@ mod sends;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::{AttachmentId, DeliveryId, OrganizationName, RegistrationId};
 use attestation::Digest;
 use pipeline::engine::accept::Accepted;
-use pipeline::ledger::delivery::Message;
+use pipeline::ledger::message::Message;
 use pipeline::store::platform::Key;
 use pipeline::store::rows::{Delivery, Planned, Stage};
 
@@ -39,26 +40,26 @@ pub enum Last {
 
 #[derive(Default)]
 pub struct Laws {
-    deliveries: BTreeMap<String, Tracked>,
+    deliveries: BTreeMap<DeliveryId, Tracked>,
     attestations: BTreeMap<String, Taken>,
     fetches: BTreeMap<Digest, fetches::Fetch>,
     /// Attachments by organization and id: since and until when intake may find them.
-    links: BTreeMap<(String, String), (u64, Option<u64>)>,
+    links: BTreeMap<(OrganizationName, AttachmentId), (u64, Option<u64>)>,
     tasks: BTreeMap<Task, Notes>,
     /// Open rows by when they must be looked at.
     due: BTreeSet<(u64, String)>,
     /// When rows of other kinds must be looked at.
     others: BTreeMap<Key, u64>,
     /// Since when registrations are paused.
-    paused: BTreeMap<String, u64>,
+    paused: BTreeMap<RegistrationId, u64>,
     /// Number of requests that each attachment makes.
-    pub steps: BTreeMap<String, u32>,
+    pub steps: BTreeMap<AttachmentId, u32>,
     /// Until when each registration's third party is down.
-    pub down_until: BTreeMap<String, u64>,
+    pub down_until: BTreeMap<RegistrationId, u64>,
     /// Deliveries that their third party always answers 500.
-    pub poisoned: BTreeSet<String>,
+    pub poisoned: BTreeSet<DeliveryId>,
     /// Registrations whose third party could be taken for one that is down.
-    seemed_down: BTreeSet<String>,
+    seemed_down: BTreeSet<RegistrationId>,
     /// When a run of the reconciler last met a fault.
     faulted_at: u64,
     pub coverage: Coverage,
@@ -97,7 +98,7 @@ struct Taken {
     faults: u64,
     excuses: u32,
     wake_at: Option<u64>,
-    ids: Option<Vec<String>>,
+    ids: Option<Vec<DeliveryId>>,
 }
 
 /// Observed state of a running invocation.
@@ -105,9 +106,9 @@ struct Notes {
     name: &'static str,
     begun_at: u64,
     /// The deliveries and attempts that its messages were about; of questions to a third party, the delivery and 0.
-    records: Vec<(String, u32)>,
+    records: Vec<(DeliveryId, u32)>,
     /// Deliveries that it claimed, and as whom.
-    claims: Vec<(String, String)>,
+    claims: Vec<(DeliveryId, String)>,
     last: Vec<(String, Last)>,
     met_fault: bool,
     /// Rows that were due when it began.
@@ -136,7 +137,13 @@ impl Laws {
         }
     }
 
-    pub fn begin(&mut self, task: Task, name: &'static str, now: u64, records: Vec<(String, u32)>) {
+    pub fn begin(
+        &mut self,
+        task: Task,
+        name: &'static str,
+        now: u64,
+        records: Vec<(DeliveryId, u32)>,
+    ) {
         let notes = Notes {
             name,
             begun_at: now,
@@ -192,7 +199,7 @@ impl Laws {
         };
         let mut names: Vec<String> = notes.last.iter().map(|(name, _)| name.clone()).collect();
         let attempts = notes.records.iter().filter(|(_, attempt)| *attempt > 0);
-        names.extend(attempts.map(|(name, _)| name.clone()));
+        names.extend(attempts.map(|(name, _)| name.to_string()));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.touch(fault, &names);
     }
@@ -263,7 +270,7 @@ impl Laws {
         let attestation = &accepted.attestation;
         let hash = attestation.hash.hex();
         let plan = &accepted.plan;
-        let ids: Vec<String> = plan.deliveries().map(|(id, _)| id).collect();
+        let ids: Vec<DeliveryId> = plan.deliveries().map(|(id, _)| id).collect();
         let Some(taken) = self
             .attestations
             .get_mut(&hash)
@@ -336,7 +343,7 @@ impl Laws {
     }
 
     /// Open deliveries that go through something.
-    pub fn open_through(&self, through: impl Fn(&Delivery) -> bool) -> Vec<String> {
+    pub fn open_through(&self, through: impl Fn(&Delivery) -> bool) -> Vec<DeliveryId> {
         let open = self
             .deliveries
             .iter()

@@ -2,8 +2,8 @@
 
 use std::collections::btree_map::Entry;
 
-use api::Timestamp;
 use api::deliveries::State;
+use api::{AttachmentId, DeliveryId, Timestamp};
 use pipeline::ledger::schedule;
 use pipeline::store::platform::{Item, Key};
 use pipeline::store::rows::{Attachment, Attempt, Delivery, Plan, Registration, Row, Stage};
@@ -74,24 +74,19 @@ impl Laws {
         self.wakes(&format!("{}/{}", key.partition, key.sort), old, wake_at);
         if key.sort == "registration" {
             let is_paused = world.memory.look(key, |item| item.contains_key("paused"));
-            let id = key
-                .partition
-                .rsplit('/')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
+            let id = key.partition.rsplit('/').next().unwrap_or_default();
             if is_paused == Some(true) {
-                self.paused.entry(id).or_insert(world.now());
+                self.paused.entry(id.into()).or_insert(world.now());
             } else {
-                self.paused.remove(&id);
+                self.paused.remove(id);
             }
         }
     }
 
     fn link(&mut self, world: &World, key: &Key) {
         let mut parts = key.partition.split('/');
-        let organization = parts.nth(1).unwrap_or_default().to_owned();
-        let attachment = key.sort.rsplit('/').next().unwrap_or_default().to_owned();
+        let organization = parts.nth(1).unwrap_or_default().into();
+        let attachment = key.sort.rsplit('/').next().unwrap_or_default().into();
         let is_there = world.memory.look(key, |_| ()).is_some();
         let link = self.links.entry((organization, attachment));
         let link = link.or_insert((world.now(), None));
@@ -149,7 +144,7 @@ impl Laws {
             self.breaks("a plan is looked at again until it is closed", &*name);
         }
         if row.stage == Stage::Closed && old_stage != Some(Stage::Closed) {
-            let is_open = |id: &str| {
+            let is_open = |id: &DeliveryId| {
                 let tracked = self.deliveries.get(id);
                 tracked.is_none_or(|tracked| !tracked.row.state.is_final())
             };
@@ -164,8 +159,9 @@ impl Laws {
 
     /// The plan holds what was attached while it was made.
     fn snapshot(&mut self, row: &Plan, begun_at: u64) {
-        let of = |attachment: &str| (row.organization.clone(), attachment.to_owned());
-        let planned = |attachment: &str| row.planned.iter().any(|one| one.attachment == attachment);
+        let of = |attachment: &AttachmentId| (row.organization.clone(), attachment.clone());
+        let planned =
+            |attachment: &AttachmentId| row.planned.iter().any(|one| one.attachment == *attachment);
         let missing = self
             .links
             .iter()

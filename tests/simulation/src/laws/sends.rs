@@ -1,5 +1,6 @@
 //! Laws about messages, and about what third parties receive.
 
+use api::DeliveryId;
 use api::deliveries::State;
 
 /// An attempt that was under way when its registration was paused goes on; so do its clock and its latencies.
@@ -58,7 +59,7 @@ impl Laws {
         let is_second = std::mem::replace(&mut tracked.in_flight, true);
         let owner = tracked.row.lease.as_ref().map(|lease| &lease.owner);
         let is_own = claims.is_some_and(|claims| {
-            let own = |(name, own): &(String, String)| name == delivery && Some(own) == owner;
+            let own = |(name, own): &(DeliveryId, String)| name == delivery && Some(own) == owner;
             tracked.row.state == State::Delivering && claims.iter().any(own)
         });
         let is_repeated = tracked.row.progress.contains_key(&step.to_string());

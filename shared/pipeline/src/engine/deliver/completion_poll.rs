@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use api::Timestamp;
+use api::{DeliveryId, Timestamp};
 use futures_util::future::{self, Either};
 use integrations::{Error, Followed, Http, Integration, Kind, Registered};
 use serde_json::{Map, Value, json};
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::load::{self, Sent};
 use super::tools::Tools;
 use crate::engine::settle::send_poll;
-use crate::ledger::delivery::Message;
+use crate::ledger::message::Message;
 use crate::ledger::schedule;
 use crate::store::platform::{Key, Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{self, CompletionPoll, Delivery, Stored};
@@ -75,7 +75,7 @@ pub(super) async fn ask<I: Integration>(
         Ok(Followed::Over(receipt)) => end(platform, poll, delivery, receipt).await,
         Ok(Followed::UnderWay) => again(platform, poll, delivery, None).await,
         Err(error) => {
-            warn!(delivery.id = id, integration = I::ID, %error, "Could not follow up");
+            warn!(delivery.id = %id, integration = I::ID, %error, "Could not follow up");
             match error.kind {
                 Kind::Retryable { .. } | Kind::Indeterminate | Kind::Unauthorized => {
                     again(platform, poll, delivery, Some(error.text)).await
@@ -162,7 +162,7 @@ async fn end(
     let writes = vec![delivery.update(platform).0, poll.delete()];
     // In a conflict somebody else asked as well, and the row that is still there says who goes on.
     if platform.write(writes).await.unless_conflict()? {
-        info!(delivery.id = delivery.row.id, "Followed up");
+        info!(delivery.id = %delivery.row.id, "Followed up");
     }
     Ok(())
 }
@@ -178,7 +178,7 @@ async fn forget(
 
 async fn load(
     scope: Scope<'_, impl Platform>,
-    delivery: &str,
+    delivery: &DeliveryId,
 ) -> Result<Option<Stored<CompletionPoll>>, Unreachable> {
     let (platform, organization) = scope.parts();
     rows::load::<CompletionPoll>(platform, &CompletionPoll::at(organization, delivery)).await

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use api::Timestamp;
+use api::{OrganizationName, Timestamp};
 use attestation::Material;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture as LocalFuture;
@@ -37,7 +37,7 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
             registration,
             ..
         } = &claimed.row;
-        let destination = Destination::new(organization, registration);
+        let destination = Destination::new(organization.clone(), registration.clone());
         Self {
             platform,
             reserved,
@@ -79,7 +79,7 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
     pub(super) async fn read_destination(&self) -> Result<(), Unreachable> {
         let new = {
             let row = &self.destination.borrow().row;
-            Destination::new(&row.organization, &row.registration)
+            Destination::new(row.organization.clone(), row.registration.clone())
         };
         let destination = Draft::load(self.platform, new).await?;
         *self.destination.borrow_mut() = destination;
@@ -108,7 +108,7 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
         Ok(None)
     }
 
-    fn organization(&self) -> String {
+    fn organization(&self) -> OrganizationName {
         self.delivery.borrow().row.organization.clone()
     }
 

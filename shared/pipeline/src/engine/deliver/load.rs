@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::workflows::Workflow;
+use api::{AttachmentId, OrganizationName, RegistrationId};
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future;
@@ -94,9 +95,9 @@ impl<I: Integration> Prepared<I> {
 
 /// Attestation to send, and the attachment it goes to.
 pub(super) struct Subject<'a> {
-    pub(super) organization: &'a str,
-    pub(super) registration: &'a str,
-    pub(super) attachment: &'a str,
+    pub(super) organization: &'a OrganizationName,
+    pub(super) registration: &'a RegistrationId,
+    pub(super) attachment: &'a AttachmentId,
     pub(super) workflow: &'a Workflow,
     /// The digest of the bytes.
     pub(super) received: Digest,
@@ -172,7 +173,7 @@ pub(super) async fn load<I: Integration>(
 pub(super) async fn registration<I: Integration>(
     scope: Scope<'_, impl Platform>,
     secrets: &Secrets,
-    id: &str,
+    id: &RegistrationId,
     fresh: bool,
 ) -> Result<(Stored<Registration>, Registered<I>), Sent> {
     let (platform, organization) = scope.parts();

@@ -29,7 +29,8 @@ pub use self::tools::Tools;
 use crate::engine::pauses;
 use crate::engine::settle::{settle, settle_and_poll};
 use crate::ledger::breaker::{self, Evidence, Postponed};
-use crate::ledger::delivery::{self, Message};
+use crate::ledger::delivery;
+use crate::ledger::message::Message;
 use crate::ledger::schedule::{self, Deadlines};
 use crate::store::platform::{
     Expect, Platform, Scope, UnlessConflict as _, Unreachable, WriteError,
@@ -169,7 +170,7 @@ async fn claim(
     let owner = format!("{:016x}", platform.random());
     let changed = rows::change(platform, &mut stored, |row| {
         if let Err(reason) = delivery::claim(row, attempt, &owner, platform.now(), lease) {
-            info!(delivery.id = row.id, attempt, ?reason, "Nothing to claim");
+            info!(delivery.id = %row.id, attempt, ?reason, "Nothing to claim");
             return None;
         }
         Some(Vec::new())
@@ -220,7 +221,7 @@ async fn attempt<I: Integration, P: Platform>(
                 let accepted_at = context.destination.borrow().row.accepted_at;
                 delivery::doubt(row, error, accepted_at, now);
                 let source = error.source.as_ref().map(|source| chain(source.as_ref()));
-                warn!(delivery.id = row.id, integration = I::ID, %error, source, "Not delivered");
+                warn!(delivery.id = %row.id, integration = I::ID, %error, source, "Not delivered");
             }
             let settled = delivery::settle(row, result, now, random);
             let poll = (I::FOLLOWS && row.state == State::Delivered)
@@ -305,7 +306,7 @@ async fn hold(
         .await
     {
         Ok(()) => {
-            info!(delivery.id = held.row.id, "Held");
+            info!(delivery.id = %held.row.id, "Held");
             Ok(())
         }
         // Many that are held in one moment meet at the registration's row, and some do not come through. Should it have

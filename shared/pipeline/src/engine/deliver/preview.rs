@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::AttachmentId;
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture as LocalFuture;
@@ -19,7 +20,7 @@ use crate::store::rows::{self, Attachment, Attestation, Delivery};
 pub async fn preview<I: Integration>(
     scope: Scope<'_, impl Platform>,
     secrets: &Secrets,
-    attachment: &str,
+    attachment: &AttachmentId,
     hash: &Digest,
 ) -> Result<Previewed, Unreachable> {
     let (platform, organization) = scope.parts();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use api::Timestamp;
 use api::registrations::Pause;
 use api::workflows::Selector;
+use api::{AttachmentId, OrganizationName, RegistrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -14,10 +14,10 @@ use crate::store::platform::{Index, Key};
 /// A name of the organization's registrations: makes it unique, and lists them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RegistrationName {
-    pub organization: String,
+    pub organization: OrganizationName,
     pub name: String,
     /// The registration's id.
-    pub registration: String,
+    pub registration: RegistrationId,
     pub integration: String,
     /// Until then the name is reserved by a registration that is being made; then it is free again.
     #[serde(default)]
@@ -31,11 +31,11 @@ pub struct RegistrationName {
 const ABANDONED: Duration = Duration::from_mins(1);
 
 impl RegistrationName {
-    pub fn partition(organization: &str) -> String {
+    pub fn partition(organization: &OrganizationName) -> String {
         format!("org/{organization}/registrations")
     }
 
-    pub fn at(organization: &str, name: &str) -> Key {
+    pub fn at(organization: &OrganizationName, name: &str) -> Key {
         Key::new(Self::partition(organization), name)
     }
 
@@ -61,8 +61,8 @@ impl Row for RegistrationName {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Registration {
-    pub id: String,
-    pub organization: String,
+    pub id: RegistrationId,
+    pub organization: OrganizationName,
     pub name: String,
     pub integration: String,
     /// Version of the integration when the inputs were last checked.
@@ -95,16 +95,20 @@ pub struct Registration {
 }
 
 impl Registration {
-    pub fn partition(organization: &str, id: &str) -> String {
+    pub fn partition(organization: &OrganizationName, id: &RegistrationId) -> String {
         format!("org/{organization}/registration/{id}")
     }
 
-    pub fn at(organization: &str, id: &str) -> Key {
+    pub fn at(organization: &OrganizationName, id: &RegistrationId) -> Key {
         Key::new(Self::partition(organization, id), "registration")
     }
 
     /// `<stack>/` is put before it by the platform.
-    pub fn secret_name(organization: &str, integration: &str, id: &str) -> String {
+    pub fn secret_name(
+        organization: &OrganizationName,
+        integration: &str,
+        id: &RegistrationId,
+    ) -> String {
         format!("{integration}/{organization}/{id}")
     }
 }
@@ -125,13 +129,13 @@ impl Row for Registration {
 /// A registration that was deleted, for as long as its deliveries are there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RegistrationTombstone {
-    pub organization: String,
-    pub registration: String,
+    pub organization: OrganizationName,
+    pub registration: RegistrationId,
     pub deleted_at: Timestamp,
 }
 
 impl RegistrationTombstone {
-    pub fn partition(organization: &str) -> String {
+    pub fn partition(organization: &OrganizationName) -> String {
         format!("org/{organization}/gone")
     }
 }
@@ -157,10 +161,10 @@ impl Row for RegistrationTombstone {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attachment {
-    pub id: String,
-    pub organization: String,
+    pub id: AttachmentId,
+    pub organization: OrganizationName,
     /// The registration's id.
-    pub registration: String,
+    pub registration: RegistrationId,
     pub integration: String,
     pub workflow: Selector,
     pub config: Map<String, Value>,
@@ -179,7 +183,7 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    pub fn at(organization: &str, id: &str) -> Key {
+    pub fn at(organization: &OrganizationName, id: &AttachmentId) -> Key {
         Key::new(format!("org/{organization}/attachment/{id}"), "attachment")
     }
 }
@@ -197,10 +201,10 @@ impl Row for Attachment {
 /// An attachment as found from its workflow (for intake) or from its registration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AttachmentIndex {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The attachment's id.
-    pub attachment: String,
-    pub registration: String,
+    pub attachment: AttachmentId,
+    pub registration: RegistrationId,
     pub integration: String,
     /// Set in the workflow's partition, not in the registration's.
     #[serde(default)]
@@ -210,7 +214,7 @@ pub struct AttachmentIndex {
 impl AttachmentIndex {
     pub const PREFIX: &str = "attachment/";
 
-    pub fn of_workflow(organization: &str, selector: &Selector) -> String {
+    pub fn of_workflow(organization: &OrganizationName, selector: &Selector) -> String {
         format!("org/{organization}/workflow/{}", selector.0)
     }
 }

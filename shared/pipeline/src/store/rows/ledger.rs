@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::deliveries::{AttemptOutcome, State};
 use api::workflows::{Match, Selector, Workflow};
-use api::{Actor, Timestamp};
+use api::{Actor, AttachmentId, DeliveryId, IntakeId, OrganizationName, RegistrationId, Timestamp};
 use attestation::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,8 +15,8 @@ use crate::store::platform::{Index, Key};
 /// One attachment that an attestation is fanned out to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
-    pub attachment: String,
-    pub registration: String,
+    pub attachment: AttachmentId,
+    pub registration: RegistrationId,
     pub integration: String,
     /// By what of the plan's workflow the attachment's selector is for it; none when it was planned before that was
     /// kept.
@@ -27,7 +27,7 @@ pub struct Planned {
 /// An attestation: what was accepted. Whom it goes to is in its plans.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attestation {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The envelope's hash: its identity.
     pub hash: Digest,
     /// Digest of the bytes received first; these are delivered.
@@ -38,7 +38,7 @@ pub struct Attestation {
     pub also: BTreeSet<Digest>,
     /// The id of the intake that had its materials fetched last.
     #[serde(default)]
-    pub fetched_by: Option<String>,
+    pub fetched_by: Option<IntakeId>,
     pub workflow: Workflow,
     #[serde(default)]
     pub run: String,
@@ -54,16 +54,16 @@ pub struct Attestation {
 }
 
 impl Attestation {
-    pub fn partition(organization: &str, hash: &Digest) -> String {
+    pub fn partition(organization: &OrganizationName, hash: &Digest) -> String {
         format!("org/{organization}/attestation/{}", hash.hex())
     }
 
-    pub fn at(organization: &str, hash: &Digest) -> Key {
+    pub fn at(organization: &OrganizationName, hash: &Digest) -> Key {
         Key::new(Self::partition(organization, hash), "attestation")
     }
 
     /// The hash key of the by-workflow index.
-    pub fn workflow_hash(organization: &str, workflow: &Workflow) -> String {
+    pub fn workflow_hash(organization: &OrganizationName, workflow: &Workflow) -> String {
         format!(
             "{organization}/attestations/{}/{}",
             workflow.project, workflow.name
@@ -113,7 +113,7 @@ pub enum PlanReason {
 /// Fan-out of an attestation: one plan at acceptance, and one for each redelivery or backfill.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The attestation's hash.
     pub attestation: Digest,
     /// 0 for the plan of the acceptance.
@@ -140,13 +140,13 @@ pub struct Plan {
 impl Plan {
     pub const PREFIX: &str = "plan/";
 
-    pub fn at(organization: &str, attestation: &Digest, generation: u32) -> Key {
+    pub fn at(organization: &OrganizationName, attestation: &Digest, generation: u32) -> Key {
         let partition = Attestation::partition(organization, attestation);
         Key::new(partition, format!("{}{generation:06}", Self::PREFIX))
     }
 
     /// The ids of its deliveries, in the plan's order.
-    pub fn deliveries(&self) -> impl Iterator<Item = (String, &Planned)> {
+    pub fn deliveries(&self) -> impl Iterator<Item = (DeliveryId, &Planned)> {
         self.planned.iter().map(|planned| {
             let attachment = &planned.attachment;
             let id = Delivery::id(
@@ -180,14 +180,14 @@ impl Row for Plan {
 /// Finds an attestation by the digest of bytes that were received.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DigestAlias {
-    pub organization: String,
+    pub organization: OrganizationName,
     pub received: Digest,
     pub hash: Digest,
     pub created_at: Timestamp,
 }
 
 impl DigestAlias {
-    pub fn at(organization: &str, received: &Digest) -> Key {
+    pub fn at(organization: &OrganizationName, received: &Digest) -> Key {
         Key::new(
             format!("org/{organization}/received/{}", received.hex()),
             "attestation",
@@ -215,8 +215,8 @@ pub struct Lease {
 /// One attestation to one attachment in one plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Delivery {
-    pub id: String,
-    pub organization: String,
+    pub id: DeliveryId,
+    pub organization: OrganizationName,
     /// The attestation's hash.
     pub attestation: Digest,
     /// The digest of the bytes to deliver.
@@ -224,8 +224,8 @@ pub struct Delivery {
     /// Number of those bytes; 0 in a row written before they were counted.
     #[serde(default)]
     pub size_bytes: u64,
-    pub attachment: String,
-    pub registration: String,
+    pub attachment: AttachmentId,
+    pub registration: RegistrationId,
     pub integration: String,
     pub workflow: Workflow,
     /// The attachment's, which is for that workflow; none when it was planned before that was kept.
@@ -285,7 +285,12 @@ impl Delivery {
     }
 
     /// A delivery's id follows from what it is, so that no repeat can make a second one.
-    pub fn id(organization: &str, hash: &Digest, attachment: &str, generation: u32) -> String {
+    pub fn id(
+        organization: &OrganizationName,
+        hash: &Digest,
+        attachment: &AttachmentId,
+        generation: u32,
+    ) -> DeliveryId {
         let digest =
             Digest::of(format!("{organization}\n{hash}\n{attachment}\n{generation}").as_bytes());
         let mut bytes = [0; 16];
@@ -293,18 +298,19 @@ impl Delivery {
         uuid::Builder::from_custom_bytes(bytes)
             .into_uuid()
             .to_string()
+            .into()
     }
 
-    pub fn partition(organization: &str, id: &str) -> String {
+    pub fn partition(organization: &OrganizationName, id: &DeliveryId) -> String {
         format!("org/{organization}/delivery/{id}")
     }
 
-    pub fn at(organization: &str, id: &str) -> Key {
+    pub fn at(organization: &OrganizationName, id: &DeliveryId) -> Key {
         Key::new(Self::partition(organization, id), "delivery")
     }
 
     /// The hash key of the by-workflow index.
-    pub fn workflow_hash(organization: &str, workflow: &Workflow) -> String {
+    pub fn workflow_hash(organization: &OrganizationName, workflow: &Workflow) -> String {
         format!(
             "{organization}/deliveries/{}/{}",
             workflow.project, workflow.name
@@ -313,11 +319,14 @@ impl Delivery {
 
     /// The hash key of the due index for what a paused registration holds: out of the shards that are walked
     /// every minute, and together, so that a drain finds all of it.
-    pub fn held_hash(organization: &str, registration: &str) -> String {
+    pub fn held_hash(organization: &OrganizationName, registration: &RegistrationId) -> String {
         format!("held/{organization}/{registration}")
     }
 
-    pub fn registration_hash(organization: &str, registration: &str) -> String {
+    pub fn registration_hash(
+        organization: &OrganizationName,
+        registration: &RegistrationId,
+    ) -> String {
         format!("{organization}/{registration}")
     }
 }
@@ -335,7 +344,11 @@ impl Row for Delivery {
             (Index::ByWorkflow, workflow, self.created_at),
         ];
         if self.state == State::Failed {
-            indexes.push((Index::Failed, self.organization.clone(), self.created_at));
+            indexes.push((
+                Index::Failed,
+                self.organization.to_string(),
+                self.created_at,
+            ));
         }
         if let Some(wake_at) = self.wake_at {
             let hash = match self.held_at {
@@ -356,8 +369,8 @@ impl Row for Delivery {
 /// completed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CompletionPoll {
-    pub organization: String,
-    pub delivery: String,
+    pub organization: OrganizationName,
+    pub delivery: DeliveryId,
     pub integration: String,
     /// Number of polls so far.
     pub polls: u32,
@@ -368,7 +381,7 @@ pub struct CompletionPoll {
 }
 
 impl CompletionPoll {
-    pub fn at(organization: &str, delivery: &str) -> Key {
+    pub fn at(organization: &OrganizationName, delivery: &DeliveryId) -> Key {
         Key::new(Delivery::partition(organization, delivery), "followup")
     }
 }
@@ -386,7 +399,7 @@ impl Row for CompletionPoll {
 /// The newest turn of a fetch of an attestation's missing materials.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FetchTurn {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The attestation's hash.
     pub attestation: Digest,
     pub fetch: String,
@@ -410,8 +423,8 @@ impl Row for FetchTurn {
 /// One try at a delivery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attempt {
-    pub organization: String,
-    pub delivery: String,
+    pub organization: OrganizationName,
+    pub delivery: DeliveryId,
     pub number: u32,
     pub ending: AttemptOutcome,
     pub started_at: Timestamp,

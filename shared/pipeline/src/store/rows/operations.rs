@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::jobs::{JobKind, JobStatus};
 use api::workflows::Workflow;
-use api::{Client, Timestamp};
+use api::{Client, JobId, OrganizationName, RegistrationId, Timestamp};
 use attestation::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,9 +16,9 @@ use crate::store::platform::{Index, Key};
 /// State of a destination, which all functions share. See [`destination`](crate::ledger::breaker).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The registration's id.
-    pub registration: String,
+    pub registration: RegistrationId,
     /// Failures in a row that say that it is down.
     pub failures: u32,
     #[serde(default)]
@@ -42,10 +42,10 @@ pub struct Destination {
 }
 
 impl Destination {
-    pub fn new(organization: &str, registration: &str) -> Self {
+    pub fn new(organization: OrganizationName, registration: RegistrationId) -> Self {
         Self {
-            organization: organization.to_owned(),
-            registration: registration.to_owned(),
+            organization,
+            registration,
             failures: 0,
             open_until: None,
             failing_since: None,
@@ -57,14 +57,14 @@ impl Destination {
         }
     }
 
-    pub fn at(organization: &str, registration: &str) -> Key {
+    pub fn at(organization: &OrganizationName, registration: &RegistrationId) -> Key {
         Key::new(format!("org/{organization}/gate/{registration}"), "gate")
     }
 
     /// The state of all registrations of an integration, where the third party limits all of us together. No
     /// organization is called so.
     pub fn of_all(integration: &str) -> Self {
-        Self::new("*", integration)
+        Self::new("*".into(), integration.into())
     }
 }
 
@@ -78,9 +78,9 @@ impl Row for Destination {
 /// whose imports must be in order, an index that everybody writes whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The registration's id.
-    pub registration: String,
+    pub registration: RegistrationId,
     /// As the integration calls the place.
     pub name: String,
     /// The attempt that has it.
@@ -94,7 +94,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    pub fn at(organization: &str, registration: &str, name: &str) -> Key {
+    pub fn at(organization: &OrganizationName, registration: &RegistrationId, name: &str) -> Key {
         let digest = Digest::of(name.as_bytes()).hex();
         Key::new(
             format!("org/{organization}/gate/{registration}"),
@@ -126,9 +126,9 @@ pub struct JobCursor {
 /// Work that takes longer than a request, done by the reconciler in pages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// Later ones have later ids.
-    pub id: String,
+    pub id: JobId,
     #[serde(flatten)]
     pub work: JobKind,
     /// Counts, and does nothing.
@@ -163,11 +163,11 @@ pub struct Job {
 }
 
 impl Job {
-    pub fn partition(organization: &str) -> String {
+    pub fn partition(organization: &OrganizationName) -> String {
         format!("org/{organization}/jobs")
     }
 
-    pub fn at(organization: &str, id: &str) -> Key {
+    pub fn at(organization: &OrganizationName, id: &JobId) -> Key {
         Key::new(Self::partition(organization), format!("job/{id}"))
     }
 }
@@ -194,7 +194,7 @@ impl Row for Job {
 /// Something that an operator did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// Later ones have later ids.
     pub id: String,
     /// `delivery.redeliver`, `registration.pause` …
@@ -218,7 +218,7 @@ pub struct AuditEntry {
 
 impl AuditEntry {
     /// One partition a day.
-    pub fn partition(organization: &str, day: Timestamp) -> String {
+    pub fn partition(organization: &OrganizationName, day: Timestamp) -> String {
         format!("audit/{organization}/{}", &day.to_string()[..10])
     }
 }
@@ -239,7 +239,7 @@ impl Row for AuditEntry {
 /// A request that is known by its `Idempotency-Key`. What it held is in no way kept here.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Claim {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// SHA-256 of the token's id and the key, in hex.
     pub key: String,
     /// SHA-256 of the key and all of the request, in hex.
@@ -266,7 +266,7 @@ impl Claim {
     /// Time for which an `Idempotency-Key` is remembered.
     const KEPT: Duration = Duration::from_hours(24);
 
-    pub fn at(organization: &str, key: &str) -> Key {
+    pub fn at(organization: &OrganizationName, key: &str) -> Key {
         Key::new(format!("org/{organization}/claim/{key}"), "claim")
     }
 }
@@ -288,7 +288,7 @@ impl Row for Claim {
 /// A workflow that an attestation came from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkflowRecord {
-    pub organization: String,
+    pub organization: OrganizationName,
     pub workflow: Workflow,
     pub first_seen_at: Timestamp,
 }
@@ -296,7 +296,7 @@ pub struct WorkflowRecord {
 impl WorkflowRecord {
     pub const PREFIX: &str = "seen/";
 
-    pub fn partition(organization: &str) -> String {
+    pub fn partition(organization: &OrganizationName) -> String {
         format!("org/{organization}/workflows")
     }
 }

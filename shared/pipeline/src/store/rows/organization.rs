@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use api::workflows::Selector;
-use api::{Actor, Client, Kind, Network, Role, Timestamp};
+use api::{Actor, Client, IntakeId, Kind, Network, OrganizationName, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::row::Row;
@@ -16,12 +16,12 @@ use crate::store::platform::Key;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Organization {
-    pub organization: String,
+    pub organization: OrganizationName,
     pub created_at: Timestamp,
 }
 
 impl Organization {
-    pub fn at(organization: &str) -> Key {
+    pub fn at(organization: &OrganizationName) -> Key {
         Key::new(format!("org/{organization}"), "organization")
     }
 }
@@ -64,10 +64,10 @@ pub struct Previous {
 /// URL of an organization that a Chainloop control plane posts to; it contains a token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Intake {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// Unique in the organization.
     pub name: String,
-    pub id: String,
+    pub id: IntakeId,
     /// Hash of its token: SHA-256 of the text, in hex.
     pub hash: String,
     /// URL from which Chainloop's artifacts are fetched, if they are; the token for it is a secret.
@@ -91,16 +91,16 @@ pub struct Intake {
 }
 
 impl Intake {
-    pub fn partition(organization: &str) -> String {
+    pub fn partition(organization: &OrganizationName) -> String {
         format!("intakes/{organization}")
     }
 
-    pub fn at(organization: &str, name: &str) -> Key {
+    pub fn at(organization: &OrganizationName, name: &str) -> Key {
         Key::new(Self::partition(organization), name)
     }
 
     /// The platform puts what the stack owns before it.
-    pub fn secret_name(organization: &str, id: &str) -> String {
+    pub fn secret_name(organization: &OrganizationName, id: &IntakeId) -> String {
         format!("intake/{organization}/{id}")
     }
 }
@@ -115,9 +115,9 @@ impl Row for Intake {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct IntakeToken {
     pub hash: String,
-    pub organization: String,
+    pub organization: OrganizationName,
     pub name: String,
-    pub id: String,
+    pub id: IntakeId,
     /// Materials that are not here are fetched.
     pub fetches: bool,
     #[serde(flatten)]
@@ -142,7 +142,7 @@ impl IntakeToken {
         Actor {
             kind: Kind::Intake,
             name: self.name.clone(),
-            id: self.id.clone(),
+            id: self.id.to_string(),
             client: client.clone(),
         }
     }
@@ -158,9 +158,9 @@ impl Row for IntakeToken {
 /// write no intake.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct IntakeUse {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The intake's id.
-    pub intake: String,
+    pub intake: IntakeId,
     #[serde(default)]
     pub last_used: Option<LastUse>,
     /// When the audit log last had an entry of each kind.
@@ -196,7 +196,7 @@ impl fmt::Display for Refusal {
 }
 
 impl IntakeUse {
-    pub fn at(organization: &str, intake: &str) -> Key {
+    pub fn at(organization: &OrganizationName, intake: &IntakeId) -> Key {
         // Not below `intake`, where only the owner of intakes may write.
         Key::new(
             format!("org/{organization}/intakes"),
@@ -205,7 +205,7 @@ impl IntakeUse {
     }
 
     /// An intake that nobody has used.
-    pub fn none(organization: &str, intake: &str) -> Self {
+    pub fn none(organization: &OrganizationName, intake: &IntakeId) -> Self {
         Self {
             organization: organization.to_owned(),
             intake: intake.to_owned(),
@@ -227,7 +227,7 @@ pub struct Token {
     /// SHA-256 of the token's text, in hex.
     pub hash: String,
     pub id: String,
-    pub organization: String,
+    pub organization: OrganizationName,
     pub name: String,
     pub role: Role,
     /// The name of the token that made it.
@@ -266,7 +266,7 @@ impl Row for Token {
 /// organization's tokens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TokenName {
-    pub organization: String,
+    pub organization: OrganizationName,
     pub name: String,
     /// The token's id.
     pub token: String,
@@ -277,11 +277,11 @@ pub struct TokenName {
 }
 
 impl TokenName {
-    pub fn partition(organization: &str) -> String {
+    pub fn partition(organization: &OrganizationName) -> String {
         format!("tokens/{organization}")
     }
 
-    pub fn at(organization: &str, name: &str) -> Key {
+    pub fn at(organization: &OrganizationName, name: &str) -> Key {
         Key::new(Self::partition(organization), name)
     }
 }
@@ -299,7 +299,7 @@ impl Row for TokenName {
 /// The checks that a token has taken: requests for which a third party is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Paced {
-    pub organization: String,
+    pub organization: OrganizationName,
     /// The token's id.
     pub token: String,
     /// Behind the clock where nothing is taken ahead of time.
@@ -307,7 +307,7 @@ pub struct Paced {
 }
 
 impl Paced {
-    pub fn at(organization: &str, token: &str) -> Key {
+    pub fn at(organization: &OrganizationName, token: &str) -> Key {
         Key::new(
             format!("org/{organization}/checks"),
             format!("token/{token}"),
