@@ -124,6 +124,9 @@ fn named(value: &Value) -> String {
     if let Some(attribute) = value["Fn::GetAtt"].as_str() {
         return attribute.trim_end_matches(".Arn").to_owned();
     }
+    if let Some(parameter) = value["Ref"].as_str() {
+        return format!("the parameter {parameter}");
+    }
     let mut text = words(value).replace("${AWS::StackName}", "<stack>");
     for everywhere in ["${AWS::Partition}", "${AWS::Region}", "${AWS::AccountId}"] {
         text = text.replace(everywhere, "");
