@@ -554,6 +554,70 @@ fn the_access_log_has_the_route_and_never_the_path() {
     }
 }
 
+/// Variables whose values have no quotation marks, which the gateway would not escape.
+const SAFE: [&str; 12] = [
+    "$context.requestId",
+    "$context.requestTime",
+    "$context.identity.sourceIp",
+    // The authorizer's, of which each is a label or a word of ours.
+    "$context.authorizer.organization",
+    "$context.authorizer.name",
+    "$context.authorizer.role",
+    "$context.routeKey",
+    "$context.status",
+    "$context.responseLatency",
+    "$context.responseLength",
+    "$context.error.responseType",
+    "$context.integrationStatus",
+];
+
+#[test]
+fn each_line_of_the_access_log_is_json() {
+    let template = template();
+    let format = words(&template.properties("Stage")["AccessLogSettings"]["Format"]);
+    let fields: BTreeMap<String, String> = serde_json::from_str(format).unwrap();
+    let values: BTreeSet<&str> = fields.values().map(String::as_str).collect();
+    assert_eq!(values, SAFE.into_iter().collect());
+    // What the filter for unknown tokens looks at.
+    let pattern = words(&template.properties("Unknown")["FilterPattern"]);
+    for named in pattern.split("$.").skip(1) {
+        let field = named.split(' ').next().unwrap();
+        assert!(fields.contains_key(field), "the access log has no {field}");
+    }
+    let route = "POST /v1/intake/{token}";
+    assert!(pattern.contains(route) && routes().any(|one| one.name() == route));
+}
+
+#[test]
+fn each_queue_that_a_function_takes_from_has_an_alarm_for_the_age_of_its_messages() {
+    let template = template();
+    let alarms = template.resources("AWS::CloudWatch::Alarm");
+    let watched: BTreeSet<&str> = alarms
+        .values()
+        .filter(|alarm| alarm["MetricName"] == "ApproximateAgeOfOldestMessage")
+        .map(|alarm| target(&alarm["Dimensions"][0]["Value"]))
+        .collect();
+    let queues = template.resources("AWS::SQS::Queue");
+    let taken = queues.keys().filter(|id| !id.ends_with("DeadLetters"));
+    assert_eq!(watched, taken.copied().collect());
+}
+
+#[test]
+fn the_operations_page_says_what_each_alarm_means() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    for id in template().resources("AWS::CloudWatch::Alarm").into_keys() {
+        let own = integrations::ALL.iter().map(|one| camel(one.id));
+        let named = own
+            .into_iter()
+            .find_map(|name| id.strip_prefix(&name).map(str::to_owned));
+        let name = named.map_or(id.to_owned(), |rest| format!("…{rest}"));
+        assert!(
+            page.contains(&format!("| `{name}`")),
+            "{id}: say it in docs/operations.md"
+        );
+    }
+}
+
 #[test]
 fn what_is_fetched_has_the_queue_and_the_pace_that_the_code_counts_on() {
     let template = template();
