@@ -400,7 +400,11 @@ fn is_granted(role: Role, route: &str) -> bool {
         "GET /v1/deliveries",
         "GET /v1/deliveries/{delivery}",
     ];
-    let by_anybody = ["GET /v1/openapi.json", "POST /v1/intake/{token}"];
+    let by_anybody = [
+        "GET /v1/openapi.json",
+        "GET /v1/health",
+        "POST /v1/intake/{token}",
+    ];
     let by_admins = ["POST /v1/tokens", "DELETE /v1/tokens/{token}"];
     let reads = route.starts_with("GET ") || route.ends_with("/preview");
     by_anybody.contains(&route)

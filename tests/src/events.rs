@@ -153,6 +153,7 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("organization/describe-api.json", "200 OpenAPI 3.1.0"),
     ("organization/describe-expired.json", "401 expired"),
     ("organization/get-quotas.json", "200 1 tokens"),
+    ("organization/health.json", "200 ok"),
     ("organization/list-tokens.json", "200 with 2"),
     ("organization/list-workflows.json", "200 with 1"),
     ("organization/revoke-token.json", "200 ci"),
@@ -689,6 +690,7 @@ impl Stage {
                     _ if body["openapi"].is_string() => {
                         format!("OpenAPI {}", body["openapi"].as_str().unwrap())
                     }
+                    _ if body["status"] == "ok" => "ok".to_owned(),
                     _ if file.contains("test-registration") || file.contains("redeliver.") => {
                         format!("{} message", self.memory.queued(Webhook::ID))
                     }

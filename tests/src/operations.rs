@@ -570,6 +570,38 @@ async fn an_audit_walks_everything_and_names_what_is_missing() {
     assert_eq!(violations, found.violations);
 }
 
+/// As while the event source mapping of its function is switched off.
+#[tokio::test]
+async fn what_no_function_claims_is_reported_after_ten_minutes_until_one_does() {
+    let world = World::new();
+    world.ready().await;
+    let accepted = push(&world, "1").await;
+    let (id, planned) = accepted.plan.deliveries().next().unwrap();
+    let mut unclaimed = Vec::new();
+    for _ in 0..12 {
+        world.memory.advance(MINUTE);
+        let report = world.reconcile().await;
+        assert_eq!(report.violations, 0);
+        unclaimed.push(report.unclaimed);
+    }
+    assert_eq!(unclaimed[..9], [0; 9]);
+    assert_eq!(unclaimed.iter().sum::<usize>(), 1);
+    let begun = begin(&world, JobKind::Audit).await;
+    world.memory.advance(MINUTE);
+    world.reconcile().await;
+    let found = job(&world, &begun.id).await;
+    assert_eq!((found.skipped, found.violations.len()), (1, 1));
+    let function = format!("deliver-{} is switched off", planned.integration);
+    let line = &found.violations[0];
+    assert!(
+        line.starts_with(&format!("delivery {id}: due since ")),
+        "{line}"
+    );
+    assert!(line.contains(&function), "{line}");
+    world.deliver().await;
+    world.audit(&accepted).await;
+}
+
 #[tokio::test]
 async fn a_job_that_cannot_go_on_says_why_and_ends_after_a_day() {
     let world = World::new();

@@ -489,10 +489,11 @@ fn the_gateway_leads_each_route_to_its_function_and_asks_the_authorizer() {
 }
 
 /// Routes with a throttle of their own: those that accept, those without a token, and those that cost more than others.
-const APART: [&str; 9] = [
+const APART: [&str; 10] = [
     "POST /v1/attestations",
     "POST /v1/intake/{token}",
     "GET /v1/openapi.json",
+    "GET /v1/health",
     "GET /v1/attestations/{digest}",
     "GET /v1/attestations/{digest}/content",
     "GET /v1/materials/{digest}",
@@ -529,10 +530,15 @@ fn what_costs_more_has_a_throttle_of_its_own() {
 }
 
 #[test]
-fn two_routes_alone_do_without_the_authorizer() {
+fn three_routes_alone_do_without_the_authorizer() {
     let open = routes().filter(|route| route.action.is_open());
     let open: Vec<String> = open.map(Route::name).collect();
-    assert_eq!(open, ["POST /v1/intake/{token}", "GET /v1/openapi.json"]);
+    let known = [
+        "POST /v1/intake/{token}",
+        "GET /v1/openapi.json",
+        "GET /v1/health",
+    ];
+    assert_eq!(open, known);
 }
 
 #[test]
@@ -544,6 +550,70 @@ fn the_access_log_has_the_route_and_never_the_path() {
         assert!(
             !format.contains(secret),
             "a path holds an intake's token: take {secret} out of the access log"
+        );
+    }
+}
+
+/// Variables whose values have no quotation marks, which the gateway would not escape.
+const SAFE: [&str; 12] = [
+    "$context.requestId",
+    "$context.requestTime",
+    "$context.identity.sourceIp",
+    // The authorizer's, of which each is a label or a word of ours.
+    "$context.authorizer.organization",
+    "$context.authorizer.name",
+    "$context.authorizer.role",
+    "$context.routeKey",
+    "$context.status",
+    "$context.responseLatency",
+    "$context.responseLength",
+    "$context.error.responseType",
+    "$context.integrationStatus",
+];
+
+#[test]
+fn each_line_of_the_access_log_is_json() {
+    let template = template();
+    let format = words(&template.properties("Stage")["AccessLogSettings"]["Format"]);
+    let fields: BTreeMap<String, String> = serde_json::from_str(format).unwrap();
+    let values: BTreeSet<&str> = fields.values().map(String::as_str).collect();
+    assert_eq!(values, SAFE.into_iter().collect());
+    // What the filter for unknown tokens looks at.
+    let pattern = words(&template.properties("Unknown")["FilterPattern"]);
+    for named in pattern.split("$.").skip(1) {
+        let field = named.split(' ').next().unwrap();
+        assert!(fields.contains_key(field), "the access log has no {field}");
+    }
+    let route = "POST /v1/intake/{token}";
+    assert!(pattern.contains(route) && routes().any(|one| one.name() == route));
+}
+
+#[test]
+fn each_queue_that_a_function_takes_from_has_an_alarm_for_the_age_of_its_messages() {
+    let template = template();
+    let alarms = template.resources("AWS::CloudWatch::Alarm");
+    let watched: BTreeSet<&str> = alarms
+        .values()
+        .filter(|alarm| alarm["MetricName"] == "ApproximateAgeOfOldestMessage")
+        .map(|alarm| target(&alarm["Dimensions"][0]["Value"]))
+        .collect();
+    let queues = template.resources("AWS::SQS::Queue");
+    let taken = queues.keys().filter(|id| !id.ends_with("DeadLetters"));
+    assert_eq!(watched, taken.copied().collect());
+}
+
+#[test]
+fn the_operations_page_says_what_each_alarm_means() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    for id in template().resources("AWS::CloudWatch::Alarm").into_keys() {
+        let own = integrations::ALL.iter().map(|one| camel(one.id));
+        let named = own
+            .into_iter()
+            .find_map(|name| id.strip_prefix(&name).map(str::to_owned));
+        let name = named.map_or(id.to_owned(), |rest| format!("…{rest}"));
+        assert!(
+            page.contains(&format!("| `{name}`")),
+            "{id}: say it in docs/operations.md"
         );
     }
 }

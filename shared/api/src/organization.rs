@@ -19,6 +19,13 @@ pub struct Bearer {
     pub expires_at: Option<Timestamp>,
 }
 
+/// Response of `GET /v1/health`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+}
+
 /// The quotas of the organization, and how much of each is used.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Quotas {

@@ -120,6 +120,7 @@ fn metrics(aws: &Aws, report: &reconcile::Report) {
                 "Dimensions": [["Stack"]],
                 "Metrics": [
                     metric("Violations", "Count"),
+                    metric("Unclaimed", "Count"),
                     metric("OldestOverdue", "Seconds"),
                     metric("Crashed", "Count"),
                     metric("Left", "Count"),
@@ -128,6 +129,7 @@ fn metrics(aws: &Aws, report: &reconcile::Report) {
         },
         "Stack": aws.stack(),
         "Violations": report.violations,
+        "Unclaimed": report.unclaimed,
         "OldestOverdue": report.overdue_secs,
         "Crashed": report.crashed,
         "Left": report.left,

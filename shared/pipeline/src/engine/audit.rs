@@ -9,7 +9,7 @@ use crate::ledger::accounting;
 use crate::store::platform::{Index, Platform, Range, Scope, Unreachable};
 use crate::store::rows::{self, Attestation, SHARDS};
 
-/// Returns the violations in all plans of an attestation.
+/// Returns the violations in all plans of an attestation, and what is due in them and not claimed.
 pub async fn attestation(
     scope: Scope<'_, impl Platform>,
     hash: &Digest,
@@ -26,7 +26,9 @@ pub async fn attestation(
     }
     for plan in plans {
         let deliveries = plans::load(platform, &plan.row).await?;
-        violations.extend(accounting::plan(&plan.row, &deliveries, platform.now()));
+        let now = platform.now();
+        violations.extend(accounting::plan(&plan.row, &deliveries, now));
+        violations.extend(accounting::unclaimed(&deliveries, now));
     }
     Ok(violations)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::deliveries::State;
 use api::{DeliveryId, Timestamp};
 use futures_util::future::join_all;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::engine::pauses;
 use crate::ledger::message::Message;
@@ -276,7 +276,7 @@ pub(crate) async fn add(
         let plan = written(platform, plan).await?;
         let row = plan.row.clone();
         if let Err(unreachable) = send(platform, plan, false).await {
-            tracing::warn!(error = %unreachable, "Messages left to the reconciler");
+            warn!(error = %unreachable, "Messages left to the reconciler");
         }
         return Ok(Some(row));
     }
@@ -286,11 +286,20 @@ pub(crate) async fn add(
     })
 }
 
-/// Takes a plan whose time has come one step on. Answers with what breaks the conservation law.
+/// Number of a plan's deliveries that are not as they should be.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Findings {
+    /// They break the conservation law.
+    pub(crate) violations: usize,
+    /// They are due, and no function has claimed them.
+    pub(crate) unclaimed: usize,
+}
+
+/// Takes a plan whose time has come one step on.
 pub(crate) async fn go_on(
     platform: &impl Platform,
     stored: Stored<Plan>,
-) -> Result<Vec<String>, Unreachable> {
+) -> Result<Findings, Unreachable> {
     match stored.row.stage {
         Stage::Accepting | Stage::Accepted => {
             let stored = written(platform, stored).await?;
@@ -298,10 +307,10 @@ pub(crate) async fn go_on(
             if let Some(stored) = put_off(platform, stored).await? {
                 send(platform, stored, true).await?;
             }
-            Ok(Vec::new())
+            Ok(Findings::default())
         }
         Stage::Sent => close(platform, stored).await,
-        Stage::Closed => Ok(Vec::new()),
+        Stage::Closed => Ok(Findings::default()),
     }
 }
 
@@ -321,7 +330,7 @@ async fn put_off(
 async fn close(
     platform: &impl Platform,
     mut stored: Stored<Plan>,
-) -> Result<Vec<String>, Unreachable> {
+) -> Result<Findings, Unreachable> {
     let now = platform.now();
     let deliveries = load(platform, &stored.row).await?;
     let violations = accounting::plan(&stored.row, &deliveries, now);
@@ -331,6 +340,10 @@ async fn close(
             violation,
             "The conservation law is broken"
         );
+    }
+    let unclaimed = accounting::unclaimed(&deliveries, now);
+    for delivery in &unclaimed {
+        warn!(attestation.hash = %stored.row.attestation, delivery, "Nobody claims a delivery");
     }
     let held = deliveries
         .iter()
@@ -346,5 +359,8 @@ async fn close(
     }
     // In a conflict somebody else looked at it too.
     stored.save_if_unchanged(platform).await?;
-    Ok(violations)
+    Ok(Findings {
+        violations: violations.len(),
+        unclaimed: unclaimed.len(),
+    })
 }

@@ -48,6 +48,8 @@ pub struct Report {
     pub others: usize,
     /// Violations of the conservation law.
     pub violations: usize,
+    /// Deliveries that are due and that no function has claimed, of the plans looked at.
+    pub unclaimed: usize,
     /// Seconds by which the most overdue row is overdue after this run.
     pub overdue_secs: u64,
     /// Rows that were left for the next run because something could not be reached.
@@ -135,9 +137,10 @@ impl Report {
             Done::Nothing => {}
             Done::Sent => self.sent += 1,
             Done::Crashed => self.crashed += 1,
-            Done::Plan(violations) => {
+            Done::Plan(findings) => {
                 self.plans += 1;
-                self.violations += violations;
+                self.violations += findings.violations;
+                self.unclaimed += findings.unclaimed;
             }
             Done::Other => self.others += 1,
             Done::Left => self.left += 1,
@@ -151,8 +154,7 @@ enum Done {
     Nothing,
     Sent,
     Crashed,
-    /// With so many violations.
-    Plan(usize),
+    Plan(plans::Findings),
     Other,
     Left,
 }
@@ -179,7 +181,7 @@ async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<D
         "plan" => {
             let stored = rows::load::<Plan>(platform, key).await?;
             match stored.filter(|stored| stored.row.wake_at.is_some_and(|at| at <= now)) {
-                Some(stored) => Ok(Done::Plan(plans::go_on(platform, stored).await?.len())),
+                Some(stored) => Ok(Done::Plan(plans::go_on(platform, stored).await?)),
                 None => Ok(Done::Nothing),
             }
         }

@@ -1,6 +1,6 @@
-//! The organization, its quotas, and this API's description.
+//! The organization, its quotas, this API's description, and its health.
 
-use api::organization::{Bearer, Quotas};
+use api::organization::{Bearer, Health, Quotas};
 use api::{Action, Problem, QuotaUse};
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
 use crate::config::quotas;
 use crate::store::meter::{self, Quota};
-use crate::store::platform::{Platform, Scope};
+use crate::store::platform::{Key, Platform, Scope};
 
 /// The API's description, as `tests/src/openapi.rs` writes it.
 const DOCUMENT: &str = include_str!("../../../../docs/openapi.json");
@@ -18,6 +18,10 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
         Route::get("/v1/openapi.json", Action::Open, handler!(description))
             .operation("getDescription", "Get this document")
             .answers::<Map<String, Value>>(200, "An OpenAPI 3.1 document"),
+        Route::get("/v1/health", Action::Open, handler!(health))
+            .operation("getHealth", "Get whether the API works")
+            .about("For probes. Reads from the table; 503 where that fails.")
+            .answers::<Health>(200, "It works"),
         Route::get("/v1/organization", Action::Follow, handler!(get))
             .operation(
                 "getOrganization",
@@ -35,6 +39,17 @@ async fn description<P: Platform>(_: Call<'_, P>) -> Answer {
     let document: Value =
         serde_json::from_str(DOCUMENT).expect("a test compares it with the routes");
     Ok(Response::json(200, &document))
+}
+
+async fn health<P: Platform>(call: Call<'_, P>) -> Answer {
+    // There is no such row: what counts is that the table answers.
+    call.platform.get(&Key::new("health", "health")).await?;
+    Ok(Response::json(
+        200,
+        &Health {
+            status: "ok".to_owned(),
+        },
+    ))
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use api::deliveries::State;
 use api::{DeliveryId, Timestamp};
 
 use crate::ledger::schedule;
@@ -48,4 +49,22 @@ fn delivery(row: &Delivery, stage: Stage, now: Timestamp) -> Option<String> {
         }
         (true, None) | (false, Some(_)) => None,
     }
+}
+
+/// Returns what has been due for [`schedule::UNCLAIMED`] and was claimed by no function, a line each. It breaks no law, since
+/// the reconciler sends it again: the function may be switched off, or its queue long.
+pub fn unclaimed(deliveries: &[Delivery], now: Timestamp) -> Vec<String> {
+    let waiting = deliveries.iter().filter(|delivery| {
+        delivery.state == State::Pending
+            && delivery.held_at.is_none()
+            && delivery.due_at.plus(schedule::UNCLAIMED) <= now
+    });
+    waiting
+        .map(|delivery| {
+            let (id, since, integration) = (&delivery.id, delivery.due_at, &delivery.integration);
+            format!(
+                "delivery {id}: due since {since}, and not claimed: deliver-{integration} is switched off, or its queue long"
+            )
+        })
+        .collect()
 }

@@ -78,6 +78,9 @@ pub const CLOSE: Duration = secs(10 * MINUTE);
 /// Time past `wake_at` after which a row that is not final breaks the promise.
 pub const OVERDUE: Duration = secs(10 * MINUTE);
 
+/// Time for which a delivery has been due when it is reported that no function has claimed it.
+pub const UNCLAIMED: Duration = secs(10 * MINUTE);
+
 /// Attachments that one attestation is fanned out to at most; a plan is one item of the table.
 pub const PLAN_MOST: usize = 2_000;
 
