@@ -325,7 +325,7 @@ async fn intakes_are_made_listed_and_deleted_by_operators_who_are_recorded() {
         ),
         (json!({ "name": "a", "cas_token": "x" }), "cas_url"),
         (
-            json!({ "name": "a", "cas_url": "http://cp.example.org", "cas_token": "x" }),
+            json!({ "name": "a", "cas_url": "ftp://cp.example.org", "cas_token": "x" }),
             "cas_url",
         ),
         (
