@@ -97,7 +97,7 @@ failure, and not before a longer `Retry-After`; up to a tenth is added, so that 
 missing, that is not final and will not be looked at, or that is more than {overdue} late. The same law is read for every plan
 as it goes: a plan is closed only when each of its deliveries was found and is final, first looked at {close} after it was
 sent. The reconciler publishes what it finds as the metrics `Violations` and `OldestOverdue`, each with an alarm, also
-when it says nothing at all.
+when it says nothing at all; and as `Unclaimed`, what is due for 10 min and no function has claimed, which the audit names too.
 
 How this is tried before a release, and what was measured: [reliability.md](reliability.md).
 ",
