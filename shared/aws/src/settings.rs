@@ -176,7 +176,7 @@ fn guard(
 mod tests {
     use super::*;
 
-    /// What a function cannot do without.
+    /// Variables that no function can do without.
     fn required(name: &str) -> Option<String> {
         let required = ["AWS_ACCESS_KEY_ID", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"];
         let ours = ["BUCKET", "QUEUE_URL_PREFIX", "STACK", "TABLE"];

@@ -221,7 +221,7 @@ fn may_be_listed(address: IpAddr) -> bool {
 }
 
 pub(super) fn refuse(place: &str, refused: Refused) -> Error {
-    // An alarm counts these.
+    // The operations page explains this line.
     tracing::warn!(
         destination = place,
         reason = %refused,
