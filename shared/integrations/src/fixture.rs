@@ -26,10 +26,7 @@ pub(crate) const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\
 
 /// The client as it is in local mode.
 pub(crate) fn http() -> Http {
-    Http::new(Guard {
-        allow_loopback: true,
-        ..Guard::default()
-    })
+    Http::new(Guard::local())
 }
 
 /// A delivery's surroundings, and the [`Host`] that has the materials and keeps the steps.

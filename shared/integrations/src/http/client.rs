@@ -502,17 +502,6 @@ mod tests {
     use crate::fixture::{self, Peer};
 
     use crate::http::EXCERPT_BYTES;
-    fn public() -> Guard {
-        Guard::default()
-    }
-
-    fn local() -> Guard {
-        Guard {
-            allow_loopback: true,
-            ..Guard::default()
-        }
-    }
-
     const AUTHORITY: &str = include_str!("../../../../tests/peers/tls/authority.pem");
 
     #[tokio::test]
@@ -540,20 +529,25 @@ mod tests {
                     .to_owned(),
             ),
         ] {
-            let error = dial(public(), to, port).await;
+            let error = dial(Guard::default(), to, port).await;
             assert_eq!(error.kind, Kind::Permanent, "{to}");
             assert_eq!(error.text, format!("reach {to}:{port}: {reason}"));
         }
         for (to, port) in [("127.0.0.1", 9001), ("10.1.2.3", 587), ("8.8.8.8", 26)] {
-            let error = dial(local(), to, port).await;
+            let error = dial(Guard::local(), to, port).await;
             assert_eq!(error.kind, Kind::Permanent, "{to}:{port}");
         }
-        assert_eq!(dial(local(), "canary.invalid", 587).await.kind, AGAIN);
+        assert_eq!(
+            dial(Guard::local(), "canary.invalid", 587).await.kind,
+            AGAIN
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let host = UrlHost::parse("localhost").unwrap();
         let until = Instant::now() + Duration::from_secs(5);
-        let dialed = Http::new(local()).dial(&host, port, &[587], until).await;
+        let dialed = Http::new(Guard::local())
+            .dial(&host, port, &[587], until)
+            .await;
         assert_eq!(dialed.unwrap().peer_addr().unwrap().port(), port);
     }
 
@@ -595,7 +589,7 @@ mod tests {
 
     fn trusting() -> Http {
         let authorities = Authorities::try_from(AUTHORITY).unwrap();
-        Http::new(local()).trusting(Some(&authorities))
+        Http::new(Guard::local()).trusting(Some(&authorities))
     }
 
     #[tokio::test]
@@ -604,7 +598,10 @@ mod tests {
         let get = || Request::get(format!("https://{address}/")).body(Bytes::new());
         let trusting = trusting();
         assert_eq!(trusting.send(get().unwrap()).await.unwrap().status, 200);
-        let error = Http::new(local()).send(get().unwrap()).await.unwrap_err();
+        let error = Http::new(Guard::local())
+            .send(get().unwrap())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind, AGAIN);
         let shown = format!("{:?}", error.source);
         assert!(shown.contains("UnknownIssuer"), "{shown}");
@@ -621,7 +618,7 @@ mod tests {
         let hangs_up = serve(async |stream| drop(stream)).await;
         for (http, address, reason) in [
             (
-                Http::new(local()),
+                Http::new(Guard::local()),
                 serve_tls("127.0.0.1").await,
                 "its certificate is of an authority that is not trusted; name an authority of your own in the \
                  input ca_certificates",
@@ -650,7 +647,7 @@ mod tests {
         let address = serve_tls_with("127.0.0.1", pem).await;
         let text = String::from_utf8(pem.to_vec()).unwrap();
         let itself = Authorities::try_from(text).unwrap();
-        let local = Http::new(local());
+        let local = Http::new(Guard::local());
         for http in [local.trusting(Some(&itself)), local, trusting()] {
             let request = Request::get(format!("https://{address}/")).body(Bytes::new());
             let error = http.send(request.unwrap()).await.unwrap_err();
@@ -662,7 +659,7 @@ mod tests {
     async fn an_address_that_is_not_allowed_is_logged_without_what_sent_us_there() {
         let redactor = Redactor::default();
         redactor.learn("s3cret-host-name");
-        let http = Http::new(public()).masking(&redactor);
+        let http = Http::new(Guard::default()).masking(&redactor);
         let request = Request::get("http://s3cret-host-name.example.org/").body(Bytes::new());
         let error = http.send(request.unwrap()).await.unwrap_err();
         assert!(
@@ -704,7 +701,7 @@ mod tests {
         let limit = Duration::from_secs(20);
         timeout(
             limit,
-            Http::build(local(), SHORT, Authorities::default()).send(request),
+            Http::build(Guard::local(), SHORT, Authorities::default()).send(request),
         )
         .await
         .expect("nothing holds us")
@@ -897,7 +894,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_address_is_permanent_and_says_why() {
-        let http = Http::new(public());
+        let http = Http::new(Guard::default());
         for (url, text) in [
             (
                 "https://127.0.0.1/canary",
@@ -946,7 +943,7 @@ mod tests {
             }
         })
         .await;
-        let http = Http::build(local(), SHORT, Authorities::default());
+        let http = Http::build(Guard::local(), SHORT, Authorities::default());
         for n in ["0", "1"] {
             let request = Request::get(format!("http://{address}/"))
                 .body(Bytes::new())

@@ -231,6 +231,16 @@ pub(super) fn refuse(place: &str, refused: Refused) -> Error {
 }
 
 #[cfg(test)]
+impl Guard {
+    pub(crate) fn local() -> Self {
+        Self {
+            allow_loopback: true,
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use url::Url;
 
@@ -238,17 +248,6 @@ mod tests {
 
     /// As the connector asks it.
     const HTTPS: [u16; 2] = [443, 8443];
-
-    fn public() -> Guard {
-        Guard::default()
-    }
-
-    fn local() -> Guard {
-        Guard {
-            allow_loopback: true,
-            ..Guard::default()
-        }
-    }
 
     fn allowing(list: &str) -> Guard {
         Guard {
@@ -349,8 +348,8 @@ mod tests {
             "https://example.org:8443/x",
             "https://8.8.8.8/",
         ] {
-            assert_eq!(admit(&public(), url), Ok(()), "{url}");
-            assert_eq!(admit(&local(), url), Ok(()), "{url}");
+            assert_eq!(admit(&Guard::default(), url), Ok(()), "{url}");
+            assert_eq!(admit(&Guard::local(), url), Ok(()), "{url}");
         }
         for url in [
             "http://example.org",
@@ -362,8 +361,8 @@ mod tests {
             "https://[fd00:ec2::254]",
             "http://169.254.169.254/latest",
         ] {
-            assert!(admit(&public(), url).is_err(), "{url}");
-            assert!(admit(&local(), url).is_err(), "{url}");
+            assert!(admit(&Guard::default(), url).is_err(), "{url}");
+            assert!(admit(&Guard::local(), url).is_err(), "{url}");
         }
     }
 
@@ -382,19 +381,19 @@ mod tests {
             "http://s3.localhost",
         ] {
             assert!(
-                admit(&public(), url).is_err() || url.starts_with("https"),
+                admit(&Guard::default(), url).is_err() || url.starts_with("https"),
                 "{url}"
             );
-            assert_eq!(admit(&local(), url), Ok(()), "{url}");
+            assert_eq!(admit(&Guard::local(), url), Ok(()), "{url}");
         }
-        assert!(admit(&public(), "https://127.0.0.1").is_err());
+        assert!(admit(&Guard::default(), "https://127.0.0.1").is_err());
         for url in [
             "http://[::ffff:127.0.0.1]",
             "http://127.0.0.1:9001",
             "http://0.0.0.0",
             "http://0",
         ] {
-            assert!(admit(&local(), url).is_err(), "{url}");
+            assert!(admit(&Guard::local(), url).is_err(), "{url}");
         }
     }
 
@@ -403,13 +402,13 @@ mod tests {
         let vet = |guard: Guard, by_local_name, address: &str| {
             guard.vet(by_local_name, address.parse().unwrap(), way(443, false))
         };
-        assert_eq!(vet(public(), false, "8.8.8.8"), Ok(()));
-        assert!(vet(public(), false, "64:ff9b::10.0.0.1").is_err());
-        assert!(vet(public(), true, "127.0.0.1").is_err());
-        assert_eq!(vet(local(), true, "127.0.0.1"), Ok(()));
-        assert_eq!(vet(local(), true, "::1"), Ok(()));
-        assert!(vet(local(), true, "10.0.0.1").is_err());
-        assert!(vet(local(), false, "127.0.0.1").is_err());
+        assert_eq!(vet(Guard::default(), false, "8.8.8.8"), Ok(()));
+        assert!(vet(Guard::default(), false, "64:ff9b::10.0.0.1").is_err());
+        assert!(vet(Guard::default(), true, "127.0.0.1").is_err());
+        assert_eq!(vet(Guard::local(), true, "127.0.0.1"), Ok(()));
+        assert_eq!(vet(Guard::local(), true, "::1"), Ok(()));
+        assert!(vet(Guard::local(), true, "10.0.0.1").is_err());
+        assert!(vet(Guard::local(), false, "127.0.0.1").is_err());
     }
 
     #[test]
@@ -485,9 +484,18 @@ mod tests {
             public_ports: &[25],
         };
         let host = Host::Domain("mail.example.org");
-        assert_eq!(public().admit(&host, smtp), Err(Refused::BlockedByAws));
-        assert_eq!(local().admit(&host, smtp), Err(Refused::BlockedByAws));
-        assert_eq!(local().admit(&Host::Domain("localhost"), smtp), Ok(()));
+        assert_eq!(
+            Guard::default().admit(&host, smtp),
+            Err(Refused::BlockedByAws)
+        );
+        assert_eq!(
+            Guard::local().admit(&host, smtp),
+            Err(Refused::BlockedByAws)
+        );
+        assert_eq!(
+            Guard::local().admit(&Host::Domain("localhost"), smtp),
+            Ok(())
+        );
         let in_vpc = Guard {
             is_in_vpc: true,
             ..Guard::default()

@@ -228,9 +228,8 @@ mod tests {
 
     fn through(proxy: Proxy) -> Http {
         Http::new(Guard {
-            allow_loopback: true,
             proxy: Some(Arc::new(proxy)),
-            ..Guard::default()
+            ..Guard::local()
         })
     }
 

@@ -239,12 +239,8 @@ fn attachment(inputs: Value) -> Attachment {
 }
 
 fn trusting() -> Http {
-    let guard = Guard {
-        allow_loopback: true,
-        ..Guard::default()
-    };
     let authorities = Authorities::try_from(AUTHORITY).unwrap();
-    Http::new(guard).trusting(Some(&authorities))
+    Http::new(Guard::local()).trusting(Some(&authorities))
 }
 
 async fn register(server: &MailServer, more: Value) -> Result<Warnings, Error> {
