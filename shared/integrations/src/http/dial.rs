@@ -22,6 +22,10 @@ pub(crate) enum Failure {
     Refused(#[from] Refused),
     #[error("its name could not be resolved")]
     Unresolved(#[source] io::Error),
+    #[error(
+        "its name could not be resolved; the stack's parameter ProxyNames could leave it to the proxy"
+    )]
+    Unlisted(#[source] io::Error),
     #[error("no connection in time")]
     Late,
     #[error("{}", explain_io(.0))]
@@ -38,7 +42,7 @@ impl Failure {
             Self::Refused(refused) => refuse(place, *refused),
             // Says nothing of the destination.
             Self::Proxy(_) => error.about(About::Delivery),
-            Self::Unresolved(_) | Self::Late | Self::Broken(_) => error,
+            Self::Unresolved(_) | Self::Unlisted(_) | Self::Late | Self::Broken(_) => error,
         }
     }
 }
@@ -68,6 +72,9 @@ pub(super) async fn dial<N: AsRef<str>>(
                 (Err(Failure::Unresolved(_)), Some(proxy)) => {
                     let named = Host::Domain(name);
                     return Ok(proxy.tunnel(&named, way.port, until).await?);
+                }
+                (Err(Failure::Unresolved(error)), None) if guard.proxy.is_some() => {
+                    return Err(Failure::Unlisted(error));
                 }
                 (found, _) => found?,
             }

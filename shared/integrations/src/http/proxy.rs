@@ -293,7 +293,10 @@ mod tests {
             let error = get(&http, url).await.unwrap_err();
             assert_eq!(
                 error.text,
-                format!("reach {url}: its name could not be resolved")
+                format!(
+                    "reach {url}: its name could not be resolved; the stack's parameter ProxyNames could leave it to \
+                     the proxy"
+                )
             );
         }
         // Not by another port than those for the public either.
