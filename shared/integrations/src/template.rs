@@ -14,8 +14,8 @@ use std::io;
 
 use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{self as engine, Serde};
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
+use minijinja::value::{self as engine, Kwargs, Rest, Serde, ValueOrKwargs};
+use minijinja::{AutoEscape, Environment, ErrorKind, State, UndefinedBehavior};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -39,6 +39,8 @@ const FUEL: u64 = 200_000;
 const DEPTH: usize = 64;
 /// Names, operators and brackets of one tag; tags with `%`, and opening brackets, of a template.
 const MOST_PARTS: usize = 200;
+/// Sums of a template: each may double a list, for which the engine does not count.
+const MOST_SUMS: usize = 8;
 
 impl Template {
     /// The text for these facts, without control characters other than newline and tab. The error is what an
@@ -221,11 +223,12 @@ fn with(map: &engine::Value, path: &[&str], more: engine::Value) -> engine::Valu
     engine::merge_maps([map.clone(), more])
 }
 
-/// Refuses what would nest without the engine counting how deep: in a tag, `- - - 1` or a row of filters; over tags, a row
-/// of `elif`; while it runs, a list in a list in a list, which brackets make, and a loop that calls itself.
+/// Refuses what would grow without the engine counting it: in a tag, `- - - 1` or a row of filters; over tags, a row of
+/// `elif`; while it runs, a loop that calls itself, sums of lists, and lists that hold a list twice, again and again.
 fn check_parts(source: &str) -> Result<(), String> {
-    let (mut parts, mut blocks, mut brackets) = (0, 0, 0);
+    let (mut parts, mut blocks, mut brackets, mut sums) = (0, 0, 0, 0);
     let mut is_recursive = false;
+    let mut lists = Lists::default();
     for token in tokenize(source, false, SyntaxConfig::default()) {
         let token = token.map_err(|error| said(&error))?.0;
         match token {
@@ -237,20 +240,133 @@ fn check_parts(source: &str) -> Result<(), String> {
             Token::BlockEnd if is_recursive => {
                 return Err("must have no recursive loop".to_owned());
             }
+            Token::Plus => (parts, sums) = (parts + 1, sums + 1),
             _ => parts += 1,
         }
-        is_recursive = matches!(token, Token::Ident("recursive"));
-        for (count, what) in [
-            (parts, "parts in one tag"),
-            (blocks, "tags with %"),
-            (brackets, "brackets"),
+        for (count, most, what) in [
+            (parts, MOST_PARTS, "parts in one tag"),
+            (blocks, MOST_PARTS, "tags with %"),
+            (brackets, MOST_PARTS, "brackets"),
+            (sums, MOST_SUMS, "+"),
         ] {
-            if count > MOST_PARTS {
-                return Err(format!("must have at most {MOST_PARTS} {what}"));
+            if count > most {
+                return Err(format!("must have at most {most} {what}"));
             }
         }
+        is_recursive = matches!(token, Token::Ident("recursive"));
+        lists.check(token)?;
     }
     Ok(())
+}
+
+/// What a bracket that is open begins.
+#[derive(PartialEq)]
+enum Bracket {
+    /// Arguments or a subscript.
+    Other,
+    /// `[` or `{`: a list or a map.
+    List,
+    /// `(`: a part of an expression, or a list if it has commas.
+    Group { has_comma: bool, has_name: bool },
+}
+
+/// Checks that lists and maps that a template writes hold constants alone.
+#[derive(Default)]
+struct Lists {
+    open: Vec<Bracket>,
+    /// The last token ended a value: a bracket behind it is none of a list.
+    is_value: bool,
+    /// Within `{% set`, where a comma makes a list without brackets.
+    is_set: bool,
+    is_first: bool,
+}
+
+impl Lists {
+    fn check(&mut self, token: Token<'_>) -> Result<(), String> {
+        const NAMED: &str = "must have constants alone in a list; put texts together by ~";
+        let is_name = match token {
+            Token::Ident(word) => {
+                !["true", "false", "none", "True", "False", "None"].contains(&word)
+            }
+            Token::Str(_)
+            | Token::String(_)
+            | Token::Int(_)
+            | Token::Int128(_)
+            | Token::Float(_) => false,
+            Token::Comma | Token::Colon | Token::Minus => false,
+            Token::BracketOpen | Token::BraceOpen | Token::ParenOpen => false,
+            Token::BracketClose | Token::BraceClose | Token::ParenClose => false,
+            _ => true,
+        };
+        if is_name {
+            for bracket in &mut self.open {
+                match bracket {
+                    Bracket::Other => {}
+                    Bracket::List => return Err(NAMED.to_owned()),
+                    Bracket::Group { has_name, .. } => *has_name = true,
+                }
+            }
+        }
+        match token {
+            Token::VariableStart | Token::BlockStart => self.open.clear(),
+            Token::BracketOpen if !self.is_value => self.open.push(Bracket::List),
+            Token::BraceOpen => self.open.push(Bracket::List),
+            Token::ParenOpen if !self.is_value => self.open.push(Bracket::Group {
+                has_comma: false,
+                has_name: false,
+            }),
+            Token::BracketOpen | Token::ParenOpen => self.open.push(Bracket::Other),
+            Token::Comma => match self.open.last_mut() {
+                Some(Bracket::Group { has_comma, .. }) => *has_comma = true,
+                None if self.is_set => return Err(NAMED.to_owned()),
+                _ => {}
+            },
+            Token::BracketClose | Token::BraceClose | Token::ParenClose => {
+                let both = Bracket::Group {
+                    has_comma: true,
+                    has_name: true,
+                };
+                if self.open.pop().is_some_and(|closed| closed == both) {
+                    return Err(NAMED.to_owned());
+                }
+            }
+            _ => {}
+        }
+        self.is_set = match token {
+            Token::Ident(word) if self.is_first => word == "set",
+            Token::BlockStart | Token::VariableStart => false,
+            _ => self.is_set,
+        };
+        self.is_first = matches!(token, Token::BlockStart);
+        self.is_value = match token {
+            Token::Ident(word) => !KEYWORDS.contains(&word),
+            Token::Str(_) | Token::String(_) => true,
+            Token::BracketClose | Token::BraceClose | Token::ParenClose => true,
+            _ => false,
+        };
+        Ok(())
+    }
+}
+
+/// Words behind which a bracket begins a list.
+const KEYWORDS: [&str; 9] = ["and", "else", "elif", "if", "in", "is", "not", "or", "with"];
+
+/// `map` as the engine has it, without what puts one value in the place of many.
+fn map(
+    state: &mut State<'_, '_>,
+    value: engine::Value,
+    args: Rest<ValueOrKwargs>,
+) -> Result<engine::Value, minijinja::Error> {
+    let args = args.into_values();
+    let (names, options): (&[engine::Value], Kwargs) = engine::from_args(&args)?;
+    let is_default = |name: &engine::Value| matches!(name.as_str(), Some("default" | "d"));
+    if options.has("default") || names.first().is_some_and(is_default) {
+        let text = "map takes no default";
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, text));
+    }
+    let mut all = vec![value];
+    all.extend(args);
+    engine::Value::from_function(minijinja::filters::map).call(state, &all)
 }
 
 fn environment() -> Environment<'static> {
@@ -263,6 +379,12 @@ fn environment() -> Environment<'static> {
     environment.remove_global("debug");
     // Keeps what one turn of a loop has made for the next, which could put it into a list, and so on.
     environment.remove_global("namespace");
+    // Make lists that hold one value many times, or a list of lists again and again, for which the engine does not count.
+    environment.remove_global("dict");
+    for filter in ["batch", "chain", "slice", "zip"] {
+        environment.remove_filter(filter);
+    }
+    environment.add_filter("map", map);
     environment.add_filter("truncate", truncate);
     environment
 }
@@ -609,6 +731,11 @@ mod tests {
     #[test]
     fn a_template_that_would_take_long_ends_quickly() {
         let many = "the template takes too many steps";
+        let constants = "refused: must have constants alone in a list; put texts together by ~";
+        let doubled = |step: &str, times: usize| {
+            let (begin, end) = ("{% set a = [1] %}", "{{ a == a }}");
+            format!("{begin}{}{end}", step.repeat(times))
+        };
         let started = std::time::Instant::now();
         let squared = "{% set x = 'aaaaaaaa' %}".to_owned() + &"{% set x = x ~ x %}".repeat(100);
         let replaced =
@@ -627,7 +754,48 @@ mod tests {
             ),
             ("{{ 'x' * 100000000 }}", Err(many)),
             ("{{ '%999999999d' | format(1) }}", Err(many)),
-            ("{{ [1] | batch(99999999999, 1) }}", Err(many)),
+            (
+                &doubled("{% set a = a + a %}", 34),
+                Err("refused: must have at most 8 +"),
+            ),
+            (
+                &doubled("{% set a = a|zip(a) %}", 28),
+                Err("refused: line 1: unknown filter: filter zip is unknown"),
+            ),
+            (
+                &doubled("{% set a = a|chain(a) %}", 40),
+                Err("refused: line 1: unknown filter: filter chain is unknown"),
+            ),
+            (
+                &doubled("{% set a = a|batch(9, a) %}", 40),
+                Err("refused: line 1: unknown filter: filter batch is unknown"),
+            ),
+            (
+                &doubled("{% set a = a|slice(9, a) %}", 40),
+                Err("refused: line 1: unknown filter: filter slice is unknown"),
+            ),
+            (
+                &doubled("{% set a = dict(a=a, b=a) %}", 40),
+                Err(
+                    "refused: line 1: there is no dict; did you mean run? There is workflow, run, attestation, material, materials, policy",
+                ),
+            ),
+            (
+                &doubled("{% set a = range(9)|map(attribute='x', default=a) %}", 40),
+                Err("line 1: invalid operation: map takes no default"),
+            ),
+            (
+                &doubled("{% set a = range(9)|map('default', a, true) %}", 40),
+                Err("line 1: invalid operation: map takes no default"),
+            ),
+            (&doubled("{% set a = [a, a] %}", 40), Err(constants)),
+            (&doubled("{% set a = (a, a) %}", 40), Err(constants)),
+            (&doubled("{% set a = a, a %}", 40), Err(constants)),
+            (
+                &doubled("{% set a = {'a': a, 'b': a} %}", 40),
+                Err(constants),
+            ),
+            (&doubled("{% set a = [([a])] %}", 40), Err(constants)),
             (
                 "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
                 Err("refused: must have no recursive loop"),
@@ -642,6 +810,34 @@ mod tests {
     fn render_on_a_small_stack(text: String) -> Result<String, String> {
         let thread = std::thread::Builder::new().stack_size(512 * 1024);
         thread.spawn(move || render(&text)).unwrap().join().unwrap()
+    }
+
+    #[test]
+    fn lists_of_constants_and_what_only_looks_like_lists_are_allowed() {
+        for text in [
+            "{{ run.id in ['a', 'b'] }}",
+            "{{ run.id in ('a', -1, none) }}",
+            "{% if not [1, [2, 3]] %}{% endif %}",
+            "{{ {'a': 'b'}['a'] }}",
+            "{{ run['id'] }}{{ ['a', 'b'][loops or 0] if 0 else 1 }}",
+            "{{ run.id|replace('a', workflow.name) }}",
+            "{{ (run.id ~ workflow.name)|truncate(9) }}",
+            "{{ ('a' if run.id else 'b') }}",
+            "{% for name in [{'name': 'a'}]|map(attribute='name') %}{{ name }}{% endfor %}",
+            "{% set x = run.id|replace('a', 'b') %}{{ x }}",
+        ] {
+            assert_eq!(check_parts(text), Ok(()), "{text}");
+        }
+        for text in [
+            "{{ [run.id] }}",
+            "{{ (run.id, 1) }}",
+            "{{ 1 in (1, run.id) }}",
+            "{{ {'a': run.id} }}",
+            "{{ run.id|replace('a', [run.id]) }}",
+            "{% set a, b = run %}",
+        ] {
+            assert!(check_parts(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -679,20 +875,15 @@ mod tests {
 
     #[test]
     fn no_loop_makes_a_list_in_a_list_in_a_list() {
-        let kept = "{% if run.id %}{% set ns = namespace(x=0) %}{% for i in range(9999) %}{% set ns.x = [[[ns.x]]] %}\
-                    {% endfor %}{% endif %}";
+        let kept = "{% if run.id %}{% set ns = namespace(x=0) %}{% endif %}";
         let refused = render_on_a_small_stack(kept.to_owned()).unwrap_err();
         assert!(refused.contains("there is no namespace"), "{refused}");
-        // Within a turn alone.
-        let scoped =
-            "{% set x = 0 %}{% for i in range(9999) %}{% set x = [x] %}{% endfor %}{{ x }}";
-        assert_eq!(
-            render_on_a_small_stack(scoped.to_owned()),
-            Ok("0".to_owned())
-        );
+        let wrapped = "{% set x = 0 %}{% for i in range(9999) %}{% set x = [x] %}{% endfor %}";
+        let refused = render_on_a_small_stack(wrapped.to_owned()).unwrap_err();
+        assert!(refused.contains("constants alone in a list"), "{refused}");
         // By all brackets that there may be, shown, compared and made a text.
         let lists = |count: usize| {
-            let list = format!("{}x{}", "[".repeat(count), "]".repeat(count));
+            let list = format!("{}1{}", "[".repeat(count), "]".repeat(count));
             format!("{{% set x = {list} %}}").repeat(MOST_PARTS / count)
         };
         let text = format!("{{% set x = 0 %}}{}{{{{ x == x ~ x }}}}", lists(50));
