@@ -68,8 +68,15 @@ pub(super) async fn dial<N: AsRef<str>>(
         Host::Ipv6(address) => vec![SocketAddr::new((*address).into(), way.port)],
         Host::Domain(name) => {
             let name = name.as_ref();
-            match (look_up(name, way.port, until).await, guard.proxy_for(name)) {
-                (Err(Failure::Unresolved(_)), Some(proxy)) => {
+            let proxy = guard.proxy_for(name);
+            // A network without a way out may not answer for names of others at all.
+            let patience = if proxy.is_some() {
+                share(until, 2)
+            } else {
+                until
+            };
+            match (look_up(name, way.port, patience).await, proxy) {
+                (Err(Failure::Unresolved(_) | Failure::Late), Some(proxy)) => {
                     let named = Host::Domain(name);
                     return Ok(proxy.tunnel(&named, way.port, until).await?);
                 }
