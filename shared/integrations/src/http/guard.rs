@@ -117,9 +117,10 @@ pub(crate) enum Refused {
     BlockedByAws,
 }
 
-/// `443 or 8443`.
+/// `443 or 8443`, without the one that has to be asked for.
 fn ports(ports: &[u16]) -> String {
-    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    let ports = ports.iter().filter(|port| **port != SMTP_PORT);
+    let ports: Vec<_> = ports.map(u16::to_string).collect();
     ports.join(" or ")
 }
 
