@@ -41,4 +41,8 @@ stage "audit"
 # Whatever the tests did, every delivery is accounted for.
 "$CHAINLOOP" delivery audit
 stage "private networks and the proxy"
-infra/local/networks.py
+infra/local/networks.py || {
+    code=$?
+    [ $code = 77 ] || exit $code
+    stage_name="$stage_name: NOT RUN"
+}
