@@ -22,7 +22,6 @@ use pipeline::http::openapi::Operation;
 use pipeline::http::{Audited, Request, Route};
 use pipeline::records::audit_log::{Act, entries};
 use pipeline::records::{attestations, jobs};
-use pipeline::store::platform::Expect;
 use pipeline::store::rows::{self, AuditEntry, Row};
 use serde_json::{Value, json};
 
@@ -236,7 +235,7 @@ impl Scene {
 }
 
 fn put<R: Row>(memory: &Memory, row: &R) -> pipeline::store::platform::Write {
-    rows::put(memory, row, Expect::Absent).0
+    rows::insert(memory, row).0
 }
 
 /// A scene in which the route has something to do.

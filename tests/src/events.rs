@@ -26,7 +26,7 @@ use pipeline::engine::deliver::{self, Record, Tools};
 use pipeline::engine::{accept, fetch, plans, reconcile};
 use pipeline::http::{Response, Route};
 use pipeline::ledger::delivery;
-use pipeline::store::platform::{Expect, Scope, SecretValue};
+use pipeline::store::platform::{Scope, SecretValue};
 use pipeline::store::rows::{self, Row};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -112,6 +112,10 @@ const OUTCOMES: &[(&str, &str)] = &[
     ),
     ("deliver/check-attachment.json", "works"),
     ("deliver/check-registration.json", "works"),
+    (
+        "deliver/message-of-another-release.json",
+        "pending 1, pending 1; 1 given back",
+    ),
     ("deliver/one-message.json", "delivered 1, pending 1"),
     ("deliver/preview.json", "1 requests"),
     ("deliver/stale-message.json", "pending 1, pending 1"),
@@ -167,6 +171,10 @@ const OUTCOMES: &[(&str, &str)] = &[
     (
         "reconciler/dead-letter.json",
         "pending 2, pending 1; 1 queued",
+    ),
+    (
+        "reconciler/dead-letter-of-another-release.json",
+        "pending 1, pending 1; 1 given back",
     ),
     ("reconciler/dead-letter-stale.json", "pending 1, pending 1"),
     (
@@ -274,7 +282,7 @@ impl Stage {
 
     async fn put<R: Row>(&self, row: &R) {
         self.memory
-            .write(vec![rows::put(&self.memory, row, Expect::Absent).0])
+            .write(vec![rows::insert(&self.memory, row).0])
             .await
             .unwrap();
     }

@@ -55,11 +55,7 @@ async fn registration(world: &World) -> Registration {
 async fn begin(world: &World, work: JobKind) -> Job {
     let mut job = jobs::new(scope(&world.memory), work, 10, "tests");
     job.wake_at = Some(world.memory.now());
-    let (write, _) = rows::put(
-        &world.memory,
-        &job,
-        pipeline::store::platform::Expect::Absent,
-    );
+    let (write, _) = rows::insert(&world.memory, &job);
     world.memory.write(vec![write]).await.unwrap();
     job
 }
@@ -324,11 +320,7 @@ async fn count(world: &World, filter: Filter) -> Job {
     let work = JobKind::Redeliver { filter };
     let mut counted = jobs::new(scope(&world.memory), work, 10, "tests");
     counted.dry_run = true;
-    let (write, _) = rows::put(
-        &world.memory,
-        &counted,
-        pipeline::store::platform::Expect::Absent,
-    );
+    let (write, _) = rows::insert(&world.memory, &counted);
     world.memory.write(vec![write]).await.unwrap();
     world.reconcile().await;
     let counted = job(world, &counted.id).await;

@@ -549,7 +549,7 @@ fn those(actions: &[&str], partition: &str) -> Vec<String> {
 
 fn kept<R: rows::Row>(memory: &Memory, row: Value) -> Row {
     let row: R = serde_json::from_value(row).unwrap();
-    rows::put(memory, &row, pipeline::store::platform::Expect::Absent).0
+    rows::insert(memory, &row).0
 }
 
 /// The rows that say who may come in, and what operators did.

@@ -392,7 +392,7 @@ fn rows_expire_by_the_attribute_that_the_code_writes() {
         hash: attestation::Digest::of(b"2"),
         created_at: api::Timestamp::from_millis(1_767_322_445_000),
     };
-    let (write, _) = rows::put(&memory, &row, pipeline::store::platform::Expect::Absent);
+    let (write, _) = rows::insert(&memory, &row);
     let pipeline::store::platform::Write::Put { item, .. } = write else {
         panic!("a put is a put")
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::{Actor, OrganizationName, Timestamp};
 use attestation::{Material, MaterialType, Metadata, Predicate, compose};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use integrations::http::Guard;
 use integrations::webhook::Webhook;
 use integrations::{Http, Integration};
@@ -203,8 +204,8 @@ impl World {
 pub fn kept(memory: &Memory) -> Vec<Item> {
     let rows = memory.rows().into_iter();
     let rows = rows.filter(|key| !key.partition.ends_with("/checks"));
-    rows.filter_map(|key| memory.look(&key, Clone::clone))
-        .collect()
+    let found = rows.filter_map(|key| memory.get(&key).now_or_never()?.unwrap());
+    found.collect()
 }
 
 pub fn inputs(value: Value) -> Map<String, Value> {

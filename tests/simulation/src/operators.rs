@@ -10,7 +10,7 @@ use api::{Actor, DeliveryId, OrganizationName};
 use pipeline::engine::{operations, pauses};
 use pipeline::records::audit_log::Act;
 use pipeline::records::jobs;
-use pipeline::store::platform::{Expect, Platform, Scope, Unreachable};
+use pipeline::store::platform::{Platform, Scope, Unreachable};
 use pipeline::store::rows::{self, AttachmentIndex, Delivery, Job, Registration};
 
 use crate::fault::Fault;
@@ -223,7 +223,7 @@ fn begin(world: &Rc<World>, organization: &OrganizationName, work: JobKind) {
 async fn keep(function: &Function, job: &Job) -> Result<(), Unreachable> {
     // The operator's patience has an end.
     for _ in 0..3 {
-        let (write, _) = rows::put(function, job, Expect::Absent);
+        let (write, _) = rows::insert(function, job);
         if function.write(vec![write]).await.is_ok() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use integrations::Integration;
 use pipeline::config::{self, Precondition, attach, register};
 use pipeline::engine::{accept, fetch, reconcile};
-use pipeline::store::platform::{Expect, Platform, Scope, SecretValue, Write};
+use pipeline::store::platform::{Platform, Scope, SecretValue, Write};
 use pipeline::store::rows::{
     self, Attachment, AttachmentIndex, Intake, Registration, RegistrationName,
 };
@@ -206,8 +206,8 @@ pub fn register(
     };
     let memory = &world.memory;
     let writes = vec![
-        rows::put(memory, &name, Expect::Absent).0,
-        rows::put(memory, &registration, Expect::Absent).0,
+        rows::insert(memory, &name).0,
+        rows::insert(memory, &registration).0,
     ];
     write(world, writes);
     registration
@@ -258,9 +258,9 @@ pub fn attach(world: &Rc<World>, registration: &Registration) {
     drop(laws);
     let memory = &world.memory;
     let writes = vec![
-        rows::put(memory, &attachment, Expect::Absent).0,
-        rows::put(memory, &of_workflow, Expect::Absent).0,
-        rows::put(memory, &of_registration, Expect::Absent).0,
+        rows::insert(memory, &attachment).0,
+        rows::insert(memory, &of_workflow).0,
+        rows::insert(memory, &of_registration).0,
     ];
     write(world, writes);
 }

@@ -13,7 +13,7 @@ use crate::ledger::schedule;
 use crate::records::audit_log::{Act, Subject};
 use crate::records::workflows;
 use crate::store::ids;
-use crate::store::platform::{Expect, Platform, Scope, Unreachable, Write, WriteError};
+use crate::store::platform::{Platform, Scope, Unreachable, Write, WriteError};
 use crate::store::rows::{self, Attachment, AttachmentIndex, Registration, Stored};
 
 /// Attachments that one workflow, or one `project/*` or `*`, can have: half of what a plan holds.
@@ -132,18 +132,18 @@ pub async fn attach(
         deleted_at: None,
     };
     let (of_workflow, of_registration) = links(&attachment);
-    let (write, etag) = rows::put(platform, &attachment, Expect::Absent);
+    let (write, version) = rows::insert(platform, &attachment);
     let subject = Subject::attachment(&attachment, &registration.row);
     let writes = vec![
         registration.check(),
         write,
         act.entry(scope, subject, ""),
-        rows::put(platform, &of_workflow, Expect::Absent).0,
-        rows::put(platform, &of_registration, Expect::Absent).0,
+        rows::insert(platform, &of_workflow).0,
+        rows::insert(platform, &of_registration).0,
     ];
     platform.write(writes).await?;
     let row = attachment;
-    Ok((Stored { row, etag }, registration, warnings))
+    Ok((Stored { row, version }, registration, warnings))
 }
 
 fn links(attachment: &Attachment) -> (AttachmentIndex, AttachmentIndex) {
@@ -206,7 +206,7 @@ pub async fn detach(
 ) -> Result<(Stored<Attachment>, Stored<Registration>), Error> {
     let platform = scope.platform;
     let (attachment, registration) = find(scope, id).await?;
-    only.allow(&attachment.etag)?;
+    only.allow(&attachment.version.etag)?;
     let subject = Subject::attachment(&attachment.row, &registration.row);
     let entry = act.entry(scope, subject, "");
     let removed = remove(platform, attachment, vec![entry]).await;
@@ -221,7 +221,7 @@ pub(crate) async fn remove(
     beside: Vec<Write>,
 ) -> Result<Stored<Attachment>, WriteError> {
     attachment.row.deleted_at = Some(platform.now());
-    let (write, etag) = attachment.update(platform);
+    let (write, version) = attachment.update(platform);
     let mut writes = beside;
     writes.push(write);
     let (of_workflow, of_registration) = links(&attachment.row);
@@ -233,5 +233,5 @@ pub(crate) async fn remove(
     }
     platform.write(writes).await?;
     let row = attachment.row;
-    Ok(Stored { row, etag })
+    Ok(Stored { row, version })
 }

@@ -18,7 +18,7 @@ use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
 use crate::store::meter::Quota;
 use crate::store::platform::{
-    Expect, Platform, Scope, SecretValue, UnlessConflict as _, Unreachable, WriteError,
+    Platform, Scope, SecretValue, UnlessConflict as _, Unreachable, WriteError,
 };
 use crate::store::rows::{
     self, CONFLICTS, Conditions, Intake, IntakeToken, IntakeUse, Previous, Stored,
@@ -207,8 +207,8 @@ pub async fn create(
     // and `delete` removes, and no secret that nobody finds.
     let subject = Subject::new(&intake.name, intake.id.as_str());
     let writes = vec![
-        rows::put(platform, &intake, Expect::Absent).0,
-        rows::put(platform, &by_hash(&intake, now), Expect::Absent).0,
+        rows::insert(platform, &intake).0,
+        rows::insert(platform, &by_hash(&intake, now)).0,
         act.entry(scope, subject, told(&intake)),
     ];
     if !platform.write(writes).await.unless_conflict()? {
@@ -324,7 +324,7 @@ pub async fn rotate(
     };
     let subject = Subject::new(&stored.row.name, stored.row.id.as_str());
     writes.extend([
-        rows::put(platform, &by_hash(&stored.row, now), Expect::Absent).0,
+        rows::insert(platform, &by_hash(&stored.row, now)).0,
         stored.update(platform).0,
         act.entry(scope, subject, detail),
     ]);

@@ -18,10 +18,10 @@ use crate::records::audit_log::{Act, Subject};
 use crate::records::jobs;
 use crate::store::ids;
 use crate::store::meter::Quota;
-use crate::store::platform::{
-    Expect, Platform, Scope, SecretValue, UnlessConflict as _, Unreachable,
+use crate::store::platform::{Platform, Scope, SecretValue, UnlessConflict as _, Unreachable};
+use crate::store::rows::{
+    self, Registration, RegistrationName, RegistrationTombstone, Stored, Version,
 };
-use crate::store::rows::{self, Registration, RegistrationName, RegistrationTombstone, Stored};
 
 /// Request for a registration.
 #[derive(Debug)]
@@ -106,41 +106,40 @@ async fn reserve(
         reserved_until: Some(now.plus(schedule::RESERVATION)),
         abandoned: false,
     };
-    let expect = free(scope, name, Some(&row.registration)).await?;
+    let over = free(scope, name, Some(&row.registration)).await?;
     // A reservation that goes on is counted already.
-    if expect == Expect::Absent {
+    if over.is_none() {
         quotas::room(scope, Quota::Registrations).await?;
     }
-    let (write, etag) = rows::put(platform, &row, expect);
+    let (write, version) = rows::put(platform, &row, over.as_ref());
     if !platform.write(vec![write]).await.unless_conflict()? {
         return Err(Error::NameTaken(name.to_owned()));
     }
-    Ok(Stored { row, etag })
+    Ok(Stored { row, version })
 }
 
-/// Returns the condition on a name's row under which the name can be taken, if it is free or reserved for that
-/// registration. Removes the remains of another registration that was interrupted.
+/// Returns the row of a name that the one who takes it writes over, if it is free or reserved for that registration. Removes the remains of another registration that was interrupted.
 pub(crate) async fn free(
     scope: Scope<'_, impl Platform>,
     name: &str,
     registration: Option<&RegistrationId>,
-) -> Result<Expect, Error> {
+) -> Result<Option<Version>, Error> {
     let (platform, organization) = scope.parts();
     let now = platform.now();
     match rows::load::<RegistrationName>(platform, &RegistrationName::at(organization, name))
         .await?
     {
-        None => Ok(Expect::Absent),
-        Some(Stored { row, etag })
+        None => Ok(None),
+        Some(Stored { row, version })
             if row.reserved_until.is_some()
                 && !row.abandoned
                 && registration == Some(&row.registration) =>
         {
-            Ok(Expect::Unchanged(etag))
+            Ok(Some(version))
         }
         Some(old) if old.row.reserved_until.is_some_and(|until| until < now) => {
             abandon(platform, old).await?;
-            Ok(Expect::Absent)
+            Ok(None)
         }
         Some(_) => Err(Error::NameTaken(name.to_owned())),
     }
@@ -184,7 +183,7 @@ async fn complete(
     }
     let mut live = reserved.clone();
     live.row.reserved_until = None;
-    let (write, etag) = rows::put(platform, &registration, Expect::Absent);
+    let (write, version) = rows::insert(platform, &registration);
     let subject = Subject::registration(&registration);
     let writes = vec![
         write,
@@ -198,7 +197,7 @@ async fn complete(
     platform.write(writes).await?;
     Ok(Stored {
         row: registration,
-        etag,
+        version,
     })
 }
 
@@ -223,18 +222,18 @@ pub async fn delete(
     // First of all nothing new goes through it.
     let mut gone = stored;
     if gone.row.deleted_at.is_none() {
-        only.allow(&gone.etag)?;
+        only.allow(&gone.version.etag)?;
         let now = platform.now();
         gone.row.deleted_at = Some(now);
         // Should this be cut off, the reconciler ends it.
         gone.row.wake_at = Some(now.plus(schedule::UNFINISHED));
-        let (write, etag) = gone.update(platform);
+        let (write, version) = gone.update(platform);
         let subject = Subject::registration(&gone.row);
         let detail = format!("{}, with its attachments", gone.row.integration);
         let entry = act.entry(scope, subject, detail);
         let written = platform.write(vec![write, entry]).await;
         written.map_err(|error| only.conflict(error))?;
-        gone.etag = etag;
+        gone.version = version;
     }
     complete_deletion(platform, gone, &name).await
 }
@@ -278,7 +277,7 @@ async fn complete_deletion(
     let mut writes = vec![
         name.delete(),
         gone.update(platform).0,
-        rows::put(platform, &listed, Expect::Absent).0,
+        rows::insert(platform, &listed).0,
     ];
     if was_paused {
         // What it held is let go, to be cancelled.

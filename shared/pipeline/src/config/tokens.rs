@@ -12,9 +12,7 @@ use attestation::Digest;
 use crate::config::quotas::{self, Exceeded};
 use crate::records::audit_log::{Act, Subject};
 use crate::store::meter::Quota;
-use crate::store::platform::{
-    Expect, Platform, Scope, UnlessConflict as _, Unreachable, WriteError,
-};
+use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, WriteError};
 use crate::store::rows::{self, Organization, Stored, Token, TokenName};
 
 /// Prefix of a token's text, by which scanners find leaked secrets.
@@ -128,18 +126,17 @@ pub async fn create(
             other: role,
         });
     }
-    let expect =
-        match rows::load::<TokenName>(platform, &TokenName::at(organization, &name)).await? {
-            None => Expect::Absent,
-            Some(held) => {
-                let token = rows::load::<Token>(platform, &Token::at(&held.row.hash)).await?;
-                if token.is_some_and(|token| token.row.is_live(platform.now())) {
-                    return Err(Error::NameTaken(name));
-                }
-                // Whose time is over gives its name to its successor.
-                Expect::Unchanged(held.etag)
+    let over = match rows::load::<TokenName>(platform, &TokenName::at(organization, &name)).await? {
+        None => None,
+        Some(held) => {
+            let token = rows::load::<Token>(platform, &Token::at(&held.row.hash)).await?;
+            if token.is_some_and(|token| token.row.is_live(platform.now())) {
+                return Err(Error::NameTaken(name));
             }
-        };
+            // Whose time is over gives its name to its successor.
+            Some(held.version)
+        }
+    };
     quotas::room(scope, Quota::Tokens).await?;
     let text = text(platform, PREFIX);
     let now = platform.now();
@@ -165,8 +162,8 @@ pub async fn create(
     let detail = format!("{role}{}", until.unwrap_or_default());
     let subject = Subject::new(&token.name, &token.id);
     let writes = vec![
-        rows::put(platform, &token, Expect::Absent).0,
-        rows::put(platform, &named, expect).0,
+        rows::insert(platform, &token).0,
+        rows::put(platform, &named, over.as_ref()).0,
         by.act.entry(scope, subject, detail),
     ];
     if !platform.write(writes).await.unless_conflict()? {
@@ -265,6 +262,6 @@ pub async fn organization(
         organization: name.clone(),
         created_at: platform.now(),
     };
-    let (write, _) = rows::put(platform, &row, Expect::Absent);
+    let (write, _) = rows::insert(platform, &row);
     platform.write(vec![write]).await.unless_conflict()
 }

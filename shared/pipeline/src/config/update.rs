@@ -15,9 +15,11 @@ use crate::config::check::{self, Check};
 use crate::config::{self, Error, Precondition, attach, register};
 use crate::records::audit_log::{Act, Subject};
 use crate::store::platform::{
-    self, Etag, Expect, Platform, Scope, SecretValue, UnlessConflict as _, Write, WriteError,
+    self, Etag, Platform, Scope, SecretValue, UnlessConflict as _, Write, WriteError,
 };
-use crate::store::rows::{self, Attachment, CONFLICTS, Registration, RegistrationName, Stored};
+use crate::store::rows::{
+    self, Attachment, CONFLICTS, Registration, RegistrationName, Stored, Version,
+};
 
 /// Changes to a registration.
 #[derive(Debug, Clone, Default)]
@@ -272,10 +274,10 @@ async fn apply(
     let mut warnings = Warnings::new();
     let mut version = None;
     for _ in 0..CONFLICTS {
-        if change.mark.as_ref() == Some(&stored.etag) {
+        if change.mark.as_ref() == Some(&stored.version.etag) {
             return Ok((stored, warnings));
         }
-        only.allow(&stored.etag)?;
+        only.allow(&stored.version.etag)?;
         let mut row = stored.row.clone();
         let mut fields = Vec::new();
         if let Some(name) = change.name.as_ref().filter(|name| **name != row.name) {
@@ -323,8 +325,8 @@ async fn apply(
             return Err(Error::Faults(vec![fault]));
         }
         if change.dry_run || (fields.is_empty() && row.version == stored.row.version) {
-            let etag = stored.etag;
-            return Ok((Stored { row, etag }, warnings));
+            let version = stored.version;
+            return Ok((Stored { row, version }, warnings));
         }
         if let Some(secrets) = secrets {
             let secret = Registration::secret_name(&organization, &row.integration, &id);
@@ -342,20 +344,19 @@ async fn apply(
             row.secret_version = Some(kept);
             row.secret = Some(secret);
         }
-        let expect = Expect::Unchanged(stored.etag.clone());
-        let (write, etag) = marked(platform, &row, expect, change.mark.as_ref());
+        let (write, version) = marked(platform, &row, &stored.version, change.mark.as_ref());
         // By the name that it had; which fields changed, and nothing of what they are.
         let (subject, detail) = (Subject::registration(&stored.row), fields.join(", "));
         let mut writes = vec![
             write,
             act.entry(Scope::new(platform, &organization), subject, detail),
         ];
-        if let Some(expect) = name {
+        if let Some(over) = name {
             // In the same write, so that neither is there without the other.
-            writes.extend(rename(platform, &stored.row, &row, expect).await?);
+            writes.extend(rename(platform, &stored.row, &row, over).await?);
         }
         match platform.write(writes).await {
-            Ok(()) => return Ok((Stored { row, etag }, warnings)),
+            Ok(()) => return Ok((Stored { row, version }, warnings)),
             Err(WriteError::Conflict) if only.0.is_none() => {
                 stored = config::live(Scope::new(platform, &organization), &id)
                     .await?
@@ -371,12 +372,12 @@ async fn apply(
 fn marked<R: rows::Row>(
     platform: &impl Platform,
     row: &R,
-    expect: Expect,
+    over: &Version,
     mark: Option<&Etag>,
-) -> (Write, Etag) {
+) -> (Write, Version) {
     match mark {
-        Some(mark) => (rows::put_as(platform, row, expect, mark), mark.clone()),
-        None => rows::put(platform, row, expect),
+        Some(mark) => rows::put_as(platform, row, Some(over), mark.clone()),
+        None => rows::put(platform, row, Some(over)),
     }
 }
 
@@ -385,7 +386,7 @@ async fn rename(
     platform: &impl Platform,
     old: &Registration,
     new: &Registration,
-    expect: Expect,
+    over: Option<Version>,
 ) -> Result<Vec<Write>, platform::Unreachable> {
     let name = RegistrationName {
         organization: new.organization.clone(),
@@ -395,7 +396,7 @@ async fn rename(
         reserved_until: None,
         abandoned: false,
     };
-    let mut writes = vec![rows::put(platform, &name, expect).0];
+    let mut writes = vec![rows::put(platform, &name, over.as_ref()).0];
     // Gone where somebody renamed it meanwhile, and then the registration's own row is not what it was, either.
     let key = RegistrationName::at(&old.organization, &old.name);
     if let Some(stored) = rows::load::<RegistrationName>(platform, &key).await? {
@@ -417,10 +418,10 @@ pub async fn attachment(
     let mut warnings = Warnings::new();
     for _ in 0..CONFLICTS {
         let (stored, registration) = attach::find(scope, id).await?;
-        if change.mark.as_ref() == Some(&stored.etag) {
+        if change.mark.as_ref() == Some(&stored.version.etag) {
             return Ok((stored, registration, warnings));
         }
-        only.allow(&stored.etag)?;
+        only.allow(&stored.version.etag)?;
         let mut row = stored.row.clone();
         let mut faults = Vec::new();
         let mut fields = Vec::new();
@@ -461,17 +462,16 @@ pub async fn attachment(
             checked = Some(asked);
         }
         if change.dry_run || fields.is_empty() {
-            let etag = stored.etag;
-            return Ok((Stored { row, etag }, registration, warnings));
+            let version = stored.version;
+            return Ok((Stored { row, version }, registration, warnings));
         }
-        let expect = Expect::Unchanged(stored.etag);
-        let (write, etag) = marked(platform, &row, expect, change.mark.as_ref());
+        let (write, version) = marked(platform, &row, &stored.version, change.mark.as_ref());
         writes.push(write);
         let (subject, detail) = (Subject::attachment(&row, of), fields.join(", "));
         writes.push(act.entry(scope, subject, detail));
         // In a conflict its registration may be what changed; if it did itself, that is seen now.
         if platform.write(writes).await.unless_conflict()? {
-            return Ok((Stored { row, etag }, registration, warnings));
+            return Ok((Stored { row, version }, registration, warnings));
         }
     }
     Err(Error::Conflict)

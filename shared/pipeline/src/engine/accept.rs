@@ -18,10 +18,10 @@ use crate::engine::{materials, plans};
 use crate::ledger::schedule;
 use crate::records::audit_log;
 use crate::store::meter::Used;
-use crate::store::platform::{Etag, Expect, Platform, Scope, UnlessConflict as _, Unreachable};
+use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{
     self, AttachmentIndex, Attestation, DigestAlias, Plan, PlanReason, Planned, Row, Stage, Stored,
-    WorkflowRecord,
+    Version, WorkflowRecord,
 };
 
 /// By how many further digests an attestation can be found: a row has its limits, and whoever sends the same envelope
@@ -258,8 +258,8 @@ async fn known(
                 at,
             );
             (row.stage, row.wake_at) = (Stage::Closed, None);
-            let etag = Etag(String::new());
-            Stored { row, etag }
+            let version = Version::default();
+            Stored { row, version }
         });
         (attestation, plan)
     }))
@@ -276,7 +276,7 @@ async fn seen(scope: Scope<'_, impl Platform>, workflow: &Workflow) -> Result<()
     if platform.get(&row.key()).await?.is_some() {
         return Ok(());
     }
-    let (write, _) = rows::put(platform, &row, Expect::Absent);
+    let (write, _) = rows::insert(platform, &row);
     platform.write(vec![write]).await.unless_conflict()?;
     Ok(())
 }
@@ -428,11 +428,11 @@ async fn write(
         created_at: now,
     };
     let plan = plans::new(&attestation, 0, why.clone(), None, planned, now);
-    let (row, etag) = rows::put(platform, &attestation, Expect::Absent);
-    let beside = vec![row, rows::put(platform, &received, Expect::Absent).0];
+    let (row, version) = rows::insert(platform, &attestation);
+    let beside = vec![row, rows::insert(platform, &received).0];
     let plan = plans::write(platform, plan, beside).await?;
     let row = attestation;
-    Ok(plan.map(|plan| (Stored { row, etag }, plan)))
+    Ok(plan.map(|plan| (Stored { row, version }, plan)))
 }
 
 /// Adds other bytes with the same envelope to what is known of an attestation.
@@ -453,7 +453,7 @@ async fn join(
             hash: row.hash,
             created_at: row.created_at,
         };
-        Some(vec![rows::put(platform, &alias, Expect::Absent).0])
+        Some(vec![rows::insert(platform, &alias).0])
     })
     .await?;
     Ok(stored)

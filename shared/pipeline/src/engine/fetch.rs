@@ -25,8 +25,9 @@ use tracing::{info, warn};
 
 use crate::config::intakes::{self, Source};
 use crate::config::quotas;
-use crate::engine::deliver::{Record, park};
+use crate::engine::deliver::{GiveBack, Record, park};
 use crate::engine::materials;
+use crate::ledger::message::{self, Unreadable};
 use crate::ledger::schedule;
 use crate::store::meter::Used;
 use crate::store::platform::{Platform, Scope, Unreachable};
@@ -83,7 +84,6 @@ impl Store for Http {
 
 /// Message in the queue: IDs, never a payload, never a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Message {
     /// Version of this shape: [`Message::VERSION`].
     pub v: u32,
@@ -110,13 +110,8 @@ pub struct Message {
 impl Message {
     pub const VERSION: u32 = 1;
 
-    /// Reads a message's text, or says why it cannot be.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let message: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if message.v != Self::VERSION {
-            return Err(format!("version {} is not known here", message.v));
-        }
-        Ok(message)
+    pub fn parse(text: &str) -> Result<Self, Unreadable> {
+        message::parse(text, Self::VERSION)
     }
 
     async fn send(&self, platform: &impl Platform, delay: Duration) -> Result<(), Unreachable> {
@@ -219,7 +214,7 @@ pub async fn ask(
 }
 
 /// Fetches for a batch, one after the other; `until` is when this invocation ends. Answers with the ids of the
-/// records that the queue must hand over again, because the platform could not be reached.
+/// records that the queue must hand over again: the platform could not be reached, or another release wrote them.
 pub async fn batch(
     platform: &impl Platform,
     store: &impl Store,
@@ -228,8 +223,8 @@ pub async fn batch(
 ) -> Vec<String> {
     let mut back = Vec::new();
     for record in records {
-        if let Err(unreachable) = Box::pin(one(platform, store, &record, until)).await {
-            warn!(message.id = record.id, error = %unreachable, "Gave a message back");
+        if let Err(give_back) = Box::pin(one(platform, store, &record, until)).await {
+            warn!(message.id = record.id, error = %give_back, "Gave a message back");
             back.push(record.id);
         }
     }
@@ -241,10 +236,11 @@ async fn one(
     store: &impl Store,
     record: &Record,
     until: Timestamp,
-) -> Result<(), Unreachable> {
+) -> Result<(), GiveBack> {
     let mut message = match Message::parse(&record.body) {
         Ok(message) => message,
-        Err(reason) => return park(platform, QUEUE, record, reason).await,
+        Err(Unreadable::Malformed(why)) => return Ok(park(platform, QUEUE, record, why).await?),
+        Err(newer) => return Err(newer.into()),
     };
     let turn_ends = platform.now().plus(TURN);
     let organization = message.organization.clone();
@@ -276,7 +272,7 @@ async fn one(
         }
         let left = until.since(now);
         if left < LEAST || asked > 0 && now >= turn_ends {
-            return message.goes_on(platform, Duration::ZERO).await;
+            return Ok(message.goes_on(platform, Duration::ZERO).await?);
         }
         let most = left.saturating_sub(LEAST / 2);
         let within = LONGEST.min(most).min(waited_until.since(now));
@@ -287,7 +283,7 @@ async fn one(
                 quotas::count(scope, &digest, used).await;
                 info!(material = %digest, size_bytes, "Fetched a material");
             }
-            Err(Failure::Unreachable(unreachable)) => return Err(unreachable),
+            Err(Failure::Unreachable(unreachable)) => return Err(unreachable.into()),
             Err(Failure::Fetch(error)) => {
                 let kind = error.kind;
                 warn!(material = %digest, error = %error, "Failed to fetch a material");
@@ -307,7 +303,7 @@ async fn one(
     }
     message.polls += 1;
     (message.after, message.failed) = (None, false);
-    message.goes_on(platform, delay).await
+    Ok(message.goes_on(platform, delay).await?)
 }
 
 /// The materials behind `after` that the attestation names and that are not here.

@@ -14,7 +14,7 @@ use crate::engine::{materials, plans, settle};
 use crate::ledger::delivery;
 use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
-use crate::store::platform::{Expect, Platform, Scope, UnlessConflict as _, Unreachable, Write};
+use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{
     self, Attachment, Attestation, Delivery, Plan, PlanReason, Planned, Registration,
 };
@@ -272,7 +272,7 @@ pub async fn test(
     };
     let subject = Subject::registration(registration);
     let writes = vec![
-        rows::put(platform, &attachment, Expect::Absent).0,
+        rows::insert(platform, &attachment).0,
         act.entry(scope, subject, ""),
     ];
     if !platform.write(writes).await.unless_conflict()? {

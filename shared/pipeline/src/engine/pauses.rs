@@ -120,7 +120,7 @@ pub async fn resume(
     };
     let mut job = jobs::new(scope, work, per_second, &act.actor.name);
     job.id = id.unwrap_or(job.id);
-    let (write, etag) = stored.update(platform);
+    let (write, version) = stored.update(platform);
     let subject = Subject::registration(&stored.row);
     let detail = format!("{per_second} a second");
     let entry = act.entry(scope, subject, detail);
@@ -132,7 +132,7 @@ pub async fn resume(
     }
     platform.write(writes).await?;
     let row = stored.row;
-    Ok((Stored { row, etag }, Some(job)))
+    Ok((Stored { row, version }, Some(job)))
 }
 
 /// The deliveries that a registration holds, those first that were held first; `until` is when they would be given

@@ -13,7 +13,7 @@ use tracing::{error, warn};
 use crate::engine::pauses;
 use crate::ledger::message::Message;
 use crate::ledger::{accounting, delivery, schedule};
-use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
+use crate::store::platform::{Platform, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{
     self, Attestation, CONFLICTS, Delivery, Plan, PlanReason, Planned, Stage, Stored, reload,
 };
@@ -62,14 +62,14 @@ pub(crate) async fn write(
         plan.stage = Stage::Accepted;
     }
     let mut writes = beside;
-    let (row, etag) = rows::put(platform, &plan, Expect::Absent);
+    let (row, version) = rows::insert(platform, &plan);
     writes.push(row);
     if fits {
         let now = plan.created_at;
         writes.extend(deliveries(platform, plan.deliveries(), &plan, now));
     }
     let is_written = platform.write(writes).await.unless_conflict()?;
-    Ok(is_written.then_some(Stored { row: plan, etag }))
+    Ok(is_written.then_some(Stored { row: plan, version }))
 }
 
 fn deliveries<'a>(
@@ -81,7 +81,7 @@ fn deliveries<'a>(
     wanted
         .map(|(id, planned)| {
             let delivery = delivery::begin(plan, planned, id, now);
-            rows::put(platform, &delivery, Expect::Absent).0
+            rows::insert(platform, &delivery).0
         })
         .collect()
 }

@@ -12,11 +12,11 @@ use serde::Serialize;
 use tracing::{info, warn};
 
 use crate::config::register;
-use crate::engine::deliver::{Record, completion_poll, park};
+use crate::engine::deliver::{GiveBack, Record, completion_poll, park};
 use crate::engine::settle::{resend, settle};
 use crate::engine::{audit, fetch, job_runner, pauses, plans};
 use crate::ledger::delivery::{self, Settled, Woken};
-use crate::ledger::message::Message;
+use crate::ledger::message::{Message, Unreadable};
 use crate::ledger::schedule;
 use crate::store::platform::{Index, Key, Platform, Range, Unreachable};
 use crate::store::rows::{
@@ -275,15 +275,15 @@ async fn is_accepted(platform: &impl Platform, delivery: &Delivery) -> Result<bo
 pub async fn dead_letters(platform: &impl Platform, records: Vec<Record>) -> Vec<String> {
     let mut back = Vec::new();
     for record in records {
-        if let Err(unreachable) = Box::pin(dead_letter(platform, &record)).await {
-            warn!(message.id = record.id, error = %unreachable, "Gave a dead letter back");
+        if let Err(give_back) = Box::pin(dead_letter(platform, &record)).await {
+            warn!(message.id = record.id, error = %give_back, "Gave a dead letter back");
             back.push(record.id);
         }
     }
     back
 }
 
-async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), Unreachable> {
+async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), GiveBack> {
     if let Ok(message) = fetch::Message::parse(&record.body) {
         // Deliveries go without what never came, and say so.
         let attestation = &message.attestation;
@@ -292,7 +292,10 @@ async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), Un
     }
     let message = match Message::parse(&record.body) {
         Ok(message) => message,
-        Err(reason) => return park(platform, UNREADABLE, record, reason).await,
+        Err(Unreadable::Malformed(why)) => {
+            return Ok(park(platform, UNREADABLE, record, why).await?);
+        }
+        Err(newer) => return Err(newer.into()),
     };
     let key = Delivery::at(&message.organization, &message.delivery);
     let Some(mut stored) = rows::load::<Delivery>(platform, &key).await? else {
@@ -319,5 +322,5 @@ async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), Un
         return Ok(());
     }
     let settled = delivery::crash(&mut stored.row, now, platform.random());
-    settle(platform, &stored, settled).await
+    Ok(settle(platform, &stored, settled).await?)
 }

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use crate::ledger::delivery::Settled;
 use crate::ledger::message::Message;
 use crate::ledger::schedule;
-use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
+use crate::store::platform::{Platform, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{self, CompletionPoll, Delivery, Stored};
 
 /// Writes what an attempt led to in one transaction, and then sends the next one's message.
@@ -42,10 +42,10 @@ pub(crate) async fn settle_and_poll(
     let mut writes = beside;
     writes.push(write);
     if let Some(attempt) = &settled.attempt {
-        writes.push(rows::put(platform, attempt, Expect::Absent).0);
+        writes.push(rows::insert(platform, attempt).0);
     }
     if let Some(poll) = &poll {
-        writes.push(rows::put(platform, poll, Expect::Absent).0);
+        writes.push(rows::insert(platform, poll).0);
     }
     if !platform.write(writes).await.unless_conflict()? {
         // The lease expired, and the reconciler took the delivery over.

@@ -209,11 +209,11 @@ async fn backfill<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 fn attachment(
-    Stored { row, etag }: Stored<rows::Attachment>,
+    Stored { row, version }: Stored<rows::Attachment>,
     registration: Stored<rows::Registration>,
 ) -> Attachment {
     Attachment {
-        etag: etag.0,
+        etag: version.etag.0,
         id: row.id,
         workflow: row.workflow.0,
         config: row.config,

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::request::{Caller, Request, Response, malformed_header};
 use crate::store::ids;
-use crate::store::platform::{Expect, Platform, UnlessConflict as _};
+use crate::store::platform::{Platform, UnlessConflict as _};
 use crate::store::rows::{self, Answer, Claim, Stored};
 
 /// Time after which a claimed key is free again: longer than a function of the API may run.
@@ -50,7 +50,7 @@ pub(super) async fn begin(
     let hash = Digest::of(json!([caller.actor.id, key]).to_string().as_bytes()).hex();
     let asked = asked(key, request);
     let at = Claim::at(organization, &hash);
-    let (claim, expect) = match rows::load::<Claim>(platform, &at).await? {
+    let (claim, over) = match rows::load::<Claim>(platform, &at).await? {
         None => {
             let claim = Claim {
                 organization: organization.clone(),
@@ -61,7 +61,7 @@ pub(super) async fn begin(
                 answer: None,
                 created_at: now,
             };
-            (claim, Expect::Absent)
+            (claim, None)
         }
         Some(Stored { row, .. }) if row.asked != asked => {
             let detail = "the Idempotency-Key was used for another request: take a new one";
@@ -72,16 +72,19 @@ pub(super) async fn begin(
         }
         Some(Stored { row, .. }) if row.claimed_until > now => return Err(in_progress()),
         // The first one was cut off.
-        Some(Stored { mut row, etag }) => {
+        Some(Stored { mut row, version }) => {
             row.claimed_until = now.plus(AT_WORK);
-            (row, Expect::Unchanged(etag))
+            (row, Some(version))
         }
     };
-    let (write, etag) = rows::put(platform, &claim, expect);
+    let (write, version) = rows::put(platform, &claim, over.as_ref());
     if !platform.write(vec![write]).await.unless_conflict()? {
         return Err(in_progress());
     }
-    Ok(Begun::First(Box::new(Stored { row: claim, etag })))
+    Ok(Begun::First(Box::new(Stored {
+        row: claim,
+        version,
+    })))
 }
 
 /// Hash of all that makes a request the same. The key is part of it, so that no reader of the table can guess what the

@@ -271,9 +271,9 @@ async fn test<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 impl From<Stored<rows::Registration>> for Registration {
-    fn from(Stored { row, etag }: Stored<rows::Registration>) -> Self {
+    fn from(Stored { row, version }: Stored<rows::Registration>) -> Self {
         Self {
-            etag: etag.0,
+            etag: version.etag.0,
             id: row.id,
             name: row.name,
             integration: row.integration,

@@ -4,7 +4,7 @@
 use api::{Actor, Timestamp};
 
 use crate::store::ids;
-use crate::store::platform::{Expect, Platform, Scope, UnlessConflict as _, Unreachable, Write};
+use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{self, Attachment, AuditEntry, Delivery, Registration};
 
 /// Somebody who does something, and what the audit log calls it: the route says that.
@@ -96,7 +96,7 @@ impl Act<'_> {
             client: client.clone(),
             created_at: now,
         };
-        rows::put(platform, &entry, Expect::Absent).0
+        rows::insert(platform, &entry).0
     }
 }
 

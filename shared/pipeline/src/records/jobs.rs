@@ -8,7 +8,7 @@ use api::{JobId, Timestamp};
 
 use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
-use crate::store::platform::{Expect, Platform, Scope, Unreachable, Write, WriteError};
+use crate::store::platform::{Platform, Scope, Unreachable, Write, WriteError};
 use crate::store::rows::{self, Job, Stored};
 
 /// A job as it begins.
@@ -37,7 +37,7 @@ pub fn new(scope: Scope<'_, impl Platform>, work: JobKind, per_second: u32, by: 
 }
 
 pub(crate) fn put(platform: &impl Platform, job: &Job) -> Write {
-    rows::put(platform, job, Expect::Absent).0
+    rows::insert(platform, job).0
 }
 
 pub async fn find(

@@ -44,7 +44,7 @@ impl Key {
 
 /// Changes with every write of a row. Random rather than counted, so that a writer whose answer was lost
 /// recognises its own write when it is told that the condition failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Etag(pub String);
 
 /// Condition of a write.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::material::{content, read, size_bytes};
 use super::room::Reserved;
 use crate::ledger::breaker;
-use crate::store::platform::{Expect, Platform, Scope, UnlessConflict as _, Unreachable};
+use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{self, CONFLICTS, Delivery, Destination, Draft, Lock, Row as _, Stored};
 
 /// Context of one attempt: the materials, and the record of finished steps.
@@ -140,12 +140,12 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
             .await
             .map_err(unreachable)?;
         let now = self.platform.now();
-        let (note, expect) = match stored {
+        let (note, over) = match stored {
             Some(Stored { row, .. }) if row.owner.is_some() && row.until > now => {
                 return Ok(Locked::Theirs);
             }
-            Some(Stored { row, etag }) => (row.note, Expect::Unchanged(etag)),
-            None => (Value::Null, Expect::Absent),
+            Some(Stored { row, version }) => (row.note, Some(version)),
+            None => (Value::Null, None),
         };
         let row = Lock {
             organization,
@@ -156,12 +156,12 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
             note: note.clone(),
             updated_at: now,
         };
-        let (write, etag) = rows::put(self.platform, &row, expect);
+        let (write, version) = rows::put(self.platform, &row, over.as_ref());
         let written = self.platform.write(vec![write]).await.unless_conflict();
         if !written.map_err(unreachable)? {
             return Ok(Locked::Theirs);
         }
-        self.locks.borrow_mut().push(Stored { row, etag });
+        self.locks.borrow_mut().push(Stored { row, version });
         Ok(Locked::Ours(note))
     }
 

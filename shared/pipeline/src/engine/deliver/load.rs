@@ -224,10 +224,10 @@ fn typed<T: serde::de::DeserializeOwned>(
     serde_json::from_value(Value::Object(inputs)).map_err(|_| unreadable(whose))
 }
 
+/// Inputs of another release, during an upgrade say, or after it was rolled back: a later attempt may be its function's.
 fn unreadable(whose: &str) -> Sent {
-    damaged(&format!(
-        "read the {whose}'s inputs: they do not fit this version"
-    ))
+    let text = format!("read the {whose}'s inputs: they do not fit this release");
+    Error::retryable(text).into()
 }
 
 /// Returns the available materials, the promised ones that are missing, and the total size of the available ones.

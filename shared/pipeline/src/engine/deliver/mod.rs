@@ -1,8 +1,8 @@
 //! Delivers: claim, load, let the integration send, record, plan the next attempt, acknowledge.
 //!
 //! Records of a batch run side by side and separately: a panic, a poison message or a slow third party
-//! costs only its own delivery. A message is given back to the queue for two reasons alone: the ledger
-//! could not be reached, or no time was left to begin.
+//! costs only its own delivery. A message is given back to the queue for three reasons alone: the ledger could not be
+//! reached, no time was left to begin, or another release wrote it.
 
 pub(crate) mod completion_poll;
 mod context;
@@ -30,11 +30,9 @@ use crate::engine::pauses;
 use crate::engine::settle::{settle, settle_and_poll};
 use crate::ledger::breaker::{self, Evidence, Postponed};
 use crate::ledger::delivery;
-use crate::ledger::message::Message;
+use crate::ledger::message::{Message, Unreadable};
 use crate::ledger::schedule::{self, Deadlines};
-use crate::store::platform::{
-    Expect, Platform, Scope, UnlessConflict as _, Unreachable, WriteError,
-};
+use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, WriteError};
 use crate::store::rows::{self, Changed, Delivery, QuarantinedMessage, Registration, Stored};
 use api::Timestamp;
 use api::deliveries::State;
@@ -48,9 +46,11 @@ pub struct Record {
 
 /// Why a record goes back to its queue.
 #[derive(Debug, thiserror::Error)]
-enum GiveBack {
+pub(crate) enum GiveBack {
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     #[error("begin: no time is left in this invocation")]
     NoTime,
 }
@@ -99,7 +99,8 @@ async fn one<I: Integration>(
 ) -> Result<(), GiveBack> {
     let message = match Message::parse(&record.body) {
         Ok(message) => message,
-        Err(reason) => return Ok(park(platform, I::ID, record, reason).await?),
+        Err(Unreadable::Malformed(why)) => return Ok(park(platform, I::ID, record, why).await?),
+        Err(newer) => return Err(newer.into()),
     };
     let deadlines = Deadlines::of(I::TAKES_LONG);
     if until.since(platform.now()) < deadlines.attempt {
@@ -154,7 +155,7 @@ pub(crate) async fn park(
         body: record.body.chars().take(4096).collect(),
         created_at: platform.now(),
     };
-    let (write, _) = rows::put(platform, &quarantined, Expect::Absent);
+    let (write, _) = rows::insert(platform, &quarantined);
     platform.write(vec![write]).await.unless_conflict()?;
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use std::iter;
 
-use super::row::{CONFLICTS, Row, Stored, load, put, reload};
-use crate::store::platform::{Expect, Platform, UnlessConflict as _, Unreachable, Write};
+use super::row::{CONFLICTS, Row, Stored, Version, load, put, reload};
+use crate::store::platform::{Platform, UnlessConflict as _, Unreachable, Write};
 
 /// Result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +70,11 @@ impl<R: Row> Stored<R> {
         platform: &impl Platform,
         beside: Vec<Write>,
     ) -> Result<bool, Unreachable> {
-        let (write, etag) = self.update(platform);
+        let (write, version) = self.update(platform);
         let writes = iter::once(write).chain(beside).collect();
         let is_written = platform.write(writes).await.unless_conflict()?;
         if is_written {
-            self.etag = etag;
+            self.version = version;
         }
         Ok(is_written)
     }
@@ -84,22 +84,21 @@ impl<R: Row> Stored<R> {
 #[derive(Debug, Clone)]
 pub(crate) struct Draft<R> {
     pub(crate) row: R,
-    expect: Expect,
+    over: Option<Version>,
 }
 
 impl<R: Row> Draft<R> {
     pub(crate) fn new(row: R) -> Self {
-        let expect = Expect::Absent;
-        Self { row, expect }
+        Self { row, over: None }
     }
 
     /// Loads the row with the key of `new`; `new` itself where there is none.
     pub(crate) async fn load(platform: &impl Platform, new: R) -> Result<Self, Unreachable> {
         Ok(match load(platform, &new.key()).await? {
-            Some(Stored { row, etag }) => {
-                let expect = Expect::Unchanged(etag);
-                Self { row, expect }
-            }
+            Some(Stored { row, version }) => Self {
+                row,
+                over: Some(version),
+            },
             None => Self::new(new),
         })
     }
@@ -110,11 +109,11 @@ impl<R: Row> Draft<R> {
         platform: &impl Platform,
         beside: Vec<Write>,
     ) -> Result<bool, Unreachable> {
-        let (write, etag) = put(platform, &self.row, self.expect.clone());
+        let (write, version) = put(platform, &self.row, self.over.as_ref());
         let writes = iter::once(write).chain(beside).collect();
         let is_written = platform.write(writes).await.unless_conflict()?;
         if is_written {
-            self.expect = Expect::Unchanged(etag);
+            self.over = Some(version);
         }
         Ok(is_written)
     }
@@ -160,7 +159,7 @@ mod tests {
         });
         let changed = changed.now_or_never().unwrap().unwrap();
         let table = read().unwrap().unwrap();
-        assert_eq!(stored.etag, table.etag);
+        assert_eq!(stored.version.etag, table.version.etag);
         let added = table.row.taken_until.since(row.taken_until);
         (changed, tries, added.as_secs())
     }

@@ -31,5 +31,6 @@ pub use organization::{
 };
 pub(crate) use row::{CONFLICTS, parse, reload};
 pub use row::{
-    Row, SHARDS, Stored, last_page, load, load_after, load_all, load_many, put, put_as, shard,
+    Row, SHARDS, Stored, Version, insert, last_page, load, load_after, load_all, load_many, put,
+    put_as, shard,
 };

@@ -1,5 +1,6 @@
 //! Reading and writing of rows, whichever they are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Timestamp;
@@ -33,7 +34,16 @@ pub trait Row: Serialize + DeserializeOwned {
 #[derive(Debug, Clone)]
 pub struct Stored<R> {
     pub row: R,
+    pub version: Version,
+}
+
+/// State of a row that a write replaces.
+#[derive(Debug, Clone, Default)]
+pub struct Version {
     pub etag: Etag,
+    /// The attributes as they were read: the write keeps those that it does not change, known or not. None where the
+    /// row was not read but written.
+    read: Option<Arc<Item>>,
 }
 
 /// Reports whether a row has expired: the table removes expired rows at any later time, so the clock decides.
@@ -51,11 +61,48 @@ pub(crate) fn parse<R: Row>(item: Item) -> Result<Stored<R>, Unreachable> {
             .unwrap_or_default()
             .to_owned(),
     );
-    let row = serde_json::from_value(Value::Object(item)).map_err(|error| Unreachable {
+    let row = typed(&item)?;
+    let read = Some(Arc::new(item));
+    let version = Version { etag, read };
+    Ok(Stored { row, version })
+}
+
+fn typed<R: Row>(item: &Item) -> Result<R, Unreachable> {
+    R::deserialize(item).map_err(|error| Unreachable {
         what: "table",
         why: format!("unreadable row: {error}"),
-    })?;
-    Ok(Stored { row, etag })
+    })
+}
+
+/// The attributes of a row's own; absent ones, not null ones: sparse indexes hold what has the attribute.
+fn attributes<R: Row>(row: &R) -> Item {
+    let mut item = match serde_json::to_value(row) {
+        Ok(Value::Object(item)) => item,
+        other => unreachable!("a row is an object with text keys: {other:?}"),
+    };
+    item.retain(|_, value| !value.is_null());
+    item
+}
+
+/// Keeps what the release after this one wrote: a row that both of them write has attributes that this one does not
+/// know, and known ones with parts that it does not know. Whatever this write does not change goes back as it was read.
+fn keep_unknown<R: Row>(item: &mut Item, read: &Item) {
+    let known = typed::<R>(read).map(|row| attributes(&row));
+    let known = known.expect("a row that was read once can be read again");
+    for (name, value) in read {
+        if !is_own(name) && known.get(name) == item.get(name) {
+            item.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Reports whether each write sets an attribute, or leaves it out: where the row stands, and how long it is kept.
+fn is_own(name: &str) -> bool {
+    let indexes = Index::ALL.map(Index::attributes);
+    let is_of_index = indexes
+        .iter()
+        .any(|(hash, range)| name == *hash || name == *range);
+    is_of_index || ["pk", "sk", "etag", "expires_at"].contains(&name)
 }
 
 pub async fn load<R: Row>(
@@ -153,21 +200,30 @@ pub async fn last_page<R: Row>(
     Ok((rows?.into_iter().map(|stored| stored.row).collect(), next))
 }
 
-/// A write of this row, and the etag that it will have then.
-pub fn put<R: Row>(platform: &impl Platform, row: &R, expect: Expect) -> (Write, Etag) {
-    let etag = Etag(format!("{:016x}", platform.random()));
-    (put_as(platform, row, expect, &etag), etag)
+/// A write of a row that is not there yet, and the version that it will have then.
+pub fn insert<R: Row>(platform: &impl Platform, row: &R) -> (Write, Version) {
+    put(platform, row, None)
 }
 
-/// A write of this row that gives it this etag.
-pub fn put_as<R: Row>(platform: &impl Platform, row: &R, expect: Expect, etag: &Etag) -> Write {
+/// A write of a row over this version of it, or where there is none, and the version that it will have then.
+pub fn put<R: Row>(platform: &impl Platform, row: &R, over: Option<&Version>) -> (Write, Version) {
+    let etag = Etag(format!("{:016x}", platform.random()));
+    put_as(platform, row, over, etag)
+}
+
+/// As [`put`], of a row that gets this etag.
+pub fn put_as<R: Row>(
+    platform: &impl Platform,
+    row: &R,
+    over: Option<&Version>,
+    etag: Etag,
+) -> (Write, Version) {
     let key = row.key();
-    let mut item = match serde_json::to_value(row) {
-        Ok(Value::Object(item)) => item,
-        other => unreachable!("a row is an object with text keys: {other:?}"),
-    };
-    // Absent attributes, not null ones: sparse indexes hold what has the attribute.
-    item.retain(|_, value| !value.is_null());
+    let mut item = attributes(row);
+    let read = over.and_then(|version| version.read.clone());
+    if let Some(read) = &read {
+        keep_unknown::<R>(&mut item, read);
+    }
     for (index, hash, range) in row.indexes() {
         let (hash_name, range_name) = index.attributes();
         item.insert(hash_name.into(), hash.into());
@@ -185,31 +241,35 @@ pub fn put_as<R: Row>(platform: &impl Platform, row: &R, expect: Expect, etag: &
     item.insert("pk".into(), key.partition.clone().into());
     item.insert("sk".into(), key.sort.clone().into());
     item.insert("etag".into(), etag.0.clone().into());
-    Write::Put {
+    let expect = over.map_or(Expect::Absent, |version| {
+        Expect::Unchanged(version.etag.clone())
+    });
+    let write = Write::Put {
         key,
         item,
         etag: etag.clone(),
         expect,
-    }
+    };
+    (write, Version { etag, read })
 }
 
 impl<R: Row> Stored<R> {
     /// A write of the row as it now is, conditional on nobody having written it since.
-    pub fn update(&self, platform: &impl Platform) -> (Write, Etag) {
-        put(platform, &self.row, Expect::Unchanged(self.etag.clone()))
+    pub fn update(&self, platform: &impl Platform) -> (Write, Version) {
+        put(platform, &self.row, Some(&self.version))
     }
 
     pub fn delete(&self) -> Write {
         Write::Delete {
             key: self.row.key(),
-            etag: self.etag.clone(),
+            etag: self.version.etag.clone(),
         }
     }
 
     pub fn check(&self) -> Write {
         Write::Check {
             key: self.row.key(),
-            etag: self.etag.clone(),
+            etag: self.version.etag.clone(),
         }
     }
 }
