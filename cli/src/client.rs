@@ -142,7 +142,12 @@ impl Client {
                     false
                 }
                 Ok(answer) if answer.has_code(Code::QuotaExceeded) => false,
-                Ok(answer) => matches!(answer.status, 429 | 502 | 503 | 504),
+                Ok(answer) => match answer.status {
+                    429 | 502 | 503 | 504 => true,
+                    // The gateway's own: its function was cut off, or could not be started.
+                    500 => answer.problem().is_none(),
+                    _ => false,
+                },
                 Err(error) => can_pass(error),
             };
             match pauses.next().filter(|_| may_pass) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::deliveries::{AttemptOutcome, State};
 use api::{DeliveryId, Role};
-use attestation::compose;
+use attestation::{Digest, compose};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use integrations::Integration;
@@ -14,7 +14,7 @@ use pipeline::Platform;
 use pipeline::config::{self, register};
 use pipeline::engine::deliver::{self, Record};
 use pipeline::engine::{accept, reconcile};
-use pipeline::ledger::schedule;
+use pipeline::ledger::{delivery, schedule};
 use pipeline::records::attestations;
 use pipeline::store::platform::{Scope, SecretValue};
 use pipeline::store::rows::{self, Delivery, Stage};
@@ -641,6 +641,39 @@ async fn inputs_of_another_release_wait_for_its_function() {
     world.pass(HOUR).await;
     assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
     world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn a_run_goes_through_all_that_is_due_however_much_it_is() {
+    let world = World::new();
+    world.ready().await;
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
+    world.memory.receive(Webhook::ID, 10);
+    // As those of many attestations, whose messages were lost.
+    const MANY: usize = 5_000;
+    let planned = &accepted.plan.planned[0];
+    for number in 0..MANY {
+        let id = Digest::of(number.to_string().as_bytes()).hex();
+        let now = world.memory.now();
+        let row = delivery::begin(&accepted.plan, planned, id.as_str().into(), now);
+        let write = rows::insert(&world.memory, &row).0;
+        world.memory.write(vec![write]).await.unwrap();
+    }
+    world.memory.advance(schedule::RESEND);
+    let report = world.reconcile().await;
+    assert_eq!((report.sent, report.overdue_secs), (MANY + 1, 0));
+    assert_eq!(world.memory.queued(Webhook::ID), MANY + 1);
+    // Where the time is over, the rest is for the next run.
+    world.memory.advance(2 * schedule::RESEND);
+    let role = As::function(&world.memory, "reconciler");
+    let report = reconcile::reconcile(&role, world.memory.now())
+        .await
+        .unwrap();
+    assert_eq!(report.sent, 0);
+    assert!(report.overdue_secs > 0);
 }
 
 #[tokio::test]

@@ -520,8 +520,33 @@ async fn nothing_is_fetched_for_an_intake_that_was_deleted() {
         .await;
     assert!(world.memory.secret_names().is_empty());
     assert_eq!(world.fetch().await, 1);
+    // For all that the fetch knows, its secret may still come.
+    for _ in 0..16 {
+        world.memory.advance(Duration::from_mins(1));
+        world.fetch().await;
+    }
     assert!(artifacts.asked().is_empty());
     assert_eq!(world.memory.queued(fetch::QUEUE), 0);
+}
+
+#[tokio::test]
+async fn a_fetch_waits_for_a_secret_that_is_not_shown_yet() {
+    let (world, artifacts) = (World::new(), Artifacts::start());
+    world.register("hook").await.unwrap();
+    world
+        .attach_with("hook", json!({ "send_sbom": true }))
+        .await;
+    let token = world.fetching(&artifacts).await;
+    let digest = artifacts.put(SBOM);
+    let body = attested(&attestation("1", vec![promised_sbom()]));
+    world.post(&token, &body).await;
+    world.memory.hides_secrets.set(true);
+    assert_eq!(world.fetch().await, 1);
+    assert!(artifacts.asked().is_empty());
+    world.memory.hides_secrets.set(false);
+    world.memory.advance(schedule::FETCHES[0]);
+    assert_eq!(world.fetch().await, 1);
+    assert_eq!(world.size(&digest).await, Some(SBOM.len() as u64));
 }
 
 #[tokio::test]

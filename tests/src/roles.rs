@@ -749,6 +749,33 @@ fn nobody_may_search_the_whole_table_or_ask_it_in_another_language() {
     }
 }
 
+/// Whatever a function may call ends before the function does, with a second left for the answer.
+#[test]
+fn a_call_to_aws_ends_before_the_function_that_makes_it() {
+    use aws::patience::{BYTES, INVOKE, SHORT};
+    let template = template();
+    for function in functions() {
+        let allowed = ROLES[&function].iter().filter(|one| !one.is_deny);
+        let actions = allowed.flat_map(|one| &one.actions);
+        let calls = actions.filter_map(|action| match action.split(':').next()? {
+            "dynamodb" | "secretsmanager" | "sqs" => Some(SHORT),
+            "s3" => Some(BYTES),
+            "lambda" => Some(INVOKE),
+            "ec2" | "logs" | "xray" => None,
+            other => panic!("say in this test how long a call to {other} takes"),
+        });
+        let longest = calls.map(|patience| patience.call).max().unwrap();
+        let timeout = template.timeout(&function);
+        assert!(
+            longest + Duration::from_secs(1) <= timeout,
+            "{function}: give it a Timeout above {longest:?}"
+        );
+    }
+    for patience in [SHORT, BYTES, INVOKE] {
+        assert!(patience.attempt <= patience.call, "{patience:?}");
+    }
+}
+
 #[test]
 fn a_function_writes_its_own_log_and_has_its_own_stacks_secrets() {
     for function in functions() {

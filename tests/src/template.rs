@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::time::Duration;
 
 use pipeline::http::Route;
 use pipeline::ledger::schedule::Deadlines;
@@ -74,6 +75,12 @@ impl Template {
         let resource = &self.0["Resources"][id];
         assert!(resource.is_object(), "add {id} to infra/template.yaml");
         &resource["Properties"]
+    }
+
+    /// The timeout of the function in this folder.
+    pub fn timeout(&self, folder: &str) -> Duration {
+        let timeout = &self.properties(&camel(folder))["Timeout"];
+        Duration::from_secs(self.number(timeout))
     }
 
     /// A number as it stands, in quotes, or in a mapping.

@@ -6,6 +6,7 @@
 
 mod bucket;
 mod lambda;
+pub mod patience;
 mod platform;
 mod secret;
 mod settings;
@@ -86,6 +87,8 @@ impl Aws {
                 .force_path_style(self.settings.endpoint.is_some())
                 // We name the SHA-256 of what we put; a second checksum would only cost time.
                 .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+                .retry_config(patience::BYTES.retries())
+                .timeout_config(patience::BYTES.timeouts())
                 .build();
             aws_sdk_s3::Client::from_conf(config)
         })
@@ -102,7 +105,11 @@ impl Aws {
     }
 
     fn lambda(&self) -> &aws_sdk_lambda::Client {
-        self.lambda
-            .get_or_init(|| aws_sdk_lambda::Client::new(&self.config))
+        self.lambda.get_or_init(|| {
+            let config = aws_sdk_lambda::config::Builder::from(&self.config)
+                .retry_config(patience::INVOKE.retries())
+                .timeout_config(patience::INVOKE.timeouts());
+            aws_sdk_lambda::Client::from_conf(config.build())
+        })
     }
 }

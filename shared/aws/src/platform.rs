@@ -10,8 +10,6 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_secretsmanager::error::SdkError;
 use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
-use aws_smithy_types::retry::RetryConfig;
-use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
@@ -22,8 +20,8 @@ use serde_json::Value;
 use crate::Aws;
 use crate::table::{Order, unreachable};
 
-/// Timeout for invoking a delivery function: longer than a check may take, shorter than the gateway waits.
-const INVOKE: Duration = Duration::from_secs(27);
+/// Pauses between tries of a put into a secret that was restored: it stays marked for deletion for a moment.
+const RESTORED_MILLIS: [u64; 5] = [100, 200, 400, 800, 1_600];
 
 impl Aws {
     /// Below a name of this system's own: another system's secrets may well begin with `prod/`.
@@ -50,8 +48,18 @@ impl Aws {
         restore
             .await
             .map_err(|error| unreachable("secrets manager", &error))?;
-        let put = put().await.map_err(|error| failed(&error))?;
-        known(put.version_id)
+        let mut pauses = RESTORED_MILLIS.into_iter().map(Duration::from_millis);
+        loop {
+            let error = match put().await {
+                Ok(put) => return known(put.version_id),
+                Err(error) => error,
+            };
+            let is_going = error.as_service_error().is_some_and(is_going);
+            match pauses.next().filter(|_| is_going) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(failed(&error)),
+            }
+        }
     }
 }
 
@@ -323,18 +331,6 @@ impl Platform for Aws {
             .invoke()
             .function_name(format!("{}-deliver-{integration}", self.settings.stack))
             .payload(Blob::new(event))
-            .customize()
-            // Once: what it asks the third party must not be asked twice.
-            .config_override(
-                aws_sdk_lambda::Config::builder()
-                    .retry_config(RetryConfig::disabled())
-                    .timeout_config(
-                        TimeoutConfig::builder()
-                            .operation_timeout(INVOKE)
-                            .operation_attempt_timeout(INVOKE)
-                            .build(),
-                    ),
-            )
             .send()
             .await
             .map_err(|error| failed(error.code().unwrap_or("no answer").to_owned()))?;

@@ -12,11 +12,11 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::{BehaviorVersion, IdentityCache, Region};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
-use aws_smithy_types::retry::RetryConfig;
-use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use integrations::http::{self, Guard, Proxy, is_local};
 use pipeline::store::meter::Quotas;
+
+use crate::patience;
 
 /// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
 /// certificates instead of the whole native store halves the instructions of a cold start.
@@ -132,10 +132,6 @@ impl Settings {
             ))
             .tls_context(tls)
             .build_https();
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(2))
-            .operation_attempt_timeout(Duration::from_secs(20))
-            .build();
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(self.region.clone()))
@@ -143,8 +139,8 @@ impl Settings {
             .identity_cache(IdentityCache::no_cache())
             .http_client(http)
             .sleep_impl(TokioSleep::new())
-            .retry_config(RetryConfig::standard().with_max_attempts(4))
-            .timeout_config(timeouts);
+            .retry_config(patience::SHORT.retries())
+            .timeout_config(patience::SHORT.timeouts());
         match &self.endpoint {
             Some(endpoint) => config.endpoint_url(endpoint).build(),
             None => config.build(),

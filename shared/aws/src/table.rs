@@ -1,21 +1,21 @@
 //! Rows in DynamoDB: keys, conditions on etags, and pages.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::Timestamp;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put,
+    AttributeValue, CancellationReason, ConditionCheck, Delete, KeysAndAttributes, Put,
     ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use futures_util::future::try_join_all;
 use pipeline::Platform;
 use pipeline::store::platform::{Etag, Expect, Item, Key, Range, Unreachable, Write, WriteError};
 
-use crate::Aws;
+use crate::{Aws, patience};
 
 type Row = HashMap<String, AttributeValue>;
 
@@ -26,8 +26,8 @@ pub(crate) enum Order {
     LastFirst,
 }
 
-/// Attempts at a transaction that conflicts with another one.
-const TRIES: u32 = 5;
+/// Longest pause between tries of a transaction that others were in the way of.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Rows in one `BatchGetItem` (DynamoDB's limit).
 const BATCH: usize = 100;
@@ -112,6 +112,58 @@ fn is_own(write: &Write, found: Option<&Row>) -> bool {
 /// Reports whether a transaction in progress held the row. The SDK does not retry then; [`Aws::transact`] does.
 fn is_held(error: &SdkError<impl ProvideErrorMetadata>) -> bool {
     error.code() == Some("TransactionConflictException")
+}
+
+fn refused(why: String) -> Unreachable {
+    Unreachable { what: "table", why }
+}
+
+/// What the reasons say for which DynamoDB cancelled a transaction, one for each write.
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
+#[derive(Debug, PartialEq, Eq)]
+enum Cancelled {
+    /// It had been done, and its answer was lost.
+    Done,
+    /// A condition did not hold.
+    Conflict,
+    /// Another transaction held a row, or the table was too busy for one.
+    Busy(String),
+    /// The same again would be refused again.
+    Refused(String),
+}
+
+impl Cancelled {
+    fn read(writes: &[Write], reasons: &[CancellationReason]) -> Self {
+        let mut conflicts = false;
+        let (mut busy, mut refused) = (None, None);
+        for (write, reason) in writes.iter().zip(reasons) {
+            let text = || match (reason.code(), reason.message()) {
+                (Some(code), Some(message)) => format!("{code}: {message}"),
+                (code, _) => code.unwrap_or_default().to_owned(),
+            };
+            match reason.code().unwrap_or("None") {
+                "None" => {}
+                "ConditionalCheckFailed" => {
+                    // All of them or none: one row of ours is enough to know that it was done.
+                    if is_own(write, reason.item()) {
+                        return Self::Done;
+                    }
+                    conflicts = true;
+                }
+                "TransactionConflict" | "ProvisionedThroughputExceeded" | "ThrottlingError" => {
+                    busy.get_or_insert_with(text);
+                }
+                _ => {
+                    refused.get_or_insert_with(text);
+                }
+            }
+        }
+        match (conflicts, refused) {
+            (true, _) => Self::Conflict,
+            (false, Some(why)) => Self::Refused(why),
+            (false, None) => Self::Busy(busy.unwrap_or_else(|| "it gave no reason".to_owned())),
+        }
+    }
 }
 
 impl Aws {
@@ -354,43 +406,36 @@ impl Aws {
             .map(|write| self.action(write))
             .collect::<Result<_, _>>()?;
         let mut pause = Duration::from_millis(20);
-        for _ in 0..TRIES {
+        let begun = Instant::now();
+        loop {
             let request = self.dynamodb().transact_write_items();
             let result = request
                 .set_transact_items(Some(actions.clone()))
                 .send()
                 .await;
             let Err(error) = result else { return Ok(()) };
-            let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
-                error.as_service_error()
-            else {
-                return Err(table(&error).into());
+            let why = match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    match Cancelled::read(writes, cancelled.cancellation_reasons()) {
+                        Cancelled::Done => return Ok(()),
+                        Cancelled::Conflict => return Err(WriteError::Conflict),
+                        Cancelled::Refused(why) => return Err(refused(why).into()),
+                        Cancelled::Busy(why) => why,
+                    }
+                }
+                Some(TransactWriteItemsError::TransactionInProgressException(_)) => {
+                    "the same transaction is in progress".to_owned()
+                }
+                _ => return Err(table(&error).into()),
             };
-            let reasons = cancelled.cancellation_reasons();
-            let failed = writes
-                .iter()
-                .zip(reasons)
-                .filter(|(_, reason)| reason.code() == Some("ConditionalCheckFailed"));
-            let mut failed = failed.peekable();
-            if failed.peek().is_some() {
-                // All of them or none: one row of ours is enough to know that it was done.
-                let own = failed
-                    .into_iter()
-                    .any(|(write, reason)| is_own(write, reason.item()));
-                return if own {
-                    Ok(())
-                } else {
-                    Err(WriteError::Conflict)
-                };
-            }
-            // Another transaction held a row, or the table was busy: nothing was decided. Those that met come again at
-            // different times.
+            // Nothing was decided. Those that met come again at different times.
             let jitter = pause * u32::try_from(self.random() % 100).unwrap_or_default() / 100;
+            if begun.elapsed() + pause + jitter > patience::SHORT.call {
+                return Err(refused(why).into());
+            }
             tokio::time::sleep(pause + jitter).await;
-            pause *= 2;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        let why = "other transactions held the rows for too long".to_owned();
-        Err(Unreachable { what: "table", why }.into())
     }
 
     fn action(&self, write: &Write) -> Result<TransactWriteItem, Unreachable> {
@@ -438,6 +483,50 @@ impl Aws {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_cancelled_transaction_is_repeated_where_that_may_help_and_says_its_own_reason() {
+        let write = |etag: &str| Write::Put {
+            key: Key::new("a", etag),
+            item: Item::new(),
+            etag: Etag(etag.into()),
+            expect: Expect::Absent,
+        };
+        let writes = [write("1"), write("2")];
+        let reason = |code: &str| CancellationReason::builder().code(code).build();
+        let told = |code: &str, message: &str| {
+            let reason = CancellationReason::builder().code(code);
+            reason.message(message).build()
+        };
+        let read = |second| Cancelled::read(&writes, &[reason("None"), second]);
+        assert_eq!(read(reason("ConditionalCheckFailed")), Cancelled::Conflict);
+        let own = Row::from([("etag".to_owned(), text("2"))]);
+        let own = CancellationReason::builder()
+            .code("ConditionalCheckFailed")
+            .set_item(Some(own));
+        assert_eq!(read(own.build()), Cancelled::Done);
+        for busy in [
+            "TransactionConflict",
+            "ProvisionedThroughputExceeded",
+            "ThrottlingError",
+        ] {
+            assert_eq!(read(reason(busy)), Cancelled::Busy(busy.to_owned()));
+        }
+        let too_large = "Item size has exceeded the maximum allowed size";
+        let why = format!("ValidationError: {too_large}");
+        assert_eq!(
+            read(told("ValidationError", too_large)),
+            Cancelled::Refused(why.clone())
+        );
+        // Whatever else there is, the same again would be refused again.
+        let both = [
+            reason("ThrottlingError"),
+            told("ValidationError", too_large),
+        ];
+        assert_eq!(Cancelled::read(&writes, &both), Cancelled::Refused(why));
+        let both = [reason("ConditionalCheckFailed"), reason("ThrottlingError")];
+        assert_eq!(Cancelled::read(&writes, &both), Cancelled::Conflict);
+    }
 
     #[test]
     fn rows_survive_the_way_through_dynamodbs_own_types() {

@@ -53,6 +53,8 @@ pub struct Memory {
     pub fail_writes_after: Cell<Option<u32>>,
     /// Sends that will be refused.
     pub fail_sends: Cell<bool>,
+    /// Secrets are not shown, as Secrets Manager may do for a while after they were written.
+    pub hides_secrets: Cell<bool>,
     /// Additions that will be refused.
     pub fail_adds: Cell<bool>,
     pub meter: Meter,
@@ -97,6 +99,7 @@ impl Memory {
             invoke: Box::new(invoke),
             fail_writes_after: Cell::new(None),
             fail_sends: Cell::new(false),
+            hides_secrets: Cell::new(false),
             fail_adds: Cell::new(false),
             meter: Meter::default(),
             writes: Cell::new(0),
@@ -539,6 +542,9 @@ impl Platform for Memory {
         name: &str,
         version: Option<&str>,
     ) -> Result<Option<SecretValue>, Unreachable> {
+        if self.hides_secrets.get() {
+            return Ok(None);
+        }
         let secrets = self.secrets.borrow();
         let mut versions = secrets.get(name).into_iter().flatten();
         let wanted = |value: &&SecretValue| version.is_none() || value.version() == version;

@@ -158,6 +158,24 @@ impl Message {
         }
     }
 
+    /// Sends itself for its next round, if a delivery still waits then.
+    async fn asks_again(
+        mut self,
+        platform: &impl Platform,
+        waited_until: Timestamp,
+    ) -> Result<(), Unreachable> {
+        let last = schedule::FETCHES.len() - 1;
+        let polls = usize::try_from(self.polls).unwrap_or(last);
+        let delay = schedule::FETCHES[polls.min(last)];
+        if platform.now().plus(delay) >= waited_until {
+            self.gives_up();
+            return Ok(());
+        }
+        self.polls += 1;
+        (self.after, self.failed) = (None, false);
+        self.goes_on(platform, delay).await
+    }
+
     /// Sends itself for its next turn, if there is one left.
     async fn goes_on(
         mut self,
@@ -244,15 +262,8 @@ async fn one(
     };
     let turn_ends = platform.now().plus(TURN);
     let organization = message.organization.clone();
-    let Some(source) =
-        intakes::source(Scope::new(platform, &organization), &message.intake).await?
-    else {
-        info!(
-            intake.id = %message.intake,
-            "Nothing is fetched for an intake that is gone"
-        );
-        return Ok(());
-    };
+    let scope = Scope::new(platform, &organization);
+    let source = intakes::source(scope, &message.intake).await?;
     let key = Attestation::at(&organization, &message.attestation);
     let Some(attestation) = rows::load::<Attestation>(platform, &key).await? else {
         return Ok(());
@@ -262,8 +273,12 @@ async fn one(
         return Ok(());
     }
     let waited_until = waited_until(platform, &attestation.row).await?;
+    let Some(source) = source else {
+        // Secrets Manager shows after a while what was written; a deleted intake has none.
+        info!(intake.id = %message.intake, "An intake's secret is not there: gone, or not there yet");
+        return Ok(message.asks_again(platform, waited_until).await?);
+    };
     let wanted = wanted(platform, &attestation.row, message.after).await?;
-    let scope = Scope::new(platform, &organization);
     for (asked, digest) in wanted.into_iter().enumerate() {
         let now = platform.now();
         if now >= waited_until {
@@ -294,16 +309,7 @@ async fn one(
     if !message.failed {
         return Ok(());
     }
-    let last = schedule::FETCHES.len() - 1;
-    let polls = usize::try_from(message.polls).unwrap_or(last);
-    let delay = schedule::FETCHES[polls.min(last)];
-    if platform.now().plus(delay) >= waited_until {
-        message.gives_up();
-        return Ok(());
-    }
-    message.polls += 1;
-    (message.after, message.failed) = (None, false);
-    Ok(message.goes_on(platform, delay).await?)
+    Ok(message.asks_again(platform, waited_until).await?)
 }
 
 /// The materials behind `after` that the attestation names and that are not here.

@@ -3,6 +3,7 @@
 //! Reads the due index, which may lag: every row is read again before anything is done, and written on
 //! the condition that it has not changed. So it is safe to run twice at once.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use api::Timestamp;
@@ -23,7 +24,7 @@ use crate::store::rows::{
     self, Delivery, Job, Plan, Registration, RegistrationName, SHARDS, Stage,
 };
 
-/// Rows of one shard looked at in one run; more wait for the next minute.
+/// Rows of one shard in a page; a run takes page after page.
 const PAGE: usize = 200;
 
 /// Integration under which unreadable dead letters are quarantined: they do not name their own.
@@ -58,46 +59,34 @@ pub struct Report {
 
 /// One run over what is due; stops beginning new work at `until`.
 pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Report, Unreachable> {
-    let now = platform.now();
-    let until_text = now.to_string();
-    let shards: Vec<String> = (0..SHARDS).map(|shard| shard.to_string()).collect();
-    let due = join_all(shards.iter().map(|shard| {
-        platform.range(Range {
-            index: Index::Due,
-            hash: shard,
-            until: &until_text,
-            newest_first: false,
-            limit: PAGE,
-        })
-    }))
-    .await;
+    let begun = platform.now();
+    // Whatever is due, a quarter of the time is for jobs.
+    let rounds_until = begun.plus(until.since(begun) / 4 * 3);
     let mut report = Report::default();
-    let mut is_all = true;
-    let mut shards = Vec::new();
-    for keys in due {
-        match keys {
-            Ok(keys) => {
-                is_all &= keys.len() < PAGE;
-                shards.push(keys.into_iter());
-            }
-            // One shard that does not answer must not keep the others waiting.
-            Err(unreachable) => {
-                warn!(error = %unreachable, "Left a shard for the next run");
-                report.left += 1;
-            }
-        }
-    }
     // Jobs last, with the time that is left: an hour of redelivery must not hold up what is due.
     let mut jobs = Vec::new();
-    // One of each shard in turn, so that a long one does not starve the rest.
-    loop {
-        let mut keys: Vec<Key> = shards.iter_mut().filter_map(Iterator::next).collect();
-        if keys.is_empty() {
-            break;
+    let mut seen = HashSet::new();
+    let is_all = loop {
+        let (mut shards, is_all) = due(platform, &mut report).await;
+        // An index lags behind its table, and what was left is for the next run.
+        for keys in &mut shards {
+            keys.retain(|key| seen.insert(key.clone()));
         }
-        jobs.extend(keys.extract_if(.., |key| key.sort.starts_with(JOB)));
-        report.look(platform, &keys, until).await;
-    }
+        let is_anything_new = shards.iter().any(|keys| !keys.is_empty());
+        let mut shards: Vec<_> = shards.into_iter().map(Vec::into_iter).collect();
+        // One of each shard in turn, so that a long one does not starve the rest.
+        loop {
+            let mut keys: Vec<Key> = shards.iter_mut().filter_map(Iterator::next).collect();
+            if keys.is_empty() {
+                break;
+            }
+            jobs.extend(keys.extract_if(.., |key| key.sort.starts_with(JOB)));
+            report.look(platform, &keys, until).await;
+        }
+        if is_all || !is_anything_new || platform.now() >= rounds_until {
+            break is_all;
+        }
+    };
     // Each has its share of what is left: an hour of backfill must not hold up somebody else's drain.
     let mut left = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
     for key in jobs {
@@ -111,6 +100,40 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
     }
     info!(?report, "Reconciled");
     Ok(report)
+}
+
+/// Returns a page of what is due of each shard, and whether that is all.
+async fn due(platform: &impl Platform, report: &mut Report) -> (Vec<Vec<Key>>, bool) {
+    let now = platform.now().to_string();
+    let pages = join_all((0..SHARDS).map(|shard| {
+        let now = &now;
+        async move {
+            let range = Range {
+                index: Index::Due,
+                hash: &shard.to_string(),
+                until: now,
+                newest_first: false,
+                limit: PAGE,
+            };
+            platform.range(range).await
+        }
+    }));
+    let mut is_all = true;
+    let mut shards = Vec::new();
+    for keys in pages.await {
+        match keys {
+            Ok(keys) => {
+                is_all &= keys.len() < PAGE;
+                shards.push(keys);
+            }
+            // One shard that does not answer must not keep the others waiting.
+            Err(unreachable) => {
+                warn!(error = %unreachable, "Left a shard for the next run");
+                report.left += 1;
+            }
+        }
+    }
+    (shards, is_all)
 }
 
 impl Report {
