@@ -18,6 +18,7 @@ mod foreach;
 mod forwarding;
 mod layers;
 mod listing;
+mod notices;
 mod openapi;
 mod operations;
 mod pages;

@@ -18,7 +18,7 @@ use memory::Memory;
 use pipeline::Platform;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
-    Item, Key, Message, Range, SecretValue, Unreachable, Write as Row, WriteError,
+    Announcement, Item, Key, Message, Range, SecretValue, Unreachable, Write as Row, WriteError,
 };
 use pipeline::store::rows;
 use serde_json::{Value, json};
@@ -134,6 +134,7 @@ fn named(value: &Value) -> String {
     if let Some(arn) = text.strip_prefix("arn:") {
         text = arn.splitn(5, ':').nth(4).unwrap_or_default().to_owned();
     }
+    text = text.replace("${EventBus}", "<bus>");
     assert!(!text.is_empty(), "{value} names nothing");
     text.replace(".Arn}", "").replace("${", "")
 }
@@ -482,6 +483,11 @@ impl Platform for As<'_> {
         self.memory.delete_secret(name).await
     }
 
+    async fn announce(&self, announcement: Announcement) -> Result<(), Unreachable> {
+        self.does("events:PutEvents", "event-bus/<bus>", &[]);
+        self.memory.announce(announcement).await
+    }
+
     async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable> {
         let function = format!("Deliver{}", camel(integration));
         self.does("lambda:InvokeFunction", &function, &[]);
@@ -758,7 +764,7 @@ fn a_call_to_aws_ends_before_the_function_that_makes_it() {
         let allowed = ROLES[&function].iter().filter(|one| !one.is_deny);
         let actions = allowed.flat_map(|one| &one.actions);
         let calls = actions.filter_map(|action| match action.split(':').next()? {
-            "dynamodb" | "secretsmanager" | "sqs" => Some(SHORT),
+            "dynamodb" | "events" | "secretsmanager" | "sqs" => Some(SHORT),
             "s3" => Some(BYTES),
             "lambda" => Some(INVOKE),
             "ec2" | "logs" | "xray" => None,

@@ -612,15 +612,22 @@ fn each_queue_that_a_function_takes_from_has_an_alarm_for_the_age_of_its_message
 #[test]
 fn the_operations_page_says_what_each_alarm_means() {
     let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
-    for id in template().resources("AWS::CloudWatch::Alarm").into_keys() {
+    for (id, alarm) in template().resources("AWS::CloudWatch::Alarm") {
         let own = integrations::ALL.iter().map(|one| camel(one.id));
         let named = own
             .into_iter()
             .find_map(|name| id.strip_prefix(&name).map(str::to_owned));
         let name = named.map_or(id.to_owned(), |rest| format!("…{rest}"));
+        let heading = format!("\n### {name}\n");
         assert!(
-            page.contains(&format!("| `{name}`")),
-            "{id}: say it in docs/operations.md"
+            page.contains(&heading),
+            "{id}: explain it in docs/operations.md"
+        );
+        let anchor = name.trim_start_matches('…').to_lowercase();
+        let description = alarm["AlarmDescription"].to_string();
+        assert!(
+            description.contains(&format!("(docs/operations.md#{anchor})")),
+            "{id}: end its description with (docs/operations.md#{anchor})"
         );
     }
 }
@@ -927,14 +934,24 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         .unwrap()
         .keys()
         .collect();
-    assert_eq!(conditions, ["HasAlarmTopic", "HasProxySecret", "IsInVpc"]);
+    let known = [
+        "HasAlarmTopic",
+        "HasProxySecret",
+        "IsInVpc",
+        "IsWarm",
+        "ReservesAccept",
+        "ReservesApi",
+        "ReservesAuthorizer",
+        "ReservesReconciler",
+    ];
+    assert_eq!(conditions, known);
     let mut conditional = Vec::new();
     for (id, resource) in template.0["Resources"].as_object().unwrap() {
         if resource.get("Condition").is_some() {
             conditional.push(id.as_str());
         }
     }
-    assert_eq!(conditional, ["InVpc", "ProxyCredentials"]);
+    assert_eq!(conditional, ["InVpc", "OperatorEvents", "ProxyCredentials"]);
     // Each condition asks for a parameter alone.
     for (name, condition) in template.0["Conditions"].as_object().unwrap() {
         let [asked, nothing] = &list(&condition["Fn::Not"][0]["Fn::Equals"])[..] else {
@@ -954,18 +971,26 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         .keys()
         .collect();
     let known = [
+        "AcceptConcurrency",
         "AlarmTopicArn",
         "AllowedPrivateCidrs",
+        "ApiConcurrency",
         "Architecture",
+        "AuthorizerConcurrency",
         "DeliveryConcurrency",
+        "EventBus",
         "HttpsProxy",
         "HttpsProxySecret",
         "LogRetentionDays",
+        "Metrics",
         "ProxyNames",
         "Quotas",
+        "ReconcilerConcurrency",
         "RetentionDays",
         "SecurityGroupIds",
         "SubnetIds",
+        "WarmReads",
+        "WarmWrites",
     ];
     assert_eq!(parameters, known);
 }

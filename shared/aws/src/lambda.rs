@@ -15,7 +15,7 @@ use pipeline::store::platform::{Platform, Scope, Unreachable};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Aws, Error};
+use crate::{Aws, Error, metrics};
 
 /// The events as the functions read them and the answers as they give them: for the tests over `events/`.
 pub mod event {
@@ -58,6 +58,7 @@ pub async fn api(routes: Vec<Route<Aws>>) -> Result<(), Error> {
     run!(async |event: LambdaEvent<GatewayEvent>| {
         let request = event.payload.request();
         let response = Box::pin(http::answer(&routes, &aws, &request)).await;
+        metrics::tell(&aws);
         Ok::<_, Failure>(gateway_answer(&response, &request.id))
     })
 }
@@ -73,6 +74,7 @@ pub async fn deliver<I: Integration>() -> Result<(), Error> {
             DeliveryEvent::Records(records) => {
                 let records = records.into_iter().map(SqsRecord::record).collect();
                 let back = Box::pin(deliver::batch::<I>(&aws, &tools, records, until)).await;
+                metrics::tell(&aws);
                 Ok::<_, Failure>(partial_batch(back))
             }
             DeliveryEvent::Check(check) => {
@@ -106,35 +108,6 @@ pub async fn authorizer() -> Result<(), Error> {
     run!(async |event: LambdaEvent<AuthorizerEvent>| {
         Ok::<_, Failure>(authorize(&aws, &event.payload).await?)
     })
-}
-
-/// Says how the promise is kept, in CloudWatch's embedded metric format: one line of the log.
-/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
-fn metrics(aws: &Aws, report: &reconcile::Report) {
-    let metric = |name: &str, unit: &str| json!({ "Name": name, "Unit": unit });
-    let line = json!({
-        "_aws": {
-            "Timestamp": aws.now().millis(),
-            "CloudWatchMetrics": [{
-                "Namespace": "ChainloopIntegrations",
-                "Dimensions": [["Stack"]],
-                "Metrics": [
-                    metric("Violations", "Count"),
-                    metric("Unclaimed", "Count"),
-                    metric("OldestOverdue", "Seconds"),
-                    metric("Crashed", "Count"),
-                    metric("Left", "Count"),
-                ],
-            }],
-        },
-        "Stack": aws.stack(),
-        "Violations": report.violations,
-        "Unclaimed": report.unclaimed,
-        "OldestOverdue": report.overdue_secs,
-        "Crashed": report.crashed,
-        "Left": report.left,
-    });
-    println!("{line}");
 }
 
 /// Returns the authorizer's response to the gateway, with the token's bearer as its context.
@@ -178,14 +151,15 @@ pub async fn reconciler() -> Result<(), Error> {
     run!(async |event: LambdaEvent<ReconcilerEvent>| {
         if let Some(records) = event.payload.records {
             let records = records.into_iter().map(SqsRecord::record).collect();
-            return Ok::<_, Failure>(partial_batch(
-                Box::pin(reconcile::dead_letters(&aws, records)).await,
-            ));
+            let back = Box::pin(reconcile::dead_letters(&aws, records)).await;
+            metrics::tell(&aws);
+            return Ok::<_, Failure>(partial_batch(back));
         }
         // What is begun must end before this invocation does.
         let until = event.context.deadline.saturating_sub(10_000);
         let report = Box::pin(reconcile::reconcile(&aws, Timestamp::from_millis(until))).await?;
-        metrics(&aws, &report);
+        metrics::tell_of_promise(&aws, &report);
+        metrics::tell(&aws);
         Ok(serde_json::to_value(report)?)
     })
 }

@@ -6,6 +6,7 @@
 
 mod bucket;
 mod lambda;
+mod metrics;
 pub mod patience;
 mod platform;
 mod secret;
@@ -32,6 +33,7 @@ pub struct Aws {
     sqs: OnceCell<aws_sdk_sqs::Client>,
     secrets: OnceCell<aws_sdk_secretsmanager::Client>,
     lambda: OnceCell<aws_sdk_lambda::Client>,
+    events: OnceCell<aws_sdk_eventbridge::Client>,
 }
 
 impl Aws {
@@ -53,6 +55,7 @@ impl Aws {
             sqs: OnceCell::new(),
             secrets: OnceCell::new(),
             lambda: OnceCell::new(),
+            events: OnceCell::new(),
         }
     }
 
@@ -102,6 +105,11 @@ impl Aws {
     fn secrets(&self) -> &aws_sdk_secretsmanager::Client {
         self.secrets
             .get_or_init(|| aws_sdk_secretsmanager::Client::new(&self.config))
+    }
+
+    fn events(&self) -> &aws_sdk_eventbridge::Client {
+        self.events
+            .get_or_init(|| aws_sdk_eventbridge::Client::new(&self.config))
     }
 
     fn lambda(&self) -> &aws_sdk_lambda::Client {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use api::materials::{Download, Upload};
 use api::{OrganizationName, Timestamp};
 use attestation::Digest;
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_secretsmanager::error::SdkError;
@@ -13,7 +14,7 @@ use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use bytes::Bytes;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
-    Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
+    Announcement, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
 };
 use serde_json::Value;
 
@@ -22,6 +23,9 @@ use crate::table::{Order, unreachable};
 
 /// Pauses between tries of a put into a secret that was restored: it stays marked for deletion for a moment.
 const RESTORED_MILLIS: [u64; 5] = [100, 200, 400, 800, 1_600];
+
+/// By which rules of EventBridge find what is ours.
+const SOURCE: &str = "chainloop-integrations";
 
 impl Aws {
     /// Below a name of this system's own: another system's secrets may well begin with `prod/`.
@@ -317,6 +321,28 @@ impl Platform for Aws {
                 Ok(())
             }
             Err(error) => Err(unreachable("secrets manager", &error)),
+        }
+    }
+
+    async fn announce(&self, announcement: Announcement) -> Result<(), Unreachable> {
+        let Announcement { title, mut detail } = announcement;
+        detail["stack"] = self.settings.stack.as_str().into();
+        let entry = PutEventsRequestEntry::builder()
+            .source(SOURCE)
+            .detail_type(title)
+            .detail(detail.to_string())
+            .event_bus_name(&self.settings.event_bus);
+        let put = self.events().put_events().entries(entry.build());
+        let answer = put.send().await;
+        let answer = answer.map_err(|error| unreachable("event bus", &error))?;
+        // It takes some and refuses others with one answer.
+        let refused = answer.entries.unwrap_or_default().into_iter();
+        match refused.into_iter().find_map(|entry| entry.error_code) {
+            None => Ok(()),
+            Some(why) => Err(Unreachable {
+                what: "event bus",
+                why,
+            }),
         }
     }
 

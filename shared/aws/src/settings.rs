@@ -42,6 +42,10 @@ pub struct Settings {
     pub table: String,
     pub bucket: String,
     pub stack: String,
+    /// Event bus that operators are told by.
+    pub event_bus: String,
+    /// Whose numbers become metrics.
+    pub metrics: Metrics,
     /// A queue's URL is this and its integration's id.
     pub queue_url_prefix: String,
     /// Time for which rows are kept; the bucket's own rule keeps bytes a week longer.
@@ -58,6 +62,16 @@ pub struct Settings {
     access_key_id: String,
     secret_access_key: String,
     session_token: Option<String>,
+}
+
+/// Whose numbers become metrics. Each metric of each has its price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metrics {
+    None,
+    /// Each integration's, and all of them together.
+    Integration,
+    /// Each registration's as well.
+    Registration,
 }
 
 impl Settings {
@@ -92,6 +106,12 @@ impl Settings {
             bucket: String::new(),
             stack: String::new(),
             queue_url_prefix: String::new(),
+            event_bus: given("EVENT_BUS").unwrap_or_else(|| "default".to_owned()),
+            metrics: match variable("METRICS").as_deref() {
+                Some("none") => Metrics::None,
+                Some("registration") => Metrics::Registration,
+                _ => Metrics::Integration,
+            },
             retention: variable("RETENTION_DAYS")
                 .and_then(|days| days.parse().ok())
                 .map_or(pipeline::ledger::schedule::RETENTION, |days: u64| {

@@ -21,7 +21,8 @@ use self::indexes::Indexes;
 use pipeline::engine::deliver::Record;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
-    Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
+    Announcement, Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write,
+    WriteError,
 };
 
 type Invoke = Box<
@@ -49,6 +50,8 @@ pub struct Memory {
     /// Current and previous version of each secret.
     secrets: RefCell<BTreeMap<String, Vec<SecretValue>>>,
     invoke: Invoke,
+    /// What operators were told.
+    pub announced: RefCell<Vec<Announcement>>,
     /// Writes that will be refused as unreachable, counted from now; none when `None`.
     pub fail_writes_after: Cell<Option<u32>>,
     /// Sends that will be refused.
@@ -97,6 +100,7 @@ impl Memory {
             queues: RefCell::default(),
             secrets: RefCell::default(),
             invoke: Box::new(invoke),
+            announced: RefCell::default(),
             fail_writes_after: Cell::new(None),
             fail_sends: Cell::new(false),
             hides_secrets: Cell::new(false),
@@ -553,6 +557,14 @@ impl Platform for Memory {
 
     async fn delete_secret(&self, name: &str) -> Result<(), Unreachable> {
         self.secrets.borrow_mut().remove(name);
+        Ok(())
+    }
+
+    async fn announce(&self, announcement: Announcement) -> Result<(), Unreachable> {
+        if self.fail_sends.get() {
+            return Err(down("event bus"));
+        }
+        self.announced.borrow_mut().push(announcement);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use pipeline::engine::fetch;
 use pipeline::ledger::{message, schedule};
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
-    Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
+    Announcement, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
 };
 use serde_json::Value;
 
@@ -527,6 +527,11 @@ impl Platform for Function {
             ready(memory.delete_secret(name))
         })
         .await
+    }
+
+    async fn announce(&self, announcement: Announcement) -> Result<(), Unreachable> {
+        self.step().await;
+        self.world.memory.announce(announcement).await
     }
 
     async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable> {

@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use crate::config::quotas::{self, Exceeded};
 use crate::config::tokens;
 use crate::records::audit_log::{Act, Subject};
+use crate::records::notices::{self, News};
 use crate::store::ids;
 use crate::store::meter::Quota;
 use crate::store::platform::{
-    Platform, Scope, SecretValue, UnlessConflict as _, Unreachable, WriteError,
+    Platform, Scope, SecretValue, UnlessConflict as _, Unreachable, Write, WriteError,
 };
 use crate::store::rows::{
-    self, CONFLICTS, Conditions, Intake, IntakeToken, IntakeUse, Previous, Stored,
+    self, CONFLICTS, Conditions, Event, Intake, IntakeToken, IntakeUse, Previous, Stored,
 };
 
 /// Prefix of an intake token, so that scanners for leaked secrets find it and nobody takes it for an API token.
@@ -206,11 +207,12 @@ pub async fn create(
     // The rows before the secret: cut off here, there is an intake whose token nobody knows, which the list shows
     // and `delete` removes, and no secret that nobody finds.
     let subject = Subject::new(&intake.name, intake.id.as_str());
-    let writes = vec![
+    let mut writes = vec![
         rows::insert(platform, &intake).0,
         rows::insert(platform, &by_hash(&intake, now)).0,
         act.entry(scope, subject, told(&intake)),
     ];
+    writes.extend(expiry(scope, &intake));
     if !platform.write(writes).await.unless_conflict()? {
         return Err(Error::NameTaken(intake.name));
     }
@@ -234,6 +236,21 @@ pub async fn create(
         }
     }
     Ok(Created { intake, token })
+}
+
+/// The notice that an intake's URL ends.
+fn expiry(scope: Scope<'_, impl Platform>, intake: &Intake) -> Option<Write> {
+    let news = News {
+        subject: expiring(intake),
+        name: intake.name.clone(),
+        ..News::default()
+    };
+    notices::ends(scope, Event::IntakeExpiring, &news, intake.valid_until)
+}
+
+/// Subject of that notice: each URL of an intake has an end of its own.
+fn expiring(intake: &Intake) -> String {
+    format!("{}-{}", intake.id, &intake.hash[..8])
 }
 
 /// The row that finds an intake by the token that it has now.
@@ -313,6 +330,7 @@ pub async fn rotate(
         writes.push(old.delete());
         None
     };
+    writes.extend(notices::forget(scope, Event::IntakeExpiring, &expiring(&stored.row)).await?);
     let token = tokens::text(platform, PREFIX);
     let valid_for = stored.row.valid_for_secs.map(Duration::from_secs);
     stored.row.hash = tokens::hash(&token);
@@ -328,6 +346,7 @@ pub async fn rotate(
         stored.update(platform).0,
         act.entry(scope, subject, detail),
     ]);
+    writes.extend(expiry(scope, &stored.row));
     if !platform.write(writes).await.unless_conflict()? {
         return Err(Error::Conflict);
     }
@@ -422,9 +441,10 @@ async fn remove_once(
     }
     let used = rows::load::<IntakeUse>(platform, &IntakeUse::at(organization, id)).await?;
     let used = used.map(|used| used.delete());
-    platform
-        .write(used.into_iter().chain([stored.delete()]).collect())
-        .await
+    let scope = Scope::new(platform, organization);
+    let ends = notices::forget(scope, Event::IntakeExpiring, &expiring(&stored.row)).await?;
+    let writes = used.into_iter().chain(ends).chain([stored.delete()]);
+    platform.write(writes.collect()).await
 }
 
 /// Loads the source of an intake's materials; none when the intake was deleted.

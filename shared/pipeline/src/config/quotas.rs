@@ -12,9 +12,10 @@ use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use tracing::warn;
 
+use crate::records::notices::{self, News};
 use crate::store::meter::{Quota, Used, resets_at};
 use crate::store::platform::{Key, Platform, Scope, Unreachable};
-use crate::store::rows::{Intake, RegistrationName, SHARDS, TokenName, shard};
+use crate::store::rows::{self, Event, Intake, Notice, RegistrationName, SHARDS, TokenName, shard};
 
 /// Rows of a day are of no use after it. Longer, so that whoever looks into a complaint finds them.
 const KEPT: Duration = Duration::from_hours(3 * 24);
@@ -110,6 +111,9 @@ pub async fn daily(scope: Scope<'_, impl Platform>, wanted: Used) -> Result<(), 
         (Quota::Bytes, used.bytes, wanted.bytes),
     ] {
         let limit = meter.quotas.of(quota);
+        if wanted > 0 && used.saturating_add(wanted) > limit - limit / 5 {
+            tell_that_near(scope, quota, used, limit).await;
+        }
         if wanted > 0 && used.saturating_add(wanted) > limit {
             let resets_at = resets_at(now);
             return Err(Exceeded {
@@ -122,6 +126,31 @@ pub async fn daily(scope: Scope<'_, impl Platform>, wanted: Used) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Tells operators once a day that little is left of a quota.
+async fn tell_that_near(scope: Scope<'_, impl Platform>, quota: Quota, used: u64, limit: u64) {
+    let (platform, organization) = scope.parts();
+    let name = quota.name();
+    let subject = format!("{name}-{}", &platform.now().to_string()[..10]);
+    if !platform
+        .meter()
+        .is_news(&format!("{organization}/{subject}"))
+    {
+        return;
+    }
+    // Another environment has told of it, perhaps.
+    let at = Notice::at(organization, Event::QuotaNear, &subject);
+    if !matches!(rows::load::<Notice>(platform, &at).await, Ok(None)) {
+        return;
+    }
+    let news = News {
+        subject,
+        name: name.to_owned(),
+        detail: format!("{used} of {limit} {name} are used today"),
+        delivery: None,
+    };
+    notices::note(scope, Event::QuotaNear, news).await;
 }
 
 /// Counts what was accepted. A count that fails is lost: what was accepted stays so.

@@ -11,9 +11,10 @@ use attestation::Digest;
 
 use crate::config::quotas::{self, Exceeded};
 use crate::records::audit_log::{Act, Subject};
+use crate::records::notices::{self, News};
 use crate::store::meter::Quota;
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, WriteError};
-use crate::store::rows::{self, Organization, Stored, Token, TokenName};
+use crate::store::rows::{self, Event, Organization, Stored, Token, TokenName};
 
 /// Prefix of a token's text, by which scanners find leaked secrets.
 pub const PREFIX: &str = "cli_";
@@ -161,11 +162,22 @@ pub async fn create(
     let until = token.valid_until.map(|until| format!(", until {until}"));
     let detail = format!("{role}{}", until.unwrap_or_default());
     let subject = Subject::new(&token.name, &token.id);
-    let writes = vec![
+    let news = News {
+        subject: token.id.clone(),
+        name: token.name.clone(),
+        ..News::default()
+    };
+    let mut writes = vec![
         rows::insert(platform, &token).0,
         rows::put(platform, &named, over.as_ref()).0,
         by.act.entry(scope, subject, detail),
     ];
+    writes.extend(notices::ends(
+        scope,
+        Event::TokenExpiring,
+        &news,
+        token.valid_until,
+    ));
     if !platform.write(writes).await.unless_conflict()? {
         return Err(Error::NameTaken(token.name));
     }
@@ -227,11 +239,12 @@ pub async fn revoke(
     token.row.revoked_at = Some(platform.now());
     let subject = Subject::new(&token.row.name, &token.row.id);
     let detail = token.row.role.to_string();
-    let writes = vec![
+    let mut writes = vec![
         token.update(platform).0,
         named.delete(),
         by.act.entry(scope, subject, detail),
     ];
+    writes.extend(notices::forget(scope, Event::TokenExpiring, &token.row.id).await?);
     platform.write(writes).await?;
     Ok(token.row)
 }

@@ -17,6 +17,7 @@ use crate::config::quotas::{self, Exceeded};
 use crate::engine::{materials, plans};
 use crate::ledger::schedule;
 use crate::records::audit_log;
+use crate::store::counts::{About, Metric};
 use crate::store::meter::Used;
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{
@@ -222,6 +223,10 @@ pub(crate) async fn accept(
     };
     // Whoever wrote it first sends it; if that one was cut off, the reconciler does.
     if !repeated {
+        let counts = &platform.meter().counts;
+        counts.count(About::default(), Metric::Accepted, 1);
+        let planned = accepted.plan.planned.len() as u64;
+        counts.count(About::default(), Metric::Planned, planned);
         let counted = quotas::count(scope, &parsed.hash, used);
         let (sent, ()) = both(plans::send(platform, plan, false), counted).await;
         if let Err(unreachable) = sent {

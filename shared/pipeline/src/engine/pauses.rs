@@ -15,8 +15,10 @@ use crate::engine::settle::settle;
 use crate::ledger::{delivery, schedule};
 use crate::records::audit_log::{Act, Subject};
 use crate::records::jobs;
+use crate::records::notices::{self, News};
+use crate::store::counts::{About, Metric};
 use crate::store::platform::{Index, Platform, Range, Scope, Unreachable};
-use crate::store::rows::{self, Changed, Delivery, Job, Registration, Stored};
+use crate::store::rows::{self, Changed, Delivery, Event, Job, Registration, Stored};
 
 /// Held deliveries that are looked at in one go.
 const PAGE: usize = 100;
@@ -60,7 +62,17 @@ pub async fn pause(
     match changed.await? {
         _ if stored.row.deleted_at.is_some() => Err(Error::NotFound(stored.row.id.to_string())),
         Changed::Conflict => Err(Error::Conflict),
-        Changed::Written | Changed::Unchanged => Ok(stored),
+        Changed::Unchanged => Ok(stored),
+        Changed::Written => {
+            let by = act.map(|act| format!("by {}: ", act.actor.name));
+            let news = News {
+                subject: stored.row.id.to_string(),
+                detail: format!("{}{reason}", by.unwrap_or_default()),
+                ..News::default()
+            };
+            notices::note(scope, Event::RegistrationPaused, news).await;
+            Ok(stored)
+        }
     }
 }
 
@@ -78,6 +90,12 @@ pub(crate) async fn fail(
                 reason,
                 "Paused"
             );
+            let about = About {
+                integration: row.integration,
+                registration: row.id.to_string(),
+            };
+            let counts = &scope.platform.meter().counts;
+            counts.count(about, Metric::Paused, 1);
             Ok(())
         }
         // Somebody paused, changed or deleted it meanwhile.
@@ -132,6 +150,12 @@ pub async fn resume(
     }
     platform.write(writes).await?;
     let row = stored.row;
+    let news = News {
+        subject: row.id.to_string(),
+        detail: act.actor.name.clone(),
+        ..News::default()
+    };
+    notices::note(scope, Event::RegistrationResumed, news).await;
     Ok((Stored { row, version }, Some(job)))
 }
 

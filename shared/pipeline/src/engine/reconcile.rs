@@ -19,9 +19,10 @@ use crate::engine::{audit, fetch, job_runner, pauses, plans};
 use crate::ledger::delivery::{self, Settled, Woken};
 use crate::ledger::message::{Message, Unreadable};
 use crate::ledger::schedule;
+use crate::records::notices;
 use crate::store::platform::{Index, Key, Platform, Range, Unreachable};
 use crate::store::rows::{
-    self, Delivery, Job, Plan, Registration, RegistrationName, SHARDS, Stage,
+    self, Delivery, Job, Notice, Plan, Registration, RegistrationName, SHARDS, Stage,
 };
 
 /// Rows of one shard in a page; a run takes page after page.
@@ -226,6 +227,13 @@ async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<D
                         .map(|()| Done::Other)
                 }
                 Some(stored) => pauses::look(platform, stored).await.map(|()| Done::Other),
+                None => Ok(Done::Nothing),
+            }
+        }
+        "notice" => {
+            let stored = rows::load::<Notice>(platform, key).await?;
+            match stored.filter(|stored| stored.row.wake_at.is_some_and(|at| at <= now)) {
+                Some(stored) => notices::tell(platform, stored).await.map(|()| Done::Other),
                 None => Ok(Done::Nothing),
             }
         }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use api::deliveries::{AttemptOutcome, State};
 use tracing::{info, warn};
 
 use crate::ledger::delivery::Settled;
 use crate::ledger::message::Message;
 use crate::ledger::schedule;
-use crate::store::platform::{Platform, UnlessConflict as _, Unreachable, Write};
-use crate::store::rows::{self, CompletionPoll, Delivery, Stored};
+use crate::records::notices::{self, News};
+use crate::store::counts::{About, Counts, Metric};
+use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, Write};
+use crate::store::rows::{self, Attempt, CompletionPoll, Delivery, Event, Stored};
 
 /// Writes what an attempt led to in one transaction, and then sends the next one's message.
 pub(crate) async fn settle(
@@ -63,6 +66,12 @@ pub(crate) async fn settle_and_poll(
         reason = delivery.reason,
         "Recorded"
     );
+    if let Some(attempt) = &settled.attempt {
+        count(&platform.meter().counts, delivery, attempt);
+    }
+    if delivery.state == State::Failed {
+        tell_of_failure(platform, delivery, settled.attempt.as_ref()).await;
+    }
     if let Some(delay) = settled.send_after {
         resend(platform, delivery, delay).await;
     }
@@ -70,6 +79,46 @@ pub(crate) async fn settle_and_poll(
         send_poll(platform, poll).await;
     }
     Ok(())
+}
+
+/// Counts what became of an attempt.
+fn count(counts: &Counts, delivery: &Delivery, attempt: &Attempt) {
+    let end = match (delivery.state, attempt.ending) {
+        (State::Delivered, _) => Some(Metric::Delivered),
+        (State::Skipped, _) => Some(Metric::Skipped),
+        (State::Failed, _) => Some(Metric::Failed),
+        (_, AttemptOutcome::Cancelled) => None,
+        _ => Some(Metric::Retried),
+    };
+    let status = match attempt.status {
+        Some(401 | 403) => Some(Metric::Unauthorized),
+        Some(429) => Some(Metric::RateLimited),
+        _ => None,
+    };
+    let about = || About {
+        integration: delivery.integration.clone(),
+        registration: delivery.registration.to_string(),
+    };
+    for metric in end.into_iter().chain(status) {
+        counts.count(about(), metric, 1);
+    }
+    counts.took(about(), attempt.duration_ms);
+}
+
+async fn tell_of_failure(platform: &impl Platform, delivery: &Delivery, attempt: Option<&Attempt>) {
+    let is_refused = attempt.is_some_and(|attempt| attempt.ending == AttemptOutcome::Permanent);
+    let event = match is_refused {
+        true => Event::DeliveryFailed,
+        false => Event::RetriesExhausted,
+    };
+    let news = News {
+        subject: delivery.registration.to_string(),
+        detail: delivery.reason.clone().unwrap_or_default(),
+        delivery: Some(delivery.id.clone()),
+        ..News::default()
+    };
+    let scope = Scope::new(platform, &delivery.organization);
+    notices::note(scope, event, news).await;
 }
 
 /// Sends the message for a delivery's next attempt. Whether it was sent: if not, its `wake_at` finds it.

@@ -121,6 +121,11 @@ pub fn admit(
 /// A destination is left alone no longer than this, whatever it asks for.
 pub(crate) const LONGEST: Duration = Duration::from_hours(1);
 
+/// Reports whether a destination counts as down.
+pub fn is_down(destination: &Destination) -> bool {
+    destination.failures >= schedule::DOWN_AFTER
+}
+
 /// Takes down what an attempt says of its destination. Whether it has failed for so long that its registration is to
 /// be paused.
 pub fn learn(

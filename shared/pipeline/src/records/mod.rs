@@ -3,4 +3,5 @@
 pub mod attestations;
 pub mod audit_log;
 pub mod jobs;
+pub mod notices;
 pub mod workflows;

@@ -1,11 +1,13 @@
 //! Quotas as they are set, and what one environment remembers of their use.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::time::Duration;
 
 use api::{OrganizationName, Timestamp};
+
+use crate::store::counts::Counts;
 
 /// Time for which an environment believes what it has read of the others' use.
 pub const READ_EVERY: Duration = Duration::from_secs(10);
@@ -183,6 +185,8 @@ impl Used {
 #[derive(Debug, Default)]
 pub struct Meter {
     pub quotas: Quotas,
+    pub counts: Counts,
+    told: RefCell<BTreeSet<String>>,
     readings: RefCell<BTreeMap<OrganizationName, Reading>>,
 }
 
@@ -202,6 +206,8 @@ impl Meter {
     pub fn new(quotas: Quotas) -> Self {
         Self {
             quotas,
+            counts: Counts::default(),
+            told: RefCell::default(),
             readings: RefCell::default(),
         }
     }
@@ -221,6 +227,11 @@ impl Meter {
         readings.retain(|_, reading| reading.is_fresh(now));
         let reading = Reading { read_at: now, used };
         readings.insert(organization.to_owned(), reading);
+    }
+
+    /// Reports whether this is the first time that it is asked about this.
+    pub(crate) fn is_news(&self, what: &str) -> bool {
+        self.told.borrow_mut().insert(what.to_owned())
     }
 
     pub(crate) fn raise(&self, organization: &OrganizationName, by: Used) {

@@ -176,6 +176,15 @@ pub struct Message {
     pub delay: Duration,
 }
 
+/// What operators are told. Holds no secret.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Announcement {
+    /// Its kind.
+    pub title: &'static str,
+    /// An object.
+    pub detail: Value,
+}
+
 /// A registration's secret fields, as JSON text. Not printable.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretValue {
@@ -376,6 +385,9 @@ pub trait Platform {
 
     /// Calls an integration's delivery function and waits for its answer.
     async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable>;
+
+    /// Tells operators of something.
+    async fn announce(&self, announcement: Announcement) -> Result<(), Unreachable>;
 
     /// Returns the time for which the rows of attestations, deliveries and attempts are kept; bytes stay a week longer.
     fn retention(&self) -> Duration;

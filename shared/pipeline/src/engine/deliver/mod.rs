@@ -32,8 +32,12 @@ use crate::ledger::breaker::{self, Evidence, Postponed};
 use crate::ledger::delivery;
 use crate::ledger::message::{Message, Unreadable};
 use crate::ledger::schedule::{self, Deadlines};
+use crate::records::notices::{self, News};
+use crate::store::counts::{About as Counted, Metric};
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, WriteError};
-use crate::store::rows::{self, Changed, Delivery, QuarantinedMessage, Registration, Stored};
+use crate::store::rows::{
+    self, Changed, Delivery, Event, QuarantinedMessage, Registration, Stored,
+};
 use api::Timestamp;
 use api::deliveries::State;
 
@@ -258,11 +262,17 @@ async fn remember<P: Platform>(
         return context.close_for_all(after).await;
     }
     let mut has_failed_too_long = false;
+    let (mut was_down, mut is_down) = (false, false);
     // In a conflict it is read again: what somebody else saw since then counts as well.
     let learned = context.change_destination(|row| {
+        was_down = breaker::is_down(row);
         has_failed_too_long = breaker::learn(row, evidence, is_retry, now);
+        is_down = breaker::is_down(row);
     });
     learned.await?;
+    if was_down != is_down {
+        tell_of_circuit(context, is_down).await;
+    }
     if has_failed_too_long {
         let reason = match evidence {
             Evidence::Gone => "the third party says that it is gone".to_owned(),
@@ -284,6 +294,22 @@ async fn remember<P: Platform>(
         .await?;
     }
     Ok(())
+}
+
+async fn tell_of_circuit<P: Platform>(context: &DeliveryContext<'_, P>, is_down: bool) {
+    let delivery = context.delivery.borrow().row.clone();
+    let event = match is_down {
+        true => Event::CircuitOpen,
+        false => Event::CircuitClosed,
+    };
+    let news = News {
+        subject: delivery.registration.to_string(),
+        detail: delivery.reason.unwrap_or_default(),
+        delivery: Some(delivery.id),
+        ..News::default()
+    };
+    let scope = Scope::new(context.platform, &delivery.organization);
+    notices::note(scope, event, news).await;
 }
 
 /// Holds a delivery while its registration is paused, and not if that has just been resumed: whoever drains
@@ -308,6 +334,11 @@ async fn hold(
     {
         Ok(()) => {
             info!(delivery.id = %held.row.id, "Held");
+            let about = Counted {
+                integration: held.row.integration,
+                registration: held.row.registration.to_string(),
+            };
+            platform.meter().counts.count(about, Metric::Held, 1);
             Ok(())
         }
         // Many that are held in one moment meet at the registration's row, and some do not come through. Should it have

@@ -23,7 +23,7 @@ pub use ledger::{
 };
 pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{
-    Answer, AuditEntry, Claim, Destination, Job, JobCursor, Lock, WorkflowRecord,
+    Answer, AuditEntry, Claim, Destination, Event, Job, JobCursor, Lock, Notice, WorkflowRecord,
 };
 pub use organization::{
     Conditions, Intake, IntakeToken, IntakeUse, LastUse, Organization, Paced, Previous, Refusal,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::jobs::{JobKind, JobStatus};
 use api::workflows::Workflow;
-use api::{Client, JobId, OrganizationName, RegistrationId, Timestamp};
+use api::{Client, DeliveryId, JobId, OrganizationName, RegistrationId, Timestamp};
 use attestation::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -310,5 +310,132 @@ impl Row for WorkflowRecord {
             Self::partition(&self.organization),
             format!("{}{}", Self::PREFIX, digest.hex()),
         )
+    }
+}
+
+/// What operators are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// A delivery was refused for good.
+    DeliveryFailed,
+    /// A delivery failed after its last attempt, or its time was over.
+    RetriesExhausted,
+    RegistrationPaused,
+    RegistrationResumed,
+    /// A destination is down, and answers again.
+    CircuitOpen,
+    CircuitClosed,
+    TokenExpiring,
+    IntakeExpiring,
+    QuotaNear,
+}
+
+impl Event {
+    pub const ALL: [Self; 9] = [
+        Self::DeliveryFailed,
+        Self::RetriesExhausted,
+        Self::RegistrationPaused,
+        Self::RegistrationResumed,
+        Self::CircuitOpen,
+        Self::CircuitClosed,
+        Self::TokenExpiring,
+        Self::IntakeExpiring,
+        Self::QuotaNear,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DeliveryFailed => "delivery-failed",
+            Self::RetriesExhausted => "retries-exhausted",
+            Self::RegistrationPaused => "registration-paused",
+            Self::RegistrationResumed => "registration-resumed",
+            Self::CircuitOpen => "circuit-open",
+            Self::CircuitClosed => "circuit-closed",
+            Self::TokenExpiring => "token-expiring",
+            Self::IntakeExpiring => "intake-expiring",
+            Self::QuotaNear => "quota-near",
+        }
+    }
+
+    /// The name by which rules of EventBridge find it.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::DeliveryFailed => "Delivery Failed",
+            Self::RetriesExhausted => "Retries Exhausted",
+            Self::RegistrationPaused => "Registration Paused",
+            Self::RegistrationResumed => "Registration Resumed",
+            Self::CircuitOpen => "Circuit Open",
+            Self::CircuitClosed => "Circuit Closed",
+            Self::TokenExpiring => "Token Expiring",
+            Self::IntakeExpiring => "Intake Expiring",
+            Self::QuotaNear => "Quota Near",
+        }
+    }
+
+    pub(crate) const fn is_of_registration(self) -> bool {
+        !matches!(
+            self,
+            Self::TokenExpiring | Self::IntakeExpiring | Self::QuotaNear
+        )
+    }
+}
+
+/// How often something happened that operators are told of, since they were told last.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Notice {
+    pub organization: OrganizationName,
+    pub event: Event,
+    /// ID of a registration, a token or an intake; the name of a quota and its day.
+    pub subject: String,
+    #[serde(default)]
+    pub name: String,
+    /// Of the last time, as are `until` and `delivery`.
+    #[serde(default)]
+    pub detail: String,
+    #[serde(default)]
+    pub delivery: Option<DeliveryId>,
+    pub count: u64,
+    pub since: Timestamp,
+    /// When it happened last; when it ends, of what is about to.
+    pub until: Timestamp,
+    #[serde(default)]
+    pub sent_at: Option<Timestamp>,
+    #[serde(default)]
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Notice {
+    /// Time for which a notice that was told is remembered.
+    const KEPT: Duration = Duration::from_hours(2 * 24);
+
+    pub fn partition(organization: &OrganizationName) -> String {
+        format!("org/{organization}/notices")
+    }
+
+    pub fn at(organization: &OrganizationName, event: Event, subject: &str) -> Key {
+        let sort = format!("notice/{}/{subject}", event.name());
+        Key::new(Self::partition(organization), sort)
+    }
+}
+
+impl Row for Notice {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, self.event, &self.subject)
+    }
+
+    fn indexes(&self) -> Vec<(Index, String, Timestamp)> {
+        let due = self
+            .wake_at
+            .map(|wake_at| (Index::Due, shard(&self.subject), wake_at));
+        due.into_iter().collect()
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        self.sent_at.filter(|_| self.wake_at.is_none())
+    }
+
+    fn kept_for(&self) -> Option<Duration> {
+        Some(Self::KEPT)
     }
 }
