@@ -920,7 +920,14 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         .unwrap()
         .keys()
         .collect();
-    assert_eq!(conditions, ["HasAlarmTopic", "HasProxySecret", "IsInVpc"]);
+    let known = [
+        "HasAlarmTopic",
+        "HasProxySecret",
+        "IsInVpc",
+        "LocksObjects",
+        "ProtectsTable",
+    ];
+    assert_eq!(conditions, known);
     let mut conditional = Vec::new();
     for (id, resource) in template.0["Resources"].as_object().unwrap() {
         if resource.get("Condition").is_some() {
@@ -930,6 +937,11 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
     assert_eq!(conditional, ["InVpc", "ProxyCredentials"]);
     // Each condition asks for a parameter alone.
     for (name, condition) in template.0["Conditions"].as_object().unwrap() {
+        if let Some([switch, on]) = condition["Fn::Equals"].as_array().map(Vec::as_slice) {
+            let values = &template.0["Parameters"][target(switch)]["AllowedValues"];
+            assert_eq!((on, values), (&json!("true"), &json!(["true", "false"])));
+            continue;
+        }
         let [asked, nothing] = &list(&condition["Fn::Not"][0]["Fn::Equals"])[..] else {
             panic!("{name}: compare a parameter with nothing");
         };
@@ -950,10 +962,12 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         "AlarmTopicArn",
         "AllowedPrivateCidrs",
         "Architecture",
+        "DeletionProtection",
         "DeliveryConcurrency",
         "HttpsProxy",
         "HttpsProxySecret",
         "LogRetentionDays",
+        "ObjectLock",
         "ProxyNames",
         "Quotas",
         "RetentionDays",
@@ -975,6 +989,72 @@ fn the_bucket_is_not_asked_without_tls() {
         "Condition": { "Bool": { "aws:SecureTransport": "false" } },
     });
     assert_eq!(statement, &expected);
+}
+
+#[test]
+fn no_queue_is_asked_without_tls() {
+    let template = template();
+    let mut guarded = BTreeSet::new();
+    for (id, policy) in template.resources("AWS::SQS::QueuePolicy") {
+        let expected = json!([{
+            "Sid": "OnlyOverTls", "Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*",
+            "Condition": { "Bool": { "aws:SecureTransport": "false" } },
+        }]);
+        assert_eq!(policy["PolicyDocument"]["Statement"], expected, "{id}");
+        guarded.extend(list(&policy["Queues"]).into_iter().map(target));
+    }
+    let queues = template.resources("AWS::SQS::Queue");
+    assert_eq!(guarded, queues.into_keys().collect());
+}
+
+/// The record of what was delivered outlives its stack, and a deployment by mistake.
+#[test]
+fn what_is_stored_outlives_the_stack() {
+    let template = template();
+    let all = template.0["Resources"].as_object().unwrap();
+    for (id, resource) in all {
+        let policies = [
+            &resource["DeletionPolicy"],
+            &resource["UpdateReplacePolicy"],
+        ];
+        let stores = ["Bucket", "Table"].contains(&id.as_str());
+        let expected = match stores {
+            true => [&json!("RetainExceptOnCreate"), &json!("Retain")],
+            false => [&Value::Null; 2],
+        };
+        assert_eq!(policies, expected, "{id}");
+    }
+    let table = template.properties("Table");
+    let protected = json!({ "Fn::If": ["ProtectsTable", true, false] });
+    assert_eq!(table["DeletionProtectionEnabled"], protected);
+    let switch = |name: &str| &template.0["Parameters"][name]["Default"];
+    assert_eq!(
+        (switch("DeletionProtection"), switch("ObjectLock")),
+        (&json!("true"), &json!("false"))
+    );
+    let recovery = &table["PointInTimeRecoverySpecification"];
+    assert_eq!(recovery["PointInTimeRecoveryEnabled"], true);
+}
+
+#[test]
+fn an_older_version_of_an_object_goes_after_a_week_and_a_lock_ends_before() {
+    let template = template();
+    let bucket = template.properties("Bucket");
+    assert_eq!(bucket["VersioningConfiguration"]["Status"], "Enabled");
+    let [expiry, markers] = &list(&bucket["LifecycleConfiguration"]["Rules"])[..] else {
+        panic!("one rule for objects, one for what marks nothing");
+    };
+    // Bytes are put anew when they are older than this, so no more than one older version is kept.
+    let days = template.number(&expiry["NoncurrentVersionExpiration"]["NoncurrentDays"]);
+    assert_eq!(
+        days * 86400,
+        pipeline::ledger::schedule::BYTES_LONGER.as_secs()
+    );
+    assert_eq!(markers["ExpiredObjectDeleteMarker"], true);
+    // S3 removes no version that is locked, and a version is locked from its own beginning.
+    let lock = &bucket["ObjectLockConfiguration"]["Fn::If"][1]["Rule"]["DefaultRetention"];
+    let expected = json!({ "Mode": "GOVERNANCE", "Days": { "Ref": "RetentionDays" } });
+    assert_eq!(*lock, expected);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
 use bytes::Bytes;
+use md5::{Digest as _, Md5};
 use pipeline::ledger::schedule::BYTES_LONGER;
 use pipeline::store::platform::{Platform as _, Unreachable};
 
@@ -239,6 +240,8 @@ impl Aws {
             .key(object(organization, digest))
             .upload_id(upload)
             .part_number(i32::try_from(number).unwrap_or(i32::MAX))
+            // A bucket with Object Lock takes no part without it.
+            .content_md5(base64_simd::STANDARD.encode_to_string(Md5::digest(&bytes)))
             .body(ByteStream::from(bytes))
             .send()
             .await
