@@ -922,6 +922,9 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         .collect();
     let known = [
         "HasAlarmTopic",
+        "HasBoundary",
+        "HasDomain",
+        "HasKey",
         "HasProxySecret",
         "IsInVpc",
         "LocksObjects",
@@ -934,7 +937,23 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
             conditional.push(id.as_str());
         }
     }
-    assert_eq!(conditional, ["InVpc", "ProxyCredentials"]);
+    let own = integrations::ALL.iter();
+    let own: Vec<String> = own
+        .map(|one| format!("{}KeyWriter", camel(one.id)))
+        .collect();
+    let known = [
+        "Domain",
+        "DomainMapping",
+        "InVpc",
+        "KeyReaders",
+        "KeyWriters",
+        "ProxyCredentials",
+    ];
+    let known = known.into_iter().chain(own.iter().map(String::as_str));
+    assert_eq!(
+        conditional.into_iter().collect::<BTreeSet<_>>(),
+        known.collect()
+    );
     // Each condition asks for a parameter alone.
     for (name, condition) in template.0["Conditions"].as_object().unwrap() {
         if let Some([switch, on]) = condition["Fn::Equals"].as_array().map(Vec::as_slice) {
@@ -962,12 +981,16 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         "AlarmTopicArn",
         "AllowedPrivateCidrs",
         "Architecture",
+        "CertificateArn",
         "DeletionProtection",
         "DeliveryConcurrency",
+        "DomainName",
         "HttpsProxy",
         "HttpsProxySecret",
+        "KmsKeyArn",
         "LogRetentionDays",
         "ObjectLock",
+        "PermissionsBoundary",
         "ProxyNames",
         "Quotas",
         "RetentionDays",
@@ -989,6 +1012,152 @@ fn the_bucket_is_not_asked_without_tls() {
         "Condition": { "Bool": { "aws:SecureTransport": "false" } },
     });
     assert_eq!(statement, &expected);
+}
+
+/// A value that holds only with a parameter.
+fn given(condition: &str, parameter: &str, otherwise: &Value) -> Value {
+    json!({ "Fn::If": [condition, { "Ref": parameter }, otherwise] })
+}
+
+#[test]
+fn everything_stored_is_encrypted_with_the_key_if_there_is_one() {
+    let template = template();
+    let key = given("HasKey", "KmsKeyArn", &json!({ "Ref": "AWS::NoValue" }));
+    for (id, queue) in template.resources("AWS::SQS::Queue") {
+        assert_eq!(queue["KmsMasterKeyId"], key, "{id}");
+        // A queue has one of the two.
+        let own = json!({ "Fn::If": ["HasKey", false, true] });
+        assert_eq!(queue["SqsManagedSseEnabled"], own, "{id}");
+    }
+    for (id, logs) in template.resources("AWS::Logs::LogGroup") {
+        assert_eq!(logs["KmsKeyId"], key, "{id}");
+    }
+    let key = json!({ "Ref": "KmsKeyArn" });
+    let table = &template.properties("Table")["SSESpecification"]["Fn::If"];
+    let expected = json!({ "SSEEnabled": true, "SSEType": "KMS", "KMSMasterKeyId": key });
+    assert_eq!((&table[0], &table[1]), (&json!("HasKey"), &expected));
+    let bucket = &template.properties("Bucket")["BucketEncryption"];
+    let bucket = &bucket["ServerSideEncryptionConfiguration"][0]["Fn::If"];
+    let expected = json!({
+        "ServerSideEncryptionByDefault": { "SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key },
+        "BucketKeyEnabled": true,
+    });
+    assert_eq!((&bucket[0], &bucket[1]), (&json!("HasKey"), &expected));
+    let roles = roles_that_create_secrets(&template);
+    for (id, function) in template.functions() {
+        let is_given = function["Environment"]["Variables"]["SECRETS_KEY"] == key;
+        let creates = roles.contains(target(&function["Role"]));
+        assert_eq!(is_given, creates, "{id}: SECRETS_KEY");
+    }
+}
+
+fn roles_that_create_secrets(template: &Template) -> BTreeSet<&str> {
+    let creates =
+        |one: &&Value| list(&one["Action"]).contains(&&json!("secretsmanager:CreateSecret"));
+    let all = statements(template).into_iter();
+    all.filter(|(_, one)| creates(one))
+        .map(|(id, _)| id)
+        .collect()
+}
+
+#[test]
+fn every_role_has_the_boundary() {
+    let template = template();
+    let boundary = given(
+        "HasBoundary",
+        "PermissionsBoundary",
+        &json!({ "Ref": "AWS::NoValue" }),
+    );
+    for (id, role) in template.resources("AWS::IAM::Role") {
+        assert_eq!(role["PermissionsBoundary"], boundary, "{id}");
+    }
+    // SAM makes a role for each schedule.
+    for (id, function) in template.functions() {
+        for event in function["Events"]
+            .as_object()
+            .into_iter()
+            .flat_map(|all| all.values())
+        {
+            let expected = match event["Type"].as_str() {
+                Some("ScheduleV2") => &boundary,
+                _ => &Value::Null,
+            };
+            assert_eq!(
+                &event["Properties"]["PermissionsBoundary"], expected,
+                "{id}"
+            );
+        }
+    }
+}
+
+/// Else the API would answer at an address that no proxy or firewall before the domain knows of.
+#[test]
+fn an_api_with_a_domain_answers_there_alone() {
+    let template = template();
+    let off = json!({ "Fn::If": ["HasDomain", true, false] });
+    assert_eq!(template.properties("Api")["DisableExecuteApiEndpoint"], off);
+    let mapping = template.properties("DomainMapping");
+    let parts = ["DomainName", "ApiId", "Stage"].map(|name| target(&mapping[name]));
+    assert_eq!(parts, ["Domain", "Api", "Stage"]);
+    let url = &template.0["Outputs"]["ApiUrl"]["Value"]["Fn::If"];
+    assert_eq!(url[0], "HasDomain");
+    assert_eq!(words(&url[1]), "https://${DomainName}");
+}
+
+/// <https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html>,
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html>,
+/// <https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html>
+const LONGEST_NAMES: [(&str, usize); 6] = [
+    ("FunctionName", 64),
+    ("LogGroupName", 512),
+    ("MetricName", 255),
+    // Schedules and parameters; an API's may have 128.
+    ("Name", 64),
+    ("PolicyName", 128),
+    ("QueueName", 80),
+];
+
+/// Calls a function for each property below a value that is a text with the stack's name.
+fn stack_names<'a>(name: &str, value: &'a Value, found: &mut impl FnMut(&str, &'a str)) {
+    match value {
+        Value::Object(all) => match words(value) {
+            text if text.contains(STACK) => found(name, text),
+            _ => {
+                for (name, value) in all {
+                    stack_names(name, value, found);
+                }
+            }
+        },
+        Value::Array(all) => all.iter().for_each(|one| stack_names(name, one, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_longest_name_of_a_stack_is_checked_before_it_is_deployed() {
+    let template = template();
+    let mut rooms = BTreeSet::new();
+    for (id, resource) in template.0["Resources"].as_object().unwrap() {
+        stack_names("", &resource["Properties"], &mut |property, text| {
+            // An ARN, which is as long as its names.
+            if text.starts_with("arn:") {
+                return;
+            }
+            let limit = LONGEST_NAMES
+                .into_iter()
+                .find(|(name, _)| *name == property);
+            let (_, limit) = limit.unwrap_or_else(|| panic!("{id}: how long may {property} be?"));
+            let rest = text.replace(STACK, "");
+            rooms.insert((limit - rest.len(), property.to_owned(), limit, rest));
+        });
+    }
+    let (longest, property, limit, rest) = rooms.first().unwrap();
+    let line = format!("longest={longest} # {limit} of {property}, less \"{rest}\"");
+    let script = fs::read_to_string(root().join("infra/stack-name.sh")).unwrap();
+    assert!(
+        script.lines().any(|own| own == line),
+        "write this line in infra/stack-name.sh: {line}"
+    );
 }
 
 #[test]

@@ -8,18 +8,27 @@ use pipeline::records::audit_log::Act;
 use pipeline::store::platform::Scope;
 use tokio::runtime::{Builder, Runtime};
 
-use super::FirstToken;
+use super::{FirstToken, region};
 use crate::failure::Failure;
 
 fn runtime() -> anyhow::Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Returns the settings, in the given region or else in the environment's.
+/// Returns the settings, in the given region or else in the configured one.
 fn settings(table: &str, region: Option<&str>) -> anyhow::Result<aws::Settings> {
-    let variable = |name: &str| match (name, region) {
-        ("AWS_REGION", Some(region)) => Some(region.to_owned()),
-        _ => std::env::var(name).ok(),
+    let environment = |name: &str| std::env::var(name).ok();
+    let region = region
+        .map(str::to_owned)
+        .or_else(|| region::configured(environment, |path| std::fs::read_to_string(path).ok()));
+    let Some(region) = region else {
+        return Err(Failure::usage("no AWS region found")
+            .advice("Set AWS_REGION, or the region of the profile (`aws configure set region …`).")
+            .into());
+    };
+    let variable = |name: &str| match name {
+        "AWS_REGION" => Some(region.clone()),
+        _ => environment(name),
     };
     let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
     if !is_set("AWS_ACCESS_KEY_ID") || !is_set("AWS_SECRET_ACCESS_KEY") {
