@@ -28,7 +28,7 @@ export AWS_DEFAULT_REGION := $(AWS_REGION)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks simulate mutants load bench kill-run lint deploy undeploy clean tools peer-tools
+.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore simulate mutants load bench kill-run lint deploy undeploy clean tools peer-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -68,6 +68,9 @@ simulate: ## Simulate the pipeline with injected faults: make simulate SEEDS=100
 
 test-networks: functions cli ## Deliver to a private network, through the list of networks and through a proxy
 	@infra/local/networks.py
+
+test-restore: tools functions cli ## Lose a stack on a local cloud, and restore it from its table and bucket
+	@.venv/sam/bin/python infra/local/restore.py
 
 mutants: ## Check that the simulation finds each seeded bug
 	@tests/simulation/mutants.sh

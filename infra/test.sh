@@ -6,7 +6,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 directory=$PWD/.local/test
-stages=8
+stages=9
 . infra/stages.sh
 end() {
     code=$?
@@ -40,6 +40,8 @@ stage "the API by its description"
 stage "audit"
 # Whatever the tests did, every delivery is accounted for.
 "$CHAINLOOP" delivery audit
+stage "restore"
+.venv/sam/bin/python infra/local/restore.py
 stage "private networks and the proxy"
 infra/local/networks.py || {
     code=$?

@@ -136,7 +136,8 @@ fn named(value: &Value) -> String {
         text = arn.splitn(5, ':').nth(4).unwrap_or_default().to_owned();
     }
     assert!(!text.is_empty(), "{value} names nothing");
-    text.replace(".Arn}", "").replace("${", "")
+    text.replace("table/${TheTable.Value}", "Table")
+        .replace("${TheBucket.Value}", "Bucket")
 }
 
 /// The statements of each function's role.

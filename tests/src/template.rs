@@ -787,7 +787,10 @@ fn policies_name_their_resources_and_their_actions() {
     for (id, statement) in statements {
         if statement["Effect"] == "Deny" {
             // May be as wide as it likes, but for its rows, which tests/src/roles.rs looks at.
-            assert_eq!(target(&statement["Resource"]), "Table", "{id}");
+            assert!(
+                words(&statement["Resource"]).ends_with(":table/${TheTable.Value}"),
+                "{id}"
+            );
             assert!(statement["Condition"].is_object(), "{id}");
             continue;
         }
@@ -928,6 +931,8 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         "HasProxySecret",
         "IsInVpc",
         "LocksObjects",
+        "MakesBucket",
+        "MakesTable",
         "ProtectsTable",
     ];
     assert_eq!(conditions, known);
@@ -942,12 +947,15 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         .map(|one| format!("{}KeyWriter", camel(one.id)))
         .collect();
     let known = [
+        "Bucket",
+        "BucketPolicy",
         "Domain",
         "DomainMapping",
         "InVpc",
         "KeyReaders",
         "KeyWriters",
         "ProxyCredentials",
+        "Table",
     ];
     let known = known.into_iter().chain(own.iter().map(String::as_str));
     assert_eq!(
@@ -957,8 +965,10 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
     // Each condition asks for a parameter alone.
     for (name, condition) in template.0["Conditions"].as_object().unwrap() {
         if let Some([switch, on]) = condition["Fn::Equals"].as_array().map(Vec::as_slice) {
-            let values = &template.0["Parameters"][target(switch)]["AllowedValues"];
-            assert_eq!((on, values), (&json!("true"), &json!(["true", "false"])));
+            let parameter = &template.0["Parameters"][target(switch)];
+            let is_switch = parameter["AllowedValues"] == json!(["true", "false"]);
+            let expected = if is_switch { "true" } else { "" };
+            assert_eq!(*on, expected, "{name}");
             continue;
         }
         let [asked, nothing] = &list(&condition["Fn::Not"][0]["Fn::Equals"])[..] else {
@@ -985,6 +995,8 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         "DeletionProtection",
         "DeliveryConcurrency",
         "DomainName",
+        "ExistingBucket",
+        "ExistingTable",
         "HttpsProxy",
         "HttpsProxySecret",
         "KmsKeyArn",
@@ -1111,7 +1123,7 @@ const LONGEST_NAMES: [(&str, usize); 6] = [
     ("FunctionName", 64),
     ("LogGroupName", 512),
     ("MetricName", 255),
-    // Schedules and parameters; an API's may have 128.
+    // A schedule's; an API's may have 128.
     ("Name", 64),
     ("PolicyName", 128),
     ("QueueName", 80),
@@ -1186,7 +1198,7 @@ fn what_is_stored_outlives_the_stack() {
             &resource["DeletionPolicy"],
             &resource["UpdateReplacePolicy"],
         ];
-        let stores = ["Bucket", "Table"].contains(&id.as_str());
+        let stores = ["Bucket", "BucketPolicy", "Table"].contains(&id.as_str());
         let expected = match stores {
             true => [&json!("RetainExceptOnCreate"), &json!("Retain")],
             false => [&Value::Null; 2],
@@ -1203,6 +1215,33 @@ fn what_is_stored_outlives_the_stack() {
     );
     let recovery = &table["PointInTimeRecoverySpecification"];
     assert_eq!(recovery["PointInTimeRecoveryEnabled"], true);
+}
+
+/// Else a stack that is given a table would look for the one that it does not make.
+#[test]
+fn table_and_bucket_are_known_in_one_place() {
+    let mut template = template();
+    for (made, known, given, condition) in [
+        ("Table", "TheTable", "ExistingTable", "MakesTable"),
+        ("Bucket", "TheBucket", "ExistingBucket", "MakesBucket"),
+    ] {
+        let expected = json!({ "Fn::If": [condition, { "Ref": made }, { "Ref": given }] });
+        assert_eq!(template.properties(known)["Value"], expected);
+        template.0["Resources"][known] = Value::Null;
+        template.0["Resources"]["BucketPolicy"] = Value::Null;
+        let text = template.0.to_string();
+        for reference in [
+            format!(r#"{{"Ref":"{made}"}}"#),
+            format!(r#"{{"Fn::GetAtt":"{made}."#),
+            format!("${{{made}}}"),
+            format!("${{{made}."),
+        ] {
+            assert!(
+                !text.contains(&reference),
+                "{reference}: write {known}.Value instead"
+            );
+        }
+    }
 }
 
 #[test]
