@@ -55,6 +55,7 @@ def main() -> None:
         sys.exit(f"nothing of a stack {arguments.stack} is in {session.region_name}")
     if not left.stack_id and not remove:
         sys.exit("the stack is gone; --remove deletes what it left")
+    refuse_what_others_use(session, arguments.stack, left, remove)
     confirm(arguments.stack, arguments.confirm)
     if left.stack_id:
         delete_stack(session, left.stack_id)
@@ -112,7 +113,8 @@ def show(session: boto3.Session, stack: str, left: Left, remove: list[str]) -> N
         ending = "WILL BE DELETED" if kind in remove else f"stays; REMOVE={kind} deletes it"
         print(f"  {kind:8} {name}: {detail}; {ending}")
 
-    print(f"stack {stack} in {session.region_name}: {left.status}")
+    where = os.environ.get("AWS_ENDPOINT_URL") or session.region_name
+    print(f"stack {stack} in {where}: {left.status}")
     for name in left.tables:
         table = table_of(session, name)
         protected = ", protected" if table.get("DeletionProtectionEnabled") else ""
@@ -180,6 +182,17 @@ def has_lock(session: boto3.Session, bucket: str) -> bool:
             return False
         raise
     return True
+
+
+def refuse_what_others_use(session: boto3.Session, stack: str, left: Left, remove: list[str]) -> None:
+    """Another stack may have been given the table or the bucket that this one left."""
+    doomed = (left.tables if "table" in remove else []) + (left.buckets if "bucket" in remove else [])
+    pages = session.client("cloudformation").get_paginator("describe_stacks").paginate()
+    for other in (one for page in pages for one in page["Stacks"] if one["StackName"] != stack):
+        used = {parameter.get("ParameterValue") for parameter in other.get("Parameters", [])}
+        used |= {output.get("OutputValue") for output in other.get("Outputs", [])}
+        for name in used.intersection(doomed):
+            sys.exit(f"nothing was deleted: the stack {other['StackName']} uses {name}")
 
 
 def confirm(stack: str, given: str | None) -> None:
@@ -257,7 +270,8 @@ def remove_secrets(session: boto3.Session, left: Left) -> bool:
     secrets = session.client("secretsmanager")
     for name in left.secrets:
         secrets.delete_secret(SecretId=name, RecoveryWindowInDays=SECRET_DAYS)
-    print(f"deleted {len(left.secrets)} secrets, which can be restored for {SECRET_DAYS} days")
+    if left.secrets:
+        print(f"deleted {len(left.secrets)} secrets, which can be restored for {SECRET_DAYS} days")
     return True
 
 
@@ -265,4 +279,7 @@ REMOVERS = {"table": remove_tables, "bucket": remove_buckets, "secrets": remove_
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ClientError as error:
+        sys.exit(str(error))

@@ -849,6 +849,34 @@ fn each_role_may_use_the_key_for_what_it_reads_and_writes_and_for_nothing_else()
     }
 }
 
+/// CloudWatch Logs encrypts for itself, so the key's policy has to name each log group.
+#[test]
+fn the_documented_policy_of_the_key_lets_each_log_group_be_encrypted() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let blocks = page.split("```json\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let policies: Vec<Value> = blocks
+        .filter(|text| text.contains("kms:EncryptionContext:aws:logs:arn"))
+        .map(|text| serde_json::from_str(text).unwrap())
+        .collect();
+    let [policy] = &policies[..] else {
+        panic!("write one policy of the key in docs/operations.md");
+    };
+    let logs = &policy["Statement"][1];
+    assert_eq!(
+        logs["Principal"]["Service"],
+        "logs.eu-central-1.amazonaws.com"
+    );
+    let patterns = list(&logs["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]);
+    let template = template();
+    for (id, group) in template.resources("AWS::Logs::LogGroup") {
+        let name = words(&group["LogGroupName"]).replace("${AWS::StackName}", "prod");
+        let arn = format!("arn:aws:logs:eu-central-1:111122223333:log-group:{name}");
+        let fits = |pattern: &&Value| is_like(&arn, words(pattern));
+        assert!(patterns.iter().any(fits), "{id}: {arn}");
+    }
+}
+
 #[test]
 fn patterns_are_compared_as_iam_compares_them() {
     for (text, pattern, expected) in [

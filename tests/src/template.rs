@@ -619,6 +619,23 @@ fn the_operations_page_says_what_each_alarm_means() {
 }
 
 #[test]
+fn the_operations_page_says_what_each_parameter_means() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    for name in unexpanded()["Parameters"].as_object().unwrap().keys() {
+        let named = format!("`{name}`");
+        let told = rows.iter().any(|row| {
+            let first = row.split(" | ").next().unwrap_or_default();
+            first.contains(&named)
+        });
+        assert!(told, "{name}: say it in docs/operations.md");
+    }
+}
+
+#[test]
 fn what_is_fetched_has_the_queue_and_the_pace_that_the_code_counts_on() {
     let template = template();
     let queue = template.properties("FetchMaterialsQueue");
@@ -1249,16 +1266,17 @@ fn an_older_version_of_an_object_goes_after_a_week_and_a_lock_ends_before() {
     let template = template();
     let bucket = template.properties("Bucket");
     assert_eq!(bucket["VersioningConfiguration"]["Status"], "Enabled");
-    let [expiry, markers] = &list(&bucket["LifecycleConfiguration"]["Rules"])[..] else {
-        panic!("one rule for objects, one for what marks nothing");
+    let [expiry, rest] = &list(&bucket["LifecycleConfiguration"]["Rules"])[..] else {
+        panic!("one rule for objects, one for what is left of them");
     };
     // Bytes are put anew when they are older than this, so no more than one older version is kept.
-    let days = template.number(&expiry["NoncurrentVersionExpiration"]["NoncurrentDays"]);
+    let days = template.number(&rest["NoncurrentVersionExpiration"]["NoncurrentDays"]);
     assert_eq!(
         days * 86400,
         pipeline::ledger::schedule::BYTES_LONGER.as_secs()
     );
-    assert_eq!(markers["ExpiredObjectDeleteMarker"], true);
+    assert_eq!(rest["ExpiredObjectDeleteMarker"], true);
+    assert!(expiry["ExpirationInDays"].is_object() && rest["ExpirationInDays"].is_null());
     // S3 removes no version that is locked, and a version is locked from its own beginning.
     let lock = &bucket["ObjectLockConfiguration"]["Fn::If"][1]["Rule"]["DefaultRetention"];
     let expected = json!({ "Mode": "GOVERNANCE", "Days": { "Ref": "RetentionDays" } });

@@ -1,5 +1,8 @@
 //! Calls to AWS, with the credentials of the environment.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::Context as _;
 use api::{Actor, Role};
 use pipeline::Platform;
@@ -18,24 +21,23 @@ fn runtime() -> anyhow::Result<Runtime> {
 /// Returns the settings, in the given region or else in the configured one.
 fn settings(table: &str, region: Option<&str>) -> anyhow::Result<aws::Settings> {
     let environment = |name: &str| std::env::var(name).ok();
-    let region = region
-        .map(str::to_owned)
-        .or_else(|| region::configured(environment, |path| std::fs::read_to_string(path).ok()));
-    let Some(region) = region else {
+    let is_set = |name| environment(name).is_some_and(|value| !value.is_empty());
+    if !is_set("AWS_ACCESS_KEY_ID") || !is_set("AWS_SECRET_ACCESS_KEY") {
+        return Err(Failure::usage("no AWS credentials found")
+            .advice("Run `eval \"$(aws configure export-credentials --format env)\"`.")
+            .into());
+    }
+    let region = region.map(str::to_owned);
+    let read = |path: &Path| fs::read_to_string(path).ok();
+    let Some(region) = region.or_else(|| region::configured(environment, read)) else {
         return Err(Failure::usage("no AWS region found")
-            .advice("Set AWS_REGION, or the region of the profile (`aws configure set region …`).")
+            .advice("Set AWS_REGION, or the region of the profile: `aws configure set region …`.")
             .into());
     };
     let variable = |name: &str| match name {
         "AWS_REGION" => Some(region.clone()),
         _ => environment(name),
     };
-    let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
-    if !is_set("AWS_ACCESS_KEY_ID") || !is_set("AWS_SECRET_ACCESS_KEY") {
-        return Err(Failure::usage("no AWS credentials found")
-            .advice("Run `eval \"$(aws configure export-credentials --format env)\"`.")
-            .into());
-    }
     aws::Settings::of_table(table.to_owned(), variable).map_err(|error| {
         Failure::usage(error.to_string())
             .advice("`make local` and `make deploy` set the variables, and run this command.")
