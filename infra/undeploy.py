@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--remove", default="", help=f"what else to delete, of {', '.join(REMOVABLE)}")
     parser.add_argument("--confirm", help="the stack's name, instead of a question")
     arguments = parser.parse_args()
-    remove = [word for word in arguments.remove.replace(",", " ").split()]
+    remove = arguments.remove.replace(",", " ").split()
     if unknown := set(remove) - set(REMOVABLE):
         sys.exit(f"--remove takes {', '.join(REMOVABLE)}, not {', '.join(sorted(unknown))}")
     # boto3 does not read AWS_REGION by itself.
@@ -51,12 +51,15 @@ def main() -> None:
 
     left = find(session, arguments.stack)
     show(session, arguments.stack, left, remove)
-    if not left.stack_id and not any(stays for stays in (left.tables, left.buckets, left.secrets)):
+    if not left.stack_id and not any((left.tables, left.buckets, left.secrets)):
         sys.exit(f"nothing of a stack {arguments.stack} is in {session.region_name}")
     if not left.stack_id and not remove:
         sys.exit("the stack is gone; --remove deletes what it left")
     refuse_what_others_use(session, arguments.stack, left, remove)
     confirm(arguments.stack, arguments.confirm)
+    if "table" in remove:
+        # First, because CloudFormation deletes the table of a stack that failed to be made.
+        unprotect(session, left.tables)
     if left.stack_id:
         delete_stack(session, left.stack_id)
     complete = all([REMOVERS[name](session, left) for name in remove])
@@ -225,12 +228,17 @@ def delete_stack(session: boto3.Session, stack_id: str) -> None:
     sys.exit(f"the stack is not deleted after {STACK_SECS} s; run it again")
 
 
-def remove_tables(session: boto3.Session, left: Left) -> bool:
+def unprotect(session: boto3.Session, tables: list[str]) -> None:
     dynamodb = session.client("dynamodb")
-    for name in left.tables:
+    for name in tables:
         if table_of(session, name).get("DeletionProtectionEnabled"):
             dynamodb.update_table(TableName=name, DeletionProtectionEnabled=False)
             dynamodb.get_waiter("table_exists").wait(TableName=name)
+
+
+def remove_tables(session: boto3.Session, left: Left) -> bool:
+    dynamodb = session.client("dynamodb")
+    for name in (name for name in left.tables if table_of(session, name)):
         dynamodb.delete_table(TableName=name)
         dynamodb.get_waiter("table_not_exists").wait(TableName=name)
         print(f"deleted the table {name}")
@@ -238,7 +246,7 @@ def remove_tables(session: boto3.Session, left: Left) -> bool:
 
 
 def remove_buckets(session: boto3.Session, left: Left) -> bool:
-    return all([remove_bucket(session, name) for name in left.buckets])
+    return all([remove_bucket(session, name) for name in left.buckets if bucket_exists(session, name)])
 
 
 def remove_bucket(session: boto3.Session, name: str) -> bool:
