@@ -97,7 +97,8 @@ deploy: ## Deploy to AWS, with credentials from the environment: make deploy STA
 	$(SAM) deploy --template-file infra/template.yaml --stack-name $(STACK) --resolve-s3 --language-extensions \
 	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --no-fail-on-empty-changeset --no-confirm-changeset \
 	  $(if $(PARAMETERS),--parameter-overrides $(foreach parameter,$(PARAMETERS),'$(parameter)')) \
-	  $(if $(TAGS),--tags $(foreach tag,$(TAGS),'$(tag)'))
+	  $(if $(TAGS),--tags $(foreach tag,$(TAGS),'$(tag)')) || \
+	  { echo "if it was the first deployment, remove what is left: make undeploy STACK=$(STACK) REMOVE=table,bucket"; exit 1; }
 	cargo build --release --package chainloop
 	@infra/bootstrap.sh $(STACK)
 
