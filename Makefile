@@ -11,14 +11,24 @@ STACK     ?= chainloop
 SEEDS     ?= 1000000
 # Parameters of the template, for `make deploy`: PARAMETERS="RetentionDays=365 AlarmTopicArn=…"
 PARAMETERS ?=
+# Of `make undeploy`: what else to delete, and the stack's name instead of a question.
+REMOVE ?=
+CONFIRM ?=
+# Tags of the stack and all that it makes: TAGS="team=security cost-centre=4711"
+TAGS ?=
 # Options of infra/local/load.py and kill.py: `make load LOAD="--attachments 10 --rate 5 --count 200"`
 LOAD ?=
 KILL ?=
 # Options of infra/local/bench.py: `make bench BENCH="--runs 50 --only registered"`
 BENCH ?=
 
+# As AWS's own tools have it. SAM and boto3 read AWS_DEFAULT_REGION and the profile alone.
+ifdef AWS_REGION
+export AWS_DEFAULT_REGION := $(AWS_REGION)
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks simulate mutants load bench kill-run lint deploy clean tools peer-tools
+.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events simulate mutants load bench kill-run lint deploy undeploy clean tools peer-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -59,6 +69,15 @@ simulate: ## Simulate the pipeline with injected faults: make simulate SEEDS=100
 test-networks: functions cli ## Deliver to a private network, through the list of networks and through a proxy
 	@infra/local/networks.py
 
+test-restore: tools functions cli ## Lose a stack on a local cloud, and restore it from its table and bucket
+	@.venv/sam/bin/python infra/local/restore.py
+
+test-upgrade: functions cli ## Upgrade from the release before and roll back, under load
+	@infra/local/upgrade.py
+
+test-events: functions cli ## Make each operator event happen, and see it arrive at a webhook
+	@.venv/sam/bin/python infra/local/events.py
+
 mutants: ## Check that the simulation finds each seeded bug
 	@tests/simulation/mutants.sh
 
@@ -76,15 +95,23 @@ lint: tools ## Check formatting, clippy, dependencies and the template
 
 deploy: ## Deploy to AWS, with credentials from the environment: make deploy STACK=prod
 	@test -z "$$AWS_ENDPOINT_URL" || { echo "AWS_ENDPOINT_URL is set: this shell points at the local cloud"; exit 1; }
+	@infra/stack-name.sh "$(STACK)"
 	@$(VENV) sam
+	@.venv/sam/bin/python infra/concurrency.py "$(STACK)" $(foreach parameter,$(PARAMETERS),'$(parameter)')
 	@$(VENV) cargo-lambda
 	rm -rf target/lambda
 	$(LAMBDA) --release --arm64 --package functions
 	$(SAM) deploy --template-file infra/template.yaml --stack-name $(STACK) --resolve-s3 --language-extensions \
 	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --no-fail-on-empty-changeset --no-confirm-changeset \
-	  $(if $(PARAMETERS),--parameter-overrides $(foreach parameter,$(PARAMETERS),'$(parameter)'))
+	  $(if $(PARAMETERS),--parameter-overrides $(foreach parameter,$(PARAMETERS),'$(parameter)')) \
+	  $(if $(TAGS),--tags $(foreach tag,$(TAGS),'$(tag)')) || \
+	  { echo "if it was the first deployment, remove what is left: make undeploy STACK=$(STACK) REMOVE=table,bucket"; exit 1; }
 	cargo build --release --package chainloop
 	@infra/bootstrap.sh $(STACK)
+
+undeploy: ## Delete a stack and, if told, what it leaves: make undeploy STACK=prod REMOVE=table,bucket,secrets
+	@$(VENV) sam
+	@.venv/sam/bin/python infra/undeploy.py "$(STACK)" --remove "$(REMOVE)" $(if $(CONFIRM),--confirm "$(CONFIRM)")
 
 tools:
 	@for name in ministack sam cargo-lambda syft; do $(VENV) $$name; done

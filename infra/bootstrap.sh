@@ -7,12 +7,16 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 # The stack's outputs, and the credentials that `sam deploy` found too, as variables: nothing of it is printed.
 settings=$("$root/.venv/sam/bin/python" - "$1" <<'END'
+import os
 import shlex
 import sys
 
 import boto3
 
-session = boto3.Session()
+# boto3 does not read AWS_REGION by itself.
+session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+if not session.region_name:
+    sys.exit("no region is configured: set AWS_REGION, AWS_DEFAULT_REGION or the region of the profile")
 stack = session.client("cloudformation").describe_stacks(StackName=sys.argv[1])["Stacks"][0]
 outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 credentials = session.get_credentials().get_frozen_credentials()

@@ -11,8 +11,8 @@ use crate::output::{self, Format};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads AWS_REGION and AWS credentials from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
-AWS_SESSION_TOKEN.
+Reads AWS credentials from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN), and the
+region as other AWS tools do: from AWS_REGION, AWS_DEFAULT_REGION or the profile.
 
 Example:
   eval \"$(aws configure export-credentials --format env)\"

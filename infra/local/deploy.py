@@ -77,8 +77,8 @@ def local_template(cloud: Cloud) -> Path:
                 continue
             properties = resource["Properties"]
             is_sum = resource["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in properties
-            # It is asked over plain http, on loopback.
-            if is_sum or resource["Type"] == "AWS::S3::BucketPolicy":
+            # The emulator is asked over plain http, on loopback.
+            if is_sum or resource["Type"] in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"):
                 del part[name]
             if "CodeUri" in properties:
                 properties["CodeUri"] = absolute(properties["CodeUri"])

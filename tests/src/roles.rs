@@ -4,7 +4,7 @@
 //! `docs/roles.md` is written from the same statements.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::sync::LazyLock;
@@ -43,6 +43,8 @@ enum Condition {
     Any(Vec<String>),
     /// Holds when all of a request's keys are like one of these; also when the request names none.
     All(Vec<String>),
+    /// Holds when a service asks for the role, as these do.
+    Via(Vec<String>),
 }
 
 /// Requested access.
@@ -91,6 +93,8 @@ impl Statement {
                 None => true,
                 Some(Condition::Any(keys)) => access.keys.iter().any(|key| any(keys, key)),
                 Some(Condition::All(keys)) => access.keys.iter().all(|key| any(keys, key)),
+                // No function asks for itself.
+                Some(Condition::Via(_)) => false,
             }
     }
 }
@@ -99,15 +103,12 @@ impl Condition {
     fn read(value: &Value) -> Self {
         let (operator, tested) = only(value);
         let (key, patterns) = only(tested);
-        assert_eq!(
-            key, "dynamodb:LeadingKeys",
-            "{value}: this is not evaluated"
-        );
         let patterns = list(patterns).into_iter().map(named).collect();
-        match operator {
-            "ForAnyValue:StringLike" => Self::Any(patterns),
-            "ForAllValues:StringLike" => Self::All(patterns),
-            other => panic!("{other} is not evaluated: add it to tests/src/roles.rs"),
+        match (key, operator) {
+            ("dynamodb:LeadingKeys", "ForAnyValue:StringLike") => Self::Any(patterns),
+            ("dynamodb:LeadingKeys", "ForAllValues:StringLike") => Self::All(patterns),
+            ("kms:ViaService", "StringLike") => Self::Via(patterns),
+            _ => panic!("{value} is not evaluated: add it to tests/src/roles.rs"),
         }
     }
 }
@@ -136,7 +137,8 @@ fn named(value: &Value) -> String {
     }
     text = text.replace("${EventBus}", "<bus>");
     assert!(!text.is_empty(), "{value} names nothing");
-    text.replace(".Arn}", "").replace("${", "")
+    text.replace("table/${TheTable.Value}", "Table")
+        .replace("${TheBucket.Value}", "Bucket")
 }
 
 /// The statements of each function's role.
@@ -767,7 +769,7 @@ fn a_call_to_aws_ends_before_the_function_that_makes_it() {
             "dynamodb" | "events" | "secretsmanager" | "sqs" => Some(SHORT),
             "s3" => Some(BYTES),
             "lambda" => Some(INVOKE),
-            "ec2" | "logs" | "xray" => None,
+            "ec2" | "kms" | "logs" | "xray" => None,
             other => panic!("say in this test how long a call to {other} takes"),
         });
         let longest = calls.map(|patience| patience.call).max().unwrap();
@@ -822,6 +824,93 @@ fn a_function_writes_its_own_log_and_has_its_own_stacks_secrets() {
     }
 }
 
+/// What a role needs of the key that encrypts what it reads and writes, by its other statements.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html>,
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html>,
+/// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/security-encryption.html>
+fn needed_of_the_key(statements: &[Statement]) -> BTreeSet<&'static str> {
+    const DECRYPT: &[&str] = &["kms:Decrypt"];
+    const BOTH: &[&str] = &["kms:Decrypt", "kms:GenerateDataKey"];
+    let actions = statements.iter().filter(|one| !one.is_deny);
+    let actions = actions.flat_map(|one| &one.actions);
+    let needed = actions.flat_map(|action| match action.as_str() {
+        // A part of an upload is decrypted when the upload is completed; a data key for messages is kept and used again.
+        "s3:PutObject"
+        | "sqs:SendMessage*"
+        | "secretsmanager:CreateSecret"
+        | "secretsmanager:PutSecretValue" => BOTH,
+        "s3:GetObject" | "sqs:ReceiveMessage" | "secretsmanager:GetSecretValue" => DECRYPT,
+        // The table's own key is decrypted for whoever asks for a row, or puts one.
+        row if row.starts_with("dynamodb:") => DECRYPT,
+        // No data, or none of ours.
+        "events:PutEvents"
+        | "lambda:InvokeFunction"
+        | "s3:AbortMultipartUpload"
+        | "s3:ListBucket"
+        | "secretsmanager:DeleteSecret"
+        | "secretsmanager:RestoreSecret"
+        | "sqs:DeleteMessage"
+        | "sqs:GetQueueAttributes" => &[],
+        other
+            if ["ec2:", "kms:", "logs:", "xray:"]
+                .iter()
+                .any(|own| other.starts_with(own)) =>
+        {
+            &[]
+        }
+        other => panic!("{other}: say in tests/src/roles.rs what it needs of the key"),
+    });
+    needed.copied().collect()
+}
+
+#[test]
+fn each_role_may_use_the_key_for_what_it_reads_and_writes_and_for_nothing_else() {
+    for (function, statements) in ROLES.iter() {
+        let (mut permitted, mut services) = (BTreeSet::new(), BTreeSet::new());
+        for one in statements
+            .iter()
+            .filter(|one| one.resources == ["the parameter KmsKeyArn"])
+        {
+            permitted.extend(one.actions.iter().map(String::as_str));
+            let Some(Condition::Via(via)) = &one.condition else {
+                panic!("{function}: let services alone use the key");
+            };
+            services.extend(via.iter().map(String::as_str));
+        }
+        assert_eq!(permitted, needed_of_the_key(statements), "{function}");
+        let expected = BTreeSet::from(["dynamodb.*", "s3.*", "secretsmanager.*", "sqs.*"]);
+        assert_eq!(services, expected, "{function}");
+    }
+}
+
+/// CloudWatch Logs encrypts for itself, so the key's policy has to name each log group.
+#[test]
+fn the_documented_policy_of_the_key_lets_each_log_group_be_encrypted() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let blocks = page.split("```json\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let policies: Vec<Value> = blocks
+        .filter(|text| text.contains("kms:EncryptionContext:aws:logs:arn"))
+        .map(|text| serde_json::from_str(text).unwrap())
+        .collect();
+    let [policy] = &policies[..] else {
+        panic!("write one policy of the key in docs/operations.md");
+    };
+    let logs = &policy["Statement"][1];
+    assert_eq!(
+        logs["Principal"]["Service"],
+        "logs.eu-central-1.amazonaws.com"
+    );
+    let patterns = list(&logs["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]);
+    let template = template();
+    for (id, group) in template.resources("AWS::Logs::LogGroup") {
+        let name = words(&group["LogGroupName"]).replace("${AWS::StackName}", "prod");
+        let arn = format!("arn:aws:logs:eu-central-1:111122223333:log-group:{name}");
+        let fits = |pattern: &&Value| is_like(&arn, words(pattern));
+        assert!(patterns.iter().any(fits), "{id}: {arn}");
+    }
+}
+
 #[test]
 fn patterns_are_compared_as_iam_compares_them() {
     for (text, pattern, expected) in [
@@ -868,7 +957,7 @@ fn page() -> String {
         let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
         write!(
             text,
-            "\n## {}\n\n| | action | resource | rows |\n|---|---|---|---|\n{lines}",
+            "\n## {}\n\n| | action | resource | condition |\n|---|---|---|---|\n{lines}",
             names.join(", ")
         )
         .unwrap();
@@ -888,6 +977,9 @@ impl Statement {
             (None, true) => ("may not", String::new()),
             (Some(Condition::All(keys)), false) => ("may", format!("{} alone", code(keys))),
             (Some(Condition::Any(keys)), true) => ("may not", code(keys)),
+            (Some(Condition::Via(services)), false) => {
+                ("may", format!("where {} asks", code(services)))
+            }
             (condition, _) => panic!("{condition:?}: a page cannot say this"),
         };
         let (actions, resources) = (code(&self.actions), code(&self.resources));

@@ -633,6 +633,23 @@ fn the_operations_page_says_what_each_alarm_means() {
 }
 
 #[test]
+fn the_operations_page_says_what_each_parameter_means() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    for name in unexpanded()["Parameters"].as_object().unwrap().keys() {
+        let named = format!("`{name}`");
+        let told = rows.iter().any(|row| {
+            let first = row.split(" | ").next().unwrap_or_default();
+            first.contains(&named)
+        });
+        assert!(told, "{name}: say it in docs/operations.md");
+    }
+}
+
+#[test]
 fn what_is_fetched_has_the_queue_and_the_pace_that_the_code_counts_on() {
     let template = template();
     let queue = template.properties("FetchMaterialsQueue");
@@ -801,7 +818,10 @@ fn policies_name_their_resources_and_their_actions() {
     for (id, statement) in statements {
         if statement["Effect"] == "Deny" {
             // May be as wide as it likes, but for its rows, which tests/src/roles.rs looks at.
-            assert_eq!(target(&statement["Resource"]), "Table", "{id}");
+            assert!(
+                words(&statement["Resource"]).ends_with(":table/${TheTable.Value}"),
+                "{id}"
+            );
             assert!(statement["Condition"].is_object(), "{id}");
             continue;
         }
@@ -936,9 +956,16 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         .collect();
     let known = [
         "HasAlarmTopic",
+        "HasBoundary",
+        "HasDomain",
+        "HasKey",
         "HasProxySecret",
         "IsInVpc",
         "IsWarm",
+        "LocksObjects",
+        "MakesBucket",
+        "MakesTable",
+        "ProtectsTable",
         "ReservesAccept",
         "ReservesApi",
         "ReservesAuthorizer",
@@ -951,9 +978,36 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
             conditional.push(id.as_str());
         }
     }
-    assert_eq!(conditional, ["InVpc", "OperatorEvents", "ProxyCredentials"]);
+    let own = integrations::ALL.iter();
+    let own: Vec<String> = own
+        .map(|one| format!("{}KeyWriter", camel(one.id)))
+        .collect();
+    let known = [
+        "Bucket",
+        "BucketPolicy",
+        "Domain",
+        "DomainMapping",
+        "InVpc",
+        "KeyReaders",
+        "KeyWriters",
+        "OperatorEvents",
+        "ProxyCredentials",
+        "Table",
+    ];
+    let known = known.into_iter().chain(own.iter().map(String::as_str));
+    assert_eq!(
+        conditional.into_iter().collect::<BTreeSet<_>>(),
+        known.collect()
+    );
     // Each condition asks for a parameter alone.
     for (name, condition) in template.0["Conditions"].as_object().unwrap() {
+        if let Some([switch, on]) = condition["Fn::Equals"].as_array().map(Vec::as_slice) {
+            let parameter = &template.0["Parameters"][target(switch)];
+            let is_switch = parameter["AllowedValues"] == json!(["true", "false"]);
+            let expected = if is_switch { "true" } else { "" };
+            assert_eq!(*on, expected, "{name}");
+            continue;
+        }
         let [asked, nothing] = &list(&condition["Fn::Not"][0]["Fn::Equals"])[..] else {
             panic!("{name}: compare a parameter with nothing");
         };
@@ -977,12 +1031,20 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         "ApiConcurrency",
         "Architecture",
         "AuthorizerConcurrency",
+        "CertificateArn",
+        "DeletionProtection",
         "DeliveryConcurrency",
+        "DomainName",
         "EventBus",
+        "ExistingBucket",
+        "ExistingTable",
         "HttpsProxy",
         "HttpsProxySecret",
+        "KmsKeyArn",
         "LogRetentionDays",
         "Metrics",
+        "ObjectLock",
+        "PermissionsBoundary",
         "ProxyNames",
         "Quotas",
         "ReconcilerConcurrency",
@@ -1007,6 +1069,247 @@ fn the_bucket_is_not_asked_without_tls() {
         "Condition": { "Bool": { "aws:SecureTransport": "false" } },
     });
     assert_eq!(statement, &expected);
+}
+
+/// A value that holds only with a parameter.
+fn given(condition: &str, parameter: &str, otherwise: &Value) -> Value {
+    json!({ "Fn::If": [condition, { "Ref": parameter }, otherwise] })
+}
+
+#[test]
+fn everything_stored_is_encrypted_with_the_key_if_there_is_one() {
+    let template = template();
+    let key = given("HasKey", "KmsKeyArn", &json!({ "Ref": "AWS::NoValue" }));
+    for (id, queue) in template.resources("AWS::SQS::Queue") {
+        assert_eq!(queue["KmsMasterKeyId"], key, "{id}");
+        // A queue has one of the two.
+        let own = json!({ "Fn::If": ["HasKey", false, true] });
+        assert_eq!(queue["SqsManagedSseEnabled"], own, "{id}");
+    }
+    for (id, logs) in template.resources("AWS::Logs::LogGroup") {
+        assert_eq!(logs["KmsKeyId"], key, "{id}");
+    }
+    let key = json!({ "Ref": "KmsKeyArn" });
+    let table = &template.properties("Table")["SSESpecification"]["Fn::If"];
+    let expected = json!({ "SSEEnabled": true, "SSEType": "KMS", "KMSMasterKeyId": key });
+    assert_eq!((&table[0], &table[1]), (&json!("HasKey"), &expected));
+    let bucket = &template.properties("Bucket")["BucketEncryption"];
+    let bucket = &bucket["ServerSideEncryptionConfiguration"][0]["Fn::If"];
+    let expected = json!({
+        "ServerSideEncryptionByDefault": { "SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key },
+        "BucketKeyEnabled": true,
+    });
+    assert_eq!((&bucket[0], &bucket[1]), (&json!("HasKey"), &expected));
+    let roles = roles_that_create_secrets(&template);
+    for (id, function) in template.functions() {
+        let is_given = function["Environment"]["Variables"]["SECRETS_KEY"] == key;
+        let creates = roles.contains(target(&function["Role"]));
+        assert_eq!(is_given, creates, "{id}: SECRETS_KEY");
+    }
+}
+
+fn roles_that_create_secrets(template: &Template) -> BTreeSet<&str> {
+    let creates =
+        |one: &&Value| list(&one["Action"]).contains(&&json!("secretsmanager:CreateSecret"));
+    let all = statements(template).into_iter();
+    all.filter(|(_, one)| creates(one))
+        .map(|(id, _)| id)
+        .collect()
+}
+
+#[test]
+fn every_role_has_the_boundary() {
+    let template = template();
+    let boundary = given(
+        "HasBoundary",
+        "PermissionsBoundary",
+        &json!({ "Ref": "AWS::NoValue" }),
+    );
+    for (id, role) in template.resources("AWS::IAM::Role") {
+        assert_eq!(role["PermissionsBoundary"], boundary, "{id}");
+    }
+    // SAM makes a role for each schedule.
+    for (id, function) in template.functions() {
+        for event in function["Events"]
+            .as_object()
+            .into_iter()
+            .flat_map(|all| all.values())
+        {
+            let expected = match event["Type"].as_str() {
+                Some("ScheduleV2") => &boundary,
+                _ => &Value::Null,
+            };
+            assert_eq!(
+                &event["Properties"]["PermissionsBoundary"], expected,
+                "{id}"
+            );
+        }
+    }
+}
+
+/// Else the API would answer at an address that no proxy or firewall before the domain knows of.
+#[test]
+fn an_api_with_a_domain_answers_there_alone() {
+    let template = template();
+    let off = json!({ "Fn::If": ["HasDomain", true, false] });
+    assert_eq!(template.properties("Api")["DisableExecuteApiEndpoint"], off);
+    let mapping = template.properties("DomainMapping");
+    let parts = ["DomainName", "ApiId", "Stage"].map(|name| target(&mapping[name]));
+    assert_eq!(parts, ["Domain", "Api", "Stage"]);
+    let url = &template.0["Outputs"]["ApiUrl"]["Value"]["Fn::If"];
+    assert_eq!(url[0], "HasDomain");
+    assert_eq!(words(&url[1]), "https://${DomainName}");
+}
+
+/// <https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html>,
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html>,
+/// <https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html>
+const LONGEST_NAMES: [(&str, usize); 7] = [
+    ("DashboardName", 255),
+    ("FunctionName", 64),
+    ("LogGroupName", 512),
+    ("MetricName", 255),
+    // A schedule's; an API's may have 128.
+    ("Name", 64),
+    ("PolicyName", 128),
+    ("QueueName", 80),
+];
+
+/// Calls a function for each property below a value that is a text with the stack's name.
+fn stack_names<'a>(name: &str, value: &'a Value, found: &mut impl FnMut(&str, &'a str)) {
+    match value {
+        Value::Object(all) => match words(value) {
+            text if text.contains(STACK) => found(name, text),
+            _ => {
+                for (name, value) in all {
+                    stack_names(name, value, found);
+                }
+            }
+        },
+        Value::Array(all) => all.iter().for_each(|one| stack_names(name, one, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_longest_name_of_a_stack_is_checked_before_it_is_deployed() {
+    let template = template();
+    let mut rooms = BTreeSet::new();
+    for (id, resource) in template.0["Resources"].as_object().unwrap() {
+        stack_names("", &resource["Properties"], &mut |property, text| {
+            // An ARN, which is as long as its names, or a text of many lines.
+            if text.starts_with("arn:") || property == "DashboardBody" {
+                return;
+            }
+            let limit = LONGEST_NAMES
+                .into_iter()
+                .find(|(name, _)| *name == property);
+            let (_, limit) = limit.unwrap_or_else(|| panic!("{id}: how long may {property} be?"));
+            let rest = text.replace(STACK, "");
+            rooms.insert((limit - rest.len(), property.to_owned(), limit, rest));
+        });
+    }
+    let (longest, property, limit, rest) = rooms.first().unwrap();
+    let line = format!("longest={longest} # {limit} of {property}, less \"{rest}\"");
+    let script = fs::read_to_string(root().join("infra/stack-name.sh")).unwrap();
+    assert!(
+        script.lines().any(|own| own == line),
+        "write this line in infra/stack-name.sh: {line}"
+    );
+}
+
+#[test]
+fn no_queue_is_asked_without_tls() {
+    let template = template();
+    let mut guarded = BTreeSet::new();
+    for (id, policy) in template.resources("AWS::SQS::QueuePolicy") {
+        let expected = json!([{
+            "Sid": "OnlyOverTls", "Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*",
+            "Condition": { "Bool": { "aws:SecureTransport": "false" } },
+        }]);
+        assert_eq!(policy["PolicyDocument"]["Statement"], expected, "{id}");
+        guarded.extend(list(&policy["Queues"]).into_iter().map(target));
+    }
+    let queues = template.resources("AWS::SQS::Queue");
+    assert_eq!(guarded, queues.into_keys().collect());
+}
+
+/// The record of what was delivered outlives its stack, and a deployment by mistake.
+#[test]
+fn what_is_stored_outlives_the_stack() {
+    let template = template();
+    let all = template.0["Resources"].as_object().unwrap();
+    for (id, resource) in all {
+        let policies = [
+            &resource["DeletionPolicy"],
+            &resource["UpdateReplacePolicy"],
+        ];
+        let stores = ["Bucket", "BucketPolicy", "Table"].contains(&id.as_str());
+        let expected = match stores {
+            true => [&json!("RetainExceptOnCreate"), &json!("Retain")],
+            false => [&Value::Null; 2],
+        };
+        assert_eq!(policies, expected, "{id}");
+    }
+    let table = template.properties("Table");
+    let protected = json!({ "Fn::If": ["ProtectsTable", true, false] });
+    assert_eq!(table["DeletionProtectionEnabled"], protected);
+    let switch = |name: &str| &template.0["Parameters"][name]["Default"];
+    assert_eq!(
+        (switch("DeletionProtection"), switch("ObjectLock")),
+        (&json!("true"), &json!("false"))
+    );
+    let recovery = &table["PointInTimeRecoverySpecification"];
+    assert_eq!(recovery["PointInTimeRecoveryEnabled"], true);
+}
+
+/// Else a stack that is given a table would look for the one that it does not make.
+#[test]
+fn table_and_bucket_are_known_in_one_place() {
+    let mut template = template();
+    for (made, known, given, condition) in [
+        ("Table", "TheTable", "ExistingTable", "MakesTable"),
+        ("Bucket", "TheBucket", "ExistingBucket", "MakesBucket"),
+    ] {
+        let expected = json!({ "Fn::If": [condition, { "Ref": made }, { "Ref": given }] });
+        assert_eq!(template.properties(known)["Value"], expected);
+        template.0["Resources"][known] = Value::Null;
+        template.0["Resources"]["BucketPolicy"] = Value::Null;
+        let text = template.0.to_string();
+        for reference in [
+            format!(r#"{{"Ref":"{made}"}}"#),
+            format!(r#"{{"Fn::GetAtt":"{made}."#),
+            format!("${{{made}}}"),
+            format!("${{{made}."),
+        ] {
+            assert!(
+                !text.contains(&reference),
+                "{reference}: write {known}.Value instead"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_older_version_of_an_object_goes_after_a_week_and_a_lock_ends_before() {
+    let template = template();
+    let bucket = template.properties("Bucket");
+    assert_eq!(bucket["VersioningConfiguration"]["Status"], "Enabled");
+    let [expiry, rest] = &list(&bucket["LifecycleConfiguration"]["Rules"])[..] else {
+        panic!("one rule for objects, one for what is left of them");
+    };
+    // Bytes are put anew when they are older than this, so no more than one older version is kept.
+    let days = template.number(&rest["NoncurrentVersionExpiration"]["NoncurrentDays"]);
+    assert_eq!(
+        days * 86400,
+        pipeline::ledger::schedule::BYTES_LONGER.as_secs()
+    );
+    assert_eq!(rest["ExpiredObjectDeleteMarker"], true);
+    assert!(expiry["ExpirationInDays"].is_object() && rest["ExpirationInDays"].is_null());
+    // S3 removes no version that is locked, and a version is locked from its own beginning.
+    let lock = &bucket["ObjectLockConfiguration"]["Fn::If"][1]["Rule"]["DefaultRetention"];
+    let expected = json!({ "Mode": "GOVERNANCE", "Days": { "Ref": "RetentionDays" } });
+    assert_eq!(*lock, expected);
 }
 
 #[test]

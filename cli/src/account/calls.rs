@@ -1,5 +1,8 @@
 //! Calls to AWS, with the credentials of the environment.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::Context as _;
 use api::{Actor, Role};
 use pipeline::Platform;
@@ -8,25 +11,33 @@ use pipeline::records::audit_log::Act;
 use pipeline::store::platform::Scope;
 use tokio::runtime::{Builder, Runtime};
 
-use super::FirstToken;
+use super::{FirstToken, region};
 use crate::failure::Failure;
 
 fn runtime() -> anyhow::Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Returns the settings, in the given region or else in the environment's.
+/// Returns the settings, in the given region or else in the configured one.
 fn settings(table: &str, region: Option<&str>) -> anyhow::Result<aws::Settings> {
-    let variable = |name: &str| match (name, region) {
-        ("AWS_REGION", Some(region)) => Some(region.to_owned()),
-        _ => std::env::var(name).ok(),
-    };
-    let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
+    let environment = |name: &str| std::env::var(name).ok();
+    let is_set = |name| environment(name).is_some_and(|value| !value.is_empty());
     if !is_set("AWS_ACCESS_KEY_ID") || !is_set("AWS_SECRET_ACCESS_KEY") {
         return Err(Failure::usage("no AWS credentials found")
             .advice("Run `eval \"$(aws configure export-credentials --format env)\"`.")
             .into());
     }
+    let region = region.map(str::to_owned);
+    let read = |path: &Path| fs::read_to_string(path).ok();
+    let Some(region) = region.or_else(|| region::configured(environment, read)) else {
+        return Err(Failure::usage("no AWS region found")
+            .advice("Set AWS_REGION, or the region of the profile: `aws configure set region …`.")
+            .into());
+    };
+    let variable = |name: &str| match name {
+        "AWS_REGION" => Some(region.clone()),
+        _ => environment(name),
+    };
     aws::Settings::of_table(table.to_owned(), variable).map_err(|error| {
         Failure::usage(error.to_string())
             .advice("`make local` and `make deploy` set the variables, and run this command.")

@@ -6,6 +6,8 @@ use api::OrganizationName;
 
 #[cfg(feature = "aws")]
 mod calls;
+#[cfg(feature = "aws")]
+mod region;
 
 #[cfg(feature = "aws")]
 pub(crate) use calls::{create_first_token, read_secret};

@@ -191,6 +191,14 @@ fn bootstrap_without_credentials_says_where_they_come_from() {
 }
 
 #[test]
+fn bootstrap_without_a_region_says_how_to_set_one() {
+    let credentials = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    let ran = run_with(&["bootstrap", "--table", "t"], &credentials, "");
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("Set AWS_REGION"), "{}", ran.stderr);
+}
+
+#[test]
 fn output_that_cannot_be_written_is_told() {
     let api = Api::start(|_, _| (200, r#"{"items":[],"next":null}"#.into()));
     for arguments in [

@@ -12,6 +12,7 @@ use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
 use bytes::Bytes;
+use md5::{Digest as _, Md5};
 use pipeline::ledger::schedule::BYTES_LONGER;
 use pipeline::store::platform::{Platform as _, Unreachable};
 
@@ -239,6 +240,8 @@ impl Aws {
             .key(object(organization, digest))
             .upload_id(upload)
             .part_number(i32::try_from(number).unwrap_or(i32::MAX))
+            // A bucket with Object Lock takes no part without it.
+            .content_md5(base64_simd::STANDARD.encode_to_string(Md5::digest(&bytes)))
             .body(ByteStream::from(bytes))
             .send()
             .await
@@ -342,6 +345,8 @@ impl Aws {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
     use std::process::Command;
 
     use super::*;
@@ -349,14 +354,46 @@ mod tests {
 
     const SIGNED: &str = "a_presigned_upload_has_exactly_the_headers_that_are_signed";
 
-    #[tokio::test]
-    async fn a_presigned_upload_has_exactly_the_headers_that_are_signed() {
+    fn aws(endpoint: Option<&str>) -> Aws {
         let settings = Settings::from_env(|name| match name {
-            "ALLOWED_PRIVATE_CIDRS" | "AWS_ENDPOINT_URL" | "EGRESS_PROXY" | "QUOTAS" => None,
+            "ALLOWED_PRIVATE_CIDRS" | "EGRESS_PROXY" | "QUOTAS" => None,
+            "AWS_ENDPOINT_URL" => endpoint.map(str::to_owned),
             "AWS_REGION" => Some("eu-central-1".to_owned()),
             other => Some(other.to_lowercase()),
         });
-        let aws = Aws::new(settings.unwrap());
+        Aws::new(settings.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_bucket_with_object_lock_would_take_a_part() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let asked = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\nbytes") {
+                let mut piece = [0; 4096];
+                let length = stream.read(&mut piece).unwrap();
+                assert!(length > 0, "the request ended early");
+                asked.extend_from_slice(&piece[..length]);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).unwrap();
+            String::from_utf8(asked).unwrap()
+        });
+        let (digest, bytes) = (Digest::of(b"bytes"), Bytes::from_static(b"bytes"));
+        let aws = aws(Some(&endpoint));
+        let put = aws.put_part(&"acme".into(), &digest, "u", 1, bytes).await;
+        assert_eq!(put.unwrap(), "\"1\"");
+        // `printf bytes | openssl md5 -binary | base64`
+        let md5 = "content-md5: SzpiGLs+OnMD6KFxpg/Pkg==";
+        let asked = asked.join().unwrap();
+        assert!(asked.contains(md5), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_presigned_upload_has_exactly_the_headers_that_are_signed() {
+        let aws = aws(None);
         let digest = Digest::of(b"bytes");
         let upload = aws.presigned_put(&"acme".into(), &digest, 5).await.unwrap();
         let expected = BTreeMap::from([

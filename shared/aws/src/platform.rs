@@ -265,6 +265,7 @@ impl Platform for Aws {
     async fn put_secret(&self, name: &str, value: &SecretValue) -> Result<String, Unreachable> {
         let name = self.secret(name);
         let request = self.secrets().create_secret().name(&name);
+        let request = request.set_kms_key_id(self.settings.secrets_key.clone());
         let created = request.secret_string(value.expose()).send().await;
         match created {
             Ok(created) => known(created.version_id),

@@ -56,6 +56,8 @@ pub struct Settings {
     guard: Guard,
     /// ARN of the secret that has the proxy's credentials.
     pub(crate) proxy_secret: Option<String>,
+    /// Key that new secrets are encrypted with; none for that of AWS.
+    pub(crate) secrets_key: Option<String>,
     /// Endpoint of an emulator; none on AWS.
     pub endpoint: Option<String>,
     region: String,
@@ -120,6 +122,7 @@ impl Settings {
             quotas: variable("QUOTAS").unwrap_or_default().parse()?,
             guard: guard(&variable, endpoint.as_deref())?,
             proxy_secret: given("EGRESS_PROXY_SECRET"),
+            secrets_key: given("SECRETS_KEY"),
             endpoint,
             region: required("AWS_REGION")?,
             access_key_id: required("AWS_ACCESS_KEY_ID")?,

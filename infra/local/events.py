@@ -1,0 +1,171 @@
+"""Makes each operator event happen on a local cloud, and sees it arrive at a webhook by SNS and in a queue by EventBridge.
+
+    .venv/sam/bin/python infra/local/events.py
+
+On a cloud of its own, whose reconciler runs every five seconds.
+"""
+
+import http.server
+import json
+import sys
+import threading
+import time
+
+from cloud import ROOT
+from deploy import client
+from traffic.api import Api
+from traffic.attestations import envelope
+from traffic.report import say
+from traffic.stack import STACK, Stack
+
+WORKFLOW = "shop/nightly"
+ARRIVAL_SECS = 60
+SCHEDULE_SECS = 5
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """A third party that answers as it is told, and an endpoint that a topic posts to."""
+
+    status = 200
+    told: list[str] = []
+    confirmations: list[str] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        status = self.status
+        if self.path == "/topic":
+            status, message = 200, json.loads(body)
+            if message["Type"] == "SubscriptionConfirmation":
+                self.confirmations.append(message["Token"])
+            else:
+                self.told.append(json.loads(message["Message"]))
+        self.send_response(status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Told(Stack):
+    """A stack whose alarms go to a topic that a webhook subscribes to."""
+
+    def __init__(self, url: str):
+        super().__init__(ROOT / ".local/events", ephemeral=True)
+        self.url = url
+
+    def start(self) -> None:
+        self.script(sys.executable, "cloud.py", "up", "--ephemeral", "--schedule-secs", str(SCHEDULE_SECS))
+        sns = client(self.cloud, "sns")
+        self.topic = sns.create_topic(Name="on-call")["TopicArn"]
+        sns.subscribe(TopicArn=self.topic, Protocol="http", Endpoint=self.url)
+        wait("the topic's question", lambda: Site.confirmations)
+        sns.confirm_subscription(TopicArn=self.topic, Token=Site.confirmations[0])
+
+    def deploy(self, **parameters: str) -> None:
+        super().deploy(AlarmTopicArn=self.topic, Quotas="attestations=10", **parameters)
+
+    def listen(self) -> None:
+        """A rule of EventBridge as an operator writes it."""
+        sqs, events = client(self.cloud, "sqs"), client(self.cloud, "events")
+        self.queue = sqs.create_queue(QueueName="heard")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        events.put_rule(Name="heard", EventPattern=json.dumps({"source": ["chainloop-integrations"]}))
+        events.put_targets(Rule="heard", Targets=[{"Id": "queue", "Arn": arn}])
+
+    def heard(self) -> list[dict]:
+        answer = client(self.cloud, "sqs").receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10)
+        return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
+
+    def metrics(self, name: str) -> int:
+        """The sum of a metric in the log of the function that delivers to webhooks."""
+        logs = client(self.cloud, "logs")
+        group = f"/aws/lambda/{STACK}-deliver-webhook"
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+        lines = [event["message"] for page in pages for event in page["events"]]
+        lines = [json.loads(line) for line in lines if '"CloudWatchMetrics"' in line]
+        return sum(line.get(name, 0) for line in lines if line["Stack"] == STACK)
+
+
+def wait(what: str, ready, secs: float = ARRIVAL_SECS):
+    until = time.monotonic() + secs
+    while not (found := ready()):
+        if time.monotonic() > until:
+            sys.exit(f"{what}: not there after {secs:g} s")
+        time.sleep(0.3)
+    return found
+
+
+def expect(what: str, found: object, expected: object) -> None:
+    if found != expected:
+        sys.exit(f"{what}: expected {expected!r}, found {found!r}")
+
+
+class Walk:
+    def __init__(self, stack: Told, api: Api, registration: str):
+        self.stack, self.api, self.registration = stack, api, registration
+        self.runs = 0
+        self.events: list[dict] = []
+
+    def push(self, number: int) -> None:
+        for _ in range(number):
+            self.runs += 1
+            self.api.call("POST", "/attestations", envelope(WORKFLOW, f"run-{self.runs}"))
+
+    def arrives(self, event: str, title: str, count: int | None = None) -> None:
+        def heard() -> dict | None:
+            self.events += self.stack.heard()
+            return next((one for one in self.events if one["detail"]["event"] == event), None)
+
+        found = wait(f"{event} by EventBridge", heard)
+        expect(f"{event}: its detail-type", found["detail-type"], title)
+        detail = found["detail"]
+        expect(f"{event}: its stack", detail["stack"], STACK)
+        if count:
+            expect(f"{event}: its count", detail["count"], count)
+        wait(f"{event} at the webhook: {detail['summary']}", lambda: detail["summary"] in Site.told)
+        say(detail["summary"])
+
+
+def main() -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}"
+
+    with Told(f"{base}/topic") as stack:
+        stack.listen()
+        api = Api(stack.api, stack.token("default"))
+        registration = api.register("hook", f"{base}/hook")
+        api.attach(registration, WORKFLOW)
+        walk = Walk(stack, api, registration)
+        api.post("/tokens", {"name": "nightly", "role": "viewer", "expires_in_secs": 60})
+        api.post("/intakes", {"name": "production", "expires_in_secs": 60})
+
+        Site.status = 400
+        walk.push(1)
+        walk.arrives("delivery-failed", "Delivery Failed", 1)
+        Site.status = 503
+        walk.push(5)
+        walk.arrives("circuit-open", "Circuit Open")
+        Site.status = 200
+        walk.arrives("circuit-closed", "Circuit Closed")
+        for word in ("pause", "resume"):
+            done = stack.chainloop("default", "integration", "registered", word, "hook")
+            expect(f"{word} ({done.stderr})", done.returncode, 0)
+        walk.arrives("registration-paused", "Registration Paused")
+        walk.arrives("registration-resumed", "Registration Resumed")
+        walk.push(3)
+        walk.arrives("quota-near", "Quota Near")
+        walk.arrives("token-expiring", "Token Expiring")
+        walk.arrives("intake-expiring", "Intake Expiring")
+
+        # What the alarms look at.
+        wait("a failed delivery in the metrics", lambda: stack.metrics("Failed") == 1)
+        wait("deliveries in the metrics", lambda: stack.metrics("Delivered") == 8)
+        if stack.metrics("Retried") < 5:
+            sys.exit("five deliveries were retried, and the metrics have fewer")
+    say("all as expected")
+
+
+if __name__ == "__main__":
+    main()
