@@ -75,7 +75,9 @@ class Told(Stack):
 
     def heard(self) -> list[dict]:
         answer = client(self.cloud, "sqs").receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10)
-        return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
+        events = [json.loads(message["Body"]) for message in answer.get("Messages", [])]
+        # The emulator's schedule runs rules that have none, too.
+        return [event for event in events if event["source"] == "chainloop-integrations"]
 
     def metrics(self, name: str) -> int:
         """The sum of a metric in the log of the function that delivers to webhooks."""
@@ -149,9 +151,8 @@ def main() -> None:
         walk.arrives("circuit-open", "Circuit Open")
         Site.status = 200
         walk.arrives("circuit-closed", "Circuit Closed")
-        for word in ("pause", "resume"):
-            done = stack.chainloop("default", "integration", "registered", word, "hook")
-            expect(f"{word} ({done.stderr})", done.returncode, 0)
+        api.post(f"/registrations/{registration}/pause", {"reason": "maintenance"})
+        api.post(f"/registrations/{registration}/resume", {"per_second": 50})
         walk.arrives("registration-paused", "Registration Paused")
         walk.arrives("registration-resumed", "Registration Resumed")
         walk.push(3)

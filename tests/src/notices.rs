@@ -107,6 +107,8 @@ async fn a_destination_that_is_down_is_told_once_and_again_when_it_answers() {
     world.reconcile().await;
     let first = told(&world);
     assert_eq!(events(&first), [("circuit-open", 1)]);
+    let why = first[0]["detail"].as_str().unwrap();
+    assert!(why.contains("503"), "{why}");
     world.pass(Duration::from_hours(1)).await;
     assert_eq!(events(&told(&world)), [("circuit-closed", 1)]);
 }

@@ -234,7 +234,8 @@ async fn attempt<I: Integration, P: Platform>(
             settle_and_poll(platform, &stored, settled, poll, Vec::new()).await?;
             // The ledger first: should this be lost, the next attempt sees it too.
             if !context.ours.get() {
-                remember(&context, evidence, is_retry).await?;
+                let reason = stored.row.reason.unwrap_or_default();
+                remember(&context, evidence, is_retry, reason).await?;
             }
             return Ok(());
         }
@@ -256,6 +257,7 @@ async fn remember<P: Platform>(
     context: &DeliveryContext<'_, P>,
     evidence: Evidence,
     is_retry: bool,
+    reason: String,
 ) -> Result<(), Unreachable> {
     let now = context.platform.now();
     if let Evidence::DownForAll(after) = evidence {
@@ -271,7 +273,7 @@ async fn remember<P: Platform>(
     });
     learned.await?;
     if was_down != is_down {
-        tell_of_circuit(context, is_down).await;
+        tell_of_circuit(context, is_down, reason).await;
     }
     if has_failed_too_long {
         let reason = match evidence {
@@ -296,7 +298,11 @@ async fn remember<P: Platform>(
     Ok(())
 }
 
-async fn tell_of_circuit<P: Platform>(context: &DeliveryContext<'_, P>, is_down: bool) {
+async fn tell_of_circuit<P: Platform>(
+    context: &DeliveryContext<'_, P>,
+    is_down: bool,
+    reason: String,
+) {
     let delivery = context.delivery.borrow().row.clone();
     let event = match is_down {
         true => Event::CircuitOpen,
@@ -304,7 +310,7 @@ async fn tell_of_circuit<P: Platform>(context: &DeliveryContext<'_, P>, is_down:
     };
     let news = News {
         subject: delivery.registration.to_string(),
-        detail: delivery.reason.unwrap_or_default(),
+        detail: reason,
         delivery: Some(delivery.id),
         ..News::default()
     };
