@@ -6,6 +6,7 @@
 mod archive;
 mod artifacts;
 mod asking;
+mod assumed;
 mod attaching;
 mod audited;
 mod canary;

@@ -15,7 +15,9 @@ use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
+use integrations::SecretText;
 use integrations::http::{self, Guard, Proxy, is_local};
+use integrations::iam::{AccessKey, Caller};
 use pipeline::store::meter::Quotas;
 
 /// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
@@ -52,6 +54,8 @@ pub struct Settings {
     guard: Guard,
     /// ARN of the secret that has the proxy's credentials.
     pub(crate) proxy_secret: Option<String>,
+    /// Names of the roles that a delivery may assume.
+    assumable: String,
     /// Endpoint of an emulator; none on AWS.
     pub endpoint: Option<String>,
     region: String,
@@ -100,6 +104,7 @@ impl Settings {
             quotas: variable("QUOTAS").unwrap_or_default().parse()?,
             guard: guard(&variable, endpoint.as_deref())?,
             proxy_secret: given("EGRESS_PROXY_SECRET"),
+            assumable: given("ASSUMABLE_ROLES").unwrap_or_default(),
             endpoint,
             region: required("AWS_REGION")?,
             access_key_id: required("AWS_ACCESS_KEY_ID")?,
@@ -111,6 +116,21 @@ impl Settings {
     /// Returns the limits on where deliveries may go, and the proxy for them without its credentials.
     pub(crate) fn guard(&self) -> Guard {
         self.guard.clone()
+    }
+
+    /// The function as AWS knows it, for deliveries by a role of somebody else's.
+    pub(crate) fn caller(&self) -> Caller {
+        let key = AccessKey {
+            id: self.access_key_id.clone(),
+            secret: self.secret_access_key.clone().into(),
+            token: self.session_token.clone().map(SecretText::from),
+        };
+        let mut caller = Caller::new(&*self.region, key);
+        caller.session_name.clone_from(&self.stack);
+        caller.assumable.clone_from(&self.assumable);
+        caller.bucket.clone_from(&self.bucket);
+        caller.endpoint = self.endpoint.as_deref().and_then(|url| web_url(url).ok());
+        caller
     }
 
     pub fn sdk_config(&self) -> SdkConfig {

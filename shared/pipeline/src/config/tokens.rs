@@ -264,6 +264,7 @@ pub async fn organization(
     let row = Organization {
         organization: name.clone(),
         created_at: platform.now(),
+        external_id: None,
     };
     let (write, _) = rows::put(platform, &row, Expect::Absent);
     platform.write(vec![write]).await.unless_conflict()
