@@ -11,6 +11,7 @@ mod attaching;
 mod audited;
 mod canary;
 mod contract;
+mod cost;
 mod deployed;
 mod events;
 mod flow;

@@ -76,8 +76,13 @@ impl Template {
         &resource["Properties"]
     }
 
+    /// A property that functions have unless they say otherwise.
+    pub fn global(&self, name: &str) -> &Value {
+        &self.0["Globals"]["Function"][name]
+    }
+
     /// A number as it stands, in quotes, or in a mapping.
-    fn number(&self, value: &Value) -> u64 {
+    pub fn number(&self, value: &Value) -> u64 {
         if let [map, key, name] = &value["Fn::FindInMap"]
             .as_array()
             .map_or(&[][..], Vec::as_slice)
