@@ -136,22 +136,6 @@ impl Http {
         }
     }
 
-    /// The same client, which can assume roles.
-    #[must_use]
-    pub fn calling_as(self, caller: Caller) -> Self {
-        let caller = Some(Arc::new(caller));
-        Self { caller, ..self }
-    }
-
-    /// The same client, on behalf of the organization that has this external ID.
-    #[must_use]
-    pub(crate) fn on_behalf_of(&self, external_id: Option<&str>) -> Self {
-        Self {
-            external_id: external_id.map(Arc::from),
-            ..self.clone()
-        }
-    }
-
     /// The same client, which masks what this redactor knows, and lets it know what requests carry.
     #[must_use]
     pub fn masking(&self, redactor: &Redactor) -> Self {

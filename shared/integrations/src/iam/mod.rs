@@ -8,6 +8,7 @@ mod sts;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -93,6 +94,21 @@ impl JsonSchema for RoleArn {
 }
 
 impl Http {
+    /// The same client, which can assume roles.
+    #[must_use]
+    pub fn calling_as(mut self, caller: Caller) -> Self {
+        self.caller = Some(Arc::new(caller));
+        self
+    }
+
+    /// The same client, on behalf of the organization that has this external ID.
+    #[must_use]
+    pub(crate) fn on_behalf_of(&self, external_id: Option<&str>) -> Self {
+        let mut other = self.clone();
+        other.external_id = external_id.map(Arc::from);
+        other
+    }
+
     /// The function as AWS knows it.
     pub(crate) fn caller(&self) -> Result<&Caller, Error> {
         let caller = self.caller.as_deref();
