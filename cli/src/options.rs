@@ -194,15 +194,13 @@ fn parse(
         }
     }
     // An invalid option is not reported as missing too.
-    let named = |field: &Field| {
+    let is_named = |name: &str| {
         given
             .iter()
-            .any(|option| option.split('=').next() == Some(field.name.as_str()))
+            .any(|option| option.split('=').next() == Some(name))
     };
-    let missing = fields
-        .iter()
-        .filter(|field| field.required && !named(field));
-    faults.extend(missing.map(|field| format!("{}: is required", field.name)));
+    let missing = fields.iter().filter(|field| field.is_missing(is_named));
+    faults.extend(missing.map(|field| format!("{}: {}", field.name, field.missing())));
     match faults.as_slice() {
         [] => Ok(read),
         [fault] => Err(Failure::usage(fault)),

@@ -329,6 +329,7 @@ impl Stage {
             label: Map::new(),
             secret: Some(secret),
             secret_version: None,
+            external_id: None,
             created_by: "admin".into(),
             created_at,
             deleted_at: None,

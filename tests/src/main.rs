@@ -6,10 +6,12 @@
 mod archive;
 mod artifacts;
 mod asking;
+mod assumed;
 mod attaching;
 mod audited;
 mod canary;
 mod contract;
+mod cost;
 mod deployed;
 mod events;
 mod flow;

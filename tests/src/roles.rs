@@ -133,7 +133,15 @@ fn named(value: &Value) -> String {
         text = text.replace(everywhere, "");
     }
     if let Some(arn) = text.strip_prefix("arn:") {
-        text = arn.splitn(5, ':').nth(4).unwrap_or_default().to_owned();
+        text = arn.splitn(5, ':').last().unwrap_or_default().to_owned();
+    }
+    // All of it is the parameter's.
+    if let Some(parameter) = text
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'))
+        && !parameter.contains(['.', '$'])
+    {
+        return format!("the parameter {parameter}");
     }
     text = text.replace("${EventBus}", "<bus>");
     assert!(!text.is_empty(), "{value} names nothing");
@@ -680,6 +688,22 @@ fn the_authorizer_reads_tokens_and_nothing_else() {
 }
 
 #[test]
+fn delivery_functions_of_integrations_that_take_roles_assume_them_and_nobody_else_does() {
+    let may_assume = |function: &String| {
+        let access = Access {
+            action: "sts:AssumeRole",
+            resource: "the parameter AssumableRoles",
+            keys: &[],
+        };
+        may(function, &access)
+    };
+    let found: Vec<String> = functions().into_iter().filter(may_assume).collect();
+    let takers = integrations::ALL.iter().filter(|one| one.assumes_roles());
+    let takers: Vec<String> = takers.map(|one| format!("deliver-{}", one.id)).collect();
+    assert_eq!(found, takers);
+}
+
+#[test]
 fn one_guarded_row_among_others_refuses_the_whole_request() {
     let keys = ["org/acme", "token/00ff", "org/acme/delivery/1"];
     let access = |keys| Access {
@@ -769,7 +793,7 @@ fn a_call_to_aws_ends_before_the_function_that_makes_it() {
             "dynamodb" | "events" | "secretsmanager" | "sqs" => Some(SHORT),
             "s3" => Some(BYTES),
             "lambda" => Some(INVOKE),
-            "ec2" | "kms" | "logs" | "xray" => None,
+            "ec2" | "kms" | "logs" | "sts" | "xray" => None,
             other => panic!("say in this test how long a call to {other} takes"),
         });
         let longest = calls.map(|patience| patience.call).max().unwrap();
@@ -852,7 +876,7 @@ fn needed_of_the_key(statements: &[Statement]) -> BTreeSet<&'static str> {
         | "sqs:DeleteMessage"
         | "sqs:GetQueueAttributes" => &[],
         other
-            if ["ec2:", "kms:", "logs:", "xray:"]
+            if ["ec2:", "kms:", "logs:", "sts:", "xray:"]
                 .iter()
                 .any(|own| other.starts_with(own)) =>
         {

@@ -83,8 +83,13 @@ impl Template {
         Duration::from_secs(self.number(timeout))
     }
 
+    /// A property that functions have unless they say otherwise.
+    pub fn global(&self, name: &str) -> &Value {
+        &self.0["Globals"]["Function"][name]
+    }
+
     /// A number as it stands, in quotes, or in a mapping.
-    fn number(&self, value: &Value) -> u64 {
+    pub fn number(&self, value: &Value) -> u64 {
         if let [map, key, name] = &value["Fn::FindInMap"]
             .as_array()
             .map_or(&[][..], Vec::as_slice)
@@ -134,17 +139,20 @@ pub fn lines_of_integrations() -> Vec<String> {
         let pace = if one.takes_long { "Long" } else { "Short" };
         format!("    {name}: {{ Id: {}, Pace: {pace} }}", one.id)
     });
-    own.chain([format!("    - [{}]", names.join(", "))])
+    let assuming = integrations::ALL.iter().filter(|one| one.assumes_roles());
+    let assuming: Vec<String> = assuming.map(|one| camel(one.id)).collect();
+    own.chain([names.clone(), assuming].map(|names| format!("    - [{}]", names.join(", "))))
         .collect()
 }
 
 #[test]
-fn each_integration_has_its_two_places_in_the_template() {
+fn each_integration_has_its_places_in_the_template() {
     let text = text();
     for line in lines_of_integrations() {
         assert!(
             text.lines().any(|own| own == line),
-            "write this line in the mapping Integrations of infra/template.yaml, or in the loop of that name:\n{line}"
+            "write this line in the mapping Integrations of infra/template.yaml, in the loop of that name, or in \
+             the loop Assuming:\n{line}"
         );
     }
     let mapping = &unexpanded()["Mappings"]["Integrations"];
@@ -900,6 +908,37 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
     }
 }
 
+/// Requires one parameter to say both what the code refuses and what the role permits.
+#[test]
+fn roles_are_assumed_for_integrations_that_take_them_and_by_names_that_a_parameter_permits() {
+    let template = template();
+    let mut permitted = BTreeSet::new();
+    for (id, policy) in template.resources("AWS::IAM::Policy") {
+        for statement in list(&policy["PolicyDocument"]["Statement"]) {
+            if !statement["Action"].to_string().contains("sts:") {
+                continue;
+            }
+            assert_eq!(statement["Action"], "sts:AssumeRole", "{id}");
+            let [role] = &list(&policy["Roles"])[..] else {
+                panic!("{id}: one role")
+            };
+            let function = target(role).strip_suffix("Role").unwrap();
+            let variables = &template.properties(function)["Environment"]["Variables"];
+            assert_eq!(statement["Resource"], variables["ASSUMABLE_ROLES"], "{id}");
+            permitted.insert(function.to_owned());
+        }
+    }
+    let takers = integrations::ALL.iter().filter(|one| one.assumes_roles());
+    let takers: BTreeSet<String> = takers
+        .map(|one| format!("Deliver{}", camel(one.id)))
+        .collect();
+    assert_eq!(permitted, takers, "list them in the loop Assuming");
+    let others = statements(&template).into_iter().filter(|(id, statement)| {
+        statement["Action"].to_string().contains("sts:") && !id.ends_with("Roles")
+    });
+    assert_eq!(others.count(), 0, "nothing else may assume a role");
+}
+
 #[test]
 fn a_function_finds_the_variables_that_it_needs_and_the_code_reads_all_of_them() {
     let template = template();
@@ -1030,6 +1069,7 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         "AllowedPrivateCidrs",
         "ApiConcurrency",
         "Architecture",
+        "AssumableRoles",
         "AuthorizerConcurrency",
         "CertificateArn",
         "DeletionProtection",
@@ -1340,7 +1380,10 @@ fn rows_and_bytes_are_kept_as_long_as_the_parameter_says_and_bytes_a_week_longer
 fn what_speaks_to_third_parties_has_a_way_out_and_nothing_else_has() {
     let template = template();
     for (id, properties) in template.functions() {
-        let speaks = id.starts_with("Deliver") && id != "Deliveries" || id == "FetchMaterials";
+        let delivers = id.starts_with("Deliver") && id != "Deliveries";
+        let speaks = delivers || id == "FetchMaterials";
+        let assumable = properties["Environment"]["Variables"].get("ASSUMABLE_ROLES");
+        assert_eq!(assumable.is_some(), delivers, "{id}: ASSUMABLE_ROLES");
         let variables = &properties["Environment"]["Variables"];
         for name in [
             "ALLOWED_PRIVATE_CIDRS",

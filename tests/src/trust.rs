@@ -91,6 +91,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
     };
     ask(Check::Registration {
         inputs: given.clone(),
+        external_id: None,
     })
     .await;
     let wanted = register::NewRegistration {
@@ -117,6 +118,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         organization,
         registration,
         inputs: config,
+        external_id: None,
         only_validate: false,
     })
     .await;

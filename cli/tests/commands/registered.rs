@@ -97,6 +97,38 @@ fn registered<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
+fn the_external_id_of_a_role_is_shown_wherever_its_registration_is() {
+    let id = "7d6e0b87-8a79-4779-90d8-d6e5a10dd485";
+    let api = Api::start(move |_, Asked { line, .. }| {
+        let one = with(registration(), &json!({ "external_id": id }));
+        let answer = match line.as_str() {
+            "GET /v1/integrations?limit=100" => integrations(),
+            "GET /v1/registrations?limit=100" => {
+                json!({ "items": [registration(), one], "next": null })
+            }
+            _ => one,
+        };
+        (200, answer.to_string())
+    });
+    let below = format!("external ID for roles at AWS: {id}");
+    for arguments in [
+        &["list"][..],
+        &["add", "webhook", "--name", "one", "--opt", "tries=3"],
+    ] {
+        let ran = api.run(&registered(arguments));
+        assert!(ran.stdout.trim_end().ends_with(&below), "{}", ran.stdout);
+    }
+    let ran = api.run(&registered(&["describe", "one"]));
+    assert!(
+        ran.stdout.contains(&format!("│ EXTERNAL ID │ {id}")),
+        "{}",
+        ran.stdout
+    );
+    let ran = api.run(&registered(&["describe", "one", "-o", "json"]));
+    assert_eq!(ran.json()["externalId"], id);
+}
+
+#[test]
 fn what_is_paused_is_told_below_the_list_and_in_the_description() {
     let ran = api("").run(&registered(&["list"]));
     let (table, note) = ran.stdout.trim_end().rsplit_once('\n').unwrap();

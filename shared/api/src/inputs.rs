@@ -11,6 +11,9 @@ pub const NOT_A_URL: &str = "must be an absolute http or https URL, as in https:
 /// place but the one they were given for.
 pub const DESTINATION: &str = "x-destination";
 
+/// Mark in a schema for an input that is required where the input that it names is not given.
+pub const UNLESS: &str = "x-required-unless";
+
 /// The inputs that say where the secret ones are sent, of those that are another now.
 pub fn moved(schema: &Value, old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
     let properties = schema["properties"].as_object().into_iter().flatten();
@@ -31,11 +34,29 @@ pub struct Field {
     /// `uri`, `email`, `password` …
     pub format: Option<String>,
     pub required: bool,
+    /// The input without which it is required, where it is not required anyhow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unless: Option<String>,
     pub default: Option<Value>,
     pub choices: Vec<String>,
     /// Kept in Secrets Manager only and never shown.
     pub secret: bool,
     pub description: String,
+}
+
+impl Field {
+    /// Reports whether it is missing, where the inputs that `is_given` tells of are given.
+    pub fn is_missing(&self, is_given: impl Fn(&str) -> bool) -> bool {
+        self.required && !is_given(&self.name) && !self.unless.as_deref().is_some_and(is_given)
+    }
+
+    /// Says that it is missing.
+    pub fn missing(&self) -> String {
+        match &self.unless {
+            Some(other) => format!("is required without {other}"),
+            None => "is required".to_owned(),
+        }
+    }
 }
 
 /// Something wrong with one input.
@@ -73,7 +94,9 @@ pub fn fields(schema: &Value) -> Vec<Field> {
                 name: name.clone(),
                 kind: text("type").unwrap_or_default(),
                 format: text("format"),
-                required: required.iter().any(|required| required == name),
+                required: required.iter().any(|required| required == name)
+                    || property.get(UNLESS).is_some(),
+                unless: text(UNLESS),
                 default: property.get("default").cloned(),
                 choices: choices
                     .iter()
@@ -108,7 +131,9 @@ pub fn check_schema(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
     }
     for field in &fields {
         match inputs.get(&field.name) {
-            None if field.required => faults.push(Fault::new(&field.name, "is required")),
+            None if field.is_missing(|name| inputs.contains_key(name)) => {
+                faults.push(Fault::new(&field.name, field.missing()));
+            }
             None => {}
             Some(value) => faults.extend(
                 wrong(&schema["properties"][&field.name], field, value)

@@ -36,6 +36,10 @@ pub struct Registration {
     pub config: Map<String, Value>,
     /// Masked labels of the secret inputs.
     pub secrets: Map<String, Value>,
+    /// The organization's external ID, where the registration names a role at AWS: the role's trust policy has to ask
+    /// for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
     /// Nothing is sent through it while it is paused; what comes is held.
     #[serde(default)]
     pub paused: Option<Pause>,

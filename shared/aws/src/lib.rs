@@ -69,7 +69,7 @@ impl Aws {
             let proxy = Proxy::clone(proxy).with_credentials(secret.expose());
             guard.proxy = Some(Arc::new(proxy));
         }
-        Ok(Http::new(guard))
+        Ok(Http::new(guard).calling_as(self.settings.caller()))
     }
 
     /// The name of the stack that it serves.

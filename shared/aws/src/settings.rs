@@ -13,7 +13,9 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, IdentityCache, Region};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use aws_types::SdkConfig;
+use integrations::SecretText;
 use integrations::http::{self, Guard, Proxy, is_local};
+use integrations::iam::{AccessKey, Caller};
 use pipeline::store::meter::Quotas;
 
 use crate::patience;
@@ -58,6 +60,8 @@ pub struct Settings {
     pub(crate) proxy_secret: Option<String>,
     /// Key that new secrets are encrypted with; none for that of AWS.
     pub(crate) secrets_key: Option<String>,
+    /// Names of the roles that a delivery may assume.
+    assumable: String,
     /// Endpoint of an emulator; none on AWS.
     pub endpoint: Option<String>,
     region: String,
@@ -123,6 +127,7 @@ impl Settings {
             guard: guard(&variable, endpoint.as_deref())?,
             proxy_secret: given("EGRESS_PROXY_SECRET"),
             secrets_key: given("SECRETS_KEY"),
+            assumable: given("ASSUMABLE_ROLES").unwrap_or_default(),
             endpoint,
             region: required("AWS_REGION")?,
             access_key_id: required("AWS_ACCESS_KEY_ID")?,
@@ -134,6 +139,21 @@ impl Settings {
     /// Returns the limits on where deliveries may go, and the proxy for them without its credentials.
     pub(crate) fn guard(&self) -> Guard {
         self.guard.clone()
+    }
+
+    /// The function as AWS knows it, for deliveries by a role of somebody else's.
+    pub(crate) fn caller(&self) -> Caller {
+        let key = AccessKey {
+            id: self.access_key_id.clone(),
+            secret: self.secret_access_key.clone().into(),
+            token: self.session_token.clone().map(SecretText::from),
+        };
+        let mut caller = Caller::new(&*self.region, key);
+        caller.session_name.clone_from(&self.stack);
+        caller.assumable.clone_from(&self.assumable);
+        caller.bucket.clone_from(&self.bucket);
+        caller.endpoint = self.endpoint.as_deref().and_then(|url| web_url(url).ok());
+        caller
     }
 
     pub fn sdk_config(&self) -> SdkConfig {

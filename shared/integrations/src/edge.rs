@@ -19,6 +19,7 @@ use crate::{
 pub struct Registered<I: Integration> {
     pub inputs: I::Registration,
     redactor: Redactor,
+    external_id: Option<String>,
 }
 
 impl<I: Integration> Registered<I> {
@@ -26,13 +27,27 @@ impl<I: Integration> Registered<I> {
     pub fn read(inputs: Map<String, Value>) -> Option<Self> {
         let redactor = Redactor::of(&inputs::schema::<I::Registration>(), &inputs);
         let inputs = serde_json::from_value(Value::Object(inputs)).ok()?;
-        Some(Self { inputs, redactor })
+        Some(Self {
+            inputs,
+            redactor,
+            external_id: None,
+        })
+    }
+
+    /// With the external ID of its organization, by which a role is assumed.
+    #[must_use]
+    pub fn on_behalf_of(self, external_id: Option<String>) -> Self {
+        Self {
+            external_id,
+            ..self
+        }
     }
 
     /// The client for this registration alone: it trusts what that one trusts, and masks its credentials.
     fn client(&self, http: &Http) -> Http {
         http.trusting(I::authorities(&self.inputs))
             .masking(&self.redactor)
+            .on_behalf_of(self.external_id.as_deref())
     }
 
     /// [`Integration::register`].

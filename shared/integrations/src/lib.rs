@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod authorities;
+mod caller;
 pub mod cas;
 mod content;
 pub mod dependency_track;
@@ -20,6 +21,7 @@ pub mod filter;
 mod fixture;
 pub mod guac;
 pub mod http;
+pub mod iam;
 pub mod inputs;
 pub mod oci_registry;
 pub mod redact;
@@ -50,6 +52,7 @@ pub use error::{About, Answer, Error, Kind};
 pub use facts::facts;
 pub use filter::Filter;
 pub use http::Http;
+pub use iam::{INPUT as ROLE_ARN, RoleArn};
 pub use inputs::{Inputs, SecretText, SecretUrl};
 pub use redact::Redactor;
 pub use summary::{Detail, Summary};
@@ -313,6 +316,11 @@ pub struct Description {
 }
 
 impl Description {
+    /// Reports whether a registration may name a role to assume instead of keys.
+    pub fn assumes_roles(&self) -> bool {
+        !(self.registration_schema)()["properties"][ROLE_ARN].is_null()
+    }
+
     const fn of<I: Integration>() -> Self {
         Self {
             id: I::ID,

@@ -19,7 +19,8 @@
 //!
 //! Examples of repositories: `ghcr.io/acme/attestations` (a token that may write packages as the password),
 //! `us-east1-docker.pkg.dev/my-project/my-repository/attestations` (username `_json_key`, and the whole key file of a
-//! service account as the password), `docker.io/acme/attestations` (an access token). A registry has to be reachable
+//! service account as the password), `docker.io/acme/attestations` (an access token),
+//! `111122223333.dkr.ecr.eu-central-1.amazonaws.com/attestations` (a `role_arn`, and no password). A registry has to be reachable
 //! by HTTPS on port 443 or 8443. Registering begins an upload and cancels it; some registries show an empty
 //! repository after that.
 //!
@@ -36,6 +37,8 @@
 //! # Failures
 //!
 //! - 401 UNAUTHORIZED, 403 DENIED: the credentials are not right or may not push. Mend it with `registered rotate`.
+//! - assume arn:…: the role may not be assumed. The reason has the external ID that its trust policy has to ask for, and
+//!   what refused: the role's trust policy, or the stack's parameter `AssumableRoles`.
 //! - 404 NAME_UNKNOWN, NAME_INVALID: the repository is not there, or cannot be called so. Some registries want it
 //!   created first.
 //! - MANIFEST_INVALID, UNSUPPORTED: an old registry; attach with `--opt compatibility=true`.
@@ -47,6 +50,8 @@
 //! - 413: the registry refuses the size.
 //! - 429 TOOMANYREQUESTS: tried again when the registry says.
 
+mod ecr;
+mod inputs;
 mod manifest;
 mod push;
 mod reference;
@@ -55,66 +60,24 @@ mod session;
 mod tests;
 
 use attestation::{Digest, MaterialType};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+pub use self::inputs::{Attachment, Registration};
 use self::manifest::{Artifact, Descriptor, MANIFEST};
 pub use self::reference::{Prefix, Repository, Username};
 use self::session::Session;
 use crate::{
     Authorities, Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview,
-    SecretText, Warnings,
+    Warnings,
 };
 
 #[derive(Debug)]
 pub struct OciRegistry;
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Registration {
-    /// OCI repository uri and path
-    #[schemars(
-        with = "String",
-        length(min = 3, max = 255),
-        example = "ghcr.io/acme/attestations",
-        extend("x-destination" = true)
-    )]
-    pub repository: Repository,
-    /// OCI repository username
-    #[schemars(with = "String", length(min = 1))]
-    pub username: Username,
-    /// OCI repository password
-    pub password: SecretText,
-    #[serde(default)]
-    pub ca_certificates: Option<Authorities>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Attachment {
-    /// Only attestations that fit, as in `environment=prod, workflow.branch=release/*`
-    #[serde(default)]
-    pub filter: Option<Filter>,
-    /// OCI images name prefix (default chainloop)
-    #[serde(default)]
-    #[schemars(with = "String", length(min = 1, max = 63))]
-    pub prefix: Prefix,
-    /// Whether to name the attested image as the artifact's subject, where it is in the same repository
-    #[serde(default = "yes")]
-    pub subject: bool,
-    /// Whether to write manifests as registries want them that do not know artifact types
-    #[serde(default)]
-    pub compatibility: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
 impl Integration for OciRegistry {
     const ID: &'static str = "oci-registry";
-    const VERSION: &'static str = "1.2";
+    const VERSION: &'static str = "1.3";
     const DESCRIPTION: &'static str = "Send attestations to a compatible OCI registry";
     const MATERIALS: &'static [MaterialType] = &[];
 
@@ -131,6 +94,7 @@ impl Integration for OciRegistry {
 
     /// Begins an upload, which only those may who may push, and cancels it.
     async fn register(http: &Http, registration: &Registration) -> Result<Warnings, Error> {
+        registration.check_role(http).await?;
         let mut session = Session::new(http, registration, http.unix_secs());
         let doing = format!("begin an upload to {}", registration.repository);
         let upload = push::begin_upload(&mut session, &doing).await?;

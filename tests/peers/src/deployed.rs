@@ -2,7 +2,11 @@
 //! attached, and an attestation pushed whose bytes or words then are at the third party.
 
 use attestation::Digest;
-use serde_json::json;
+use bytes::Bytes;
+use http::{Method, Request};
+use object_store::aws::{AwsAuthorizer, AwsCredential};
+use object_store::client::HttpRequestBody;
+use serde_json::{Value, json};
 
 use crate::aiosmtpd::{self, Aiosmtpd};
 use crate::authority;
@@ -13,7 +17,7 @@ use crate::discord::Discord;
 use crate::gcs::Gcs;
 use crate::registry::{self, DockerRegistry};
 use crate::slack::Slack;
-use crate::{Operator, SBOM};
+use crate::{Operator, SBOM, http};
 
 #[test]
 fn slack_gets_a_message() {
@@ -248,6 +252,105 @@ fn guac_finds_the_sbom_in_s3() {
     let key = format!("walk/sboms/{}.cdx.json", Digest::of(SBOM).hex());
     assert!(found.contains(&(key, SBOM.to_vec())), "{receipt:#}");
     assert_eq!(found.len(), 2, "and the provenance: {receipt:#}");
+}
+
+/// Asks the local cloud itself, as the owner of its account.
+async fn ask_aws(service: &str, method: Method, path: &str, form: &[(&str, &str)]) -> Bytes {
+    let given = |name: &str| std::env::var(name).unwrap();
+    let body = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
+    let body = Bytes::from(body);
+    let credential = AwsCredential {
+        key_id: given("AWS_ACCESS_KEY_ID"),
+        secret_key: given("AWS_SECRET_ACCESS_KEY"),
+        token: None,
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("{}{path}", given("AWS_ENDPOINT_URL")))
+        .header("content-type", "application/x-www-form-urlencoded");
+    let mut request = request.body(HttpRequestBody::empty()).unwrap();
+    let region = given("AWS_REGION");
+    AwsAuthorizer::new(&credential, service, &region)
+        .try_authorize(&mut request, Some(Digest::of(&body).bytes()))
+        .unwrap();
+    let answer = http().send(request.map(|_| body)).await.unwrap();
+    assert!(answer.status.is_success(), "{path} {form:?}: {answer:?}");
+    answer.body
+}
+
+async fn make_role(name: &str, bucket: &str, condition: &Value) -> String {
+    let mut trust = json!({
+        "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "AWS": "arn:aws:iam::000000000000:root" },
+    });
+    if condition.is_object() {
+        trust["Condition"] = condition.clone();
+    }
+    let document =
+        |statement: Value| json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+    let trust = document(trust);
+    let made = [
+        ("Action", "CreateRole"),
+        ("Version", "2010-05-08"),
+        ("RoleName", name),
+        ("AssumeRolePolicyDocument", &trust),
+    ];
+    ask_aws("iam", Method::POST, "/", &made).await;
+    let policy = document(json!({
+        "Effect": "Allow", "Action": ["s3:PutObject", "s3:GetObject", "s3:ListBucket"],
+        "Resource": [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")],
+    }));
+    let permitted = [
+        ("Action", "PutRolePolicy"),
+        ("Version", "2010-05-08"),
+        ("RoleName", name),
+        ("PolicyName", "write"),
+        ("PolicyDocument", &policy),
+    ];
+    ask_aws("iam", Method::POST, "/", &permitted).await;
+    format!("role_arn=arn:aws:iam::000000000000:role/{name}")
+}
+
+/// The local cloud checks trust policies, sessions and their policies as it checks those of functions.
+#[tokio::test(flavor = "multi_thread")]
+async fn guac_writes_to_a_bucket_by_a_role() {
+    let operator = Operator::new("guac-role");
+    let unique = std::process::id();
+    let name = format!("peers-{unique}");
+    ask_aws("s3", Method::PUT, &format!("/{name}"), &[]).await;
+    let bucket = format!("bucket={name}");
+    let role = format!("chainloop-{unique}");
+    let arn = format!("role_arn=arn:aws:iam::000000000000:role/{role}");
+    let said = operator.register_in_vain("guac", &[&bucket, &arn]);
+    let (_, id) = said.split_once("sts:ExternalId is ").expect(&said);
+    let id = &id[..36];
+    let named = operator.register_in_vain(
+        "guac",
+        &[&bucket, "role_arn=arn:aws:iam::000000000000:role/other"],
+    );
+    assert!(named.contains("AssumableRoles"), "{named}");
+    let own = format!("bucket={}", std::env::var("CHAINLOOP_BUCKET").unwrap());
+    let said = operator.register_in_vain("guac", &[&own, &arn]);
+    assert!(said.contains("the stack's own bucket"), "{said}");
+
+    let open = make_role(&format!("{role}-open"), &name, &Value::Null).await;
+    let said = operator.register_in_vain("guac", &[&bucket, &open]);
+    assert!(said.contains("has to require"), "{said}");
+    let other = json!({ "StringEquals": { "sts:ExternalId": "of-another-organization" } });
+    let other = make_role(&format!("{role}-other"), &name, &other).await;
+    let said = operator.register_in_vain("guac", &[&bucket, &other]);
+    assert!(said.contains(id) && said.contains("AccessDenied"), "{said}");
+
+    let ours = json!({ "StringEquals": { "sts:ExternalId": id } });
+    make_role(&role, &name, &ours).await;
+    let made = operator.register("guac", &[&bucket, &arn]);
+    assert_eq!(made["externalId"], id, "{made:#}");
+    operator.attach(&["prefix=walk"]);
+    let receipt = operator.deliver(&[]);
+    let key = format!("walk/sboms/{}.cdx.json", Digest::of(SBOM).hex());
+    let found = ask_aws("s3", Method::GET, &format!("/{name}/{key}"), &[]).await;
+    assert_eq!(found, SBOM, "{receipt:#}");
 }
 
 #[test]

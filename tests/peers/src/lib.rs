@@ -9,6 +9,7 @@
 pub mod aiosmtpd;
 pub mod all;
 pub mod authority;
+pub mod aws;
 pub mod azurite;
 pub mod blob;
 pub mod dependency_track;

@@ -31,7 +31,7 @@ const DESCRIBED: [&str; 15] = [
     "┌─┬─┬─┬─┐",
     LIST_HEADER,
     "├─┼─┼─┼─┤",
-    "│ oci-registry │ 1.2 │ │ Send attestations to a compatible OCI registry │",
+    "│ oci-registry │ 1.3 │ │ Send attestations to a compatible OCI registry │",
     "└─┴─┴─┴─┘",
     "┌─┐",
     "│ Registration inputs │",
@@ -172,9 +172,9 @@ fn is_the_pages_list(list: &str) {
 }
 
 fn is_the_pages_description(described: &str) {
-    // Whom to trust is an input of ours, which the page does not have.
+    // Whom to trust, and a role instead of a password, are inputs of ours, which the page does not have.
     let mut lines = collapsed(described);
-    lines.retain(|line| cells(line)[0] != "ca_certificates");
+    lines.retain(|line| !["ca_certificates", "role_arn"].contains(&cells(line)[0]));
     assert_eq!(lines[..DESCRIBED.len()], DESCRIBED, "{described}");
     let attachment = &lines[DESCRIBED.len()..];
     assert_eq!(attachment[..4], ATTACHMENT_TITLE, "{described}");

@@ -209,14 +209,14 @@ fn token(key: &RsaKeyPair, certificate: &str, account: &Account, request: &Recei
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode_to_string(signature))
 }
 
-fn answer(status: u16, body: &Value) -> Response<Bytes> {
+pub(crate) fn answer(status: u16, body: &Value) -> Response<Bytes> {
     let response = Response::builder()
         .status(status)
         .header("content-type", "application/json");
     response.body(body.to_string().into()).unwrap()
 }
 
-fn refuse(status: u16, code: &str, message: &str) -> Response<Bytes> {
+pub(crate) fn refuse(status: u16, code: &str, message: &str) -> Response<Bytes> {
     answer(
         status,
         &json!({ "errors": [{ "code": code, "message": message }] }),
@@ -271,7 +271,7 @@ impl ReferrersRegistry {
 
 /// Contents of a registry. All repositories share the blobs.
 #[derive(Default)]
-struct Contents {
+pub(crate) struct Contents {
     oddity: Option<Oddity>,
     blobs: BTreeMap<Digest, Bytes>,
     /// By repository and digest: media type and bytes.
@@ -281,7 +281,7 @@ struct Contents {
 }
 
 impl Contents {
-    fn answer(&mut self, request: &Received) -> Response<Bytes> {
+    pub(crate) fn answer(&mut self, request: &Received) -> Response<Bytes> {
         let path = request.uri().path();
         let Some(rest) = path.strip_prefix("/v2/") else {
             return refuse(404, "UNSUPPORTED", "not of this API");

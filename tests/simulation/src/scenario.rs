@@ -198,6 +198,7 @@ pub fn register(
         label: Map::new(),
         secret: has_secret.then_some(secret),
         secret_version: None,
+        external_id: None,
         created_by: "operator".into(),
         created_at: world.timestamp(),
         deleted_at: None,

@@ -159,7 +159,11 @@ impl Add {
             .context(context)?;
         match global.output {
             Format::Json => output::json(&View::from(&registration))?,
-            Format::Table => output::line(&rows(&[registration]).to_string())?,
+            Format::Table => {
+                let registrations = [registration];
+                output::line(&rows(&registrations).to_string())?;
+                tell_external_id(&registrations)?;
+            }
         }
         Ok(())
     }
@@ -204,6 +208,7 @@ impl List {
             for note in registrations.iter().filter_map(paused) {
                 output::line(&output::plain(&note))?;
             }
+            tell_external_id(&registrations)?;
         }
         Ok(())
     }
@@ -220,6 +225,17 @@ fn show(global: &Global, registration: &Registration) -> anyhow::Result<()> {
     match global.output {
         Format::Json => output::json(&View::from(registration))?,
         Format::Table => output::line(&card(registration).to_string())?,
+    }
+    Ok(())
+}
+
+/// Says below a table what the trust policies of roles ask for, which is the same for all.
+fn tell_external_id(registrations: &[Registration]) -> anyhow::Result<()> {
+    let external_id = registrations
+        .iter()
+        .find_map(|one| one.external_id.as_ref());
+    if let Some(external_id) = external_id {
+        output::line(&format!("external ID for roles at AWS: {external_id}"))?;
     }
     Ok(())
 }
@@ -255,6 +271,9 @@ fn card(registration: &Registration) -> Table {
     row("KIND", cell(format!("{kind} {version}")));
     let config = table::config(&[&registration.secrets, &registration.config]);
     row("CONFIG", cell(config));
+    if let Some(external_id) = &registration.external_id {
+        row("EXTERNAL ID", cell(external_id));
+    }
     if let Some(pause) = &registration.paused {
         row("PAUSED", paint(cell(why(pause)), Color::Yellow));
     }
@@ -323,7 +342,7 @@ fn rows(registrations: &[Registration]) -> Table {
     table
 }
 
-/// With Chainloop's keys; `version`, `secrets`, `paused` and `createdBy` are ours.
+/// With Chainloop's keys; `version`, `secrets`, `externalId`, `paused` and `createdBy` are ours.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct View<'a> {
@@ -336,6 +355,8 @@ pub(crate) struct View<'a> {
     version: &'a str,
     /// Masked.
     secrets: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     paused: Option<&'a Pause>,
     created_by: &'a str,
@@ -352,6 +373,7 @@ impl<'a> From<&'a Registration> for View<'a> {
             config: Some(&registration.config).filter(|config| !config.is_empty()),
             version: &registration.version,
             secrets: &registration.secrets,
+            external_id: registration.external_id.as_deref(),
             paused: registration.paused.as_ref(),
             created_by: &registration.created_by,
         }

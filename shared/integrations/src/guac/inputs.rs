@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::azure::{self, Azure};
 use super::gcs::{self, Gcs};
-use super::s3::S3;
-use crate::{Authorities, Filter, SecretText, inputs};
+use super::s3::{Access, S3};
+use crate::{Authorities, Filter, RoleArn, SecretText, inputs};
 
 /// A bucket, and what it takes to write there.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,7 +52,7 @@ struct Inputs {
     /// URL of the service, when it is not the provider's own: with `s3` and `azure`, what is asked by paths (`<endpoint>/<bucket>/<key>`); with `gcs`, only one on this machine
     #[schemars(with = "Option<String>", url, extend("x-destination" = true))]
     endpoint: Option<Endpoint>,
-    /// `s3`, required there: id of an access key that may do `s3:PutObject` below the attachments' prefixes and below `chainloop/`
+    /// `s3`, required there without `role_arn`: id of an access key that may do `s3:PutObject` below the attachments' prefixes and below `chainloop/`
     #[schemars(with = "Option<String>", length(min = 1, max = 128))]
     access_key_id: Option<AccessKeyId>,
     /// `azure`, required there: name of the storage account
@@ -64,7 +64,10 @@ struct Inputs {
     )]
     account: Option<Account>,
     /// With `s3`, the secret access key that belongs to `access_key_id`; with `gcs`, the JSON key of a service account that may create objects; with `azure`, an account key, or a SAS token that may create blobs in the container
-    credentials: SecretText,
+    #[schemars(extend("x-required-unless" = "role_arn"))]
+    credentials: Option<SecretText>,
+    /// `s3`: role at AWS that is assumed instead of a stored key, and whose trust policy asks for the organization's external ID; for a bucket at Amazon S3
+    role_arn: Option<RoleArn>,
     ca_certificates: Option<Authorities>,
 }
 
@@ -118,8 +121,13 @@ impl TryFrom<Inputs> for Registration {
 
     /// Each error has the name of its input in front.
     fn try_from(inputs: Inputs) -> Result<Self, String> {
+        if inputs.role_arn.is_some() {
+            return inputs.with_role();
+        }
+        // What is missing the schema tells.
+        let credentials = inputs.credentials.ok_or("there are no credentials")?;
         // Chainloop knows `gcs` alone, and has nobody name it; no key of S3 begins like this.
-        let is_json = inputs.credentials.expose().trim_start().starts_with('{');
+        let is_json = credentials.expose().trim_start().starts_with('{');
         let provider = match inputs.provider {
             Some(provider) => provider,
             None if is_json => Provider::Gcs,
@@ -151,7 +159,7 @@ impl TryFrom<Inputs> for Registration {
         let bucket = inputs.bucket.0.clone();
         let place = match (provider, inputs.access_key_id, inputs.account) {
             (Provider::Azure, _, Some(account)) => {
-                let credential = azure::Credential::try_from(inputs.credentials)
+                let credential = azure::Credential::try_from(credentials)
                     .map_err(|detail| format!("credentials: {detail}"))?;
                 Place::Azure(Azure {
                     container: bucket,
@@ -160,12 +168,14 @@ impl TryFrom<Inputs> for Registration {
                     credential,
                 })
             }
-            (Provider::S3, Some(access_key_id), _) => Place::S3(S3 {
+            (Provider::S3, Some(id), _) => Place::S3(S3 {
                 bucket,
                 region: inputs.region.unwrap_or_default(),
-                endpoint: inputs.endpoint,
-                access_key_id,
-                secret: inputs.credentials,
+                access: Access::Key {
+                    endpoint: inputs.endpoint,
+                    id,
+                    secret: credentials,
+                },
             }),
             _ => {
                 if inputs
@@ -177,7 +187,7 @@ impl TryFrom<Inputs> for Registration {
                                 which is Google's own otherwise"
                         .to_owned());
                 }
-                let account = gcs::ServiceAccount::try_from(inputs.credentials)
+                let account = gcs::ServiceAccount::try_from(credentials)
                     .map_err(|detail| format!("credentials: {detail}"))?;
                 Place::Gcs(Gcs {
                     bucket,
@@ -190,6 +200,45 @@ impl TryFrom<Inputs> for Registration {
             bucket: inputs.bucket,
             ca_certificates: inputs.ca_certificates,
             place,
+        })
+    }
+}
+
+impl Inputs {
+    /// A bucket that a role writes to: at Amazon, with what Amazon's certificates are signed by, and with no key.
+    fn with_role(self) -> Result<Registration, String> {
+        let role = self.role_arn.ok_or("there is no role")?;
+        if self.credentials.is_some() || self.access_key_id.is_some() {
+            return Err("role_arn: belongs to registrations without a key of their own".to_owned());
+        }
+        for (name, is_given) in [
+            ("account", self.account.is_some()),
+            ("ca_certificates", self.ca_certificates.is_some()),
+            ("endpoint", self.endpoint.is_some()),
+        ] {
+            if is_given {
+                return Err(format!(
+                    "{name}: cannot be with role_arn, which Amazon S3 alone takes"
+                ));
+            }
+        }
+        if self
+            .provider
+            .is_some_and(|provider| provider != Provider::S3)
+        {
+            return Err("provider: must be s3 with role_arn".to_owned());
+        }
+        if let Err(detail) = self.bucket.check(Provider::S3) {
+            return Err(format!("bucket: {detail}"));
+        }
+        Ok(Registration {
+            ca_certificates: None,
+            place: Place::S3(S3 {
+                bucket: self.bucket.0.clone(),
+                region: self.region.unwrap_or_default(),
+                access: Access::Role(role),
+            }),
+            bucket: self.bucket,
         })
     }
 }

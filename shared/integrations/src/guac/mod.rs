@@ -22,6 +22,8 @@
 //! - AccessDenied, SignatureDoesNotMatch, InvalidAccessKeyId, AuthenticationFailed, 401, 403: the key may not write
 //!   there, or is not the right one. Mend it with `registered rotate`.
 //! - NoSuchBucket, ContainerNotFound, 404: the bucket is not there, or its name is wrong.
+//! - assume arn:…: the role may not be assumed. The reason has the external ID that its trust policy has to ask for, and
+//!   what refused: the role's trust policy, the role's own permissions, or the stack's parameter `AssumableRoles`.
 //! - another region: the bucket lies elsewhere, and the answer says where; register it with that `region`.
 //! - SlowDown, ServerBusy, InternalError, ConditionalRequestConflict: tried again.
 
@@ -55,7 +57,7 @@ pub struct Guac;
 
 impl Integration for Guac {
     const ID: &'static str = "guac";
-    const VERSION: &'static str = "1.1";
+    const VERSION: &'static str = "1.2";
     const DESCRIPTION: &'static str = "Export Attestation and SBOMs metadata to a blob storage backend so guacsec/guac can consume it";
     const MATERIALS: &'static [MaterialType] = &[
         MaterialType::SBOM_CYCLONEDX_JSON,
@@ -139,7 +141,10 @@ impl Place {
     /// Checks that the bucket exists and can be written to. No object stays behind.
     async fn check(&self, http: &Http) -> Result<(), Error> {
         match self {
-            Self::S3(s3) => s3.find(http).await?,
+            Self::S3(s3) => {
+                s3.check_role(http).await?;
+                s3.find(http).await?;
+            }
             // Asking for the permission finds the bucket, too.
             Self::Gcs(_) => {}
             Self::Azure(azure) => azure.find(http).await?,
@@ -158,7 +163,7 @@ impl Place {
     /// The request as it goes out, but for what proves who we are.
     fn request<'a>(&self, object: &Object<'a>) -> Result<Request<Content<'a>>, Error> {
         match self {
-            Self::S3(s3) => s3.request(object),
+            Self::S3(s3) => s3.request(None, object),
             Self::Gcs(gcs) => gcs.request(object),
             Self::Azure(azure) => azure.request(object),
         }

@@ -7,39 +7,106 @@ use std::fmt::Write as _;
 
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::{Request, StatusCode};
-use object_store::aws::{AwsAuthorizer, AwsCredential};
-use object_store::client::HttpRequestBody;
+use serde_json::{Value, json};
 
 use attestation::Digest;
 use bytes::Bytes;
 
 use super::inputs::{AccessKeyId, Endpoint, Prefix, Region};
 use super::{JSON, Object, check_key, code, during, explain, invalid};
+use crate::caller::{AccessKey, Purpose, host, sign};
 use crate::http::Response;
-use crate::{About, Content, Error, Host, Http, Kind, SecretText};
+use crate::{About, Content, Error, Host, Http, Kind, RoleArn, SecretText};
 
 #[derive(Debug, Clone)]
 pub(super) struct S3 {
     pub(super) bucket: String,
     pub(super) region: Region,
-    pub(super) endpoint: Option<Endpoint>,
-    pub(super) access_key_id: AccessKeyId,
-    pub(super) secret: SecretText,
+    pub(super) access: Access,
+}
+
+/// Who writes there.
+#[derive(Debug, Clone)]
+pub(super) enum Access {
+    /// Whoever has this key; at Amazon, or at this endpoint.
+    Key {
+        endpoint: Option<Endpoint>,
+        id: AccessKeyId,
+        secret: SecretText,
+    },
+    /// At Amazon alone: nobody may have a role's session sent elsewhere.
+    Role(RoleArn),
 }
 
 impl S3 {
     /// Always by path: a bucket's name with dots in it has no certificate as a host.
-    fn url(&self) -> String {
-        let bucket = &self.bucket;
-        match &self.endpoint {
-            Some(endpoint) => format!("{}/{bucket}", endpoint.base()),
-            None => format!("https://s3.{}.amazonaws.com/{bucket}", self.region.as_str()),
+    fn url(&self, http: Option<&Http>) -> Result<String, Error> {
+        let region = self.region.as_str();
+        let base = match (&self.access, http) {
+            (
+                Access::Key {
+                    endpoint: Some(endpoint),
+                    ..
+                },
+                _,
+            ) => endpoint.base().to_owned(),
+            (Access::Role(_), Some(http)) => http.caller()?.base("s3", region),
+            _ => format!("https://{}", host("s3", region)),
+        };
+        Ok(format!("{base}/{}", self.bucket))
+    }
+
+    /// All that a session may do: a role may well permit more.
+    fn policy(&self, role: &RoleArn) -> Value {
+        let bucket = format!("arn:{}:s3:::{}", role.partition(), self.bucket);
+        json!({
+            "Version": "2012-10-17",
+            "Statement": [
+                { "Effect": "Allow", "Action": ["s3:PutObject", "s3:GetObject"], "Resource": format!("{bucket}/*") },
+                { "Effect": "Allow", "Action": "s3:ListBucket", "Resource": bucket },
+                // Where the bucket is encrypted with a key of its owner's.
+                {
+                    "Effect": "Allow", "Action": ["kms:GenerateDataKey", "kms:Decrypt"], "Resource": "*",
+                    "Condition": { "StringLike": { "kms:ViaService": "s3.*" } },
+                },
+            ],
+        })
+    }
+
+    fn purpose(&self, http: &Http) -> Result<Option<Purpose>, Error> {
+        match &self.access {
+            Access::Key { .. } => Ok(None),
+            Access::Role(role) => http.purpose(role, &self.policy(role)).map(Some),
         }
     }
 
-    /// The PUT as it goes out, but for the signature.
-    pub(super) fn request<'a>(&self, object: &Object<'a>) -> Result<Request<Content<'a>>, Error> {
-        let mut request = Request::put(format!("{}/{}", self.url(), object.key))
+    /// Checks that a role can be assumed, and by this organization alone.
+    pub(super) async fn check_role(&self, http: &Http) -> Result<(), Error> {
+        http.refuse_own_bucket(&self.url(Some(http))?, &self.bucket)?;
+        match self.purpose(http)? {
+            Some(purpose) => http.check_role(&purpose).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn key(&self, http: &Http) -> Result<AccessKey, Error> {
+        match &self.access {
+            Access::Key { id, secret, .. } => Ok(AccessKey {
+                id: id.as_str().to_owned(),
+                secret: secret.clone(),
+                token: None,
+            }),
+            Access::Role(role) => http.assume(&http.purpose(role, &self.policy(role))?).await,
+        }
+    }
+
+    /// The PUT as it goes out, but for the signature. Without a client, as a preview shows it.
+    pub(super) fn request<'a>(
+        &self,
+        http: Option<&Http>,
+        object: &Object<'a>,
+    ) -> Result<Request<Content<'a>>, Error> {
+        let mut request = Request::put(format!("{}/{}", self.url(http)?, object.key))
             .header(CONTENT_TYPE, JSON)
             .header(IF_NONE_MATCH, "*")
             .header("x-amz-checksum-sha256", checksum(&object.digest));
@@ -53,12 +120,12 @@ impl S3 {
     /// write is the better one.
     pub(super) async fn find(&self, http: &Http) -> Result<(), Error> {
         let doing = format!("find the bucket {}", self.bucket);
-        let request = Request::head(self.url()).body(Bytes::new());
+        let request = Request::head(self.url(Some(http))?).body(Bytes::new());
         let response = self.send(http, &doing, request.map_err(invalid)?).await?;
         if response.status == StatusCode::FORBIDDEN {
             return Ok(());
         }
-        self.judge(&response, &doing, http.unix_secs())
+        self.judge(http, &response, &doing, http.unix_secs())
     }
 
     /// Checks that objects can be written below this prefix: asks to replace an object with an impossible `ETag` at a
@@ -68,7 +135,7 @@ impl S3 {
         const BODY: &[u8] = b"{}";
         let now = http.unix_secs();
         let doing = format!("try to write below {}/", prefix.as_str());
-        let url = format!("{}/{}", self.url(), check_key(prefix, now));
+        let url = format!("{}/{}", self.url(Some(http))?, check_key(prefix, now));
         let request = Request::put(&url)
             .header(CONTENT_TYPE, JSON)
             .header(IF_MATCH, "\"00000000000000000000000000000000\"")
@@ -88,7 +155,7 @@ impl S3 {
             }
             // The service has no such conditions: the first delivery will tell.
             StatusCode::NOT_IMPLEMENTED => Ok(()),
-            _ => self.judge(&response, &doing, now),
+            _ => self.judge(http, &response, &doing, now),
         }
     }
 
@@ -101,29 +168,30 @@ impl S3 {
     ) -> Result<bool, Error> {
         let doing = format!("put {}", object.key);
         let put = async |request: Request<Content<'_>>| {
-            let request = self.sign(request, Some(&object.digest))?;
+            let request = self.sign(http, request, &object.digest).await?;
             http.stream(host, request).await.map_err(during(&doing))
         };
-        let mut response = put(self.request(object)?).await?;
+        let mut response = put(self.request(Some(http), object)?).await?;
         if response.status == StatusCode::NOT_IMPLEMENTED {
             // A service without conditional writes: look first, and overwrite the bytes with themselves.
             if self.has(http, object).await? {
                 return Ok(false);
             }
-            let mut request = self.request(object)?;
+            let mut request = self.request(Some(http), object)?;
             request.headers_mut().remove(IF_NONE_MATCH);
             response = put(request).await?;
         }
         if response.status == StatusCode::PRECONDITION_FAILED {
             return Ok(false);
         }
-        self.judge(&response, &doing, host.unix_secs())?;
+        self.judge(http, &response, &doing, host.unix_secs())?;
         Ok(true)
     }
 
     pub(super) async fn has(&self, http: &Http, object: &Object<'_>) -> Result<bool, Error> {
         let doing = format!("look for {}", object.key);
-        let request = Request::head(format!("{}/{}", self.url(), object.key)).body(Bytes::new());
+        let request = Request::head(format!("{}/{}", self.url(Some(http))?, object.key));
+        let request = request.body(Bytes::new());
         let response = self.send(http, &doing, request.map_err(invalid)?).await?;
         Ok(response.status.is_success())
     }
@@ -135,29 +203,26 @@ impl S3 {
         request: Request<Bytes>,
     ) -> Result<Response, Error> {
         let digest = Digest::of(request.body());
-        let request = self.sign(request, Some(&digest))?;
+        let request = self.sign(http, request, &digest).await?;
         http.send(request).await.map_err(during(doing))
     }
 
-    /// Signs the request together with the digest of its body.
-    fn sign<T>(&self, request: Request<T>, digest: Option<&Digest>) -> Result<Request<T>, Error> {
-        let credential = AwsCredential {
-            key_id: self.access_key_id.as_str().to_owned(),
-            secret_key: self.secret.expose().to_owned(),
-            token: None,
-        };
-        let (parts, body) = request.into_parts();
-        let mut request = Request::from_parts(parts, HttpRequestBody::empty());
-        AwsAuthorizer::new(&credential, "s3", self.region.as_str())
-            .try_authorize(&mut request, digest.map(|digest| digest.bytes().as_slice()))
-            .map_err(|error| Error::permanent("sign a request to the bucket").source(error))?;
-        Ok(request.map(|_| body))
+    /// Signs the request together with the digest of its body; unless it goes to the stack's own bucket.
+    async fn sign<T>(
+        &self,
+        http: &Http,
+        request: Request<T>,
+        digest: &Digest,
+    ) -> Result<Request<T>, Error> {
+        http.refuse_own_bucket(&request.uri().to_string(), &self.bucket)?;
+        let key = self.key(http).await?;
+        sign(request, digest, &key, "s3", self.region.as_str())
     }
 
     /// Classifies a response of S3, by the code in its body first and by its status otherwise.
     ///
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
-    fn judge(&self, response: &Response, doing: &str, now: u64) -> Result<(), Error> {
+    fn judge(&self, http: &Http, response: &Response, doing: &str, now: u64) -> Result<(), Error> {
         let Err(mut error) = response.check(doing, now) else {
             return Ok(());
         };
@@ -184,6 +249,12 @@ impl S3 {
             ) => Kind::Unauthorized,
             _ => error.kind,
         };
+        // A session that ended early, too: the next try has another.
+        if error.kind == Kind::Unauthorized
+            && let Some(purpose) = self.purpose(http)?
+        {
+            http.forget(&purpose);
+        }
         let region = response
             .headers
             .get("x-amz-bucket-region")

@@ -27,6 +27,7 @@ use super::connector::Connector;
 use super::dial;
 use super::guard::{Guard, Refused, Way, refuse};
 use super::place;
+use crate::caller::Caller;
 use crate::error::{ANSWER_BYTES, Error, Kind};
 use crate::redact::Redactor;
 use crate::{Authorities, Content, Host};
@@ -69,6 +70,9 @@ pub struct Http {
     guard: Guard,
     limits: Limits,
     redactor: Redactor,
+    pub(crate) caller: Option<Arc<Caller>>,
+    /// Of the organization that it is used for.
+    pub(crate) external_id: Option<Arc<str>>,
 }
 
 impl fmt::Debug for Http {
@@ -91,6 +95,8 @@ impl Http {
         match authorities {
             Some(authorities) => Self {
                 redactor: self.redactor.clone(),
+                caller: self.caller.clone(),
+                external_id: self.external_id.clone(),
                 ..Self::build(self.guard.clone(), self.limits, authorities.clone())
             },
             None => self.clone(),
@@ -125,6 +131,8 @@ impl Http {
             guard,
             limits,
             redactor: Redactor::default(),
+            caller: None,
+            external_id: None,
         }
     }
 

@@ -187,11 +187,11 @@ async fn upload(session: &mut Session<'_>, digest: Digest, bytes: &Bytes) -> Res
 }
 
 async fn put_manifest(session: &mut Session<'_>, artifact: &Artifact) -> Result<(), Stop> {
-    let repository = session.repository();
+    let repository = session.repository().clone();
     let (tag, digest) = (&artifact.tag, artifact.descriptor.digest);
     let response = session
         .send(manifest_request(
-            repository,
+            &repository,
             tag,
             MANIFEST,
             artifact.manifest.clone(),
@@ -377,7 +377,7 @@ pub async fn list_at_tag(
     subject: Digest,
     new: &Descriptor,
 ) -> Result<(), Error> {
-    let repository = session.repository();
+    let repository = session.repository().clone();
     let tag = format!("sha256-{}", subject.hex());
     let doing = format!("list the attestation at {repository}:{tag}");
     let response = read_manifest(session, &tag).await?;
@@ -404,7 +404,7 @@ pub async fn list_at_tag(
         return Ok(());
     };
     let response = session
-        .send(manifest_request(repository, &tag, INDEX, index)?)
+        .send(manifest_request(&repository, &tag, INDEX, index)?)
         .await?;
     match response.status.is_success() {
         true => Ok(()),

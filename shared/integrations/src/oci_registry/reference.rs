@@ -111,6 +111,12 @@ impl Repository {
         url
     }
 
+    /// The same repository, whose registry is asked elsewhere.
+    #[must_use]
+    pub fn asked_at(self, base: Url) -> Self {
+        Self { base, ..self }
+    }
+
     /// The path alone, which is the name of the repository to its registry.
     pub fn path(&self) -> &str {
         &self.path

@@ -13,7 +13,7 @@ use url::Url;
 use super::Registration;
 use super::reference::Repository;
 use crate::http::{ANSWER_BYTES, Response, is_local, origin};
-use crate::{Error, Http, Kind};
+use crate::{Error, Http, Kind, SecretText};
 
 /// A redirect leads to another one at most this often.
 const HOPS: u8 = 3;
@@ -24,9 +24,12 @@ const REASON_BYTES: usize = 300;
 pub struct Session<'a> {
     http: &'a Http,
     registration: &'a Registration,
+    repository: Repository,
     now_unix: u64,
     /// As the registry last asked for it.
     authorization: Option<HeaderValue>,
+    /// The password that a role got was refused, and it got another: that is done once.
+    is_renewed: bool,
 }
 
 impl<'a> Session<'a> {
@@ -34,20 +37,23 @@ impl<'a> Session<'a> {
         Self {
             http,
             registration,
+            repository: registration.repository(http),
             now_unix,
             authorization: None,
+            is_renewed: false,
         }
     }
 
-    pub fn repository(&self) -> &'a Repository {
-        &self.registration.repository
+    pub fn repository(&self) -> &Repository {
+        &self.repository
     }
 
     pub async fn send(&mut self, request: Request<Bytes>) -> Result<Response, Error> {
         self.fetch(request, ANSWER_BYTES).await
     }
 
-    /// Sends, and once more with a new authorization where the registry asks for one. A 401 after that is returned.
+    /// Sends, and once more with a new authorization where the registry asks for one. A 401 after that is returned,
+    /// unless a role can get another password.
     pub async fn fetch(
         &mut self,
         request: Request<Bytes>,
@@ -56,26 +62,58 @@ impl<'a> Session<'a> {
         if !self.repository().is_at(request.uri()) {
             return self.http.fetch(request, most_bytes).await;
         }
-        let mut authorized = request.clone();
+        let response = self.authorized(request.clone(), most_bytes).await?;
+        if response.status == StatusCode::UNAUTHORIZED && self.login(&response.headers).await? {
+            let response = self.authorized(request.clone(), most_bytes).await?;
+            return self.renewed(request, most_bytes, response).await;
+        }
+        self.renewed(request, most_bytes, response).await
+    }
+
+    async fn authorized(
+        &self,
+        mut request: Request<Bytes>,
+        most_bytes: usize,
+    ) -> Result<Response, Error> {
         if let Some(authorization) = &self.authorization {
-            let headers = authorized.headers_mut();
+            let headers = request.headers_mut();
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        let response = self.http.fetch(authorized, most_bytes).await?;
-        if response.status != StatusCode::UNAUTHORIZED {
-            return Ok(response);
-        }
-        let authorization = self.authorize(&response.headers).await?;
+        self.http.fetch(request, most_bytes).await
+    }
+
+    /// Logs in as the registry asks; `false` when that leads to nothing new.
+    async fn login(&mut self, headers: &HeaderMap) -> Result<bool, Error> {
+        let authorization = self.authorize(headers).await?;
         // What was refused already would be refused again, and may lock an account.
         let authorization = authorization.filter(|new| Some(new) != self.authorization.as_ref());
-        let Some(authorization) = authorization else {
+        let is_new = authorization.is_some();
+        self.authorization = authorization.or(self.authorization.take());
+        Ok(is_new)
+    }
+
+    /// Sends once more where a role's password was refused, which may have ended early. ECR says so by 403.
+    async fn renewed(
+        &mut self,
+        request: Request<Bytes>,
+        most_bytes: usize,
+        response: Response,
+    ) -> Result<Response, Error> {
+        let is_refused = matches!(
+            response.status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        );
+        if !is_refused
+            || self.is_renewed
+            || self.authorization.is_none()
+            || !self.registration.has_role()
+        {
             return Ok(response);
-        };
-        let mut authorized = request;
-        let headers = authorized.headers_mut();
-        headers.insert(AUTHORIZATION, authorization.clone());
-        self.authorization = Some(authorization);
-        self.http.fetch(authorized, most_bytes).await
+        }
+        self.is_renewed = true;
+        let password = self.registration.password(self.http, true).await?;
+        self.authorization = Some(basic(&password));
+        self.authorized(request, most_bytes).await
     }
 
     /// Goes on to where an answer leads, which is heeded where blobs and tokens are read alone: registries keep these
@@ -108,7 +146,10 @@ impl<'a> Session<'a> {
     async fn authorize(&mut self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Error> {
         match challenge(headers) {
             Some(Challenge::Bearer(bearer)) => self.token(&bearer).await.map(Some),
-            Some(Challenge::Basic) => Ok(Some(basic(self.registration))),
+            Some(Challenge::Basic) => {
+                let password = self.registration.password(self.http, false).await?;
+                Ok(Some(basic(&password)))
+            }
             None => Ok(None),
         }
     }
@@ -132,8 +173,9 @@ impl<'a> Session<'a> {
         }
         let scope = bearer.scope(repository);
         url.query_pairs_mut().append_pair("scope", &scope);
+        let password = self.registration.password(self.http, false).await?;
         let request = Request::get(uri(&url)?)
-            .header(AUTHORIZATION, basic(self.registration))
+            .header(AUTHORIZATION, basic(&password))
             .body(Bytes::new())
             .map_err(|_| unusable("that cannot be asked"))?;
         let doing = format!("get a token for {repository} from {}", origin(&url));
@@ -251,12 +293,9 @@ pub fn request(method: Method, url: &Url) -> Result<Request<Bytes>, Error> {
     Ok(request)
 }
 
-fn basic(registration: &Registration) -> HeaderValue {
-    let (username, password) = (
-        registration.username.as_str(),
-        registration.password.expose(),
-    );
-    let encoded = base64_simd::STANDARD.encode_to_string(format!("{username}:{password}"));
+/// Of `user:password`.
+fn basic(login: &SecretText) -> HeaderValue {
+    let encoded = base64_simd::STANDARD.encode_to_string(login.expose());
     let mut value =
         HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 can be in a header");
     value.set_sensitive(true);

@@ -23,13 +23,21 @@ use crate::store::rows::{self, Registration};
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Check {
     /// A registration that is not kept yet, with its secret inputs.
-    Registration { inputs: Map<String, Value> },
+    Registration {
+        inputs: Map<String, Value>,
+        /// The organization's, where the inputs name a role.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        external_id: Option<String>,
+    },
     /// A registration that is kept, with other inputs beside the secret ones that it has: only here they can be
     /// read, and so only here the whole can be validated.
     Update {
         organization: OrganizationName,
         registration: RegistrationId,
         inputs: Map<String, Value>,
+        /// The organization's, where the inputs name a role.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        external_id: Option<String>,
         /// Validation without a request to the third party.
         only_validate: bool,
     },
@@ -137,16 +145,20 @@ async fn question<I: Integration>(
     check: Check,
 ) -> Result<Verdict, Unreachable> {
     let result = match check {
-        Check::Registration { inputs } => {
+        Check::Registration {
+            inputs,
+            external_id,
+        } => {
             let Some(registration) = Registered::<I>::read(inputs) else {
                 return Ok(refused("read the registration's inputs"));
             };
-            registration.register(http).await
+            registration.on_behalf_of(external_id).register(http).await
         }
         Check::Update {
             organization,
             registration,
             inputs,
+            external_id,
             only_validate,
         } => {
             let Some(row) = find(Scope::new(platform, &organization), &registration).await? else {
@@ -166,7 +178,7 @@ async fn question<I: Integration>(
             };
             match only_validate {
                 true => Ok(Warnings::new()),
-                false => registration.register(http).await,
+                false => registration.on_behalf_of(external_id).register(http).await,
             }
         }
         Check::Attachment {
@@ -187,7 +199,10 @@ async fn question<I: Integration>(
             let (Some(registration), Ok(attachment)) = (registration, attachment) else {
                 return Ok(refused("read the inputs"));
             };
-            registration.attach(http, &attachment).await
+            registration
+                .on_behalf_of(row.external_id)
+                .attach(http, &attachment)
+                .await
         }
     };
     Ok(result.map_or_else(Verdict::from, |warnings| Verdict::Works { warnings }))

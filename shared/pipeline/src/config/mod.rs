@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod attach;
 pub mod check;
+pub(crate) mod external_id;
 pub mod intakes;
 pub mod pace;
 pub mod quotas;

@@ -12,7 +12,7 @@ use integrations::{Description, Warnings, inputs};
 use serde_json::{Map, Value};
 
 use crate::config::check::{self, Check, Verdict};
-use crate::config::{Error, Precondition, attachments, quotas, size_fault};
+use crate::config::{Error, Precondition, attachments, external_id, quotas, size_fault};
 use crate::ledger::schedule;
 use crate::records::audit_log::{Act, Subject};
 use crate::records::jobs;
@@ -66,8 +66,10 @@ pub async fn register(
     }
     let id = wanted.id.clone().unwrap_or_else(|| ids::random(platform));
     let reserved = reserve(scope, description, &wanted.name, id).await?;
+    let external_id = external_id::of(scope, &wanted.inputs).await?;
     let check = Check::Registration {
         inputs: wanted.inputs.clone(),
+        external_id: external_id.clone(),
     };
     let verdict = check::ask(scope, act.actor, description.id, &check).await;
     let warnings = match verdict.map_err(Error::from).and_then(Verdict::accepted) {
@@ -86,7 +88,8 @@ pub async fn register(
     };
     // What fails from here on may have been done all the same, so nothing is taken back: the same request again goes
     // on with it, and otherwise the reservation expires.
-    let registration = complete(platform, description, &reserved, wanted, act).await?;
+    let registration =
+        complete(platform, description, &reserved, (wanted, external_id), act).await?;
     Ok((registration, warnings))
 }
 
@@ -149,7 +152,7 @@ async fn complete(
     platform: &impl Platform,
     description: &Description,
     reserved: &Stored<RegistrationName>,
-    wanted: NewRegistration,
+    (wanted, external_id): (NewRegistration, Option<String>),
     act: Act<'_>,
 ) -> Result<Stored<Registration>, Error> {
     let schema = (description.registration_schema)();
@@ -167,6 +170,7 @@ async fn complete(
         label: inputs::label(&schema, &secrets),
         secret: None,
         secret_version: None,
+        external_id,
         created_by: act.actor.name.clone(),
         created_at: platform.now(),
         deleted_at: None,

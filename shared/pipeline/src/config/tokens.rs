@@ -274,6 +274,7 @@ pub async fn organization(
     let row = Organization {
         organization: name.clone(),
         created_at: platform.now(),
+        external_id: None,
     };
     let (write, _) = rows::insert(platform, &row);
     platform.write(vec![write]).await.unless_conflict()

@@ -12,7 +12,7 @@ use integrations::{Description, Warnings};
 use serde_json::{Map, Value};
 
 use crate::config::check::{self, Check};
-use crate::config::{self, Error, Precondition, attach, register};
+use crate::config::{self, Error, Precondition, attach, external_id, register};
 use crate::records::audit_log::{Act, Subject};
 use crate::store::platform::{
     self, Etag, Platform, Scope, SecretValue, UnlessConflict as _, Write, WriteError,
@@ -173,6 +173,8 @@ struct Whole {
     /// All that there are from now on; none when the patch leaves them alone.
     secrets: Option<Map<String, Value>>,
     faults: Vec<Fault>,
+    /// The organization's, where they name a role.
+    external_id: Option<String>,
 }
 
 impl Whole {
@@ -215,6 +217,7 @@ impl Whole {
             config,
             secrets,
             faults,
+            external_id: None,
         }
     }
 
@@ -233,12 +236,16 @@ impl Whole {
                 organization: row.organization.clone(),
                 registration: row.id.clone(),
                 inputs: whole,
+                external_id: self.external_id.clone(),
                 only_validate: is_wrong,
             },
             _ if is_wrong => return Err(self.wrong(Vec::new())),
             secrets => {
                 whole.extend(secrets.clone().unwrap_or_default());
-                Check::Registration { inputs: whole }
+                Check::Registration {
+                    inputs: whole,
+                    external_id: self.external_id.clone(),
+                }
             }
         };
         let verdict = check::ask(
@@ -307,6 +314,8 @@ async fn apply(
             let schema = (description.registration_schema)();
             let mut whole = Whole::of(description, &schema, &stored.row, patch);
             whole.faults.extend(wrong_name);
+            let scope = Scope::new(platform, &organization);
+            whole.external_id = external_id::of(scope, &whole.config).await?;
             let asked = (whole.config.clone(), row.secret_version.clone());
             // Somebody who paused it meanwhile changed nothing that the third party was asked about.
             if checked.as_ref() != Some(&asked) {
@@ -319,6 +328,7 @@ async fn apply(
                 row.label = inputs::label(&schema, all);
             }
             row.config = whole.config;
+            row.external_id = whole.external_id;
             description.version.clone_into(&mut row.version);
             secrets = whole.secrets;
         } else if let Some(fault) = wrong_name {
@@ -501,6 +511,7 @@ mod tests {
             label: object(label),
             secret: Some("kept".into()),
             secret_version: None,
+            external_id: None,
             created_by: String::new(),
             created_at: Timestamp::from_millis(0),
             deleted_at: None,

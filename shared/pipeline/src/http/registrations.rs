@@ -281,6 +281,7 @@ impl From<Stored<rows::Registration>> for Registration {
             description: row.description,
             config: row.config,
             secrets: row.label,
+            external_id: row.external_id,
             paused: row.paused,
             created_by: row.created_by,
             created_at: row.created_at,

@@ -196,6 +196,7 @@ pub(super) async fn registration<I: Integration>(
     };
     let inputs = inputs(registration.row.config.clone(), credentials.as_ref())?;
     let inputs = Registered::read(inputs).ok_or_else(|| unreadable("registration"))?;
+    let inputs = inputs.on_behalf_of(registration.row.external_id.clone());
     Ok((registration, inputs))
 }
 

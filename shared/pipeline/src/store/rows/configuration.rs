@@ -79,6 +79,9 @@ pub struct Registration {
     /// Version of that secret that goes with `config`, so that both change in one write; the current version when none.
     #[serde(default)]
     pub secret_version: Option<String>,
+    /// The organization's, where it names a role at AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
     /// The name of the token that registered it; empty when it was before that was kept.
     #[serde(default)]
     pub created_by: String,

@@ -18,6 +18,9 @@ use crate::store::platform::Key;
 pub struct Organization {
     pub organization: OrganizationName,
     pub created_at: Timestamp,
+    /// What the organization's roles at AWS ask for before they are assumed; none before the first is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
 }
 
 impl Organization {
