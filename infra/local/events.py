@@ -1,4 +1,4 @@
-"""Makes each operator event happen on a local cloud, and sees it arrive at a webhook by SNS and in a queue by EventBridge.
+"""Makes each operator event happen on a local cloud, and sees it arrive at a site by SNS and in a queue by EventBridge.
 
     .venv/sam/bin/python infra/local/events.py
 
@@ -48,7 +48,7 @@ class Site(http.server.BaseHTTPRequestHandler):
 
 
 class Told(Stack):
-    """A stack whose alarms go to a topic that a webhook subscribes to."""
+    """A stack whose alarms go to a topic that a site subscribes to."""
 
     def __init__(self, url: str):
         super().__init__(ROOT / ".local/events", ephemeral=True)
@@ -125,7 +125,7 @@ class Walk:
         expect(f"{event}: its stack", detail["stack"], STACK)
         if count:
             expect(f"{event}: its count", detail["count"], count)
-        wait(f"{event} at the webhook: {detail['summary']}", lambda: detail["summary"] in Site.told)
+        wait(f"{event} at the site: {detail['summary']}", lambda: detail["summary"] in Site.told)
         say(detail["summary"])
 
 
