@@ -645,6 +645,8 @@ async fn inputs_of_another_release_wait_for_its_function() {
 
 #[tokio::test]
 async fn a_run_goes_through_all_that_is_due_however_much_it_is() {
+    // As those of many attestations, whose messages were lost.
+    const MANY: usize = 5_000;
     let world = World::new();
     world.ready().await;
     let accepted = world
@@ -652,8 +654,6 @@ async fn a_run_goes_through_all_that_is_due_however_much_it_is() {
         .await
         .unwrap();
     world.memory.receive(Webhook::ID, 10);
-    // As those of many attestations, whose messages were lost.
-    const MANY: usize = 5_000;
     let planned = &accepted.plan.planned[0];
     for number in 0..MANY {
         let id = Digest::of(number.to_string().as_bytes()).hex();

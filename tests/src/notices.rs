@@ -18,6 +18,9 @@ use crate::world::{ORGANIZATION, World, act, attestation, scope};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
+/// Seconds of a day.
+const DAY: u64 = 86_400;
+
 /// A receiver that takes the test of its registration, and answers deliveries so.
 fn answering(status: u16) -> Receiver {
     Receiver::scripted(move |before, _| Answer::status(if before == 0 { 200 } else { status }))
@@ -160,7 +163,6 @@ async fn token(world: &World, name: &str, secs: u64) {
 #[tokio::test]
 async fn what_ends_is_told_in_time_and_what_was_revoked_is_not() {
     let world = World::new();
-    const DAY: u64 = 86_400;
     token(&world, "long", 90 * DAY).await;
     token(&world, "short", 4 * DAY).await;
     token(&world, "revoked", 4 * DAY).await;
@@ -196,7 +198,6 @@ async fn what_ends_is_told_in_time_and_what_was_revoked_is_not() {
 #[tokio::test]
 async fn an_intakes_end_is_told_of_the_url_that_it_has() {
     let world = World::new();
-    const DAY: u64 = 86_400;
     let body = json!({ "name": "production", "expires_in_secs": 40 * DAY });
     let opened = ask(&world.memory, Role::Admin, "POST /v1/intakes", &[], body).await;
     assert_eq!(opened.status, 201, "{}", opened.body);

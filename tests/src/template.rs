@@ -1058,43 +1058,6 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
             "{name}"
         );
     }
-    let parameters: Vec<&String> = template.0["Parameters"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .collect();
-    let known = [
-        "AcceptConcurrency",
-        "AlarmTopicArn",
-        "AllowedPrivateCidrs",
-        "ApiConcurrency",
-        "Architecture",
-        "AssumableRoles",
-        "AuthorizerConcurrency",
-        "CertificateArn",
-        "DeletionProtection",
-        "DeliveryConcurrency",
-        "DomainName",
-        "EventBus",
-        "ExistingBucket",
-        "ExistingTable",
-        "HttpsProxy",
-        "HttpsProxySecret",
-        "KmsKeyArn",
-        "LogRetentionDays",
-        "Metrics",
-        "ObjectLock",
-        "PermissionsBoundary",
-        "ProxyNames",
-        "Quotas",
-        "ReconcilerConcurrency",
-        "RetentionDays",
-        "SecurityGroupIds",
-        "SubnetIds",
-        "WarmReads",
-        "WarmWrites",
-    ];
-    assert_eq!(parameters, known);
 }
 
 #[test]
