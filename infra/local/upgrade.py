@@ -124,15 +124,17 @@ def main() -> None:
 
 
 def follow(stack: Stack, api: Api, posted: Posted) -> None:
-    """Waits for what is under way. The emulator ends a function while it is replaced, which AWS does not: a message that
-    it had received shows up again after 13 minutes. Such deliveries are sent again now, as an operator can."""
+    """Waits for what is under way. What is left waits for a later retry, or its message was with a function that the emulator
+    ended while it was replaced, which AWS does not, and shows up again after 13 minutes. All of it is sent again now, as an
+    operator can."""
     until = time.monotonic() + TAIL_SECS
     rows = audit(stack, {ORGANIZATION: api}, posted.accepted, until, lambda left: None).rows
     waiting = [row for row in rows.values() if row["state"] == "pending"]
     for row in waiting:
         api.post(f"/deliveries/{row['id']}/redeliver", {})
     if waiting:
-        say(f"{len(waiting)} messages were with a function that the emulator ended")
+        first = sum(row["attempt"] == 1 for row in waiting)
+        say(f"sent {len(waiting)} again that waited, {first} of them for their first attempt")
 
 
 def keep_posting(api: Api, posted: Posted, going: threading.Event) -> None:
