@@ -35,7 +35,7 @@ PHASE_SECS = 15
 PATIENCE_SECS = 120.0
 TAIL_SECS = 60
 # An answer that was lost: the third party may have it, and gets it again.
-REASONS = {"crashed", "unanswered", "retryable"}
+REASONS = {"crashed", "unanswered"}
 PYTHON = ROOT / ".venv/sam/bin/python"
 
 
