@@ -446,17 +446,17 @@ fn introduction() -> String {
     format!(
         "# Cost
 
-What this stack costs on AWS, by a model: the pipeline accepts, delivers and reconciles {RUN} attestations over a platform in memory, each
+The cost of this stack on AWS, by a model: the pipeline accepts, delivers and reconciles {RUN} attestations over a platform in memory, each
 unit that AWS bills is counted and rounded as AWS does it, and multiplied by the list prices at the end of this page. These are of
 us-east-1, without a free tier, written down in {date} from memory: check them before you decide by them. No bill of AWS was compared
 with it.
 
-What is counted: attestations of about 1 KB without materials, pushed with a token and delivered to webhooks that answer 200 at once, each
+Counted: attestations of about 1 KB without materials, pushed with a token and delivered to webhooks that answer 200 at once, each
 with a registration of its own. They come as far apart as a million in a month, {apart:.1} s. Reads and writes are those of rows as they
 were; a condition that is checked costs as a write, an entry of an index one unit, also in a transaction. Rows, index entries and bytes are
 paid for as long as they are kept, {days} days and a week more for bytes.
 
-What is assumed, because nothing was measured on AWS:
+Assumed, because nothing was measured on AWS:
 
 | | |
 |---|---|
@@ -540,7 +540,7 @@ fn counts(all: &[Counted]) -> String {
 }
 
 fn largest(all: &[Counted]) -> String {
-    let mut text = "\n## The largest levers\n\nWhat each would save of a million attestations, with ten attachments each, and \
+    let mut text = "\n## The largest levers\n\nSavings on a million attestations, with ten attachments each, and \
                     with one:\n\n| | 10 | 1 |\n|---|---|---|\n"
         .to_owned();
     let (one, ten) = (levers(&all[0]), levers(&all[2]));

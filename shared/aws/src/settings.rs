@@ -46,7 +46,7 @@ pub struct Settings {
     pub stack: String,
     /// Event bus that operators are told by.
     pub event_bus: String,
-    /// Whose numbers become metrics.
+    /// Subjects of metrics.
     pub metrics: Metrics,
     /// A queue's URL is this and its integration's id.
     pub queue_url_prefix: String,
@@ -70,7 +70,7 @@ pub struct Settings {
     session_token: Option<String>,
 }
 
-/// Whose numbers become metrics. Each metric of each has its price.
+/// Subjects of metrics. Each metric of each has its price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metrics {
     None,
