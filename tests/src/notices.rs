@@ -6,10 +6,11 @@ use api::Role;
 use integrations::Integration;
 use integrations::webhook::Webhook;
 use pipeline::Platform;
-use pipeline::engine::{deliver, pauses};
+use pipeline::engine::{deliver, pauses, reconcile};
 use pipeline::ledger::schedule;
 use pipeline::records::notices::EVERY;
 use pipeline::store::counts::{About, Metric};
+use pipeline::store::rows;
 use serde_json::{Value, json};
 
 use crate::asking::ask;
@@ -101,6 +102,46 @@ async fn a_message_that_cannot_be_sent_is_sent_later() {
 }
 
 #[tokio::test]
+async fn an_event_bus_that_hangs_holds_up_no_delivery() {
+    const MANY: usize = 40;
+    let world = World::new();
+    let attachment = world.ready().await;
+    for run in 0..MANY {
+        let envelope = attestation(&run.to_string(), vec![]);
+        world.push(envelope.compact()).await.unwrap();
+        let now = world.memory.now();
+        let notice = rows::Notice {
+            organization: ORGANIZATION.clone(),
+            event: rows::Event::DeliveryFailed,
+            subject: format!("{run:02x}-{}", attachment.registration),
+            name: String::new(),
+            detail: String::new(),
+            delivery: None,
+            count: 1,
+            since: now,
+            until: now,
+            sent_at: None,
+            wake_at: Some(now),
+        };
+        let write = rows::insert(&world.memory, &notice).0;
+        world.memory.write(vec![write]).await.unwrap();
+    }
+    // Their messages were lost.
+    while !world.memory.receive(Webhook::ID, 10).is_empty() {}
+    world.memory.advance(schedule::RESEND);
+    world.memory.telling_takes.set(Duration::from_secs(8));
+    let report = world.reconcile().await;
+    assert_eq!(report.sent, MANY);
+    assert!(
+        (1..MANY).contains(&told(&world).len()),
+        "the rest is told later"
+    );
+    world.memory.telling_takes.set(Duration::ZERO);
+    world.reconcile().await;
+    assert_eq!(report.left, told(&world).len());
+}
+
+#[tokio::test]
 async fn a_destination_that_is_down_is_told_once_and_again_when_it_answers() {
     let world = World::with(Receiver::scripted(|before, _| {
         Answer::status(if (1..7).contains(&before) { 503 } else { 200 })
@@ -129,6 +170,13 @@ async fn a_delivery_whose_attempts_are_over_is_told_apart_from_one_that_is_refus
         "{paused:?}"
     );
     world.memory.advance(schedule::PAUSE_LONGEST + MINUTE);
+    let until = world.memory.now().plus(MINUTE);
+    let _ = world.memory.meter.counts.take();
+    reconcile::reconcile(&world.memory, until).await.unwrap();
+    // No attempt ended, and the alarm on failed deliveries looks at this.
+    let counted = world.memory.meter.counts.take();
+    let counts: Vec<_> = counted.values().map(|numbers| &numbers.counts).collect();
+    assert_eq!(counts, [&[(Metric::Failed, 1)].into()]);
     world.pass(MINUTE * 2).await;
     let over = told(&world);
     assert_eq!(events(&over), [("retries-exhausted", 1)]);

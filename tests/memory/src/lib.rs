@@ -50,6 +50,8 @@ pub struct Memory {
     /// Current and previous version of each secret.
     secrets: RefCell<BTreeMap<String, Vec<SecretValue>>>,
     invoke: Invoke,
+    /// Time that telling operators takes.
+    pub telling_takes: Cell<Duration>,
     /// What operators were told.
     pub announced: RefCell<Vec<Announcement>>,
     /// Writes that will be refused as unreachable, counted from now; none when `None`.
@@ -100,6 +102,7 @@ impl Memory {
             queues: RefCell::default(),
             secrets: RefCell::default(),
             invoke: Box::new(invoke),
+            telling_takes: Cell::default(),
             announced: RefCell::default(),
             fail_writes_after: Cell::new(None),
             fail_sends: Cell::new(false),
@@ -235,6 +238,11 @@ fn add_newer(item: &mut Item) {
 }
 
 fn keeps_newer(old: &Item, new: &Item) {
+    // The name of a token that has ended is another token's now.
+    if old.get("token") != new.get("token") {
+        assert_eq!(new.get(NEWER), None, "a successor inherits nothing");
+        return;
+    }
     for name in CONSTANT.iter().chain([&NEWER]) {
         let is_of_newer = old.get(NEWER).is_some();
         assert!(
@@ -564,6 +572,7 @@ impl Platform for Memory {
         if self.fail_sends.get() {
             return Err(down("event bus"));
         }
+        self.advance(self.telling_takes.get());
         self.announced.borrow_mut().push(announcement);
         Ok(())
     }

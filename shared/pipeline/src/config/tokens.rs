@@ -135,7 +135,7 @@ pub async fn create(
                 return Err(Error::NameTaken(name));
             }
             // Whose time is over gives its name to its successor.
-            Some(held.version)
+            Some(held.version.replaced())
         }
     };
     quotas::room(scope, Quota::Tokens).await?;

@@ -34,6 +34,12 @@ const UNREADABLE: &str = "dead-letters";
 /// Prefix of a job's sort key.
 const JOB: &str = "job/";
 
+/// Prefix of a notice's sort key.
+const NOTICE: &str = "notice/";
+
+/// Time of a run in which notices are told: whoever takes them may hang, and deliveries must not wait for that.
+const TELLING: Duration = Duration::from_secs(10);
+
 /// A job's share of a run, at the least: so many are left to the next run that those which have theirs get on.
 const LEAST: Duration = Duration::from_secs(2);
 
@@ -65,7 +71,7 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
     let rounds_until = begun.plus(until.since(begun) / 4 * 3);
     let mut report = Report::default();
     // Jobs last, with the time that is left: an hour of redelivery must not hold up what is due.
-    let mut jobs = Vec::new();
+    let (mut jobs, mut notices) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
     let is_all = loop {
         let (mut shards, is_all) = due(platform, &mut report).await;
@@ -82,12 +88,17 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
                 break;
             }
             jobs.extend(keys.extract_if(.., |key| key.sort.starts_with(JOB)));
+            notices.extend(keys.extract_if(.., |key| key.sort.starts_with(NOTICE)));
             report.look(platform, &keys, until).await;
         }
         if is_all || !is_anything_new || platform.now() >= rounds_until {
             break is_all;
         }
     };
+    let telling_until = platform.now().plus(TELLING).min(until);
+    for keys in notices.chunks(16) {
+        report.look(platform, keys, telling_until).await;
+    }
     // Each has its share of what is left: an hour of backfill must not hold up somebody else's drain.
     let mut left = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
     for key in jobs {

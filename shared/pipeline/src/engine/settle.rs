@@ -66,9 +66,7 @@ pub(crate) async fn settle_and_poll(
         reason = delivery.reason,
         "Recorded"
     );
-    if let Some(attempt) = &settled.attempt {
-        count(&platform.meter().counts, delivery, attempt);
-    }
+    count(&platform.meter().counts, delivery, settled.attempt.as_ref());
     if delivery.state == State::Failed {
         tell_of_failure(platform, delivery, settled.attempt.as_ref()).await;
     }
@@ -81,16 +79,16 @@ pub(crate) async fn settle_and_poll(
     Ok(())
 }
 
-/// Counts what became of an attempt.
-fn count(counts: &Counts, delivery: &Delivery, attempt: &Attempt) {
-    let end = match (delivery.state, attempt.ending) {
-        (State::Delivered, _) => Some(Metric::Delivered),
-        (State::Skipped, _) => Some(Metric::Skipped),
+/// Counts what became of an attempt, or of a delivery whose time was over without one.
+fn count(counts: &Counts, delivery: &Delivery, attempt: Option<&Attempt>) {
+    let end = match (delivery.state, attempt.map(|attempt| attempt.ending)) {
         (State::Failed, _) => Some(Metric::Failed),
-        (_, AttemptOutcome::Cancelled) => None,
+        (State::Delivered, Some(_)) => Some(Metric::Delivered),
+        (State::Skipped, Some(_)) => Some(Metric::Skipped),
+        (_, None | Some(AttemptOutcome::Cancelled)) => None,
         _ => Some(Metric::Retried),
     };
-    let status = match attempt.status {
+    let status = match attempt.and_then(|attempt| attempt.status) {
         Some(401 | 403) => Some(Metric::Unauthorized),
         Some(429) => Some(Metric::RateLimited),
         _ => None,
@@ -102,7 +100,9 @@ fn count(counts: &Counts, delivery: &Delivery, attempt: &Attempt) {
     for metric in end.into_iter().chain(status) {
         counts.count(about(), metric, 1);
     }
-    counts.took(about(), attempt.duration_ms);
+    if let Some(attempt) = attempt {
+        counts.took(about(), attempt.duration_ms);
+    }
 }
 
 async fn tell_of_failure(platform: &impl Platform, delivery: &Delivery, attempt: Option<&Attempt>) {

@@ -46,6 +46,13 @@ pub struct Version {
     read: Option<Arc<Item>>,
 }
 
+impl Version {
+    /// The version of a row whose place something else takes: a write over it keeps nothing.
+    pub(crate) fn replaced(self) -> Self {
+        Self { read: None, ..self }
+    }
+}
+
 /// Reports whether a row has expired: the table removes expired rows at any later time, so the clock decides.
 fn is_over(item: &Item, now: Timestamp) -> bool {
     item.get("expires_at")
