@@ -54,15 +54,15 @@ def previous_release() -> Path:
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True)
     subprocess.run(["tar", "-x", "-C", source], input=archive.stdout, check=True)
     (source / ".venv").symlink_to(ROOT / ".venv")
-    say(f"building release {name}")
+    say(f"building release {name}, the first time up to ten minutes")
     environment = {
         **os.environ,
         "PATH": f"{ROOT}/.venv/cargo-lambda/bin:{os.environ['PATH']}",
-        # What it has in common with this release is built already.
-        "CARGO_TARGET_DIR": str(ROOT / "target"),
+        # Its own: cargo takes the crates of both releases for the same, and one built here for one of there.
+        "CARGO_TARGET_DIR": str(source / "target"),
     }
     command = ["cargo", "lambda", "build", "--output-format", "zip", "--compiler", "cargo", "--profile", "local"]
-    command += ["--package", "functions", "--lambda-dir", source / "target/lambda"]
+    command += ["--package", "functions"]
     built = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True)
     if built.returncode:
         sys.exit(built.stderr)
