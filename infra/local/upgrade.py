@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 from cloud import ROOT
@@ -133,8 +134,9 @@ def follow(stack: Stack, api: Api, posted: Posted) -> None:
     for row in waiting:
         api.post(f"/deliveries/{row['id']}/redeliver", {})
     if waiting:
-        first = sum(row["attempt"] == 1 for row in waiting)
-        say(f"sent {len(waiting)} again that waited, {first} of them for their first attempt")
+        # One that no function claimed has no reason.
+        reasons = Counter((row["reason"] or "nobody claimed it").split(":")[0] for row in waiting)
+        say("sent again: " + ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common()))
 
 
 def keep_posting(api: Api, posted: Posted, going: threading.Event) -> None:
