@@ -24,6 +24,8 @@ const PRESIGNED: Duration = Duration::from_mins(15);
 
 /// Attempts at a put that conflicts with another put of the same bytes.
 const PUTS: u32 = 5;
+/// Reads of an object whose body broke off.
+const READS: u32 = 3;
 
 fn object(organization: &OrganizationName, digest: &Digest) -> String {
     format!("{organization}/sha256/{}", digest.hex())
@@ -74,32 +76,41 @@ impl Aws {
     }
 
     async fn object(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>, Unreachable> {
-        let request = self.s3().get_object().bucket(&self.settings.bucket);
-        let answer = match request.key(key).set_range(range).send().await {
-            Ok(answer) => answer,
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(GetObjectError::is_no_such_key) =>
-            {
-                return Ok(None);
+        let mut reads = READS;
+        loop {
+            let request = self.s3().get_object().bucket(&self.settings.bucket);
+            let answer = match request.key(key).set_range(range.clone()).send().await {
+                Ok(answer) => answer,
+                Err(error)
+                    if error
+                        .as_service_error()
+                        .is_some_and(GetObjectError::is_no_such_key) =>
+                {
+                    return Ok(None);
+                }
+                // A range behind the end.
+                Err(error)
+                    if error
+                        .raw_response()
+                        .is_some_and(|response| response.status().as_u16() == 416) =>
+                {
+                    return Ok(Some(Bytes::new()));
+                }
+                Err(error) => return Err(unreachable("bucket", &error)),
+            };
+            reads -= 1;
+            match answer.body.collect().await {
+                Ok(bytes) => return Ok(Some(bytes.into_bytes())),
+                // The SDK repeats a request that failed, and not one whose body broke off.
+                Err(_) if reads > 0 => {}
+                Err(error) => {
+                    return Err(Unreachable {
+                        what: "bucket",
+                        why: error.to_string(),
+                    });
+                }
             }
-            // A range behind the end.
-            Err(error)
-                if error
-                    .raw_response()
-                    .is_some_and(|response| response.status().as_u16() == 416) =>
-            {
-                return Ok(Some(Bytes::new()));
-            }
-            Err(error) => return Err(unreachable("bucket", &error)),
-        };
-        let bytes = answer.body.collect().await;
-        let bytes = bytes.map_err(|error| Unreachable {
-            what: "bucket",
-            why: error.to_string(),
-        })?;
-        Ok(Some(bytes.into_bytes()))
+        }
     }
 
     pub(crate) async fn put_bytes(
