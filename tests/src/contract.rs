@@ -695,7 +695,14 @@ fn folders(parent: &str) -> Vec<String> {
 #[test]
 fn dependencies_run_downwards_only() {
     // Each may use those before it.
-    const OURS: [&str; 6] = ["attestation", "verify", "api", "integrations", "pipeline", "aws"];
+    const OURS: [&str; 6] = [
+        "attestation",
+        "verify",
+        "api",
+        "integrations",
+        "pipeline",
+        "aws",
+    ];
     for name in folders("shared") {
         let place = OURS.iter().position(|own| *own == name);
         let place = place.unwrap_or_else(|| panic!("give shared/{name} its place in this test"));

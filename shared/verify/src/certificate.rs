@@ -12,8 +12,8 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Tag, Tagged};
 use x509_cert::ext::pkix::BasicConstraints;
 
+use crate::fault::Problem;
 use crate::key::{PublicKey, sections};
-use crate::policy::Problem;
 use crate::verdict::Code;
 
 /// Content octets of id-kp-codeSigning, 1.3.6.1.5.5.7.3.3.

@@ -11,8 +11,8 @@ use sigstore_verify::types::{DerCertificate, SignatureBytes, TsaAuthority};
 use uuid::Uuid;
 
 use crate::certificate::{anchor, certificates};
+use crate::fault::Problem;
 use crate::material::Material;
-use crate::policy::Problem;
 use crate::provider;
 use crate::verdict::Code;
 

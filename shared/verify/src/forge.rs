@@ -195,7 +195,7 @@ impl Authority {
             params.custom_extensions.push(extension);
         }
         params.not_before = date_time_ymd(2026, 6, 1);
-        params.not_after = date_time_ymd(2026, 6, 1) + Duration::from_secs(600);
+        params.not_after = date_time_ymd(2026, 6, 1) + Duration::from_mins(10);
         params.extended_key_usages = vec![subject.usage.clone()];
         params.signed_by(key, &self.issuer).unwrap().der().to_vec()
     }

@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{MAX_TEXT, Problem};
-
-/// Maximum number of runs of `*` in a glob.
-pub const MAX_WILDCARDS: usize = 8;
+use crate::fault::{MAX_TEXT, MAX_WILDCARDS, Problem};
 
 /// Rule on the subject alternative name of a certificate: a workflow's URL or an e-mail address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +130,8 @@ fn skip_wildcards(places: &[Place], reached: &mut [bool]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const WORKFLOW: &str =
@@ -221,6 +220,38 @@ mod tests {
         }
         for closed in ["*@example.com", "https://github.com/acme/**", WORKFLOW] {
             assert_eq!(glob(closed), Ok(()), "{closed}");
+        }
+    }
+
+    /// The definition, in as many steps as it takes.
+    fn fits_by_definition(glob: &str, text: &str) -> bool {
+        let splits = || text.char_indices().map(|(end, _)| end).chain([text.len()]);
+        if let Some(rest) = glob.strip_prefix("**") {
+            return splits().any(|end| fits_by_definition(rest, &text[end..]));
+        }
+        if let Some(rest) = glob.strip_prefix('*') {
+            let ends = splits().filter(|end| !text[..*end].contains('/'));
+            return ends
+                .into_iter()
+                .any(|end| fits_by_definition(rest, &text[end..]));
+        }
+        let mut letters = glob.chars();
+        match letters.next() {
+            None => text.is_empty(),
+            Some(letter) => {
+                let rest = text.strip_prefix(letter);
+                rest.is_some_and(|rest| fits_by_definition(letters.as_str(), rest))
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn a_glob_fits_what_it_fits_by_definition(glob in "[ab/*]{0,6}", text in "[ab/]{0,6}") {
+            prop_assume!(!glob.contains("***"));
+            prop_assert_eq!(fits(&glob, &text), fits_by_definition(&glob, &text));
         }
     }
 }

@@ -1,19 +1,18 @@
 //! From a policy and an attestation to a verdict.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use attestation::{Attestation, Digest, Envelope, Signature, pae};
 use jiff::Timestamp;
 
 use crate::chainloop::Organization;
+use crate::fault::{Fault, MAX_NAME, MAX_SIGNERS, MAX_TEXT, Problem};
 use crate::identity::Identity;
 use crate::key::PublicKey;
 use crate::keyless::Root;
 use crate::material::Material;
-use crate::policy::{
-    Fault, MAX_NAME, MAX_SIGNERS, MAX_TEXT, Mode, Policy, Problem, Signer, TrustedRoot,
-};
+use crate::policy::{Mode, Policy, Signer, TrustedRoot};
 use crate::verdict::{Code, Proof, Verdict, VerifiedSigner};
 
 /// Maximum number of signatures that are verified. Each is tried with every key of the policy.
@@ -250,24 +249,20 @@ impl Judge {
         at: Timestamp,
     ) {
         let key = material.leaf.key.id;
-        let mut asked: Vec<(Digest, Result<(), Code>)> = Vec::new();
+        let mut answers = BTreeMap::new();
         for signer in &self.keyless {
-            let (issuer, identity) = (&material.leaf.issuer, &material.leaf.identity);
-            let (Some(issuer), Some(identity)) = (issuer, identity) else {
-                found.note(Code::IdentityMismatch);
-                continue;
+            let (issuer, identity) = match (&material.leaf.issuer, &material.leaf.identity) {
+                (Some(issuer), Some(identity)) if signer.is_meant(issuer, identity) => {
+                    (issuer, identity)
+                }
+                _ => {
+                    found.note(Code::IdentityMismatch);
+                    continue;
+                }
             };
-            if *issuer != signer.issuer || !signer.identity.fits(identity) {
-                found.note(Code::IdentityMismatch);
-                continue;
-            }
             let root = &signer.root;
-            let known = asked.iter().find(|(digest, _)| *digest == root.digest);
-            let answer = known.map(|(_, answer)| *answer).unwrap_or_else(|| {
-                let answer = root.judge(material, attestation, signature, message, at);
-                asked.push((root.digest, answer));
-                answer
-            });
+            let judge = || root.judge(material, attestation, signature, message, at);
+            let answer = *answers.entry(root.digest).or_insert_with(judge);
             let proof = Proof::Keyless {
                 issuer: issuer.clone(),
                 identity: identity.clone(),
@@ -312,6 +307,12 @@ impl Key {
     fn is_named(&self, keyid: &str) -> bool {
         let is_arn = matches!(&self.signer.proof, Proof::Kms { arn, .. } if arn == keyid);
         is_arn || keyid.parse() == Ok(self.key.id)
+    }
+}
+
+impl Keyless {
+    fn is_meant(&self, issuer: &str, identity: &str) -> bool {
+        self.issuer == issuer && self.identity.fits(identity)
     }
 }
 

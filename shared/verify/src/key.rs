@@ -7,7 +7,7 @@ use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, UintRef};
 use x509_cert::der::{Decode, Encode, Reader, SliceReader};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
-use crate::policy::{MAX_PEM_BYTES, Problem};
+use crate::fault::{MAX_PEM_BYTES, Problem};
 
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");

@@ -15,8 +15,8 @@ use sigstore_verify::types::{
 use sigstore_verify::{Error, TimestampError, TransparencyLogError, VerificationPolicy, Verifier};
 
 use crate::certificate::anchor;
+use crate::fault::{MAX_ROOT_BYTES, Problem};
 use crate::material::Material;
-use crate::policy::{MAX_ROOT_BYTES, Problem};
 use crate::provider;
 use crate::verdict::Code;
 

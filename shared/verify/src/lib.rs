@@ -35,27 +35,29 @@
 //!
 //! # Limits
 //!
-//! [`MAX_SIGNATURES`], [`policy::MAX_SIGNERS`] and the other constants bound the work; more is `unverifiable`. The
+//! [`MAX_SIGNATURES`], [`MAX_MATERIAL_BYTES`], [`MAX_MATERIAL_ITEMS`] and those of [`fault`] bound the work; more is `unverifiable`. The
 //! payload's size is bounded by whoever takes it in.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod certificate;
 mod chainloop;
+pub mod fault;
 mod identity;
 mod judge;
 mod key;
 mod keyless;
 mod material;
-pub mod policy;
+mod policy;
 mod provider;
 mod verdict;
 
+pub use fault::{Fault, Problem};
 pub use identity::Identity;
 pub use judge::{Judge, Judged, MAX_SIGNATURES};
 pub use keyless::pinned_root_age;
 pub use material::{MAX_MATERIAL_BYTES, MAX_MATERIAL_ITEMS};
-pub use policy::{Fault, Mode, Policy, Problem, Signer, TrustedRoot};
+pub use policy::{Mode, Policy, Signer, TrustedRoot};
 pub use verdict::{Code, Outcome, Proof, Reason, Verdict, VerifiedSigner};
 
 #[cfg(test)]

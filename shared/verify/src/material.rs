@@ -29,9 +29,13 @@ pub(crate) struct Material {
 
 #[derive(Deserialize)]
 struct Document<'a> {
-    #[serde(borrow, rename = "mediaType")]
+    #[serde(borrow, rename = "mediaType", alias = "media_type")]
     media_type: Option<Cow<'a, str>>,
-    #[serde(borrow, rename = "verificationMaterial")]
+    #[serde(
+        borrow,
+        rename = "verificationMaterial",
+        alias = "verification_material"
+    )]
     material: Option<&'a RawValue>,
 }
 
