@@ -112,7 +112,8 @@ pub struct Authority {
 
 /// What a leaf says.
 pub struct Subject<'a> {
-    pub organization: Option<&'a str>,
+    /// No more than two.
+    pub organizations: &'a [&'a str],
     pub identity: Option<(&'a str, &'a str)>,
     pub usage: ExtendedKeyUsagePurpose,
 }
@@ -120,16 +121,16 @@ pub struct Subject<'a> {
 impl Default for Subject<'_> {
     fn default() -> Self {
         Subject {
-            organization: None,
+            organizations: &[],
             identity: None,
             usage: ExtendedKeyUsagePurpose::CodeSigning,
         }
     }
 }
 
-pub fn of_organization(id: &str) -> Subject<'_> {
+pub fn of_organization<'a>(id: &'a &'a str) -> Subject<'a> {
     Subject {
-        organization: Some(id),
+        organizations: std::slice::from_ref(id),
         ..Subject::default()
     }
 }
@@ -180,10 +181,12 @@ impl Authority {
     pub fn issue(&self, key: &KeyPair, subject: &Subject<'_>) -> Vec<u8> {
         let mut params = params("");
         params.distinguished_name = DistinguishedName::new();
-        if let Some(organization) = subject.organization {
-            params
-                .distinguished_name
-                .push(DnType::OrganizationName, organization);
+        let organizations = [
+            DnType::OrganizationName,
+            DnType::CustomDnType(vec![2, 5, 4, 10]),
+        ];
+        for (kind, organization) in organizations.into_iter().zip(subject.organizations) {
+            params.distinguished_name.push(kind, *organization);
         }
         if let Some((issuer, identity)) = subject.identity {
             params

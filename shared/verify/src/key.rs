@@ -4,7 +4,7 @@ use attestation::Digest;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, UintRef};
-use x509_cert::der::{Decode, Encode, Reader, SliceReader};
+use x509_cert::der::{Decode, Reader, SliceReader};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use crate::fault::{MAX_PEM_BYTES, Problem};
@@ -38,9 +38,6 @@ impl PublicKey {
     /// key two IDs, and let it count twice.
     pub(crate) fn from_spki(der: &[u8]) -> Result<PublicKey, Problem> {
         let spki = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| Problem::KeyUnreadable)?;
-        if spki.to_der().ok().as_deref() != Some(der) {
-            return Err(Problem::KeyUnreadable);
-        }
         let bytes = spki
             .subject_public_key
             .as_bytes()

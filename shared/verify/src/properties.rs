@@ -24,7 +24,7 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
         (key_signer("own", own.public_key_pem()), signed),
         (
             world.chainloop(true),
-            world.bundle(&of_organization(ORGANIZATION), &[5]),
+            world.bundle(&of_organization(&ORGANIZATION), &[5]),
         ),
         (
             world.keyless("sigstore", exact),
@@ -74,7 +74,7 @@ fn the_documents_that_are_mutated_are_verified() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// By a signer with a certificate it is known to be false; a key alone cannot say whose it was.
     #[test]
