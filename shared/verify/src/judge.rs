@@ -15,8 +15,9 @@ use crate::material::Material;
 use crate::policy::{Mode, Policy, Signer, TrustedRoot};
 use crate::verdict::{Code, Proof, Verdict, VerifiedSigner};
 
-/// Maximum number of signatures that are verified. Each is tried with every key of the policy.
-pub const MAX_SIGNATURES: usize = 16;
+/// Maximum number of times that a key is tried on a signature, for one attestation. Each hashes the whole payload, and
+/// keys of RSA and on P-384 are tried in two ways. A signature is tried first with the key that its `keyid` names.
+pub const MAX_TRIES: usize = 64;
 
 /// A policy that was found to be in order.
 pub struct Judge {
@@ -202,8 +203,6 @@ impl Judge {
         let envelope = &attestation.envelope;
         let code = if self.mode == Mode::Off {
             Code::PolicyOff
-        } else if envelope.signatures.len() > MAX_SIGNATURES {
-            Code::TooManySignatures
         } else {
             let message = pae(&envelope.payload_type, &envelope.payload);
             if self.has_certificates() {
@@ -278,25 +277,31 @@ impl Judge {
         }
     }
 
-    /// Tries every key on every signature. A `keyid` is a hint that proves nothing, but one that names a configured
-    /// key makes a signature that no signer made a false one.
+    /// Tries the keys on each signature. A `keyid` is a hint that proves nothing, but one that names a configured key
+    /// makes a signature that no signer made a false one.
     fn judge_keys(&self, found: &mut Findings, envelope: &Envelope, message: &[u8]) {
         let by_certificate = !found.keys.is_empty();
-        for signature in &envelope.signatures {
-            match self
-                .keys
-                .iter()
-                .find(|key| key.key.signed(message, &signature.sig))
-            {
-                Some(Key { key, signer }) if !found.has(signer) => {
+        let mut tries = MAX_TRIES;
+        for Signature { keyid, sig } in &envelope.signatures {
+            let (named, others): (Vec<_>, Vec<_>) =
+                self.keys.iter().partition(|key| key.is_named(keyid));
+            let mut signer = None;
+            for key in named.iter().chain(&others) {
+                let Some(left) = tries.checked_sub(key.key.tries()) else {
+                    return found.note(Code::TooManySignatures);
+                };
+                tries = left;
+                if key.key.signed(message, sig) {
+                    signer = Some(key);
+                    break;
+                }
+            }
+            match signer {
+                Some(Key { key, signer }) if !found.signers.contains(signer) => {
                     found.keys.insert(key.id);
                     found.signers.push(signer.clone());
                 }
-                None if !by_certificate
-                    && self.keys.iter().any(|key| key.is_named(&signature.keyid)) =>
-                {
-                    found.note(Code::SignatureMismatch);
-                }
+                None if !by_certificate && !named.is_empty() => found.note(Code::SignatureMismatch),
                 _ => {}
             }
         }
@@ -351,10 +356,6 @@ impl Default for Findings {
 impl Findings {
     fn note(&mut self, code: Code) {
         self.worst = self.worst.max(code);
-    }
-
-    fn has(&self, signer: &VerifiedSigner) -> bool {
-        self.signers.contains(signer)
     }
 
     fn take(

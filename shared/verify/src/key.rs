@@ -50,6 +50,11 @@ impl PublicKey {
         })
     }
 
+    /// Number of ways in which [`PublicKey::signed`] may have to look.
+    pub(crate) fn tries(&self) -> usize {
+        self.algorithms.len()
+    }
+
     pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
         self.algorithms.iter().any(|algorithm| {
             UnparsedPublicKey::new(*algorithm, &self.bytes)

@@ -9,7 +9,7 @@
 //! # Outcomes
 //!
 //! The payload and the signatures that are judged are those of the parsed [`Envelope`](attestation::Envelope), which
-//! all else uses, not those of the received text. Every configured key is tried on every signature; `keyid` is a hint.
+//! all else uses, not those of the received text. The configured keys are tried on every signature; `keyid` is a hint.
 //! The result is a set of signers, and the threshold counts the distinct *keys* among them: a key that signed twice, or
 //! that is also in a certificate, counts once.
 //!
@@ -35,7 +35,7 @@
 //!
 //! # Limits
 //!
-//! [`MAX_SIGNATURES`], [`MAX_MATERIAL_BYTES`], [`MAX_MATERIAL_ITEMS`] and those of [`fault`] bound the work; more is `unverifiable`. The
+//! [`MAX_TRIES`], [`MAX_MATERIAL_BYTES`], [`MAX_MATERIAL_ITEMS`] and those of [`fault`] bound the work; more is `unverifiable`. The
 //! payload's size is bounded by whoever takes it in.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -54,7 +54,7 @@ mod verdict;
 
 pub use fault::{Fault, Problem};
 pub use identity::Identity;
-pub use judge::{Judge, Judged, MAX_SIGNATURES};
+pub use judge::{Judge, Judged, MAX_TRIES};
 pub use keyless::pinned_root_age;
 pub use material::{MAX_MATERIAL_BYTES, MAX_MATERIAL_ITEMS};
 pub use policy::{Mode, Policy, Signer, TrustedRoot};

@@ -11,8 +11,7 @@ use crate::fault::*;
 use crate::forge::*;
 use crate::key::PublicKey;
 use crate::{
-    Code, Identity, Judge, MAX_SIGNATURES, Mode, Outcome, Policy, Proof, Signer, TrustedRoot,
-    Verdict,
+    Code, Identity, Judge, MAX_TRIES, Mode, Outcome, Policy, Proof, Signer, TrustedRoot, Verdict,
 };
 
 const RSA_2048: &str = include_str!("../tests/files/rsa-2048.pub.pem");
@@ -227,21 +226,54 @@ fn a_key_that_is_also_in_a_certificate_counts_once() {
 }
 
 #[test]
-fn more_signatures_than_are_tried_are_not_judged() {
-    let own = key();
-    let judge = judge_of(1, vec![key_signer("own", own.public_key_pem())]);
-    let signatures = |count| envelope(PAYLOAD, vec![sign(&own, "", PAYLOAD); count]).compact();
+fn keys_are_tried_a_bounded_number_of_times_and_first_where_a_keyid_says() {
+    let keys: Vec<_> = (0..MAX_SIGNERS).map(|_| key()).collect();
+    let signers =
+        |(index, key): (usize, &KeyPair)| key_signer(&format!("k{index}"), key.public_key_pem());
+    let judge = |threshold| judge_of(threshold, keys.iter().enumerate().map(signers).collect());
+    let (stranger, last) = (key(), keys.last().unwrap());
+    let hints: Vec<_> = keys.iter().map(key_id).collect();
+    let strangers = |count| vec![(&stranger, ""); count];
+
+    // Each stranger's signature takes as many tries as there are keys.
+    let most = MAX_TRIES / MAX_SIGNERS;
     check(
-        &judge,
-        &signatures(MAX_SIGNATURES),
+        &judge(1),
+        &signed_by(&strangers(most)),
+        minute(0),
+        Code::NoConfiguredSigner,
+    );
+    check(
+        &judge(1),
+        &signed_by(&strangers(most + 1)),
+        minute(0),
+        Code::TooManySignatures,
+    );
+    let padded = [strangers(most), vec![(last, "")]].concat();
+    check(
+        &judge(1),
+        &signed_by(&padded),
+        minute(0),
+        Code::TooManySignatures,
+    );
+    // What was found by then counts.
+    let padded = [vec![(last, "")], strangers(most)].concat();
+    check(
+        &judge(1),
+        &signed_by(&padded),
         minute(0),
         Code::ThresholdReached,
     );
+    let all: Vec<_> = keys
+        .iter()
+        .zip(&hints)
+        .map(|(key, hint)| (key, hint.as_str()))
+        .collect();
     check(
-        &judge,
-        &signatures(MAX_SIGNATURES + 1),
+        &judge(MAX_SIGNERS),
+        &signed_by(&all),
         minute(0),
-        Code::TooManySignatures,
+        Code::ThresholdReached,
     );
 }
 
@@ -1046,7 +1078,12 @@ fn the_largest_verdict_is_small() {
         pem: key.public_key_pem(),
     });
     let judge = judge_of(MAX_SIGNERS, signers.collect());
-    let keys: Vec<_> = keys.iter().map(|key| (key, "")).collect();
+    let hints: Vec<_> = keys.iter().map(key_id).collect();
+    let keys: Vec<_> = keys
+        .iter()
+        .zip(&hints)
+        .map(|(key, hint)| (key, hint.as_str()))
+        .collect();
     let verdict = check(&judge, &signed_by(&keys), minute(0), Code::ThresholdReached);
     assert_eq!(verdict.signers.len(), MAX_SIGNERS);
     assert!(serde_json::to_string(&verdict).unwrap().len() < 16 * 1024);
