@@ -35,8 +35,8 @@
 //!
 //! # Limits
 //!
-//! [`MAX_TRIES`], [`MAX_MATERIAL_BYTES`], [`MAX_MATERIAL_ITEMS`] and those of [`fault`] bound the work; more is `unverifiable`. The
-//! payload's size is bounded by whoever takes it in.
+//! [`MAX_TRIES`], [`MAX_MATERIAL_BYTES`], [`MAX_MATERIAL_ITEMS`] and those of [`fault`] bound the work; more is
+//! `unverifiable`. The payload's size is bounded by whoever takes it in.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

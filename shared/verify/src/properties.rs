@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use attestation::Attestation;
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -149,6 +150,20 @@ proptest! {
         let attestation = Attestation::parse(&case.document).unwrap();
         let document = bundle(&attestation.envelope, &material(&der, &[token]));
         prop_assert_eq!(outcome(case, &document).unwrap().0, Outcome::Unverifiable);
+    }
+
+    /// A key counts always, a timestamp once its time has come, and Chainloop's certificate from its first minute.
+    #[test]
+    fn the_time_of_receipt_is_never_too_late_and_may_be_too_early(
+        second in prop_oneof![-377_705_023_201_i64..=253_402_207_200, 1_780_271_000_i64..1_780_273_000],
+    ) {
+        let at = Timestamp::from_second(second).unwrap();
+        let from = [Timestamp::MIN, minute(0), minute(5)];
+        for (case, from) in CASES.iter().zip(from) {
+            let attestation = Attestation::parse(&case.document).unwrap();
+            let judged = case.judge.judge(attestation, &case.document, at);
+            prop_assert_eq!(judged.verdict().outcome == Outcome::Verified, at >= from);
+        }
     }
 
     #[test]
