@@ -136,12 +136,13 @@ class Proxy:
                 self.given["still_deleted"] += 1
                 return "still_deleted"
             able = FAULTS.get(kind, []) + FAULTS.get((call.service, "any"), [])
-            if not able or self.in_a_row[kind] >= IN_A_ROW or self.random.random() > SHARE:
+            # Those of which none was given yet come first, and at once, so that a run has all.
+            rarest = min((self.given[name] for name in able), default=None)
+            spared = rarest != 0 and self.random.random() > SHARE
+            if rarest is None or spared or self.in_a_row[kind] >= IN_A_ROW:
                 self.in_a_row[kind] = 0
                 return None
             self.in_a_row[kind] += 1
-            # Those of which none was given yet come first, so that a run has all.
-            rarest = min(self.given[name] for name in able)
             chosen = self.random.choice([name for name in able if self.given[name] == rarest])
             self.given[chosen] += 1
             return chosen

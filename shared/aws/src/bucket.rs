@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::materials::{Download, Upload};
 use api::{OrganizationName, Timestamp};
 use attestation::Digest;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
@@ -26,6 +27,11 @@ const PRESIGNED: Duration = Duration::from_mins(15);
 const PUTS: u32 = 5;
 /// Reads of an object whose body broke off.
 const READS: u32 = 3;
+
+/// Reports whether the bucket knows no such upload: it was completed or abandoned.
+fn is_unknown(error: &SdkError<impl ProvideErrorMetadata>) -> bool {
+    error.code() == Some("NoSuchUpload")
+}
 
 fn object(organization: &OrganizationName, digest: &Digest) -> String {
     format!("{organization}/sha256/{}", digest.hex())
@@ -277,16 +283,22 @@ impl Aws {
                 .build()
         });
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect()));
-        self.s3()
+        let key = object(organization, digest);
+        let completed = self
+            .s3()
             .complete_multipart_upload()
             .bucket(&self.settings.bucket)
-            .key(object(organization, digest))
+            .key(&key)
             .upload_id(upload)
             .multipart_upload(parts.build())
             .send()
-            .await
-            .map(drop)
-            .map_err(|error| unreachable("bucket", &error))
+            .await;
+        match completed {
+            Ok(_) => Ok(()),
+            // It was completed, and the answer got lost.
+            Err(error) if is_unknown(&error) && self.head(&key).await?.is_some() => Ok(()),
+            Err(error) => Err(unreachable("bucket", &error)),
+        }
     }
 
     pub(crate) async fn abandon_parts(
@@ -295,15 +307,18 @@ impl Aws {
         digest: &Digest,
         upload: &str,
     ) -> Result<(), Unreachable> {
-        self.s3()
+        let abandoned = self
+            .s3()
             .abort_multipart_upload()
             .bucket(&self.settings.bucket)
             .key(object(organization, digest))
             .upload_id(upload)
             .send()
-            .await
-            .map(drop)
-            .map_err(|error| unreachable("bucket", &error))
+            .await;
+        match abandoned {
+            Err(error) if !is_unknown(&error) => Err(unreachable("bucket", &error)),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) async fn presigned_put(
