@@ -10,6 +10,7 @@ use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_secretsmanager::error::SdkError;
 use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
+use aws_sdk_secretsmanager::operation::restore_secret::RestoreSecretError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use bytes::Bytes;
 use pipeline::store::meter::Meter;
@@ -48,10 +49,18 @@ impl Aws {
         if !error.as_service_error().is_some_and(is_going) {
             return Err(failed(&error));
         }
-        let restore = self.secrets().restore_secret().secret_id(name).send();
-        restore
-            .await
-            .map_err(|error| unreachable("secrets manager", &error))?;
+        let restored = self.secrets().restore_secret().secret_id(name).send().await;
+        match restored {
+            // It was restored, and the answer got lost.
+            Err(error)
+                if !error
+                    .as_service_error()
+                    .is_some_and(RestoreSecretError::is_invalid_request_exception) =>
+            {
+                return Err(unreachable("secrets manager", &error));
+            }
+            _ => {}
+        }
         let mut pauses = RESTORED_MILLIS.into_iter().map(Duration::from_millis);
         loop {
             let error = match put().await {
