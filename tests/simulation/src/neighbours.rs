@@ -64,6 +64,6 @@ fn waited(world: &World, row: &Delivery) -> Duration {
     ));
     let first = attempts.expect("memory is there").into_iter().next();
     first.map_or(Duration::MAX, |first| {
-        first.row.started_at.since(row.created_at)
+        first.row.report.started_at.since(row.created_at)
     })
 }

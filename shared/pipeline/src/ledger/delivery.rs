@@ -12,7 +12,7 @@ use integrations::{About, Error, Kind, Outcome};
 use crate::ledger::bounds::{bounded, clipped};
 use crate::ledger::breaker::Postponed;
 use crate::ledger::schedule;
-use crate::store::rows::{Attempt, Delivery, Lease, Plan, Planned};
+use crate::store::rows::{Attempt, Delivery, Lease, Plan, Planned, Report};
 
 /// A delivery as it begins. Its message is sent by intake; should that be lost after the outbox mark is
 /// gone, `wake_at` finds it.
@@ -44,6 +44,8 @@ pub fn begin(plan: &Plan, planned: &Planned, id: DeliveryId, now: Timestamp) -> 
         polls: 0,
         lease: None,
         progress: std::collections::BTreeMap::new(),
+        has_steps: false,
+        last_attempt: None,
         reason: None,
         receipt: None,
         created_at: plan.created_at,
@@ -159,10 +161,10 @@ pub fn settle(
     };
     let mut attempt = attempt(delivery, ending, detail, now);
     if let Some(answer) = answer {
-        attempt.status = Some(answer.status);
-        attempt.answer = Some(answer.excerpt);
+        attempt.report.status = Some(answer.status);
+        attempt.report.answer = Some(answer.excerpt);
     }
-    let send_after = follow(delivery, next, attempt.detail.clone(), now, random);
+    let send_after = follow(delivery, next, attempt.report.detail.clone(), now, random);
     Settled {
         attempt: Some(attempt),
         send_after,
@@ -358,13 +360,15 @@ fn attempt(
         organization: delivery.organization.clone(),
         delivery: delivery.id.clone(),
         number: delivery.attempt,
-        ending,
-        started_at,
-        duration_ms: u64::try_from(now.since(started_at).as_millis()).unwrap_or(u64::MAX),
-        status: None,
-        detail,
-        answer: None,
-        owner,
+        report: Report {
+            ending,
+            started_at,
+            duration_ms: u64::try_from(now.since(started_at).as_millis()).unwrap_or(u64::MAX),
+            status: None,
+            detail,
+            answer: None,
+            owner,
+        },
         created_at: delivery.created_at,
     }
 }

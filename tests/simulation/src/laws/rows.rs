@@ -6,7 +6,7 @@ use api::deliveries::State;
 use api::{AttachmentId, DeliveryId, Timestamp};
 use pipeline::ledger::schedule;
 use pipeline::store::platform::{Item, Key};
-use pipeline::store::rows::{Attachment, Attempt, Delivery, Plan, Registration, Row, Stage};
+use pipeline::store::rows::{self, Attachment, Attempt, Delivery, Plan, Registration, Row, Stage};
 use serde::Deserialize;
 
 use super::{Laws, SKEW, Taken, Tracked};
@@ -41,10 +41,10 @@ impl Laws {
         match key.sort.as_str() {
             "delivery" => {
                 let row = memory
-                    .look(key, |item| Delivery::deserialize(item).ok())
+                    .look(key, |item| rows::parse::<Delivery>(item.clone()).ok())
                     .flatten();
                 match row {
-                    Some(row) => self.delivery(world, task, &row),
+                    Some(stored) => self.delivery(world, task, &stored.row),
                     None => self.breaks("deliveries are there and readable", &*key.partition),
                 }
             }
