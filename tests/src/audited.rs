@@ -48,7 +48,7 @@ fn memory() -> Memory {
 }
 
 /// An attestation that says so of its workflow.
-fn from(workflow: &Workflow, run: &str) -> attestation::Envelope {
+pub fn from(workflow: &Workflow, run: &str) -> attestation::Envelope {
     let predicate = Predicate {
         metadata: Metadata {
             name: workflow.name.clone(),

@@ -54,8 +54,8 @@ async fn an_attestation_is_delivered_once_and_leaves_a_receipt() {
             .is_some_and(|value| value.starts_with("v1,"))
     );
     world.audit(&accepted).await;
-    // Claim, one finished step, and completion with its attempt.
-    assert_eq!(world.memory.writes.get(), 4);
+    // Claim, one finished step, and completion.
+    assert_eq!(world.memory.writes.get(), 3);
 }
 
 #[tokio::test]

@@ -44,7 +44,10 @@ pub(crate) async fn settle_and_poll(
     let (write, _) = stored.update(platform);
     let mut writes = beside;
     writes.push(write);
-    if let Some(attempt) = &settled.attempt {
+    // The last one is in the delivery's row.
+    if let Some(attempt) = &settled.attempt
+        && !delivery.state.is_final()
+    {
         writes.push(rows::insert(platform, attempt).0);
     }
     if let Some(poll) = &poll {

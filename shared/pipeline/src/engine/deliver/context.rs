@@ -207,10 +207,17 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
 
     async fn record_step(&self, step: &str, receipt: Value) -> Result<(), Error> {
         let mut stored = self.delivery.borrow().clone();
-        stored.row.progress.insert(step.to_owned(), receipt);
-        match stored.save_if_unchanged(self.platform).await {
+        let recorded = self
+            .steps
+            .borrow()
+            .record(self.platform, &mut stored, step, receipt);
+        let (writes, step) = recorded;
+        match self.platform.write(writes).await.unless_conflict() {
             Ok(true) => {
                 *self.delivery.borrow_mut() = stored;
+                if let Some(step) = step {
+                    self.steps.borrow_mut().keep(step);
+                }
                 Ok(())
             }
             Ok(false) => Err(self.failed("keep a finished step: the lease is somebody else's")),

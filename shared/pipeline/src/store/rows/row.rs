@@ -19,7 +19,7 @@ pub trait Row: Serialize + DeserializeOwned {
         Vec::new()
     }
 
-    /// Attributes that an item has without naming them: usual values, and what its key says.
+    /// Attributes that are left out of an item where they have these values: the usual ones, and what its keys say.
     fn implied(_item: &Item) -> Item {
         Item::new()
     }
@@ -256,6 +256,11 @@ pub fn put_as<R: Row>(
     item.insert("pk".into(), key.partition.clone().into());
     item.insert("sk".into(), key.sort.clone().into());
     item.insert("etag".into(), etag.0.clone().into());
+    for (name, value) in R::implied(&item) {
+        if item.get(&name) == Some(&value) {
+            item.remove(&name);
+        }
+    }
     let expect = over.map_or(Expect::Absent, |version| {
         Expect::Unchanged(version.etag.clone())
     });
