@@ -48,7 +48,7 @@ fn memory() -> Memory {
 }
 
 /// An attestation that says so of its workflow.
-fn from(workflow: &Workflow, run: &str) -> attestation::Envelope {
+pub fn from(workflow: &Workflow, run: &str) -> attestation::Envelope {
     let predicate = Predicate {
         metadata: Metadata {
             name: workflow.name.clone(),
@@ -155,13 +155,15 @@ impl Scene {
             organization: ORGANIZATION.clone(),
             delivery: delivery.clone(),
             number: 1,
-            ending: AttemptOutcome::Retryable,
-            started_at: memory.now(),
-            duration_ms: 5,
-            status: Some(503),
-            detail: Some("post: answered 503".into()),
-            answer: Some("canary-answer".into()),
-            owner: "function".into(),
+            report: rows::Report {
+                ending: AttemptOutcome::Retryable,
+                started_at: memory.now(),
+                duration_ms: 5,
+                status: Some(503),
+                detail: Some("post: answered 503".into()),
+                answer: Some("canary-answer".into()),
+                owner: "function".into(),
+            },
             created_at: memory.now(),
         };
         let writes = vec![put(&memory, &job), put(&memory, &attempt)];

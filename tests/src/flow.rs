@@ -40,7 +40,7 @@ async fn an_attestation_is_delivered_once_and_leaves_a_receipt() {
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!(delivery.state, State::Delivered);
     assert_eq!(
-        (attempts.len(), attempts[0].ending),
+        (attempts.len(), attempts[0].report.ending),
         (1, AttemptOutcome::Delivered)
     );
     assert!(delivery.receipt.is_some_and(|receipt| !receipt.is_empty()));
@@ -54,8 +54,8 @@ async fn an_attestation_is_delivered_once_and_leaves_a_receipt() {
             .is_some_and(|value| value.starts_with("v1,"))
     );
     world.audit(&accepted).await;
-    // Claim, one finished step, and completion with its attempt.
-    assert_eq!(world.memory.writes.get(), 4);
+    // Claim, one finished step, and completion.
+    assert_eq!(world.memory.writes.get(), 3);
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn a_503_is_tried_again_on_schedule_and_each_attempt_is_kept() {
     assert_eq!(delivery.state, State::Delivered);
     let endings: Vec<_> = attempts
         .iter()
-        .map(|attempt| (attempt.ending, attempt.status))
+        .map(|attempt| (attempt.report.ending, attempt.report.status))
         .collect();
     assert_eq!(
         endings,
@@ -303,7 +303,10 @@ async fn an_attempt_whose_function_ended_is_found_by_its_lease_and_made_again() 
         assert!(world.memory.now().since(began) <= deadlines.lease + 2 * MINUTE);
     }
     let (_, attempts) = world.delivery(&accepted).await;
-    let endings: Vec<_> = attempts.iter().map(|attempt| attempt.ending).collect();
+    let endings: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt.report.ending)
+        .collect();
     assert_eq!(
         endings,
         [AttemptOutcome::Crashed, AttemptOutcome::Delivered]
@@ -554,7 +557,7 @@ async fn a_delivery_whose_attachment_is_gone_is_cancelled_and_nothing_is_sent() 
     world.deliver().await;
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!(
-        (delivery.state, attempts[0].ending),
+        (delivery.state, attempts[0].report.ending),
         (State::Cancelled, AttemptOutcome::Cancelled)
     );
     assert!(world.receiver.deliveries().is_empty());
@@ -633,7 +636,7 @@ async fn inputs_of_another_release_wait_for_its_function() {
     world.deliver().await;
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!(delivery.state, State::Pending);
-    assert_eq!(attempts[0].ending, AttemptOutcome::Retryable);
+    assert_eq!(attempts[0].report.ending, AttemptOutcome::Retryable);
     let why = "failed to read the registration's inputs: they do not fit this release";
     assert_eq!(delivery.reason.as_deref(), Some(why));
     assert!(world.receiver.deliveries().is_empty());
@@ -732,7 +735,10 @@ async fn a_dead_letter_whose_delivery_still_waits_for_it_is_a_crashed_attempt() 
     );
     world.pass(MINUTE).await;
     let (delivery, attempts) = world.delivery(&accepted).await;
-    let endings: Vec<_> = attempts.iter().map(|attempt| attempt.ending).collect();
+    let endings: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt.report.ending)
+        .collect();
     assert_eq!(
         (delivery.state, endings),
         (
@@ -816,7 +822,7 @@ async fn a_function_that_does_not_start_for_a_day_leaves_enough_attempts_for_the
     assert!(
         attempts
             .iter()
-            .all(|attempt| attempt.ending == AttemptOutcome::Crashed)
+            .all(|attempt| attempt.report.ending == AttemptOutcome::Crashed)
     );
     assert!((6..=11).contains(&attempts.len()), "{}", attempts.len());
     world.memory.advance(13 * HOUR);

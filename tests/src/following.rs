@@ -176,7 +176,7 @@ async fn a_delivery_that_arrived_in_part_is_delivered_and_says_what_did_not() {
         Some("not listed at the project")
     );
     assert_eq!(
-        (attempts.len(), attempts[0].detail.as_deref()),
+        (attempts.len(), attempts[0].report.detail.as_deref()),
         (1, Some("not listed at the project"))
     );
     world.audit(&accepted).await;

@@ -99,6 +99,8 @@ as it goes: a plan is closed only when each of its deliveries was found and is f
 sent. The reconciler publishes what it finds as the metrics `Violations` and `OldestOverdue`, each with an alarm, also
 when it says nothing at all; and as `Unclaimed`, what is due for 10 min and no function has claimed, which the audit names too.
 
+How many attestations a second a stack takes: [cost.md](cost.md#capacity).
+
 How this is tried before a release, and what was measured: [reliability.md](reliability.md).
 ",
         overdue = long(schedule::OVERDUE),

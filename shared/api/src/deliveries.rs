@@ -45,7 +45,7 @@ pub struct Delivery {
     pub due_at: Option<Timestamp>,
     /// The third party's names for what it received.
     pub receipt: Option<Map<String, Value>>,
-    /// Steps that are finished, while it is under way.
+    /// Steps that are finished, until it is delivered; in a list, the first of them alone.
     pub progress: BTreeMap<String, Value>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

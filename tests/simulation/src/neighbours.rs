@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use api::OrganizationName;
 use integrations::Http;
-use pipeline::store::rows::{self, Attempt, Delivery};
+use pipeline::engine::deliveries;
+use pipeline::store::platform::Scope;
+use pipeline::store::rows::Delivery;
 use serde_json::Map;
 
 use crate::executor::Executor;
@@ -56,14 +58,10 @@ pub fn first_attempts(http: Http, noise: u64, is_fair: bool) -> Vec<Duration> {
 }
 
 fn waited(world: &World, row: &Delivery) -> Duration {
-    let partition = Delivery::partition(&row.organization, &row.id);
-    let attempts = ready(rows::load_all::<Attempt>(
-        &world.memory,
-        &partition,
-        Attempt::PREFIX,
-    ));
-    let first = attempts.expect("memory is there").into_iter().next();
-    first.map_or(Duration::MAX, |first| {
-        first.row.started_at.since(row.created_at)
+    let scope = Scope::new(&world.memory, &row.organization);
+    let described = ready(deliveries::describe(scope, &row.id)).expect("memory is there");
+    let (_, attempts) = described.expect("it is there");
+    attempts.first().map_or(Duration::MAX, |first| {
+        first.report.started_at.since(row.created_at)
     })
 }

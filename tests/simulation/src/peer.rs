@@ -162,7 +162,10 @@ async fn deliver(
         }
         request(&world, delivery, step).await?;
         if step + 1 < attachment.steps || attachment.records_last {
-            host.record(&name, json!(1)).await?;
+            // Some fit into the delivery's row, and some do not.
+            let is_long = delivery.starts_with(|digit: char| digit.is_ascii_digit());
+            let receipt = "r".repeat(if is_long { 300 } else { 1 });
+            host.record(&name, json!(receipt)).await?;
         }
     }
     Ok(Outcome::Delivered(Map::new()))

@@ -1,6 +1,6 @@
 //! A function's platform that counts what AWS would bill for, by AWS's rules for rounding.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::{AddAssign, Sub};
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ pub fn number(count: usize) -> f64 {
     count as f64
 }
 
-const WRITE_BYTES: usize = 1_024;
+pub const WRITE_BYTES: usize = 1_024;
 const READ_BYTES: usize = 4 * 1_024;
 const MESSAGE_BYTES: usize = 64 * 1_024;
 
@@ -135,6 +135,8 @@ pub struct Metered<'a> {
     role: As<'a>,
     memory: &'a Memory,
     units: RefCell<Units>,
+    /// Bytes of the largest delivery that was written.
+    largest_delivery: Cell<usize>,
 }
 
 impl<'a> Metered<'a> {
@@ -143,7 +145,12 @@ impl<'a> Metered<'a> {
             role: As::function(memory, function),
             memory,
             units: RefCell::default(),
+            largest_delivery: Cell::default(),
         }
+    }
+
+    pub fn largest_delivery(&self) -> usize {
+        self.largest_delivery.get()
     }
 
     pub fn units(&self) -> Units {
@@ -166,6 +173,10 @@ impl<'a> Metered<'a> {
             Write::Delete { .. } => None,
             Write::Check { .. } => old.as_ref(),
         };
+        if let Some(new) = new.filter(|_| write.key().sort == "delivery") {
+            let largest = self.largest_delivery.get().max(size(new));
+            self.largest_delivery.set(largest);
+        }
         let bytes = [old.as_ref(), new].into_iter().flatten().map(size).max();
         let plain = units(bytes.unwrap_or_default(), WRITE_BYTES);
         let mut billed = self.units.borrow_mut();

@@ -11,9 +11,10 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::config;
 use crate::engine::plans;
+use crate::engine::progress::Steps;
 use crate::records::attestations;
 use crate::store::platform::{Index, Platform, Scope, Unreachable};
-use crate::store::rows::{self, Attempt, Delivery, Newest, RegistrationTombstone};
+use crate::store::rows::{self, Attempt, Delivery, Newest, RegistrationTombstone, Stored};
 
 /// Registrations whose deliveries are looked for side by side.
 const AT_ONCE: usize = 32;
@@ -176,7 +177,7 @@ async fn registrations(
     }
 }
 
-/// A delivery and its attempts, first to last.
+/// A delivery with all of its finished steps, and its attempts, first to last.
 pub async fn describe(
     scope: Scope<'_, impl Platform>,
     id: &DeliveryId,
@@ -187,10 +188,15 @@ pub async fn describe(
     let delivery = rows::load::<Delivery>(platform, &key);
     let attempts = rows::load_all::<Attempt>(platform, &partition, Attempt::PREFIX);
     let (delivery, attempts) = futures_util::future::try_join(delivery, attempts).await?;
-    Ok(delivery.map(|stored| {
-        (
-            stored.row,
-            attempts.into_iter().map(|attempt| attempt.row).collect(),
-        )
-    }))
+    let Some(Stored {
+        row: mut delivery, ..
+    }) = delivery
+    else {
+        return Ok(None);
+    };
+    let steps = Steps::load(platform, &delivery).await?;
+    delivery.progress = steps.with_those_of(&delivery);
+    let attempts = attempts.into_iter().map(|attempt| attempt.row);
+    let attempts = attempts.chain(delivery.last_attempt()).collect();
+    Ok(Some((delivery, attempts)))
 }

@@ -10,5 +10,6 @@ pub(crate) mod materials;
 pub mod operations;
 pub mod pauses;
 pub mod plans;
+pub(crate) mod progress;
 pub mod reconcile;
 pub(crate) mod settle;

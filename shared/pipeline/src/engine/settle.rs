@@ -44,7 +44,10 @@ pub(crate) async fn settle_and_poll(
     let (write, _) = stored.update(platform);
     let mut writes = beside;
     writes.push(write);
-    if let Some(attempt) = &settled.attempt {
+    // The last one is in the delivery's row.
+    if let Some(attempt) = &settled.attempt
+        && !delivery.state.is_final()
+    {
         writes.push(rows::insert(platform, attempt).0);
     }
     if let Some(poll) = &poll {
@@ -81,14 +84,14 @@ pub(crate) async fn settle_and_poll(
 
 /// Counts what became of an attempt, or of a delivery whose time was over without one.
 fn count(counts: &Counts, delivery: &Delivery, attempt: Option<&Attempt>) {
-    let end = match (delivery.state, attempt.map(|attempt| attempt.ending)) {
+    let end = match (delivery.state, attempt.map(|attempt| attempt.report.ending)) {
         (State::Failed, _) => Some(Metric::Failed),
         (State::Delivered, Some(_)) => Some(Metric::Delivered),
         (State::Skipped, Some(_)) => Some(Metric::Skipped),
         (_, None | Some(AttemptOutcome::Cancelled)) => None,
         _ => Some(Metric::Retried),
     };
-    let status = match attempt.and_then(|attempt| attempt.status) {
+    let status = match attempt.and_then(|attempt| attempt.report.status) {
         Some(401 | 403) => Some(Metric::Unauthorized),
         Some(429) => Some(Metric::RateLimited),
         _ => None,
@@ -101,12 +104,13 @@ fn count(counts: &Counts, delivery: &Delivery, attempt: Option<&Attempt>) {
         counts.count(about(), metric, 1);
     }
     if let Some(attempt) = attempt {
-        counts.took(about(), attempt.duration_ms);
+        counts.took(about(), attempt.report.duration_ms);
     }
 }
 
 async fn tell_of_failure(platform: &impl Platform, delivery: &Delivery, attempt: Option<&Attempt>) {
-    let is_refused = attempt.is_some_and(|attempt| attempt.ending == AttemptOutcome::Permanent);
+    let is_refused =
+        attempt.is_some_and(|attempt| attempt.report.ending == AttemptOutcome::Permanent);
     let event = match is_refused {
         true => Event::DeliveryFailed,
         false => Event::RetriesExhausted,

@@ -99,7 +99,7 @@ async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
 pub(super) fn shown(role: Role, row: rows::Delivery, attempts: Vec<rows::Attempt>) -> Delivery {
     let may_read = role.may(Action::Read);
     let answer = |attempt: rows::Attempt| Attempt {
-        answer: attempt.answer.clone().filter(|_| may_read),
+        answer: attempt.report.answer.clone().filter(|_| may_read),
         ..Attempt::from(attempt)
     };
     Delivery {
@@ -126,14 +126,15 @@ pub(super) fn shown(role: Role, row: rows::Delivery, attempts: Vec<rows::Attempt
 
 impl From<rows::Attempt> for Attempt {
     fn from(row: rows::Attempt) -> Self {
+        let report = row.report;
         Self {
             number: row.number,
-            ending: row.ending,
-            started_at: row.started_at,
-            duration_ms: row.duration_ms,
-            status: row.status,
-            detail: row.detail,
-            answer: row.answer,
+            ending: report.ending,
+            started_at: report.started_at,
+            duration_ms: report.duration_ms,
+            status: report.status,
+            detail: report.detail,
+            answer: report.answer,
         }
     }
 }

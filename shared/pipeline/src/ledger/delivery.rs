@@ -12,7 +12,7 @@ use integrations::{About, Error, Kind, Outcome};
 use crate::ledger::bounds::{bounded, clipped};
 use crate::ledger::breaker::Postponed;
 use crate::ledger::schedule;
-use crate::store::rows::{Attempt, Delivery, Lease, Plan, Planned};
+use crate::store::rows::{Attempt, Delivery, Lease, Plan, Planned, Report};
 
 /// A delivery as it begins. Its message is sent by intake; should that be lost after the outbox mark is
 /// gone, `wake_at` finds it.
@@ -44,6 +44,8 @@ pub fn begin(plan: &Plan, planned: &Planned, id: DeliveryId, now: Timestamp) -> 
         polls: 0,
         lease: None,
         progress: std::collections::BTreeMap::new(),
+        has_steps: false,
+        last_attempt: None,
         reason: None,
         receipt: None,
         created_at: plan.created_at,
@@ -159,14 +161,10 @@ pub fn settle(
     };
     let mut attempt = attempt(delivery, ending, detail, now);
     if let Some(answer) = answer {
-        attempt.status = Some(answer.status);
-        attempt.answer = Some(answer.excerpt);
+        attempt.report.status = Some(answer.status);
+        attempt.report.answer = Some(answer.excerpt);
     }
-    let send_after = follow(delivery, next, attempt.detail.clone(), now, random);
-    Settled {
-        attempt: Some(attempt),
-        send_after,
-    }
+    end(delivery, attempt, next, now, random)
 }
 
 /// Counts an answer that speaks of the destination or of the document. It is the document once there were
@@ -198,18 +196,14 @@ pub fn doubt(
 /// Ends an attempt whose function ended in the midst of it, or whose message never led to a claim.
 pub fn crash(delivery: &mut Delivery, now: Timestamp, random: u64) -> Settled {
     let detail = "the function ended before it could say how the attempt went".to_owned();
-    let attempt = attempt(delivery, AttemptOutcome::Crashed, Some(detail.clone()), now);
+    let attempt = attempt(delivery, AttemptOutcome::Crashed, Some(detail), now);
     // A function that does not even start, or ends each time, must not use up in hours what is to last for a week.
     let next = match delivery.lease {
         Some(_) if delivery.crashes < schedule::CRASHES => Next::AtOnce,
         _ => Next::Retry(None),
     };
     delivery.crashes = delivery.crashes.saturating_add(1);
-    let send_after = follow(delivery, next, Some(detail), now, random);
-    Settled {
-        attempt: Some(attempt),
-        send_after,
-    }
+    end(delivery, attempt, next, now, random)
 }
 
 /// Ends a delivery without sending, because what it was for is gone.
@@ -220,17 +214,7 @@ pub fn cancel(delivery: &mut Delivery, reason: &str, now: Timestamp) -> Settled 
         Some(reason.to_owned()),
         now,
     );
-    follow(
-        delivery,
-        Next::Final(State::Cancelled),
-        Some(reason.to_owned()),
-        now,
-        0,
-    );
-    Settled {
-        attempt: Some(attempt),
-        send_after: None,
-    }
+    end(delivery, attempt, Next::Final(State::Cancelled), now, 0)
 }
 
 /// Gives a claimed delivery back until a material comes.
@@ -358,14 +342,39 @@ fn attempt(
         organization: delivery.organization.clone(),
         delivery: delivery.id.clone(),
         number: delivery.attempt,
-        ending,
-        started_at,
-        duration_ms: u64::try_from(now.since(started_at).as_millis()).unwrap_or(u64::MAX),
-        status: None,
-        detail,
-        answer: None,
-        owner,
+        report: Report {
+            ending,
+            started_at,
+            duration_ms: u64::try_from(now.since(started_at).as_millis()).unwrap_or(u64::MAX),
+            status: None,
+            detail,
+            answer: None,
+            owner,
+        },
         created_at: delivery.created_at,
+    }
+}
+
+/// Ends an attempt. The delivery's row keeps the last one itself: most have no other.
+fn end(
+    delivery: &mut Delivery,
+    attempt: Attempt,
+    next: Next,
+    now: Timestamp,
+    random: u64,
+) -> Settled {
+    let send_after = follow(delivery, next, attempt.report.detail.clone(), now, random);
+    if delivery.state.is_final() {
+        delivery.last_attempt = Some(attempt.report.clone());
+    }
+    if delivery.state == State::Delivered {
+        // The receipt says it.
+        delivery.progress.clear();
+        delivery.has_steps = false;
+    }
+    Settled {
+        attempt: Some(attempt),
+        send_after,
     }
 }
 

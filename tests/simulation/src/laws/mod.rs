@@ -15,7 +15,7 @@ use attestation::Digest;
 use pipeline::engine::accept::Accepted;
 use pipeline::ledger::message::Message;
 use pipeline::store::platform::Key;
-use pipeline::store::rows::{Delivery, Planned, Stage};
+use pipeline::store::rows::{Delivery, Planned, Stage, Step};
 
 use crate::coverage::Coverage;
 use crate::executor::Task;
@@ -69,6 +69,8 @@ pub struct Laws {
 /// Observed state of a delivery.
 struct Tracked {
     row: Delivery,
+    /// Names of the steps that are rows of their own.
+    steps: BTreeSet<String>,
     written_at: u64,
     faults: u64,
     /// Messages sent shortly after another with nothing in between, and how many may be.
@@ -78,6 +80,12 @@ struct Tracked {
     in_flight: bool,
     sends: Vec<Send>,
     final_at: Option<u64>,
+}
+
+impl Tracked {
+    fn has_step(&self, step: &str) -> bool {
+        self.row.progress.contains_key(step) || self.steps.contains(step)
+    }
 }
 
 /// A request that the third party accepted.
@@ -128,6 +136,7 @@ impl Laws {
             || key.partition.ends_with("/registrations")
             || key.sort == "registration"
             || key.sort == "followup"
+            || key.sort.starts_with(Step::PREFIX)
     }
 
     pub fn breaks(&mut self, law: &'static str, detail: impl Into<String>) {

@@ -1,12 +1,13 @@
 //! Laws about rows, held against each as it is written.
 
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 
-use api::deliveries::State;
+use api::deliveries::{AttemptOutcome, State};
 use api::{AttachmentId, DeliveryId, Timestamp};
 use pipeline::ledger::schedule;
 use pipeline::store::platform::{Item, Key};
-use pipeline::store::rows::{Attachment, Attempt, Delivery, Plan, Registration, Row, Stage};
+use pipeline::store::rows::{self, Attachment, Delivery, Plan, Registration, Stage, Step};
 use serde::Deserialize;
 
 use super::{Laws, SKEW, Taken, Tracked};
@@ -41,10 +42,10 @@ impl Laws {
         match key.sort.as_str() {
             "delivery" => {
                 let row = memory
-                    .look(key, |item| Delivery::deserialize(item).ok())
+                    .look(key, |item| rows::parse::<Delivery>(item.clone()).ok())
                     .flatten();
                 match row {
-                    Some(row) => self.delivery(world, task, &row),
+                    Some(stored) => self.delivery(world, task, &stored.row),
                     None => self.breaks("deliveries are there and readable", &*key.partition),
                 }
             }
@@ -55,6 +56,13 @@ impl Laws {
                 match row {
                     Some(row) => self.plan(world, task, &row),
                     None => self.breaks("plans are there and readable", &*key.partition),
+                }
+            }
+            sort if sort.starts_with(Step::PREFIX) => {
+                let step = memory.look(key, |item| rows::parse::<Step>(item.clone()).ok());
+                match step.flatten() {
+                    Some(stored) => self.step(world, task, stored.row),
+                    None => self.breaks("steps are there and readable", &*key.partition),
                 }
             }
             _ if key.partition.contains("/workflow/") => self.link(world, key),
@@ -216,6 +224,7 @@ impl Laws {
             Entry::Vacant(entry) => {
                 let tracked = Tracked {
                     row: row.clone(),
+                    steps: BTreeSet::new(),
                     written_at: now,
                     faults: inherited,
                     extra: 0,
@@ -237,7 +246,8 @@ impl Laws {
         tracked.faults |= lasting;
         for send in &mut tracked.sends {
             let step = send.step.to_string();
-            send.recorded |= row.progress.contains_key(&step) || row.state == State::Delivered;
+            let is_recorded = row.progress.contains_key(&step) || tracked.steps.contains(&step);
+            send.recorded |= is_recorded || row.state == State::Delivered;
         }
         let moved = old.as_ref().is_none_or(|old| {
             (old.state, old.attempt, old.due_at) != (row.state, row.attempt, row.due_at)
@@ -275,6 +285,34 @@ impl Laws {
         }
     }
 
+    /// A finished step became a row.
+    fn step(&mut self, world: &World, task: Task, step: Step) {
+        let (id, name) = (&step.delivery, step.name);
+        world.log(|| format!("function {task} writes step {name} of {id}"));
+        let claims = self.tasks.get(&task).map(|notes| &notes.claims);
+        let Some(tracked) = self.deliveries.get_mut(id) else {
+            return self.breaks("only what is there has steps", &**id);
+        };
+        let owner = tracked.row.lease.as_ref().map(|lease| &lease.owner);
+        // Of a write that came late only the state is known.
+        let is_own = claims.is_none_or(|claims| {
+            let own = |(name, own): &(DeliveryId, String)| name == id && Some(own) == owner;
+            claims.iter().any(own)
+        });
+        let is_held = tracked.row.state == State::Delivering && is_own;
+        for send in tracked
+            .sends
+            .iter_mut()
+            .filter(|send| send.step.to_string() == name)
+        {
+            send.recorded = true;
+        }
+        tracked.steps.insert(name);
+        if !is_held {
+            self.breaks("whoever records a step holds the lease", &**id);
+        }
+    }
+
     /// One row follows another.
     fn follows(&mut self, world: &World, task: Task, old: &Delivery, row: &Delivery) {
         let id = &row.id;
@@ -296,11 +334,11 @@ impl Laws {
                 &**id,
             );
         }
-        if old
-            .progress
-            .keys()
-            .any(|step| !row.progress.contains_key(step))
-        {
+        let tracked = &self.deliveries[id];
+        let is_forgotten = |step: &String| !tracked.has_step(step);
+        let has_forgotten =
+            old.progress.keys().any(is_forgotten) || row.has_steps == tracked.steps.is_empty();
+        if row.state != State::Delivered && has_forgotten {
             self.breaks("a finished step is never forgotten", &**id);
         }
         if old.state != State::Pending || row.state != State::Delivering {
@@ -349,12 +387,8 @@ impl Laws {
                 }
             }
             State::Failed => {
-                let key = Key::new(
-                    row.key().partition,
-                    format!("{}{:04}", Attempt::PREFIX, row.attempt),
-                );
-                let is_permanent = |item: &Item| item["ending"] == "permanent";
-                let permanent = world.memory.look(&key, is_permanent).unwrap_or_default();
+                let ending = row.last_attempt.as_ref().map(|report| report.ending);
+                let permanent = ending == Some(AttemptOutcome::Permanent);
                 // The next attempt would come too late.
                 let reason = row.reason.as_deref().unwrap_or_default();
                 let is_over =

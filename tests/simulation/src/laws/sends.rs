@@ -62,7 +62,7 @@ impl Laws {
             let own = |(name, own): &(DeliveryId, String)| name == delivery && Some(own) == owner;
             tracked.row.state == State::Delivering && claims.iter().any(own)
         });
-        let is_repeated = tracked.row.progress.contains_key(&step.to_string());
+        let is_repeated = tracked.has_step(&step.to_string());
         let until = tracked.row.lease.as_ref().map(|lease| lease.until.millis());
         let is_over = until.is_some_and(|until| until + super::SKEW < now);
         let paused = self.paused.get(&tracked.row.registration);

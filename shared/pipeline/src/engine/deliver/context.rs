@@ -1,6 +1,7 @@
 //! Context of one attempt: the services that an integration may ask for, and the state of its destination.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::{OrganizationName, Timestamp};
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use super::material::{content, read, size_bytes};
 use super::room::Reserved;
+use crate::engine::progress::Steps;
 use crate::ledger::breaker;
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{self, CONFLICTS, Delivery, Destination, Draft, Lock, Row as _, Stored};
@@ -22,6 +24,7 @@ pub(super) struct DeliveryContext<'a, P> {
     /// The memory that this attempt may take.
     pub(super) reserved: Reserved<'a>,
     pub(super) delivery: RefCell<Stored<Delivery>>,
+    steps: RefCell<Steps>,
     /// Not in the table while nothing was ever wrong with the destination.
     pub(super) destination: RefCell<Draft<Destination>>,
     /// Places that this attempt has taken and not let go of.
@@ -43,6 +46,7 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
             reserved,
             destination: RefCell::new(Draft::new(destination)),
             delivery: RefCell::new(claimed),
+            steps: RefCell::default(),
             locks: RefCell::default(),
             ours: Cell::new(false),
         }
@@ -84,6 +88,20 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
         let destination = Draft::load(self.platform, new).await?;
         *self.destination.borrow_mut() = destination;
         Ok(())
+    }
+
+    /// Reads the steps that are rows of their own.
+    pub(super) async fn read_steps(&self) -> Result<(), Unreachable> {
+        let delivery = self.delivery.borrow().row.clone();
+        let steps = Steps::load(self.platform, &delivery).await?;
+        *self.steps.borrow_mut() = steps;
+        Ok(())
+    }
+
+    /// All finished steps, once they were read.
+    pub(super) fn progress(&self) -> BTreeMap<String, Value> {
+        let delivery = self.delivery.borrow();
+        self.steps.borrow().with_those_of(&delivery.row)
     }
 
     /// Applies `change` to the destination and writes it if it differs, as [`rows::change`] does. Returns the result of
@@ -189,10 +207,17 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
 
     async fn record_step(&self, step: &str, receipt: Value) -> Result<(), Error> {
         let mut stored = self.delivery.borrow().clone();
-        stored.row.progress.insert(step.to_owned(), receipt);
-        match stored.save_if_unchanged(self.platform).await {
+        let recorded = self
+            .steps
+            .borrow()
+            .record(self.platform, &mut stored, step, receipt);
+        let (writes, step) = recorded;
+        match self.platform.write(writes).await.unless_conflict() {
             Ok(true) => {
                 *self.delivery.borrow_mut() = stored;
+                if let Some(step) = step {
+                    self.steps.borrow_mut().keep(step);
+                }
                 Ok(())
             }
             Ok(false) => Err(self.failed("keep a finished step: the lease is somebody else's")),

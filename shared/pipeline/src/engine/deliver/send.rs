@@ -84,7 +84,8 @@ async fn prepare<I: Integration, P: Platform>(
         fresh,
         Subject::of(&delivery),
     ));
-    let (loaded, destination) = future::join(loading, context.read_destination()).await;
+    let reading = future::try_join(context.read_destination(), context.read_steps());
+    let (loaded, read) = future::join(loading, reading).await;
     let Loaded {
         registration,
         attachment,
@@ -93,7 +94,7 @@ async fn prepare<I: Integration, P: Platform>(
     if registration.row.paused.is_some() {
         return Err(Sent::Held(Box::new(registration)));
     }
-    destination?;
+    read?;
     let patience = attachment.wait_secs.map_or(PATIENCE, Duration::from_secs);
     if let Some(absent) = prepared.missing.first()
         && context.platform.now() < delivery.created_at.plus(patience)
@@ -113,7 +114,8 @@ async fn deliver<I: Integration, P: Platform>(
         return Ok(Outcome::Skipped(reason));
     }
     let row = context.delivery.borrow().row.clone();
-    let delivery = prepared.delivery(&row.id, row.attempt, &row.workflow, &row.progress);
+    let progress = context.progress();
+    let delivery = prepared.delivery(&row.id, row.attempt, &row.workflow, &progress);
     // Ten large ones side by side would not fit into the function's memory. Waiting here would eat up the
     // attempt's time.
     if prepared.size_bytes > HEAVY_BYTES && !context.reserved.is_enough_for_much() {

@@ -1,6 +1,8 @@
 //! Accepted attestations, with their plans, deliveries and attempts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Not;
+use std::time::Duration;
 
 use api::deliveries::{AttemptOutcome, State};
 use api::workflows::{Match, Selector, Workflow};
@@ -10,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::row::{Row, shard};
-use crate::store::platform::{Index, Key};
+use crate::store::platform::{Index, Item, Key};
 
 /// One attachment that an attestation is fanned out to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,6 +270,12 @@ pub struct Delivery {
     /// Step → receipt of what is finished, kept over attempts.
     #[serde(default)]
     pub progress: BTreeMap<String, Value>,
+    /// Further steps are rows of their own: [`Step`].
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub has_steps: bool,
+    /// The attempt that made it final; none when that has a row of its own.
+    #[serde(default)]
+    pub last_attempt: Option<Report>,
     /// Why it is in this state; once delivered, what did not arrive.
     #[serde(default)]
     pub reason: Option<String>,
@@ -279,6 +287,20 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Time from `created_at` to `give_up_at` where a row does not say it: part of how rows are stored, whatever the schedule is.
+    const GIVE_UP: Duration = Duration::from_hours(7 * 24);
+
+    /// The attempt that made it final, if it stands in this row.
+    pub fn last_attempt(&self) -> Option<Attempt> {
+        self.last_attempt.clone().map(|report| Attempt {
+            organization: self.organization.clone(),
+            delivery: self.id.clone(),
+            number: self.attempt,
+            report,
+            created_at: self.created_at,
+        })
+    }
+
     /// Reports whether it has been attempted before.
     pub fn is_retry(&self) -> bool {
         self.attempt > 1
@@ -360,6 +382,36 @@ impl Row for Delivery {
         indexes
     }
 
+    /// Nearly all of a delivery that was never retried.
+    fn implied(item: &Item) -> Item {
+        let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
+        let mut implied = Item::from_iter([
+            ("generation".into(), 0.into()),
+            ("attempt".into(), 1.into()),
+            ("has_reservation".into(), false.into()),
+            ("put_off".into(), 0.into()),
+            ("crashes".into(), 0.into()),
+            ("refusals".into(), 0.into()),
+            ("sends".into(), 1.into()),
+            ("polls".into(), 0.into()),
+            ("progress".into(), Map::new().into()),
+        ]);
+        let place = text("pk").strip_prefix("org/");
+        if let Some((organization, id)) = place.and_then(|at| at.split_once("/delivery/")) {
+            implied.insert("organization".into(), organization.into());
+            implied.insert("id".into(), id.into());
+        }
+        if let Some((_, registration)) = text("by_registration").split_once('/') {
+            implied.insert("registration".into(), registration.into());
+        }
+        if let Ok(created_at) = text("created_at").parse::<Timestamp>() {
+            let give_up_at = created_at.plus(Self::GIVE_UP);
+            implied.insert("due_at".into(), created_at.to_string().into());
+            implied.insert("give_up_at".into(), give_up_at.to_string().into());
+        }
+        implied
+    }
+
     fn kept_since(&self) -> Option<Timestamp> {
         self.state.is_final().then_some(self.created_at)
     }
@@ -420,28 +472,65 @@ impl Row for FetchTurn {
     }
 }
 
+/// A finished step of a delivery whose row has no room for its receipt.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Step {
+    pub organization: OrganizationName,
+    pub delivery: DeliveryId,
+    /// As the integration calls the step.
+    pub name: String,
+    #[serde(default)]
+    pub receipt: Value,
+    /// Creation time of its delivery, so that both expire together.
+    pub created_at: Timestamp,
+}
+
+impl Step {
+    pub const PREFIX: &str = "step/";
+}
+
+impl Row for Step {
+    fn key(&self) -> Key {
+        let partition = Delivery::partition(&self.organization, &self.delivery);
+        // Names are as long as an integration wants.
+        let digest = Digest::of(self.name.as_bytes()).hex();
+        Key::new(partition, format!("{}{}", Self::PREFIX, &digest[..32]))
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
+    }
+}
+
 /// One try at a delivery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attempt {
     pub organization: OrganizationName,
     pub delivery: DeliveryId,
     pub number: u32,
+    #[serde(flatten)]
+    pub report: Report,
+    /// Creation time of its delivery, so that both expire together.
+    pub created_at: Timestamp,
+}
+
+/// How an attempt went.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
     pub ending: AttemptOutcome,
     pub started_at: Timestamp,
     pub duration_ms: u64,
     /// HTTP status, or the protocol's own.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Failure, described for the operator.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// At most 2 KiB of the third party's answer, secrets removed.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
     /// Lease owner that made it: a random ID per claim; empty without a lease.
     pub owner: String,
-    /// Creation time of its delivery, so that both expire together.
-    pub created_at: Timestamp,
 }
 
 impl Attempt {

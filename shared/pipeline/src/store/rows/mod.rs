@@ -19,7 +19,7 @@ pub use configuration::{
 };
 pub use ledger::{
     Attempt, Attestation, CompletionPoll, Delivery, DigestAlias, FetchTurn, Lease, Plan,
-    PlanReason, Planned, QuarantinedMessage, Stage,
+    PlanReason, Planned, QuarantinedMessage, Report, Stage, Step,
 };
 pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{
@@ -29,8 +29,8 @@ pub use organization::{
     Conditions, Intake, IntakeToken, IntakeUse, LastUse, Organization, Paced, Previous, Refusal,
     Token, TokenName,
 };
-pub(crate) use row::{CONFLICTS, parse, reload};
+pub(crate) use row::{CONFLICTS, reload};
 pub use row::{
-    Row, SHARDS, Stored, Version, insert, last_page, load, load_after, load_all, load_many, put,
-    put_as, shard,
+    Row, SHARDS, Stored, Version, insert, last_page, load, load_after, load_all, load_many, parse,
+    put, put_as, shard,
 };

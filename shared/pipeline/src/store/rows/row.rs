@@ -19,6 +19,11 @@ pub trait Row: Serialize + DeserializeOwned {
         Vec::new()
     }
 
+    /// Attributes that are left out of an item where they have these values: the usual ones, and what its keys say.
+    fn implied(_item: &Item) -> Item {
+        Item::new()
+    }
+
     /// Since when the time runs after which the row may be forgotten; none while it must be kept.
     fn kept_since(&self) -> Option<Timestamp> {
         None
@@ -61,7 +66,10 @@ fn is_over(item: &Item, now: Timestamp) -> bool {
 }
 
 /// Reads a row that was written by a version that this one does not know as an error.
-pub(crate) fn parse<R: Row>(item: Item) -> Result<Stored<R>, Unreachable> {
+pub fn parse<R: Row>(mut item: Item) -> Result<Stored<R>, Unreachable> {
+    for (name, value) in R::implied(&item) {
+        item.entry(name).or_insert(value);
+    }
     let etag = Etag(
         item.get("etag")
             .and_then(Value::as_str)
@@ -248,6 +256,11 @@ pub fn put_as<R: Row>(
     item.insert("pk".into(), key.partition.clone().into());
     item.insert("sk".into(), key.sort.clone().into());
     item.insert("etag".into(), etag.0.clone().into());
+    for (name, value) in R::implied(&item) {
+        if item.get(&name) == Some(&value) {
+            item.remove(&name);
+        }
+    }
     let expect = over.map_or(Expect::Absent, |version| {
         Expect::Unchanged(version.etag.clone())
     });
