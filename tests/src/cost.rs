@@ -16,7 +16,7 @@ use pipeline::Platform as _;
 use pipeline::engine::{deliver, reconcile};
 use pipeline::ledger::schedule::{CLOSE, RETENTION};
 use pipeline::store::platform::Index;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::metered::{Metered, Units, entry, number, size};
 use self::prices::{ALL, Price};
@@ -552,15 +552,14 @@ fn counts(all: &[Counted]) -> String {
 /// How many attestations a second the table and the deliveries take.
 fn capacity(all: &[Counted]) -> String {
     let template = template();
-    let batches = &template.parameter("DeliveryConcurrency")["Default"];
-    let deliveries = number(usize::try_from(template.number(batches)).unwrap()) * BATCH
-        / (prices::DELIVER_MS / 1_000.0);
+    let batches = template.number(&json!({ "Ref": "DeliveryConcurrency" }));
+    let at_once = number(usize::try_from(batches).unwrap()) * BATCH;
+    let deliveries = at_once / (prices::DELIVER_MS / 1_000.0);
     let mut text = format!(
         "\n## Capacity\n\nA table on demand takes {FIRST_WRITES} write units a second when it is new, more when it has had to, and up to \
-         {MOST_WRITES} by an account's default quota. An integration delivers up to {} batches of {BATCH} at a time. So, in \
+         {MOST_WRITES} by an account's default quota. An integration delivers up to {batches} batches of {BATCH} at a time. So, in \
          attestations a second, if those of a batch go to as many destinations that answer at once:\n\n\
-         | | 1 | 3 | 10 | 50 |\n|---|---|---|---|---|\n",
-        template.number(batches)
+         | | 1 | 3 | 10 | 50 |\n|---|---|---|---|---|\n"
     );
     for (name, units) in [
         ("the table, new", FIRST_WRITES),

@@ -88,8 +88,11 @@ impl Template {
         &self.0["Globals"]["Function"][name]
     }
 
-    /// A number as it stands, in quotes, or in a mapping.
+    /// A number as it stands, in quotes, in a mapping, or as a parameter's default.
     pub fn number(&self, value: &Value) -> u64 {
+        if let Some(parameter) = value["Ref"].as_str() {
+            return self.number(&self.0["Parameters"][parameter]["Default"]);
+        }
         if let [map, key, name] = &value["Fn::FindInMap"]
             .as_array()
             .map_or(&[][..], Vec::as_slice)
