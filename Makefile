@@ -134,7 +134,7 @@ tools:
 
 # Third parties that tests deliver to, and schemathesis, which tests the API.
 peer-tools:
-	@for name in aiosmtpd schemathesis; do $(VENV) $$name; done
+	@for name in aiosmtpd schemathesis moto; do $(VENV) $$name; done
 	@for name in azurite maildev; do infra/local/npm.sh $$name; done
 	@infra/local/debian.sh docker-registry
 

@@ -6,7 +6,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 directory=$PWD/.local/test
-stages=11
+stages=12
 . infra/stages.sh
 end() {
     code=$?
@@ -40,6 +40,8 @@ stage "the API by its description"
 stage "audit"
 # Whatever the tests did, every delivery is accounted for.
 "$CHAINLOOP" delivery audit
+stage "the platform's suite over another emulator, and with faults of AWS"
+.venv/sam/bin/python infra/local/oracles.py --directory "$directory"
 stage "restore"
 .venv/sam/bin/python infra/local/restore.py
 # What could not be tried here, such as networks without the right to make one, is said in the summary.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs one of the pinned Python tools into .venv/<name>, once.
 #
-#   infra/local/venv.sh ministack|sam|cargo-lambda|syft|aiosmtpd|schemathesis|nextest|checkov
+#   infra/local/venv.sh ministack|sam|cargo-lambda|syft|aiosmtpd|schemathesis|nextest|checkov|moto
 #
 # The stamp holds the requirement file's hash, so that a changed pin installs anew
 # and an unchanged one costs nothing. Hashes are required: what was reviewed is what runs.

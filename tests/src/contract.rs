@@ -695,7 +695,14 @@ fn folders(parent: &str) -> Vec<String> {
 #[test]
 fn dependencies_run_downwards_only() {
     // Each may use those before it.
-    const OURS: [&str; 5] = ["attestation", "api", "integrations", "pipeline", "aws"];
+    const OURS: [&str; 6] = [
+        "attestation",
+        "verify",
+        "api",
+        "integrations",
+        "pipeline",
+        "aws",
+    ];
     for name in folders("shared") {
         let place = OURS.iter().position(|own| *own == name);
         let place = place.unwrap_or_else(|| panic!("give shared/{name} its place in this test"));
@@ -874,7 +881,7 @@ fn the_pipeline_has_no_clock_no_randomness_and_no_tasks_of_its_own() {
         ("getrandom", "ask the Platform: random"),
         ("rand", "ask the Platform: random"),
     ];
-    for folder in ["shared/pipeline", "shared/attestation"] {
+    for folder in ["shared/pipeline", "shared/attestation", "shared/verify"] {
         for path in files(&root().join(folder), &["rs", "toml"]) {
             let text = fs::read_to_string(&path).unwrap();
             for (number, line) in without_tests(&text).lines().enumerate() {

@@ -35,7 +35,7 @@ impl Unit {
     }
 }
 
-const SOURCES: [(&str, Unit); 7] = [
+const SOURCES: [(&str, Unit); 8] = [
     ("cli/src", Unit::Module),
     ("shared/api/src", Unit::File),
     ("shared/attestation/src", Unit::File),
@@ -43,6 +43,7 @@ const SOURCES: [(&str, Unit); 7] = [
     ("shared/integrations/src", Unit::Module),
     ("shared/pipeline/src", Unit::File),
     ("shared/pipeline/src", Unit::Module),
+    ("shared/verify/src", Unit::File),
 ];
 
 #[test]

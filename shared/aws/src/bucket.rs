@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::materials::{Download, Upload};
 use api::{OrganizationName, Timestamp};
 use attestation::Digest;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
@@ -24,6 +25,13 @@ const PRESIGNED: Duration = Duration::from_mins(15);
 
 /// Attempts at a put that conflicts with another put of the same bytes.
 const PUTS: u32 = 5;
+/// Reads of an object whose body broke off.
+const READS: u32 = 3;
+
+/// Reports whether the bucket knows no such upload: it was completed or abandoned.
+fn is_unknown(error: &SdkError<impl ProvideErrorMetadata>) -> bool {
+    error.code() == Some("NoSuchUpload")
+}
 
 fn object(organization: &OrganizationName, digest: &Digest) -> String {
     format!("{organization}/sha256/{}", digest.hex())
@@ -74,32 +82,41 @@ impl Aws {
     }
 
     async fn object(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>, Unreachable> {
-        let request = self.s3().get_object().bucket(&self.settings.bucket);
-        let answer = match request.key(key).set_range(range).send().await {
-            Ok(answer) => answer,
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(GetObjectError::is_no_such_key) =>
-            {
-                return Ok(None);
+        let mut reads = READS;
+        loop {
+            let request = self.s3().get_object().bucket(&self.settings.bucket);
+            let answer = match request.key(key).set_range(range.clone()).send().await {
+                Ok(answer) => answer,
+                Err(error)
+                    if error
+                        .as_service_error()
+                        .is_some_and(GetObjectError::is_no_such_key) =>
+                {
+                    return Ok(None);
+                }
+                // A range behind the end.
+                Err(error)
+                    if error
+                        .raw_response()
+                        .is_some_and(|response| response.status().as_u16() == 416) =>
+                {
+                    return Ok(Some(Bytes::new()));
+                }
+                Err(error) => return Err(unreachable("bucket", &error)),
+            };
+            reads -= 1;
+            match answer.body.collect().await {
+                Ok(bytes) => return Ok(Some(bytes.into_bytes())),
+                // The SDK repeats a request that failed, and not one whose body broke off.
+                Err(_) if reads > 0 => {}
+                Err(error) => {
+                    return Err(Unreachable {
+                        what: "bucket",
+                        why: error.to_string(),
+                    });
+                }
             }
-            // A range behind the end.
-            Err(error)
-                if error
-                    .raw_response()
-                    .is_some_and(|response| response.status().as_u16() == 416) =>
-            {
-                return Ok(Some(Bytes::new()));
-            }
-            Err(error) => return Err(unreachable("bucket", &error)),
-        };
-        let bytes = answer.body.collect().await;
-        let bytes = bytes.map_err(|error| Unreachable {
-            what: "bucket",
-            why: error.to_string(),
-        })?;
-        Ok(Some(bytes.into_bytes()))
+        }
     }
 
     pub(crate) async fn put_bytes(
@@ -266,16 +283,22 @@ impl Aws {
                 .build()
         });
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect()));
-        self.s3()
+        let key = object(organization, digest);
+        let completed = self
+            .s3()
             .complete_multipart_upload()
             .bucket(&self.settings.bucket)
-            .key(object(organization, digest))
+            .key(&key)
             .upload_id(upload)
             .multipart_upload(parts.build())
             .send()
-            .await
-            .map(drop)
-            .map_err(|error| unreachable("bucket", &error))
+            .await;
+        match completed {
+            Ok(_) => Ok(()),
+            // It was completed, and the answer got lost.
+            Err(error) if is_unknown(&error) && self.head(&key).await?.is_some() => Ok(()),
+            Err(error) => Err(unreachable("bucket", &error)),
+        }
     }
 
     pub(crate) async fn abandon_parts(
@@ -284,15 +307,18 @@ impl Aws {
         digest: &Digest,
         upload: &str,
     ) -> Result<(), Unreachable> {
-        self.s3()
+        let abandoned = self
+            .s3()
             .abort_multipart_upload()
             .bucket(&self.settings.bucket)
             .key(object(organization, digest))
             .upload_id(upload)
             .send()
-            .await
-            .map(drop)
-            .map_err(|error| unreachable("bucket", &error))
+            .await;
+        match abandoned {
+            Err(error) if !is_unknown(&error) => Err(unreachable("bucket", &error)),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) async fn presigned_put(
