@@ -16,6 +16,11 @@ REMOVE ?=
 CONFIRM ?=
 # Tags of the stack and all that it makes: TAGS="team=security cost-centre=4711"
 TAGS ?=
+# Of `make deploy`: the functions' architecture, and the folder of a release to deploy instead of one that is built now.
+ARCH ?= arm64
+DIST ?=
+# This machine's, as Lambda calls it.
+HERE := $(shell uname -m | sed s/aarch64/arm64/)
 # Options of infra/local/load.py and kill.py: `make load LOAD="--attachments 10 --rate 5 --count 200"`
 LOAD ?=
 KILL ?=
@@ -28,7 +33,7 @@ export AWS_DEFAULT_REGION := $(AWS_REGION)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events simulate mutants load bench kill-run lint deploy undeploy clean tools peer-tools
+.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events simulate mutants load bench kill-run lint deploy release release-again test-release undeploy clean tools peer-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -93,21 +98,32 @@ kill-run: tools functions cli ## Check that no delivery is lost while functions 
 lint: tools ## Check formatting, clippy, dependencies and the template
 	@infra/lint.sh
 
-deploy: ## Deploy to AWS, with credentials from the environment: make deploy STACK=prod
+deploy: ## Deploy to AWS, with credentials from the environment: make deploy STACK=prod [DIST=dist]
 	@test -z "$$AWS_ENDPOINT_URL" || { echo "AWS_ENDPOINT_URL is set: this shell points at the local cloud"; exit 1; }
 	@infra/stack-name.sh "$(STACK)"
 	@$(VENV) sam
 	@.venv/sam/bin/python infra/concurrency.py "$(STACK)" $(foreach parameter,$(PARAMETERS),'$(parameter)')
-	@$(VENV) cargo-lambda
-	rm -rf target/lambda
-	$(LAMBDA) --release --arm64 --package functions
-	$(SAM) deploy --template-file infra/template.yaml --stack-name $(STACK) --resolve-s3 --language-extensions \
-	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --no-fail-on-empty-changeset --no-confirm-changeset \
-	  $(if $(PARAMETERS),--parameter-overrides $(foreach parameter,$(PARAMETERS),'$(parameter)')) \
+	$(if $(DIST),,@$(VENV) cargo-lambda && infra/release.py --arch $(ARCH) --to target/dist)
+	$(if $(DIST),@cd "$(DIST)" && sha256sum --check --quiet SHA256SUMS && $(HERE)/chainloop --version)
+	$(SAM) deploy --template-file $(or $(DIST),target/dist)/$(ARCH)/template.yaml --stack-name $(STACK) --resolve-s3 \
+	  --language-extensions --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
+	  --no-fail-on-empty-changeset --no-confirm-changeset \
+	  --parameter-overrides Architecture=$(ARCH) $(foreach parameter,$(PARAMETERS),'$(parameter)') \
 	  $(if $(TAGS),--tags $(foreach tag,$(TAGS),'$(tag)')) || \
 	  { echo "if it was the first deployment, remove what is left: make undeploy STACK=$(STACK) REMOVE=table,bucket"; exit 1; }
-	cargo build --release --package chainloop
-	@infra/bootstrap.sh $(STACK)
+	$(if $(DIST),,cargo build --release --locked --package chainloop)
+	@infra/bootstrap.sh $(STACK) "$(if $(DIST),$(abspath $(DIST))/$(HERE)/chainloop,target/release/chainloop)"
+
+release: ## Build all functions and the command line for arm64 and x86_64, with checksums, into dist
+	@$(VENV) cargo-lambda
+	@infra/release.py --command-line
+
+release-again: ## Build a second time from a copy elsewhere, and compare with dist
+	@$(VENV) cargo-lambda
+	@infra/release.py --command-line --compare dist/SHA256SUMS
+
+test-release: tools functions cli ## Build three functions as for AWS, and run the demo with them on a local cloud
+	@infra/local/release.sh
 
 undeploy: ## Delete a stack and, if told, what it leaves: make undeploy STACK=prod REMOVE=table,bucket,secrets
 	@$(VENV) sam
@@ -131,4 +147,4 @@ cli:
 	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/chainloop target/bin/chainloop
 
 clean: local-down ## Remove all build output and the local cloud's data
-	rm -rf target .local .venv
+	rm -rf target dist .local .venv

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The first organization and its admin token on AWS: what `make deploy` ends with. Repeating it changes nothing.
 #
-#   infra/bootstrap.sh STACK
+#   infra/bootstrap.sh STACK CHAINLOOP
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -33,5 +33,5 @@ for name, value in variables.items():
 END
 )
 eval "$settings"
-"$root/target/release/chainloop" bootstrap
+"$2" bootstrap
 echo "export CHAINLOOP_URL=$api"

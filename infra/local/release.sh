@@ -1,0 +1,32 @@
+#!/bin/sh
+# Builds functions as for AWS, and runs the demo with them, on a local cloud of its own: the one that accepts, the authorizer,
+# and one that delivers. The others are those in target/lambda.
+#
+#   infra/local/release.sh
+set -eu
+
+cd "$(dirname "$0")/../.."
+directory=$PWD/.local/release
+arch=$(uname -m | sed s/aarch64/arm64/)
+end() {
+    infra/local/receiver.py down --directory "$directory"
+    infra/local/cloud.py down --directory "$directory"
+}
+trap end EXIT
+
+infra/release.py --arch "$arch" --function attestations --function authorizer --function deliver-webhook --to target/three
+end
+rm -rf "$directory"
+mkdir -p "$directory/zips"
+cp -R target/lambda/. "$directory/zips"
+for zip in target/three/"$arch"/functions/*.zip; do
+    cp "$zip" "$directory/zips/$(basename "$zip" .zip)/bootstrap.zip"
+done
+infra/local/cloud.py up --directory "$directory" --ephemeral
+.venv/sam/bin/python infra/local/deploy.py --directory "$directory" --zips "$directory/zips"
+infra/local/receiver.py up --directory "$directory"
+unset CHAINLOOP_TOKEN CHAINLOOP_URL CHAINLOOP_TABLE
+. "$directory/env"
+infra/local/bootstrap.sh "$directory"
+. "$directory/env"
+.venv/sam/bin/python infra/local/demo.py --directory "$directory"
