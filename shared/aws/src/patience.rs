@@ -1,4 +1,4 @@
-//! How long a call to AWS may take: shorter than the function that makes it, so that its caller gets an answer rather than
+//! Timeouts of calls to AWS, shorter than that of the function that makes them, so that its caller gets an answer rather than
 //! a function that was cut off.
 
 use std::time::Duration;

@@ -54,7 +54,7 @@ pub struct Settings {
     pub retention: Duration,
     /// Quotas of each organization.
     pub quotas: Quotas,
-    /// Where deliveries may go, and by which way.
+    /// Networks and proxy of deliveries.
     guard: Guard,
     /// ARN of the secret that has the proxy's credentials.
     pub(crate) proxy_secret: Option<String>,

@@ -118,7 +118,7 @@ fn refused(why: String) -> Unreachable {
     Unreachable { what: "table", why }
 }
 
-/// What the reasons say for which DynamoDB cancelled a transaction, one for each write.
+/// Meaning of the reasons, one for each write, for which DynamoDB cancelled a transaction.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html>
 #[derive(Debug, PartialEq, Eq)]
 enum Cancelled {

@@ -351,7 +351,7 @@ fn s3_refusal(status: u16, code: &str, message: &str) -> Response<Bytes> {
         .unwrap()
 }
 
-/// Whether a session's policy permits an action; conditions are not looked at.
+/// Answers if a session's policy permits an action; conditions are not looked at.
 fn permits(policy: &Value, action: &str, resource: &str) -> bool {
     let has = |value: &Value, wanted: &str| match value {
         Value::Array(all) => all.iter().any(|one| one == wanted),
@@ -379,7 +379,7 @@ fn key_of(request: &Received) -> String {
     credential.split('/').next().unwrap_or_default().to_owned()
 }
 
-/// Whether the signature is that of AWS's fourth version.
+/// Answers if the signature is that of AWS's fourth version.
 fn is_signed(request: &Received, secret: &str, service: &str) -> bool {
     let credential = part(request, "Credential");
     let scope: Vec<&str> = credential.split('/').skip(1).collect();

@@ -1,4 +1,4 @@
-//! What AWS lent us for a while, kept in the function's environment until shortly before it ends.
+//! Credentials that AWS lent us for a while, kept in the function's environment until shortly before it ends.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ const MARGIN_SECS: u64 = 5 * 60;
 /// As many are kept at most.
 const MOST: usize = 1_000;
 
-/// Who asked for what. The external ID is the organization's: what was lent to one is nothing to another, which may
+/// The key of what was lent: who asked, and for what. The external ID is the organization's: what was lent to one is nothing to another, which may
 /// name the same role.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Purpose {
@@ -28,7 +28,7 @@ struct Lent<T> {
     expires_at: u64,
 }
 
-/// What was lent, by what for.
+/// Loans by their keys.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     pub(crate) sessions: Kept<AccessKey>,

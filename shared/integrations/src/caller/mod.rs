@@ -11,7 +11,7 @@ use crate::inputs::SecretText;
 pub(crate) use self::cache::{Kept, Purpose};
 pub(crate) use self::sign::{host, sign};
 
-/// What requests to AWS are signed with.
+/// Credentials that sign requests to AWS.
 #[derive(Debug, Clone)]
 pub struct AccessKey {
     pub id: String,
@@ -48,7 +48,7 @@ impl Caller {
         }
     }
 
-    /// Where a service of AWS is asked; without a slash at the end.
+    /// Address of a service of AWS, without a slash at the end.
     pub(crate) fn base(&self, service: &str, region: &str) -> String {
         match &self.endpoint {
             Some(endpoint) => endpoint.as_str().trim_end_matches('/').to_owned(),

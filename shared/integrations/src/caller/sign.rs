@@ -1,4 +1,4 @@
-//! What all requests to AWS have in common: the host, and the signature.
+//! Host and signature of a request to AWS.
 
 use attestation::Digest;
 use http::{HeaderValue, Request};

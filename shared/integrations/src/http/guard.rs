@@ -28,7 +28,7 @@ pub struct Guard {
     pub proxy: Option<Arc<Proxy>>,
 }
 
-/// How a destination would be reached.
+/// Way to a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Way {
     pub(super) port: u16,

@@ -13,7 +13,7 @@ use super::reference::Repository;
 use crate::caller::{Purpose, sign};
 use crate::{Error, Http, Kind, RoleArn, SecretText};
 
-/// What a push asks for, and what it reads to find out what is there.
+/// Actions that a push asks for, and what it reads to find out what is there.
 const ACTIONS: [&str; 8] = [
     "ecr:BatchCheckLayerAvailability",
     "ecr:BatchGetImage",
