@@ -33,6 +33,7 @@ mod repeats;
 mod requests;
 mod roles;
 mod samples;
+mod signatures;
 mod template;
 mod tokens;
 mod trust;
