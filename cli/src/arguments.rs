@@ -9,7 +9,7 @@ use crate::global::Global;
 use crate::output::{self, Format};
 use crate::{
     apply, attestation, audit_log, auth, bootstrap, delivery, intake, integration, job,
-    organization, workflow,
+    organization, trust, workflow,
 };
 
 /// Deliver attestations to third-party tools
@@ -53,6 +53,9 @@ enum Command {
     /// Manage intakes: URLs that a Chainloop control plane posts to
     #[command(subcommand)]
     Intake(intake::Command),
+    /// Manage trust policies: whose signatures attestations have to have
+    #[command(subcommand)]
+    Trust(trust::Command),
     /// Show the audit log
     #[command(subcommand)]
     Audit(audit_log::Command),
@@ -84,6 +87,7 @@ impl Arguments {
             Command::Export => apply::export(global)?,
             Command::Job(command) => command.run(global)?,
             Command::Intake(command) => command.run(global)?,
+            Command::Trust(command) => command.run(global)?,
             Command::Audit(command) => command.run(global)?,
             Command::Workflow(command) => command.run(global)?,
             Command::Organization(command) => command.run(global)?,

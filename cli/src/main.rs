@@ -32,6 +32,7 @@ mod progress;
 mod sort;
 mod table;
 mod time;
+mod trust;
 mod workflow;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use api::deliveries::AttemptOutcome;
 use api::jobs::JobKind;
+use api::trust::{Mode, Policy};
 use api::workflows::{Selector, Workflow};
 use api::{Action, Actor, Client, Kind, Role};
 use attestation::{Digest, Metadata, Predicate, compose};
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use memory::Memory;
 use pipeline::Platform;
 use pipeline::config::check::{self, Previewed};
-use pipeline::config::{self, attach, intakes, register, tokens};
+use pipeline::config::{self, attach, intakes, register, tokens, trust};
 use pipeline::engine::accept::{self, Accepted};
 use pipeline::engine::{deliveries, pauses};
 use pipeline::http::openapi::Operation;
@@ -145,6 +146,18 @@ impl Scene {
             role: Role::Admin,
         };
         tokens::create(scope(&memory), wanted, by).await.unwrap();
+        let wanted = trust::NewTrustPolicy {
+            name: "canary-policy".into(),
+            workflow: api::workflows::selector("other/*", None).unwrap(),
+            policy: Policy {
+                mode: Mode::Off,
+                threshold: 1,
+                signers: Vec::new(),
+            },
+            id: None,
+        };
+        let policy = trust::create(scope(&memory), wanted, act()).await;
+        policy.unwrap();
         let work = JobKind::Backfill {
             attachment: attachment.id.clone(),
             since: None,
@@ -174,6 +187,7 @@ impl Scene {
             ("delivery", &delivery),
             ("job", &job.id),
             ("intake", "canary-intake"),
+            ("policy", "canary-policy"),
             ("id", "webhook"),
         ];
         let path = path.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -209,6 +223,9 @@ impl Scene {
             "POST /v1/attachments/{attachment}/preview" => json!({ "attestation": attestation }),
             "POST /v1/tokens" => json!({ "name": "other", "role": "viewer" }),
             "POST /v1/intakes" => json!({ "name": "other" }),
+            "POST /v1/trust-policies" => {
+                json!({ "name": "other", "workflow": "shop/weekly", "mode": "off" })
+            }
             _ => json!({}),
         };
         let mut path = self.path.clone();
@@ -378,6 +395,7 @@ fn is_made_by(action: &str, key: &str) -> bool {
         "attachment.backfill" | "delivery.redeliver-all" | "delivery.audit" => " job/",
         "token.create" => " token",
         "intake.create" => " intake",
+        "trust-policy.create" => "trust/acme ",
         other => panic!("{other} makes something: say here what"),
     };
     key.contains(sort)
@@ -406,7 +424,12 @@ fn is_granted(role: Role, route: &str) -> bool {
         "GET /v1/health",
         "POST /v1/intake/{token}",
     ];
-    let by_admins = ["POST /v1/tokens", "DELETE /v1/tokens/{token}"];
+    let by_admins = [
+        "POST /v1/tokens",
+        "DELETE /v1/tokens/{token}",
+        "POST /v1/trust-policies",
+        "DELETE /v1/trust-policies/{policy}",
+    ];
     let reads = route.starts_with("GET ") || route.ends_with("/preview");
     by_anybody.contains(&route)
         || match role {

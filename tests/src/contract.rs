@@ -697,8 +697,8 @@ fn dependencies_run_downwards_only() {
     // Each may use those before it.
     const OURS: [&str; 6] = [
         "attestation",
-        "verify",
         "api",
+        "verify",
         "integrations",
         "pipeline",
         "aws",

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::artifacts::{self, Artifacts};
 use crate::receiver::{Answer, Receiver, data};
 use crate::samples;
+use crate::signatures::{Key, sign};
 use crate::world::{SBOM, promised_sbom};
 
 /// Held alone while functions are killed: no other test's delivery is under way then. Each test is a process, so it is a
@@ -909,6 +910,51 @@ fn a_producers_token_pushes_reads_no_configuration_and_is_dead_within_a_minute_o
         of_token("token.create") && of_token("token.revoke"),
         "{entries}"
     );
+}
+
+#[test]
+fn a_policy_that_requires_a_key_accepts_what_it_signed_and_refuses_the_rest() {
+    let mut case = Case::new("signed");
+    let (key, stranger) = (Key::new(), Key::new());
+    let pem = format!(
+        "builder=@{}",
+        case.file("builder.pub", key.pem().as_bytes())
+    );
+    let workflow = case.workflow();
+    let policy = [
+        "trust",
+        "policy",
+        "add",
+        "--name",
+        case.name,
+        "--workflow",
+        &workflow,
+    ];
+    let made = ask(&[&policy[..], &["--mode", "require", "--key", &pem]].concat());
+    assert_eq!(made["mode"], "require");
+    let listed = ask(&["trust", "policy", "list"]);
+    let names = listed.as_array().unwrap().iter().map(|one| &one["name"]);
+    assert!(names.into_iter().any(|name| name == case.name), "{listed}");
+
+    let crafted = std::fs::read(case.attestation()).unwrap();
+    let envelope = attestation::Attestation::parse(&crafted).unwrap().envelope;
+    let bad = case.file("bad.json", &sign(envelope.clone(), &[&stranger]).compact());
+    let (code, said) = fail(&["attestation", "push", &bad]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("No configured signer signed it"), "{said}");
+    let good = case.file("good.json", &sign(envelope, &[&key]).compact());
+    let pushed = ask(&["attestation", "push", &good]);
+    assert_eq!(pushed["verdict"]["outcome"], "verified", "{pushed}");
+
+    let accepted = ask(&["attestation", "list", "--workflow", &workflow]);
+    assert_eq!(accepted.as_array().unwrap().len(), 1, "the other was kept");
+    assert_eq!(accepted[0]["verdict"]["signers"][0]["name"], "builder");
+    let digest = pushed["attestation"].as_str().unwrap();
+    let described = ask(&["attestation", "describe", digest]);
+    assert_eq!(described["verdict"]["outcome"], "verified", "{described}");
+
+    ask(&["trust", "policy", "delete", case.name]);
+    ask(&["attestation", "push", &bad]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::future::ready;
 use std::time::Duration;
 
 use api::Timestamp;
+use api::trust::{Mode, Policy, Signer};
 use api::workflows::Workflow;
 use attestation::Digest;
 use aws::event::{
@@ -153,12 +154,36 @@ const OUTCOMES: &[(&str, &str)] = &[
         "organization/create-token-with-faults.json",
         "422 invalid-inputs: expires_in_secs, name",
     ),
+    ("organization/create-trust-policy.json", "201 nightly"),
+    (
+        "organization/create-trust-policy-as-operator.json",
+        "403 forbidden",
+    ),
+    (
+        "organization/create-trust-policy-again.json",
+        "409 trust-policy-exists",
+    ),
+    (
+        "organization/create-trust-policy-with-faults.json",
+        "422 invalid-inputs: mode, name",
+    ),
+    (
+        "organization/create-trust-policy-without-signers.json",
+        "422 invalid-inputs: threshold",
+    ),
+    ("organization/delete-trust-policy.json", "200 release"),
+    ("organization/describe-trust-policy.json", "200 release"),
+    (
+        "organization/describe-unknown-trust-policy.json",
+        "404 not-found",
+    ),
     ("organization/describe.json", "200 example-admin"),
     ("organization/describe-api.json", "200 OpenAPI 3.1.0"),
     ("organization/describe-expired.json", "401 expired"),
     ("organization/get-quotas.json", "200 1 tokens"),
     ("organization/health.json", "200 ok"),
     ("organization/list-tokens.json", "200 with 2"),
+    ("organization/list-trust-policies.json", "200 with 1"),
     ("organization/list-workflows.json", "200 with 1"),
     ("organization/revoke-token.json", "200 ci"),
     ("organization/revoke-unknown-token.json", "404 not-found"),
@@ -362,6 +387,24 @@ impl Stage {
             })
             .await;
         }
+        let policy = rows::TrustPolicy {
+            organization: organization.clone(),
+            name: "release".into(),
+            id: "6f0c1f0e-0000-4000-8000-0000000000f1".into(),
+            workflow: api::workflows::Selector("shop/weekly".into()),
+            policy: Policy {
+                mode: Mode::Require,
+                threshold: 1,
+                signers: vec![Signer::Key {
+                    name: "release".into(),
+                    pem: include_str!("../../shared/verify/tests/files/p384.pub.pem").into(),
+                }],
+            },
+            created_by: "admin".into(),
+            created_at,
+        };
+        self.put(&policy).await;
+        self.put(&policy.link()).await;
         self.fill_ledger(created_at).await;
     }
 
@@ -470,6 +513,7 @@ impl Stage {
             predicate_type: "chainloop.dev/attestation/v0.2".into(),
             plans: 1,
             pushed_by: Some(tests().clone()),
+            verdict: None,
             planned_at: created_at,
             created_at,
         };

@@ -33,6 +33,7 @@ mod repeats;
 mod requests;
 mod roles;
 mod samples;
+mod signatures;
 mod steps;
 mod template;
 mod tokens;

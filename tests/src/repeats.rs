@@ -27,13 +27,7 @@ use crate::world::{World, act, attestation, http, scope};
 const AT_WORK: Duration = Duration::from_secs(36);
 
 fn keyed(key: &str, route: &str, path: &[(&str, &str)], body: &Value) -> Request {
-    request(
-        Role::Operator,
-        route,
-        path,
-        &[("idempotency-key", key)],
-        body,
-    )
+    request(Role::Admin, route, path, &[("idempotency-key", key)], body)
 }
 
 fn registration(world: &World, name: &str) -> Value {
@@ -265,7 +259,7 @@ async fn what_is_removed_of_a_request_that_was_cut_off_is_not_removed_of_its_rep
 }
 
 /// Counts everything that a request can create.
-async fn count(world: &World) -> [usize; 5] {
+async fn count(world: &World) -> [usize; 6] {
     let memory = &world.memory;
     let (registrations, _) = config::list(scope(memory), None, 100).await.unwrap();
     let selector = api::workflows::selector("shop/other", None).unwrap();
@@ -279,6 +273,7 @@ async fn count(world: &World) -> [usize; 5] {
         jobs.len(),
         of("delivery"),
         of("attachment"),
+        of("trust-policy"),
     ]
 }
 
@@ -323,6 +318,9 @@ async fn wherever_a_request_is_cut_off_the_same_again_makes_one_of_it() {
                 REGISTER => registration(&world, "other"),
                 "POST /v1/attachments" => {
                     json!({ "registration": "hook", "workflow": "shop/other" })
+                }
+                "POST /v1/trust-policies" => {
+                    json!({ "name": "other", "workflow": "shop/other", "mode": "off" })
                 }
                 "POST /v1/redeliveries" => json!({ "state": "delivered" }),
                 PATCH => json!({ "description": "other", "inputs": { "max_per_second": 5 } }),

@@ -668,6 +668,18 @@ fn counters_are_added_to_by_those_who_accept_and_set_by_nobody() {
 }
 
 #[test]
+fn whose_signatures_count_is_written_by_the_organizations_function_alone() {
+    let policy = "trust/acme";
+    let writes: Vec<&str> = WRITES
+        .into_iter()
+        .filter(|one| *one != "UpdateItem")
+        .collect();
+    assert_eq!(those(&writes, policy), ["organization"]);
+    assert_eq!(those(&["UpdateItem"], policy), [""; 0]);
+    assert!(those(&READS, policy).contains(&"attestations".to_owned()));
+}
+
+#[test]
 fn the_authorizer_reads_tokens_and_nothing_else() {
     for partition in [
         "org/acme",

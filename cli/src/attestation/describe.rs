@@ -16,7 +16,7 @@ use crate::delivery::{self, workflow};
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{Table, cell, paint, word};
-use crate::time;
+use crate::{time, trust};
 
 fn get(client: &Client, digest: &str, materials_from: usize) -> anyhow::Result<Described> {
     let from = (materials_from > 0).then(|| materials_from.to_string());
@@ -108,6 +108,7 @@ fn card(described: &Described) -> Table {
             id => id,
         });
         row("SIGNED WITH", cell(keys.collect::<Vec<_>>().join("\n")));
+        row("SIGNATURES", trust::shown(attestation.verdict.as_ref()));
         if let Some(policy) = &contents.policy {
             row("POLICY", verdict(policy));
         }

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use api::attestations::Attestation;
+use api::trust::Verdict;
 use api::{Actor, Kind, Timestamp};
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +12,7 @@ use crate::delivery::workflow;
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{self, Table, cell};
-use crate::time;
+use crate::{time, trust};
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
@@ -62,12 +63,22 @@ fn rows(found: &[Attestation]) -> Table {
         let mut table = Table::new(&["DIGEST", "WORKFLOW, RUN"]);
         for one in found {
             let created = time::relative(one.created_at, now);
-            let what = format!("{}\n{}\n{created}", workflow(&one.workflow), one.run);
+            let mut what = format!("{}\n{}\n{created}", workflow(&one.workflow), one.run);
+            if let Some(verdict) = &one.verdict {
+                what = format!("{what}\nsignatures {}", verdict.outcome);
+            }
             table.row(vec![cell(one.attestation.to_string()), cell(what)]);
         }
         return table.whole(0);
     }
-    let headers = ["DIGEST", "WORKFLOW", "RUN", "SIZE", "ACCEPTED AT"];
+    let headers = [
+        "DIGEST",
+        "WORKFLOW",
+        "RUN",
+        "SIZE",
+        "SIGNATURES",
+        "ACCEPTED AT",
+    ];
     let mut table = Table::new(&headers).whole(0);
     for one in found {
         table.row(vec![
@@ -75,6 +86,7 @@ fn rows(found: &[Attestation]) -> Table {
             cell(workflow(&one.workflow)),
             cell(&one.run),
             cell(super::size(one.size_bytes)),
+            trust::outcome(one.verdict.as_ref()),
             cell(time::relative(one.created_at, now)),
         ]);
     }
@@ -92,6 +104,7 @@ pub(super) struct View<'a> {
     run: &'a str,
     predicate_type: &'a str,
     pushed_by: Option<Pusher<'a>>,
+    verdict: Option<&'a Verdict>,
     created_at: Timestamp,
 }
 
@@ -128,6 +141,7 @@ impl<'a> From<&'a Attestation> for View<'a> {
             run: &one.run,
             predicate_type: &one.predicate_type,
             pushed_by: one.pushed_by.as_ref().map(Pusher::from),
+            verdict: one.verdict.as_ref(),
             created_at: one.created_at,
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use api::attestations::{Accepted, Planned};
 use api::deliveries::Delivery;
+use api::trust::{Outcome as Judged, Verdict};
 use attestation::{Attestation, Digest, Material};
 use clap::Args;
 use comfy_table::Color;
@@ -22,6 +23,7 @@ use crate::failure::{self, Failure};
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{self, Table, cell, paint};
+use crate::trust;
 
 pub(super) fn help() -> String {
     format!(
@@ -250,6 +252,13 @@ fn tell(global: &Global, attestation: &Attestation, accepted: &Accepted) {
         (false, count) => format!("accepted, with {count} deliveries"),
     };
     global.info(&format!("attestation {digest} {fate}"));
+    if let Some(verdict) = &accepted.verdict {
+        let told = format!("signatures {}", trust::told(verdict));
+        match verdict.outcome {
+            Judged::Verified => global.info(&told),
+            _ => global.warn(&told),
+        }
+    }
     for missing in &accepted.missing {
         let name = name(attestation, missing);
         global.warn(&format!(
@@ -420,6 +429,7 @@ struct Pushed<'a, D> {
     /// As planned, or as they ended.
     deliveries: Vec<D>,
     missing: &'a [Digest],
+    verdict: Option<&'a Verdict>,
 }
 
 impl<'a, D> Pushed<'a, D> {
@@ -431,6 +441,7 @@ impl<'a, D> Pushed<'a, D> {
             workflow: &accepted.workflow,
             deliveries,
             missing: &accepted.missing,
+            verdict: accepted.verdict.as_ref(),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::actor::Actor;
 use crate::deliveries::Delivery;
 use crate::ids::{AttachmentId, DeliveryId, RegistrationId};
 use crate::timestamp::Timestamp;
+use crate::trust::Verdict;
 use crate::workflows::Workflow;
 
 /// Response of `POST /v1/attestations`, whose body is the envelope or the bundle itself.
@@ -26,6 +27,9 @@ pub struct Accepted {
     pub deliveries: Vec<Planned>,
     /// Missing materials that a delivery waits for.
     pub missing: Vec<Digest>,
+    /// On its signatures; none where no trust policy asks for one.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
 }
 
 /// A delivery of an accepted attestation.
@@ -53,6 +57,9 @@ pub struct Attestation {
     /// The one who sent it first, and from where; none when that is not known, or not for whoever asks.
     #[serde(default)]
     pub pushed_by: Option<Actor>,
+    /// On its signatures; none where no trust policy asked for one.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
     pub created_at: Timestamp,
 }
 
@@ -90,7 +97,7 @@ pub enum Bytes {
 pub struct Contents {
     /// `envelope` or `bundle`.
     pub form: String,
-    /// Ids of the keys that signed it, as it names them; nobody has checked them.
+    /// Ids of the keys that signed it, as it names them; the verdict says whether they did.
     pub key_ids: Vec<String>,
     /// The first hundred.
     pub subjects: Vec<Subject>,

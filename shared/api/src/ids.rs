@@ -107,6 +107,7 @@ ids! {
     DeliveryId
     IntakeId
     JobId
+    TrustPolicyId
 }
 
 #[cfg(test)]

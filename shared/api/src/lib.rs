@@ -21,13 +21,16 @@ mod problem;
 pub mod registrations;
 mod timestamp;
 pub mod tokens;
+pub mod trust;
 pub mod workflows;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use actor::{Actor, Client, Kind};
-pub use ids::{AttachmentId, DeliveryId, IntakeId, JobId, OrganizationName, RegistrationId};
+pub use ids::{
+    AttachmentId, DeliveryId, IntakeId, JobId, OrganizationName, RegistrationId, TrustPolicyId,
+};
 pub use network::{Network, NotANetwork};
 pub use permission::{Action, Role};
 pub use problem::{Code, Problem, QuotaUse, REFUSED};

@@ -32,7 +32,7 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Quota")]
 pub struct QuotaUse {
-    /// `attestations` and `bytes` a day; `registrations`, `intakes`, `tokens` in total; `checks` a minute by one token.
+    /// `attestations` and `bytes` a day; `registrations`, `intakes`, `tokens`, `policies` in total; `checks` a minute by one token.
     pub name: String,
     pub limit: u64,
     pub used: u64,
@@ -164,6 +164,8 @@ codes! {
         "another token has the name"
     Overlapping "overlapping" 409 "Rotation in progress"
         "the intake's URL before its last rotation still works"
+    TrustPolicyExists "trust-policy-exists" 409 "Trust policy exists"
+        "the workflows have a trust policy: delete that first"
     UnderWay "under-way" 409 "Attempt in progress"
         "the delivery is being attempted: try again in a moment"
     ChangedMeanwhile "changed-meanwhile" 412 "Precondition failed"
@@ -180,6 +182,14 @@ codes! {
         "the name of a material, the predicate type or the run's ID has more than 512 bytes"
     NotDeliverable "not-deliverable" 422 "Not deliverable"
         "the attestation could not be delivered; `detail` says why"
+    SignatureInvalid "signature-invalid" 422 "Signature invalid"
+        "a trust policy requires signatures, and one in the name of its signers does not fit the attestation"
+    SignatureMissingMaterial "signature-missing-material" 422 "Signature not verifiable"
+        "a trust policy requires signatures, and what would prove them is missing or cannot be read"
+    SignerThreshold "signer-threshold" 422 "Too few signers"
+        "a trust policy requires more signers than signed the attestation"
+    SignerUnknown "signer-unknown" 422 "Unknown signer"
+        "a trust policy requires signatures, and none of its signers signed the attestation"
     TooManyAttachments "too-many-attachments" 422 "Too many attachments"
         "the attestation would go to too many attachments"
     WorkflowMissing "workflow-missing" 422 "Workflow missing"

@@ -51,11 +51,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = i64::try_from(self.0)
-            .ok()
-            .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
-            .unwrap_or(jiff::Timestamp::MAX);
-        write!(formatter, "{moment:.3}")
+        write!(formatter, "{:.3}", jiff::Timestamp::from(*self))
     }
 }
 
@@ -69,8 +65,22 @@ impl FromStr for Timestamp {
     type Err = jiff::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let moment: jiff::Timestamp = text.parse()?;
-        Ok(Self(u64::try_from(moment.as_millisecond()).unwrap_or(0)))
+        Ok(text.parse::<jiff::Timestamp>()?.into())
+    }
+}
+
+impl From<jiff::Timestamp> for Timestamp {
+    /// Cuts what is shorter than a millisecond, and what is before 1970.
+    fn from(moment: jiff::Timestamp) -> Self {
+        Self(u64::try_from(moment.as_millisecond()).unwrap_or(0))
+    }
+}
+
+impl From<Timestamp> for jiff::Timestamp {
+    fn from(Timestamp(millis): Timestamp) -> Self {
+        let millis = i64::try_from(millis).ok();
+        let moment = millis.and_then(|millis| Self::from_millisecond(millis).ok());
+        moment.unwrap_or(Self::MAX)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Certificates: what one says, and whether an authority issued it.
 
+use api::trust::Code;
+use api::trust::fault::Problem;
 use jiff::Timestamp;
 use rustls_pki_types::pem::SectionKind;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -12,9 +14,7 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Tag, Tagged};
 use x509_cert::ext::pkix::BasicConstraints;
 
-use crate::fault::Problem;
 use crate::key::{PublicKey, sections};
-use crate::verdict::Code;
 
 /// Content octets of id-kp-codeSigning, 1.3.6.1.5.5.7.3.3.
 const CODE_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 3];

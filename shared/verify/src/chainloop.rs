@@ -3,6 +3,8 @@
 //! Such a certificate lives ten minutes and is in no log. It is judged at the time of a trusted timestamp over the
 //! signature, or else at the time of receipt.
 
+use api::trust::Code;
+use api::trust::fault::Problem;
 use attestation::{Digest, Signature};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
@@ -11,10 +13,8 @@ use sigstore_verify::types::{DerCertificate, SignatureBytes, TsaAuthority};
 use uuid::Uuid;
 
 use crate::certificate::{anchor, certificates};
-use crate::fault::Problem;
 use crate::material::Material;
 use crate::provider;
-use crate::verdict::Code;
 
 /// Maximum number of certificates in one PEM: an authority's old and new ones, or a timestamp authority's chain.
 const MAX_CERTIFICATES: usize = 4;

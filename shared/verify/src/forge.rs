@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::trust::{Identity, Mode, Policy, Signer, TrustedRoot};
 use attestation::{Attestation, Envelope, PAYLOAD_TYPE, Signature, pae};
 use base64_simd::STANDARD;
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use x509_cert::Certificate;
 use x509_cert::der::{Decode as _, Encode as _};
 
-use crate::{Identity, Judge, Judged, Mode, Policy, Signer, TrustedRoot};
+use crate::{Judge, Judged};
 
 pub const ORGANIZATION: &str = "18c3f782-4936-4630-ab8d-20b511366699";
 pub const ISSUER: &str = "https://token.actions.githubusercontent.com";
@@ -81,7 +82,7 @@ pub fn material(leaf: &[u8], timestamps: &[Vec<u8>]) -> Value {
 
 /// Judges a document as it is received.
 pub fn judge(judge: &Judge, document: &[u8], at: Timestamp) -> Judged {
-    judge.judge(Attestation::parse(document).unwrap(), document, at)
+    judge.judge(Attestation::parse(document).unwrap(), document, at.into())
 }
 
 pub fn policy(threshold: usize, signers: Vec<Signer>) -> Policy {

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use api::Timestamp;
+use api::trust::fault::{MAX_NAME, MAX_SIGNERS, MAX_TEXT};
+use api::trust::{
+    Code, Fault, Identity, Mode, Policy, Problem, Proof, Signer, TrustedRoot, Verdict,
+    VerifiedSigner,
+};
 use attestation::{Attestation, Digest, Envelope, Signature, pae};
-use jiff::Timestamp;
 
 use crate::chainloop::Organization;
-use crate::fault::{Fault, MAX_NAME, MAX_SIGNERS, MAX_TEXT, Problem};
-use crate::identity::Identity;
 use crate::key::PublicKey;
 use crate::keyless::Root;
 use crate::material::Material;
-use crate::policy::{Mode, Policy, Signer, TrustedRoot};
-use crate::verdict::{Code, Proof, Verdict, VerifiedSigner};
 
 /// Maximum number of times that a key is tried on a signature, for one attestation. Each hashes the whole payload, and
 /// keys of RSA and on P-384 are tried in two ways. A signature is tried first with the key that its `keyid` names.
@@ -41,7 +42,7 @@ struct Keyless {
     root: Arc<Root>,
 }
 
-/// An attestation with the verdict on it. Nothing but [`Judge::judge`] makes one.
+/// An attestation with the verdict on it. Nothing but [`Judge::judge`] and [`Judged::unasked`] makes one.
 #[derive(Clone, Debug)]
 pub struct Judged {
     attestation: Attestation,
@@ -49,6 +50,24 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// An attestation that no policy asks anything of: its verdict is `off`.
+    pub fn unasked(attestation: Attestation, at: Timestamp) -> Judged {
+        let code = Code::PolicyOff;
+        let verdict = Verdict {
+            outcome: code.outcome(),
+            reason: code.into(),
+            signers: Vec::new(),
+            policy: String::new(),
+            root: None,
+            envelope: attestation.hash,
+            at,
+        };
+        Judged {
+            attestation,
+            verdict,
+        }
+    }
+
     pub fn attestation(&self) -> &Attestation {
         &self.attestation
     }
@@ -199,6 +218,7 @@ impl Judge {
     /// Judges an attestation at its time of receipt. Certificate, log entries and timestamps are those of `document`,
     /// which is what was received, or the bundle that was found later for an envelope that came alone.
     pub fn judge(&self, attestation: Attestation, document: &[u8], at: Timestamp) -> Judged {
+        let received = jiff::Timestamp::from(at);
         let mut found = Findings::default();
         let envelope = &attestation.envelope;
         let code = if self.mode == Mode::Off {
@@ -214,7 +234,7 @@ impl Judge {
                             &attestation,
                             signature,
                             &message,
-                            at,
+                            received,
                         );
                     }
                     Err(code) => found.note(code),
@@ -245,7 +265,7 @@ impl Judge {
         attestation: &Attestation,
         signature: &Signature,
         message: &[u8],
-        at: Timestamp,
+        at: jiff::Timestamp,
     ) {
         let key = material.leaf.key.id;
         let mut answers = BTreeMap::new();

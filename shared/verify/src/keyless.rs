@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, LazyLock};
 
+use api::trust::Code;
+use api::trust::fault::{MAX_ROOT_BYTES, Problem};
 use attestation::{Attestation, Digest, Signature, Statement};
 use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
@@ -15,10 +17,8 @@ use sigstore_verify::types::{
 use sigstore_verify::{Error, TimestampError, TransparencyLogError, VerificationPolicy, Verifier};
 
 use crate::certificate::anchor;
-use crate::fault::{MAX_ROOT_BYTES, Problem};
 use crate::material::Material;
 use crate::provider;
-use crate::verdict::Code;
 
 /// `trusted_root.json` of Sigstore's public instance, as it was on [`PINNED_ON`].
 const PINNED: &str = include_str!("public-good.json");

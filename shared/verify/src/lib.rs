@@ -1,7 +1,7 @@
 //! Judges who signed an attestation.
 //!
-//! [`Judge::new`] takes a [`Policy`] and says what is wrong with it. [`Judge::judge`] takes an attestation and the bytes
-//! that it came in, and returns both the attestation and a [`Verdict`] as [`Judged`]. Everything here is a function of
+//! [`Judge::new`] takes a [`Policy`](api::trust::Policy) and says what is wrong with it. [`Judge::judge`] takes an attestation and the bytes
+//! that it came in, and returns both the attestation and a [`Verdict`](api::trust::Verdict) as [`Judged`]. Everything here is a function of
 //! its input: no network, no environment, and the time of receipt is an argument. One exception lies in the Sigstore
 //! crates: they refuse log entries from after this machine's clock, which can turn `verified` into `unverifiable` and
 //! nothing into `verified`.
@@ -21,7 +21,7 @@
 //! | `unverifiable` | It may be by a configured signer, and what would prove it is missing, cannot be read, or is not known to the trusted root: no certificate where only certificates could prove it, a certificate that had expired when it was received and has no trusted timestamp, no log entry, an unknown log. Another bundle for the same envelope may raise this to `verified`. |
 //! | `unknown-signer` | All could be read, and it is not by enough configured signers: another key, another identity, another authority. |
 //!
-//! Where several apply, the first of them does. Among `invalid`, `unverifiable` and `unknown-signer` the [`Code`] says
+//! Where several apply, the first of them does. Among `invalid`, `unverifiable` and `unknown-signer` the [`Code`](api::trust::Code) says
 //! which case it is.
 //!
 //! # Certificates
@@ -35,30 +35,22 @@
 //!
 //! # Limits
 //!
-//! [`MAX_TRIES`], [`MAX_MATERIAL_BYTES`], [`MAX_MATERIAL_ITEMS`] and those of [`fault`] bound the work; more is
+//! [`MAX_TRIES`], [`MAX_MATERIAL_BYTES`], [`MAX_MATERIAL_ITEMS`] and those of [`fault`](api::trust::fault) bound the work; more is
 //! `unverifiable`. The payload's size is bounded by whoever takes it in.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod certificate;
 mod chainloop;
-pub mod fault;
-mod identity;
 mod judge;
 mod key;
 mod keyless;
 mod material;
-mod policy;
 mod provider;
-mod verdict;
 
-pub use fault::{Fault, Problem};
-pub use identity::Identity;
 pub use judge::{Judge, Judged, MAX_TRIES};
 pub use keyless::pinned_root_age;
 pub use material::{MAX_MATERIAL_BYTES, MAX_MATERIAL_ITEMS};
-pub use policy::{Mode, Policy, Signer, TrustedRoot};
-pub use verdict::{Code, Outcome, Proof, Reason, Verdict, VerifiedSigner};
 
 #[cfg(test)]
 mod forge;

@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 
+use api::trust::Code;
 use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sigstore_verify::types::{MediaType, VerificationMaterial, VerificationMaterialContent};
 
 use crate::certificate::Leaf;
-use crate::verdict::Code;
 
 /// Maximum size of the material's JSON. The largest seen have 10 KB.
 pub const MAX_MATERIAL_BYTES: usize = 256 * 1024;

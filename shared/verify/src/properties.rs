@@ -2,13 +2,14 @@
 
 use std::sync::LazyLock;
 
+use api::trust::{Identity, Outcome, Policy};
 use attestation::Attestation;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::Judge;
 use crate::forge::*;
-use crate::{Identity, Judge, Outcome, Policy};
 
 struct Case {
     judge: Judge,
@@ -56,7 +57,7 @@ fn outcome(case: &Case, document: &[u8]) -> Option<(Outcome, Attestation)> {
     let attestation = Attestation::parse(document).ok()?;
     let (attestation, verdict) = case
         .judge
-        .judge(attestation, document, minute(60))
+        .judge(attestation, document, minute(60).into())
         .into_parts();
     assert!(verdict.is_of(&attestation));
     Some((verdict.outcome, attestation))
@@ -83,7 +84,7 @@ proptest! {
         let case = &CASES[which];
         let mut attestation = Attestation::parse(&case.document).unwrap();
         flip(&mut attestation.envelope.payload, index, bit);
-        let judged = case.judge.judge(attestation, &case.document, minute(60));
+        let judged = case.judge.judge(attestation, &case.document, minute(60).into());
         let expected = if which == 0 { Outcome::UnknownSigner } else { Outcome::Invalid };
         prop_assert_eq!(judged.verdict().outcome, expected);
     }
@@ -93,7 +94,7 @@ proptest! {
         let case = &CASES[which];
         let mut attestation = Attestation::parse(&case.document).unwrap();
         flip(&mut attestation.envelope.signatures[0].sig, index, bit);
-        let judged = case.judge.judge(attestation, &case.document, minute(6));
+        let judged = case.judge.judge(attestation, &case.document, minute(6).into());
         let expected = if which == 0 { Outcome::UnknownSigner } else { Outcome::Invalid };
         prop_assert_eq!(judged.verdict().outcome, expected);
     }
@@ -138,7 +139,7 @@ proptest! {
         let wrapped = format!(r#"{{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{json}}}"#);
         for case in CASES.iter() {
             for document in [&material, wrapped.as_bytes(), &case.document] {
-                let judged = case.judge.judge(attestation.clone(), document, minute(60));
+                let judged = case.judge.judge(attestation.clone(), document, minute(60).into());
                 prop_assert_ne!(judged.verdict().outcome, Outcome::Verified);
             }
         }
@@ -161,7 +162,7 @@ proptest! {
         let from = [Timestamp::MIN, minute(0), minute(5)];
         for (case, from) in CASES.iter().zip(from) {
             let attestation = Attestation::parse(&case.document).unwrap();
-            let judged = case.judge.judge(attestation, &case.document, at);
+            let judged = case.judge.judge(attestation, &case.document, at.into());
             prop_assert_eq!(judged.verdict().outcome == Outcome::Verified, at >= from);
         }
     }

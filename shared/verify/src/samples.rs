@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use api::trust::{Code, Identity, Signer, TrustedRoot};
 use attestation::{Attestation, pae};
 use serde_json::{Value, json};
 
 use crate::forge::{ISSUER, ORGANIZATION, World, judge_of, minute};
 use crate::material::Material;
-use crate::{Code, Identity, Judge, MAX_MATERIAL_ITEMS, Signer, TrustedRoot};
+use crate::{Judge, MAX_MATERIAL_ITEMS};
 
 const BEACON: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
 
@@ -41,7 +42,11 @@ fn read(name: &str) -> Option<Vec<u8>> {
 }
 
 fn code(judge: &Judge, document: &[u8]) -> Code {
-    let judged = judge.judge(Attestation::parse(document).unwrap(), document, minute(0));
+    let judged = judge.judge(
+        Attestation::parse(document).unwrap(),
+        document,
+        minute(0).into(),
+    );
     judged.verdict().reason.code
 }
 
@@ -66,7 +71,7 @@ fn each_sample_is_judged_as_its_name_says() {
             let Ok(attestation) = Attestation::parse(&document) else {
                 continue;
             };
-            let judged = judge.judge(attestation, &document, minute(0));
+            let judged = judge.judge(attestation, &document, minute(0).into());
             let name = format!("{folder}/{}", entry.file_name().to_str().unwrap());
             found.insert(name, judged.verdict().reason.code);
         }
@@ -107,7 +112,7 @@ fn each_sample_is_judged_as_its_name_says() {
             "malformed/chainloop-bundle-wrongversion.json",
             Code::CertificateExpired,
         ),
-        // Malformed to GUAC alone, for its predicate.
+        // Malformed for one receiver alone, for its predicate.
         (
             "malformed/chainloop-unknown-envelope.json",
             Code::CertificateMissing,

@@ -1,3 +1,5 @@
+use api::trust::fault::*;
+use api::trust::{Code, Identity, Mode, Outcome, Policy, Proof, Signer, TrustedRoot, Verdict};
 use attestation::{Attestation, Envelope};
 use base64_simd::STANDARD;
 use jiff::Timestamp;
@@ -7,12 +9,9 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 
-use crate::fault::*;
 use crate::forge::*;
 use crate::key::PublicKey;
-use crate::{
-    Code, Identity, Judge, MAX_TRIES, Mode, Outcome, Policy, Proof, Signer, TrustedRoot, Verdict,
-};
+use crate::{Judge, MAX_TRIES};
 
 const RSA_2048: &str = include_str!("../tests/files/rsa-2048.pub.pem");
 const RSA_1024: &str = include_str!("../tests/files/rsa-1024.pub.pem");
@@ -538,7 +537,7 @@ fn an_envelope_that_came_alone_is_verified_by_the_bundle_that_is_found_later() {
     let judge = judge_of(1, vec![world.chainloop(false)]);
     let first = check(&judge, &bare, minute(1), Code::CertificateMissing);
     let bare = Attestation::parse(&bare).unwrap();
-    let later = judge.judge(bare.clone(), &document, minute(1));
+    let later = judge.judge(bare.clone(), &document, minute(1).into());
     assert_eq!(later.verdict().outcome, Outcome::Verified);
     assert!(first.is_of(&bare) && later.verdict().is_of(&bare));
     // Where no certificate could help, none is missing.
@@ -787,7 +786,7 @@ fn a_policy_is_read_with_its_defaults_and_refuses_unknown_fields() {
         "signers": [
             { "kind": "key", "name": "a", "pem": "…" },
             { "kind": "kms", "name": "b", "arn": "…", "pem": "…" },
-            { "kind": "keyless", "name": "c", "issuer": "…", "identity": { "prefix": "…" }, "trusted_root": "public-good" },
+            { "kind": "keyless", "name": "c", "issuer": "…", "identity": { "prefix": "…" } },
             { "kind": "keyless", "name": "d", "issuer": "…", "identity": { "glob": "…" }, "trusted_root": { "json": "…" } },
             { "kind": "chainloop", "name": "e", "ca_pem": "…", "organization": "…" },
         ],
@@ -1027,7 +1026,7 @@ fn a_verdict_is_written_with_stable_names() {
         "signers": [{ "name": "own", "kind": "key", "key_id": key_id(&own) }],
         "policy": "etag",
         "envelope": Attestation::parse(&document).unwrap().hash,
-        "at": "2026-06-01T00:00:00Z",
+        "at": "2026-06-01T00:00:00.000Z",
     });
     assert_eq!(serde_json::to_value(&verdict).unwrap(), expected);
     assert_eq!(

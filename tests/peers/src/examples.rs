@@ -24,6 +24,20 @@ const ATTACHMENT: &str = "6f0c1f0e-0000-4000-8000-000000000001";
 const DELIVERY: &str = "6f0c1f0e-0000-8000-8000-000000000001";
 const JOB: &str = "0198c0de-0000-7000-8000-000000000001";
 
+/// A public key of a signer.
+const RELEASE_KEY: &str = include_str!("../../../shared/verify/tests/files/p384.pub.pem");
+
+const POLICY: &str = "
+name: nightly
+workflow: shop/nightly-build
+mode: warn
+signers:
+- kind: keyless
+  name: github
+  issuer: https://token.actions.githubusercontent.com
+  identity: {prefix: 'https://github.com/acme/shop/'}
+";
+
 struct Scenario {
     terminal: Terminal,
     /// Examples of each command that the scenario has not told yet.
@@ -156,6 +170,8 @@ fn every_example_works_as_it_stands() {
     terminal.write("cas-token.txt", b"token-of-another-system\n");
     let token = terminal.variable("CHAINLOOP_TOKEN").to_owned();
     terminal.write("token.txt", token.as_bytes());
+    terminal.write("release.pub", RELEASE_KEY.as_bytes());
+    terminal.write("policy.yaml", POLICY.as_bytes());
     let completions = ".local/share/bash-completion/completions";
     fs::create_dir_all(terminal.path().join(completions)).unwrap();
     let (api, table) = ("CHAINLOOP_URL", "CHAINLOOP_TABLE");
@@ -238,6 +254,10 @@ fn every_example_works_as_it_stands() {
     scenario.tell("organization api-token list");
     scenario.sure("organization api-token revoke");
     scenario.tell("organization quota");
+    scenario.tell("trust policy add");
+    scenario.tell("trust policy list");
+    scenario.tell("trust policy describe");
+    scenario.tell("trust policy delete");
 
     scenario.tell("export");
     scenario.sure("apply");

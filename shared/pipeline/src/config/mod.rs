@@ -1,4 +1,4 @@
-//! Configuration by operators: registrations, attachments, tokens and intakes, with their quotas. This file loads
+//! Configuration by operators: registrations, attachments, tokens, intakes and trust policies, with their quotas. This file loads
 //! registrations and attachments, and has the errors of changing them.
 
 pub mod admission;
@@ -11,6 +11,7 @@ pub mod quotas;
 pub mod register;
 pub mod secrets;
 pub mod tokens;
+pub mod trust;
 pub mod update;
 
 use api::inputs::Fault;

@@ -1,4 +1,4 @@
-//! Quotas of each organization: attestations and bytes a day, and how many registrations, intakes and tokens it has.
+//! Quotas of each organization: attestations and bytes a day, and how many registrations, intakes, tokens and trust policies it has.
 //!
 //! Daily use is counted after the fact, in [`SHARDS`] rows, by additions that never conflict. Each environment adds the
 //! rows up every [`READ_EVERY`] and counts its own pushes meanwhile. So N environments exceed a quota by at most the
@@ -15,7 +15,9 @@ use tracing::warn;
 use crate::records::notices::{self, News};
 use crate::store::meter::{Quota, Used, resets_at};
 use crate::store::platform::{Key, Platform, Scope, Unreachable};
-use crate::store::rows::{self, Event, Intake, Notice, RegistrationName, SHARDS, TokenName, shard};
+use crate::store::rows::{
+    self, Event, Intake, Notice, RegistrationName, SHARDS, TokenName, TrustPolicy, shard,
+};
 
 /// Rows of a day are of no use after it. Longer, so that whoever looks into a complaint finds them.
 const KEPT: Duration = Duration::from_hours(3 * 24);
@@ -174,6 +176,7 @@ fn partition(quota: Quota, organization: &OrganizationName) -> Option<String> {
         Quota::Registrations => Some(RegistrationName::partition(organization)),
         Quota::Intakes => Some(Intake::partition(organization)),
         Quota::Tokens => Some(TokenName::partition(organization)),
+        Quota::Policies => Some(TrustPolicy::partition(organization)),
         Quota::Attestations | Quota::Bytes | Quota::Checks => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Accepts an attestation: read, kept by digest, planned, written down whole, and only then sent.
+//! Accepts an attestation: read, judged, kept by digest, planned, written down whole, and only then sent.
 //!
 //! The same attestation again, or a hundred times at once, gives the same ids and sends nothing again:
 //! its identity is the envelope's hash, its deliveries' ids follow from it, and every row is written only
@@ -6,14 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::trust::{self, Mode, Outcome, Verdict};
 use api::workflows::{Match, Selector, Workflow};
 use api::{Actor, AttachmentId};
 use attestation::Digest;
 use bytes::Bytes;
-use futures_util::future::{join as both, try_join, try_join_all, try_join5};
+use futures_util::future::{join as both, try_join, try_join_all, try_join4};
 use tracing::warn;
+use verify::{Judge, Judged};
 
 use crate::config::quotas::{self, Exceeded};
+use crate::config::trust as policies;
 use crate::engine::{materials, plans};
 use crate::ledger::schedule;
 use crate::records::audit_log;
@@ -22,7 +25,7 @@ use crate::store::meter::Used;
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{
     self, AttachmentIndex, Attestation, DigestAlias, Plan, PlanReason, Planned, Row, Stage, Stored,
-    Version, WorkflowRecord,
+    TrustPolicy, TrustPolicyLink, Version, WorkflowLink, WorkflowRecord,
 };
 
 /// By how many further digests an attestation can be found: a row has its limits, and whoever sends the same envelope
@@ -60,9 +63,50 @@ pub enum Error {
     )]
     TooManyAttachments(usize),
     #[error(transparent)]
+    Untrusted(Box<Untrusted>),
+    #[error(transparent)]
     Exceeded(#[from] Exceeded),
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
+}
+
+/// A verdict that is not what a trust policy requires.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} The trust policy {policy:?} for {selector} requires {threshold} of {signers}: {}", .verdict.reason.sentence, self.remedy()
+)]
+pub struct Untrusted {
+    pub verdict: Verdict,
+    policy: String,
+    selector: String,
+    threshold: usize,
+    /// Their names.
+    signers: String,
+}
+
+impl Untrusted {
+    fn new(verdict: Verdict, row: TrustPolicy) -> Self {
+        let names = row.policy.signers.iter().map(trust::Signer::name);
+        Self {
+            verdict,
+            signers: names.collect::<Vec<_>>().join(", "),
+            policy: row.name,
+            selector: row.workflow.0,
+            threshold: row.policy.threshold,
+        }
+    }
+
+    fn remedy(&self) -> &'static str {
+        match (self.verdict.outcome, self.verdict.reason.code) {
+            (Outcome::Invalid, _) => "sign it again, and push what was signed unchanged",
+            (Outcome::Unverifiable, _) => {
+                "push the Sigstore bundle that was made when it was signed, instead of the envelope alone. What \
+                 Chainloop forwards has no certificate: keys can sign it, certificates cannot"
+            }
+            (_, trust::Code::ThresholdNotReached) => "have more of them sign it",
+            _ => "have one of them sign it, or add its signer to the policy",
+        }
+    }
 }
 
 /// The longest name that an attestation may have in it: it stands in keys and rows, which have limits.
@@ -85,7 +129,7 @@ pub struct Accepted {
 /// An attestation that was read and is to be accepted.
 pub(crate) struct Incoming<'a> {
     pub(crate) bytes: Bytes,
-    pub(crate) parsed: attestation::Attestation,
+    pub(crate) judged: Judged,
     /// As [`checked`] has it.
     pub(crate) workflow: Workflow,
     pub(crate) why: PlanReason,
@@ -134,11 +178,11 @@ async fn for_attached(
     workflow: Workflow,
     by: &Actor,
 ) -> Result<Accepted, Error> {
-    let of = workflow.clone();
-    let planned = planned(scope, &of);
+    let (planned, policies) = linked(scope, &workflow).await?;
+    let judged = judged(scope, parsed, &bytes, &policies).await?;
     let incoming = Incoming {
         bytes,
-        parsed,
+        judged,
         workflow,
         why: PlanReason::Accepted,
         by,
@@ -146,16 +190,52 @@ async fn for_attached(
     accept(scope, incoming, planned).await
 }
 
-/// Accepts what was read already, for whom `planned` says.
+/// Judges by the first policy that there is, and refuses what it requires otherwise. Nothing of that is kept.
+async fn judged(
+    scope: Scope<'_, impl Platform>,
+    parsed: attestation::Attestation,
+    bytes: &Bytes,
+    policies: &[TrustPolicyLink],
+) -> Result<Judged, Error> {
+    let platform = scope.platform;
+    let at = platform.now();
+    let Some(Stored { row, version }) = policies::of_links(platform, policies).await? else {
+        return Ok(Judged::unasked(parsed, at));
+    };
+    let named = format!("{}@{}", row.name, version.etag.0);
+    let judge = Judge::new(&row.policy, named).map_err(|fault| Unreachable {
+        what: "trust policy",
+        why: format!("{}: {fault}", row.name),
+    })?;
+    let judged = judge.judge(parsed, bytes, at);
+    if row.policy.mode != Mode::Require || is_verified(judged.verdict()) {
+        return Ok(judged);
+    }
+    // Proven once: the same again, after its certificate has expired, is a repeat like any other.
+    let known = known(scope, &judged.attestation().hash).await?;
+    let verdict = known.and_then(|(attestation, _)| attestation.row.verdict);
+    if verdict.is_some_and(|verdict| is_verified(&verdict)) {
+        return Ok(judged);
+    }
+    let untrusted = Untrusted::new(judged.verdict().clone(), row);
+    Err(Error::Untrusted(Box::new(untrusted)))
+}
+
+fn is_verified(verdict: &Verdict) -> bool {
+    verdict.outcome == Outcome::Verified
+}
+
+/// Accepts what was judged already, for those who are `planned`.
 pub(crate) async fn accept(
     scope: Scope<'_, impl Platform>,
     incoming: Incoming<'_>,
-    planned: impl Future<Output = Result<Vec<Planned>, Unreachable>>,
+    planned: Vec<Planned>,
 ) -> Result<Accepted, Error> {
     let (platform, organization) = scope.parts();
     let Incoming {
-        parsed, workflow, ..
+        judged, workflow, ..
     } = &incoming;
+    let parsed = judged.attestation();
     let is_long = |text: &str| text.len() > NAME_MAX_BYTES;
     if parsed
         .materials()
@@ -185,7 +265,7 @@ pub(crate) async fn accept(
     let seen = seen(scope, workflow);
     let promised = materials::promised(parsed);
     let missing = materials::missing(scope, &promised);
-    let (planned, (), (), known, missing) = try_join5(planned, kept, seen, known, missing).await?;
+    let ((), (), known, missing) = try_join4(kept, seen, known, missing).await?;
     let received = parsed.received;
     let (mut attestation, plan, repeated) = match known {
         Some((attestation, plan)) => (attestation, plan, true),
@@ -208,7 +288,7 @@ pub(crate) async fn accept(
         }
     };
     if repeated {
-        attestation = join(platform, attestation, &received).await?;
+        attestation = join(platform, attestation, &received, judged.verdict()).await?;
     }
     let plan = plans::written(platform, plan).await?;
     // Accepted it is already, so what cannot be found out counts as waited for.
@@ -356,11 +436,12 @@ fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Resul
     }
 }
 
-/// The attachments that a workflow has now, each once, in the order of their ids.
-async fn planned(
+/// The attachments that a workflow has now, each once, in the order of their ids; and its trust policies, most specific
+/// first.
+async fn linked(
     scope: Scope<'_, impl Platform>,
     workflow: &Workflow,
-) -> Result<Vec<Planned>, Unreachable> {
+) -> Result<(Vec<Planned>, Vec<TrustPolicyLink>), Unreachable> {
     let (platform, organization) = scope.parts();
     let selectors = Match::ALL.into_iter().filter_map(|matched| {
         let selector = matched.selector(workflow)?;
@@ -370,26 +451,27 @@ async fn planned(
         ))
     });
     let found = try_join_all(selectors.map(|(matched, partition)| async move {
-        let links =
-            rows::load_all::<AttachmentIndex>(platform, &partition, AttachmentIndex::PREFIX)
-                .await?;
+        let links = rows::load_all::<WorkflowLink>(platform, &partition, "").await?;
         Ok::<_, Unreachable>(links.into_iter().map(move |link| (matched, link.row)))
     }))
     .await?;
-    let planned: BTreeMap<AttachmentId, Planned> = found
-        .into_iter()
-        .flatten()
-        .map(|(matched, row)| {
-            let planned = Planned {
-                attachment: row.attachment.clone(),
-                registration: row.registration,
-                integration: row.integration,
-                matched: Some(matched),
-            };
-            (row.attachment, planned)
-        })
-        .collect();
-    Ok(planned.into_values().collect())
+    let mut planned = BTreeMap::<AttachmentId, Planned>::new();
+    let mut policies = Vec::new();
+    for (matched, link) in found.into_iter().flatten() {
+        match link {
+            WorkflowLink::Attachment(row) => {
+                let one = Planned {
+                    attachment: row.attachment.clone(),
+                    registration: row.registration,
+                    integration: row.integration,
+                    matched: Some(matched),
+                };
+                planned.insert(row.attachment, one);
+            }
+            WorkflowLink::TrustPolicy(row) => policies.push(row),
+        }
+    }
+    Ok((planned.into_values().collect(), policies))
 }
 
 /// Writes the attestation and its plan, and the deliveries too where they fit into the same transaction. None after a
@@ -403,11 +485,13 @@ async fn write(
     let now = platform.now();
     let Incoming {
         bytes,
-        parsed,
+        judged,
         workflow,
         why,
         by,
     } = incoming;
+    let parsed = judged.attestation();
+    let verdict = judged.verdict();
     let run = parsed
         .predicate()
         .map(|predicate| predicate.metadata.workflow_run_id.clone());
@@ -423,6 +507,7 @@ async fn write(
         predicate_type: parsed.statement.predicate_type.clone(),
         plans: 1,
         pushed_by: Some((*by).clone()),
+        verdict: (verdict.outcome != Outcome::Off).then(|| verdict.clone()),
         planned_at: now,
         created_at: now,
     };
@@ -440,16 +525,27 @@ async fn write(
     Ok(plan.map(|plan| (Stored { row, version }, plan)))
 }
 
-/// Adds other bytes with the same envelope to what is known of an attestation.
+/// Adds other bytes with the same envelope to what is known of an attestation. They may prove what the first did not,
+/// and what was proven once stays so; what is known is not judged again.
 async fn join(
     platform: &impl Platform,
     mut stored: Stored<Attestation>,
     received: &Digest,
+    verdict: &Verdict,
 ) -> Result<Stored<Attestation>, Unreachable> {
     rows::change(platform, &mut stored, |row| {
-        let is_known = row.received == *received || row.also.contains(received);
-        if is_known || row.also.len() >= FORMS {
+        if row.received == *received || row.also.contains(received) {
             return None;
+        }
+        let unproven = [Outcome::Unverifiable, Outcome::UnknownSigner];
+        let was_unproven = |before: &Verdict| unproven.contains(&before.outcome);
+        let is_raised =
+            verdict.outcome == Outcome::Verified && row.verdict.as_ref().is_some_and(was_unproven);
+        if is_raised {
+            row.verdict = Some(verdict.clone());
+        }
+        if row.also.len() >= FORMS {
+            return is_raised.then(Vec::new);
         }
         row.also.insert(*received);
         let alias = DigestAlias {

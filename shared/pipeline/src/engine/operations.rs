@@ -5,8 +5,8 @@ use api::workflows::{Match, Selector, Workflow};
 use api::{AttachmentId, DeliveryId, JobId};
 use attestation::{Digest, Metadata, Predicate, compose};
 use bytes::Bytes;
-use futures_util::future::ready;
 use serde_json::{Map, Value};
+use verify::Judged;
 
 use crate::config::{self, pace};
 use crate::engine::accept::{self, Accepted, Incoming};
@@ -291,15 +291,15 @@ pub async fn test(
         project: TEST_PROJECT.to_owned(),
         name: TEST_WORKFLOW.to_owned(),
     };
-    let planned = ready(Ok(vec![Planned {
+    let planned = vec![Planned {
         attachment: attachment.id.clone(),
         registration: attachment.registration.clone(),
         integration: attachment.integration.clone(),
         matched: Some(Match::Name),
-    }]));
+    }];
     let incoming = Incoming {
         bytes,
-        parsed,
+        judged: Judged::unasked(parsed, platform.now()),
         workflow,
         why: PlanReason::Tested,
         by: act.actor,

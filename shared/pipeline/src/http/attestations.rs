@@ -5,7 +5,7 @@ use api::attestations::{
 };
 use api::materials::Content;
 use api::workflows::{Selector, Workflow};
-use api::{Action, Code, Page, Problem};
+use api::{Action, Code, Page, Problem, trust};
 use attestation::{Digest, Form};
 use futures_util::future::try_join_all;
 use schemars::JsonSchema;
@@ -204,12 +204,25 @@ pub(super) fn view(accepted: accept::Accepted, received: Digest) -> Accepted {
             })
             .collect(),
         missing: accepted.awaited,
+        verdict: accepted.attestation.verdict.clone(),
     }
 }
 
 pub(super) fn problem(error: Error) -> Problem {
     let text = error.to_string();
     match error {
+        Error::Untrusted(untrusted) => {
+            let trust::Verdict {
+                outcome, reason, ..
+            } = &untrusted.verdict;
+            let code = match (outcome, reason.code) {
+                (trust::Outcome::Invalid, _) => Code::SignatureInvalid,
+                (trust::Outcome::Unverifiable, _) => Code::SignatureMissingMaterial,
+                (_, trust::Code::ThresholdNotReached) => Code::SignerThreshold,
+                _ => Code::SignerUnknown,
+            };
+            Problem::new(code, text)
+        }
         Error::Exceeded(exceeded) => exceeded.into(),
         Error::Refused(refused) => Problem::refused(refused.code(), text),
         Error::WorkflowMissing => Problem::new(Code::WorkflowMissing, text),
@@ -233,6 +246,7 @@ impl From<rows::Attestation> for Attestation {
             run: row.run,
             predicate_type: row.predicate_type,
             pushed_by: row.pushed_by,
+            verdict: row.verdict,
             created_at: row.created_at,
         }
     }

@@ -22,6 +22,7 @@ mod request;
 mod route;
 mod router;
 pub mod tokens;
+pub mod trust_policies;
 pub mod workflows;
 
 pub use request::{Answer, BODY_MAX_BYTES, Call, Caller, ClaimIds, Parameters, Request, Response};

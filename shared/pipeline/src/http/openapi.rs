@@ -100,6 +100,10 @@ impl Description for Operation {
         self.refuses(&[
             Code::NameTooLong,
             Code::QuotaExceeded,
+            Code::SignatureInvalid,
+            Code::SignatureMissingMaterial,
+            Code::SignerThreshold,
+            Code::SignerUnknown,
             Code::TooLarge,
             Code::TooManyAttachments,
             Code::WorkflowMalformed,

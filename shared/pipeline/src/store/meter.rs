@@ -29,17 +29,19 @@ pub enum Quota {
     Registrations,
     Intakes,
     Tokens,
+    Policies,
     /// A minute, of each token: see [`pace`](crate::config::pace).
     Checks,
 }
 
 impl Quota {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Attestations,
         Self::Bytes,
         Self::Registrations,
         Self::Intakes,
         Self::Tokens,
+        Self::Policies,
         Self::Checks,
     ];
 
@@ -50,6 +52,7 @@ impl Quota {
             Self::Registrations => "registrations",
             Self::Intakes => "intakes",
             Self::Tokens => "tokens",
+            Self::Policies => "policies",
             Self::Checks => "checks",
         }
     }
@@ -63,6 +66,7 @@ pub struct Quotas {
     pub registrations: u64,
     pub intakes: u64,
     pub tokens: u64,
+    pub policies: u64,
     pub checks: u64,
 }
 
@@ -74,6 +78,7 @@ impl Default for Quotas {
             registrations: 1_000,
             intakes: 100,
             tokens: 1_000,
+            policies: 100,
             checks: 30,
         }
     }
@@ -87,6 +92,7 @@ impl Quotas {
             Quota::Registrations => self.registrations,
             Quota::Intakes => self.intakes,
             Quota::Tokens => self.tokens,
+            Quota::Policies => self.policies,
             Quota::Checks => self.checks,
         }
     }
@@ -98,6 +104,7 @@ impl Quotas {
             Quota::Registrations => &mut self.registrations,
             Quota::Intakes => &mut self.intakes,
             Quota::Tokens => &mut self.tokens,
+            Quota::Policies => &mut self.policies,
             Quota::Checks => &mut self.checks,
         };
         *field = limit;
@@ -106,7 +113,7 @@ impl Quotas {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a quota as in attestations=100000,bytes=100GiB,registrations=1000,intakes=100,tokens=1000,checks=30"
+    "{0:?} is not a quota as in attestations=100000,bytes=100GiB,registrations=1000,intakes=100,tokens=1000,policies=100,checks=30"
 )]
 pub struct Malformed(String);
 
@@ -128,7 +135,9 @@ impl FromStr for Quotas {
             let limit = number(limit).ok_or_else(wrong)?;
             let most = match quota {
                 Quota::Attestations | Quota::Bytes => u64::MAX,
-                Quota::Registrations | Quota::Intakes | Quota::Tokens => STANDING_MOST,
+                Quota::Registrations | Quota::Intakes | Quota::Tokens | Quota::Policies => {
+                    STANDING_MOST
+                }
                 Quota::Checks => CHECKS_MOST,
             };
             if limit == 0 || limit > most {

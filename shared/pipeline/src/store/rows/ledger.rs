@@ -5,6 +5,7 @@ use std::ops::Not;
 use std::time::Duration;
 
 use api::deliveries::{AttemptOutcome, State};
+use api::trust::Verdict;
 use api::workflows::{Match, Selector, Workflow};
 use api::{Actor, AttachmentId, DeliveryId, IntakeId, OrganizationName, RegistrationId, Timestamp};
 use attestation::Digest;
@@ -50,6 +51,10 @@ pub struct Attestation {
     /// The one who sent it first; none when it came before that was kept.
     #[serde(default)]
     pub pushed_by: Option<Actor>,
+    /// On its signatures; none where no trust policy asked for one. A bundle that came later may have made it `verified`,
+    /// and nothing else changes it.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
     /// When its latest plan was made: it outlives all of them.
     pub planned_at: Timestamp,
     pub created_at: Timestamp,

@@ -12,6 +12,7 @@ mod newest;
 mod operations;
 mod organization;
 mod row;
+mod trust;
 
 pub(crate) use change::{Changed, Draft, change, change_or_insert};
 pub use configuration::{
@@ -34,3 +35,4 @@ pub use row::{
     Row, SHARDS, Stored, Version, insert, last_page, load, load_after, load_all, load_many, parse,
     put, put_as, shard,
 };
+pub use trust::{TrustPolicy, TrustPolicyLink, WorkflowLink};

@@ -1,11 +1,16 @@
 //! What was found out about an attestation's signatures.
 
+use std::fmt;
+
 use attestation::{Attestation, Digest};
-use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::timestamp::Timestamp;
+
 /// Result of judging one attestation by one policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "SignatureVerdict")]
 pub struct Verdict {
     pub outcome: Outcome,
     pub reason: Reason,
@@ -29,9 +34,12 @@ impl Verdict {
     }
 }
 
-/// The answer in one word. The [crate's documentation](crate) says when each applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The answer in one word. The documentation of `verify` says when each applies.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "VerdictOutcome")]
 pub enum Outcome {
     Off,
     Verified,
@@ -40,8 +48,21 @@ pub enum Outcome {
     Invalid,
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Outcome::Off => "off",
+            Outcome::Verified => "verified",
+            Outcome::UnknownSigner => "unknown-signer",
+            Outcome::Unverifiable => "unverifiable",
+            Outcome::Invalid => "invalid",
+        })
+    }
+}
+
 /// Why the outcome is what it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "VerdictReason")]
 pub struct Reason {
     pub code: Code,
     pub sentence: String,
@@ -59,8 +80,9 @@ impl From<Code> for Reason {
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident: $outcome:ident, $sentence:literal;)*) => {
         /// Stable name of a reason. Where several apply, the last of this list is given.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "kebab-case")]
+        #[schemars(rename = "VerdictCode")]
         pub enum Code {
             $($(#[$doc])* $name,)*
         }
@@ -100,7 +122,7 @@ codes! {
 }
 
 /// A configured signer whose signature was verified.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifiedSigner {
     /// Name in the policy.
     pub name: String,
@@ -109,8 +131,9 @@ pub struct VerifiedSigner {
 }
 
 /// By what a signer is known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[schemars(rename = "SignerProof")]
 pub enum Proof {
     Key { key_id: Digest },
     Kms { key_id: Digest, arn: String },

@@ -1,12 +1,14 @@
 //! Which identities in a certificate are meant by a rule.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{MAX_TEXT, MAX_WILDCARDS, Problem};
+use super::fault::{MAX_TEXT, MAX_WILDCARDS, Problem};
 
 /// Rule on the subject alternative name of a certificate: a workflow's URL or an e-mail address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "SignerIdentity")]
 pub enum Identity {
     /// This identity.
     Exact(String),
@@ -18,7 +20,7 @@ pub enum Identity {
 
 impl Identity {
     /// Refuses rules that identities of strangers could fit.
-    pub(crate) fn check(&self) -> Result<(), Problem> {
+    pub fn check(&self) -> Result<(), Problem> {
         let text = self.text();
         if text.is_empty() || text.len() > MAX_TEXT || text.chars().any(char::is_control) {
             return Err(Problem::IdentityText);
@@ -44,7 +46,7 @@ impl Identity {
         }
     }
 
-    pub(crate) fn fits(&self, identity: &str) -> bool {
+    pub fn fits(&self, identity: &str) -> bool {
         identity.len() <= MAX_TEXT
             && match self {
                 Identity::Exact(exact) => exact == identity,

@@ -1,12 +1,14 @@
 //! What an operator configures: which signers count, how many of them have to sign, and what follows if they did not.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::identity::Identity;
+use super::identity::Identity;
 
 /// Requirements on the signatures of an attestation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SignerPolicy")]
 pub struct Policy {
     pub mode: Mode,
     /// Number of distinct keys that have to sign.
@@ -16,13 +18,14 @@ pub struct Policy {
     pub signers: Vec<Signer>,
 }
 
-fn one() -> usize {
+pub(crate) fn one() -> usize {
     1
 }
 
 /// What follows from a verdict other than `verified`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "TrustMode")]
 pub enum Mode {
     /// Nothing is judged.
     Off,
@@ -33,7 +36,7 @@ pub enum Mode {
 }
 
 /// A signer whose signature counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Signer {
     /// The holder of a private key.
@@ -54,7 +57,7 @@ pub enum Signer {
         /// OpenID Connect issuer, compared exactly.
         issuer: String,
         identity: Identity,
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "TrustedRoot::is_default")]
         trusted_root: TrustedRoot,
     },
     /// An organization of a Chainloop control plane, which issues it certificates that live ten minutes.
@@ -83,12 +86,37 @@ impl Signer {
 }
 
 /// The authorities and logs that a keyless signature is held against.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrustedRoot {
-    /// Those of Sigstore's public instance, as of the date that [`crate::pinned_root_age`] counts from.
+    /// Those of Sigstore's public instance, as of the date that `verify` pins.
     #[default]
     PublicGood,
     /// Those of another instance: the text of its `trusted_root.json`.
     Json(String),
+}
+
+impl TrustedRoot {
+    fn is_default(&self) -> bool {
+        *self == Self::PublicGood
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::generate::SchemaSettings;
+
+    use super::*;
+
+    /// One description in the API's document is for both.
+    #[test]
+    fn a_signer_is_described_alike_where_it_is_taken_and_where_it_is_shown() {
+        let settings = SchemaSettings::draft2020_12();
+        let taken = settings.clone().for_deserialize().into_generator();
+        let shown = settings.for_serialize().into_generator();
+        assert_eq!(
+            taken.into_root_schema_for::<Signer>(),
+            shown.into_root_schema_for::<Signer>()
+        );
+    }
 }

@@ -1,0 +1,399 @@
+//! `chainloop trust`: manages trust policies, which say whose signatures attestations have to have.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use api::trust::{
+    Identity, ListedTrustPolicy, Mode, NewTrustPolicy, Outcome, Proof, Signer, TrustPolicy,
+    TrustedRoot, Verdict,
+};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use comfy_table::{Cell, Color};
+
+use crate::client::{Call, Client, json};
+use crate::confirm;
+use crate::failure::Failure;
+use crate::global::Global;
+use crate::names::label;
+use crate::output::{self, Format};
+use crate::table::{Table, cell, paint, word};
+use crate::time;
+
+/// More than an organization has.
+const MOST: usize = 100_000;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Manage trust policies: whose signatures attestations have to have
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Create a trust policy for workflows; attestations are judged by it from now on
+    #[command(
+        visible_alias = "create",
+        after_help = "\
+off      nothing is judged
+warn     every attestation is accepted, with its verdict
+require  an attestation is refused unless enough signers signed it
+
+Of the policies that fit a workflow, the most specific is for it: its ID, its name, its project, all. The identity \
+of a keyless signer is the certificate's: a workflow's URL or an e-mail address. In it, * stands for any text without \
+a /, and ** for any text; without either it is compared exactly. A file has the fields of the API's \
+NewTrustPolicy, as YAML or JSON.
+
+Example:
+  chainloop trust policy add --name release --workflow shop/release --mode require --key release=@release.pub
+  chainloop trust policy add --name builds --workflow '*' --mode warn --keyless \\
+    'github=https://token.actions.githubusercontent.com,https://github.com/acme/*/.github/workflows/release.yml@refs/tags/*'
+  chainloop trust policy add -f policy.yaml"
+    )]
+    Add(Box<Add>),
+    /// List trust policies
+    #[command(
+        visible_alias = "ls",
+        after_help = "Example:\n  chainloop trust policy list"
+    )]
+    List,
+    /// Show a trust policy and its signers
+    #[command(after_help = "Example:\n  chainloop trust policy describe release")]
+    Describe {
+        /// Name or ID of the trust policy
+        #[arg(value_name = "NAME_OR_ID")]
+        named: String,
+    },
+    /// Delete a trust policy; verdicts that were given stay as they are
+    #[command(after_help = "Example:\n  chainloop trust policy delete release -y")]
+    Delete {
+        /// Name or ID of the trust policy
+        #[arg(value_name = "NAME_OR_ID")]
+        named: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// Name, unique in your organization: lower-case letters, digits and hyphens
+    #[arg(long, value_parser = label, required_unless_present = "file")]
+    name: Option<String>,
+    /// Workflows it is for: project/name, 'project/*', '*' or an ID
+    #[arg(long, required_unless_present = "file")]
+    workflow: Option<String>,
+    /// What follows from a verdict other than verified
+    #[arg(long, value_parser = mode(), required_unless_present = "file")]
+    mode: Option<Mode>,
+    /// Number of distinct keys that have to sign
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    threshold: usize,
+    /// Public key in PEM of a signer; can be repeated
+    #[arg(long, value_name = "NAME=@FILE", value_parser = key)]
+    key: Vec<Signer>,
+    /// Key in AWS KMS of a signer, with its public key in PEM; can be repeated
+    #[arg(long, value_name = "NAME=ARN,@FILE", value_parser = kms)]
+    kms: Vec<Signer>,
+    /// Identity of a signer in a certificate of Sigstore's public instance; can be repeated
+    #[arg(long, value_name = "NAME=ISSUER,IDENTITY", value_parser = keyless)]
+    keyless: Vec<Signer>,
+    /// Organization of a Chainloop control plane, with its authority's certificates in PEM; can be repeated
+    #[arg(long, value_name = "NAME=ORGANIZATION_ID,@FILE", value_parser = chainloop)]
+    chainloop: Vec<Signer>,
+    /// File with the whole policy, as YAML or JSON
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["name", "workflow", "mode", "threshold", "key", "kms", "keyless", "chainloop"])]
+    file: Option<PathBuf>,
+}
+
+/// The modes, named so that a shell can complete them.
+fn mode() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(["off", "warn", "require"])
+        .map(|word| serde_json::from_value(word.into()).expect("the words are the modes'"))
+}
+
+fn named(text: &str) -> Result<(String, &str), String> {
+    let (name, rest) = text.split_once('=').ok_or("has no `=` behind the name")?;
+    Ok((name.to_owned(), rest))
+}
+
+/// Reads the file that an `@` names.
+fn read(text: &str) -> Result<String, String> {
+    let path = text.strip_prefix('@').ok_or("must be a file, as @FILE")?;
+    fs::read_to_string(path).map_err(|error| format!("failed to read {path}: {error}"))
+}
+
+/// Splits what stands before a file from the file, and reads that.
+fn with_file(text: &str) -> Result<(String, String), String> {
+    let (before, file) = text.split_once(",@").ok_or("has no `,@FILE` at its end")?;
+    Ok((before.to_owned(), read(&format!("@{file}"))?))
+}
+
+fn key(text: &str) -> Result<Signer, String> {
+    let (name, file) = named(text)?;
+    let pem = read(file)?;
+    Ok(Signer::Key { name, pem })
+}
+
+fn kms(text: &str) -> Result<Signer, String> {
+    let (name, rest) = named(text)?;
+    let (arn, pem) = with_file(rest)?;
+    Ok(Signer::Kms { name, arn, pem })
+}
+
+fn chainloop(text: &str) -> Result<Signer, String> {
+    let (name, rest) = named(text)?;
+    let (organization, ca_pem) = with_file(rest)?;
+    Ok(Signer::Chainloop {
+        name,
+        ca_pem,
+        organization,
+        timestamp_pem: None,
+    })
+}
+
+fn keyless(text: &str) -> Result<Signer, String> {
+    let (name, rest) = named(text)?;
+    let (issuer, identity) = rest.split_once(',').ok_or("has no `,` behind the issuer")?;
+    let text = identity.to_owned();
+    let identity = match identity.contains('*') {
+        true => Identity::Glob(text),
+        false => Identity::Exact(text),
+    };
+    Ok(Signer::Keyless {
+        name,
+        issuer: issuer.to_owned(),
+        identity,
+        trusted_root: TrustedRoot::PublicGood,
+    })
+}
+
+impl Command {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let Self::Policy(command) = self;
+        match command {
+            PolicyCommand::Add(add) => add.run(global),
+            PolicyCommand::List => list(global),
+            PolicyCommand::Describe { named } => describe(global, &named),
+            PolicyCommand::Delete { named } => delete(global, &named),
+        }
+    }
+}
+
+impl Add {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let new = match self.file {
+            Some(path) => from_file(&path)?,
+            None => NewTrustPolicy {
+                name: self.name.unwrap_or_default(),
+                workflow: self.workflow.unwrap_or_default(),
+                project: None,
+                mode: self.mode.unwrap_or(Mode::Off),
+                threshold: self.threshold,
+                signers: [self.key, self.kms, self.keyless, self.chainloop].concat(),
+            },
+        };
+        let policy: TrustPolicy = Client::new(global)?
+            .call(&Call::post_once(&["trust-policies"], json(&new)?)?)
+            .with_context(|| format!("failed to create the trust policy {:?}", new.name))?;
+        global.info(&format!(
+            "trust policy {:?} created for {}",
+            policy.name, policy.workflow
+        ));
+        show(global, &policy)
+    }
+}
+
+fn from_file(path: &Path) -> anyhow::Result<NewTrustPolicy> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+    let read = |text: &str| -> Result<NewTrustPolicy, String> {
+        // Every JSON document is a YAML document too.
+        let value: serde_json::Value =
+            serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    };
+    read(&text).map_err(|fault| Failure::usage(format!("{}: {fault}", path.display())).into())
+}
+
+fn list(global: &Global) -> anyhow::Result<()> {
+    let (policies, _): (Vec<ListedTrustPolicy>, _) = Client::new(global)?
+        .list(&["trust-policies"], &[], MOST)
+        .context("failed to list the trust policies")?;
+    match global.output {
+        Format::Json => output::json(&policies)?,
+        Format::Table if policies.is_empty() => output::line("there are no trust policies")?,
+        Format::Table => {
+            let headers = [
+                "NAME",
+                "WORKFLOW",
+                "MODE",
+                "SIGNERS",
+                "CREATED BY",
+                "CREATED",
+            ];
+            let mut table = Table::new(&headers).whole(0);
+            for policy in &policies {
+                let signers = format!("{} of {}", policy.threshold, policy.signers.join(", "));
+                table.row(vec![
+                    cell(&policy.name),
+                    cell(&policy.workflow),
+                    cell(word(&policy.mode)),
+                    cell(signers),
+                    cell(&policy.created_by),
+                    cell(time::exact(policy.created_at)),
+                ]);
+            }
+            output::line(&table.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn describe(global: &Global, named: &str) -> anyhow::Result<()> {
+    let policy: TrustPolicy = Client::new(global)?
+        .call(&Call::get(&["trust-policies", named]))
+        .with_context(|| format!("failed to show the trust policy {named:?}"))?;
+    show(global, &policy)
+}
+
+fn delete(global: &Global, named: &str) -> anyhow::Result<()> {
+    confirm::deletion(global, || {
+        Ok(format!(
+            "Delete the trust policy {named:?}? What it refuses will be accepted."
+        ))
+    })?;
+    let policy: TrustPolicy = Client::new(global)?
+        .call(&Call::delete(&["trust-policies", named]))
+        .with_context(|| format!("failed to delete the trust policy {named:?}"))?;
+    global.info(&format!("trust policy {:?} deleted", policy.name));
+    if global.output == Format::Json {
+        output::json(&policy)?;
+    }
+    Ok(())
+}
+
+fn show(global: &Global, policy: &TrustPolicy) -> anyhow::Result<()> {
+    if global.output == Format::Json {
+        return output::json(policy);
+    }
+    let mut table = Table::titled("Trust policy", &[]);
+    let mut row = |name: &str, text: &str| table.row(vec![cell(name), cell(text)]);
+    row("NAME", &policy.name);
+    row("ID", &policy.id);
+    row("WORKFLOW", &policy.workflow);
+    row("MODE", &word(&policy.mode));
+    row("THRESHOLD", &policy.threshold.to_string());
+    row("CREATED BY", &policy.created_by);
+    row("CREATED", &time::exact(policy.created_at));
+    output::line(&table.to_string())?;
+    if policy.signers.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::titled("Signers", &["NAME", "KIND", "KNOWN BY"]).whole(0);
+    for signer in &policy.signers {
+        let (kind, known) = match signer {
+            Signer::Key { pem, .. } => ("key", pem.trim().to_owned()),
+            Signer::Kms { arn, pem, .. } => ("kms", format!("{arn}\n{}", pem.trim())),
+            Signer::Keyless {
+                issuer, identity, ..
+            } => ("keyless", format!("{issuer}\n{}", Rule(identity))),
+            Signer::Chainloop { organization, .. } => ("chainloop", organization.clone()),
+        };
+        table.row(vec![cell(signer.name()), cell(kind), cell(known)]);
+    }
+    output::line(&table.to_string())
+}
+
+struct Rule<'a>(&'a Identity);
+
+impl fmt::Display for Rule<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Identity::Exact(text) | Identity::Glob(text) => formatter.write_str(text),
+            Identity::Prefix(text) => write!(formatter, "{text}…"),
+        }
+    }
+}
+
+/// A verdict in one line: `verified: release`.
+pub(crate) fn told(verdict: &Verdict) -> String {
+    let outcome = verdict.outcome;
+    match outcome {
+        Outcome::Verified => {
+            let signers = verdict.signers.iter().map(|one| one.name.as_str());
+            format!("{outcome}: {}", signers.collect::<Vec<_>>().join(", "))
+        }
+        _ => format!("{outcome}: {}", verdict.reason.sentence),
+    }
+}
+
+/// A verdict with its signers and its policy.
+pub(crate) fn shown(verdict: Option<&Verdict>) -> Cell {
+    let Some(verdict) = verdict else {
+        return cell("not judged: no trust policy asked for it");
+    };
+    let mut lines = vec![told(verdict)];
+    for signer in &verdict.signers {
+        let proof = match &signer.proof {
+            Proof::Key { key_id } => format!("key {key_id}"),
+            Proof::Kms { arn, .. } => arn.clone(),
+            Proof::Keyless { issuer, identity } => format!("{identity}, by {issuer}"),
+            Proof::Chainloop { organization } => format!("organization {organization}"),
+        };
+        lines.push(format!("{}: {proof}", signer.name));
+    }
+    let policy = verdict.policy.split('@').next().unwrap_or_default();
+    lines.push(format!("by trust policy {policy}"));
+    coloured(verdict.outcome, lines.join("\n"))
+}
+
+/// A verdict's outcome alone.
+pub(crate) fn outcome(verdict: Option<&Verdict>) -> Cell {
+    match verdict {
+        None => cell("-"),
+        Some(verdict) => coloured(verdict.outcome, verdict.outcome.to_string()),
+    }
+}
+
+fn coloured(outcome: Outcome, text: String) -> Cell {
+    let cell = cell(text);
+    match outcome {
+        Outcome::Verified => paint(cell, Color::Green),
+        Outcome::Invalid => paint(cell, Color::Red),
+        Outcome::Unverifiable | Outcome::UnknownSigner => paint(cell, Color::Yellow),
+        Outcome::Off => cell,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyless_identity_with_a_star_is_a_glob_and_any_other_is_exact() {
+        let identity = |text: &str| match keyless(text).unwrap() {
+            Signer::Keyless { identity, .. } => identity,
+            other => panic!("{other:?}"),
+        };
+        let exact = identity("ci=https://issuer.example.org,https://github.com/acme/shop");
+        assert_eq!(
+            exact,
+            Identity::Exact("https://github.com/acme/shop".into())
+        );
+        let glob = identity("ci=https://issuer.example.org,https://github.com/acme/**");
+        assert_eq!(glob, Identity::Glob("https://github.com/acme/**".into()));
+    }
+
+    #[test]
+    fn a_signer_that_is_not_whole_is_refused_with_what_is_missing() {
+        assert_eq!(key("@a.pub").unwrap_err(), "has no `=` behind the name");
+        assert_eq!(key("a=a.pub").unwrap_err(), "must be a file, as @FILE");
+        assert_eq!(kms("a=arn").unwrap_err(), "has no `,@FILE` at its end");
+        assert_eq!(
+            keyless("a=https://issuer.example.org").unwrap_err(),
+            "has no `,` behind the issuer"
+        );
+    }
+}

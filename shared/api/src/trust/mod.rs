@@ -1,0 +1,74 @@
+//! Trust: which signers an organization trusts, per workflow, and what was found out about an attestation's signatures.
+//!
+//! The types only; `verify` judges.
+
+pub mod fault;
+mod identity;
+mod policy;
+mod verdict;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::TrustPolicyId;
+use crate::names;
+use crate::timestamp::Timestamp;
+
+pub use fault::{Fault, Problem};
+pub use identity::Identity;
+pub use policy::{Mode, Policy, Signer, TrustedRoot};
+pub use verdict::{Code, Outcome, Proof, Reason, Verdict, VerifiedSigner};
+
+/// Body of `POST /v1/trust-policies`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewTrustPolicy {
+    #[schemars(regex(pattern = names::LABEL))]
+    pub name: String,
+    /// An id, a name, `project/name`, `project/*`, or `*`. Of those that fit a workflow, the most specific is for it.
+    #[schemars(length(min = 1, max = 512))]
+    pub workflow: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub project: Option<String>,
+    pub mode: Mode,
+    /// Number of distinct keys that have to sign.
+    #[serde(default = "policy::one")]
+    #[schemars(range(min = 1))]
+    pub threshold: usize,
+    #[serde(default)]
+    #[schemars(length(max = fault::MAX_SIGNERS))]
+    pub signers: Vec<Signer>,
+}
+
+/// A trust policy.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct TrustPolicy {
+    pub id: TrustPolicyId,
+    pub name: String,
+    /// An id, `project/name`, `project/*`, or `*`.
+    pub workflow: String,
+    pub mode: Mode,
+    pub threshold: usize,
+    pub signers: Vec<Signer>,
+    /// The name of the token that made it.
+    pub created_by: String,
+    pub created_at: Timestamp,
+    /// Version for `If-Match`, there in quotes.
+    pub etag: String,
+}
+
+/// A trust policy as a list has it: without keys and certificates.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ListedTrustPolicy {
+    pub id: TrustPolicyId,
+    pub name: String,
+    /// An id, `project/name`, `project/*`, or `*`.
+    pub workflow: String,
+    pub mode: Mode,
+    pub threshold: usize,
+    /// Names of the signers.
+    pub signers: Vec<String>,
+    pub created_by: String,
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,213 @@
+//! Trust policies: whose signatures attestations of a workflow have to have. They are judged by `verify`, on accepting.
+
+use api::TrustPolicyId;
+use api::inputs::Fault;
+use api::names::is_label;
+use api::trust::{Mode, Policy};
+use api::workflows::Selector;
+use verify::Judge;
+
+use crate::config::quotas::{self, Exceeded};
+use crate::config::{self, Precondition};
+use crate::records::audit_log::{Act, Subject};
+use crate::store::ids;
+use crate::store::meter::Quota;
+use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
+use crate::store::rows::{self, Row as _, Stored, TrustPolicy, TrustPolicyLink};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("some inputs are not right")]
+    Faults(Vec<Fault>),
+    #[error("the name {0:?} is taken")]
+    NameTaken(String),
+    #[error("{workflow} has a trust policy already, {name:?}: delete that first")]
+    Exists { workflow: String, name: String },
+    #[error("there is no trust policy {0:?}")]
+    NotFound(String),
+    #[error(transparent)]
+    Exceeded(Exceeded),
+    /// It is not what whoever wants to delete it has seen.
+    #[error("it was changed meanwhile: read it again")]
+    Changed,
+    #[error("somebody else changed it at the same time; try again")]
+    Conflict,
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
+impl From<quotas::Error> for Error {
+    fn from(error: quotas::Error) -> Self {
+        match error {
+            quotas::Error::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            quotas::Error::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
+/// Trust policy that an operator requests.
+#[derive(Debug)]
+pub struct NewTrustPolicy {
+    pub name: String,
+    pub workflow: Selector,
+    pub policy: Policy,
+    /// Its id, where that follows from the request. A new one when none.
+    pub id: Option<TrustPolicyId>,
+}
+
+/// All that is wrong with a policy: the first fault, which names its signer.
+pub fn fault(policy: &Policy) -> Option<Fault> {
+    let wrong = Judge::new(policy, "").err()?;
+    let field = match wrong {
+        api::trust::Fault::ThresholdZero | api::trust::Fault::ThresholdOutOfReach { .. } => {
+            "threshold"
+        }
+        _ => "signers",
+    };
+    Some(Fault {
+        field: field.into(),
+        detail: wrong.to_string(),
+    })
+}
+
+/// Keeps a policy where accepting finds it.
+pub async fn create(
+    scope: Scope<'_, impl Platform>,
+    wanted: NewTrustPolicy,
+    act: Act<'_>,
+) -> Result<Stored<TrustPolicy>, Error> {
+    let (platform, organization) = scope.parts();
+    let mut faults: Vec<Fault> = api::names::name_fault(&wanted.name).into_iter().collect();
+    faults.extend(fault(&wanted.policy));
+    if !faults.is_empty() {
+        return Err(Error::Faults(faults));
+    }
+    let at = TrustPolicy::at(organization, &wanted.name);
+    match rows::load::<TrustPolicy>(platform, &at).await? {
+        // The same request, again.
+        Some(stored) if wanted.id.as_ref() == Some(&stored.row.id) => return Ok(stored),
+        Some(_) => return Err(Error::NameTaken(wanted.name)),
+        None => {}
+    }
+    quotas::room(scope, Quota::Policies).await?;
+    let row = TrustPolicy {
+        organization: organization.to_owned(),
+        name: wanted.name,
+        id: wanted.id.unwrap_or_else(|| ids::random(platform)),
+        workflow: wanted.workflow,
+        policy: wanted.policy,
+        created_by: act.actor.name.clone(),
+        created_at: platform.now(),
+    };
+    let link = row.link();
+    if let Some(other) = rows::load::<TrustPolicyLink>(platform, &link.key()).await? {
+        return Err(Error::Exists {
+            workflow: row.workflow.0,
+            name: other.row.policy,
+        });
+    }
+    let (write, version) = rows::insert(platform, &row);
+    let subject = Subject::new(&row.name, row.id.as_str());
+    let writes = vec![
+        write,
+        rows::insert(platform, &link).0,
+        act.entry(scope, subject, told(&row)),
+    ];
+    match platform.write(writes).await.unless_conflict()? {
+        true => Ok(Stored { row, version }),
+        false => Err(Error::Conflict),
+    }
+}
+
+/// Describes a policy for the audit log.
+fn told(row: &TrustPolicy) -> String {
+    let Policy {
+        mode,
+        threshold,
+        signers,
+    } = &row.policy;
+    let mode = match mode {
+        Mode::Off => "off",
+        Mode::Warn => "warn",
+        Mode::Require => "require",
+    };
+    let names: Vec<&str> = signers.iter().map(api::trust::Signer::name).collect();
+    let names = names.join(", ");
+    format!("{mode} for {}: {threshold} of {names}", row.workflow.0)
+}
+
+/// A page of policies in the order of their names, from behind `after`, and where the next one begins.
+pub async fn list(
+    scope: Scope<'_, impl Platform>,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<TrustPolicy>, Option<String>), Unreachable> {
+    let (platform, organization) = scope.parts();
+    let partition = TrustPolicy::partition(organization);
+    let items = platform.list(&partition, "", after, limit).await?;
+    let next = (items.len() == limit)
+        .then(|| items.last()?.get("sk")?.as_str().map(str::to_owned))
+        .flatten();
+    let found = items.into_iter().map(rows::parse::<TrustPolicy>);
+    let found: Result<Vec<Stored<TrustPolicy>>, Unreachable> = found.collect();
+    Ok((found?.into_iter().map(|stored| stored.row).collect(), next))
+}
+
+/// A policy by its name or its id.
+pub async fn find(
+    scope: Scope<'_, impl Platform>,
+    name_or_id: &str,
+) -> Result<Stored<TrustPolicy>, Error> {
+    let (platform, organization) = scope.parts();
+    if is_label(name_or_id) {
+        let at = TrustPolicy::at(organization, name_or_id);
+        if let Some(stored) = rows::load::<TrustPolicy>(platform, &at).await? {
+            return Ok(stored);
+        }
+    }
+    // Ids are looked for seldom, and policies are few.
+    let partition = TrustPolicy::partition(organization);
+    let all = rows::load_all::<TrustPolicy>(platform, &partition, "").await?;
+    let found = all.into_iter().find(|stored| stored.row.id == *name_or_id);
+    found.ok_or_else(|| Error::NotFound(name_or_id.to_owned()))
+}
+
+/// Deletes a policy. What it refused stays refused, and verdicts stay as they are.
+pub async fn delete(
+    scope: Scope<'_, impl Platform>,
+    name_or_id: &str,
+    only: &Precondition,
+    act: Act<'_>,
+) -> Result<Stored<TrustPolicy>, Error> {
+    let platform = scope.platform;
+    let stored = find(scope, name_or_id).await?;
+    only.allow(&stored.version.etag)
+        .map_err(|_: config::Error| Error::Changed)?;
+    let link = rows::load::<TrustPolicyLink>(platform, &stored.row.link().key()).await?;
+    let subject = Subject::new(&stored.row.name, stored.row.id.as_str());
+    let mut writes = vec![
+        stored.delete(),
+        act.entry(scope, subject, told(&stored.row)),
+    ];
+    writes.extend(link.map(|link| link.delete()));
+    match platform.write(writes).await.unless_conflict()? {
+        true => Ok(stored),
+        false => Err(Error::Conflict),
+    }
+}
+
+/// The policy for an attestation: the first of these links, most specific first, that has one. A policy that was deleted
+/// since its link was read is none.
+pub(crate) async fn of_links(
+    platform: &impl Platform,
+    links: &[TrustPolicyLink],
+) -> Result<Option<Stored<TrustPolicy>>, Unreachable> {
+    for link in links {
+        let at = TrustPolicy::at(&link.organization, &link.policy);
+        let stored = rows::load::<TrustPolicy>(platform, &at).await?;
+        if let Some(stored) = stored.filter(|stored| stored.row.id == link.id) {
+            return Ok(Some(stored));
+        }
+    }
+    Ok(None)
+}
