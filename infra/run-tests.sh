@@ -17,5 +17,5 @@ group() {
 }
 group --package attestation --package api --package integrations --package peers "$@"
 group --package chainloop "$@"
-group --package pipeline --package aws --package memory --package tests --package simulation "$@"
+group --package pipeline --package aws --package memory --package tests --package simulation --package verify "$@"
 exit "$code"

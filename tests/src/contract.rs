@@ -901,6 +901,32 @@ fn the_pipeline_has_no_clock_no_randomness_and_no_tasks_of_its_own() {
 // --- the tree -----------------------------------------------------------------------------------------
 
 /// The workspace's root.
+#[test]
+fn the_tests_of_every_crate_are_run() {
+    let script = fs::read_to_string(root().join("infra/run-tests.sh")).unwrap();
+    let own = ["functions", "shared", "cli", "tests"];
+    let manifests = own
+        .iter()
+        .flat_map(|folder| files(&root().join(folder), &["toml"]));
+    let mut with_tests = 0;
+    for manifest in manifests.filter(|path| path.ends_with("Cargo.toml")) {
+        let text = fs::read_to_string(&manifest).unwrap();
+        let name = text.lines().find_map(|line| line.strip_prefix("name = "));
+        let name = name.unwrap().trim_matches('"');
+        let sources = files(&manifest.with_file_name("src"), &["rs"]);
+        let has_tests = sources.iter().any(|source| {
+            let text = fs::read_to_string(source).unwrap();
+            text.contains("#[test]") || text.contains("#[tokio::test]")
+        });
+        if has_tests {
+            with_tests += 1;
+            let named = format!("--package {name} ");
+            assert!(script.contains(&named), "add {named}to infra/run-tests.sh");
+        }
+    }
+    assert!(with_tests > 8, "{with_tests} crates have tests");
+}
+
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
