@@ -900,7 +900,6 @@ fn the_pipeline_has_no_clock_no_randomness_and_no_tasks_of_its_own() {
 
 // --- the tree -----------------------------------------------------------------------------------------
 
-/// The workspace's root.
 #[test]
 fn the_tests_of_every_crate_are_run() {
     let script = fs::read_to_string(root().join("infra/run-tests.sh")).unwrap();
@@ -927,6 +926,7 @@ fn the_tests_of_every_crate_are_run() {
     assert!(with_tests > 8, "{with_tests} crates have tests");
 }
 
+/// The workspace's root.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
