@@ -91,17 +91,17 @@ pub(crate) struct Add {
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     threshold: usize,
     /// Public key in PEM of a signer; can be repeated
-    #[arg(long, value_name = "NAME=@FILE", value_parser = key)]
-    key: Vec<Signer>,
+    #[arg(long, value_name = "NAME=@FILE")]
+    key: Vec<String>,
     /// Key in AWS KMS of a signer, with its public key in PEM; can be repeated
-    #[arg(long, value_name = "NAME=ARN,@FILE", value_parser = kms)]
-    kms: Vec<Signer>,
+    #[arg(long, value_name = "NAME=ARN,@FILE")]
+    kms: Vec<String>,
     /// Identity of a signer in a certificate of Sigstore's public instance; can be repeated
-    #[arg(long, value_name = "NAME=ISSUER,IDENTITY", value_parser = keyless)]
-    keyless: Vec<Signer>,
+    #[arg(long, value_name = "NAME=ISSUER,IDENTITY")]
+    keyless: Vec<String>,
     /// Organization of a Chainloop control plane, with its authority's certificates in PEM; can be repeated
-    #[arg(long, value_name = "NAME=ORGANIZATION_ID,@FILE", value_parser = chainloop)]
-    chainloop: Vec<Signer>,
+    #[arg(long, value_name = "NAME=ORGANIZATION_ID,@FILE")]
+    chainloop: Vec<String>,
     /// File with the whole policy, as YAML or JSON
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["name", "workflow", "mode", "threshold", "key", "kms", "keyless", "chainloop"])]
     file: Option<PathBuf>,
@@ -128,6 +128,18 @@ fn read(text: &str) -> Result<String, String> {
 fn with_file(text: &str) -> Result<(String, String), String> {
     let (before, file) = text.split_once(",@").ok_or("has no `,@FILE` at its end")?;
     Ok((before.to_owned(), read(&format!("@{file}"))?))
+}
+
+/// Reads the signers of a flag.
+fn signers(
+    flag: &str,
+    given: &[String],
+    read: fn(&str) -> Result<Signer, String>,
+) -> anyhow::Result<Vec<Signer>> {
+    let read = |text: &String| {
+        read(text).map_err(|fault| Failure::usage(format!("--{flag} {text}: {fault}")).into())
+    };
+    given.iter().map(read).collect()
 }
 
 fn key(text: &str) -> Result<Signer, String> {
@@ -191,7 +203,13 @@ impl Add {
                 project: None,
                 mode: self.mode.unwrap_or(Mode::Off),
                 threshold: self.threshold,
-                signers: [self.key, self.kms, self.keyless, self.chainloop].concat(),
+                signers: [
+                    signers("key", &self.key, key)?,
+                    signers("kms", &self.kms, kms)?,
+                    signers("keyless", &self.keyless, keyless)?,
+                    signers("chainloop", &self.chainloop, chainloop)?,
+                ]
+                .concat(),
             },
         };
         let policy: TrustPolicy = Client::new(global)?
