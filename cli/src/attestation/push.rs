@@ -68,7 +68,7 @@ pub(crate) struct Push {
 
 /// Result for one attestation of a file.
 enum Outcome {
-    Accepted(Accepted),
+    Accepted(Box<Accepted>),
     Refused(String),
     /// Something failed before it was its turn.
     NotSent,
@@ -127,7 +127,7 @@ impl Push {
             match self.send(&client, entry) {
                 Ok(accepted) => {
                     tell(global, &attestation, &accepted);
-                    outcomes.push(Outcome::Accepted(accepted));
+                    outcomes.push(Outcome::Accepted(Box::new(accepted)));
                 }
                 Err(error) if is_refusal(&error) => {
                     outcomes.push(Outcome::Refused(failure::text(&error)));
