@@ -375,7 +375,7 @@ async fn what_an_intake_forwards_is_judged_alike() {
 async fn a_policy_is_one_of_its_name_and_of_its_workflows_and_is_found_by_name_and_id() {
     let memory = Memory::default();
     let key = signer("one", &Key::new());
-    let body = policy("release", "shop/*", "warn", &[key.clone()]);
+    let body = policy("release", "shop/*", "warn", std::slice::from_ref(&key));
     let post = |key: &'static str, body: &Value| {
         let headers = [("idempotency-key", key)];
         request(Role::Admin, "POST /v1/trust-policies", &[], &headers, body)
@@ -384,7 +384,7 @@ async fn a_policy_is_one_of_its_name_and_of_its_workflows_and_is_found_by_name_a
     assert_eq!(first.status, 201);
     assert_eq!(answer(&memory, &post("a", &body)).await, first);
     assert_eq!(refusal(&create(&memory, body).await), (409, "name-taken"));
-    let other = policy("other", "shop/*", "warn", &[key.clone()]);
+    let other = policy("other", "shop/*", "warn", std::slice::from_ref(&key));
     assert_eq!(
         refusal(&create(&memory, other).await),
         (409, "trust-policy-exists")

@@ -68,7 +68,7 @@ pub(crate) struct Push {
 
 /// Result for one attestation of a file.
 enum Outcome {
-    Accepted(Accepted),
+    Accepted(Box<Accepted>),
     Refused(String),
     /// Something failed before it was its turn.
     NotSent,
@@ -127,7 +127,7 @@ impl Push {
             match self.send(&client, entry) {
                 Ok(accepted) => {
                     tell(global, &attestation, &accepted);
-                    outcomes.push(Outcome::Accepted(accepted));
+                    outcomes.push(Outcome::Accepted(Box::new(accepted)));
                 }
                 Err(error) if is_refusal(&error) => {
                     outcomes.push(Outcome::Refused(failure::text(&error)));
@@ -223,7 +223,7 @@ impl Outcome {
 
     fn state(&self) -> &'static str {
         match self {
-            Self::Accepted(Accepted { repeated: true, .. }) => "accepted before",
+            Self::Accepted(accepted) if accepted.repeated => "accepted before",
             Self::Accepted(_) => "accepted",
             Self::Refused(_) => "refused",
             Self::NotSent => "not sent",
