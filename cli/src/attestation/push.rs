@@ -223,7 +223,7 @@ impl Outcome {
 
     fn state(&self) -> &'static str {
         match self {
-            Self::Accepted(Accepted { repeated: true, .. }) => "accepted before",
+            Self::Accepted(accepted) if accepted.repeated => "accepted before",
             Self::Accepted(_) => "accepted",
             Self::Refused(_) => "refused",
             Self::NotSent => "not sent",
