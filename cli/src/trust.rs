@@ -84,7 +84,7 @@ pub(crate) struct Add {
     /// Workflows it is for: project/name, 'project/*', '*' or an ID
     #[arg(long, required_unless_present = "file")]
     workflow: Option<String>,
-    /// What follows from a verdict other than verified
+    /// Treatment of an attestation that is not verified
     #[arg(long, value_parser = mode(), required_unless_present = "file")]
     mode: Option<Mode>,
     /// Number of distinct keys that have to sign
@@ -279,7 +279,7 @@ fn describe(global: &Global, named: &str) -> anyhow::Result<()> {
 fn delete(global: &Global, named: &str) -> anyhow::Result<()> {
     confirm::deletion(global, || {
         Ok(format!(
-            "Delete the trust policy {named:?}? What it refuses will be accepted."
+            "Delete the trust policy {named:?}? What it refuses is then left to the next less specific policy, or accepted."
         ))
     })?;
     let policy: TrustPolicy = Client::new(global)?

@@ -111,7 +111,7 @@ pub struct Authority {
     pub pem: String,
 }
 
-/// What a leaf says.
+/// Contents of a leaf certificate.
 pub struct Subject<'a> {
     /// No more than two.
     pub organizations: &'a [&'a str],

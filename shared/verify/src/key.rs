@@ -20,7 +20,7 @@ pub(crate) struct PublicKey {
     /// SHA-256 of the key's `SubjectPublicKeyInfo`.
     pub(crate) id: Digest,
     bytes: Vec<u8>,
-    /// What its holders sign with. Tools disagree on the hash of P-384 and on the padding of RSA.
+    /// Algorithms that its holders may have signed with. Tools disagree on the hash of P-384 and on the padding of RSA.
     algorithms: Vec<&'static dyn VerificationAlgorithm>,
 }
 

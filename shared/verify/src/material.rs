@@ -1,4 +1,4 @@
-//! What a bundle has beside the envelope: the signer's certificate, log entries and timestamps.
+//! Verification material of a bundle: the signer's certificate, log entries and timestamps.
 //!
 //! Nothing here is trusted for where it stands. It proves something about an envelope or it does not, so it may as well
 //! come from another document than the envelope.

@@ -1,4 +1,4 @@
-//! What may be wrong with a policy, and the limits that it has to keep.
+//! Faults of a policy, and the limits that it has to keep.
 
 /// Maximum number of signers in a policy.
 pub const MAX_SIGNERS: usize = 16;

@@ -1,4 +1,4 @@
-//! Which identities in a certificate are meant by a rule.
+//! Rules for the identity in a certificate.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What an operator configures: which signers count, how many of them have to sign, and what follows if they did not.
+//! Trust policies as operators write them: signers, a threshold, and a mode for what does not reach it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub(crate) fn one() -> usize {
     1
 }
 
-/// What follows from a verdict other than `verified`.
+/// Treatment of an attestation that is not `verified`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(rename = "TrustMode")]
@@ -89,10 +89,10 @@ impl Signer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrustedRoot {
-    /// Those of Sigstore's public instance, as of the date that `verify` pins.
+    /// The public instance of Sigstore, as of the date that `verify` pins.
     #[default]
     PublicGood,
-    /// Those of another instance: the text of its `trusted_root.json`.
+    /// Another instance: the text of its `trusted_root.json`.
     Json(String),
 }
 

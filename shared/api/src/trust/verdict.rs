@@ -1,4 +1,4 @@
-//! What was found out about an attestation's signatures.
+//! Verdicts on an attestation's signatures.
 
 use std::fmt;
 
@@ -130,7 +130,7 @@ pub struct VerifiedSigner {
     pub proof: Proof,
 }
 
-/// By what a signer is known.
+/// Key or certificate that a signer is known by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[schemars(rename = "SignerProof")]

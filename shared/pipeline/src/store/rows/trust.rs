@@ -65,7 +65,7 @@ impl Row for TrustPolicyLink {
     }
 }
 
-/// What accepting finds at a selector, by one read.
+/// Link at a selector: accepting reads all of a selector's at once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum WorkflowLink {
