@@ -363,17 +363,7 @@ pub async fn list(
     limit: usize,
 ) -> Result<(Vec<Intake>, Option<String>), Unreachable> {
     let (platform, organization) = scope.parts();
-    let partition = Intake::partition(organization);
-    let items = platform.list(&partition, "", after, limit).await?;
-    let next = (items.len() == limit)
-        .then(|| items.last()?.get("sk")?.as_str().map(str::to_owned))
-        .flatten();
-    let intakes = items.into_iter().map(rows::parse::<Intake>);
-    let intakes: Result<Vec<Stored<Intake>>, Unreachable> = intakes.collect();
-    Ok((
-        intakes?.into_iter().map(|stored| stored.row).collect(),
-        next,
-    ))
+    rows::first_page(platform, &Intake::partition(organization), after, limit).await
 }
 
 /// Deletes an intake by its name. What came in by it stays. A deletion that was cut off is completed by asking again.

@@ -144,13 +144,7 @@ pub async fn list(
 ) -> Result<(Vec<TrustPolicy>, Option<String>), Unreachable> {
     let (platform, organization) = scope.parts();
     let partition = TrustPolicy::partition(organization);
-    let items = platform.list(&partition, "", after, limit).await?;
-    let next = (items.len() == limit)
-        .then(|| items.last()?.get("sk")?.as_str().map(str::to_owned))
-        .flatten();
-    let found = items.into_iter().map(rows::parse::<TrustPolicy>);
-    let found: Result<Vec<Stored<TrustPolicy>>, Unreachable> = found.collect();
-    Ok((found?.into_iter().map(|stored| stored.row).collect(), next))
+    rows::first_page(platform, &partition, after, limit).await
 }
 
 /// A policy by its name or its id.

@@ -190,6 +190,22 @@ pub async fn load_after<R: Row>(
     }
 }
 
+/// A page of a partition's rows, first first, from behind the sort key `after`; and the sort key behind which the next page
+/// begins.
+pub async fn first_page<R: Row>(
+    platform: &impl Platform,
+    partition: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<R>, Option<String>), Unreachable> {
+    let items = platform.list(partition, "", after, limit).await?;
+    let next = (items.len() == limit)
+        .then(|| items.last()?.get("sk")?.as_str().map(str::to_owned))
+        .flatten();
+    let rows: Result<Vec<Stored<R>>, Unreachable> = items.into_iter().map(parse).collect();
+    Ok((rows?.into_iter().map(|stored| stored.row).collect(), next))
+}
+
 /// A page of a partition's rows whose sort key is `prefix` and an id, last first, from before the id `before`; and the
 /// id before which the next page begins.
 pub async fn last_page<R: Row>(
