@@ -147,4 +147,4 @@ cli:
 	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/chainloop target/bin/chainloop
 
 clean: local-down ## Remove all build output and the local cloud's data
-	rm -rf target dist .local .venv
+	rm -rf target dist dist.unfinished .local .venv

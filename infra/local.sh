@@ -24,3 +24,13 @@ infra/local/bootstrap.sh .local
 . .local/env
 stage "run the demo"
 .venv/sam/bin/python infra/local/demo.py "$@"
+cat <<'END'
+
+The system is running. Next:
+
+  . .local/env                                  point the command line at it
+  chainloop delivery list                       list the deliveries
+  chainloop integration registered list         list the registrations
+  make local ATTESTATION=FILE MATERIALS="NAME=FILE …"   push your own attestation
+  make local-down                               stop it; `make local` continues with its data
+END

@@ -51,7 +51,11 @@ def main() -> None:
 
 
 def release(source: Path, to: Path, archs: list[str], functions: list[str] | None, command_line: bool) -> None:
-    """Builds from this source into this folder, whose former content goes away."""
+    """Builds from this source into this folder, in place of the release in it, if there is one."""
+    if to.exists() and any(to.iterdir()) and not (to / SUMS).exists():
+        sys.exit(f"{to} holds something else than a release: name another folder")
+    # One that was cut off, or fails, is no release: the one before stays.
+    finished, to = to, to.with_name(f"{to.name}.unfinished")
     shutil.rmtree(to, ignore_errors=True)
     names = functions or sorted(path.stem for path in (source / "functions/src/bin").glob("*.rs"))
     for arch in archs:
@@ -67,6 +71,8 @@ def release(source: Path, to: Path, archs: list[str], functions: list[str] | Non
             shutil.copy(binary, folder / COMMAND_LINE)
     files = sorted(path for path in to.rglob("*") if path.is_file())
     (to / SUMS).write_text("".join(f"{sha256(path)}  {path.relative_to(to)}\n" for path in files))
+    shutil.rmtree(finished, ignore_errors=True)
+    to.rename(finished)
 
 
 def build(source: Path, arch: str, package: str, names: list[str]) -> list[Path]:

@@ -77,15 +77,6 @@ class Demo:
 
         say("Check the deliveries")
         self.check(attestation, materials, before)
-        print(f"""
-The system is running. Next:
-
-  {BOLD}. .local/env{OFF}                                  point the command line at it
-  chainloop delivery list                       list the deliveries
-  chainloop integration registered list         list the registrations
-  make local ATTESTATION=FILE MATERIALS="NAME=FILE …"   push your own attestation
-  make local-down                               stop it; `make local` continues with its data
-""")
 
     def register_guac(self) -> None:
         if self.is_registered("guac"):

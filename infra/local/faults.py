@@ -8,7 +8,6 @@ import http.server
 import json
 import random
 import re
-import socket
 import threading
 import time
 from collections import Counter
