@@ -37,7 +37,7 @@ SUMS = "SHA256SUMS"
 def main() -> None:
     parser = argparse.ArgumentParser(description="Builds a release.")
     parser.add_argument("--arch", action="append", choices=TARGETS, help="of the functions; both by default")
-    parser.add_argument("--function", action="append", metavar="NAME", help="build these alone, without a template")
+    parser.add_argument("--function", action="append", metavar="NAME", help="build these alone")
     parser.add_argument("--command-line", action="store_true", help="build the command line too")
     parser.add_argument("--to", type=Path, default=ROOT / "dist")
     parser.add_argument("--compare", type=Path, metavar="SUMS", help="compare a second build with these checksums")
@@ -64,8 +64,7 @@ def release(source: Path, to: Path, archs: list[str], functions: list[str] | Non
         # Each package by itself: together, the features of the command line would be those of the functions too.
         for name, binary in zip(names, build(source, arch, "functions", names)):
             pack(binary, folder / "functions" / f"{name}.zip")
-        if not functions:
-            (folder / "template.yaml").write_text(template(source, arch))
+        (folder / "template.yaml").write_text(template(source, arch))
         if command_line:
             [binary] = build(source, arch, COMMAND_LINE, [COMMAND_LINE])
             shutil.copy(binary, folder / COMMAND_LINE)

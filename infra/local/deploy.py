@@ -1,6 +1,6 @@
-"""Deploys infra/template.yaml to a local cloud, with the zips in target/lambda.
+"""Deploys a template to a local cloud: infra/template.yaml, or that of a release.
 
-    .venv/sam/bin/python infra/local/deploy.py [--directory .local] [--stack chainloop] [--zips target/lambda]
+    .venv/sam/bin/python infra/local/deploy.py [--directory .local] [--stack chainloop] [--template infra/template.yaml]
                                                [--parameter NAME=VALUE]…
 
 The same `sam deploy` as on AWS. Running it again deploys what has changed, or nothing. What a shell
@@ -25,8 +25,6 @@ from cloud import ROOT, Cloud
 
 REGION = "us-east-1"
 ARTIFACTS = "artifacts"
-# Where the template has the zips.
-ZIPS = "../target/lambda/"
 # The access key of the emulator's root user; see cloud.py.
 ROOT_USER = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
@@ -35,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Deploys to a local cloud.")
     parser.add_argument("--directory", type=Path, default=ROOT / ".local")
     parser.add_argument("--stack", default="chainloop")
-    parser.add_argument("--zips", type=Path, default=ROOT / "target/lambda")
+    parser.add_argument("--template", type=Path, default=ROOT / "infra/template.yaml")
     parser.add_argument("--parameter", action="append", default=[], help="of the template, as NAME=VALUE")
     arguments = parser.parse_args()
     cloud = Cloud(arguments.directory)
@@ -44,7 +42,7 @@ def main() -> None:
 
     started = time.monotonic()
     make_artifacts_bucket(cloud)
-    sam_deploy(cloud, arguments.stack, arguments.zips.resolve(), arguments.parameter)
+    sam_deploy(cloud, arguments.stack, arguments.template.resolve(), arguments.parameter)
     outputs = stack_outputs(cloud, arguments.stack)
     write_env(cloud, outputs)
     print(f"deployed {arguments.stack} in {time.monotonic() - started:.1f} s; next: . {cloud.directory}/env")
@@ -68,10 +66,10 @@ def make_artifacts_bucket(cloud: Cloud) -> None:
         s3.create_bucket(Bucket=ARTIFACTS)
 
 
-def local_template(cloud: Cloud, zips: Path) -> Path:
+def local_template(cloud: Cloud, original: Path) -> Path:
     """The template without what the emulator cannot do. The template itself knows of no emulator: it has nothing to leave
     out on AWS by mistake."""
-    template = yaml_parse((ROOT / "infra/template.yaml").read_text())
+    template = yaml_parse(original.read_text())
     resources = template["Resources"]
     # The loop stays a loop, as AWS gets it.
     _, _, repeated = resources["Fn::ForEach::Integrations"]
@@ -85,7 +83,7 @@ def local_template(cloud: Cloud, zips: Path) -> Path:
             if is_sum or resource["Type"] in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"):
                 del part[name]
             if "CodeUri" in properties:
-                properties["CodeUri"] = absolute(properties["CodeUri"], zips)
+                properties["CodeUri"] = absolute(properties["CodeUri"], original.parent)
     # Becomes the API's id, so that its address survives a new start.
     resources["Api"]["Properties"]["Tags"] = {"ms-custom-id": "c4a17001"}
     path = cloud.directory / "template.json"
@@ -93,22 +91,20 @@ def local_template(cloud: Cloud, zips: Path) -> Path:
     return path
 
 
-def absolute(code, zips: Path):
-    """Makes a path absolute, also inside the loop's `Fn::Join`: the local template stands in another folder."""
+def absolute(code, folder: Path):
+    """Makes a path absolute, also where the loop joins it from parts: the local template stands in another folder."""
     match code:
-        case str() if code.startswith(ZIPS):
-            return f"{zips}/{code.removeprefix(ZIPS)}"
-        case list():
-            return [absolute(part, zips) for part in code]
-        case {"Fn::Join": parts}:
-            return {"Fn::Join": absolute(parts, zips)}
+        case str():
+            return str((folder / code).resolve())
+        case {"Fn::Join": [separator, [begin, *rest]]}:
+            return {"Fn::Join": [separator, [absolute(begin, folder), *rest]]}
     return code
 
 
-def sam_deploy(cloud: Cloud, stack: str, zips: Path, parameters: list[str]) -> None:
+def sam_deploy(cloud: Cloud, stack: str, template: Path, parameters: list[str]) -> None:
     command = [
         ROOT / ".venv/sam/bin/sam", "deploy",
-        "--template-file", local_template(cloud, zips),
+        "--template-file", local_template(cloud, template),
         "--stack-name", stack,
         "--s3-bucket", ARTIFACTS,
         "--region", REGION,

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds functions as for AWS, and runs the demo with them, on a local cloud of its own: the one that accepts, the authorizer,
-# and one that delivers. The others are those in target/lambda.
+# and one that delivers. The others of the release are those in target/lambda.
 #
 #   infra/local/release.sh
 set -eu
@@ -17,15 +17,14 @@ trap end EXIT
 # The last of those that deliver: the demo delivers through it.
 delivering=$(for file in functions/src/bin/deliver-*.rs; do basename "$file" .rs; done | tail -n 1)
 infra/release.py --arch "$arch" --function attestations --function authorizer --function "$delivering" --to target/three
+for folder in target/lambda/*; do
+    zip=target/three/$arch/functions/$(basename "$folder").zip
+    if ! [ -e "$zip" ]; then cp "$folder/bootstrap.zip" "$zip"; fi
+done
 end
 rm -rf "$directory"
-mkdir -p "$directory/zips"
-cp -R target/lambda/. "$directory/zips"
-for zip in target/three/"$arch"/functions/*.zip; do
-    cp "$zip" "$directory/zips/$(basename "$zip" .zip)/bootstrap.zip"
-done
 infra/local/cloud.py up --directory "$directory" --ephemeral
-.venv/sam/bin/python infra/local/deploy.py --directory "$directory" --zips "$directory/zips"
+.venv/sam/bin/python infra/local/deploy.py --directory "$directory" --template "target/three/$arch/template.yaml"
 infra/local/receiver.py up --directory "$directory"
 unset CHAINLOOP_TOKEN CHAINLOOP_URL CHAINLOOP_TABLE
 . "$directory/env"
