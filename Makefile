@@ -101,18 +101,19 @@ lint: tools ## Check formatting, clippy, dependencies and the template
 deploy: ## Deploy to AWS, with credentials from the environment: make deploy STACK=prod [DIST=dist]
 	@test -z "$$AWS_ENDPOINT_URL" || { echo "AWS_ENDPOINT_URL is set: this shell points at the local cloud"; exit 1; }
 	@infra/stack-name.sh "$(STACK)"
+	$(if $(filter Architecture=%,$(PARAMETERS)),@echo "the zips are for $(ARCH): say ARCH=… instead of the parameter Architecture"; exit 2)
 	@$(VENV) sam
 	@.venv/sam/bin/python infra/concurrency.py "$(STACK)" $(foreach parameter,$(PARAMETERS),'$(parameter)')
 	$(if $(DIST),,@$(VENV) cargo-lambda && infra/release.py --arch $(ARCH) --to target/dist)
 	$(if $(DIST),@cd "$(DIST)" && sha256sum --check --quiet SHA256SUMS && $(HERE)/chainloop --version)
-	$(SAM) deploy --template-file $(or $(DIST),target/dist)/$(ARCH)/template.yaml --stack-name $(STACK) --resolve-s3 \
+	$(SAM) deploy --template-file "$(or $(DIST),target/dist)/$(ARCH)/template.yaml" --stack-name $(STACK) --resolve-s3 \
 	  --language-extensions --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
 	  --no-fail-on-empty-changeset --no-confirm-changeset \
 	  --parameter-overrides Architecture=$(ARCH) $(foreach parameter,$(PARAMETERS),'$(parameter)') \
 	  $(if $(TAGS),--tags $(foreach tag,$(TAGS),'$(tag)')) || \
 	  { echo "if it was the first deployment, remove what is left: make undeploy STACK=$(STACK) REMOVE=table,bucket"; exit 1; }
 	$(if $(DIST),,cargo build --release --locked --package chainloop)
-	@infra/bootstrap.sh $(STACK) "$(if $(DIST),$(abspath $(DIST))/$(HERE)/chainloop,target/release/chainloop)"
+	@infra/bootstrap.sh $(STACK) "$(if $(DIST),$(DIST)/$(HERE)/chainloop,target/release/chainloop)"
 
 release: ## Build all functions and the command line for arm64 and x86_64, with checksums, into dist
 	@$(VENV) cargo-lambda

@@ -54,7 +54,7 @@ def release(source: Path, to: Path, archs: list[str], functions: list[str] | Non
     """Builds from this source into this folder, in place of the release in it, if there is one."""
     if to.exists() and any(to.iterdir()) and not (to / SUMS).exists():
         sys.exit(f"{to} holds something else than a release: name another folder")
-    # One that was cut off, or fails, is no release: the one before stays.
+    # Where a build fails, the release before stays.
     finished, to = to, to.with_name(f"{to.name}.unfinished")
     shutil.rmtree(to, ignore_errors=True)
     names = functions or sorted(path.stem for path in (source / "functions/src/bin").glob("*.rs"))
