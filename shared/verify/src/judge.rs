@@ -116,7 +116,8 @@ impl Judge {
             judge.add(signer).map_err(fault)?;
         }
         judge.check_keys()?;
-        let reachable = judge.keys.len() + usize::from(judge.has_certificates());
+        // A certificate is for the one signature of its bundle.
+        let reachable = judge.keys.len().max(usize::from(judge.has_certificates()));
         match threshold {
             0 => Err(Fault::ThresholdZero),
             _ if threshold > reachable && mode != Mode::Off => Err(Fault::ThresholdOutOfReach {

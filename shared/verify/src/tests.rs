@@ -206,6 +206,7 @@ fn a_key_that_is_also_in_a_certificate_counts_once() {
     let world = World::new();
     let signers = vec![
         key_signer("key", world.key.public_key_pem()),
+        key_signer("spare", key().public_key_pem()),
         world.chainloop(false),
     ];
     let document = world.bundle(&of_organization(&ORGANIZATION), &[]);
@@ -594,6 +595,7 @@ fn a_lying_keyid_makes_no_signature_false_that_the_certificates_key_made() {
     let signers = vec![
         world.chainloop(false),
         key_signer("known", known.public_key_pem()),
+        key_signer("spare", key().public_key_pem()),
     ];
     let leaf = world
         .authority
@@ -659,6 +661,7 @@ fn all_rules_that_fit_are_named_and_count_as_one_key() {
             Identity::Prefix("https://github.com/other/".to_owned()),
         ),
         key_signer("key", key().public_key_pem()),
+        key_signer("spare", key().public_key_pem()),
     ];
     let document = world.bundle(&of_workflow(ISSUER, WORKFLOW), &[5]);
     let verdict = check(
@@ -838,18 +841,20 @@ fn a_fault_of_a_policy_says_where_it_is() {
         fault(1, keys(MAX_SIGNERS + 1)),
         Fault::TooManySigners(MAX_SIGNERS + 1)
     );
-    // A bundle has one certificate.
+    // A bundle has one certificate, and that is for one signature: a key beside it would need another.
     let certificates = vec![
         world.chainloop(false),
         world.keyless("s", Identity::Exact(WORKFLOW.to_owned())),
     ];
-    assert_eq!(
-        fault(2, certificates),
-        Fault::ThresholdOutOfReach {
-            threshold: 2,
-            reachable: 1
-        }
-    );
+    for signers in [certificates.clone(), [keys(1), certificates].concat()] {
+        assert_eq!(
+            fault(2, signers),
+            Fault::ThresholdOutOfReach {
+                threshold: 2,
+                reachable: 1
+            }
+        );
+    }
 
     let pem = key().public_key_pem();
     for name in ["", "a b", "é", &"a".repeat(MAX_NAME + 1)] {

@@ -25,7 +25,7 @@ pub enum Fault {
     TooManySigners(usize),
     #[error("threshold: it is at least 1")]
     ThresholdZero,
-    /// All signers with certificates count as one key, since a bundle has one certificate.
+    /// A bundle has one certificate, for one signature: signers with certificates reach a threshold of one.
     #[error(
         "threshold {threshold}: these signers can have no more than {reachable} keys in one attestation"
     )]
