@@ -42,7 +42,7 @@ off      nothing is judged
 warn     every attestation is accepted, with its verdict
 require  an attestation is refused unless enough signers signed it
 
-Of the policies that fit a workflow, the most specific is for it: its ID, its name, its project, all. The identity \
+A workflow is judged by the policy for its ID and by the most specific one for its names: project/name, 'project/*', '*'. The identity \
 of a keyless signer is the certificate's: a workflow's URL or an e-mail address. In it, * stands for any text without \
 a /, and ** for any text; without either it is compared exactly. A file has the fields of the API's \
 NewTrustPolicy, as YAML or JSON.

@@ -24,7 +24,7 @@ use crate::artifacts::{Artifacts, TOKEN, attested, forwarded};
 use crate::asking::{answer, ask, request};
 use crate::canary::Log;
 use crate::roles::As;
-use crate::world::{ORGANIZATION, SBOM, World, attestation, promised_sbom, scope};
+use crate::world::{ORGANIZATION, SBOM, WORKFLOW, World, attestation, promised_sbom, scope};
 
 const AUTHORITY: &str = include_str!("../peers/tls/authority.pem");
 
@@ -1011,6 +1011,48 @@ async fn attestations_of_other_workflows_are_refused_with_403_and_told_once_an_h
     assert_eq!(refusals.len(), 1, "{refusals:?}");
     assert_eq!(refusals[0].2, "the workflow is not allowed: shop/nightly");
     assert_eq!(world.post(&shop, &body).await.status, 202);
+}
+
+/// An attestation states its workflow's ID and its names. One that the intake allows reaches nothing by the other.
+#[tokio::test]
+async fn an_allowed_name_reaches_nothing_by_a_foreign_id_nor_the_other_way_round() {
+    const ID: &str = "6f0c1f0e-0000-4000-8000-000000000001";
+    let mut envelope = attestation("1", vec![]);
+    let mut statement: Value = serde_json::from_slice(&envelope.payload).unwrap();
+    statement["predicate"]["metadata"]["workflowID"] = ID.into();
+    envelope.payload = statement.to_string().into_bytes();
+    let body = attested(&envelope);
+    for (attached, allowed, status) in [
+        (ID, json!(["shop/*"]), 403),
+        (ID, json!(["shop/*", ID]), 202),
+        (ID, json!(["*"]), 202),
+        (ID, json!([]), 202),
+        (WORKFLOW, json!([ID]), 403),
+        ("shop/*", json!([ID]), 403),
+        (WORKFLOW, json!([ID, "shop/*"]), 202),
+        (WORKFLOW, json!(["shop/*"]), 202),
+        ("*", json!([ID]), 202),
+        ("*", json!(["shop/*"]), 202),
+    ] {
+        let world = World::new();
+        let intake = json!({ "name": "a", "workflows": allowed });
+        let token = world.open(intake).await;
+        world.register("hook").await.unwrap();
+        world.attach_to(attached, "hook", json!({})).await;
+        let answer = world.post(&token, &body).await;
+        assert_eq!(
+            answer.status, status,
+            "{attached} {allowed}: {}",
+            answer.body
+        );
+        if status == 403 {
+            let detail = answer.body["detail"].as_str().unwrap();
+            assert!(
+                detail.ends_with(&format!("the workflow {attached}")),
+                "{detail}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use api::Role;
 use api::trust::{Code, Outcome};
+use api::workflows::Workflow;
 use attestation::{Digest, Envelope, PAYLOAD_TYPE, Signature, pae};
 use base64_simd::STANDARD;
 use memory::Memory;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::artifacts::attested;
 use crate::asking::{answer, ask, request};
-use crate::world::{ORGANIZATION, WORKFLOW, World, attestation, scope};
+use crate::world::{ORGANIZATION, WORKFLOW, World, attestation, scope, tests};
 
 /// A signer on P-256.
 pub struct Key(EcdsaKeyPair);
@@ -285,6 +286,76 @@ async fn the_most_specific_policy_is_the_workflows_and_no_other_is_asked() {
     assert!(world.push(run("5")).await.is_err());
     delete(&world.memory, "all").await;
     assert_eq!(outcome(world.push(run("6")).await), None);
+}
+
+/// Whoever sends an attestation says the workflow's ID and its name, and it goes to what is attached to either.
+#[tokio::test]
+async fn neither_an_id_nor_a_name_gets_round_the_policy_for_the_other() {
+    const ID: &str = "6f0c1f0e-0000-4000-8000-000000000001";
+    let (own, stranger) = (Key::new(), Key::new());
+    let said = |run: &str, by: &[&Key]| {
+        let mut envelope = attestation(run, vec![]);
+        let mut statement: Value = serde_json::from_slice(&envelope.payload).unwrap();
+        statement["predicate"]["metadata"]["workflowID"] = ID.into();
+        envelope.payload = statement.to_string().into_bytes();
+        sign(envelope, by).compact()
+    };
+    for (of_id, of_name) in [("off", "require"), ("require", "off"), ("warn", "require")] {
+        let world = World::new();
+        let signers = [signer("own", &own)];
+        made(&world.memory, policy("id", ID, of_id, &signers)).await;
+        made(&world.memory, policy("name", WORKFLOW, of_name, &signers)).await;
+        let refused = world.push(said("1", &[&stranger])).await;
+        assert!(
+            matches!(refused, Err(accept::Error::Untrusted(_))),
+            "{of_id} {of_name}"
+        );
+        let accepted = world.push(said("2", &[&own])).await;
+        assert_eq!(outcome(accepted), Some(Outcome::Verified));
+    }
+    // Of two verdicts the worse is kept.
+    let world = World::new();
+    let others = [signer("other", &stranger)];
+    made(&world.memory, policy("id", ID, "warn", &others)).await;
+    let require = policy("name", WORKFLOW, "require", &[signer("own", &own)]);
+    made(&world.memory, require).await;
+    let accepted = world.push(said("3", &[&own])).await;
+    assert_eq!(outcome(accepted), Some(Outcome::UnknownSigner));
+}
+
+#[tokio::test]
+async fn another_workflows_policy_raises_no_verdict() {
+    let world = World::new();
+    let (own, other) = (Key::new(), Key::new());
+    let warn = |name: &str, workflow: &str, key: &Key| {
+        policy(name, workflow, "warn", &[signer("signer", key)])
+    };
+    made(&world.memory, warn("own", WORKFLOW, &own)).await;
+    made(&world.memory, warn("sandbox", "sandbox/x", &other)).await;
+    // Of no workflow of its own, so that whoever sends it says one.
+    let mut envelope = attestation("1", vec![]);
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "name": "a", "digest": { "sha256": "a".repeat(64) } }],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {},
+    });
+    envelope.payload = statement.to_string().into_bytes();
+    let envelope = sign(envelope, &[&other]);
+    let push = async |bytes: Vec<u8>, project: &str, name: &str| {
+        let said = Workflow {
+            id: String::new(),
+            project: project.into(),
+            name: name.into(),
+        };
+        accept::pushed(scope(&world.memory), bytes.into(), Some(&said), tests()).await
+    };
+    let first = push(envelope.compact(), "shop", "nightly").await;
+    assert_eq!(outcome(first), Some(Outcome::UnknownSigner));
+    let raised = push(bundle(&envelope, "a"), "sandbox", "x").await;
+    assert_eq!(outcome(raised), Some(Outcome::UnknownSigner));
+    let raised = push(bundle(&envelope, "b"), "shop", "nightly").await;
+    assert_eq!(outcome(raised), Some(Outcome::UnknownSigner));
 }
 
 #[tokio::test]

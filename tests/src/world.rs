@@ -124,9 +124,18 @@ impl World {
     }
 
     pub async fn attach_with(&self, registration: &str, options: Value) -> rows::Attachment {
+        self.attach_to(WORKFLOW, registration, options).await
+    }
+
+    pub async fn attach_to(
+        &self,
+        workflow: &str,
+        registration: &str,
+        options: Value,
+    ) -> rows::Attachment {
         let wanted = attach::NewAttachment {
             registration: registration.to_owned(),
-            workflow: api::workflows::selector(WORKFLOW, None).unwrap(),
+            workflow: api::workflows::selector(workflow, None).unwrap(),
             inputs: inputs(options),
             wait_secs: None,
             // Many tests want many attachments, and care for nothing else of them.

@@ -76,6 +76,15 @@ impl Judged {
         &self.verdict
     }
 
+    /// Keeps the worse of its verdict and this one, if that is of the same envelope: it was judged by two policies.
+    #[must_use]
+    pub fn or_worse(mut self, other: Verdict) -> Judged {
+        if other.outcome > self.verdict.outcome && other.is_of(&self.attestation) {
+            self.verdict = other;
+        }
+        self
+    }
+
     pub fn into_parts(self) -> (Attestation, Verdict) {
         (self.attestation, self.verdict)
     }

@@ -25,7 +25,7 @@ pub use verdict::{Code, Outcome, Proof, Reason, Verdict, VerifiedSigner};
 pub struct NewTrustPolicy {
     #[schemars(regex(pattern = names::LABEL))]
     pub name: String,
-    /// An id, a name, `project/name`, `project/*`, or `*`. Of those that fit a workflow, the most specific is for it.
+    /// An id, a name, `project/name`, `project/*`, or `*`.
     #[schemars(length(min = 1, max = 512))]
     pub workflow: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -159,11 +159,15 @@ pub async fn find(
             return Ok(stored);
         }
     }
+    let not_found = || Error::NotFound(name_or_id.to_owned());
+    if uuid::Uuid::try_parse(name_or_id).is_err() {
+        return Err(not_found());
+    }
     // Ids are looked for seldom, and policies are few.
     let partition = TrustPolicy::partition(organization);
     let all = rows::load_all::<TrustPolicy>(platform, &partition, "").await?;
     let found = all.into_iter().find(|stored| stored.row.id == *name_or_id);
-    found.ok_or_else(|| Error::NotFound(name_or_id.to_owned()))
+    found.ok_or_else(not_found)
 }
 
 /// Deletes a policy. What it refused stays refused, and verdicts stay as they are.
@@ -183,18 +187,18 @@ pub async fn delete(
         stored.delete(),
         act.entry(scope, subject, told(&stored.row)),
     ];
-    writes.extend(link.map(|link| link.delete()));
+    let own = link.filter(|link| link.row.id == stored.row.id);
+    writes.extend(own.map(|link| link.delete()));
     match platform.write(writes).await.unless_conflict()? {
         true => Ok(stored),
         false => Err(Error::Conflict),
     }
 }
 
-/// The policy for an attestation: the first of these links, most specific first, that has one. A policy that was deleted
-/// since its link was read is none.
+/// The policy of the first of these links that has one. A policy that was deleted since its link was read is none.
 pub(crate) async fn of_links(
     platform: &impl Platform,
-    links: &[TrustPolicyLink],
+    links: impl IntoIterator<Item = TrustPolicyLink>,
 ) -> Result<Option<Stored<TrustPolicy>>, Unreachable> {
     for link in links {
         let at = TrustPolicy::at(&link.organization, &link.policy);

@@ -146,7 +146,7 @@ pub async fn pushed(
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let workflow = workflow(&parsed, said)?;
-    for_attached(scope, bytes, parsed, workflow, by).await
+    for_attached(scope, bytes, parsed, workflow, &[], by).await
 }
 
 /// As [`pushed`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
@@ -167,19 +167,24 @@ pub async fn forwarded(
     if !allowed.is_empty() && !allowed.iter().any(|one| one.is_for(&workflow)) {
         return Err(Error::WorkflowNotAllowed(audit_log::workflow(&workflow)));
     }
-    for_attached(scope, bytes, parsed, workflow, by).await
+    for_attached(scope, bytes, parsed, workflow, allowed, by).await
 }
 
-/// Accepts what was read already, for whatever is attached to its workflow now.
+/// Accepts what was read already, for whatever is attached to its workflow now. `allowed` are the workflows that its sender
+/// may send; all, where there are none.
 async fn for_attached(
     scope: Scope<'_, impl Platform>,
     bytes: Bytes,
     parsed: attestation::Attestation,
     workflow: Workflow,
+    allowed: &[Selector],
     by: &Actor,
 ) -> Result<Accepted, Error> {
     let (planned, policies) = linked(scope, &workflow).await?;
-    let judged = judged(scope, parsed, &bytes, &policies).await?;
+    let of_planned = planned.iter().filter_map(|one| one.matched);
+    let reached = of_planned.chain(policies.iter().map(|(matched, _)| *matched));
+    check_reached(&workflow, allowed, reached)?;
+    let judged = judged(scope, parsed, &bytes, &workflow, policies).await?;
     let incoming = Incoming {
         bytes,
         judged,
@@ -190,35 +195,84 @@ async fn for_attached(
     accept(scope, incoming, planned).await
 }
 
-/// Judges by the first policy that there is, and refuses what it requires otherwise. Nothing of that is kept.
+/// Refuses a workflow that a sender may send by its ID alone and that reaches something by its names, or the other way
+/// round: the sender states both, so one that it may send vouches for nothing about the other.
+fn check_reached(
+    workflow: &Workflow,
+    allowed: &[Selector],
+    mut reached: impl Iterator<Item = Match>,
+) -> Result<(), Error> {
+    let of_id = |matched: &Match| *matched == Match::Id;
+    let may: Vec<Match> = allowed
+        .iter()
+        .filter_map(|one| one.matched(workflow))
+        .collect();
+    if allowed.is_empty() || may.contains(&Match::All) {
+        return Ok(());
+    }
+    let (may_id, may_names) = (may.iter().any(of_id), !may.iter().all(of_id));
+    let foreign = reached.find(|matched| match matched {
+        Match::Id => !may_id,
+        Match::Name | Match::Project => !may_names,
+        Match::All => false,
+    });
+    match foreign.and_then(|matched| matched.selector(workflow)) {
+        None => Ok(()),
+        Some(selector) => Err(Error::WorkflowNotAllowed(selector.0)),
+    }
+}
+
+/// Judges by the policy for the workflow's ID, and by the most specific one for its project and name. Whoever sends an
+/// attestation says both, and it goes to what is attached to either: so neither policy stands in for the other. What one
+/// of them requires is refused otherwise, and nothing of it kept; the worse verdict is that of the attestation.
 async fn judged(
     scope: Scope<'_, impl Platform>,
     parsed: attestation::Attestation,
     bytes: &Bytes,
-    policies: &[TrustPolicyLink],
+    workflow: &Workflow,
+    policies: Vec<(Match, TrustPolicyLink)>,
 ) -> Result<Judged, Error> {
     let platform = scope.platform;
     let at = platform.now();
-    let Some(Stored { row, version }) = policies::of_links(platform, policies).await? else {
-        return Ok(Judged::unasked(parsed, at));
-    };
-    let named = format!("{}@{}", row.name, version.etag.0);
-    let judge = Judge::new(&row.policy, named).map_err(|fault| Unreachable {
-        what: "trust policy",
-        why: format!("{}: {fault}", row.name),
-    })?;
-    let judged = judge.judge(parsed, bytes, at);
-    if row.policy.mode != Mode::Require || is_verified(judged.verdict()) {
-        return Ok(judged);
+    let (of_id, of_names): (Vec<_>, Vec<_>) = policies
+        .into_iter()
+        .partition(|(matched, _)| *matched == Match::Id);
+    let of_id = policies::of_links(platform, of_id.into_iter().map(|(_, link)| link));
+    let of_names = policies::of_links(platform, of_names.into_iter().map(|(_, link)| link));
+    let (of_id, of_names) = try_join(of_id, of_names).await?;
+    let mut judged = Judged::unasked(parsed, at);
+    for Stored { row, version } in of_id.into_iter().chain(of_names) {
+        let named = format!("{}@{}", row.name, version.etag.0);
+        let judge = Judge::new(&row.policy, named).map_err(|fault| Unreachable {
+            what: "trust policy",
+            why: format!("{}: {fault}", row.name),
+        })?;
+        let (parsed, before) = judged.into_parts();
+        judged = judge.judge(parsed, bytes, at);
+        if row.policy.mode == Mode::Require
+            && !is_verified(judged.verdict())
+            && !was_verified(scope, &judged.attestation().hash, workflow).await?
+        {
+            let untrusted = Untrusted::new(judged.verdict().clone(), row);
+            return Err(Error::Untrusted(Box::new(untrusted)));
+        }
+        judged = judged.or_worse(before);
     }
-    // Proven once: the same again, after its certificate has expired, is a repeat like any other.
-    let known = known(scope, &judged.attestation().hash).await?;
-    let verdict = known.and_then(|(attestation, _)| attestation.row.verdict);
-    if verdict.is_some_and(|verdict| is_verified(&verdict)) {
-        return Ok(judged);
-    }
-    let untrusted = Untrusted::new(judged.verdict().clone(), row);
-    Err(Error::Untrusted(Box::new(untrusted)))
+    Ok(judged)
+}
+
+/// Reports whether this attestation of this workflow was proven once: the same again, after its certificate has expired, is
+/// a repeat like any other.
+async fn was_verified(
+    scope: Scope<'_, impl Platform>,
+    hash: &Digest,
+    workflow: &Workflow,
+) -> Result<bool, Unreachable> {
+    let known = known(scope, hash).await?.map(|(stored, _)| stored.row);
+    Ok(known
+        .filter(|row| row.workflow == *workflow)
+        .and_then(|row| row.verdict)
+        .is_some_and(|verdict| is_verified(&verdict)))
 }
 
 fn is_verified(verdict: &Verdict) -> bool {
@@ -288,7 +342,7 @@ pub(crate) async fn accept(
         }
     };
     if repeated {
-        attestation = join(platform, attestation, &received, judged.verdict()).await?;
+        attestation = join(platform, attestation, workflow, judged.verdict(), &received).await?;
     }
     let plan = plans::written(platform, plan).await?;
     // Accepted it is already, so what cannot be found out counts as waited for.
@@ -437,11 +491,11 @@ fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Resul
 }
 
 /// The attachments that a workflow has now, each once, in the order of their ids; and its trust policies, most specific
-/// first.
+/// first, with by what of the workflow they are for it.
 async fn linked(
     scope: Scope<'_, impl Platform>,
     workflow: &Workflow,
-) -> Result<(Vec<Planned>, Vec<TrustPolicyLink>), Unreachable> {
+) -> Result<(Vec<Planned>, Vec<(Match, TrustPolicyLink)>), Unreachable> {
     let (platform, organization) = scope.parts();
     let selectors = Match::ALL.into_iter().filter_map(|matched| {
         let selector = matched.selector(workflow)?;
@@ -468,7 +522,7 @@ async fn linked(
                 };
                 planned.insert(row.attachment, one);
             }
-            WorkflowLink::TrustPolicy(row) => policies.push(row),
+            WorkflowLink::TrustPolicy(row) => policies.push((matched, row)),
         }
     }
     Ok((planned.into_values().collect(), policies))
@@ -526,12 +580,14 @@ async fn write(
 }
 
 /// Adds other bytes with the same envelope to what is known of an attestation. They may prove what the first did not,
-/// and what was proven once stays so; what is known is not judged again.
+/// where they are said to be of its workflow: another's policy trusts others. What was proven once stays so; what is
+/// known is not judged again.
 async fn join(
     platform: &impl Platform,
     mut stored: Stored<Attestation>,
-    received: &Digest,
+    workflow: &Workflow,
     verdict: &Verdict,
+    received: &Digest,
 ) -> Result<Stored<Attestation>, Unreachable> {
     rows::change(platform, &mut stored, |row| {
         if row.received == *received || row.also.contains(received) {
@@ -539,8 +595,9 @@ async fn join(
         }
         let unproven = [Outcome::Unverifiable, Outcome::UnknownSigner];
         let was_unproven = |before: &Verdict| unproven.contains(&before.outcome);
-        let is_raised =
-            verdict.outcome == Outcome::Verified && row.verdict.as_ref().is_some_and(was_unproven);
+        let is_raised = verdict.outcome == Outcome::Verified
+            && row.workflow == *workflow
+            && row.verdict.as_ref().is_some_and(was_unproven);
         if is_raised {
             row.verdict = Some(verdict.clone());
         }

@@ -22,8 +22,8 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
         .operation("createTrustPolicy", "Create a trust policy for workflows")
         .about(
             "Attestations are judged by it when they are pushed, from now on. A selector has one \
-             policy; of those that fit a workflow, the most specific is for it: its ID, its name, \
-             its project, all.",
+             policy. An attestation is judged by the policy for its workflow's ID and by the most \
+             specific one for its names: `project/name`, `project/*`, `*`.",
         )
         .takes::<NewTrustPolicy>()
         .answers::<TrustPolicy>(201, "The trust policy")
