@@ -227,6 +227,16 @@ impl Client {
         query: &[(&str, Option<&str>)],
         limit: usize,
     ) -> anyhow::Result<(Vec<T>, bool)> {
+        self.pages(|| Call::get(path), query, limit)
+    }
+
+    /// As [`list`](Self::list), by another call than a GET.
+    pub(crate) fn pages<'a, T: DeserializeOwned>(
+        &self,
+        call: impl Fn() -> Call<'a>,
+        query: &[(&str, Option<&str>)],
+        limit: usize,
+    ) -> anyhow::Result<(Vec<T>, bool)> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
@@ -240,7 +250,7 @@ impl Client {
                     ("cursor", cursor.as_deref()),
                 ])
                 .collect();
-            let page: Page<T> = self.call(&Call::get(path).query(&page_query))?;
+            let page: Page<T> = self.call(&call().query(&page_query))?;
             items.extend(page.items);
             match page.next {
                 Some(next) if items.len() < limit => cursor = Some(next),

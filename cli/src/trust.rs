@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use api::Timestamp;
 use api::trust::{
-    Identity, ListedTrustPolicy, Mode, NewTrustPolicy, Outcome, Proof, Signer, TrustPolicy,
-    TrustedRoot, Verdict,
+    Identity, ListedTrustPolicy, Mode, NewTrustPolicy, Outcome, Policy, Signer, TrialPolicy,
+    TriedAttestation, TrustPolicy, TrustedRoot, Verdict,
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -15,6 +16,7 @@ use comfy_table::{Cell, Color};
 
 use crate::client::{Call, Client, json};
 use crate::confirm;
+use crate::delivery::workflow;
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::names::label;
@@ -54,6 +56,23 @@ Example:
   chainloop trust policy add -f policy.yaml"
     )]
     Add(Box<Add>),
+    /// Change a trust policy; what is not given stays, and signers replace all that there were
+    #[command(after_help = "\
+Attestations are judged by it from now on; verdicts that were given stay as they are.
+
+Example:
+  chainloop trust policy update release --mode require
+  chainloop trust policy update release --key release=@release.pub --key next=@next.pub")]
+    Update(Box<Update>),
+    /// Try a trust policy, or signers, on attestations that were accepted
+    #[command(after_help = "\
+Each attestation is judged as of the time when it was accepted, by the bytes that came. Nothing is kept or changed. A more \
+specific policy, and one for the workflow's ID, may judge some of them in its place.
+
+Example:
+  chainloop trust policy preview release --since 7d
+  chainloop trust policy preview --workflow 'shop/*' --key release=@release.pub")]
+    Preview(Box<Preview>),
     /// List trust policies
     #[command(
         visible_alias = "ls",
@@ -87,9 +106,49 @@ pub(crate) struct Add {
     /// Treatment of an attestation that is not verified
     #[arg(long, value_parser = mode(), required_unless_present = "file")]
     mode: Option<Mode>,
-    /// Number of distinct keys that have to sign
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
-    threshold: usize,
+    #[command(flatten)]
+    given: Given,
+    /// File with the whole policy, as YAML or JSON
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["name", "workflow", "mode", "threshold", "key", "kms", "keyless", "chainloop"])]
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    /// Name or ID of the trust policy
+    #[arg(value_name = "NAME_OR_ID")]
+    named: String,
+    /// Treatment of an attestation that is not verified
+    #[arg(long, value_parser = mode(), required_unless_present_any = ["threshold", "key", "kms", "keyless", "chainloop"])]
+    mode: Option<Mode>,
+    #[command(flatten)]
+    given: Given,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Preview {
+    /// Name or ID of a trust policy
+    #[arg(value_name = "NAME_OR_ID", required_unless_present = "workflow", conflicts_with_all = ["workflow", "threshold", "key", "kms", "keyless", "chainloop"])]
+    named: Option<String>,
+    /// Workflows to look at, for signers: project/name, 'project/*', '*' or an ID
+    #[arg(long)]
+    workflow: Option<String>,
+    #[command(flatten)]
+    given: Given,
+    /// Only attestations accepted since then: a time, or an age such as 30m, 2h or 7d
+    #[arg(long, value_name = "TIME", value_parser = time::moment)]
+    since: Option<Timestamp>,
+    /// Maximum number of attestations
+    #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+/// Signers, and how many of them have to sign.
+#[derive(Debug, Args)]
+pub(crate) struct Given {
+    /// Number of distinct keys that have to sign, 1 for a new policy
+    #[arg(long, value_name = "COUNT")]
+    threshold: Option<usize>,
     /// Public key in PEM of a signer; can be repeated
     #[arg(long, value_name = "NAME=@FILE")]
     key: Vec<String>,
@@ -102,9 +161,18 @@ pub(crate) struct Add {
     /// Organization of a Chainloop control plane, with its authority's certificates in PEM; can be repeated
     #[arg(long, value_name = "NAME=ORGANIZATION_ID,@FILE")]
     chainloop: Vec<String>,
-    /// File with the whole policy, as YAML or JSON
-    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["name", "workflow", "mode", "threshold", "key", "kms", "keyless", "chainloop"])]
-    file: Option<PathBuf>,
+}
+
+impl Given {
+    fn signers(&self) -> anyhow::Result<Vec<Signer>> {
+        let all = [
+            signers("key", &self.key, key)?,
+            signers("kms", &self.kms, kms)?,
+            signers("keyless", &self.keyless, keyless)?,
+            signers("chainloop", &self.chainloop, chainloop)?,
+        ];
+        Ok(all.concat())
+    }
 }
 
 /// The modes, named so that a shell can complete them.
@@ -186,6 +254,8 @@ impl Command {
         let Self::Policy(command) = self;
         match command {
             PolicyCommand::Add(add) => add.run(global),
+            PolicyCommand::Update(update) => update.run(global),
+            PolicyCommand::Preview(preview) => preview.run(global),
             PolicyCommand::List => list(global),
             PolicyCommand::Describe { named } => describe(global, &named),
             PolicyCommand::Delete { named } => delete(global, &named),
@@ -202,14 +272,8 @@ impl Add {
                 workflow: self.workflow.unwrap_or_default(),
                 project: None,
                 mode: self.mode.unwrap_or(Mode::Off),
-                threshold: self.threshold,
-                signers: [
-                    signers("key", &self.key, key)?,
-                    signers("kms", &self.kms, kms)?,
-                    signers("keyless", &self.keyless, keyless)?,
-                    signers("chainloop", &self.chainloop, chainloop)?,
-                ]
-                .concat(),
+                threshold: self.given.threshold.unwrap_or(1),
+                signers: self.given.signers()?,
             },
         };
         let policy: TrustPolicy = Client::new(global)?
@@ -221,6 +285,116 @@ impl Add {
         ));
         show(global, &policy)
     }
+}
+
+impl Update {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let (client, named) = (Client::new(global)?, &self.named);
+        let context = || format!("failed to update the trust policy {named:?}");
+        let there = get(&client, named).with_context(context)?;
+        let given = self.given.signers()?;
+        let policy = Policy {
+            mode: self.mode.unwrap_or(there.mode),
+            threshold: self.given.threshold.unwrap_or(there.threshold),
+            signers: match given.is_empty() {
+                true => there.signers,
+                false => given,
+            },
+        };
+        let path = ["trust-policies", named];
+        let updated: TrustPolicy = client
+            .call(&Call::put(&path, json(&policy)?).only(&there.etag))
+            .with_context(context)?;
+        global.info(&format!("trust policy {:?} updated", updated.name));
+        show(global, &updated)
+    }
+}
+
+impl Preview {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let client = Client::new(global)?;
+        let trial = match &self.named {
+            Some(named) => {
+                let policy = get(&client, named)
+                    .with_context(|| format!("failed to read the trust policy {named:?}"))?;
+                TrialPolicy {
+                    workflow: policy.workflow,
+                    project: None,
+                    threshold: policy.threshold,
+                    signers: policy.signers,
+                    since: self.since,
+                }
+            }
+            None => TrialPolicy {
+                workflow: self.workflow.clone().unwrap_or_default(),
+                project: None,
+                threshold: self.given.threshold.unwrap_or(1),
+                signers: self.given.signers()?,
+                since: self.since,
+            },
+        };
+        let body = json(&trial)?;
+        let call = || Call::post(&["attestations", "judge"], body.clone());
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let (tried, more): (Vec<TriedAttestation>, _) = client
+            .pages(call, &[], limit)
+            .context("failed to judge the attestations")?;
+        match global.output {
+            Format::Json => output::json(&tried)?,
+            Format::Table if tried.is_empty() => output::line("there are no attestations")?,
+            Format::Table => output::line(&tried_rows(&tried).to_string())?,
+        }
+        global.info(&sum(&tried));
+        if more {
+            global.info("more attestations exist: raise --limit, or add --since");
+        }
+        Ok(())
+    }
+}
+
+fn tried_rows(tried: &[TriedAttestation]) -> Table {
+    let now = time::now();
+    let mut table = Table::new(&["WORKFLOW", "VERDICT", "ACCEPTED AT", "DIGEST"]);
+    for one in tried {
+        let verdict = match &one.verdict {
+            None => cell("not judged: its bytes are not kept any more"),
+            Some(verdict) => coloured(verdict.outcome, verdict.to_string()),
+        };
+        table.row(vec![
+            cell(workflow(&one.workflow)),
+            verdict,
+            cell(time::relative(one.created_at, now)),
+            cell(one.attestation.to_string()),
+        ]);
+    }
+    table
+}
+
+/// How many attestations have which verdict, and how many `require` would have refused.
+fn sum(tried: &[TriedAttestation]) -> String {
+    let outcomes = || {
+        tried
+            .iter()
+            .filter_map(|one| one.verdict.as_ref())
+            .map(|one| one.outcome)
+    };
+    let of = |outcome: Outcome| outcomes().filter(|one| *one == outcome).count();
+    let counts = Outcome::ALL.into_iter().filter(|outcome| of(*outcome) > 0);
+    let counts: Vec<_> = counts
+        .map(|outcome| format!("{} {outcome}", of(outcome)))
+        .collect();
+    let refused = outcomes().count() - of(Outcome::Verified);
+    match counts.is_empty() {
+        true => "no attestation was judged".to_owned(),
+        false => format!(
+            "{}; require would have refused {refused}",
+            counts.join(", ")
+        ),
+    }
+}
+
+fn get(client: &Client, named: &str) -> anyhow::Result<TrustPolicy> {
+    client.call(&Call::get(&["trust-policies", named]))
 }
 
 fn from_file(path: &Path) -> anyhow::Result<NewTrustPolicy> {
@@ -270,8 +444,7 @@ fn list(global: &Global) -> anyhow::Result<()> {
 }
 
 fn describe(global: &Global, named: &str) -> anyhow::Result<()> {
-    let policy: TrustPolicy = Client::new(global)?
-        .call(&Call::get(&["trust-policies", named]))
+    let policy = get(&Client::new(global)?, named)
         .with_context(|| format!("failed to show the trust policy {named:?}"))?;
     show(global, &policy)
 }
@@ -324,7 +497,8 @@ fn show(global: &Global, policy: &TrustPolicy) -> anyhow::Result<()> {
     output::line(&table.to_string())
 }
 
-struct Rule<'a>(&'a Identity);
+/// An identity rule as it is written.
+pub(crate) struct Rule<'a>(pub(crate) &'a Identity);
 
 impl fmt::Display for Rule<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -335,32 +509,14 @@ impl fmt::Display for Rule<'_> {
     }
 }
 
-/// A verdict in one line: `verified: release`.
-pub(crate) fn told(verdict: &Verdict) -> String {
-    let outcome = verdict.outcome;
-    match outcome {
-        Outcome::Verified => {
-            let signers = verdict.signers.iter().map(|one| one.name.as_str());
-            format!("{outcome}: {}", signers.collect::<Vec<_>>().join(", "))
-        }
-        _ => format!("{outcome}: {}", verdict.reason.sentence),
-    }
-}
-
 /// A verdict with its signers and its policy.
 pub(crate) fn shown(verdict: Option<&Verdict>) -> Cell {
     let Some(verdict) = verdict else {
         return cell("not judged: no trust policy asked for it");
     };
-    let mut lines = vec![told(verdict)];
+    let mut lines = vec![verdict.to_string()];
     for signer in &verdict.signers {
-        let proof = match &signer.proof {
-            Proof::Key { key_id } => format!("key {key_id}"),
-            Proof::Kms { arn, .. } => arn.clone(),
-            Proof::Keyless { issuer, identity } => format!("{identity}, by {issuer}"),
-            Proof::Chainloop { organization } => format!("organization {organization}"),
-        };
-        lines.push(format!("{}: {proof}", signer.name));
+        lines.push(format!("{}: {}", signer.name, signer.proof));
     }
     let policy = verdict.policy.split('@').next().unwrap_or_default();
     lines.push(format!("by trust policy {policy}"));

@@ -226,6 +226,14 @@ impl Scene {
             "POST /v1/trust-policies" => {
                 json!({ "name": "other", "workflow": "shop/weekly", "mode": "off" })
             }
+            "PUT /v1/trust-policies/{policy}" => json!({ "mode": "off", "threshold": 2 }),
+            "POST /v1/attestations/judge" => json!({
+                "workflow": "shop/*",
+                "signers": [{
+                    "kind": "keyless", "name": "ci", "issuer": "https://issuer.example.org",
+                    "identity": { "exact": "dev@example.org" },
+                }],
+            }),
             _ => json!({}),
         };
         let mut path = self.path.clone();
@@ -428,7 +436,9 @@ fn is_granted(role: Role, route: &str) -> bool {
         "POST /v1/tokens",
         "DELETE /v1/tokens/{token}",
         "POST /v1/trust-policies",
+        "PUT /v1/trust-policies/{policy}",
         "DELETE /v1/trust-policies/{policy}",
+        "POST /v1/attestations/judge",
     ];
     let reads = route.starts_with("GET ") || route.ends_with("/preview");
     by_anybody.contains(&route)

@@ -72,7 +72,7 @@ impl Integration for Importer {
         }
         host.unlock(
             "project shop",
-            json!({ "last": delivery.attestation.hash.hex() }),
+            json!({ "last": delivery.pushed.attestation.hash.hex() }),
         )
         .await?;
         let receipt = Map::from_iter([("token".to_owned(), json!("t-1"))]);

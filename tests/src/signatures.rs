@@ -1,6 +1,9 @@
 //! Signatures judged on accepting, by trust policies: over memory, with keys that are made here.
 
+use std::time::Duration;
+
 use api::Role;
+use api::deliveries::State;
 use api::trust::{Code, Outcome};
 use api::workflows::Workflow;
 use attestation::{Digest, Envelope, PAYLOAD_TYPE, Signature, pae};
@@ -8,16 +11,18 @@ use base64_simd::STANDARD;
 use memory::Memory;
 use pipeline::Platform as _;
 use pipeline::engine::accept::{self, Accepted};
+use pipeline::engine::operations;
 use pipeline::http::Response;
 use pipeline::records::attestations;
 use pipeline::store::meter::Quotas;
+use pipeline::store::rows;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 use crate::artifacts::attested;
 use crate::asking::{answer, ask, request};
-use crate::world::{ORGANIZATION, WORKFLOW, World, attestation, scope, tests};
+use crate::world::{ORGANIZATION, WORKFLOW, World, act, attestation, kept, scope, tests};
 
 /// A signer on P-256.
 pub struct Key(EcdsaKeyPair);
@@ -91,6 +96,17 @@ async fn delete(memory: &Memory, name: &str) {
     let route = "DELETE /v1/trust-policies/{policy}";
     let response = ask(memory, Role::Admin, route, &[("policy", name)], json!(null)).await;
     assert_eq!(response.status, 200, "{}", response.body);
+}
+
+async fn replace(memory: &Memory, name: &str, etag: Option<&str>, body: Value) -> Response {
+    let route = "PUT /v1/trust-policies/{policy}";
+    let etag = etag.map(|etag| format!("\"{etag}\""));
+    let headers: Vec<_> = etag
+        .iter()
+        .map(|etag| ("if-match", etag.as_str()))
+        .collect();
+    let request = request(Role::Admin, route, &[("policy", name)], &headers, &body);
+    answer(memory, &request).await
 }
 
 async fn push(memory: &Memory, bytes: Vec<u8>) -> Response {
@@ -321,6 +337,176 @@ async fn neither_an_id_nor_a_name_gets_round_the_policy_for_the_other() {
     made(&world.memory, require).await;
     let accepted = world.push(said("3", &[&own])).await;
     assert_eq!(outcome(accepted), Some(Outcome::UnknownSigner));
+}
+
+/// An integration learns the verdict as it is when it sends: by a filter, and in what it sends.
+#[tokio::test]
+async fn the_verdict_reaches_who_it_is_delivered_to_and_decides_by_a_filter() {
+    let world = World::new();
+    let (own, stranger) = (Key::new(), Key::new());
+    world.register("hook").await.unwrap();
+    let filter = json!({ "filter": "signature.outcome=verified, signature.signer=own" });
+    world.attach_with("hook", filter).await;
+    let warn = policy("own", WORKFLOW, "warn", &[signer("own", &own)]);
+    made(&world.memory, warn).await;
+
+    let first = world.push(signed("1", &[&own]).compact()).await.unwrap();
+    let envelope = signed("2", &[&stranger]);
+    let second = world.push(envelope.compact()).await.unwrap();
+    world.deliver().await;
+    let sent = world.receiver.deliveries();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(
+        sent[0].header("webhook-signature-verdict"),
+        Some("verified")
+    );
+    assert_eq!(world.delivery(&first).await.0.state, State::Delivered);
+    let (skipped, _) = world.delivery(&second).await;
+    assert_eq!(skipped.state, State::Skipped);
+    assert_eq!(
+        skipped.reason.as_deref(),
+        Some(r#"the filter wants signature.outcome=verified, and it is "unknown-signer""#)
+    );
+
+    // Raised since: a redelivery is sent what is known now.
+    delete(&world.memory, "own").await;
+    let warn = policy("own", WORKFLOW, "warn", &[signer("own", &stranger)]);
+    made(&world.memory, warn).await;
+    world.push(bundle(&envelope, "a")).await.unwrap();
+    operations::redeliver_for(&world.memory, &skipped, None, act())
+        .await
+        .unwrap();
+    world.deliver().await;
+    assert_eq!(world.receiver.deliveries().len(), 2);
+}
+
+#[tokio::test]
+async fn a_verdict_on_another_envelope_sends_nothing() {
+    let world = World::new();
+    world.ready().await;
+    let own = Key::new();
+    let warn = policy("own", WORKFLOW, "warn", &[signer("own", &own)]);
+    made(&world.memory, warn).await;
+    let accepted = world.push(signed("1", &[&own]).compact()).await.unwrap();
+    let at = rows::Attestation::at(&ORGANIZATION, &accepted.attestation.hash);
+    let stored = rows::load::<rows::Attestation>(&world.memory, &at).await;
+    let mut stored = stored.unwrap().unwrap();
+    stored.row.verdict.as_mut().unwrap().envelope = Digest::of(b"another");
+    let (write, _) = rows::put(&world.memory, &stored.row, Some(&stored.version));
+    world.memory.write(vec![write]).await.unwrap();
+    world.deliver().await;
+    assert_eq!(world.receiver.deliveries().len(), 0);
+    let (failed, _) = world.delivery(&accepted).await;
+    let reason = failed.reason.unwrap();
+    assert!(reason.contains("it is about another envelope"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_policy_is_replaced_in_one_write_if_it_is_the_one_that_was_seen() {
+    let world = World::new();
+    let (own, next) = (Key::new(), Key::new());
+    let created = create(
+        &world.memory,
+        policy("own", WORKFLOW, "warn", &[signer("own", &own)]),
+    )
+    .await;
+    let first = created.body["etag"].as_str().unwrap().to_owned();
+    let require = |key: &Key| json!({ "mode": "require", "signers": [signer("next", key)] });
+    let response = replace(&world.memory, "own", Some(&first), require(&next)).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    for kept in ["id", "name", "workflow", "created_at", "created_by"] {
+        assert_eq!(response.body[kept], created.body[kept], "{kept}");
+    }
+    assert_eq!(response.body["mode"], "require");
+    assert!(world.push(signed("1", &[&own]).compact()).await.is_err());
+    let accepted = world.push(signed("2", &[&next]).compact()).await;
+    assert_eq!(outcome(accepted), Some(Outcome::Verified));
+
+    // Again the same, as after a response that got lost; and what was seen before.
+    let again = replace(&world.memory, "own", Some(&first), require(&next)).await;
+    assert_eq!((again.status, &again.body), (200, &response.body));
+    let stale = replace(&world.memory, "own", Some(&first), require(&own)).await;
+    assert_eq!(refusal(&stale), (412, "changed-meanwhile"));
+    let out_of_reach = json!({ "mode": "require", "threshold": 2, "signers": [signer("a", &own)] });
+    let refused = replace(&world.memory, "own", None, out_of_reach).await;
+    assert_eq!(refused.body["faults"][0]["field"], "threshold");
+    let nobody = replace(&world.memory, "other", None, require(&own)).await;
+    assert_eq!(refusal(&nobody), (404, "not-found"));
+}
+
+#[tokio::test]
+async fn a_policy_is_tried_on_what_was_accepted_and_changes_nothing() {
+    let world = World::new();
+    let (own, stranger) = (Key::new(), Key::new());
+    let mut pushed = Vec::new();
+    for (run, key) in [("1", &own), ("2", &stranger)] {
+        let accepted = world.push(signed(run, &[key]).compact()).await.unwrap();
+        pushed.push(accepted.attestation.hash);
+        world.memory.advance(Duration::from_secs(1));
+    }
+    // Its bundle came later, and proves it.
+    let envelope = signed("3", &[&own]);
+    world.push(envelope.compact()).await.unwrap();
+    world.push(bundle(&envelope, "a")).await.unwrap();
+    let before = kept(&world.memory);
+    let judge = async |workflow: &str, limit: &str| {
+        let body = json!({ "workflow": workflow, "signers": [signer("own", &own)] });
+        let route = "POST /v1/attestations/judge";
+        let mut request = request(Role::Admin, route, &[], &[], &body);
+        request.query.insert("limit".into(), limit.into());
+        let page = answer(&world.memory, &request).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        let items = page.body["items"].as_array().unwrap().iter();
+        let found = items.map(|one| {
+            let hash: Digest = serde_json::from_value(one["attestation"].clone()).unwrap();
+            (hash, one["verdict"]["outcome"].as_str().unwrap().to_owned())
+        });
+        (found.collect::<Vec<_>>(), !page.body["next"].is_null())
+    };
+    let expected = vec![
+        (envelope.hash(), "verified".to_owned()),
+        (pushed[1], "unknown-signer".to_owned()),
+        (pushed[0], "verified".to_owned()),
+    ];
+    assert_eq!(judge("*", "20").await, (expected.clone(), false));
+    assert_eq!(judge(WORKFLOW, "20").await, (expected.clone(), false));
+    assert_eq!(judge("*", "1").await, (expected[..1].to_vec(), true));
+    assert_eq!(judge("other/*", "20").await, (vec![], false));
+    assert_eq!(kept(&world.memory), before);
+}
+
+#[tokio::test]
+async fn attestations_are_listed_by_their_verdict() {
+    let world = World::new();
+    let own = Key::new();
+    let unjudged = world.push(signed("1", &[&own]).compact()).await.unwrap();
+    let warn = policy("own", WORKFLOW, "warn", &[signer("own", &own)]);
+    made(&world.memory, warn).await;
+    world.memory.advance(Duration::from_secs(1));
+    let verified = world.push(signed("2", &[&own]).compact()).await.unwrap();
+    world.memory.advance(Duration::from_secs(1));
+    let unknown = world
+        .push(signed("3", &[&Key::new()]).compact())
+        .await
+        .unwrap();
+    let listed = async |verdict: &str| {
+        let mut request = request(Role::Viewer, "GET /v1/attestations", &[], &[], &json!({}));
+        request.query.insert("verdict".into(), verdict.into());
+        let page = answer(&world.memory, &request).await;
+        let items = page.body["items"].as_array().cloned().unwrap_or_default();
+        let hashes = items.iter().map(|one| one["attestation"].clone());
+        (page.status, hashes.collect::<Vec<_>>())
+    };
+    for (verdict, of) in [
+        ("off", Some(&unjudged)),
+        ("verified", Some(&verified)),
+        ("unknown-signer", Some(&unknown)),
+        ("invalid", None),
+    ] {
+        let hashes = of.map(|one| json!(one.attestation.hash));
+        assert_eq!(listed(verdict).await, (200, hashes.into_iter().collect()));
+    }
+    assert_eq!(listed("good").await.0, 422);
 }
 
 #[tokio::test]

@@ -507,7 +507,7 @@ fn the_gateway_leads_each_route_to_its_function_and_asks_the_authorizer() {
 }
 
 /// Routes with a throttle of their own: those that accept, those without a token, and those that cost more than others.
-const APART: [&str; 10] = [
+const APART: [&str; 11] = [
     "POST /v1/attestations",
     "POST /v1/intake/{token}",
     "GET /v1/openapi.json",
@@ -517,6 +517,7 @@ const APART: [&str; 10] = [
     "GET /v1/materials/{digest}",
     "POST /v1/registrations/{registration}/test",
     "POST /v1/attachments/{attachment}/preview",
+    "POST /v1/attestations/judge",
     "POST /v1/tokens",
 ];
 

@@ -6,12 +6,14 @@ use anyhow::Context as _;
 use api::attachments::NewAttachment;
 use api::integrations::Integration;
 use api::registrations::NewRegistration;
+use api::trust::NewTrustPolicy;
 use api::{AttachmentId, Code};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::file::Attachment;
 use super::plan::{Plan, Step, Update, patch};
+use super::policy::PolicyStep;
 use super::secret;
 use super::show::{Outcome, title};
 use super::state;
@@ -113,6 +115,38 @@ fn attach(client: &Client, registration: &str, attachment: &Attachment) -> anyho
     Err(error.context(format!("failed to attach {registration:?} to {workflow}")))
 }
 
+fn trust(client: &Client, step: &PolicyStep) -> anyhow::Result<()> {
+    let call = |what: &str, name: &str, call: Call<'_>| {
+        client
+            .call::<IgnoredAny>(&call)
+            .with_context(|| format!("failed to {what} the trust policy {name:?}"))
+    };
+    match step {
+        PolicyStep::Create(wanted) => {
+            let new = NewTrustPolicy {
+                name: wanted.name.clone(),
+                workflow: wanted.workflow.clone(),
+                project: None,
+                mode: wanted.policy.mode,
+                threshold: wanted.policy.threshold,
+                signers: wanted.policy.signers.clone(),
+            };
+            let new = Call::post_once(&["trust-policies"], json(&new)?)?;
+            call("create", &wanted.name, new)?;
+        }
+        PolicyStep::Replace { there, wanted, .. } => {
+            let path = ["trust-policies", &there.name];
+            let put = Call::put(&path, json(&wanted.policy)?).only(&there.etag);
+            call("update", &there.name, put)?;
+        }
+        PolicyStep::Delete(there) => {
+            let path = ["trust-policies", &there.name];
+            call("delete", &there.name, Call::delete(&path).only(&there.etag))?;
+        }
+    }
+    Ok(())
+}
+
 fn one(client: &Client, step: &Step, secrets: &mut Secrets) -> anyhow::Result<()> {
     match step {
         Step::Register(wanted) => {
@@ -166,6 +200,7 @@ fn one(client: &Client, step: &Step, secrets: &mut Secrets) -> anyhow::Result<()
                 )
             })?;
         }
+        Step::Trust(step) => trust(client, step)?,
         Step::Detach {
             registration,
             there,

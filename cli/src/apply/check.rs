@@ -101,7 +101,10 @@ mod tests {
         };
         let integrations: Vec<Integration> =
             integrations::ALL.iter().map(Integration::from).collect();
-        check(&read(&[text]).unwrap(), &integrations)
+        check(
+            &read(&[text]).unwrap().registrations.unwrap(),
+            &integrations,
+        )
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::trust::{Mode, Signer};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -21,6 +22,17 @@ Example:
 #[derive(Serialize)]
 struct File {
     registrations: Vec<Registration>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trust_policies: Vec<TrustPolicy>,
+}
+
+#[derive(Serialize)]
+struct TrustPolicy {
+    name: String,
+    workflow: String,
+    mode: Mode,
+    threshold: usize,
+    signers: Vec<Signer>,
 }
 
 #[derive(Serialize)]
@@ -47,9 +59,13 @@ struct Attachment {
 }
 
 pub(crate) fn export(global: &Global) -> anyhow::Result<()> {
-    let registrations = state::read(&Client::new(global)?)?;
-    let registrations = registrations.into_iter().map(Registration::from).collect();
-    let file = File { registrations };
+    let client = Client::new(global)?;
+    let registrations = state::read(&client)?.into_iter().map(Registration::from);
+    let policies = state::policies(&client)?.into_iter().map(TrustPolicy::from);
+    let file = File {
+        registrations: registrations.collect(),
+        trust_policies: policies.collect(),
+    };
     match global.output {
         Format::Json => output::json(&file)?,
         Format::Table => output::bytes(yaml(&file)?.as_bytes())?,
@@ -80,6 +96,18 @@ impl From<Registered> for Registration {
             description: there.description,
             inputs: there.config,
             attachments,
+        }
+    }
+}
+
+impl From<api::trust::TrustPolicy> for TrustPolicy {
+    fn from(there: api::trust::TrustPolicy) -> Self {
+        Self {
+            name: there.name,
+            workflow: there.workflow,
+            mode: there.mode,
+            threshold: there.threshold,
+            signers: there.signers,
         }
     }
 }
@@ -128,7 +156,10 @@ mod tests {
 
     fn file(there: &[Registered]) -> File {
         let registrations = there.iter().cloned().map(Registration::from).collect();
-        File { registrations }
+        File {
+            registrations,
+            trust_policies: Vec::new(),
+        }
     }
 
     fn read_again(text: String) -> Vec<super::super::file::Registration> {
@@ -138,6 +169,8 @@ mod tests {
             directory,
             content: text,
         }])
+        .unwrap()
+        .registrations
         .unwrap()
     }
 
@@ -157,7 +190,7 @@ mod tests {
             let file = File { registrations: vec![Registration {
                 name: "a".into(), integration: "b".into(), description: text.clone(), inputs: input.clone(),
                 secrets: BTreeMap::new(), attachments: Vec::new(),
-            }] };
+            }], trust_policies: Vec::new() };
             let read = read_again(yaml(&file).unwrap());
             prop_assert_eq!(&read[0].inputs, &input);
             prop_assert_eq!(&read[0].description, &text);

@@ -1,13 +1,23 @@
-//! Registrations and attachments that the files describe, or all faults in them, each with its place.
+//! Registrations, attachments and trust policies that the files describe, or all faults in them, each with its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use api::trust::{Policy, Signer};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::node::{self, Content, Node, Place};
+use super::policy;
 use super::secret::{Arn, Source};
+
+/// Content of all files. What no file speaks of is none, and left as it is.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub registrations: Option<Vec<Registration>>,
+    pub policies: Option<Vec<policy::Wanted>>,
+}
 
 /// Text and name of one file.
 pub(super) struct Text {
@@ -85,9 +95,10 @@ fn told(file: &str, place: Place, path: &str, text: &str) -> String {
 }
 
 /// Reads all files as one.
-pub(super) fn read(texts: &[Text]) -> Result<Vec<Registration>, Vec<String>> {
+pub(super) fn read(texts: &[Text]) -> Result<Wanted, Vec<String>> {
     let mut faults = Vec::new();
-    let mut registrations: Vec<Registration> = Vec::new();
+    let mut registrations: Option<Vec<Registration>> = None;
+    let mut policies: Option<Vec<policy::Wanted>> = None;
     for text in texts {
         match node::parse(&text.content) {
             Ok(node) => {
@@ -100,14 +111,26 @@ pub(super) fn read(texts: &[Text]) -> Result<Vec<Registration>, Vec<String>> {
                 let (file, of) = (Rc::from(text.name.as_str()), Rc::new(reading.places));
                 reading.faults.sort_by_key(|(place, _)| *place);
                 faults.extend(reading.faults.into_iter().map(|(_, text)| text));
-                registrations.extend(read.into_iter().map(|(index, registration)| {
-                    let places = Places {
-                        file: Rc::clone(&file),
-                        path: format!("registrations[{index}]"),
-                        of: Rc::clone(&of),
-                    };
-                    registration.standing(places)
-                }));
+                let places = |list: &str, index: usize| Places {
+                    file: Rc::clone(&file),
+                    path: format!("{list}[{index}]"),
+                    of: Rc::clone(&of),
+                };
+                if let Some(read) = read.registrations {
+                    let read = read.into_iter();
+                    let read =
+                        read.map(|(index, one)| one.standing(places("registrations", index)));
+                    registrations.get_or_insert_default().extend(read);
+                }
+                if let Some(read) = read.policies {
+                    let read = read.into_iter().map(|(index, one)| policy::Wanted {
+                        name: one.name,
+                        workflow: one.workflow,
+                        policy: one.policy,
+                        places: places("trust_policies", index),
+                    });
+                    policies.get_or_insert_default().extend(read);
+                }
             }
             Err((place, why)) => {
                 let place = place.unwrap_or(Place { line: 1, column: 1 });
@@ -115,18 +138,49 @@ pub(super) fn read(texts: &[Text]) -> Result<Vec<Registration>, Vec<String>> {
             }
         }
     }
-    let mut names = BTreeSet::new();
-    for registration in &registrations {
-        let name = &registration.name;
-        if !name.is_empty() && !names.insert(name) {
-            let text = format!("{name:?} is already used by another registration");
-            faults.push(registration.places.fault("name", &text));
-        }
-    }
+    let of_registrations = registrations.iter().flatten();
+    let of_registrations = of_registrations.map(|one| (one.name.as_str(), &one.places));
+    faults.extend(twice("name", "registration", of_registrations));
+    let of_policies = || policies.iter().flatten();
+    let names = of_policies().map(|one| (one.name.as_str(), &one.places));
+    faults.extend(twice("name", "trust policy", names));
+    let workflows = of_policies().map(|one| (one.workflow.as_str(), &one.places));
+    faults.extend(twice("workflow", "trust policy", workflows));
     match faults.is_empty() {
-        true => Ok(registrations),
+        true => Ok(Wanted {
+            registrations,
+            policies,
+        }),
         false => Err(faults),
     }
+}
+
+/// Faults of those whose `part` another has too.
+fn twice<'a>(
+    part: &str,
+    what: &str,
+    all: impl Iterator<Item = (&'a str, &'a Places)>,
+) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let again = all.filter(|(text, _)| !text.is_empty() && !seen.insert(*text));
+    again
+        .map(|(text, places)| {
+            places.fault(part, &format!("{text:?} is already used by another {what}"))
+        })
+        .collect()
+}
+
+/// Content of one file, each with its index, before their places are known.
+struct Said {
+    registrations: Option<Vec<(usize, Draft)>>,
+    policies: Option<Vec<(usize, PolicyDraft)>>,
+}
+
+/// A trust policy before its places are known.
+struct PolicyDraft {
+    name: String,
+    workflow: String,
+    policy: Policy,
 }
 
 /// A registration before its places are known.
@@ -165,18 +219,98 @@ impl Reading<'_> {
         self.faults.push((place, text));
     }
 
-    fn file(&mut self, node: Node) -> Vec<(usize, Draft)> {
-        let mut fields = self.fields(node, "", &["registrations"]);
-        match self.required(&mut fields, "", "registrations") {
-            Some(node) => {
-                let nodes = self.list(node, "registrations");
-                let drafts = nodes.into_iter().enumerate();
-                drafts
-                    .map(|(index, node)| (index, self.registration(node, index)))
-                    .collect()
-            }
-            None => Vec::new(),
+    fn file(&mut self, node: Node) -> Said {
+        let mut fields = self.fields(node, "", &["registrations", "trust_policies"]);
+        let policies = fields.of.remove("trust_policies");
+        let registrations = match policies {
+            None => self.required(&mut fields, "", "registrations"),
+            Some(_) => fields.of.remove("registrations"),
+        };
+        let registrations = registrations.map(|node| {
+            let nodes = self.list(node, "registrations").into_iter().enumerate();
+            nodes
+                .map(|(index, node)| (index, self.registration(node, index)))
+                .collect()
+        });
+        let policies = policies.map(|node| {
+            let nodes = self.list(node, "trust_policies").into_iter().enumerate();
+            let drafts = nodes.filter_map(|(index, node)| Some((index, self.policy(node, index)?)));
+            drafts.collect()
+        });
+        Said {
+            registrations,
+            policies,
         }
+    }
+
+    /// A name, checked.
+    fn name(&mut self, fields: &mut Fields, path: &str) -> String {
+        let name = self.required(fields, path, "name");
+        let of_name = format!("{path}.name");
+        let name = self.text(name, &of_name);
+        let fault = api::names::name_fault(&name).filter(|_| !name.is_empty());
+        if let Some(fault) = fault {
+            self.fault(self.places[&of_name], &of_name, &fault.detail);
+        }
+        name
+    }
+
+    /// A selector, in its usual form; none where it is missing or wrong, and that is told.
+    fn workflow(&mut self, fields: &mut Fields, path: &str) -> Option<String> {
+        let workflow = self.required(fields, path, "workflow");
+        let of_workflow = format!("{path}.workflow");
+        let workflow = self.text(workflow, &of_workflow);
+        if workflow.is_empty() {
+            return None;
+        }
+        let selector = api::workflows::selector(&workflow, None);
+        if selector.is_err() {
+            let text = "must be an ID, project/name, project/* or *";
+            self.fault(self.places[&of_workflow], &of_workflow, text);
+        }
+        selector.ok().map(|selector| selector.0)
+    }
+
+    fn policy(&mut self, node: Node, index: usize) -> Option<PolicyDraft> {
+        let path = format!("trust_policies[{index}]");
+        let known = ["name", "workflow", "mode", "threshold", "signers"];
+        let mut fields = self.fields(node, &path, &known);
+        let name = self.name(&mut fields, &path);
+        let workflow = self.workflow(&mut fields, &path);
+        let mode = self.required(&mut fields, &path, "mode");
+        let mode = self.value(mode, &format!("{path}.mode"));
+        let threshold = match fields.of.remove("threshold") {
+            None => Some(1),
+            node => self.value(node, &format!("{path}.threshold")),
+        };
+        let signers = match fields.of.remove("signers") {
+            None => Vec::new(),
+            Some(node) => self.list(node, &format!("{path}.signers")),
+        };
+        let signers: Vec<Option<Signer>> = signers
+            .into_iter()
+            .enumerate()
+            .map(|(index, node)| self.value(Some(node), &format!("{path}.signers[{index}]")))
+            .collect();
+        Some(PolicyDraft {
+            name,
+            workflow: workflow?,
+            policy: Policy {
+                mode: mode?,
+                threshold: threshold?,
+                signers: signers.into_iter().collect::<Option<_>>()?,
+            },
+        })
+    }
+
+    /// Reads a part of a trust policy, in which there are no secrets. None where it is missing or wrong.
+    fn value<T: DeserializeOwned>(&mut self, node: Option<Node>, path: &str) -> Option<T> {
+        let node = node?;
+        let place = node.place;
+        let mut value = node.json();
+        let read = policy::with_files(&mut value, &self.text.directory)
+            .and_then(|()| serde_json::from_value(value).map_err(|error| error.to_string()));
+        read.map_err(|text| self.fault(place, path, &text)).ok()
     }
 
     fn registration(&mut self, node: Node, index: usize) -> Draft {
@@ -190,13 +324,7 @@ impl Reading<'_> {
             "attachments",
         ];
         let mut fields = self.fields(node, &path, &known);
-        let name = self.required(&mut fields, &path, "name");
-        let name = self.text(name, &format!("{path}.name"));
-        let fault = api::names::name_fault(&name).filter(|_| !name.is_empty());
-        if let Some(fault) = fault {
-            let of_name = format!("{path}.name");
-            self.fault(self.places[&of_name], &of_name, &fault.detail);
-        }
+        let name = self.name(&mut fields, &path);
         let integration = self.required(&mut fields, &path, "integration");
         let integration = self.text(integration, &format!("{path}.integration"));
         let description = fields.of.remove("description");
@@ -235,9 +363,7 @@ impl Reading<'_> {
 
     fn attachment(&mut self, node: Node, path: &str) -> Option<Attachment> {
         let mut fields = self.fields(node, path, &["workflow", "inputs", "wait_secs"]);
-        let workflow = self.required(&mut fields, path, "workflow");
-        let of_workflow = format!("{path}.workflow");
-        let workflow = self.text(workflow, &of_workflow);
+        let workflow = self.workflow(&mut fields, path);
         let inputs = fields.of.remove("inputs");
         let inputs = self.inputs(inputs, &format!("{path}.inputs"));
         let wait_secs = fields.of.remove("wait_secs").and_then(|node| {
@@ -252,21 +378,11 @@ impl Reading<'_> {
             }
             secs
         });
-        if workflow.is_empty() {
-            return None;
-        }
-        match api::workflows::selector(&workflow, None) {
-            Ok(selector) => Some(Attachment {
-                workflow: selector.0,
-                inputs,
-                wait_secs,
-            }),
-            Err(_) => {
-                let text = "must be an ID, project/name, project/* or *";
-                self.fault(self.places[&of_workflow], &of_workflow, text);
-                None
-            }
-        }
+        Some(Attachment {
+            workflow: workflow?,
+            inputs,
+            wait_secs,
+        })
     }
 
     fn inputs(&mut self, node: Option<Node>, path: &str) -> Map<String, Value> {
@@ -465,7 +581,7 @@ registrations:
     #[test]
     fn a_file_is_read_with_all_that_it_says() {
         let read = read(&texts(&[GOOD])).unwrap();
-        let [images, hook] = &read[..] else {
+        let [images, hook] = &read.registrations.unwrap()[..] else {
             panic!("two")
         };
         assert_eq!(images.description, "Where images are");
@@ -498,7 +614,10 @@ registrations:
     #[test]
     fn json_is_read_as_well() {
         let text = r#"{"registrations": [{"name": "a", "integration": "webhook"}]}"#;
-        assert_eq!(read(&texts(&[text])).unwrap()[0].name, "a");
+        assert_eq!(
+            read(&texts(&[text])).unwrap().registrations.unwrap()[0].name,
+            "a"
+        );
     }
 
     #[test]
@@ -547,7 +666,7 @@ other: 1
             "a.yaml:15:9: registrations[0].attachments[4]: is a duplicate, with the same workflow and the same \
              inputs",
             "a.yaml:16:5: registrations[1]: must be a mapping, but is a number",
-            "a.yaml:17:1: other: is not known; expected registrations",
+            "a.yaml:17:1: other: is not known; expected registrations, trust_policies",
             "b.yaml:1:16: registrations: must be a list, but is a mapping",
         ];
         assert_eq!(told, wanted);
@@ -570,6 +689,66 @@ other: 1
         for text in ["", "# nothing\n", "{}", "[]", "text"] {
             assert_eq!(faults(&[text]).len(), 1, "{text}");
         }
-        assert!(read(&texts(&["registrations: []"])).unwrap().is_empty());
+        let none = read(&texts(&["registrations: []"])).unwrap();
+        assert!(none.registrations.unwrap().is_empty() && none.policies.is_none());
+    }
+
+    #[test]
+    fn trust_policies_are_read_with_or_without_registrations() {
+        let text = "\
+trust_policies:
+  - name: release
+    workflow: shop/*
+    mode: require
+    signers:
+      - { kind: key, name: release, pem: PEM }
+      - kind: keyless
+        name: ci
+        issuer: https://issuer.example.org
+        identity: { exact: dev@example.org }
+";
+        let read = read(&texts(&[text])).unwrap();
+        assert!(read.registrations.is_none());
+        let [release] = &read.policies.unwrap()[..] else {
+            panic!("one")
+        };
+        assert_eq!(release.workflow, "shop/*");
+        assert_eq!(release.policy.threshold, 1);
+        let names: Vec<_> = release.policy.signers.iter().map(Signer::name).collect();
+        assert_eq!(names, ["release", "ci"]);
+    }
+
+    #[test]
+    fn faults_of_trust_policies_are_told_with_their_places() {
+        let text = "\
+trust_policies:
+  - name: a
+    workflow: shop
+    mode: strict
+    threshold: -1
+    signers: [{ kind: key, name: x, pem: { file: absent.pub } }, { kind: word }]
+  - { name: b, workflow: '*', mode: off }
+  - { name: b, workflow: '*', mode: off }
+  - { name: c }
+";
+        let told = faults(&[text]);
+        let begin = [
+            "a.yaml:3:5: trust_policies[0].workflow: must be an ID, project/name, project/* or *",
+            "a.yaml:4:11: trust_policies[0].mode: unknown variant `strict`",
+            "a.yaml:5:16: trust_policies[0].threshold: ",
+            "a.yaml:6:15: trust_policies[0].signers[0]: failed to read there/absent.pub: ",
+            "a.yaml:6:66: trust_policies[0].signers[1]: unknown variant `word`",
+            "a.yaml:9:5: trust_policies[3].workflow: is required",
+            "a.yaml:9:5: trust_policies[3].mode: is required",
+            "a.yaml:8:7: trust_policies[2].name: \"b\" is already used by another trust policy",
+            "a.yaml:8:16: trust_policies[2].workflow: \"*\" is already used by another trust policy",
+        ];
+        assert_eq!(told.len(), begin.len(), "{told:#?}");
+        for text in begin {
+            assert!(
+                told.iter().any(|fault| fault.starts_with(text)),
+                "{text}: {told:#?}"
+            );
+        }
     }
 }

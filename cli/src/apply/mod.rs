@@ -1,4 +1,4 @@
-//! `chainloop apply` and `chainloop export`: registrations and attachments as code.
+//! `chainloop apply` and `chainloop export`: registrations, attachments and trust policies as code.
 
 mod carry;
 mod check;
@@ -6,6 +6,7 @@ mod export;
 mod file;
 mod node;
 mod plan;
+mod policy;
 mod secret;
 mod show;
 mod state;
@@ -30,7 +31,7 @@ use crate::integration::available;
 use crate::output::{self, Format};
 
 const HELP: &str = "\
-A file describes registrations and their attachments. Each secret has a source: { env: NAME }, { file: PATH }, or \
+A file describes registrations and their attachments, trust policies, or both. Each secret has a source: { env: NAME }, { file: PATH }, or \
 { secret: ARN } for Secrets Manager, with #key after the ARN for one value of a JSON object. `chainloop export` \
 prints such a file.
 
@@ -42,6 +43,12 @@ prints such a file.
       attachments:
         - workflow: shop/release
           inputs: { prefix: custom-prefix }
+  trust_policies:
+    - name: release
+      workflow: shop/*
+      mode: require
+      signers:
+        - { kind: key, name: release, pem: { file: release.pub } }
 
 Secrets are sent when a registration is created, when it gains or loses one, when their destination changes, and \
 with --rotate; they are not compared.
@@ -69,10 +76,10 @@ const DEED: Action = Action {
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Apply {
-    /// File of registrations and attachments, YAML or JSON; - for standard input; can be repeated
+    /// File of registrations, attachments and trust policies, YAML or JSON; - for standard input; can be repeated
     #[arg(short, long = "file", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Delete registrations and attachments that are in no file
+    /// Delete registrations, attachments and trust policies that are in no file, of a list that some file has
     #[arg(long)]
     prune: bool,
     /// Resend the secrets of this registration; can be repeated
@@ -92,16 +99,27 @@ impl Apply {
         let wanted = file::read(&texts).map_err(wrong)?;
         let client = Client::new(global)?;
         let integrations = available::all(&client)?;
-        let faults = check::check(&wanted, &integrations);
+        let registrations = wanted.registrations.as_deref();
+        let faults = check::check(registrations.unwrap_or_default(), &integrations);
         if !faults.is_empty() {
             return Err(wrong(faults).into());
         }
         let wishes = Wishes {
-            prune: self.prune,
+            prune: self.prune && registrations.is_some(),
             rotate: self.rotate.into_iter().collect::<BTreeSet<_>>(),
         };
-        let plan =
-            plan::plan(&wanted, &state::read(&client)?, &integrations, &wishes).map_err(wrong)?;
+        let there = state::read(&client)?;
+        let mut plan = plan::plan(
+            registrations.unwrap_or_default(),
+            &there,
+            &integrations,
+            &wishes,
+        )
+        .map_err(wrong)?;
+        if let Some(policies) = &wanted.policies {
+            let there = state::policies(&client)?;
+            plan.trust(policies, &there, self.prune).map_err(wrong)?;
+        }
         let open = open(&client, &plan)?;
         if global.output == Format::Table {
             let coloured = output::coloured(&std::io::stdout());

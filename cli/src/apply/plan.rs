@@ -7,6 +7,7 @@ use api::integrations::Integration;
 use serde_json::{Map, Value};
 
 use super::file::{Attachment, Registration};
+use super::policy::PolicyStep;
 use super::state::{Attached, Registered};
 
 /// Command-line options that affect the plan.
@@ -32,11 +33,12 @@ pub(super) struct Plan {
 pub(super) struct Counts {
     pub registrations: usize,
     pub attachments: usize,
+    pub trust_policies: usize,
 }
 
 impl Counts {
     pub(super) fn all(self) -> usize {
-        self.registrations + self.attachments
+        self.registrations + self.attachments + self.trust_policies
     }
 }
 
@@ -63,6 +65,7 @@ pub(super) enum Step {
     Deregister {
         there: Registered,
     },
+    Trust(PolicyStep),
 }
 
 /// Changes to an existing registration.
@@ -438,6 +441,7 @@ pub(super) mod tests {
                     .iter_mut()
                     .for_each(|one| one.attachments.retain(|one| one.id != old.id)),
                 Step::Deregister { there: old } => there.retain(|one| one.id != old.id),
+                Step::Trust(_) => unreachable!("registrations alone are planned here"),
             }
         }
         there

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use api::trust::Policy;
 use serde_json::{Map, Value, json};
 
 use super::plan::{Change, Counts, Plan, Step, Update};
+use super::policy::{self, PolicyStep};
 use super::secret::Source;
 use super::state::{Open, Registered};
 use crate::output::one_line;
+use crate::table::word;
 
 /// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +31,15 @@ enum Mark {
 impl Mark {
     fn of(step: &Step) -> Self {
         match step {
-            Step::Register(_) | Step::Attach { .. } => Self::Create,
-            Step::Update(_) | Step::Reattach { .. } => Self::Update,
-            Step::Detach { .. } | Step::Deregister { .. } => Self::Delete,
+            Step::Register(_) | Step::Attach { .. } | Step::Trust(PolicyStep::Create(_)) => {
+                Self::Create
+            }
+            Step::Update(_) | Step::Reattach { .. } | Step::Trust(PolicyStep::Replace { .. }) => {
+                Self::Update
+            }
+            Step::Detach { .. } | Step::Deregister { .. } | Step::Trust(PolicyStep::Delete(_)) => {
+                Self::Delete
+            }
         }
     }
 
@@ -89,6 +98,15 @@ pub(super) fn title(step: &Step) -> String {
             "attachment of {registration:?} to {} ({})",
             there.workflow, there.id
         ),
+        Step::Trust(step) => {
+            let (name, workflow) = match step {
+                PolicyStep::Create(wanted) | PolicyStep::Replace { wanted, .. } => {
+                    (&wanted.name, &wanted.workflow)
+                }
+                PolicyStep::Delete(there) => (&there.name, &there.workflow),
+            };
+            format!("trust policy {name:?} for {workflow}")
+        }
     };
     one_line(&format!("{} {text}", Mark::of(step).sign()))
 }
@@ -157,11 +175,17 @@ fn counted(counts: Counts) -> String {
         1 => format!("1 {what}"),
         many => format!("{many} {what}s"),
     };
-    format!(
+    let mut text = format!(
         "{}, {}",
         one(counts.registrations, "registration"),
         one(counts.attachments, "attachment")
-    )
+    );
+    match counts.trust_policies {
+        0 => {}
+        1 => text.push_str(", 1 trust policy"),
+        many => text.push_str(&format!(", {many} trust policies")),
+    }
+    text
 }
 
 fn details(step: &Step, open: Option<Open>) -> Vec<String> {
@@ -190,7 +214,23 @@ fn details(step: &Step, open: Option<Open>) -> Vec<String> {
                     .map(|secs| format!("wait_secs: {secs}")),
             );
         }
-        Step::Reattach { changes, .. } => lines.extend(changes.iter().map(change)),
+        Step::Reattach { changes, .. } | Step::Trust(PolicyStep::Replace { changes, .. }) => {
+            lines.extend(changes.iter().map(change));
+        }
+        Step::Trust(PolicyStep::Create(wanted)) => {
+            let Policy {
+                mode,
+                threshold,
+                signers,
+            } = &wanted.policy;
+            lines.push(format!("mode: {}", word(mode)));
+            lines.push(format!("threshold: {threshold}"));
+            let signers = signers.iter();
+            lines.extend(
+                signers.map(|one| format!("signers.{}: {}", one.name(), policy::told(one))),
+            );
+        }
+        Step::Trust(PolicyStep::Delete(_)) => {}
         Step::Detach { .. } => {}
         Step::Deregister { there } => {
             for attachment in &there.attachments {
@@ -260,7 +300,12 @@ pub(super) fn json(plan: &Plan, open: &[Option<Open>], outcomes: &[Outcome]) -> 
             shown
         })
         .collect();
-    let counts = |counts: Counts| json!({ "registrations": counts.registrations, "attachments": counts.attachments });
+    let counts = |counts: Counts| {
+        json!({
+            "registrations": counts.registrations, "attachments": counts.attachments,
+            "trustPolicies": counts.trust_policies,
+        })
+    };
     json!({
         "steps": steps,
         "unchanged": counts(plan.unchanged),
@@ -314,6 +359,20 @@ fn of_step(step: &Step, open: Option<Open>) -> Value {
         Step::Deregister { there } => json!({
             "kind": "registration", "name": there.name, "integration": there.integration, "id": there.id,
             "attachments": there.attachments.len(),
+        }),
+        Step::Trust(PolicyStep::Create(wanted)) => json!({
+            "kind": "trust-policy", "name": wanted.name, "workflow": wanted.workflow, "policy": wanted.policy,
+        }),
+        Step::Trust(PolicyStep::Replace {
+            there,
+            wanted,
+            changes,
+        }) => json!({
+            "kind": "trust-policy", "name": there.name, "workflow": there.workflow, "id": there.id,
+            "changes": changed(changes), "policy": wanted.policy,
+        }),
+        Step::Trust(PolicyStep::Delete(there)) => json!({
+            "kind": "trust-policy", "name": there.name, "workflow": there.workflow, "id": there.id,
         }),
     };
     shown["action"] = Mark::of(step).word().into();

@@ -1,6 +1,7 @@
 //! Current state: every registration with its attachments, as far as a file can describe them.
 
 use anyhow::Context as _;
+use api::trust::{ListedTrustPolicy, TrustPolicy};
 use api::{AttachmentId, RegistrationId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -58,6 +59,19 @@ pub(super) fn read(client: &Client) -> anyhow::Result<Vec<Registered>> {
         }
     }
     Ok(registrations)
+}
+
+/// Reads all trust policies, sorted by name.
+pub(super) fn policies(client: &Client) -> anyhow::Result<Vec<TrustPolicy>> {
+    let (listed, _): (Vec<ListedTrustPolicy>, _) = client
+        .list(&["trust-policies"], &[], EVERYTHING)
+        .context("failed to list the trust policies")?;
+    let read = listed.iter().map(|one| {
+        client
+            .call(&Call::get(&["trust-policies", &one.name]))
+            .with_context(|| format!("failed to read the trust policy {:?}", one.name))
+    });
+    read.collect()
 }
 
 /// Returns the IDs of a registration's current attachments.

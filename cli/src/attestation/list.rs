@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use api::attestations::Attestation;
-use api::trust::Verdict;
+use api::trust::{Outcome, Verdict};
 use api::{Actor, Kind, Timestamp};
 use clap::Args;
 use serde::Serialize;
@@ -25,6 +25,13 @@ pub(crate) struct List {
     /// Only attestations accepted since then: a time, or an age such as 30m, 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = time::moment)]
     since: Option<Timestamp>,
+    /// Only attestations with this verdict on their signatures; off: those that were not judged
+    #[arg(
+        long,
+        value_name = "VERDICT",
+        value_parser = clap::builder::PossibleValuesParser::new(Outcome::ALL.map(Outcome::as_str))
+    )]
+    verdict: Option<String>,
     /// Maximum number of results
     #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -37,6 +44,7 @@ impl List {
             ("workflow", self.workflow.as_deref()),
             ("project", self.project.as_deref()),
             ("since", since.as_deref()),
+            ("verdict", self.verdict.as_deref()),
         ];
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let (found, more): (Vec<Attestation>, _) = Client::new(global)?

@@ -23,7 +23,6 @@ use crate::failure::{self, Failure};
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::table::{self, Table, cell, paint};
-use crate::trust;
 
 pub(super) fn help() -> String {
     format!(
@@ -253,7 +252,7 @@ fn tell(global: &Global, attestation: &Attestation, accepted: &Accepted) {
     };
     global.info(&format!("attestation {digest} {fate}"));
     if let Some(verdict) = &accepted.verdict {
-        let told = format!("signatures {}", trust::told(verdict));
+        let told = format!("signatures {verdict}");
         match verdict.outcome {
             Judged::Verified => global.info(&told),
             _ => global.warn(&told),

@@ -535,7 +535,7 @@ fn machines_get_the_plan_and_what_became_of_each_step() {
     let ran = run(&api, &["apply", "-f", "-", "-o", "json"], TWO);
     assert_eq!(
         ran.json()["unchanged"],
-        json!({ "registrations": 2, "attachments": 2 })
+        json!({ "registrations": 2, "attachments": 2, "trustPolicies": 0 })
     );
     let ran = run(
         &api,

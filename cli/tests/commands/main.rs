@@ -15,6 +15,7 @@ mod memory;
 mod push;
 mod registered;
 mod tokens;
+mod trust;
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use api::{Actor, Client, Role};
 use memory::Memory;
+use percent_encoding::percent_decode_str;
 use pipeline::http::{self, Caller, Request, functions};
 use serde_json::{Value, json};
 
@@ -66,13 +67,16 @@ async fn one(memory: &Memory, asked: &Asked) -> Answer {
         query: query
             .split('&')
             .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| {
+                let value = percent_decode_str(value).decode_utf8().unwrap();
+                (name.to_owned(), value.into_owned())
+            })
             .collect(),
         headers: asked.headers.iter().cloned().collect(),
         body: asked.body.clone().into(),
         caller: Some(Caller {
             organization: "acme".into(),
-            role: Role::Operator,
+            role: Role::Admin,
             actor: Actor {
                 id: "token-1".into(),
                 ..Actor::named("ci")

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use api::trust::VerifiedSigner;
 use attestation::{Attestation, Material, MaterialType, Predicate};
 use serde_json::{Map, Value, json};
 
-use crate::{Workflow, inputs, text};
+use crate::{Pushed, inputs, pushed, text};
 
 /// Each fact's name, by the group that it stands in. `annotations` are whatever their author named them.
 pub(crate) const NAMES: &[(&str, &[&str])] = &[
@@ -42,16 +43,20 @@ pub(crate) const NAMES: &[(&str, &[&str])] = &[
             "bypassed",
         ],
     ),
+    (
+        "signature",
+        &["outcome", "reason", "signer", "issuer", "identity"],
+    ),
 ];
 
 /// The facts about an attestation and, where one is looked at by itself, a material of it, as people are shown them.
-pub fn facts(attestation: &Attestation, workflow: &Workflow, material: Option<&Material>) -> Value {
-    written(attestation, workflow, material, shown)
+pub fn facts(pushed: Pushed<'_>, material: Option<&Material>) -> Value {
+    written(pushed, material, shown)
 }
 
 /// The same facts to the letter, for what is a key at the third party: one letter less is another's name.
-pub(crate) fn exact(attestation: &Attestation, workflow: &Workflow) -> Value {
-    written(attestation, workflow, None, str::to_owned)
+pub(crate) fn exact(pushed: Pushed<'_>) -> Value {
+    written(pushed, None, str::to_owned)
 }
 
 /// The facts about a material to the letter: `material` of [`exact`].
@@ -61,12 +66,16 @@ pub(crate) fn exact_material(material: &Material) -> Value {
 
 type Write = fn(&str) -> String;
 
-fn written(
-    attestation: &Attestation,
-    workflow: &Workflow,
-    material: Option<&Material>,
-    write: Write,
-) -> Value {
+fn written(pushed: Pushed<'_>, material: Option<&Material>, write: Write) -> Value {
+    let Pushed {
+        attestation,
+        workflow,
+        ..
+    } = pushed;
+    let signed = |of: fn(&VerifiedSigner) -> Option<&str>| {
+        let all = pushed.signers().iter().filter_map(of);
+        write(&all.collect::<Vec<_>>().join(", "))
+    };
     let none = Predicate::default();
     let predicate = attestation.predicate().unwrap_or(&none);
     let (run, policy) = (&predicate.metadata, &predicate.policy);
@@ -104,6 +113,13 @@ fn written(
             "suppressed": policy.suppressed,
             "blocked": policy.blocked,
             "bypassed": policy.bypassed,
+        },
+        "signature": {
+            "outcome": pushed.outcome(),
+            "reason": pushed.verdict.map_or("", |verdict| &verdict.reason.sentence),
+            "signer": signed(|signer| Some(&signer.name)),
+            "issuer": signed(pushed::issuer),
+            "identity": signed(pushed::identity),
         },
     })
 }
@@ -202,6 +218,8 @@ pub(crate) fn branch(attestation: &Attestation) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use api::trust::Code;
+
     use super::*;
     use crate::fixture::{Stage, compare};
 
@@ -211,7 +229,7 @@ mod tests {
     fn the_facts_are_these() {
         let stage = Stage::new();
         let sbom = &stage.attestation.materials()[2];
-        let facts = facts(&stage.attestation, &stage.workflow, Some(sbom));
+        let facts = facts(stage.pushed(), Some(sbom));
         compare(
             "facts.json",
             &(serde_json::to_string_pretty(&facts).unwrap() + "\n"),
@@ -219,10 +237,32 @@ mod tests {
     }
 
     #[test]
+    fn the_verdict_on_signatures_is_a_fact_and_people_are_told_no_address_of_a_signer() {
+        let stage = Stage::new().judged(Code::ThresholdReached);
+        let signature = |identity: &str| {
+            json!({
+                "outcome": "verified",
+                "reason": "As many configured signers signed it as the policy asks for.",
+                "signer": "release, ci",
+                "issuer": "https://issuer.example.org",
+                "identity": identity,
+            })
+        };
+        let shown = facts(stage.pushed(), None);
+        assert_eq!(shown["signature"], signature("…@example.org"));
+        let exact = exact(stage.pushed());
+        assert_eq!(exact["signature"], signature("dev@example.org"));
+        let none = facts(Stage::new().pushed(), None);
+        let nothing =
+            json!({ "outcome": "off", "reason": "", "signer": "", "issuer": "", "identity": "" });
+        assert_eq!(none["signature"], nothing);
+    }
+
+    #[test]
     fn every_fact_has_a_name_and_every_name_a_fact() {
         let stage = Stage::new();
         let sbom = stage.attestation.materials().last();
-        let facts = facts(&stage.attestation, &stage.workflow, sbom);
+        let facts = facts(stage.pushed(), sbom);
         let sorted = |names: Vec<&str>| {
             let mut names: Vec<_> = names.into_iter().map(str::to_owned).collect();
             names.sort();
@@ -242,7 +282,7 @@ mod tests {
     #[test]
     fn without_a_predicate_of_chainloops_the_facts_are_empty() {
         let stage = Stage::of(&STATEMENT.replace("chainloop.dev/attestation", "example.org/p"));
-        let facts = facts(&stage.attestation, &stage.workflow, None);
+        let facts = facts(stage.pushed(), None);
         assert_eq!(facts["workflow"]["name"], "nightly-build");
         assert_eq!(facts["attestation"]["predicate_type"], "example.org/p/v0.2");
         assert_eq!(facts["policy"]["status"], "NOT_APPLICABLE");
@@ -261,7 +301,7 @@ mod tests {
             .replace("https://ci.example.org", "javascript:canary");
         let stage = Stage::of(&statement);
         for material in stage.attestation.materials() {
-            let facts = facts(&stage.attestation, &stage.workflow, Some(material)).to_string();
+            let facts = facts(stage.pushed(), Some(material)).to_string();
             assert!(!facts.contains("canary"), "{facts}");
             assert!(facts.contains("\"…@example.org\""), "{facts}");
         }

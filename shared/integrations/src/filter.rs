@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use attestation::{Attestation, Material, PolicyStatus};
+use api::trust::{Outcome, VerifiedSigner};
+use attestation::{Material, PolicyStatus};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::{Workflow, facts, inputs, text};
+use crate::{Pushed, facts, inputs, pushed, text};
 
 /// Conditions with commas between them, all of which must hold: `key=value` and `key!=value`.
 ///
@@ -61,6 +62,10 @@ known!(
     MaterialName = "material.name",
     PolicyStatus = "policy.status",
     PolicyViolations = "policy.violations",
+    SignatureOutcome = "signature.outcome",
+    SignatureSigner = "signature.signer",
+    SignatureIssuer = "signature.issuer",
+    SignatureIdentity = "signature.identity",
 );
 
 const MAX_BYTES: usize = 1024;
@@ -83,14 +88,9 @@ impl Filter {
     ///
     /// Without a material, a condition on `material.…` holds when any material of the attestation satisfies it, and
     /// one with `!=` when none contradicts it.
-    pub fn admits(
-        &self,
-        attestation: &Attestation,
-        workflow: &Workflow,
-        material: Option<&Material>,
-    ) -> Result<(), String> {
+    pub fn admits(&self, pushed: Pushed<'_>, material: Option<&Material>) -> Result<(), String> {
         for condition in &self.conditions {
-            let found = condition.find(attestation, workflow, material);
+            let found = condition.find(pushed, material);
             let holds = |value: &Option<Cow<'_, str>>| {
                 value.as_deref().is_some_and(|value| condition.fits(value))
             };
@@ -135,6 +135,9 @@ impl Condition {
         let values: Vec<&str> = match self.key {
             Key::Known(Known::PolicyStatus) => STATUSES.iter().map(|s| s.as_str()).collect(),
             Key::Known(Known::PolicyViolations) => vec!["true", "false"],
+            Key::Known(Known::SignatureOutcome) => {
+                Outcome::ALL.iter().map(|o| o.as_str()).collect()
+            }
             _ => return Ok(()),
         };
         if values.iter().any(|value| self.fits(value)) {
@@ -143,13 +146,17 @@ impl Condition {
         Err(unknown("the value is not known", &self.value, &values))
     }
 
-    /// The values to compare with: one, or none where there is none, or one for each material.
+    /// The values to compare with: one, or none where there is none, or one for each material or signer.
     fn find<'a>(
         &self,
-        attestation: &'a Attestation,
-        workflow: &'a Workflow,
+        pushed: Pushed<'a>,
         material: Option<&'a Material>,
     ) -> Vec<Option<Cow<'a, str>>> {
+        let Pushed {
+            attestation,
+            workflow,
+            ..
+        } = pushed;
         let predicate = attestation.predicate();
         let materials = |of: fn(&'a Material) -> &'a str| {
             let all = match material {
@@ -157,6 +164,10 @@ impl Condition {
                 None => attestation.materials(),
             };
             all.iter().map(|one| Some(of(one).into())).collect()
+        };
+        let signers = |of: fn(&'a VerifiedSigner) -> Option<&'a str>| match pushed.signers() {
+            [] => vec![None],
+            signers => signers.iter().map(|one| of(one).map(Into::into)).collect(),
         };
         let known = match &self.key {
             Key::Annotation(name) => {
@@ -182,6 +193,10 @@ impl Condition {
                 .into(),
             Known::WorkflowBranch => facts::branch(attestation).into(),
             Known::PredicateType => attestation.statement.predicate_type.as_str().into(),
+            Known::SignatureOutcome => pushed.outcome().to_string().into(),
+            Known::SignatureSigner => return signers(|signer| Some(&signer.name)),
+            Known::SignatureIssuer => return signers(pushed::issuer),
+            Known::SignatureIdentity => return signers(pushed::identity),
             Known::PolicyStatus => policy().status().as_str().into(),
             Known::PolicyViolations => policy().has_violations.to_string().into(),
         };
@@ -201,12 +216,17 @@ impl Condition {
         let wants = format!("the filter wants {}", self.text);
         match value {
             Some(Some(_)) if many && !self.not => {
-                format!("{wants}, and no material of the attestation has it")
+                format!(
+                    "{wants}, and no {} of the attestation has it",
+                    self.key.one_of()
+                )
             }
             Some(Some(value)) => {
                 let value = text::line(value, SHOWN, false);
-                let one = if many { "a material's" } else { "it" };
-                format!("{wants}, and {one} is {value:?}")
+                match many {
+                    true => format!("{wants}, and a {}'s is {value:?}", self.key.one_of()),
+                    false => format!("{wants}, and it is {value:?}"),
+                }
             }
             _ => format!("{wants}, and there is none"),
         }
@@ -214,11 +234,27 @@ impl Condition {
 }
 
 impl Key {
+    /// The thing that has a value of its own for this key, where an attestation has several.
+    fn one_of(&self) -> &'static str {
+        match self {
+            Self::Known(
+                Known::SignatureSigner | Known::SignatureIssuer | Known::SignatureIdentity,
+            ) => "signer",
+            _ => "material",
+        }
+    }
+
     fn parse(key: &str) -> Result<Self, String> {
         if let Some((_, known)) = KNOWN.iter().find(|(name, _)| *name == key) {
             return Ok(Self::Known(*known));
         }
-        let reserved = ["workflow.", "policy.", "predicate.", "material."];
+        let reserved = [
+            "workflow.",
+            "policy.",
+            "predicate.",
+            "material.",
+            "signature.",
+        ];
         if reserved.iter().any(|group| key.starts_with(group)) {
             let names: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
             return Err(unknown("the key is not known", key, &names));
@@ -326,6 +362,7 @@ impl JsonSchema for Filter {
 
 #[cfg(test)]
 mod tests {
+    use api::trust::Code;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -343,7 +380,7 @@ mod tests {
     fn check(stage: &Stage, text: &str, material: &str, reason: &str) {
         let materials = stage.attestation.materials();
         let material = materials.iter().find(|one| one.name == material);
-        let said = filter(text).admits(&stage.attestation, &stage.workflow, material);
+        let said = filter(text).admits(stage.pushed(), material);
         assert_eq!(said.err().unwrap_or_default(), reason, "{text}");
     }
 
@@ -427,6 +464,51 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_asks_for_the_verdict_on_signatures_and_for_signers() {
+        let stage = Stage::new().judged(Code::ThresholdReached);
+        for text in [
+            "signature.outcome=verified",
+            "signature.outcome!=off,signature.outcome=v*",
+            "signature.signer=ci,signature.signer=release",
+            "signature.issuer=https://issuer.example.org,signature.identity=*@example.org",
+            "signature.signer!=other",
+        ] {
+            check(&stage, text, "", "");
+            check(&stage, text, "sbom", "");
+        }
+        for (text, reason) in [
+            (
+                "signature.outcome!=verified",
+                r#"the filter wants signature.outcome!=verified, and it is "verified""#,
+            ),
+            (
+                "signature.signer=other",
+                "the filter wants signature.signer=other, and no signer of the attestation has it",
+            ),
+            (
+                "signature.signer!=c*",
+                r#"the filter wants signature.signer!=c*, and a signer's is "ci""#,
+            ),
+        ] {
+            check(&stage, text, "", reason);
+        }
+        let unjudged = Stage::new();
+        check(
+            &unjudged,
+            "signature.outcome=off,signature.signer!=*",
+            "",
+            "",
+        );
+        let unsigned = "signature.identity=*";
+        check(
+            &unjudged,
+            unsigned,
+            "",
+            "the filter wants signature.identity=*, and there is none",
+        );
+    }
+
+    #[test]
     fn without_materials_only_what_is_unwanted_is_absent() {
         let statement = STATEMENT.replace("chainloop.dev/attestation/", "example.org/");
         let stage = Stage::of(&statement);
@@ -454,7 +536,7 @@ mod tests {
     fn a_reason_is_short_and_safe_to_show() {
         let hostile = format!("\"\\u001b\u{202e}dev@example.org{}\"", "x".repeat(1 << 20));
         let stage = Stage::of(&STATEMENT.replace("\"prod\"", &hostile));
-        let said = filter("environment=prod").admits(&stage.attestation, &stage.workflow, None);
+        let said = filter("environment=prod").admits(stage.pushed(), None);
         let reason = said.unwrap_err();
         assert!(reason.len() < 200 && reason.contains("…"), "{reason}");
         for absent in ["\u{1b}", "\u{202e}", "dev@"] {
@@ -465,7 +547,9 @@ mod tests {
     #[test]
     fn a_fault_names_the_segment_and_what_would_be_right() {
         let names = "There is workflow.name, workflow.project, workflow.version, workflow.branch, predicate.type, \
-                     material.type, material.name, policy.status, policy.violations";
+                     material.type, material.name, policy.status, policy.violations, \
+                     signature.outcome, signature.signer, signature.issuer, signature.identity";
+        let outcomes = "There is off, verified, unknown-signer, unverifiable, invalid";
         let statuses = "There is NOT_APPLICABLE, PASSED, SKIPPED, WARNING, BLOCKED, BYPASSED";
         for (text, detail) in [
             ("", r#"invalid filter segment "": must be key=value or key!=value"#.to_owned()),
@@ -479,6 +563,9 @@ mod tests {
             )),
             ("policy.status=warn", format!(
                 r#"invalid filter segment "policy.status=warn": the value is not known; did you mean "WARNING"? {statuses}"#
+            )),
+            ("signature.outcome=valid", format!(
+                r#"invalid filter segment "signature.outcome=valid": the value is not known; did you mean "invalid"? {outcomes}"#
             )),
             ("policy.violations=1", r#"invalid filter segment "policy.violations=1": the value is not known; did you mean "true"? There is true, false"#.to_owned()),
         ] {
@@ -537,7 +624,7 @@ mod tests {
             let annotation = serde_json::to_string(&annotation).unwrap();
             let stage = Stage::of(&STATEMENT.replace("\"prod\"", &annotation));
             for filter in text.into_iter().filter_map(|text| Filter::try_from(text).ok()) {
-                let _ = filter.admits(&stage.attestation, &stage.workflow, None);
+                let _ = filter.admits(stage.pushed(), None);
                 prop_assert_eq!(Filter::try_from(filter.to_string()), Ok(filter));
             }
         }

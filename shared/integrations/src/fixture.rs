@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use attestation::{Attestation, Material, MaterialType};
+use api::trust::{Code, Proof, Verdict, VerifiedSigner};
+use attestation::{Attestation, Digest, Material, MaterialType};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -16,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::http::Guard;
-use crate::{Delivery, Error, Host, Http, Integration, Locked, Workflow};
+use crate::{Delivery, Error, Host, Http, Integration, Locked, Pushed, Workflow};
 
 pub(crate) const CDX: &str = r#"{"bomFormat":"CycloneDX","specVersion":"1.6"}"#;
 pub(crate) const SPDX: &str = r#"{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","documentNamespace":"https://example.org/s"}"#;
@@ -34,6 +35,7 @@ pub(crate) struct Stage {
     pub(crate) attestation: Attestation,
     pub(crate) received: Bytes,
     pub(crate) workflow: Workflow,
+    pub(crate) verdict: Option<Verdict>,
     pub(crate) materials: Vec<Material>,
     pub(crate) missing: Vec<Material>,
     pub(crate) progress: BTreeMap<String, Value>,
@@ -61,6 +63,38 @@ impl Stage {
         Self::received(envelope)
     }
 
+    /// With this verdict on its signatures, which a key and a certificate made.
+    pub(crate) fn judged(mut self, code: Code) -> Self {
+        let signer = |name: &str, proof| VerifiedSigner {
+            name: name.to_owned(),
+            proof,
+        };
+        self.verdict = Some(Verdict {
+            outcome: code.outcome(),
+            reason: code.into(),
+            signers: vec![
+                signer(
+                    "release",
+                    Proof::Key {
+                        key_id: Digest::of(b"key"),
+                    },
+                ),
+                signer(
+                    "ci",
+                    Proof::Keyless {
+                        issuer: "https://issuer.example.org".to_owned(),
+                        identity: "dev@example.org".to_owned(),
+                    },
+                ),
+            ],
+            policy: "shop@1".to_owned(),
+            root: None,
+            envelope: self.attestation.envelope.hash(),
+            at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        });
+        self
+    }
+
     /// In a Sigstore bundle.
     pub(crate) fn bundled(self) -> Self {
         self.bundled_as("0.3")
@@ -86,6 +120,7 @@ impl Stage {
                 project: "shop".to_owned(),
                 name: "nightly-build".to_owned(),
             },
+            verdict: None,
             materials: vec![
                 inline("sbom", MaterialType::SBOM_CYCLONEDX_JSON, CDX),
                 inline("packages", MaterialType::SBOM_SPDX_JSON, SPDX),
@@ -94,6 +129,14 @@ impl Stage {
             progress: BTreeMap::new(),
             recorded: RefCell::default(),
             locks: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn pushed(&self) -> Pushed<'_> {
+        Pushed {
+            attestation: &self.attestation,
+            workflow: &self.workflow,
+            verdict: self.verdict.as_ref(),
         }
     }
 
@@ -107,9 +150,8 @@ impl Stage {
             attempt: 1,
             registration,
             attachment,
-            attestation: &self.attestation,
+            pushed: self.pushed(),
             received: &self.received,
-            workflow: &self.workflow,
             materials: &self.materials,
             missing: &self.missing,
             progress: &self.progress,

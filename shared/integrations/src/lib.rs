@@ -24,6 +24,7 @@ pub mod http;
 pub mod iam;
 pub mod inputs;
 pub mod oci_registry;
+mod pushed;
 pub mod redact;
 mod repeat;
 mod shape;
@@ -37,7 +38,7 @@ pub mod webhook;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use attestation::{Attestation, Digest, Material, MaterialType};
+use attestation::{Digest, Material, MaterialType};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value};
@@ -54,6 +55,7 @@ pub use filter::Filter;
 pub use http::Http;
 pub use iam::{INPUT as ROLE_ARN, RoleArn};
 pub use inputs::{Inputs, SecretText, SecretUrl};
+pub use pushed::Pushed;
 pub use redact::Redactor;
 pub use summary::{Detail, Summary};
 pub use template::Template;
@@ -153,10 +155,9 @@ pub struct Delivery<'a, I: Integration> {
     pub attempt: u32,
     pub registration: &'a I::Registration,
     pub attachment: &'a I::Attachment,
-    pub attestation: &'a Attestation,
+    pub pushed: Pushed<'a>,
     /// The bytes that the attestation was read from: its bundle, where it came in one.
     pub received: &'a Bytes,
-    pub workflow: &'a Workflow,
     /// Subscribed materials that can be sent, in the order of the predicate.
     pub materials: &'a [Material],
     /// Subscribed materials that never came; named in the receipt.
@@ -248,12 +249,11 @@ impl Outcome {
 /// The subscribed materials that the attachment's filter admits, and why nothing at all is wanted, if so: neither
 /// the attestation fits the filter nor any material of it.
 pub fn wanted<'a, I: Integration>(
-    attestation: &'a Attestation,
-    workflow: &Workflow,
+    pushed: Pushed<'a>,
     attachment: &I::Attachment,
 ) -> (Vec<&'a Material>, Option<String>) {
     let types = I::materials(attachment);
-    let materials = attestation.materials().iter();
+    let materials = pushed.attestation.materials().iter();
     let subscribed = materials.filter(|material| types.contains(&material.kind));
     let Some(filter) = I::filter(attachment) else {
         return (subscribed.collect(), None);
@@ -261,7 +261,7 @@ pub fn wanted<'a, I: Integration>(
     let mut wanted = Vec::new();
     let mut why = None;
     for material in subscribed {
-        match filter.admits(attestation, workflow, Some(material)) {
+        match filter.admits(pushed, Some(material)) {
             Ok(()) => wanted.push(material),
             Err(reason) => why = why.or(Some(format!("{}: {reason}", material.name))),
         }
@@ -269,7 +269,7 @@ pub fn wanted<'a, I: Integration>(
     if !wanted.is_empty() {
         return (wanted, None);
     }
-    match filter.admits(attestation, workflow, None) {
+    match filter.admits(pushed, None) {
         Err(reason) => (wanted, Some(reason)),
         // Of what sends materials alone, the attestation by itself is nothing to send.
         Ok(()) => (wanted, why.filter(|_| I::MATERIALS_ONLY)),
@@ -278,16 +278,12 @@ pub fn wanted<'a, I: Integration>(
 
 /// The digests of the materials that deliveries through an attachment of these inputs wait for, where they are not
 /// there yet.
-fn awaited<I: Integration>(
-    inputs: &Map<String, Value>,
-    attestation: &Attestation,
-    workflow: &Workflow,
-) -> Vec<Digest> {
+fn awaited<I: Integration>(inputs: &Map<String, Value>, pushed: Pushed<'_>) -> Vec<Digest> {
     // Inputs that an older version admitted fail the delivery, which then waits for nothing.
     let Ok(attachment) = serde_json::from_value(Value::Object(inputs.clone())) else {
         return Vec::new();
     };
-    let (wanted, _) = wanted::<I>(attestation, workflow, &attachment);
+    let (wanted, _) = wanted::<I>(pushed, &attachment);
     let uploaded = wanted
         .into_iter()
         .filter(|material| material.uploaded_to_cas && material.content.is_none());
@@ -312,7 +308,7 @@ pub struct Description {
     /// All that is wrong with an attachment's inputs.
     pub check_attachment: fn(&Map<String, Value>) -> Vec<Fault>,
     /// The digests of an attestation's materials that an attachment with these inputs waits for.
-    pub awaited: fn(&Map<String, Value>, &Attestation, &Workflow) -> Vec<Digest>,
+    pub awaited: fn(&Map<String, Value>, Pushed<'_>) -> Vec<Digest>,
 }
 
 impl Description {

@@ -7,10 +7,11 @@
 
 use std::fmt::Write as _;
 
-use attestation::{Attestation, Material, MaterialType, Policy, PolicyStatus, Predicate};
+use api::trust::Outcome;
+use attestation::{Material, MaterialType, Policy, PolicyStatus, Predicate};
 use serde::Serialize;
 
-use crate::{Workflow, facts, text};
+use crate::{Pushed, Workflow, facts, text};
 
 /// Details that an operator may add to a summary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct Detail {
 pub struct Summary {
     /// `New attestation of shop/nightly-build`
     pub title: String,
-    /// Result of the policies, in a sentence without a full stop.
+    /// Result of the policies, and what is wrong with the signatures, in a sentence without a full stop.
     pub verdict: String,
     /// The same in Chainloop's word, as in `BLOCKED`: for a colour or an icon.
     pub status: &'static str,
@@ -85,7 +86,12 @@ const ROWS: usize = 100;
 const FOOTER: &str = "Get Full Attestation";
 
 impl Summary {
-    pub fn of(attestation: &Attestation, workflow: &Workflow, detail: &Detail) -> Self {
+    pub fn of(pushed: Pushed<'_>, detail: &Detail) -> Self {
+        let Pushed {
+            attestation,
+            workflow,
+            ..
+        } = pushed;
         let none = Predicate::default();
         let predicate = attestation.predicate().unwrap_or(&none);
         let say = Say { detail: *detail };
@@ -98,10 +104,10 @@ impl Summary {
             .filter(|(_, url)| whole && !url.is_empty());
         Self {
             title: say.title(workflow),
-            verdict: verdict(&predicate.policy),
+            verdict: verdict(&predicate.policy) + doubt(pushed),
             status: predicate.policy.status().as_str(),
-            facts: say.facts(attestation, workflow, predicate),
-            sections: say.sections(attestation, workflow, predicate),
+            facts: say.facts(pushed, predicate),
+            sections: say.sections(pushed, predicate),
             materials: materials
                 .iter()
                 .take(MATERIALS)
@@ -261,12 +267,12 @@ impl Say {
         }
     }
 
-    fn facts(
-        &self,
-        attestation: &Attestation,
-        workflow: &Workflow,
-        predicate: &Predicate,
-    ) -> Vec<Row> {
+    fn facts(&self, pushed: Pushed<'_>, predicate: &Predicate) -> Vec<Row> {
+        let Pushed {
+            attestation,
+            workflow,
+            ..
+        } = pushed;
         let run = &predicate.metadata;
         let count = predicate.materials.len();
         let rows = [
@@ -276,6 +282,7 @@ impl Say {
             self.row("Branch", facts::branch(attestation)),
             self.row("Team", &run.team),
             self.row("Policies", predicate.policy.status().as_str()),
+            self.row("Signatures", &signatures(pushed)),
             self.row("Materials", &count.to_string()),
             self.row("Finished At", &time(&run.finished_at)),
             self.row("Attestation", &attestation.received.to_string()),
@@ -283,12 +290,12 @@ impl Say {
         rows.into_iter().flatten().collect()
     }
 
-    fn sections(
-        &self,
-        attestation: &Attestation,
-        workflow: &Workflow,
-        predicate: &Predicate,
-    ) -> Vec<Section> {
+    fn sections(&self, pushed: Pushed<'_>, predicate: &Predicate) -> Vec<Section> {
+        let Pushed {
+            attestation,
+            workflow,
+            ..
+        } = pushed;
         let run = &predicate.metadata;
         let of_workflow = [
             self.row("ID", &workflow.id),
@@ -311,12 +318,20 @@ impl Say {
         let all = [
             ("Workflow", of_workflow.into_iter().flatten().collect()),
             ("Workflow Run", of_run.into_iter().flatten().collect()),
+            ("Signatures", self.signatures(pushed)),
             ("Annotations", self.pairs(predicate.annotations.iter())),
             ("Policies", self.policies(&predicate.policy)),
             ("Violations", self.violations(&predicate.policy)),
         ];
         let all = all.into_iter().filter(|(_, rows)| !rows.is_empty());
         all.map(|(title, rows)| Section { title, rows }).collect()
+    }
+
+    fn signatures(&self, pushed: Pushed<'_>) -> Vec<Row> {
+        let verdict = self.row("Verdict", &signatures(pushed));
+        let signers = pushed.signers().iter();
+        let signers = signers.filter_map(|one| self.row(&one.name, &one.proof.to_string()));
+        verdict.into_iter().chain(signers).collect()
     }
 
     fn policies(&self, policy: &Policy) -> Vec<Row> {
@@ -418,6 +433,22 @@ fn verdict(policy: &Policy) -> String {
     }
 }
 
+/// The verdict on its signatures in a line; empty where nothing was judged.
+fn signatures(pushed: Pushed<'_>) -> String {
+    pushed.judged().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Addition to the policies' verdict for signatures that were judged and are not verified: what an attestation says of its
+/// policies is then nobody's word.
+fn doubt(pushed: Pushed<'_>) -> &'static str {
+    match pushed.outcome() {
+        Outcome::Off | Outcome::Verified => "",
+        Outcome::UnknownSigner => "; signed by nobody known",
+        Outcome::Unverifiable => "; its signatures cannot be verified",
+        Outcome::Invalid => "; its signatures are invalid",
+    }
+}
+
 /// `2023-06-23 13:00 UTC`, or the text as it is where it is no time.
 fn time(text: &str) -> String {
     text.parse::<jiff::Timestamp>().map_or_else(
@@ -430,6 +461,8 @@ fn time(text: &str) -> String {
 mod tests {
     use std::path::PathBuf;
 
+    use api::trust::Code;
+    use attestation::Attestation;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -444,7 +477,7 @@ mod tests {
 
     fn summary(statement: &str, detail: Detail) -> Summary {
         let stage = Stage::of(statement);
-        Summary::of(&stage.attestation, &stage.workflow, &detail)
+        Summary::of(stage.pushed(), &detail)
     }
 
     fn text(statement: &str, detail: Detail) -> String {
@@ -459,6 +492,39 @@ mod tests {
             "summary.json",
             &(serde_json::to_string_pretty(&summary).unwrap() + "\n"),
         );
+    }
+
+    #[test]
+    fn it_tells_the_verdict_on_signatures_and_doubts_what_nobody_known_signed() {
+        let said = |code: Code, detail: Detail| {
+            let stage = Stage::new().judged(code);
+            Summary::of(stage.pushed(), &detail)
+        };
+        let verified = said(Code::ThresholdReached, Detail::default());
+        let plain = summary(STATEMENT, Detail::default());
+        assert_eq!(verified.verdict, plain.verdict);
+        let shown = verified.facts.iter().find(|row| row.label == "Signatures");
+        assert_eq!(shown.unwrap().value, "verified: release, ci");
+        let text = verified.text(1 << 20);
+        let section = "Signatures\n  Verdict  verified: release, ci\n  release  key sha256:";
+        assert!(text.contains(section), "{text}");
+        assert!(
+            text.contains("ci       …@example.org, by https://issuer.example.org"),
+            "{text}"
+        );
+        for (code, doubt) in [
+            (Code::NoConfiguredSigner, "; signed by nobody known"),
+            (
+                Code::CertificateMissing,
+                "; its signatures cannot be verified",
+            ),
+            (Code::SignatureMismatch, "; its signatures are invalid"),
+        ] {
+            let told = said(code, Detail::default());
+            assert_eq!(told.verdict, format!("{}{doubt}", plain.verdict));
+            assert!(told.text(1 << 20).contains(code.sentence()));
+        }
+        assert!(!plain.text(1 << 20).contains("Signatures"));
     }
 
     #[test]
@@ -490,7 +556,7 @@ mod tests {
             ("22 Nov 21 00:00 UTC", "2023-06-23 13:00 UTC"),
             ("22 Nov 21 00:10 UTC", "2023-06-23 13:00 UTC"),
         ];
-        let text = Summary::of(&stage.attestation, &stage.workflow, &ALL).text(1 << 20);
+        let text = Summary::of(stage.pushed(), &ALL).text(1 << 20);
         let lines: Vec<Vec<&str>> = text
             .lines()
             .map(|line| line.split_whitespace().collect())
@@ -521,8 +587,7 @@ mod tests {
         }
         assert!(checked > 40, "{checked}");
         assert!(golden.contains(FOOTER) && text.contains(FOOTER));
-        let masked =
-            Summary::of(&stage.attestation, &stage.workflow, &Detail::default()).text(1 << 20);
+        let masked = Summary::of(stage.pushed(), &Detail::default()).text(1 << 20);
         assert!(masked.contains("…@chainloop.dev") && !masked.contains("john-c"));
     }
 
@@ -655,7 +720,7 @@ mod tests {
         let stage = Stage::of(&statement.to_string());
         let started = std::time::Instant::now();
         for detail in [Detail::default(), ALL] {
-            let summary = Summary::of(&stage.attestation, &stage.workflow, &detail);
+            let summary = Summary::of(stage.pushed(), &detail);
             assert_eq!(
                 (summary.materials.len(), summary.materials_left_out),
                 (200, 800)
@@ -681,7 +746,7 @@ mod tests {
             statement["predicate"]["metadata"]["finishedAt"] = json!(text);
             let mut stage = Stage::of(&statement.to_string());
             stage.workflow.name = text;
-            let summary = Summary::of(&stage.attestation, &stage.workflow, &Detail::default());
+            let summary = Summary::of(stage.pushed(), &Detail::default());
             prop_assert!(!summary.title.contains(char::is_control));
             prop_assert!(summary.text(most).len() <= most);
         }

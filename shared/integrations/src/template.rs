@@ -397,7 +397,7 @@ mod tests {
     fn facts() -> Value {
         let stage = crate::fixture::Stage::new();
         let sbom = &stage.attestation.materials()[2];
-        let mut facts = facts::facts(&stage.attestation, &stage.workflow, Some(sbom));
+        let mut facts = facts::facts(stage.pushed(), Some(sbom));
         facts["material"]["annotations"]["a-b.c"] = "dashed".into();
         facts["material"]["annotations"]["Exact"] = "as it is".into();
         facts["material"]["annotations"]["exact"] = "another".into();
@@ -512,7 +512,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_with_its_line() {
-        let groups = "There is workflow, run, attestation, material, materials, policy";
+        let groups = "There is workflow, run, attestation, material, materials, policy, signature";
         let workflow = "There is id, name, project, team, version, branch";
         check(&[
             ("", Err("refused: must not be empty")),
@@ -646,7 +646,7 @@ mod tests {
             (
                 &doubled("{% set a = dict(a=a, b=a) %}", 40),
                 Err(
-                    "refused: line 1: there is no dict; did you mean run? There is workflow, run, attestation, material, materials, policy",
+                    "refused: line 1: there is no dict; did you mean run? There is workflow, run, attestation, material, materials, policy, signature",
                 ),
             ),
             (

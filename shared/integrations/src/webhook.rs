@@ -9,6 +9,10 @@
 //! of Standard Webhooks. A receiver that works for longer than the limit below answers first and works afterwards, or
 //! remembers the IDs.
 //!
+//! Where a trust policy judged the attestation's signatures, `webhook-signature-verdict` says how: `verified`,
+//! `unknown-signer`, `unverifiable` or `invalid`. In a CloudEvent, which a signing secret signs as a whole, the attribute
+//! `signatureverdict` says the same.
+//!
 //! # Receipt
 //!
 //! For each request the status that was answered and the digest of the body.
@@ -237,7 +241,7 @@ impl<'a> Step<'a> {
         };
         content.each(host, take).await?;
         let digest = Digest::from(<[u8; 32]>::from(hash.finalize()));
-        let request = request(
+        let mut request = request(
             delivery.registration,
             &id,
             unix_secs,
@@ -245,6 +249,10 @@ impl<'a> Step<'a> {
             signature,
             content,
         )?;
+        if let Some(verdict) = delivery.pushed.judged() {
+            let outcome = HeaderValue::from_static(verdict.outcome.as_str());
+            request.headers_mut().insert(VERDICT, outcome);
+        }
         Ok((request, digest))
     }
 }
@@ -302,6 +310,7 @@ fn message_id(delivery: &str, step: &str) -> String {
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
+const VERDICT: HeaderName = HeaderName::from_static("webhook-signature-verdict");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 fn request<T>(
@@ -335,6 +344,8 @@ fn request<T>(
 
 #[cfg(test)]
 mod tests {
+    use api::trust::Code;
+
     use super::*;
     use crate::fixture::{self, Peer, Stage};
     use crate::{Kind, inputs};
@@ -685,6 +696,30 @@ mod tests {
             assert_eq!(previews[0].headers[name], header(0, name), "{name}");
         }
         assert!(!previews[0].headers.contains_key("webhook-signature"));
+    }
+
+    #[tokio::test]
+    async fn the_verdict_on_signatures_is_in_a_header_and_in_the_event() {
+        let party = Peer::start(&[]);
+        let mut registration = registration(&party);
+        let sent = async |stage: &Stage, registration: &Registration| {
+            let delivery = stage.delivery(registration, &BOTH);
+            Webhook::preview(stage, &delivery).await.unwrap()
+        };
+        let judged = Stage::new().judged(Code::CertificateMissing);
+        for request in sent(&judged, &registration).await {
+            assert_eq!(request.headers["webhook-signature-verdict"], "unverifiable");
+        }
+        registration.format = Format::CloudEvents;
+        for request in sent(&judged, &registration).await {
+            let event: Value = serde_json::from_str(&request.body).unwrap();
+            assert_eq!(event["signatureverdict"], "unverifiable");
+        }
+        for request in sent(&Stage::new(), &registration).await {
+            let event: Value = serde_json::from_str(&request.body).unwrap();
+            assert!(event.get("signatureverdict").is_none());
+            assert!(!request.headers.contains_key("webhook-signature-verdict"));
+        }
     }
 
     #[tokio::test]

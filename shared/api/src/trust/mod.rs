@@ -7,12 +7,14 @@ mod identity;
 mod policy;
 mod verdict;
 
+use attestation::Digest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::TrustPolicyId;
 use crate::names;
 use crate::timestamp::Timestamp;
+use crate::workflows::Workflow;
 
 pub use fault::{Fault, Problem};
 pub use identity::Identity;
@@ -39,6 +41,38 @@ pub struct NewTrustPolicy {
     #[serde(default)]
     #[schemars(length(max = fault::MAX_SIGNERS))]
     pub signers: Vec<Signer>,
+}
+
+/// Body of `POST /v1/attestations/judge`: a policy to try on attestations that were accepted.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrialPolicy {
+    /// An id, a name, `project/name`, `project/*`, or `*`.
+    #[schemars(length(min = 1, max = 512))]
+    pub workflow: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub project: Option<String>,
+    /// Number of distinct keys that have to sign.
+    #[serde(default = "policy::one")]
+    #[schemars(range(min = 1))]
+    pub threshold: usize,
+    #[schemars(length(max = fault::MAX_SIGNERS))]
+    pub signers: Vec<Signer>,
+    /// Attestations accepted at this time or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// An attestation and the verdict that a policy would have given it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct TriedAttestation {
+    /// Hash of the envelope.
+    pub attestation: Digest,
+    pub workflow: Workflow,
+    /// None where its bytes are not kept any more.
+    pub verdict: Option<Verdict>,
+    pub created_at: Timestamp,
 }
 
 /// A trust policy.

@@ -34,6 +34,19 @@ impl Verdict {
     }
 }
 
+/// In one line: `verified: release`.
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = self.outcome;
+        if outcome != Outcome::Verified {
+            return write!(formatter, "{outcome}: {}", self.reason.sentence);
+        }
+        let signers = self.signers.iter().map(|one| one.name.as_str());
+        let signers: Vec<_> = signers.collect();
+        write!(formatter, "{outcome}: {}", signers.join(", "))
+    }
+}
+
 /// The answer in one word. The documentation of `verify` says when each applies.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -48,15 +61,30 @@ pub enum Outcome {
     Invalid,
 }
 
-impl fmt::Display for Outcome {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
+impl Outcome {
+    /// From the best to the worst.
+    pub const ALL: [Outcome; 5] = [
+        Outcome::Off,
+        Outcome::Verified,
+        Outcome::UnknownSigner,
+        Outcome::Unverifiable,
+        Outcome::Invalid,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Outcome::Off => "off",
             Outcome::Verified => "verified",
             Outcome::UnknownSigner => "unknown-signer",
             Outcome::Unverifiable => "unverifiable",
             Outcome::Invalid => "invalid",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
     }
 }
 
@@ -139,4 +167,15 @@ pub enum Proof {
     Kms { key_id: Digest, arn: String },
     Keyless { issuer: String, identity: String },
     Chainloop { organization: String },
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Proof::Key { key_id } => write!(formatter, "key {key_id}"),
+            Proof::Kms { arn, .. } => formatter.write_str(arn),
+            Proof::Keyless { issuer, identity } => write!(formatter, "{identity}, by {issuer}"),
+            Proof::Chainloop { organization } => write!(formatter, "organization {organization}"),
+        }
+    }
 }

@@ -37,7 +37,7 @@ pub(super) async fn plan<'a>(
     host: &dyn Host,
     delivery: &Delivery<'a, DependencyTrack>,
 ) -> Result<(Vec<Upload<'a>>, Vec<Skipped>), Error> {
-    let facts = facts::exact(delivery.attestation, delivery.workflow);
+    let facts = facts::exact(delivery.pushed);
     let targets = Targets::new(&delivery.attachment.project, &Facts::new(&facts));
     let mut uploads: Vec<Upload> = Vec::new();
     let mut skipped = Vec::new();
@@ -84,11 +84,11 @@ impl Upload<'_> {
         notes: &mut Notes,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let made_at = last::made_at(delivery.attestation, host.unix_secs());
+        let made_at = last::made_at(delivery.pushed.attestation, host.unix_secs());
         let this = last::Sbom {
             material: &self.material.name,
             digest: &self.digest,
-            attestation: &delivery.attestation.hash,
+            attestation: &delivery.pushed.attestation.hash,
             made_at,
         };
         if let Some(receipt) = delivery.progress.get(&self.step) {

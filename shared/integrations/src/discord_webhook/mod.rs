@@ -305,18 +305,17 @@ fn request(delivery: &Delivery<'_, DiscordWebhook>) -> Result<Request<Bytes>, Er
 
 /// The message, and the file with all that does not fit into one.
 fn message(delivery: &Delivery<'_, DiscordWebhook>) -> Result<(Value, String), Error> {
-    let (attestation, workflow) = (delivery.attestation, delivery.workflow);
     let attachment = delivery.attachment;
     let detail = Detail {
         inline_content: attachment.inline_content,
         emails: attachment.emails,
     };
-    let summary = Summary::of(attestation, workflow, &detail);
+    let summary = Summary::of(delivery.pushed, &detail);
     let text = match &attachment.template {
         None => None,
         Some(template) => Some(
             template
-                .render(&facts(attestation, workflow, None), TEMPLATE_BYTES)
+                .render(&facts(delivery.pushed, None), TEMPLATE_BYTES)
                 .map_err(|why| {
                     Error::permanent(format!("fill the attachment's template: {why}"))
                 })?,

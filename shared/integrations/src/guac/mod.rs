@@ -323,8 +323,8 @@ impl Export {
             return Ok(Taken::Skipped);
         }
         let content = match source {
-            Source::Statement => delivery.attestation.envelope.payload.clone().into(),
-            Source::Provenance => match provenance::derive(delivery.attestation) {
+            Source::Statement => delivery.pushed.attestation.envelope.payload.clone().into(),
+            Source::Provenance => match provenance::derive(delivery.pushed.attestation) {
                 Ok(statement) => statement.into(),
                 Err(reason) => {
                     self.skip(source, reason.to_owned());
@@ -374,7 +374,7 @@ impl Export {
 
 /// Why this delivery's attestation stays out of the bucket.
 fn unwanted(delivery: &Delivery<'_, Guac>) -> Option<String> {
-    let predicate_type = &delivery.attestation.statement.predicate_type;
+    let predicate_type = &delivery.pushed.attestation.statement.predicate_type;
     match delivery.attachment.attestations {
         Attestations::None => Some("the attachment exports no attestations".to_owned()),
         Attestations::Readable if !is_readable(predicate_type) => Some(format!(
@@ -405,20 +405,26 @@ fn metadata(
         Source::Sbom(material) => &material.name,
     };
     let source = match source {
-        Source::Statement | Source::Provenance => delivery.attestation.hash.to_string(),
+        Source::Statement | Source::Provenance => delivery.pushed.attestation.hash.to_string(),
         Source::Sbom(_) => String::new(),
     };
     let run = delivery
+        .pushed
         .attestation
         .predicate()
         .map(|predicate| &predicate.metadata.workflow_run_id);
+    let judged = delivery.pushed.judged();
+    let signatures = judged
+        .map(|verdict| verdict.outcome.to_string())
+        .unwrap_or_default();
     [
         ("digest", digest.to_string().as_str()),
         ("material", material),
-        ("project", &delivery.workflow.project),
+        ("project", &delivery.pushed.workflow.project),
         ("run", run.map_or("", String::as_str)),
+        ("signature-verdict", signatures.as_str()),
         ("source", &source),
-        ("workflow", &delivery.workflow.name),
+        ("workflow", &delivery.pushed.workflow.name),
     ]
     .into_iter()
     .map(|(name, value)| (name, header_text(value)))
@@ -514,6 +520,8 @@ fn code(response: &Response) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use api::trust::Code;
+
     use super::fixture::{S3, answered, attachment, deliver, receipt, registration};
     use super::*;
     use crate::fixture::{self, Peer, Stage};
@@ -716,6 +724,21 @@ mod tests {
         assert!(is_readable("https://in-toto.io/attestation/vulns/v0.2"));
         assert!(!is_readable("https://in-toto.io/attestation/vulns/v9"));
         assert!(!is_readable("chainloop.dev/attestation/v0.2"));
+    }
+
+    #[test]
+    fn the_verdict_on_signatures_is_metadata_where_there_is_one() {
+        let (registration, attachment) =
+            (registration("http://127.0.0.1:1"), attachment(json!({})));
+        let of = |stage: &Stage| {
+            let delivery = stage.delivery::<Guac>(&registration, &attachment);
+            let all = metadata(&delivery, &stage.attestation.hash, Source::Statement);
+            all.into_iter()
+                .find(|(name, _)| *name == "signature-verdict")
+        };
+        let verified = of(&Stage::new().judged(Code::ThresholdReached));
+        assert_eq!(verified.unwrap().1, "verified");
+        assert_eq!(of(&Stage::new()), None);
     }
 
     #[test]

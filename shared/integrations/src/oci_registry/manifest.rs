@@ -75,7 +75,7 @@ impl Artifact {
         }
 
         let received = delivery.received;
-        let (artifact_type, layer_type) = types(delivery.attestation.form);
+        let (artifact_type, layer_type) = types(delivery.pushed.attestation.form);
         let is_compatible = delivery.attachment.compatibility;
         let annotations = annotations(delivery);
         // `oras pull` leaves out what has no file name.
@@ -138,15 +138,15 @@ fn types(form: Form) -> (&'static str, &'static str) {
 
 /// Everybody who may read the repository reads these: which run it was, and nothing of who made it.
 fn annotations(delivery: &Delivery<'_, OciRegistry>) -> BTreeMap<String, String> {
-    let attestation = delivery.attestation;
+    let attestation = delivery.pushed.attestation;
     let mut annotations = vec![
         (
             "dev.chainloop.workflow.name",
-            delivery.workflow.name.clone(),
+            delivery.pushed.workflow.name.clone(),
         ),
         (
             "dev.chainloop.workflow.project",
-            delivery.workflow.project.clone(),
+            delivery.pushed.workflow.project.clone(),
         ),
     ];
     if let Some(predicate) = attestation.predicate() {
@@ -156,6 +156,12 @@ fn annotations(delivery: &Delivery<'_, OciRegistry>) -> BTreeMap<String, String>
         if let Ok(finished) = about.finished_at.parse::<jiff::Timestamp>() {
             annotations.push(("org.opencontainers.image.created", finished.to_string()));
         }
+    }
+    if let Some(verdict) = delivery.pushed.judged() {
+        annotations.push((
+            "dev.chainloop.signature.verdict",
+            verdict.outcome.to_string(),
+        ));
     }
     if matches!(attestation.form, Form::Bundle(_)) {
         let predicate_type = attestation.statement.predicate_type.clone();
@@ -172,12 +178,12 @@ fn annotations(delivery: &Delivery<'_, OciRegistry>) -> BTreeMap<String, String>
 /// The images of this repository that are attested, each once.
 pub fn images(delivery: &Delivery<'_, OciRegistry>) -> Vec<Digest> {
     let repository = &delivery.registration.repository;
-    let materials = delivery.attestation.materials().iter();
+    let materials = delivery.pushed.attestation.materials().iter();
     let materials = materials
         .filter(|material| material.kind == MaterialType::CONTAINER_IMAGE)
         .filter(|material| repository.is_named(&material.value))
         .filter_map(|material| material.digest);
-    let subjects = delivery.attestation.statement.subjects.iter();
+    let subjects = delivery.pushed.attestation.statement.subjects.iter();
     let subjects = subjects
         .filter(|subject| repository.is_named(&subject.name))
         .filter_map(|subject| subject.digests.get("sha256")?.parse().ok());

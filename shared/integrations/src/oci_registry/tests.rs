@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::trust::Code;
 use serde_json::{Value, json};
 
 use super::*;
@@ -249,6 +250,13 @@ fn an_annotation_is_one_line_and_a_time_that_is_none_is_left_out() {
         "nightly [31m build"
     );
     assert!(!annotations.contains_key("org.opencontainers.image.created"));
+    assert!(!annotations.contains_key("dev.chainloop.signature.verdict"));
+    let judged = stage.judged(Code::NoConfiguredSigner);
+    let annotations = artifact(&judged, None).descriptor.annotations;
+    assert_eq!(
+        annotations["dev.chainloop.signature.verdict"],
+        "unknown-signer"
+    );
     let shown = format!("{annotations:?}");
     assert!(!shown.contains('@'), "no address of a person: {shown}");
 }

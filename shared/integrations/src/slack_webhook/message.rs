@@ -292,7 +292,7 @@ mod tests {
 
     fn summary() -> Summary {
         let stage = Stage::new();
-        Summary::of(&stage.attestation, &stage.workflow, &Detail::default())
+        Summary::of(stage.pushed(), &Detail::default())
     }
 
     /// A summary that says this wherever strangers are quoted.

@@ -221,18 +221,17 @@ fn request(registration: &Registration, message: &Value) -> Result<Request<Bytes
         .map_err(|error| Error::permanent("build the request to Slack").source(error))
 }
 fn message(delivery: &Delivery<'_, SlackWebhook>) -> Result<Value, Error> {
-    let (attestation, workflow) = (delivery.attestation, delivery.workflow);
     let attachment = delivery.attachment;
     let detail = Detail {
         inline_content: attachment.inline_content,
         emails: attachment.emails,
     };
-    let summary = Summary::of(attestation, workflow, &detail);
+    let summary = Summary::of(delivery.pushed, &detail);
     let text = match &attachment.template {
         None => None,
         Some(template) => Some(
             template
-                .render(&facts(attestation, workflow, None), TEMPLATE_BYTES)
+                .render(&facts(delivery.pushed, None), TEMPLATE_BYTES)
                 .map_err(|why| {
                     Error::permanent(format!("fill the attachment's template: {why}"))
                 })?,

@@ -19,7 +19,7 @@ const SUBJECT_BYTES: usize = 1024;
 /// Returns the mail of a delivery.
 pub(super) fn of(delivery: &Delivery<'_, Smtp>, unix_secs: u64) -> Result<Vec<u8>, Error> {
     let (registration, attachment) = (delivery.registration, delivery.attachment);
-    let facts = facts(delivery.attestation, delivery.workflow, None);
+    let facts = facts(delivery.pushed, None);
     let render = |template: &Template, what: &str, most: usize| {
         template
             .render(&facts, most)
@@ -29,7 +29,7 @@ pub(super) fn of(delivery: &Delivery<'_, Smtp>, unix_secs: u64) -> Result<Vec<u8
         inline_content: attachment.inline_content,
         emails: attachment.emails,
     };
-    let summary = Summary::of(delivery.attestation, delivery.workflow, &detail);
+    let summary = Summary::of(delivery.pushed, &detail);
     let subject = match &attachment.subject {
         Some(template) => render(template, "subject", SUBJECT_BYTES)?,
         // `[chainloop] New attestation of shop/nightly-build (Blocked: 1 violation in 2 policy evaluations)`
@@ -39,7 +39,7 @@ pub(super) fn of(delivery: &Delivery<'_, Smtp>, unix_secs: u64) -> Result<Vec<u8
         Some(template) => (render(template, "text", TEXT_BYTES)?, String::new()),
         None => (summary.text(TEXT_BYTES), links(&summary)),
     };
-    let list = list(delivery.workflow);
+    let list = list(delivery.pushed.workflow);
     let letter = Letter {
         id: &id(delivery.id, &registration.from),
         unix_secs,

@@ -1,5 +1,6 @@
 //! Bodies of requests: Chainloop's own object, and the same as a CloudEvent.
 
+use api::trust::Outcome;
 use attestation::{Attestation, Material, MaterialType};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::Webhook;
-use crate::{Content, Delivery, Encoding, Error, Host};
+use crate::{Content, Delivery, Encoding, Error, Host, Pushed};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -36,13 +37,13 @@ pub(super) async fn content<'a>(
 ) -> Result<Content<'a>, Error> {
     let metadata = metadata(delivery);
     if delivery.registration.format == Format::CloudEvents {
-        return event(host, delivery.attestation, material, &metadata, id).await;
+        return event(host, delivery.pushed, material, &metadata, id).await;
     }
     let kind = material.map_or("ATTESTATION", |material| material.kind.as_str());
     let (begin, end) = around(&metadata, kind);
     let content = match material {
         None => {
-            let data = base64_simd::STANDARD.encode_to_string(data(delivery.attestation)?);
+            let data = base64_simd::STANDARD.encode_to_string(data(delivery.pushed.attestation)?);
             Content::from(begin + &data)
         }
         Some(material) => {
@@ -56,17 +57,20 @@ pub(super) async fn content<'a>(
 /// The same as a CloudEvent: an attestation as JSON in it, and an SBOM, which could be anything, in base64.
 async fn event<'a>(
     host: &dyn Host,
-    attestation: &Attestation,
+    pushed: Pushed<'_>,
     material: Option<&'a Material>,
     metadata: &Metadata<'_>,
     id: &str,
 ) -> Result<Content<'a>, Error> {
+    let attestation = pushed.attestation;
+    let verdict = pushed.judged().map(|verdict| verdict.outcome);
     let Some(material) = material else {
         let kind = "dev.chainloop.attestation.v1";
         let digest = attestation.received.to_string();
         let data = String::from_utf8(data(attestation)?)
             .map_err(|error| Error::permanent("write the event's data").source(error))?;
-        let event = Event::new(id, kind, metadata, &digest, "application/json");
+        let mut event = Event::new(id, kind, metadata, &digest, "application/json");
+        event.signatureverdict = verdict;
         return Ok(event.around("data", &data).into());
     };
     let kind = "dev.chainloop.material.v1";
@@ -77,6 +81,7 @@ async fn event<'a>(
     };
     let mut event = Event::new(id, kind, metadata, &material.name, media_type);
     event.materialtype = Some(material.kind.as_str());
+    event.signatureverdict = verdict;
     let content = Content::from(event.before("data_base64") + "\"")
         .material(host, material, Encoding::Base64)
         .await?;
@@ -130,6 +135,8 @@ struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     materialtype: Option<&'a str>,
     attestationdigest: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signatureverdict: Option<Outcome>,
 }
 
 impl<'a> Event<'a> {
@@ -155,6 +162,7 @@ impl<'a> Event<'a> {
             workflow: workflow.name,
             materialtype: None,
             attestationdigest: &run.attestation_digest,
+            signatureverdict: None,
         }
     }
 
@@ -214,7 +222,11 @@ struct RunMetadata<'a> {
 }
 
 fn metadata<'a>(delivery: &Delivery<'a, Webhook>) -> Metadata<'a> {
-    let (workflow, attestation) = (delivery.workflow, delivery.attestation);
+    let Pushed {
+        attestation,
+        workflow,
+        ..
+    } = delivery.pushed;
     let mut metadata = Metadata {
         workflow: WorkflowMetadata {
             id: &workflow.id,

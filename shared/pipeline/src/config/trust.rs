@@ -27,7 +27,7 @@ pub enum Error {
     NotFound(String),
     #[error(transparent)]
     Exceeded(Exceeded),
-    /// It is not what whoever wants to delete it has seen.
+    /// It is not what whoever wants to change it has seen.
     #[error("it was changed meanwhile: read it again")]
     Changed,
     #[error("somebody else changed it at the same time; try again")]
@@ -55,18 +55,19 @@ pub struct NewTrustPolicy {
     pub id: Option<TrustPolicyId>,
 }
 
-/// All that is wrong with a policy: the first fault, which names its signer.
-pub fn fault(policy: &Policy) -> Option<Fault> {
-    let wrong = Judge::new(policy, "").err()?;
-    let field = match wrong {
-        api::trust::Fault::ThresholdZero | api::trust::Fault::ThresholdOutOfReach { .. } => {
-            "threshold"
+/// A policy's judge, or the first fault of the policy, which names its signer.
+pub fn judge(policy: &Policy) -> Result<Judge, Fault> {
+    Judge::new(policy, "").map_err(|wrong| {
+        let field = match wrong {
+            api::trust::Fault::ThresholdZero | api::trust::Fault::ThresholdOutOfReach { .. } => {
+                "threshold"
+            }
+            _ => "signers",
+        };
+        Fault {
+            field: field.into(),
+            detail: wrong.to_string(),
         }
-        _ => "signers",
-    };
-    Some(Fault {
-        field: field.into(),
-        detail: wrong.to_string(),
     })
 }
 
@@ -78,7 +79,7 @@ pub async fn create(
 ) -> Result<Stored<TrustPolicy>, Error> {
     let (platform, organization) = scope.parts();
     let mut faults: Vec<Fault> = api::names::name_fault(&wanted.name).into_iter().collect();
-    faults.extend(fault(&wanted.policy));
+    faults.extend(judge(&wanted.policy).err());
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
     }
@@ -115,6 +116,33 @@ pub async fn create(
     ];
     match platform.write(writes).await.unless_conflict()? {
         true => Ok(Stored { row, version }),
+        false => Err(Error::Conflict),
+    }
+}
+
+/// Replaces what a policy says: from now on attestations are judged so. Its name and its workflows stay.
+pub async fn replace(
+    scope: Scope<'_, impl Platform>,
+    name_or_id: &str,
+    policy: Policy,
+    only: &Precondition,
+    act: Act<'_>,
+) -> Result<Stored<TrustPolicy>, Error> {
+    let platform = scope.platform;
+    judge(&policy).map_err(|fault| Error::Faults(vec![fault]))?;
+    let mut stored = find(scope, name_or_id).await?;
+    // The same request, again.
+    if stored.row.policy == policy {
+        return Ok(stored);
+    }
+    only.allow(&stored.version.etag)
+        .map_err(|_: config::Error| Error::Changed)?;
+    stored.row.policy = policy;
+    let subject = Subject::new(&stored.row.name, stored.row.id.as_str());
+    let (write, version) = rows::put(platform, &stored.row, Some(&stored.version));
+    let entry = act.entry(scope, subject, told(&stored.row));
+    match platform.write(vec![write, entry]).await.unless_conflict()? {
+        true => Ok(Stored { version, ..stored }),
         false => Err(Error::Conflict),
     }
 }

@@ -249,6 +249,7 @@ async fn judged(
         })?;
         let (parsed, before) = judged.into_parts();
         judged = judge.judge(parsed, bytes, at);
+        count(platform, judged.verdict().outcome);
         if row.policy.mode == Mode::Require
             && !is_verified(judged.verdict())
             && !was_verified(scope, &judged.attestation().hash, workflow).await?
@@ -273,6 +274,17 @@ async fn was_verified(
         .filter(|row| row.workflow == *workflow)
         .and_then(|row| row.verdict)
         .is_some_and(|verdict| is_verified(&verdict)))
+}
+
+fn count(platform: &impl Platform, outcome: Outcome) {
+    let metric = match outcome {
+        Outcome::Off => return,
+        Outcome::Verified => Metric::SignatureVerified,
+        Outcome::UnknownSigner => Metric::SignatureUnknown,
+        Outcome::Unverifiable => Metric::SignatureUnverifiable,
+        Outcome::Invalid => Metric::SignatureInvalid,
+    };
+    platform.meter().counts.count(About::default(), metric, 1);
 }
 
 fn is_verified(verdict: &Verdict) -> bool {
@@ -345,8 +357,9 @@ pub(crate) async fn accept(
         attestation = join(platform, attestation, workflow, judged.verdict(), &received).await?;
     }
     let plan = plans::written(platform, plan).await?;
+    let verdict = attestation.row.verdict.as_ref();
     // Accepted it is already, so what cannot be found out counts as waited for.
-    let awaited = materials::awaited(platform, parsed, &plan.row, &missing).await;
+    let awaited = materials::awaited(platform, parsed, verdict, &plan.row, &missing).await;
     let awaited = awaited.unwrap_or_else(|_| missing.clone());
     let accepted = Accepted {
         attestation: attestation.row,

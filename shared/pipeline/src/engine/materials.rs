@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::AttachmentId;
+use api::trust::Verdict;
 use attestation::Digest;
 use futures_util::future::{try_join, try_join_all};
+use integrations::Pushed;
 
 use crate::ledger::schedule;
 use crate::store::platform::{Platform, Scope, Unreachable};
@@ -42,6 +44,7 @@ pub(crate) async fn missing(
 pub(crate) async fn awaited(
     platform: &impl Platform,
     parsed: &attestation::Attestation,
+    verdict: Option<&Verdict>,
     plan: &Plan,
     missing: &[Digest],
 ) -> Result<Vec<Digest>, Unreachable> {
@@ -79,11 +82,12 @@ pub(crate) async fn awaited(
         };
         let is_waiting = row.deleted_at.is_none() && now < delivery.created_at.plus(patience);
         if is_waiting && let Some(description) = integrations::find(&row.integration) {
-            awaited.extend((description.awaited)(
-                &row.config,
-                parsed,
-                &delivery.workflow,
-            ));
+            let pushed = Pushed {
+                attestation: parsed,
+                workflow: &delivery.workflow,
+                verdict,
+            };
+            awaited.extend((description.awaited)(&row.config, pushed));
         }
     }
     let missing = missing.iter().filter(|digest| awaited.contains(*digest));

@@ -13,3 +13,4 @@ pub mod plans;
 pub(crate) mod progress;
 pub mod reconcile;
 pub(crate) mod settle;
+pub mod trial;

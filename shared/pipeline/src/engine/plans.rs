@@ -39,6 +39,7 @@ pub fn new(
         received: attestation.received,
         size_bytes: attestation.size_bytes,
         workflow: attestation.workflow.clone(),
+        is_judged: attestation.verdict.is_some(),
         stage: Stage::Accepting,
         planned,
         polls: 0,

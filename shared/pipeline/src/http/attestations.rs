@@ -4,6 +4,7 @@ use api::attestations::{
     Accepted, Attestation, Bytes, Contents, Described, Material, Place, Planned, Policy, Subject,
 };
 use api::materials::Content;
+use api::trust::{Mode, Outcome, TrialPolicy, TriedAttestation};
 use api::workflows::{Selector, Workflow};
 use api::{Action, Code, Page, Problem, trust};
 use attestation::{Digest, Form};
@@ -14,8 +15,9 @@ use serde_json::{Map, Value, json};
 use super::request::{Answer, Call, Request, Response};
 use super::route::{Description, PROJECT, Route, handler, text};
 use super::{jobs, materials};
+use crate::config::trust as policies;
 use crate::engine::accept::{self, Error};
-use crate::engine::deliveries;
+use crate::engine::{deliveries, trial};
 use crate::records::{attestations, audit_log};
 use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows;
@@ -67,7 +69,26 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
                 "Attestations accepted at this time or later.",
                 || json!({ "type": "string", "format": "date-time" }),
             )
+            .query(
+                "verdict",
+                "Attestations with this verdict on their signatures; `off`: not judged.",
+                || json!({ "$ref": "#/components/schemas/VerdictOutcome" }),
+            )
             .pages::<Attestation>(),
+        Route::post(
+            "/v1/attestations/judge",
+            Action::Administer,
+            handler!(judge),
+        )
+        .unaudited("it keeps nothing, and shows what its role may see")
+        .operation("judgeAttestations", "Try a trust policy on attestations")
+        .about(
+            "Newest first, each with the verdict that the policy would have given it when it was accepted. Nothing is \
+             kept.",
+        )
+        .takes::<TrialPolicy>()
+        .pages::<TriedAttestation>()
+        .refuses(&[Code::InvalidInputs]),
         Route::get("/v1/attestations/{digest}", Action::Follow, handler!(get))
             .operation(
                 "getAttestation",
@@ -264,6 +285,15 @@ async fn find<P: Platform>(call: Call<'_, P>) -> Result<rows::Attestation, Probl
     found.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no attestation {digest}")))
 }
 
+/// A verdict's outcome as a query names it.
+fn outcome(text: &str) -> Result<Outcome, Problem> {
+    let outcome = Outcome::ALL.into_iter().find(|one| one.as_str() == text);
+    outcome.ok_or_else(|| {
+        let all = Outcome::ALL.map(Outcome::as_str).join(", ");
+        Problem::field("verdict", format!("must be one of {all}"))
+    })
+}
+
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
     let workflow = match request.workflow()? {
@@ -281,12 +311,45 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
             }
         },
         until: request.cursor(|cursor| cursor.parse().ok())?,
+        verdict: request.query("verdict").map(outcome).transpose()?,
+        selector: None,
     };
     let limit = request.limit()?;
     let (rows, next) = attestations::list(scope, &of, limit).await?;
     let items = rows.into_iter().map(Attestation::from).collect();
     let next = next.map(|next| next.to_string());
     Ok(Response::json(200, &Page::<Attestation> { items, next }))
+}
+
+async fn judge<P: Platform>(call: Call<'_, P>) -> Answer {
+    let (scope, request) = call.parts();
+    let trial: TrialPolicy = request.json()?;
+    let selector = api::workflows::selector(&trial.workflow, trial.project.as_deref())
+        .map_err(|fault| Problem::faults(vec![fault]))?;
+    let of = attestations::Filter {
+        selector: Some(selector),
+        since: trial.since,
+        until: request.cursor(|cursor| cursor.parse().ok())?,
+        ..attestations::Filter::default()
+    };
+    let policy = trust::Policy {
+        mode: Mode::Warn,
+        threshold: trial.threshold,
+        signers: trial.signers,
+    };
+    let judge = policies::judge(&policy).map_err(|fault| Problem::faults(vec![fault]))?;
+    let (tried, next) = trial::page(scope, &judge, &of, request.limit()?).await?;
+    let items = tried.into_iter().map(|(row, verdict)| TriedAttestation {
+        attestation: row.hash,
+        workflow: row.workflow,
+        verdict,
+        created_at: row.created_at,
+    });
+    let (items, next) = (items.collect(), next.map(|next| next.to_string()));
+    Ok(Response::json(
+        200,
+        &Page::<TriedAttestation> { items, next },
+    ))
 }
 
 async fn describe<P: Platform>(

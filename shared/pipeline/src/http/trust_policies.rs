@@ -43,6 +43,19 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
             .about("By its name or ID.")
             .answers::<TrustPolicy>(200, "The trust policy")
             .tagged(),
+        Route::put(
+            "/v1/trust-policies/{policy}",
+            Action::Administer,
+            handler!(replace),
+        )
+        .audited("trust-policy.replace")
+        .operation("replaceTrustPolicy", "Replace what a trust policy says")
+        .about("By its name or ID. Its workflows stay, and so do verdicts that were given.")
+        .conditional()
+        .takes::<Policy>()
+        .answers::<TrustPolicy>(200, "The trust policy")
+        .tagged()
+        .refuses(&[Code::Conflict]),
         Route::delete(
             "/v1/trust-policies/{policy}",
             Action::Administer,
@@ -93,6 +106,14 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let policy = shown(trust::find(call.scope(), call.parameter("policy")).await?);
+    Ok(Response::json(200, &policy).tagged(&policy.etag))
+}
+
+async fn replace<P: Platform>(call: Call<'_, P>) -> Answer {
+    let (scope, request) = call.parts();
+    let policy: Policy = request.json()?;
+    let (named, only) = (call.parameter("policy"), request.precondition()?);
+    let policy = shown(trust::replace(scope, named, policy, &only, call.act()).await?);
     Ok(Response::json(200, &policy).tagged(&policy.etag))
 }
 

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use api::Timestamp;
-use api::workflows::Workflow;
+use api::trust::Outcome;
+use api::workflows::{Selector, Workflow};
 use attestation::Digest;
 use futures_util::future::{try_join, try_join_all};
 
@@ -16,10 +17,14 @@ use crate::store::rows::{self, Attestation, DigestAlias, WorkflowRecord};
 pub struct Filter {
     /// All when none.
     pub workflow: Option<Workflow>,
+    /// Of workflows that this matches.
+    pub selector: Option<Selector>,
     /// Accepted at this time or later.
     pub since: Option<Timestamp>,
     /// Accepted at this time or earlier.
     pub until: Option<Timestamp>,
+    /// With this verdict on their signatures; [`Outcome::Off`] means that they were not judged.
+    pub verdict: Option<Outcome>,
 }
 
 /// Attestations newest first, about `limit` of them, and until when those of the next page were accepted.
@@ -37,7 +42,7 @@ pub async fn list(
     let limit = limit.max(1);
     let hashes = match &of.workflow {
         Some(workflow) => BTreeSet::from([Attestation::workflow_hash(organization, workflow)]),
-        None => hashes(scope).await?,
+        None => hashes(scope, of.selector.as_ref()).await?,
     };
     let peeks = hashes
         .into_iter()
@@ -71,6 +76,14 @@ pub async fn list(
     }
     let since = of.since.unwrap_or(Timestamp::from_millis(0));
     found.retain(|one| one.created_at >= since);
+    let is_for = |one: &Attestation| {
+        of.selector
+            .as_ref()
+            .is_none_or(|all| all.is_for(&one.workflow))
+    };
+    found.retain(is_for);
+    let outcome = |one: &Attestation| one.verdict.as_ref().map_or(Outcome::Off, |v| v.outcome);
+    found.retain(|one| of.verdict.is_none_or(|wanted| outcome(one) == wanted));
     Ok((found, next.filter(|next| *next >= since)))
 }
 
@@ -107,14 +120,18 @@ async fn run(
     })
 }
 
-/// Loads the hash keys of all workflows' attestations in the index: several workflow IDs may share one name.
-async fn hashes(scope: Scope<'_, impl Platform>) -> Result<BTreeSet<String>, Unreachable> {
+/// Loads the hash keys of these workflows' attestations in the index: several workflow IDs may share one name.
+async fn hashes(
+    scope: Scope<'_, impl Platform>,
+    of: Option<&Selector>,
+) -> Result<BTreeSet<String>, Unreachable> {
     let (platform, organization) = scope.parts();
     let partition = WorkflowRecord::partition(organization);
     let seen =
         rows::load_all::<WorkflowRecord>(platform, &partition, WorkflowRecord::PREFIX).await?;
     let seen = seen.iter().map(|stored| &stored.row.workflow);
     Ok(seen
+        .filter(|workflow| of.is_none_or(|selector| selector.is_for(workflow)))
         .map(|workflow| Attestation::workflow_hash(organization, workflow))
         .collect())
 }

@@ -9,6 +9,11 @@ pub enum Metric {
     /// Attestations that were accepted, and deliveries that were planned for them.
     Accepted,
     Planned,
+    /// Outcomes of judging attestations' signatures, those that were refused among them.
+    SignatureVerified,
+    SignatureUnknown,
+    SignatureUnverifiable,
+    SignatureInvalid,
     /// Ends of deliveries.
     Delivered,
     Skipped,
@@ -29,6 +34,10 @@ impl Metric {
         match self {
             Self::Accepted => "Accepted",
             Self::Planned => "Planned",
+            Self::SignatureVerified => "SignatureVerified",
+            Self::SignatureUnknown => "SignatureUnknown",
+            Self::SignatureUnverifiable => "SignatureUnverifiable",
+            Self::SignatureInvalid => "SignatureInvalid",
             Self::Delivered => "Delivered",
             Self::Skipped => "Skipped",
             Self::Failed => "Failed",

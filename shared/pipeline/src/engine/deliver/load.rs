@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use api::trust::Verdict;
 use api::workflows::Workflow;
 use api::{AttachmentId, OrganizationName, RegistrationId};
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future;
-use integrations::{Error, Integration, Outcome, Registered};
+use integrations::{Error, Integration, Outcome, Pushed, Registered};
 use serde_json::{Map, Value};
 
 use crate::config::secrets::Secrets;
@@ -46,6 +47,7 @@ pub(super) struct Prepared<I: Integration> {
     pub(super) registration: Registered<I>,
     attachment: I::Attachment,
     attestation: attestation::Attestation,
+    verdict: Option<Verdict>,
     received: Bytes,
     materials: Vec<Material>,
     pub(super) missing: Vec<Material>,
@@ -83,9 +85,12 @@ impl<I: Integration> Prepared<I> {
             attempt,
             registration: &self.registration.inputs,
             attachment: &self.attachment,
-            attestation: &self.attestation,
+            pushed: Pushed {
+                attestation: &self.attestation,
+                workflow,
+                verdict: self.verdict.as_ref(),
+            },
             received: &self.received,
-            workflow,
             materials: &self.materials,
             missing: &self.missing,
             progress,
@@ -101,6 +106,8 @@ pub(super) struct Subject<'a> {
     pub(super) workflow: &'a Workflow,
     /// The digest of the bytes.
     pub(super) received: Digest,
+    /// The attestation's hash, where its row has a verdict.
+    pub(super) judged: Option<Digest>,
 }
 
 impl<'a> Subject<'a> {
@@ -111,6 +118,7 @@ impl<'a> Subject<'a> {
             attachment: &delivery.attachment,
             workflow: &delivery.workflow,
             received: delivery.received,
+            judged: delivery.is_judged.then_some(delivery.attestation),
         }
     }
 }
@@ -130,10 +138,11 @@ pub(super) async fn load<I: Integration>(
     let organization = subject.organization;
     let scope = Scope::new(platform, organization);
     let attachment_at = Attachment::at(organization, subject.attachment);
-    let (registration, attachment, bytes) = future::join3(
+    let (registration, attachment, bytes, verdict) = future::join4(
         registration::<I>(scope, secrets, subject.registration, fresh),
         rows::load::<Attachment>(platform, &attachment_at),
         platform.get_object(organization, &subject.received),
+        verdict(scope, subject.judged.as_ref()),
     )
     .await;
     let (registration, registration_inputs) = registration?;
@@ -149,13 +158,28 @@ pub(super) async fn load<I: Integration>(
     let attestation = attestation::Attestation::parse(&bytes)
         .map_err(|error| damaged(&format!("read the attestation again: {error}")))?;
     let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
-    let (wanted, unwanted) = integrations::wanted::<I>(&attestation, subject.workflow, &attached);
+    let verdict = verdict?;
+    if verdict
+        .as_ref()
+        .is_some_and(|verdict| !verdict.is_of(&attestation))
+    {
+        return Err(damaged(
+            "read the attestation's verdict: it is about another envelope",
+        ));
+    }
+    let pushed = Pushed {
+        attestation: &attestation,
+        workflow: subject.workflow,
+        verdict: verdict.as_ref(),
+    };
+    let (wanted, unwanted) = integrations::wanted::<I>(pushed, &attached);
     let (materials, missing, size_bytes) = available(scope, wanted).await?;
     let size_bytes = size_bytes + bytes.len() as u64;
     let prepared = Prepared {
         registration: registration_inputs,
         attachment: attached,
         attestation,
+        verdict,
         received: bytes,
         materials,
         missing,
@@ -167,6 +191,20 @@ pub(super) async fn load<I: Integration>(
         attachment,
         prepared,
     })
+}
+
+/// The verdict on the attestation with this hash, where it has one: as it is now, since other bytes may have raised it.
+async fn verdict(
+    scope: Scope<'_, impl Platform>,
+    judged: Option<&Digest>,
+) -> Result<Option<Verdict>, Unreachable> {
+    let Some(hash) = judged else {
+        return Ok(None);
+    };
+    let (platform, organization) = scope.parts();
+    let key = rows::Attestation::at(organization, hash);
+    let stored = rows::load::<rows::Attestation>(platform, &key).await?;
+    Ok(stored.and_then(|stored| stored.row.verdict))
 }
 
 /// A registration that is live, and its inputs, whole again.

@@ -39,6 +39,7 @@ pub async fn preview<I: Integration>(
         attachment,
         workflow: &attestation.row.workflow,
         received: attestation.row.received,
+        judged: attestation.row.verdict.is_some().then_some(*hash),
     };
     let prepared = match load::<I>(platform, secrets, false, subject).await {
         Ok(loaded) => loaded.prepared,

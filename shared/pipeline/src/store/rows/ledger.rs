@@ -135,6 +135,9 @@ pub struct Plan {
     #[serde(default)]
     pub size_bytes: u64,
     pub workflow: Workflow,
+    /// The attestation's row has a verdict on its signatures.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub is_judged: bool,
     pub stage: Stage,
     pub planned: Vec<Planned>,
     /// Number of times that the reconciler looked at it without sending or closing it.
@@ -235,6 +238,9 @@ pub struct Delivery {
     pub registration: RegistrationId,
     pub integration: String,
     pub workflow: Workflow,
+    /// The attestation's row has a verdict on its signatures.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub is_judged: bool,
     /// The attachment's, which is for that workflow; none when it was planned before that was kept.
     #[serde(default)]
     pub selector: Option<Selector>,

@@ -1,0 +1,55 @@
+//! Tries a trust policy on attestations that were accepted, to see what it would have said of them.
+
+use api::Timestamp;
+use api::trust::Verdict;
+use attestation::Digest;
+use verify::Judge;
+
+use crate::records::attestations::{self, Filter};
+use crate::store::platform::{Platform, Scope, Unreachable};
+use crate::store::rows::Attestation;
+
+/// A page of attestations, newest first, each with the verdict as of the time when it was accepted, and until when those of
+/// the next page were accepted. Nothing is kept. A verdict is none where the bytes are not there any more.
+pub async fn page(
+    scope: Scope<'_, impl Platform>,
+    judge: &Judge,
+    of: &Filter,
+    limit: usize,
+) -> Result<(Vec<(Attestation, Option<Verdict>)>, Option<Timestamp>), Unreachable> {
+    let (rows, next) = attestations::list(scope, of, limit).await?;
+    let mut tried = Vec::new();
+    // One at a time: each may have megabytes.
+    for row in rows {
+        let verdict = best(scope, judge, &row).await?;
+        tried.push((row, verdict));
+    }
+    Ok((tried, next))
+}
+
+/// The best verdict on the forms in which an attestation came: its bundle may prove what the envelope alone does not.
+async fn best(
+    scope: Scope<'_, impl Platform>,
+    judge: &Judge,
+    row: &Attestation,
+) -> Result<Option<Verdict>, Unreachable> {
+    let (platform, organization) = scope.parts();
+    let mut best: Option<Verdict> = None;
+    for digest in std::iter::once(&row.received).chain(&row.also) {
+        let bytes = platform.get_object(organization, digest).await?;
+        let Some(bytes) = bytes.filter(|bytes| Digest::of(bytes) == *digest) else {
+            continue;
+        };
+        let Ok(parsed) = attestation::Attestation::parse(&bytes) else {
+            continue;
+        };
+        let (_, verdict) = judge.judge(parsed, &bytes, row.created_at).into_parts();
+        if best
+            .as_ref()
+            .is_none_or(|best| verdict.outcome < best.outcome)
+        {
+            best = Some(verdict);
+        }
+    }
+    Ok(best)
+}
