@@ -232,6 +232,12 @@ impl Counted {
     }
 
     /// The bill for a million attestations.
+    /// Dollars for a trace of each invocation, which nobody pays for unless they ask for it.
+    fn traces(&self) -> f64 {
+        let invocations: f64 = self.invocations.values().sum();
+        prices::TRACE.of(invocations * MILLION)
+    }
+
     fn bill(&self) -> Vec<Part> {
         let of = |price: &'static Price, count: f64| Part {
             price,
@@ -252,7 +258,6 @@ impl Counted {
             of(&prices::LOG, logs),
             of(&prices::LOG_KEPT, logs),
             // Below one request a second, each invocation is traced.
-            of(&prices::TRACE, invocations),
         ];
         parts.extend(self.kept_for(RETENTION.as_secs_f64() / 86_400.0));
         parts.extend(
@@ -303,7 +308,6 @@ async fn idle() -> Vec<Part> {
         of(&prices::SQS, polls * number(queues)),
         of(&prices::ALARM, number(alarms)),
         of(&prices::METRIC, number(metrics + counted)),
-        of(&prices::TRACE, minutes),
         of(&prices::READ, platform.units().reads * minutes),
         compute("reconciler", prices::RECONCILE_MS, minutes),
         of(&prices::INVOCATION, minutes),
@@ -347,7 +351,6 @@ fn levers(counted: &Counted) -> Vec<(f64, &'static str)> {
             prices::WRITE.of((units.index_writes - units.due_writes) * MILLION),
             "no indexes by registration, by workflow and of what failed; lists of deliveries would have to be found otherwise",
         ),
-        (of(&[&prices::TRACE]), "no traces (`Tracing: PassThrough`)"),
         (of(&[&prices::LOG, &prices::LOG_KEPT]), "no logs"),
         (
             compute.dollars() / 2.0,
@@ -403,9 +406,11 @@ async fn page() -> String {
         }
     }
     row(&mut text, "**all**", &total);
-    row(&mut text, "without traces", &|bill| {
-        total(bill) - of_service(bill, "X-Ray")
-    });
+    text.push_str("| with traces (`Tracing=Active`) |");
+    for (one, bill) in all.iter().zip(&bills) {
+        write!(text, " {:.2} |", total(bill) + one.traces()).unwrap();
+    }
+    text.push('\n');
     text.push_str(&counts(&all));
     text.push_str(&capacity(&all));
     text.push_str(&largest(&all));
@@ -475,7 +480,7 @@ Assumed, because nothing was measured on AWS:
 | `{delivering}` takes | {deliver} ms of {deliver_mb} MB for a batch; a batch has all deliveries of an attestation, ten at most |
 | `reconciler` takes | {reconcile} ms of {reconcile_mb} MB |
 | An invocation's own log | {invocation} bytes, and {line} around each line of ours |
-| Traces | each invocation is one: at less than one a second X-Ray's default takes all |
+| Traces | none; with `Tracing=Active` each invocation is one, since at less than one a second X-Ray's default takes all |
 
 Retries, materials, a VPC's endpoints, data that leaves AWS, and calls to KMS are not counted.
 ",
@@ -609,19 +614,12 @@ fn earlier(all: &[Counted]) -> String {
         }
         text.push('\n');
     };
-    let traces = |bill: &[Part]| of_service(bill, "X-Ray");
-    let apart = |at: usize| {
-        let bill = all[at].unbatched(SIZES[at]).bill();
-        total(&bill) - traces(&bill)
-    };
+    let apart = |at: usize| total(&all[at].unbatched(SIZES[at]).bill());
     row("the estimate", &|at| EARLIER[at]);
     row("the model", &|at| total(&all[at].bill()));
-    row("the model, without traces", &|at| {
-        total(&all[at].bill()) - traces(&all[at].bill())
-    });
     row("the same, with a batch for each delivery", &apart);
     let lambda = |bill: &[Part]| of_service(bill, "Lambda");
-    let costs_more = |one: &Counted| traces(&one.bill()) > lambda(&one.bill());
+    let costs_more = |one: &Counted| one.traces() > lambda(&one.bill());
     assert!(all.iter().all(costs_more), "the page says so below");
     let off = EARLIER
         .iter()
@@ -630,7 +628,7 @@ fn earlier(all: &[Counted]) -> String {
     let off = off.fold(0.0, f64::max) * 100.0;
     write!(
         text,
-        "\nThe estimate took each delivery for an invocation of its own and left out traces. Counted like that, the model is up to {off:.0} % \
+        "\nThe estimate took each delivery for an invocation of its own and no traces, as the model does. Counted like that, the model is up to {off:.0} % \
          below it: a delivery that the first attempt delivers is one row now, and was two. Traces cost more than all of Lambda, and a batch of ten costs as much as a batch of one.\n"
     )
     .unwrap();
