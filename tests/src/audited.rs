@@ -346,7 +346,7 @@ fn holds(route: &str, action: &str, entry: &AuditEntry) {
 fn state(memory: &Memory) -> BTreeMap<String, Value> {
     let rows = memory.rows().into_iter();
     let is_beside =
-        |of: &str| of.contains("/audit/") || of.starts_with("usage/") || of.ends_with("/checks");
+        |of: &str| of.starts_with("audit/") || of.starts_with("usage/") || of.ends_with("/checks");
     let rows = rows.filter(|key| !is_beside(&key.partition));
     rows.map(|key| {
         let etag = memory.look(&key, |item| item["etag"].clone());
