@@ -346,7 +346,7 @@ fn holds(route: &str, action: &str, entry: &AuditEntry) {
 fn state(memory: &Memory) -> BTreeMap<String, Value> {
     let rows = memory.rows().into_iter();
     let is_beside =
-        |of: &str| of.contains("/audit/") || of.starts_with("usage/") || of.ends_with("/checks");
+        |of: &str| of.starts_with("audit/") || of.starts_with("usage/") || of.ends_with("/checks");
     let rows = rows.filter(|key| !is_beside(&key.partition));
     rows.map(|key| {
         let etag = memory.look(&key, |item| item["etag"].clone());
@@ -531,6 +531,36 @@ async fn a_producer_is_told_nothing_of_others_or_of_the_configuration_or_of_thir
     }
 }
 
+/// Asks as an admin of another organization, with the names, IDs and digests of this one.
+#[tokio::test]
+async fn no_route_shows_or_changes_anything_of_another_organization() {
+    // The list of integrations is everybody's, and bytes that are not there are to be uploaded.
+    let of_all = ["GET /v1/integrations/{id}", "PUT /v1/materials/{digest}"];
+    for route in routes().filter(|route| !route.action.is_open()) {
+        let scene = scene(route).await;
+        let (name, before) = (route.name(), state(&scene.memory));
+        let mut request = scene.request(route, Role::Admin);
+        request.client = Client::default();
+        request.caller.as_mut().unwrap().organization = "stranger".into();
+        let answer = answer_on(&scene.memory, &request).await;
+        let told = answer.body.to_string();
+        if name.contains('{') && !of_all.contains(&name.as_str()) {
+            assert_eq!(answer.status, 404, "{name}: {told}");
+        }
+        // A refusal repeats the name that was asked for.
+        if answer.status < 300 {
+            assert!(!told.contains("canary"), "{name}: {told}");
+        }
+        let now = state(&scene.memory);
+        for (key, etag) in &before {
+            assert_eq!(now.get(key), Some(etag), "{name}: {key}");
+        }
+        for key in now.keys().filter(|key| !before.contains_key(*key)) {
+            assert!(!key.contains("acme"), "{name}: {key}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_producer_lists_the_deliveries_of_an_attestation_that_it_names_and_no_others() {
     let scene = Scene::new().await;
@@ -690,6 +720,26 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
     assert_eq!(told, (422, Some("workflow-malformed")));
     let rows = memory.rows();
     assert!(!rows.iter().any(|key| key.sort == "delivery"));
+}
+
+#[tokio::test]
+async fn a_sender_names_no_workflow_but_the_statements() {
+    let memory = memory();
+    let says = async |said: Workflow| {
+        let bytes = from(&workflow(ID, "shop", "nightly"), "1").compact();
+        accept::pushed(scope(&memory), bytes.into(), Some(&said), tests()).await
+    };
+    for (id, project, name) in [
+        ("", "shop", "weekly"),
+        ("", "mill", "nightly"),
+        ("6f0c1f0e-0000-4000-8000-000000000002", "shop", "nightly"),
+    ] {
+        let refused = says(workflow(id, project, name)).await;
+        let is_another = matches!(refused, Err(accept::Error::WorkflowOther { .. }));
+        assert!(is_another, "{id} {project}/{name}: {refused:?}");
+    }
+    let accepted = says(workflow("", "shop", "nightly")).await.unwrap();
+    assert_eq!(accepted.attestation.workflow.id, ID.to_lowercase());
 }
 
 async fn register_hook(memory: &Memory) {

@@ -795,6 +795,40 @@ fn integrations_log_nothing_of_their_own() {
     }
 }
 
+#[test]
+fn the_guarded_client_alone_makes_connections() {
+    let ways = [
+        "TcpStream::connect",
+        "TcpSocket",
+        "UdpSocket",
+        "UnixStream",
+        "lookup_host",
+        "to_socket_addrs",
+        "HttpConnector",
+    ];
+    let mut found = BTreeSet::new();
+    for folder in ["shared", "functions"] {
+        for path in files(&root().join(folder), &["rs"]) {
+            let file = path.strip_prefix(root()).unwrap().display().to_string();
+            if file.contains("/tests") || file.ends_with("/fixture.rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let text = without_tests(&text);
+            if ways.iter().any(|way| text.contains(way)) {
+                found.insert(file);
+            }
+        }
+    }
+    let guarded =
+        ["dial.rs", "proxy.rs"].map(|file| format!("shared/integrations/src/http/{file}"));
+    assert_eq!(
+        found,
+        BTreeSet::from(guarded),
+        "dial by `integrations::http`"
+    );
+}
+
 /// Finds the crates that a source names: the first parts of its paths.
 fn crates(source: &str) -> BTreeSet<&str> {
     let paths = source.split(|letter: char| !letter.is_alphanumeric() && !"_:".contains(letter));

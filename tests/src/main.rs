@@ -36,6 +36,7 @@ mod samples;
 mod signatures;
 mod steps;
 mod template;
+mod threats;
 mod tokens;
 mod trust;
 mod updates;
