@@ -39,7 +39,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-fn main() -> ExitCode {
+pub use apply::formatted;
+
+/// Runs the command that this process was started with.
+pub fn run() -> ExitCode {
     match arguments::Arguments::try_parse() {
         Ok(arguments) => arguments
             .run()
