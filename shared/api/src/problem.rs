@@ -187,7 +187,7 @@ codes! {
     IdempotencyKeyReused "idempotency-key-reused" 422 "Idempotency key reused"
         "the `Idempotency-Key` was used for another request"
     InvalidInputs "invalid-inputs" 422 "Invalid inputs"
-        "`faults` names all invalid inputs"
+        "`faults` names the invalid inputs, 100 at most"
     NameTooLong "name-too-long" 422 "Name too long"
         "the name of a material, the predicate type or the run's ID has more than 512 bytes"
     NotDeliverable "not-deliverable" 422 "Not deliverable"
