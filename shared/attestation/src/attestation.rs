@@ -311,7 +311,11 @@ mod tests {
         for times in 2..5 {
             sig = base64::encode(&sig).into_bytes();
             let read = parse(&signed(&sig)).unwrap();
-            assert_eq!((&read.envelope, read.hash), (&once.envelope, once.hash), "{times} times");
+            assert_eq!(
+                (&read.envelope, read.hash),
+                (&once.envelope, once.hash),
+                "{times} times"
+            );
         }
     }
 

@@ -201,7 +201,7 @@ pub fn signed(payload: Vec<u8>) -> Vec<u8> {
     .compact()
 }
 
-/// What was forwarded comes out as it stands, and again when it is forwarded again.
+/// A forwarded body gives what stands in it, and the same when it is forwarded again.
 pub fn forwarded(input: &[u8]) {
     let read = match Forwarded::parse(input) {
         Ok(read) => read,

@@ -1,4 +1,4 @@
-//! Where requests go: URLs that operators write, addresses that names resolve to, and the pause that an answer asks for.
+//! Destinations: URLs that operators write, addresses that names resolve to, and the pause that an answer asks for.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::LazyLock;

@@ -237,7 +237,7 @@ fn organization() -> Memory {
     memory
 }
 
-/// Whatever the gateway hands over has an answer: never one that says that we failed.
+/// Each request has an answer: never one that says that we failed.
 pub fn request(input: &[u8]) {
     if let Ok(event) = serde_json::from_slice::<AuthorizerEvent>(input) {
         let answer = done(authorize(&Memory::default(), &event)).expect("memory is reached");

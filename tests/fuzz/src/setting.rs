@@ -1,4 +1,4 @@
-//! What operators fill in: inputs, templates, filters.
+//! Settings that operators fill in: inputs, templates, filters.
 
 use std::sync::LazyLock;
 

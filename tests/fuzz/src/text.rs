@@ -53,7 +53,7 @@ pub const ANSWER_WORDS: &[&str] = &[
     "\"",
 ];
 
-/// What is read from a text and written again is read as the same.
+/// A value that was read and is written again is read as the same.
 pub fn text(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;
