@@ -211,11 +211,8 @@ fn goes_nowhere_else(uri: &Uri) {
                     "{name}"
                 );
                 // A resolver would take such a name for an address.
-                let last = name
-                    .trim_end_matches('.')
-                    .rsplit('.')
-                    .next()
-                    .unwrap_or_default();
+                let last = name.strip_suffix('.').unwrap_or(name);
+                let last = last.rsplit('.').next().unwrap_or_default();
                 let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
                 let hexadecimal = last.strip_prefix("0x").unwrap_or("-");
                 assert!(
