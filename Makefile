@@ -9,6 +9,7 @@ SAM       := SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam
 PEERS     := --target $(TARGET) --profile local --package attestation --package api --package integrations --package peers
 STACK     ?= chainloop
 SEEDS     ?= 1000000
+MINUTES   ?= 10
 # Parameters of the template, for `make deploy`: PARAMETERS="RetentionDays=365 AlarmTopicArn=…"
 PARAMETERS ?=
 # Of `make undeploy`: what else to delete, and the stack's name instead of a question.
@@ -33,7 +34,7 @@ export AWS_DEFAULT_REGION := $(AWS_REGION)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events simulate mutants load bench kill-run lint deploy release release-again test-release undeploy clean tools peer-tools
+.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events simulate fuzz mutants load bench kill-run lint deploy release release-again test-release undeploy clean tools peer-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -82,6 +83,9 @@ test-upgrade: functions cli ## Upgrade from the release before and roll back, un
 
 test-events: functions cli ## Make each operator event happen, and see it arrive at a webhook
 	@.venv/sam/bin/python infra/local/events.py
+
+fuzz: ## Fuzz with libFuzzer: make fuzz MINUTES=60, or TARGET=envelope MINUTES=10
+	@infra/fuzz.py --minutes $(MINUTES) --target "$(if $(filter command line,$(origin TARGET)),$(TARGET))"
 
 mutants: ## Check that the simulation finds each seeded bug
 	@tests/simulation/mutants.sh

@@ -16,6 +16,6 @@ group() {
     cargo nextest run --profile "$profile" --target "$target" --cargo-profile local "$@" || code=$?
 }
 group --package attestation --package api --package integrations --package peers "$@"
-group --package chainloop "$@"
+group --package chainloop --package fuzz "$@"
 group --package pipeline --package aws --package memory --package tests --package simulation --package verify "$@"
 exit "$code"

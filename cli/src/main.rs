@@ -1,49 +1,7 @@
-//! The `chainloop` command: registers integrations, attaches them to workflows, pushes attestations, and inspects and
-//! controls deliveries.
-
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
-mod account;
-mod apply;
-mod arguments;
-mod attestation;
-mod audit_log;
-mod auth;
-mod bootstrap;
-mod client;
-mod confirm;
-mod credentials;
-mod delivery;
-mod failure;
-mod global;
-mod intake;
-mod integration;
-mod interrupt;
-mod job;
-#[cfg(test)]
-mod mentions;
-mod names;
-mod options;
-mod organization;
-mod output;
-#[cfg(test)]
-mod pages;
-mod progress;
-mod sort;
-mod table;
-mod time;
-mod trust;
-mod workflow;
+//! The `chainloop` command, which is in the library of this package, where the fuzz targets reach its parser.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    match arguments::Arguments::try_parse() {
-        Ok(arguments) => arguments
-            .run()
-            .unwrap_or_else(|error| failure::report(&error)),
-        Err(told) => failure::parsed(&told),
-    }
+    chainloop::run()
 }

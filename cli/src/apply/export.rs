@@ -6,6 +6,7 @@ use api::trust::{Mode, Signer};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::file;
 use super::secret::Source;
 use super::state::{self, Attached, Registered};
 use crate::client::Client;
@@ -75,6 +76,35 @@ pub(crate) fn export(global: &Global) -> anyhow::Result<()> {
 
 fn yaml(file: &File) -> anyhow::Result<String> {
     Ok(serde_saphyr::to_string(file)?)
+}
+
+/// Returns registrations of a file as this command writes them.
+pub(super) fn written(registrations: Vec<file::Registration>) -> String {
+    let registrations = registrations.into_iter().map(Registration::from).collect();
+    yaml(&File { registrations }).expect("texts and numbers are YAML")
+}
+
+impl From<file::Registration> for Registration {
+    fn from(read: file::Registration) -> Self {
+        Self {
+            name: read.name,
+            integration: read.integration,
+            description: read.description,
+            inputs: read.inputs,
+            secrets: read.secrets,
+            attachments: read.attachments.into_iter().map(Attachment::from).collect(),
+        }
+    }
+}
+
+impl From<file::Attachment> for Attachment {
+    fn from(read: file::Attachment) -> Self {
+        Self {
+            workflow: read.workflow,
+            inputs: read.inputs,
+            wait_secs: read.wait_secs,
+        }
+    }
 }
 
 impl From<Registered> for Registration {

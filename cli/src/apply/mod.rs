@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use api::integrations::Integration;
 use clap::Args;
 
 pub(crate) use self::export::{HELP as EXPORT_HELP, export};
@@ -145,6 +146,21 @@ impl Apply {
             output::json(&show::json(&plan, &open, &outcomes))?;
         }
         result.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+/// Returns a configuration as `chainloop export` would write it, or all its faults. Reads no secret.
+pub fn formatted(text: &str, integrations: &[Integration]) -> Result<String, Vec<String>> {
+    let text = Text {
+        name: "configuration".to_owned(),
+        directory: PathBuf::new(),
+        content: text.to_owned(),
+    };
+    let wanted = file::read(&[text])?;
+    let faults = check::check(&wanted, integrations);
+    match faults.is_empty() {
+        true => Ok(export::written(wanted)),
+        false => Err(faults),
     }
 }
 

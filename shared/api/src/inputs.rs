@@ -145,19 +145,23 @@ pub fn check_schema(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
 }
 
 fn unknown(name: &str, fields: &[Field]) -> String {
-    let nearest = fields
+    let most = name.len().div_ceil(3);
+    // Nobody waits for the distance of a megabyte from a word.
+    let alike = fields
         .iter()
+        .filter(|field| field.name.len().abs_diff(name.len()) <= most);
+    let nearest = alike
         .map(|field| (distance(name, &field.name), &field.name))
         .min();
     match nearest {
-        Some((distance, nearest)) if distance <= name.len().div_ceil(3) => {
+        Some((distance, nearest)) if distance <= most => {
             format!("is not known; did you mean {nearest:?}?")
         }
-        Some(_) => {
+        _ if fields.is_empty() => "is not known; there is nothing to fill in".to_owned(),
+        _ => {
             let names: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
             format!("is not known; there is {}", names.join(", "))
         }
-        None => "is not known; there is nothing to fill in".to_owned(),
     }
 }
 

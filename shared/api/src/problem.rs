@@ -40,6 +40,10 @@ pub struct QuotaUse {
     pub resets_at: Option<Timestamp>,
 }
 
+/// Maximum number of faults in an answer. A body of 256 KiB has room for 30,000, whose texts are more than a function
+/// may answer.
+const MAX_FAULTS: usize = 100;
+
 impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
@@ -63,10 +67,16 @@ impl Problem {
         }
     }
 
-    pub fn faults(faults: Vec<Fault>) -> Self {
+    /// Of more than [`MAX_FAULTS`], the first.
+    pub fn faults(mut faults: Vec<Fault>) -> Self {
+        let detail = match faults.len() {
+            ..=MAX_FAULTS => "see the faults".to_owned(),
+            many => format!("see the faults, the first {MAX_FAULTS} of {many}"),
+        };
+        faults.truncate(MAX_FAULTS);
         Self {
             faults,
-            ..Self::new(Code::InvalidInputs, "see the faults")
+            ..Self::new(Code::InvalidInputs, detail)
         }
     }
 
@@ -177,7 +187,7 @@ codes! {
     IdempotencyKeyReused "idempotency-key-reused" 422 "Idempotency key reused"
         "the `Idempotency-Key` was used for another request"
     InvalidInputs "invalid-inputs" 422 "Invalid inputs"
-        "`faults` names all invalid inputs"
+        "`faults` names the invalid inputs, 100 at most"
     NameTooLong "name-too-long" 422 "Name too long"
         "the name of a material, the predicate type or the run's ID has more than 512 bytes"
     NotDeliverable "not-deliverable" 422 "Not deliverable"
@@ -233,3 +243,20 @@ pub const REFUSED: &[&str] = &[
     "too-many-subjects",
     "unsigned",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_faults_the_first_are_told_and_how_many_there_are() {
+        let faults = |count: usize| {
+            let faults = (0..count).map(|at| Fault::new(&at.to_string(), "is not known"));
+            Problem::faults(faults.collect())
+        };
+        assert_eq!(faults(100).detail, "see the faults");
+        let many = faults(30_000);
+        assert_eq!(many.faults, faults(100).faults);
+        assert_eq!(many.detail, "see the faults, the first 100 of 30000");
+    }
+}

@@ -143,18 +143,27 @@ pub fn selector(workflow: &str, project: Option<&str>) -> Result<Selector, Fault
             "must have no control characters, and `*` only in place of a whole name: project/*, or *",
         ));
     }
-    match (workflow.split_once('/'), project) {
+    let selector = match (workflow.split_once('/'), project) {
         (Some((own, name)), Some(project)) if own == project && !name.is_empty() => {
-            Ok(Selector(workflow.to_owned()))
+            workflow.to_owned()
         }
-        (Some((own, name)), None) if !own.is_empty() && !name.is_empty() => {
-            Ok(Selector(workflow.to_owned()))
+        (Some((own, name)), None) if !own.is_empty() && !name.is_empty() => workflow.to_owned(),
+        (Some(_), Some(_)) => return Err(fault("names another project than `project` does")),
+        (Some(_), None) => {
+            return Err(fault("must have both a project and a name: project/name"));
         }
-        (Some(_), Some(_)) => Err(fault("names another project than `project` does")),
-        (Some(_), None) => Err(fault("must have both a project and a name: project/name")),
-        (None, Some(project)) => Ok(Selector(format!("{project}/{workflow}"))),
-        (None, None) => Err(fault(
-            "is a name without its project: give `project` too, or project/name",
+        (None, Some(project)) => format!("{project}/{workflow}"),
+        (None, None) => {
+            return Err(fault(
+                "is a name without its project: give `project` too, or project/name",
+            ));
+        }
+    };
+    // Shown as one text, it is read again.
+    match selector.len() {
+        ..=512 => Ok(Selector(selector)),
+        _ => Err(fault(
+            "must be at most 512 characters long, with its project",
         )),
     }
 }
@@ -186,6 +195,15 @@ mod tests {
             of(workflow("6F0C1F0E000040008000000000000001", "", "")),
             [&id.to_lowercase(), "*"]
         );
+    }
+
+    #[test]
+    fn a_selector_that_is_made_of_two_texts_is_read_as_one() {
+        let name = "a".repeat(500);
+        let made = selector(&name, Some("shop")).unwrap();
+        assert_eq!(selector(&made.0, None), Ok(made));
+        let fault = selector(&name, Some(&name)).unwrap_err();
+        assert_eq!(fault.field, "workflow");
     }
 
     #[test]

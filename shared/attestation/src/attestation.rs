@@ -304,13 +304,19 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_encoded_twice_is_the_same_signature() {
-        let once = base64::encode(&[7; 64]);
-        let twice = base64::encode(once.as_bytes());
-        let [once, twice] =
-            [once, twice].map(|sig| parse(&envelope(STATEMENT).replace("AAAA", &sig)).unwrap());
-        assert_eq!(twice.envelope, once.envelope);
-        assert_eq!(twice.hash, once.hash);
+    fn a_signature_encoded_again_and_again_is_the_same_signature() {
+        let signed = |sig: &[u8]| envelope(STATEMENT).replace("AAAA", &base64::encode(sig));
+        let once = parse(&signed(&[7; 64])).unwrap();
+        let mut sig = vec![7; 64];
+        for times in 2..5 {
+            sig = base64::encode(&sig).into_bytes();
+            let read = parse(&signed(&sig)).unwrap();
+            assert_eq!(
+                (&read.envelope, read.hash),
+                (&once.envelope, once.hash),
+                "{times} times"
+            );
+        }
     }
 
     #[test]

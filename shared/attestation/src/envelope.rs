@@ -186,7 +186,7 @@ fn open_signatures(signatures: &[WireSignature<'_>]) -> Result<Vec<Signature>, E
         }
         opened.push(Signature {
             keyid: wire.keyid.as_deref().unwrap_or_default().to_owned(),
-            sig: decoded_once_more(sig),
+            sig: decoded_to_the_end(sig),
         });
     }
     if opened.is_empty() {
@@ -197,12 +197,15 @@ fn open_signatures(signatures: &[WireSignature<'_>]) -> Result<Vec<Signature>, E
 
 /// Until 2026 Chainloop wrote the signature in bundles as base64 of base64. What spells at least 32 bytes
 /// is that: no scheme has a shorter signature, and none yields 43 bytes that all happen to be such letters.
-fn decoded_once_more(sig: Vec<u8>) -> Vec<u8> {
+/// However often it was encoded, it is one signature: otherwise the compact form would be another attestation.
+fn decoded_to_the_end(mut sig: Vec<u8>) -> Vec<u8> {
     const SHORTEST: usize = 32;
-    match base64::decode_standard(&sig) {
-        Some(decoded) if decoded.len() >= SHORTEST => decoded,
-        _ => sig,
+    while let Some(decoded) = base64::decode_standard(&sig)
+        && decoded.len() >= SHORTEST
+    {
+        sig = decoded;
     }
+    sig
 }
 
 #[cfg(test)]
@@ -242,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_be_a_signature_is_decoded_once_more() {
+    fn only_what_can_be_a_signature_is_decoded_to_the_end() {
         let signature = vec![7; 64];
         assert_eq!(
-            decoded_once_more(base64::encode(&signature).into_bytes()),
+            decoded_to_the_end(base64::encode(&signature).into_bytes()),
             signature
         );
-        assert_eq!(decoded_once_more(signature.clone()), signature);
-        assert_eq!(decoded_once_more(b"test".to_vec()), b"test");
+        assert_eq!(decoded_to_the_end(signature.clone()), signature);
+        assert_eq!(decoded_to_the_end(b"test".to_vec()), b"test");
     }
 }

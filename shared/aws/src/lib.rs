@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bucket;
+pub mod event;
 mod lambda;
 mod metrics;
 pub mod patience;
@@ -20,7 +21,7 @@ use integrations::Http;
 use integrations::http::Proxy;
 use pipeline::store::meter::Meter;
 
-pub use lambda::{api, authorizer, deliver, event, fetch_materials, reconciler};
+pub use lambda::{api, authorizer, deliver, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
 
 /// DynamoDB, S3, SQS, Secrets Manager and Lambda, with clients made when they are first used.

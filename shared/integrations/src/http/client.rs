@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::{Host as UrlHost, Url};
 
 use super::classify::{Response, explain};
-use super::connector::Connector;
+use super::connector::{Connector, destination};
 use super::dial;
 use super::guard::{Guard, Refused, Way, refuse};
 use super::place;
@@ -292,15 +292,19 @@ impl Http {
         Ok(self.read(response, most).await)
     }
 
-    /// The answer's status and headers.
-    async fn respond(
-        &self,
-        parts: http::request::Parts,
-        body: Body,
-        within: Duration,
-        handed_over: &AtomicBool,
-    ) -> Result<http::Response<Incoming>, Error> {
-        let url = Url::parse(&parts.uri.to_string())
+    /// Returns where a request to this URL would be sent: to an address, or to a name whose addresses are vetted when
+    /// it is resolved. Sends nothing.
+    pub fn destination(&self, uri: &Uri) -> Result<UrlHost<String>, Error> {
+        let (_, place, uri) = self.understood(uri)?;
+        let (host, way) = destination(&uri).map_err(|refused| refuse(&place, refused))?;
+        let admitted = self.guard.admit(&host, way);
+        admitted.map_err(|refused| refuse(&place, refused))?;
+        Ok(host)
+    }
+
+    /// A URL, all of it that is said, and the URL as it was understood rather than as it was written.
+    fn understood(&self, uri: &Uri) -> Result<(Url, String, Uri), Error> {
+        let url = Url::parse(&uri.to_string())
             .map_err(|_| Error::permanent("send a request: its URL is not absolute"))?;
         let place = self.place(&url);
         if !matches!(url.scheme(), "http" | "https") {
@@ -312,13 +316,24 @@ impl Http {
                 Refused::Never("a URL with credentials in it"),
             ));
         }
+        let uri = Uri::try_from(url.as_str())
+            .map_err(|_| Error::permanent(format!("send to {place}: not a valid request")))?;
+        Ok((url, place, uri))
+    }
 
+    /// The answer's status and headers.
+    async fn respond(
+        &self,
+        parts: http::request::Parts,
+        body: Body,
+        within: Duration,
+        handed_over: &AtomicBool,
+    ) -> Result<http::Response<Incoming>, Error> {
+        let (url, place, uri) = self.understood(&parts.uri)?;
         self.redactor.learn_request(&url, &parts.headers);
         let mut outgoing = Request::new(body);
         *outgoing.method_mut() = parts.method;
-        // As the URL was understood, and not as it was written.
-        *outgoing.uri_mut() = Uri::try_from(url.as_str())
-            .map_err(|_| Error::permanent(format!("send to {place}: not a valid request")))?;
+        *outgoing.uri_mut() = uri;
         *outgoing.headers_mut() = parts.headers;
         let headers = outgoing.headers_mut();
         headers

@@ -77,17 +77,9 @@ impl Connector {
 
     async fn connect(self, uri: Uri) -> Result<TokioIo<Stream>, Failure> {
         let until = Instant::now() + self.within;
-        let is_plain = uri.scheme_str() == Some("http");
-        let way = Way {
-            port: uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 }),
-            is_plain,
-            public_ports: &PORTS,
-        };
-        let name = uri.host().unwrap_or_default();
-        let host = Host::parse(name)
-            .map_err(|_| dial::Failure::from(Refused::Never("an address without a host")))?;
+        let (host, way) = destination(&uri).map_err(dial::Failure::from)?;
         let tcp = dial(&self.guard, &host, way, until).await?;
-        if is_plain {
+        if way.is_plain {
             return Ok(TokioIo::new(Stream::Plain(tcp)));
         }
         let name = match host {
@@ -102,6 +94,19 @@ impl Connector {
             Err(_) => Err(dial::Failure::Late.into()),
         }
     }
+}
+
+/// Returns host and way of a URL.
+pub(super) fn destination(uri: &Uri) -> Result<(Host<String>, Way), Refused> {
+    let is_plain = uri.scheme_str() == Some("http");
+    let way = Way {
+        port: uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 }),
+        is_plain,
+        public_ports: &PORTS,
+    };
+    let host = Host::parse(uri.host().unwrap_or_default());
+    let host = host.map_err(|_| Refused::Never("an address without a host"))?;
+    Ok((host, way))
 }
 
 impl Service<Uri> for Connector {
