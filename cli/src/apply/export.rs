@@ -6,9 +6,9 @@ use api::trust::{Mode, Signer};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::file;
 use super::secret::Source;
 use super::state::{self, Attached, Registered};
+use super::{file, policy};
 use crate::client::Client;
 use crate::global::Global;
 use crate::output::{self, Format};
@@ -78,10 +78,27 @@ fn yaml(file: &File) -> anyhow::Result<String> {
     Ok(serde_saphyr::to_string(file)?)
 }
 
-/// Returns registrations of a file as this command writes them.
-pub(super) fn written(registrations: Vec<file::Registration>) -> String {
-    let registrations = registrations.into_iter().map(Registration::from).collect();
-    yaml(&File { registrations }).expect("texts and numbers are YAML")
+/// Returns the content of a file as this command writes it.
+pub(super) fn written(wanted: file::Wanted) -> String {
+    let registrations = wanted.registrations.into_iter().flatten();
+    let policies = wanted.policies.into_iter().flatten();
+    let file = File {
+        registrations: registrations.map(Registration::from).collect(),
+        trust_policies: policies.map(TrustPolicy::from).collect(),
+    };
+    yaml(&file).expect("texts and numbers are YAML")
+}
+
+impl From<policy::Wanted> for TrustPolicy {
+    fn from(read: policy::Wanted) -> Self {
+        Self {
+            name: read.name,
+            workflow: read.workflow,
+            mode: read.policy.mode,
+            threshold: read.policy.threshold,
+            signers: read.policy.signers,
+        }
+    }
 }
 
 impl From<file::Registration> for Registration {

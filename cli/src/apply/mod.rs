@@ -157,7 +157,8 @@ pub fn formatted(text: &str, integrations: &[Integration]) -> Result<String, Vec
         content: text.to_owned(),
     };
     let wanted = file::read(&[text])?;
-    let faults = check::check(&wanted, integrations);
+    let registrations = wanted.registrations.as_deref().unwrap_or_default();
+    let faults = check::check(registrations, integrations);
     match faults.is_empty() {
         true => Ok(export::written(wanted)),
         false => Err(faults),

@@ -49,7 +49,9 @@ pub(super) fn with_files(value: &mut Value, directory: &Path) -> Result<(), Stri
         match value.get("file").and_then(Value::as_str) {
             Some(path) if TEXTS.contains(&name.as_str()) => {
                 let path = directory.join(path);
-                let text = std::fs::read_to_string(&path)
+                let file = std::fs::File::open(&path);
+                let text = file
+                    .and_then(super::text)
                     .map_err(|error| format!("failed to read {}: {error}", path.display()))?;
                 *value = text.into();
             }

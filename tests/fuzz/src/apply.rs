@@ -16,6 +16,8 @@ pub const WORDS: &[&str] = &[
     "{ secret: arn:aws:secretsmanager:eu-central-1:1:secret:a }",
     "    attachments:\n",
     "      - workflow: shop/a\n",
+    "trust_policies:\n  - name: a\n    workflow: '*'\n    mode: warn\n",
+    "    signers: [{ kind: key, name: a, pem: b }]\n",
     "        wait_secs: 60\n",
     "&a ",
     "*a",

@@ -9,6 +9,7 @@ use attestation::{
     Statement, compose, text,
 };
 use base64_simd::STANDARD;
+use integrations::Pushed;
 use serde_json::{Value, json};
 
 pub const WORDS: &[&str] = &[
@@ -163,7 +164,12 @@ fn of_statement(read: &Attestation) {
         .map_or(0, |one| one.annotations.len() + one.env.len());
     assert!(entries + of_predicate <= MAX_ENTRIES);
     let material = read.materials().first();
-    shown_alone(&integrations::facts(read, &Workflow::default(), material));
+    let pushed = Pushed {
+        attestation: read,
+        workflow: &Workflow::default(),
+        verdict: None,
+    };
+    shown_alone(&integrations::facts(pushed, material));
 }
 
 /// Facts for people have no letters that cannot be seen. Names of annotations stay, which are keys.

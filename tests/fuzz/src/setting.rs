@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use api::workflows::Workflow;
 use attestation::{Attestation, text};
-use integrations::{ALL, Filter, Template};
+use integrations::{ALL, Filter, Pushed, Template};
 use serde_json::{Map, Value};
 
 pub const INPUT_WORDS: &[&str] = &[
@@ -163,9 +163,20 @@ static STAGE: LazyLock<(Attestation, Workflow, Value)> = LazyLock::new(|| {
         project: "shop".to_owned(),
         name: "nightly-build".to_owned(),
     };
-    let facts = integrations::facts(&attestation, &workflow, attestation.materials().first());
+    let facts = integrations::facts(
+        pushed(&attestation, &workflow),
+        attestation.materials().first(),
+    );
     (attestation, workflow, facts)
 });
+
+fn pushed<'a>(attestation: &'a Attestation, workflow: &'a Workflow) -> Pushed<'a> {
+    Pushed {
+        attestation,
+        workflow,
+        verdict: None,
+    }
+}
 
 /// Inputs are faulty or right, and a fault says nothing of a secret.
 pub fn inputs(input: &[u8]) {
@@ -240,7 +251,7 @@ pub fn filter(input: &[u8]) {
     assert_eq!(Filter::try_from(filter.to_string()).as_ref(), Ok(&filter));
     let (attestation, workflow, _) = &*STAGE;
     for material in attestation.materials().iter().map(Some).chain([None]) {
-        if let Err(reason) = filter.admits(attestation, workflow, material) {
+        if let Err(reason) = filter.admits(pushed(attestation, workflow), material) {
             assert!(!reason.is_empty() && reason.len() <= 4096, "{reason}");
             assert_eq!(text::visible(&reason), reason);
         }
