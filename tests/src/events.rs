@@ -416,10 +416,12 @@ impl Stage {
             organization: organization.clone(),
             name: "admin".into(),
             role: api::Role::Admin,
+            workflows: Vec::new(),
             created_by: "bootstrap".into(),
             created_at,
             valid_until: None,
             revoked_at: None,
+            exchange: None,
         })
         .await;
         for (name, role) in [("old", api::Role::Producer), ("ci", api::Role::Producer)] {
@@ -435,10 +437,12 @@ impl Stage {
                 organization: organization.clone(),
                 name: name.into(),
                 role,
+                workflows: Vec::new(),
                 created_by: "admin".into(),
                 created_at,
                 valid_until,
                 revoked_at: None,
+                exchange: None,
             };
             self.put(&rows::TokenName {
                 organization: organization.clone(),
@@ -546,7 +550,7 @@ impl Stage {
             .await
             .unwrap();
         let bytes = attestation("2", vec![promised_sbom()]).compact();
-        let accepted = accept::pushed(scope(&self.memory), bytes.into(), None, tests()).await;
+        let accepted = accept::pushed(scope(&self.memory), bytes.into(), None, &[], tests()).await;
         accepted.unwrap().attestation.hash
     }
 

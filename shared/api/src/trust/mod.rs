@@ -16,6 +16,7 @@ use crate::timestamp::Timestamp;
 
 pub use fault::{Fault, Problem};
 pub use identity::Identity;
+pub(crate) use identity::glob_fits;
 pub use policy::{Mode, Policy, Signer, TrustedRoot};
 pub use verdict::{Code, Outcome, Proof, Reason, Verdict, VerifiedSigner};
 
