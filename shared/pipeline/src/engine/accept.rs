@@ -53,7 +53,7 @@ pub enum Error {
         "the {0} of the attestation's workflow has a control character, `*` or, in an id or a project, `/` in it"
     )]
     WorkflowMalformed(&'static str),
-    #[error("attestations of the workflow {0} are not for this token or intake to send")]
+    #[error("this token or intake may not send attestations of the workflow {0}")]
     WorkflowNotAllowed(String),
     #[error("{0} of the attestation has more than {NAME_MAX_BYTES} bytes")]
     NameTooLong(&'static str),
