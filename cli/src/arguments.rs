@@ -53,7 +53,7 @@ enum Command {
     /// Manage intakes: URLs that a Chainloop control plane posts to
     #[command(subcommand)]
     Intake(intake::Command),
-    /// Manage trust policies: whose signatures attestations have to have
+    /// Manage trust: whose signatures attestations have to have, and which CI jobs may push
     #[command(subcommand)]
     Trust(trust::Command),
     /// Show the audit log

@@ -4,6 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
 use anyhow::Context as _;
 use api::organization::Bearer;
+use api::workflows::Selector;
 use api::{OrganizationName, Role, Timestamp};
 use clap::Subcommand;
 use serde::Serialize;
@@ -12,6 +13,7 @@ use crate::client::{Call, Client, given};
 use crate::credentials::{self, Credentials};
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::oidc::{self, Oidc};
 use crate::output::{self, Format};
 use crate::table::{Table, cell};
 use crate::time;
@@ -31,6 +33,14 @@ Examples:
   chainloop auth login
   chainloop auth login --url https://api.example.org < token.txt")]
     Login,
+    /// Exchange the CI job's OIDC token for a token, and print that
+    #[command(after_help = "\
+Uses the OIDC token of GitHub Actions, or the one in CHAINLOOP_OIDC_TOKEN. The token lives an hour, with the role and \
+the workflows of the issuer's rule. An OIDC token can be exchanged once.
+
+Example:
+  export CHAINLOOP_TOKEN=$(chainloop auth exchange)")]
+    Exchange(Oidc),
     /// Remove the URL and token that `auth login` stored
     #[command(after_help = "\
 The token stays valid: `chainloop organization api-token revoke` revokes it.
@@ -45,6 +55,7 @@ impl Command {
         match self {
             Self::Status => status(global),
             Self::Login => login(global),
+            Self::Exchange(oidc) => exchange(global, oidc),
             Self::Logout => logout(global),
         }
     }
@@ -87,6 +98,15 @@ fn login(global: &Global) -> anyhow::Result<()> {
     }
     global.info(&format!("stored in {}", path.display()));
     show(global, client.base(), &bearer, &path.display().to_string())
+}
+
+fn exchange(global: &Global, oidc: &Oidc) -> anyhow::Result<()> {
+    let exchanged = oidc::exchange(global, oidc)?;
+    match global.output {
+        Format::Json => output::json(&exchanged),
+        // Alone, so that it can be caught by a script.
+        Format::Table => output::line(&exchanged.text),
+    }
 }
 
 fn ask_url(global: &Global) -> anyhow::Result<String> {
@@ -145,6 +165,8 @@ struct View<'a> {
     id: &'a str,
     name: &'a str,
     role: Role,
+    /// Those that it is restricted to.
+    workflows: &'a [Selector],
     expires_at: Option<Timestamp>,
     from: &'a str,
 }
@@ -157,6 +179,7 @@ fn show(global: &Global, url: &str, bearer: &Bearer, from: &str) -> anyhow::Resu
             id: &bearer.id,
             name: &bearer.name,
             role: bearer.role,
+            workflows: &bearer.workflows,
             expires_at: bearer.expires_at,
             from,
         })?;
@@ -168,11 +191,21 @@ fn show(global: &Global, url: &str, bearer: &Bearer, from: &str) -> anyhow::Resu
     row("ORGANIZATION", &bearer.organization);
     row("NAME", &bearer.name);
     row("ROLE", &bearer.role.to_string());
+    row("WORKFLOWS", &restriction(&bearer.workflows));
     row("ID", &bearer.id);
     row("EXPIRES AT", &expiry(bearer.expires_at));
     row("SOURCE", from);
     output::line(&table.to_string())?;
     Ok(())
+}
+
+/// Formats the workflows that a token is restricted to for a person.
+pub(crate) fn restriction(workflows: &[Selector]) -> String {
+    let names: Vec<&str> = workflows.iter().map(|one| one.0.as_str()).collect();
+    match names.is_empty() {
+        true => "all".to_owned(),
+        false => names.join("\n"),
+    }
 }
 
 /// Formats a token's expiry for a person.

@@ -54,14 +54,8 @@ impl Client {
             (Some(_), Some(_)) => None,
             _ => credentials::load(global)?,
         };
-        let Some(url) = url.or_else(|| Some(kept.as_ref()?.url.clone())) else {
-            return Err(Failure::usage("no API URL configured")
-                .advice(
-                    "Run `chainloop auth login`, or `. .local/env` after `make local`, set CHAINLOOP_URL, or pass \
-                     --url.",
-                )
-                .into());
-        };
+        let url = url.or_else(|| Some(kept.as_ref()?.url.clone()));
+        let url = url.ok_or_else(no_url)?;
         let Some(token) = token.or(own(kept, &url)?) else {
             return Err(Failure::usage("no API token configured")
                 .advice(
@@ -71,6 +65,51 @@ impl Client {
                 .into());
         };
         Self::of(global, &url, token)
+    }
+
+    /// A client for what needs no token.
+    pub(crate) fn without_token(global: &Global) -> anyhow::Result<Self> {
+        let url = match given(global.url.as_deref()) {
+            Some(url) => url,
+            None => credentials::load(global)?.ok_or_else(no_url)?.url,
+        };
+        Self::of(global, &url, String::new())
+    }
+
+    pub(crate) fn with_token(self, token: String) -> Self {
+        Self { token, ..self }
+    }
+
+    /// Gets a JWT with this audience from GitHub's runner.
+    pub(crate) fn id_token(
+        &self,
+        url: &str,
+        token: &str,
+        audience: &str,
+    ) -> anyhow::Result<String> {
+        #[derive(Deserialize)]
+        struct IdToken {
+            value: String,
+        }
+        let audience = call::encoded(audience);
+        let separator = if url.contains('?') { '&' } else { '?' };
+        let request = Request::get(format!("{url}{separator}audience={audience}"))
+            .header("authorization", format!("Bearer {token}"))
+            .header("accept", "application/json");
+        let answer = request
+            .body(())
+            .map_err(ureq::Error::from)
+            .and_then(|request| self.agent.run(request))
+            .and_then(Answer::read)
+            .map_err(|error| Failure::new(format!("no answer: {error}")))?;
+        if answer.status != 200 {
+            let status = answer.status;
+            return Err(Failure::new(format!("it responded with status {status}")).into());
+        }
+        let read = serde_json::from_slice(&answer.body);
+        // Not serde's text, which may quote it.
+        let IdToken { value } = read.map_err(|_| Failure::new("invalid response"))?;
+        Ok(value)
     }
 
     pub(crate) fn of(global: &Global, url: &str, token: String) -> anyhow::Result<Self> {
@@ -135,7 +174,7 @@ impl Client {
                 // Nothing was done, so even a call that is not repeatable is resent.
                 Ok(answer) if let Some(wait) = answer.wait() => {
                     if wait <= LONGEST_WAIT && begun.elapsed() + wait < WAITS_IN_ALL {
-                        self.tells_of(wait);
+                        self.tells_of(answer.status, wait);
                         std::thread::sleep(wait);
                         continue;
                     }
@@ -157,14 +196,14 @@ impl Client {
         }
     }
 
-    fn tells_of(&self, wait: Duration) {
+    fn tells_of(&self, status: u16, wait: Duration) {
         if !self.quiet {
             let secs = wait.as_secs();
-            say(
-                "INF",
-                "32",
-                &format!("rate limit exceeded: retrying in {secs} s"),
-            );
+            let why = match status {
+                429 => "rate limit exceeded",
+                _ => "not ready yet",
+            };
+            say("INF", "32", &format!("{why}: retrying in {secs} s"));
         }
     }
 
@@ -172,8 +211,10 @@ impl Client {
         let mut request = Request::builder()
             .method(call.method)
             .uri(format!("{}{target}", self.base))
-            .header("authorization", format!("Bearer {}", self.token))
             .header("accept", "application/json");
+        if !self.token.is_empty() {
+            request = request.header("authorization", format!("Bearer {}", self.token));
+        }
         for (name, value) in [("idempotency-key", &call.key), ("if-match", &call.only)] {
             if let Some(value) = value {
                 request = request.header(name, value);
@@ -298,9 +339,16 @@ impl Answer {
 
     /// Returns the wait that the API asks for, if it does.
     fn wait(&self) -> Option<Duration> {
-        let problem = self.problem().filter(|_| self.status == 429)?;
+        let problem = self.problem();
+        let problem = problem.filter(|_| matches!(self.status, 429 | 503))?;
         problem.retry_after_secs.map(Duration::from_secs)
     }
+}
+
+fn no_url() -> Failure {
+    Failure::usage("no API URL configured").advice(
+        "Run `chainloop auth login`, or `. .local/env` after `make local`, set CHAINLOOP_URL, or pass --url.",
+    )
 }
 
 /// Returns the trimmed value, unless it is empty.

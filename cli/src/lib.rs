@@ -19,10 +19,12 @@ mod global;
 mod intake;
 mod integration;
 mod interrupt;
+mod issuer;
 mod job;
 #[cfg(test)]
 mod mentions;
 mod names;
+mod oidc;
 mod options;
 mod organization;
 mod output;

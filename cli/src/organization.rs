@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use api::organization::Quotas;
 use api::tokens::{Created, NewToken, Token};
+use api::workflows::Selector;
 use api::{QuotaUse, Role, Timestamp};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -48,8 +49,12 @@ operator  everything except tokens
 viewer    read-only
 producer  pushes attestations and materials and reads their deliveries, for builds
 
-Example:
-  chainloop organization api-token create --name nightly-build --role producer --expires 90d")]
+A producer or a viewer can be restricted to workflows: it pushes attestations of these alone, reads these and their \
+deliveries, and nothing else.
+
+Examples:
+  chainloop organization api-token create --name nightly-build --role producer --expires 90d
+  chainloop organization api-token create --name shop --role producer --workflow 'shop/*'")]
     Create(Create),
     /// List tokens, except revoked ones
     #[command(
@@ -78,6 +83,9 @@ pub(crate) struct Create {
     /// Lifetime, such as 12h, 90d or 1y; unlimited by default
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     expires: Option<Duration>,
+    /// Workflow that the token is restricted to: project/name, 'project/*', '*' or an ID; can be repeated
+    #[arg(long = "workflow", value_name = "WORKFLOW")]
+    workflows: Vec<String>,
 }
 
 /// The roles, named so that a shell can complete them.
@@ -117,6 +125,7 @@ fn create(global: &Global, new: Create) -> anyhow::Result<()> {
     let new = NewToken {
         name: new.name,
         role: new.role,
+        workflows: new.workflows.into_iter().map(Selector).collect(),
         expires_in_secs: new.expires.map(|expires| expires.as_secs()),
     };
     let created: Created = client
@@ -158,17 +167,19 @@ fn rows(tokens: &[Token]) -> Table {
     let headers = [
         "NAME",
         "ROLE",
+        "WORKFLOWS",
         "ID",
         "CREATED BY",
         "CREATED AT",
         "EXPIRES AT",
     ];
-    let mut table = Table::new(&headers).whole(0).whole(1).whole(2);
+    let mut table = Table::new(&headers).whole(0).whole(1).whole(3);
     for token in tokens {
         let expiry = cell(auth::expiry(token.expires_at));
         table.row(vec![
             cell(&token.name),
             cell(token.role.to_string()),
+            cell(auth::restriction(&token.workflows)),
             cell(&token.id),
             cell(&token.created_by),
             cell(time::local(token.created_at)),
@@ -291,6 +302,8 @@ struct View<'a> {
     id: &'a str,
     name: &'a str,
     role: Role,
+    /// Those that it is restricted to.
+    workflows: &'a [Selector],
     created_by: &'a str,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
@@ -305,6 +318,7 @@ impl<'a> From<&'a Token> for View<'a> {
             id: &token.id,
             name: &token.name,
             role: token.role,
+            workflows: &token.workflows,
             created_by: &token.created_by,
             created_at: token.created_at,
             expires_at: token.expires_at,

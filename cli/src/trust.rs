@@ -1,4 +1,4 @@
-//! `chainloop trust`: manages trust policies, which say whose signatures attestations have to have.
+//! `chainloop trust`: manages trust policies, which say whose signatures attestations have to have, and issuers.
 
 use std::fmt;
 use std::fs;
@@ -19,6 +19,7 @@ use crate::confirm;
 use crate::delivery::workflow;
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::issuer;
 use crate::names::label;
 use crate::output::{self, Format};
 use crate::table::{Table, cell, paint, word};
@@ -32,6 +33,9 @@ pub(crate) enum Command {
     /// Manage trust policies: whose signatures attestations have to have
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Manage issuers: CI systems whose jobs need no stored token
+    #[command(subcommand)]
+    Issuer(issuer::Command),
 }
 
 #[derive(Debug, Subcommand)]
@@ -251,7 +255,10 @@ fn keyless(text: &str) -> Result<Signer, String> {
 
 impl Command {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let Self::Policy(command) = self;
+        let command = match self {
+            Self::Policy(command) => command,
+            Self::Issuer(command) => return command.run(global),
+        };
         match command {
             PolicyCommand::Add(add) => add.run(global),
             PolicyCommand::Update(update) => update.run(global),

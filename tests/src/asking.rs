@@ -57,6 +57,7 @@ pub fn request(
         caller: Some(Caller {
             organization: ORGANIZATION.clone(),
             role,
+            workflows: Vec::new(),
             actor: tests().clone(),
             valid_until: None,
             intake: None,

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use memory::Memory;
 use pipeline::Platform;
 use pipeline::config::check::{self, Previewed};
-use pipeline::config::{self, attach, intakes, register, tokens, trust};
+use pipeline::config::{self, attach, intakes, issuers, register, tokens, trust};
 use pipeline::engine::accept::{self, Accepted};
 use pipeline::engine::{deliveries, pauses};
 use pipeline::http::openapi::Operation;
@@ -80,7 +80,7 @@ async fn push(
     envelope: &attestation::Envelope,
 ) -> Result<Accepted, accept::Error> {
     let bytes = Bytes::from(envelope.compact());
-    accept::pushed(scope(memory), bytes, None, tests()).await
+    accept::pushed(scope(memory), bytes, None, &[], tests()).await
 }
 
 async fn attach(memory: &Memory, registration: &str, selector: &str) -> rows::Attachment {
@@ -102,6 +102,8 @@ struct Scene {
     /// The values of the routes' parameters.
     path: BTreeMap<String, String>,
     attestation: Digest,
+    /// Text of the token `canary-token`.
+    token: String,
 }
 
 impl Scene {
@@ -123,7 +125,7 @@ impl Scene {
             ..Actor::named("canary-pusher")
         };
         let bytes = Bytes::from(envelope.compact());
-        let accepted = accept::pushed(scope(&memory), bytes, None, &pusher).await;
+        let accepted = accept::pushed(scope(&memory), bytes, None, &[], &pusher).await;
         let accepted = accepted.unwrap();
         let (delivery, _) = accepted.plan.deliveries().next().unwrap();
         let sbom = Digest::of(SBOM);
@@ -139,13 +141,21 @@ impl Scene {
         let wanted = tokens::NewToken {
             name: "canary-token".into(),
             role: Role::Producer,
+            workflows: Vec::new(),
             valid_for: None,
         };
         let by = tokens::By {
             act: act(),
             role: Role::Admin,
         };
-        tokens::create(scope(&memory), wanted, by).await.unwrap();
+        let token = tokens::create(scope(&memory), wanted, by).await.unwrap();
+        let wanted = json!({
+            "name": "canary-issuer", "issuer": "https://ci.example.org", "audience": "https://api.example.org",
+            "rules": [{ "claims": { "project": { "exact": "shop" } }, "role": "producer" }],
+        });
+        let wanted = serde_json::from_value(wanted).unwrap();
+        let issuer = issuers::create(scope(&memory), wanted, None, act()).await;
+        issuer.unwrap();
         let wanted = trust::NewTrustPolicy {
             name: "canary-policy".into(),
             workflow: api::workflows::selector("other/*", None).unwrap(),
@@ -188,6 +198,7 @@ impl Scene {
             ("job", &job.id),
             ("intake", "canary-intake"),
             ("policy", "canary-policy"),
+            ("issuer", "canary-issuer"),
             ("id", "webhook"),
         ];
         let path = path.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -198,6 +209,7 @@ impl Scene {
             memory,
             path,
             attestation: accepted.attestation.hash,
+            token: token.text,
         }
     }
 
@@ -222,6 +234,11 @@ impl Scene {
             "PATCH /v1/attachments/{attachment}" => json!({ "wait_secs": 90 }),
             "POST /v1/attachments/{attachment}/preview" => json!({ "attestation": attestation }),
             "POST /v1/tokens" => json!({ "name": "other", "role": "viewer" }),
+            "POST /v1/tokens/exchange" => json!({ "token": self.token }),
+            "POST /v1/issuers" => json!({
+                "name": "other", "issuer": "https://other.example.org", "audience": "https://api.example.org",
+                "rules": [{ "claims": { "ref": { "glob": "refs/heads/*" } }, "role": "viewer" }],
+            }),
             "POST /v1/intakes" => json!({ "name": "other" }),
             "POST /v1/trust-policies" => {
                 json!({ "name": "other", "workflow": "shop/weekly", "mode": "off" })
@@ -321,10 +338,14 @@ async fn every_route_leaves_the_entry_that_it_declares_and_a_repeat_leaves_none(
 /// An entry says what it is about in words.
 fn holds(route: &str, action: &str, entry: &AuditEntry) {
     assert_eq!(entry.action, action, "{route}");
-    assert_eq!(
-        (entry.by.as_str(), entry.token.as_str()),
-        ("tests", "token-1")
-    );
+    match action {
+        // By whom it is exchanged for.
+        "token.exchange" => assert_eq!(entry.by, "canary-token"),
+        _ => assert_eq!(
+            (entry.by.as_str(), entry.token.as_str()),
+            ("tests", "token-1")
+        ),
+    }
     assert_eq!(
         (
             entry.client.address.as_str(),
@@ -401,7 +422,8 @@ fn is_made_by(action: &str, key: &str) -> bool {
         "registration.create" => " registration",
         "attachment.create" | "registration.test" => " attachment",
         "attachment.backfill" | "delivery.redeliver-all" | "delivery.audit" => " job/",
-        "token.create" => " token",
+        "token.create" | "token.exchange" => " token",
+        "issuer.create" => "issuers/acme ",
         "intake.create" => " intake",
         "trust-policy.create" => "trust/acme ",
         other => panic!("{other} makes something: say here what"),
@@ -411,7 +433,14 @@ fn is_made_by(action: &str, key: &str) -> bool {
 
 /// Reports whether the action changes or removes existing rows.
 fn is_change(action: &str) -> bool {
-    let makes = ["create", "test", "backfill", "redeliver-all", "audit"];
+    let makes = [
+        "create",
+        "exchange",
+        "test",
+        "backfill",
+        "redeliver-all",
+        "audit",
+    ];
     !makes.iter().any(|end| action.ends_with(end))
 }
 
@@ -431,6 +460,7 @@ fn is_granted(role: Role, route: &str) -> bool {
         "GET /v1/openapi.json",
         "GET /v1/health",
         "POST /v1/intake/{token}",
+        "POST /v1/tokens/exchange",
     ];
     let by_admins = [
         "POST /v1/tokens",
@@ -439,6 +469,8 @@ fn is_granted(role: Role, route: &str) -> bool {
         "PUT /v1/trust-policies/{policy}",
         "DELETE /v1/trust-policies/{policy}",
         "POST /v1/attestations/judge",
+        "POST /v1/issuers",
+        "DELETE /v1/issuers/{issuer}",
     ];
     let reads = route.starts_with("GET ") || route.ends_with("/preview");
     by_anybody.contains(&route)
@@ -474,6 +506,92 @@ async fn every_role_may_what_the_operations_page_grants_and_nothing_else() {
             }
         }
     }
+}
+
+/// The status and the code of an answer to a token that is restricted to workflows other than the scene's, where the page
+/// grants its role the route; and the number of a list's items.
+fn answer_of_others(route: &str) -> (u16, Option<&'static str>, Option<usize>) {
+    match route {
+        "GET /v1/organization"
+        | "GET /v1/integrations"
+        | "GET /v1/integrations/{id}"
+        | "PUT /v1/materials/{digest}" => (200, None, None),
+        "GET /v1/attestations" | "GET /v1/deliveries" | "GET /v1/workflows" => (200, None, Some(0)),
+        "POST /v1/attestations" => (403, Some("workflow-not-allowed"), None),
+        "GET /v1/attestations/{digest}"
+        | "GET /v1/attestations/{digest}/content"
+        | "GET /v1/deliveries/{delivery}" => (404, Some("not-found"), None),
+        _ => (403, Some("token-restricted"), None),
+    }
+}
+
+#[tokio::test]
+async fn a_restricted_token_may_what_concerns_its_workflows_and_nothing_else() {
+    for route in routes().filter(|route| !route.action.is_open()) {
+        let name = route.name();
+        for (role, workflow) in [Role::Producer, Role::Viewer]
+            .into_iter()
+            .flat_map(|role| ["shop/*", "other/*"].map(|workflow| (role, workflow)))
+        {
+            let scene = scene(route).await;
+            let mut request = scene.request(route, role);
+            request.caller.as_mut().unwrap().workflows = vec![Selector(workflow.into())];
+            if name == "GET /v1/deliveries" {
+                let digest = scene.attestation.to_string();
+                request.query.insert("attestation".into(), digest);
+            }
+            let before = (state(&scene.memory), scene.entries().await.len());
+            let answer = answer_on(&scene.memory, &request).await;
+            let code = answer.body["code"].as_str();
+            let of_others = answer_of_others(&name);
+            let told = format!("{role} of {workflow}, {name}: {}", answer.body);
+            if !is_granted(role, &name) {
+                assert_eq!((answer.status, code), (403, Some("forbidden")), "{told}");
+            } else if workflow == "other/*" || of_others.1 == Some("token-restricted") {
+                assert_eq!((answer.status, code), (of_others.0, of_others.1), "{told}");
+                if let Some(items) = of_others.2 {
+                    assert_eq!(answer.body["items"].as_array().map(Vec::len), Some(items));
+                }
+            } else {
+                assert!(answer.status < 300, "{told}");
+                if of_others.2.is_some() {
+                    assert_eq!(answer.body["items"].as_array().map(Vec::len), Some(1));
+                }
+            }
+            if answer.status >= 400 {
+                let after = (state(&scene.memory), scene.entries().await.len());
+                assert!(before == after, "a refusal changes nothing: {told}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restricted_token_reaches_by_id_and_by_names_what_it_is_restricted_to() {
+    let scene = Scene::new().await;
+    let push = async |restricted: &str, envelope: &attestation::Envelope, said: Option<&str>| {
+        let route = routes().find(|route| route.name() == "POST /v1/attestations");
+        let mut request = scene.request(route.unwrap(), Role::Producer);
+        request.caller.as_mut().unwrap().workflows = vec![Selector(restricted.into())];
+        request.body = envelope.compact().into();
+        let said = said.map(|said| ("workflow".to_owned(), said.to_owned()));
+        request.query.extend(said);
+        let answer = answer_on(&scene.memory, &request).await;
+        let code = answer.body["code"].as_str().map(str::to_owned);
+        (answer.status, code)
+    };
+    let refused = (403, Some("workflow-not-allowed".to_owned()));
+    attach(&scene.memory, "canary-hook", ID).await;
+    let both = from(&workflow(ID, "shop", "nightly"), "3");
+    assert_eq!(push(&ID.to_lowercase(), &both, None).await, refused);
+    assert_eq!(push("shop/*", &both, None).await, refused);
+    assert_eq!(push("*", &both, None).await, (202, None));
+    // Bytes that name no workflow are of the first that somebody names.
+    let bare = from(&Workflow::default(), "4");
+    let first = push("shop/*", &bare, Some("shop/nightly")).await;
+    assert_eq!(first, (202, None));
+    let other = push("other/*", &bare, Some("other/nightly")).await;
+    assert_eq!(other, refused, "it is told nothing of where they go");
 }
 
 /// All that a role can be told, by every route and with every filter of the lists.
@@ -709,7 +827,8 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
             accept::forwarded(scope(&memory), bare.clone().into(), &stated, &[], tests()).await;
         let is_malformed = matches!(refused, Err(accept::Error::WorkflowMalformed(_)));
         assert!(is_malformed, "{stated:?}: {refused:?}");
-        let refused = accept::pushed(scope(&memory), bare.into(), Some(&stated), tests()).await;
+        let refused =
+            accept::pushed(scope(&memory), bare.into(), Some(&stated), &[], tests()).await;
         assert!(refused.is_err(), "{stated:?}");
     }
     let body = from(&workflow("shop/nightly", "evil", "x"), "1").compact();

@@ -182,6 +182,19 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("organization/describe-expired.json", "401 expired"),
     ("organization/get-quotas.json", "200 1 tokens"),
     ("organization/health.json", "200 ok"),
+    ("organization/create-issuer.json", "201 github"),
+    (
+        "organization/create-issuer-of-everybody.json",
+        "422 invalid-inputs: rules",
+    ),
+    ("organization/delete-unknown-issuer.json", "404 not-found"),
+    ("organization/describe-unknown-issuer.json", "404 not-found"),
+    ("organization/exchange-token.json", "201 admin"),
+    (
+        "organization/exchange-malformed-jwt.json",
+        "401 jwt-malformed",
+    ),
+    ("organization/list-issuers.json", "200 with 0"),
     ("organization/list-tokens.json", "200 with 2"),
     ("organization/list-trust-policies.json", "200 with 1"),
     ("organization/list-workflows.json", "200 with 1"),
@@ -416,10 +429,12 @@ impl Stage {
             organization: organization.clone(),
             name: "admin".into(),
             role: api::Role::Admin,
+            workflows: Vec::new(),
             created_by: "bootstrap".into(),
             created_at,
             valid_until: None,
             revoked_at: None,
+            exchange: None,
         })
         .await;
         for (name, role) in [("old", api::Role::Producer), ("ci", api::Role::Producer)] {
@@ -435,10 +450,12 @@ impl Stage {
                 organization: organization.clone(),
                 name: name.into(),
                 role,
+                workflows: Vec::new(),
                 created_by: "admin".into(),
                 created_at,
                 valid_until,
                 revoked_at: None,
+                exchange: None,
             };
             self.put(&rows::TokenName {
                 organization: organization.clone(),
@@ -546,7 +563,7 @@ impl Stage {
             .await
             .unwrap();
         let bytes = attestation("2", vec![promised_sbom()]).compact();
-        let accepted = accept::pushed(scope(&self.memory), bytes.into(), None, tests()).await;
+        let accepted = accept::pushed(scope(&self.memory), bytes.into(), None, &[], tests()).await;
         accepted.unwrap().attestation.hash
     }
 

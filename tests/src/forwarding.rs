@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::deliveries::State;
 use api::{Client, Role};
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
+use bytes::Bytes;
 use integrations::webhook::Webhook;
 use integrations::{Error, Integration};
 use memory::Memory;
@@ -15,6 +16,7 @@ use pipeline::config::intakes::Source;
 use pipeline::config::quotas;
 use pipeline::engine::accept::Accepted;
 use pipeline::engine::fetch::{self, Coming, Message, Store};
+use pipeline::engine::issuer_keys::Documents;
 use pipeline::http::{self, Request, Response, functions};
 use pipeline::ledger::schedule;
 use pipeline::store::platform::Key;
@@ -621,6 +623,12 @@ struct Slow<'a> {
     memory: &'a Memory,
     takes: Duration,
     asked: RefCell<Vec<Digest>>,
+}
+
+impl Documents for Slow<'_> {
+    async fn document(&self, _: &str, _: usize) -> Result<Bytes, Error> {
+        unreachable!("it has materials alone")
+    }
 }
 
 impl Store for Slow<'_> {

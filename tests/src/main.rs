@@ -14,6 +14,7 @@ mod contract;
 mod cost;
 mod deployed;
 mod events;
+mod exchange;
 mod flow;
 mod following;
 mod foreach;

@@ -319,6 +319,10 @@ async fn wherever_a_request_is_cut_off_the_same_again_makes_one_of_it() {
                 "POST /v1/attachments" => {
                     json!({ "registration": "hook", "workflow": "shop/other" })
                 }
+                "POST /v1/issuers" => json!({
+                    "name": "ci", "issuer": "https://ci.example.org", "audience": "https://api.example.org",
+                    "rules": [{ "claims": { "project": { "exact": "shop" } }, "role": "producer" }],
+                }),
                 "POST /v1/trust-policies" => {
                     json!({ "name": "other", "workflow": "shop/other", "mode": "off" })
                 }

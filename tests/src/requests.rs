@@ -56,7 +56,7 @@ fn faults(answer: &Response) -> Vec<&str> {
         .collect()
 }
 
-const LISTS: [&str; 10] = [
+const LISTS: [&str; 12] = [
     "GET /v1/integrations",
     "GET /v1/registrations",
     "GET /v1/intakes",
@@ -66,6 +66,8 @@ const LISTS: [&str; 10] = [
     "GET /v1/jobs",
     "GET /v1/audit-log",
     "GET /v1/tokens",
+    "GET /v1/issuers",
+    "GET /v1/trust-policies",
     "GET /v1/workflows",
 ];
 
@@ -367,12 +369,12 @@ async fn an_attestation_with_a_name_in_it_too_long_for_any_row_is_refused() {
 async fn an_attestation_of_a_workflow_with_a_name_too_long_for_any_key_is_refused() {
     let world = World::new();
     let bytes = bytes::Bytes::from(archive::of(&"x".repeat(513), 1));
-    let refused = accept::pushed(scope(&world.memory), bytes, None, tests()).await;
+    let refused = accept::pushed(scope(&world.memory), bytes, None, &[], tests()).await;
     assert!(
         matches!(refused, Err(accept::Error::WorkflowTooLong)),
         "{refused:?}"
     );
     let bytes = bytes::Bytes::from(archive::of(&"x".repeat(512), 1));
-    let accepted = accept::pushed(scope(&world.memory), bytes, None, tests()).await;
+    let accepted = accept::pushed(scope(&world.memory), bytes, None, &[], tests()).await;
     assert!(accepted.is_ok(), "{accepted:?}");
 }

@@ -653,11 +653,11 @@ fn rows_that_say_who_may_come_in_are_their_owners_alone() {
 }
 
 #[test]
-fn counters_are_added_to_by_those_who_accept_and_set_by_nobody() {
+fn counters_are_added_to_by_those_who_accept_or_exchange_and_set_by_nobody() {
     let counter = "usage/acme/7";
     assert_eq!(
         those(&["UpdateItem"], counter),
-        ["attestations", "fetch-materials"]
+        ["attestations", "fetch-materials", "organization"]
     );
     let others = WRITES.into_iter().filter(|write| *write != "UpdateItem");
     let others: Vec<&str> = others.collect();
@@ -677,6 +677,18 @@ fn whose_signatures_count_is_written_by_the_organizations_function_alone() {
     assert_eq!(those(&writes, policy), ["organization"]);
     assert_eq!(those(&["UpdateItem"], policy), [""; 0]);
     assert!(those(&READS, policy).contains(&"attestations".to_owned()));
+}
+
+#[test]
+fn issuers_are_the_organizations_functions_and_their_keys_are_also_fetched() {
+    assert_eq!(those(&READS, "issuers/acme"), ["organization"]);
+    let all: Vec<&str> = READS.into_iter().chain(WRITES).collect();
+    assert_eq!(those(&all, "issuers/acme"), ["organization"]);
+    assert_eq!(
+        those(&all, "keys/acme"),
+        ["fetch-materials", "organization"]
+    );
+    assert_eq!(those(&["UpdateItem"], "keys/acme"), [""; 0]);
 }
 
 #[test]

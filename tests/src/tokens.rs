@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::{Actor, Role, Timestamp};
-use aws::event::{AuthorizerEvent, authorize};
+use aws::event::{AuthorizerEvent, GatewayEvent, authorize};
 use memory::Memory;
 use pipeline::Platform;
 use pipeline::config::tokens::{self, By, CreatedToken, Error, NewToken};
@@ -36,6 +36,7 @@ fn wanted(name: &str, role: Role, valid_for: Option<Duration>) -> NewToken {
     NewToken {
         name: name.into(),
         role,
+        workflows: Vec::new(),
         valid_for,
     }
 }
@@ -83,7 +84,7 @@ async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
         context,
         json!({ "isAuthorized": true, "context": {
             "organization": *ORGANIZATION, "role": "producer", "name": "ci",
-            "token": token.id, "valid_until": "",
+            "token": token.id, "workflows": "", "valid_until": "",
         } })
     );
     assert_eq!(names(&memory).await, ["ci"]);
@@ -103,6 +104,77 @@ async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
         done(&memory).await,
         [of("token.create"), of("token.revoke")]
     );
+}
+
+#[tokio::test]
+async fn a_token_is_restricted_to_workflows_wherever_it_is_shown_or_found() {
+    let memory = Memory::default();
+    let body = json!({
+        "name": "shop", "role": "producer", "workflows": ["shop/*", "other/nightly", "shop/*"],
+    });
+    let made = answer(&memory, Role::Admin, "POST /v1/tokens", &[], body).await;
+    let workflows = json!(["other/nightly", "shop/*"]);
+    assert_eq!((made.status, &made.body["workflows"]), (201, &workflows));
+    let text = made.body["text"].as_str().unwrap();
+    // A release that knows no restrictions knows this prefix as nobody's.
+    assert!(text.starts_with("clr_") && !text.starts_with(tokens::PREFIX));
+    let context = authorized(&memory, text).await;
+    assert_eq!(context["context"]["workflows"], workflows.to_string());
+    let listed = answer(&memory, Role::Viewer, "GET /v1/tokens", &[], json!({})).await;
+    assert_eq!(listed.body["items"][0]["workflows"], workflows);
+    let entries = audit_log::entries(scope(&memory), memory.now(), None, 1_000);
+    let told = entries.await.unwrap().0.remove(0).detail;
+    assert_eq!(told, "producer, for workflows other/nightly, shop/*");
+}
+
+#[tokio::test]
+async fn only_a_producer_or_a_viewer_is_restricted_and_to_workflows_that_there_can_be() {
+    let memory = Memory::default();
+    let long = format!("shop/{}", "x".repeat(500));
+    let many: Vec<String> = (0..17).map(|number| format!("shop/{number}")).collect();
+    let large: Vec<String> = (0..5).map(|number| format!("{long}{number}")).collect();
+    for (role, workflows) in [
+        (Role::Admin, json!(["shop/*"])),
+        (Role::Operator, json!(["shop/*"])),
+        (Role::Producer, json!(["nightly"])),
+        (Role::Producer, json!(["*/nightly"])),
+        (Role::Viewer, json!([""])),
+        (Role::Viewer, json!(many)),
+        (Role::Viewer, json!(large)),
+    ] {
+        let body = json!({ "name": "ci", "role": role, "workflows": workflows });
+        let refused = answer(&memory, Role::Admin, "POST /v1/tokens", &[], body).await;
+        let field = refused.body["faults"][0]["field"].as_str();
+        let is_about = field.is_some_and(|field| field.starts_with("workflows"));
+        assert!(refused.status == 422 && is_about, "{}", refused.body);
+    }
+    assert_eq!(names(&memory).await, Vec::<String>::new());
+}
+
+#[test]
+fn restrictions_that_cannot_be_read_let_nobody_in() {
+    for (workflows, restricted) in [
+        (json!(null), Some(vec![])),
+        (json!(""), Some(vec![])),
+        (json!("[\"shop/*\"]"), Some(vec!["shop/*"])),
+        (json!("[]"), None),
+        (json!("shop/*"), None),
+        (json!("[1]"), None),
+    ] {
+        let mut context = json!({ "organization": "acme", "role": "producer" });
+        if !workflows.is_null() {
+            context["workflows"] = workflows;
+        }
+        let event = json!({
+            "rawPath": "/v1/organization",
+            "requestContext": { "authorizer": { "lambda": context } },
+        });
+        let event: GatewayEvent = serde_json::from_value(event).unwrap();
+        let caller = event.request().caller;
+        let found = caller.map(|caller| caller.workflows.into_iter().map(|one| one.0).collect());
+        let wanted = restricted.map(|all| all.into_iter().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(found, wanted, "{context}");
+    }
 }
 
 #[tokio::test]

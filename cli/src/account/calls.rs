@@ -94,6 +94,7 @@ async fn create(
         let wanted = tokens::NewToken {
             name,
             role: Role::Admin,
+            workflows: Vec::new(),
             valid_for: None,
         };
         match tokens::create(Scope::new(platform, organization), wanted, by).await {

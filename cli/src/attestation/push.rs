@@ -21,6 +21,7 @@ use crate::client::{Call, Client};
 use crate::delivery::{self, View};
 use crate::failure::{self, Failure};
 use crate::global::Global;
+use crate::oidc::{self, Oidc};
 use crate::output::{self, Format};
 use crate::table::{self, Table, cell, paint};
 
@@ -32,6 +33,9 @@ An attestation has at most {limits}. Attest larger contents by digest, and push 
 A file may contain several attestations: one per line, in an array, or in {{\"attestations\":[…]}} as npm's \
 registry and GitHub return them. A refused attestation does not stop the others; with -o json, the output is an \
 array.
+
+With --oidc, the job's OIDC token is exchanged for a token that lives an hour: that of GitHub Actions, or the one in \
+CHAINLOOP_OIDC_TOKEN.
 
 Exit codes: 0 accepted · 1 not all accepted. With --wait: 0 all deliveries delivered or skipped · 3 a delivery \
 failed, was cancelled or was partial · 4 a delivery is held by a pause, or not final after --timeout; it \
@@ -63,6 +67,11 @@ pub(crate) struct Push {
     /// Maximum wait, in seconds
     #[arg(long, value_name = "SECS", default_value = "900", requires = "wait")]
     timeout: u64,
+    /// Exchange the CI job's OIDC token for a token, in place of --token
+    #[arg(long)]
+    oidc: bool,
+    #[command(flatten)]
+    exchange: Oidc,
 }
 
 /// Result for one attestation of a file.
@@ -81,12 +90,19 @@ impl Push {
         }
     }
 
+    fn client(&self, global: &Global) -> anyhow::Result<Client> {
+        match self.oidc {
+            true => oidc::client(global, &self.exchange),
+            false => Client::new(global),
+        }
+    }
+
     fn one(&self, global: &Global, bytes: Vec<u8>) -> anyhow::Result<ExitCode> {
         let shown = file::name(&self.file);
         let attestation = file::parse(&bytes).map_err(|Refused { text, advice }| {
             Failure::new(format!("{shown} is not a valid attestation: {text}")).advice(advice)
         })?;
-        let client = Client::new(global)?;
+        let client = self.client(global)?;
         self.upload(global, &client, std::slice::from_ref(&attestation))?;
         let accepted = self
             .send(&client, bytes)
@@ -106,7 +122,7 @@ impl Push {
         let shown = file::name(&self.file);
         let parsed: Vec<Result<Attestation, Refused>> =
             entries.iter().map(|entry| file::parse(entry)).collect();
-        let client = Client::new(global)?;
+        let client = self.client(global)?;
         let attestations: Vec<Attestation> = parsed.iter().flatten().cloned().collect();
         self.upload(global, &client, &attestations)?;
         let mut outcomes = Vec::new();

@@ -12,6 +12,11 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b':');
 
+/// Encodes a value for a URL.
+pub(super) fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
 /// One call of the API.
 pub(crate) struct Call<'a> {
     pub(super) method: &'static str,

@@ -64,6 +64,10 @@ pub(super) fn refused(path: &[&str], status: u16, body: &[u8], request_id: Strin
         (detail, true) => detail.to_owned(),
     };
     let advice = match (status, Code::of(&problem.code)) {
+        // They say themselves what to do about a JWT.
+        (401 | 403 | 409, _) if path == ["tokens", "exchange"] => {
+            "`chainloop trust issuer describe` shows an issuer's audience, rules and keys."
+        }
         (401, _) => token,
         (403, Some(Code::RoleAbove)) => "Use a token that has that role.",
         (403, _) => {
@@ -120,6 +124,7 @@ fn list_of(path: &[&str], detail: &str) -> &'static str {
         "attachments" => "`chainloop integration attached list` shows the existing ones.",
         "attestations" => "`chainloop attestation list` shows the existing ones.",
         "deliveries" => "`chainloop delivery list` shows the existing ones.",
+        "issuers" => "`chainloop trust issuer list` shows the existing ones.",
         "intakes" => "`chainloop intake list` shows the existing ones.",
         "jobs" => "`chainloop job list` shows the existing ones.",
         "tokens" => "`chainloop organization api-token list` shows the existing ones.",

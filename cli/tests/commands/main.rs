@@ -12,6 +12,7 @@ mod intakes;
 mod jobs;
 mod lists;
 mod memory;
+mod oidc;
 mod push;
 mod registered;
 mod tokens;

@@ -77,6 +77,7 @@ async fn one(memory: &Memory, asked: &Asked) -> Answer {
         caller: Some(Caller {
             organization: "acme".into(),
             role: Role::Admin,
+            workflows: Vec::new(),
             actor: Actor {
                 id: "token-1".into(),
                 ..Actor::named("ci")

@@ -82,6 +82,13 @@ fn a_new_tokens_text_is_printed_alone() {
         api.asked()[1].json(),
         json!({ "name": "ci", "role": "producer" })
     );
+    let restricted = ["--workflow", "shop/*", "--workflow", "other/nightly"];
+    let ran = api.run(&[&line[..], &restricted].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(
+        api.asked()[2].json(),
+        json!({ "name": "ci", "role": "producer", "workflows": ["shop/*", "other/nightly"] })
+    );
 }
 
 #[test]

@@ -106,6 +106,7 @@ ids! {
     AttachmentId
     DeliveryId
     IntakeId
+    IssuerId
     JobId
     TrustPolicyId
 }

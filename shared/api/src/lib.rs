@@ -11,6 +11,7 @@ mod ids;
 pub mod inputs;
 pub mod intakes;
 pub mod integrations;
+pub mod issuers;
 pub mod jobs;
 pub mod materials;
 pub mod names;
@@ -29,7 +30,8 @@ use serde::{Deserialize, Serialize};
 
 pub use actor::{Actor, Client, Kind};
 pub use ids::{
-    AttachmentId, DeliveryId, IntakeId, JobId, OrganizationName, RegistrationId, TrustPolicyId,
+    AttachmentId, DeliveryId, IntakeId, IssuerId, JobId, OrganizationName, RegistrationId,
+    TrustPolicyId,
 };
 pub use network::{Network, NotANetwork};
 pub use permission::{Action, Role};

@@ -7,6 +7,7 @@ use crate::QuotaUse;
 use crate::ids::OrganizationName;
 use crate::permission::Role;
 use crate::timestamp::Timestamp;
+use crate::workflows::Selector;
 
 /// Response of `GET /v1/organization`: the token that asked.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +17,9 @@ pub struct Bearer {
     pub id: String,
     pub name: String,
     pub role: Role,
+    /// Workflows that it is restricted to; not restricted when empty.
+    #[serde(default)]
+    pub workflows: Vec<Selector>,
     pub expires_at: Option<Timestamp>,
 }
 

@@ -44,6 +44,8 @@ pub enum Action {
     Forward,
     /// Reads the API's description: for everyone, without a token.
     Open,
+    /// Gets a token for what the body holds: for everyone, without a token in the header.
+    Exchange,
     /// Changes tokens.
     Administer,
 }
@@ -60,7 +62,7 @@ impl Action {
 
     /// Reports whether the gateway lets everyone through.
     pub const fn is_open(self) -> bool {
-        matches!(self, Self::Forward | Self::Open)
+        matches!(self, Self::Forward | Self::Open | Self::Exchange)
     }
 }
 
@@ -75,6 +77,11 @@ impl Role {
             // A build's token: it gets into many hands, and needs no more.
             Self::Producer => matches!(action, Action::Follow | Action::Push),
         }
+    }
+
+    /// Reports whether tokens with the role can be restricted to workflows. What the others do is about no workflow.
+    pub fn can_be_restricted(self) -> bool {
+        matches!(self, Self::Viewer | Self::Producer)
     }
 
     /// Reports whether the role may do all that the other may.

@@ -6,12 +6,66 @@ use std::ops::RangeInclusive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ids::OrganizationName;
 use crate::names;
 use crate::permission::Role;
 use crate::timestamp::Timestamp;
+use crate::workflows::{self, Selector};
 
 /// The shortest and the longest time that a token with an end can be valid: a minute, ten years.
 pub const VALID_SECS: RangeInclusive<u64> = 60..=10 * 366 * 24 * 60 * 60;
+
+/// Workflows that a token names at most, and bytes that they have together: the gateway hands them to every function.
+pub const WORKFLOWS_MOST: usize = 16;
+pub const WORKFLOWS_MAX_BYTES: usize = 2048;
+
+/// The longest time that a token from an exchange is valid: an hour.
+pub const EXCHANGED_MOST_SECS: u64 = 60 * 60;
+
+/// Reads the workflows that a token is to be restricted to, or says what is wrong with them.
+pub fn workflows(named: &[Selector]) -> Result<Vec<Selector>, String> {
+    if named.len() > WORKFLOWS_MOST {
+        return Err(format!("must be at most {WORKFLOWS_MOST}"));
+    }
+    let read = |one: &Selector| workflows::selector(&one.0, None);
+    let read: Result<Vec<_>, _> = named.iter().map(read).collect();
+    let mut read = read.map_err(|wrong| wrong.detail)?;
+    read.sort();
+    read.dedup();
+    if read.iter().map(|one| one.0.len()).sum::<usize>() > WORKFLOWS_MAX_BYTES {
+        return Err(format!(
+            "must have at most {WORKFLOWS_MAX_BYTES} bytes together"
+        ));
+    }
+    Ok(read)
+}
+
+/// Body of `POST /v1/tokens/exchange`: what is exchanged, and the token that is wanted for it.
+// Not printable: it holds a secret.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exchange {
+    /// A JWT of one of the organization's issuers. Either this or `token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<String>,
+    /// The organization, with `jwt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<OrganizationName>,
+    /// A token of this API, that does not come from an exchange itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// No more than the rule's or the token's own, which is the default. Not admin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Workflows within those that the rule or the token is restricted to, which are the default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = WORKFLOWS_MOST))]
+    pub workflows: Vec<Selector>,
+    /// Seconds of validity, from a minute to an hour, which is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = *VALID_SECS.start(), max = EXCHANGED_MOST_SECS))]
+    pub expires_in_secs: Option<u64>,
+}
 
 /// Body of `POST /v1/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +78,12 @@ pub struct NewToken {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = *VALID_SECS.start(), max = *VALID_SECS.end()))]
     pub expires_in_secs: Option<u64>,
+    /// Workflows that the token is restricted to: an id, `project/name`, `project/*`, or `*`; not restricted when empty.
+    /// What is attached to an id needs that id here, whatever names come with it, and the other way round. For the
+    /// roles producer and viewer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = WORKFLOWS_MOST))]
+    pub workflows: Vec<Selector>,
 }
 
 /// A token; never its text.
@@ -32,6 +92,9 @@ pub struct Token {
     pub id: String,
     pub name: String,
     pub role: Role,
+    /// Workflows that it is restricted to; not restricted when empty.
+    #[serde(default)]
+    pub workflows: Vec<Selector>,
     /// The name of the token that made it.
     pub created_by: String,
     pub created_at: Timestamp,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use api::workflows::Selector;
 use api::{Actor, Client, Kind, OrganizationName, Role, Timestamp};
 use pipeline::config::check::{Check, Preview};
 use pipeline::config::tokens;
@@ -68,6 +69,38 @@ struct AuthorizerContext {
     token: String,
     #[serde(default)]
     valid_until: String,
+    /// A JSON array; empty of a token that is not restricted.
+    #[serde(default)]
+    workflows: String,
+}
+
+impl AuthorizerContext {
+    /// The caller; nobody where the token's restrictions cannot be read.
+    fn caller(self, client: &Client) -> Option<Caller> {
+        let workflows = match self.workflows.as_str() {
+            "" => Vec::new(),
+            text => serde_json::from_str(text)
+                .ok()
+                .filter(|workflows: &Vec<Selector>| !workflows.is_empty())?,
+        };
+        Some(Caller {
+            organization: self.organization,
+            role: self.role,
+            workflows,
+            actor: Actor {
+                kind: Kind::Token,
+                name: self.name,
+                id: self.token,
+                client: client.clone(),
+            },
+            // What cannot be read is over.
+            valid_until: (!self.valid_until.is_empty()).then(|| {
+                let until = self.valid_until.parse();
+                until.unwrap_or(Timestamp::from_millis(0))
+            }),
+            intake: None,
+        })
+    }
 }
 
 impl GatewayEvent {
@@ -98,22 +131,7 @@ impl GatewayEvent {
             // In this format their names are in lower case.
             headers: self.headers.unwrap_or_default(),
             body: body.into(),
-            caller: caller.map(|context| Caller {
-                organization: context.organization,
-                role: context.role,
-                actor: Actor {
-                    kind: Kind::Token,
-                    name: context.name,
-                    id: context.token,
-                    client: client.clone(),
-                },
-                // What cannot be read is over.
-                valid_until: (!context.valid_until.is_empty()).then(|| {
-                    let until = context.valid_until.parse();
-                    until.unwrap_or(Timestamp::from_millis(0))
-                }),
-                intake: None,
-            }),
+            caller: caller.and_then(|context| context.caller(&client)),
             client,
             id: self.request_context.request_id,
         }
@@ -147,6 +165,10 @@ pub async fn authorize(
                 "name": token.name,
                 "token": token.id,
                 // Texts only: the gateway hands nothing else on as it is.
+                "workflows": match token.workflows.is_empty() {
+                    true => String::new(),
+                    false => json!(token.workflows).to_string(),
+                },
                 "valid_until": token.valid_until.map(|until| until.to_string()).unwrap_or_default(),
             },
         }),

@@ -13,6 +13,7 @@ pub mod cas;
 mod content;
 pub mod dependency_track;
 pub mod discord_webhook;
+pub mod document;
 pub mod edge;
 mod error;
 pub mod facts;

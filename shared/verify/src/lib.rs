@@ -1,4 +1,4 @@
-//! Judges who signed an attestation.
+//! Judges who signed an attestation, and verifies the [JWTs](Jwt) of CI systems.
 //!
 //! [`Judge::new`] takes a [`Policy`](api::trust::Policy) and says what is wrong with it. [`Judge::judge`] takes an attestation and the bytes
 //! that it came in, and returns both the attestation and a [`Verdict`](api::trust::Verdict) as [`Judged`]. Everything here is a function of
@@ -43,12 +43,17 @@
 mod certificate;
 mod chainloop;
 mod judge;
+mod jwt;
 mod key;
 mod keyless;
 mod material;
 mod provider;
 
 pub use judge::{Judge, Judged, MAX_TRIES};
+pub use jwt::{
+    Claims, Jwk, Jwt, JwtFault, MAX_AGE_SECS, MAX_JWT_BYTES, MAX_KEY_SET_BYTES, MAX_KEYS,
+    SKEW_SECS, key_set,
+};
 pub use keyless::pinned_root_age;
 pub use material::{MAX_MATERIAL_BYTES, MAX_MATERIAL_ITEMS};
 

@@ -18,6 +18,7 @@ use crate::workflows::Workflow;
 
 pub use fault::{Fault, Problem};
 pub use identity::Identity;
+pub(crate) use identity::glob_fits;
 pub use policy::{Mode, Policy, Signer, TrustedRoot};
 pub use verdict::{Code, Outcome, Proof, Reason, Verdict, VerifiedSigner};
 

@@ -1,11 +1,14 @@
-//! Configuration by operators: registrations, attachments, tokens, intakes and trust policies, with their quotas. This file loads
+//! Configuration by operators: registrations, attachments, tokens, intakes, trust policies and issuers, with their quotas. This file loads
 //! registrations and attachments, and has the errors of changing them.
 
 pub mod admission;
 pub mod attach;
 pub mod check;
+pub mod exchange;
 pub(crate) mod external_id;
 pub mod intakes;
+pub mod issuers;
+pub mod keys;
 pub mod pace;
 pub mod quotas;
 pub mod register;

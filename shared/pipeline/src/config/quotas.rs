@@ -1,4 +1,4 @@
-//! Quotas of each organization: attestations and bytes a day, and how many registrations, intakes, tokens and trust policies it has.
+//! Quotas of each organization: attestations, bytes and exchanges a day, and how many registrations, intakes, tokens and trust policies it has.
 //!
 //! Daily use is counted after the fact, in [`SHARDS`] rows, by additions that never conflict. Each environment adds the
 //! rows up every [`READ_EVERY`] and counts its own pushes meanwhile. So N environments exceed a quota by at most the
@@ -87,6 +87,7 @@ pub async fn used(scope: Scope<'_, impl Platform>) -> Result<Used, Unreachable> 
         sum.plus(Used {
             attestations: number(Quota::Attestations),
             bytes: number(Quota::Bytes),
+            exchanges: number(Quota::Exchanges),
         })
     }))
 }
@@ -111,6 +112,7 @@ pub async fn daily(scope: Scope<'_, impl Platform>, wanted: Used) -> Result<(), 
     for (quota, used, wanted) in [
         (Quota::Attestations, used.attestations, wanted.attestations),
         (Quota::Bytes, used.bytes, wanted.bytes),
+        (Quota::Exchanges, used.exchanges, wanted.exchanges),
     ] {
         let limit = meter.quotas.of(quota);
         if wanted > 0 && used.saturating_add(wanted) > limit - limit / 5 {
@@ -164,6 +166,7 @@ pub async fn count(scope: Scope<'_, impl Platform>, of: &Digest, used: Used) {
     let amounts = [
         (Quota::Attestations.name(), used.attestations),
         (Quota::Bytes.name(), used.bytes),
+        (Quota::Exchanges.name(), used.exchanges),
     ];
     if let Err(unreachable) = platform.add(&key, &amounts, now.plus(KEPT)).await {
         warn!(error = %unreachable, "The use of quotas was not counted");
@@ -177,7 +180,7 @@ fn partition(quota: Quota, organization: &OrganizationName) -> Option<String> {
         Quota::Intakes => Some(Intake::partition(organization)),
         Quota::Tokens => Some(TokenName::partition(organization)),
         Quota::Policies => Some(TrustPolicy::partition(organization)),
-        Quota::Attestations | Quota::Bytes | Quota::Checks => None,
+        Quota::Attestations | Quota::Bytes | Quota::Exchanges | Quota::Checks => None,
     }
 }
 
@@ -257,7 +260,7 @@ mod tests {
         let all = Quotas::default().attestations;
         let used = Used {
             attestations: all,
-            bytes: 0,
+            ..Used::default()
         };
         let digest = Digest::of(b"a");
         count(Scope::new(&memory, &"acme".into()), &digest, used)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::inputs::Fault;
 use api::names::{is_label, name_fault};
 use api::tokens::VALID_SECS;
+use api::workflows::Selector;
 use api::{OrganizationName, Role};
 use attestation::Digest;
 
@@ -18,6 +19,10 @@ use crate::store::rows::{self, Event, Organization, Stored, Token, TokenName};
 
 /// Prefix of a token's text, by which scanners find leaked secrets.
 pub const PREFIX: &str = "cli_";
+
+/// Prefix of a restricted token's text. Another one, so that a release that knows no restrictions, before an upgrade's
+/// end or after a rollback, finds nobody whose token it is, and not one without restrictions.
+pub const RESTRICTED_PREFIX: &str = "clr_";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,6 +66,8 @@ pub struct NewToken {
     /// A DNS-1123 label that no other live token of the organization has.
     pub name: String,
     pub role: Role,
+    /// Workflows that it is restricted to; not restricted when empty.
+    pub workflows: Vec<Selector>,
     /// Validity period; none for a token that does not expire.
     pub valid_for: Option<Duration>,
 }
@@ -95,6 +102,27 @@ pub(crate) fn text(platform: &impl Platform, prefix: &str) -> String {
         .collect()
 }
 
+/// Reads the workflows that a token with this role is to be restricted to.
+pub(crate) fn workflows(named: &[Selector], role: Role) -> Result<Vec<Selector>, Fault> {
+    let read = match named.is_empty() || role.can_be_restricted() {
+        true => api::tokens::workflows(named),
+        false => Err(format!(
+            "can restrict producers and viewers, and not the role {role}"
+        )),
+    };
+    read.map_err(|detail| Fault {
+        field: "workflows".into(),
+        detail,
+    })
+}
+
+pub(crate) fn prefix(workflows: &[Selector]) -> &'static str {
+    match workflows.is_empty() {
+        true => PREFIX,
+        false => RESTRICTED_PREFIX,
+    }
+}
+
 /// Makes a token.
 pub async fn create(
     scope: Scope<'_, impl Platform>,
@@ -105,6 +133,7 @@ pub async fn create(
     let NewToken {
         name,
         role,
+        workflows: named,
         valid_for,
     } = wanted;
     let mut faults = Vec::new();
@@ -117,6 +146,10 @@ pub async fn create(
     if valid_for.is_some_and(|valid_for| !VALID_SECS.contains(&valid_for.as_secs())) {
         fault("expires_in_secs", "must be from a minute to ten years");
     }
+    let workflows = workflows(&named, role).unwrap_or_else(|wrong| {
+        faults.push(wrong);
+        Vec::new()
+    });
     faults.extend(name_fault(&name));
     if !faults.is_empty() {
         return Err(Error::Faults(faults));
@@ -139,7 +172,7 @@ pub async fn create(
         }
     };
     quotas::room(scope, Quota::Tokens).await?;
-    let text = text(platform, PREFIX);
+    let text = text(platform, prefix(&workflows));
     let now = platform.now();
     let token = Token {
         hash: hash(&text),
@@ -147,10 +180,12 @@ pub async fn create(
         organization: organization.to_owned(),
         name,
         role,
+        workflows,
         created_by: by.act.actor.name.clone(),
         created_at: now,
         valid_until: valid_for.map(|valid_for| now.plus(valid_for)),
         revoked_at: None,
+        exchange: None,
     };
     let named = TokenName {
         organization: organization.to_owned(),
@@ -159,8 +194,7 @@ pub async fn create(
         hash: token.hash.clone(),
         valid_until: token.valid_until,
     };
-    let until = token.valid_until.map(|until| format!(", until {until}"));
-    let detail = format!("{role}{}", until.unwrap_or_default());
+    let detail = told(&token);
     let subject = Subject::new(&token.name, &token.id);
     let news = News {
         subject: token.id.clone(),
@@ -184,15 +218,37 @@ pub async fn create(
     Ok(CreatedToken { text, token })
 }
 
+/// Describes a new token for the audit log: all that it permits.
+pub(crate) fn told(token: &Token) -> String {
+    let workflows: Vec<&str> = token.workflows.iter().map(|one| one.0.as_str()).collect();
+    let parts = [
+        Some(token.role.to_string()),
+        (!workflows.is_empty()).then(|| format!("for workflows {}", workflows.join(", "))),
+        token.valid_until.map(|until| format!("until {until}")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    parts.join(", ")
+}
+
 /// Returns the token with this text; none when it is unknown, revoked or expired.
 pub async fn find(platform: &impl Platform, text: &str) -> Result<Option<Token>, Unreachable> {
-    if !text.starts_with(PREFIX) || text.len() > 256 {
+    let is_one = text.starts_with(PREFIX) || text.starts_with(RESTRICTED_PREFIX);
+    if !is_one || text.len() > 256 {
         return Ok(None);
     }
-    let stored = rows::load::<Token>(platform, &Token::at(&hash(text))).await?;
-    Ok(stored
-        .map(|stored| stored.row)
-        .filter(|token| token.is_live(platform.now())))
+    let live = async |hash: &str| -> Result<Option<Token>, Unreachable> {
+        let stored = rows::load::<Token>(platform, &Token::at(hash)).await?;
+        let token = stored.map(|stored| stored.row);
+        Ok(token.filter(|token| token.is_live(platform.now())))
+    };
+    let Some(token) = live(&hash(text)).await? else {
+        return Ok(None);
+    };
+    // What was exchanged for a token ends with it.
+    match token.exchange.as_ref().and_then(|one| one.token.as_ref()) {
+        Some(exchanged) if live(exchanged).await?.is_none() => Ok(None),
+        _ => Ok(Some(token)),
+    }
 }
 
 /// A page of the tokens that were not revoked, in the order of their names, from behind `after`, and where the next

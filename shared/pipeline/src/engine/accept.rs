@@ -53,7 +53,7 @@ pub enum Error {
         "the {0} of the attestation's workflow has a control character, `*` or, in an id or a project, `/` in it"
     )]
     WorkflowMalformed(&'static str),
-    #[error("the intake does not accept attestations of the workflow {0}")]
+    #[error("this token or intake may not send attestations of the workflow {0}")]
     WorkflowNotAllowed(String),
     #[error("{0} of the attestation has more than {NAME_MAX_BYTES} bytes")]
     NameTooLong(&'static str),
@@ -137,16 +137,18 @@ pub(crate) struct Incoming<'a> {
     pub(crate) by: &'a Actor,
 }
 
-/// Accepts the bytes of an envelope or a bundle. `said` is what the sender says of the workflow.
+/// Accepts the bytes of an envelope or a bundle. `said` is what the sender says of the workflow; `allowed` are the
+/// workflows that it may send, all where there are none.
 pub async fn pushed(
     scope: Scope<'_, impl Platform>,
     bytes: Bytes,
     said: Option<&Workflow>,
+    allowed: &[Selector],
     by: &Actor,
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let workflow = workflow(&parsed, said)?;
-    for_attached(scope, bytes, parsed, workflow, &[], by).await
+    for_attached(scope, bytes, parsed, workflow, allowed, by).await
 }
 
 /// As [`pushed`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
@@ -164,9 +166,6 @@ pub async fn forwarded(
         Some(says) => says,
         None => checked(origin)?.ok_or(Error::WorkflowMissing)?,
     };
-    if !allowed.is_empty() && !allowed.iter().any(|one| one.is_for(&workflow)) {
-        return Err(Error::WorkflowNotAllowed(audit_log::workflow(&workflow)));
-    }
     for_attached(scope, bytes, parsed, workflow, allowed, by).await
 }
 
@@ -180,6 +179,13 @@ async fn for_attached(
     allowed: &[Selector],
     by: &Actor,
 ) -> Result<Accepted, Error> {
+    check_allowed(&workflow, allowed)?;
+    if !allowed.is_empty()
+        && let Some((known, _)) = known(scope, &parsed.hash).await?
+    {
+        // Bytes that name no workflow may be another's already, and the answer tells where that one's go.
+        check_allowed(&known.row.workflow, allowed)?;
+    }
     let (planned, policies) = linked(scope, &workflow).await?;
     let of_planned = planned.iter().filter_map(|one| one.matched);
     let reached = of_planned.chain(policies.iter().map(|(matched, _)| *matched));
@@ -193,6 +199,13 @@ async fn for_attached(
         by,
     };
     accept(scope, incoming, planned).await
+}
+
+fn check_allowed(workflow: &Workflow, allowed: &[Selector]) -> Result<(), Error> {
+    if allowed.is_empty() || allowed.iter().any(|one| one.is_for(workflow)) {
+        return Ok(());
+    }
+    Err(Error::WorkflowNotAllowed(audit_log::workflow(workflow)))
 }
 
 /// Refuses a workflow that a sender may send by its ID alone and that reaches something by its names, or the other way

@@ -24,8 +24,9 @@ use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 use crate::config::intakes::{self, Source};
-use crate::config::quotas;
+use crate::config::{keys, quotas};
 use crate::engine::deliver::{GiveBack, Record, park};
+use crate::engine::issuer_keys::{self, Documents};
 use crate::engine::materials;
 use crate::ledger::message::{self, Unreadable};
 use crate::ledger::schedule;
@@ -33,8 +34,7 @@ use crate::store::meter::Used;
 use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows::{self, Attachment, Attestation, CONFLICTS, Changed, FetchTurn, Plan};
 
-/// Its queue, and its function.
-pub const QUEUE: &str = "fetch-materials";
+pub use crate::config::keys::QUEUE;
 
 /// Bytes buffered before the upload of a part: the memory that a fetch needs.
 const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -49,7 +49,7 @@ pub const TURN: Duration = Duration::from_secs(20);
 const LEAST: Duration = Duration::from_secs(20);
 
 /// Store that materials are fetched from.
-pub trait Store {
+pub trait Store: Documents {
     /// Opens the material with this digest: all of it has to come within this time. What comes is for the caller
     /// to check.
     async fn open(
@@ -257,6 +257,12 @@ async fn one(
 ) -> Result<(), GiveBack> {
     let mut message = match Message::parse(&record.body) {
         Ok(message) => message,
+        Err(Unreadable::Version(keys::Message::VERSION)) => {
+            return match keys::Message::parse(&record.body) {
+                Ok(message) => Ok(issuer_keys::fetch(platform, store, &message).await?),
+                Err(why) => Ok(park(platform, QUEUE, record, why.to_string()).await?),
+            };
+        }
         Err(Unreadable::Malformed(why)) => return Ok(park(platform, QUEUE, record, why).await?),
         Err(newer) => return Err(newer.into()),
     };

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tracing::{info, warn};
 
-use crate::config::register;
+use crate::config::{keys, register};
 use crate::engine::deliver::{GiveBack, Record, completion_poll, park};
 use crate::engine::settle::{resend, settle};
 use crate::engine::{audit, fetch, job_runner, pauses, plans};
@@ -330,6 +330,11 @@ async fn dead_letter(platform: &impl Platform, record: &Record) -> Result<(), Gi
         // Deliveries go without what never came, and say so.
         let attestation = &message.attestation;
         warn!(attestation = %attestation, "Gave up on materials whose fetching did not end");
+        return Ok(());
+    }
+    if let Ok(message) = keys::Message::parse(&record.body) {
+        // The next exchange asks again.
+        warn!(issuer.id = %message.issuer, "Gave up on keys whose fetching did not end");
         return Ok(());
     }
     let message = match Message::parse(&record.body) {

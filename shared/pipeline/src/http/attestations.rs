@@ -40,6 +40,7 @@ pub(super) const PUSHED: &str =
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
         Route::post("/v1/attestations", Action::Push, handler!(accept))
+            .for_restricted()
             .unaudited(PUSHED)
             .operation("pushAttestation", "Push an attestation")
             .about(
@@ -56,8 +57,10 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
             .takes::<Signed>()
             .answers::<Accepted>(202, "The attestation is stored; its deliveries begin")
             .refuses_attestations()
+            .refuses(&[Code::WorkflowNotAllowed])
             .never_refuses(Code::MalformedBody),
         Route::get("/v1/attestations", Action::Read, handler!(list))
+            .for_restricted()
             .operation("listAttestations", "List attestations")
             .about(
                 "Newest first. A page ends between two times of acceptance, and so may have \
@@ -90,6 +93,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
         .pages::<TriedAttestation>()
         .refuses(&[Code::InvalidInputs]),
         Route::get("/v1/attestations/{digest}", Action::Follow, handler!(get))
+            .for_restricted()
             .operation(
                 "getAttestation",
                 "Get an attestation, its contents and its deliveries",
@@ -114,6 +118,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
             Action::Read,
             handler!(download),
         )
+        .for_restricted()
         .audited("attestation.download")
         .operation("downloadAttestation", "Get a download of an attestation")
         .answers::<Content>(200, "A presigned URL, valid for 15 minutes")
@@ -132,7 +137,8 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
     }
     let said = said(request)?;
     let received = Digest::of(&request.body);
-    let accepted = accept::pushed(scope, request.body.clone(), said.as_ref(), &caller.actor)
+    let (bytes, allowed) = (request.body.clone(), &caller.workflows);
+    let accepted = accept::pushed(scope, bytes, said.as_ref(), allowed, &caller.actor)
         .await
         .map_err(problem)?;
     Ok(Response::json(202, &view(accepted, received)))
@@ -282,6 +288,7 @@ fn materials_from(request: &Request) -> Result<usize, Problem> {
 async fn find<P: Platform>(call: Call<'_, P>) -> Result<rows::Attestation, Problem> {
     let digest = materials::digest(call)?;
     let found = attestations::find(call.scope(), &digest).await?;
+    let found = found.filter(|row| call.caller.is_for(&row.workflow));
     found.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no attestation {digest}")))
 }
 
@@ -316,7 +323,9 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     };
     let limit = request.limit()?;
     let (rows, next) = attestations::list(scope, &of, limit).await?;
-    let items = rows.into_iter().map(Attestation::from).collect();
+    let own = |row: &rows::Attestation| call.caller.is_for(&row.workflow);
+    let items = rows.into_iter().filter(own);
+    let items = items.map(Attestation::from).collect();
     let next = next.map(|next| next.to_string());
     Ok(Response::json(200, &Page::<Attestation> { items, next }))
 }

@@ -16,6 +16,7 @@ use crate::store::rows;
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
         Route::get("/v1/deliveries", Action::Follow, handler!(list))
+            .for_restricted()
             .operation("listDeliveries", "List deliveries")
             .about(
                 "Newest first. Give at most one of `attestation`, `registration` and \
@@ -38,8 +39,9 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
                 || json!({ "$ref": "#/components/schemas/DeliveryState" }),
             )
             .pages::<Delivery>()
-            .refuses(&[Code::Forbidden, Code::NotFound]),
+            .refuses(&[Code::Forbidden, Code::NotFound, Code::TokenRestricted]),
         Route::get("/v1/deliveries/{delivery}", Action::Follow, handler!(get))
+            .for_restricted()
             .operation("getDelivery", "Get a delivery and its attempts")
             .answers::<Delivery>(200, "The delivery"),
         Route::post(
@@ -71,6 +73,7 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let id = call.id("delivery");
     let (row, attempts) = deliveries::describe(scope, &id)
         .await?
+        .filter(|(row, _)| caller.is_for(&row.workflow))
         .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no delivery {id:?}")))?;
     let delivery = shown(caller.role, row, attempts);
     Ok(Response::json(200, &delivery))
@@ -149,6 +152,11 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
         );
         return Err(Problem::new(Code::Forbidden, detail));
     }
+    if !caller.workflows.is_empty() && request.query("registration").is_some() {
+        let detail =
+            "a token that is restricted to workflows lists no deliveries of a registration";
+        return Err(Problem::new(Code::TokenRestricted, detail));
+    }
     let of = match (
         request.query("attestation"),
         request.query("registration"),
@@ -179,6 +187,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let (rows, next) = deliveries::list(scope, of, state, cursor.as_ref(), limit).await?;
     let items = rows
         .into_iter()
+        .filter(|row| caller.is_for(&row.workflow))
         .map(|row| shown(caller.role, row, Vec::new()))
         .collect();
     let next = next.map(|cursor| format!("{}_{}", cursor.created_at, cursor.id));

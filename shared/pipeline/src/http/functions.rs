@@ -3,7 +3,7 @@
 
 use super::{
     Description, Route, attachments, attestations, audit_log, deliveries, intakes, integrations,
-    jobs, materials, organization, registrations, tokens, trust_policies, workflows,
+    issuers, jobs, materials, organization, registrations, tokens, trust_policies, workflows,
 };
 use crate::store::platform::Platform;
 
@@ -38,13 +38,14 @@ pub fn deliveries<P: Platform, D: Description>() -> Routes<P, D> {
     together([deliveries::routes(), jobs::routes(), audit_log::routes()])
 }
 
-/// The organization, its tokens, its workflows, and whose signatures it trusts.
+/// The organization, its tokens, its workflows, and whom it trusts: signers, and issuers of JWTs.
 pub fn organization<P: Platform, D: Description>() -> Routes<P, D> {
     together([
         organization::routes(),
         tokens::routes(),
         workflows::routes(),
         trust_policies::routes(),
+        issuers::routes(),
     ])
 }
 

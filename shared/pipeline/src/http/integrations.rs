@@ -11,10 +11,12 @@ use crate::store::platform::Platform;
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
         Route::get("/v1/integrations", Action::Follow, handler!(list))
+            .for_restricted()
             .operation("listIntegrations", "List available integrations")
             .about("Sorted by ID.")
             .pages::<Integration>(),
         Route::get("/v1/integrations/{id}", Action::Follow, handler!(get))
+            .for_restricted()
             .operation(
                 "getIntegration",
                 "Get an integration and the schemas of its inputs",

@@ -18,6 +18,7 @@ const UPLOADED: &str =
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
         Route::put("/v1/materials/{digest}", Action::Push, handler!(upload))
+            .for_restricted()
             .unaudited(UPLOADED)
             .operation("uploadMaterial", "Get an upload for a material")
             .takes::<NewMaterial>()

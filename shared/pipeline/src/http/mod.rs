@@ -12,6 +12,7 @@ pub mod functions;
 pub mod idempotency;
 pub mod intakes;
 pub mod integrations;
+pub mod issuers;
 pub mod jobs;
 pub mod materials;
 pub mod openapi;

@@ -295,6 +295,13 @@ fn written<P>(
         }
         let _ = write!(about, "For tokens with the role {}.", roles.join(", "));
         written["x-roles"] = roles.into();
+        written["x-restricted"] = route.is_for_restricted.into();
+        if can_be_restricted(route) {
+            about.push_str(match route.is_for_restricted {
+                true => " A token that is restricted to workflows may use it for those.",
+                false => " No token that is restricted to workflows may use it.",
+            });
+        }
     }
     if !about.is_empty() {
         written["description"] = about.into();
@@ -315,6 +322,12 @@ fn written<P>(
     written
 }
 
+/// Reports whether a role that can be restricted to workflows may use the route.
+fn can_be_restricted<P>(route: &Route<P, Operation>) -> bool {
+    let mut roles = Role::ALL.into_iter();
+    !route.action.is_open() && roles.any(|role| role.can_be_restricted() && role.may(route.action))
+}
+
 /// Describes a parameter of a path.
 fn parameter(name: &str, path: &str) -> Value {
     let digest = json!({ "type": "string", "pattern": "^(sha256:)?[0-9A-Fa-f]{64}$" });
@@ -328,6 +341,7 @@ fn parameter(name: &str, path: &str) -> Value {
             json!({ "type": "string", "format": "password" }),
         ),
         "intake" => ("Name", json!({ "type": "string" })),
+        "issuer" => ("Name or ID", json!({ "type": "string" })),
         _ => ("ID", json!({ "type": "string" })),
     };
     json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema })
@@ -357,6 +371,9 @@ fn problems<P>(
         codes.extend([Code::Unauthorized, Code::Expired].map(Code::as_str));
         if Role::ALL.iter().any(|role| !role.may(route.action)) {
             codes.push(Code::Forbidden.as_str());
+        }
+        if can_be_restricted(route) && !route.is_for_restricted {
+            codes.push(Code::TokenRestricted.as_str());
         }
     }
     codes.sort_unstable();
@@ -391,7 +408,7 @@ fn problems<P>(
         let mut description = described.join("; ");
         // Of these the gateway says some by itself, before a function is asked.
         let gateway = match status {
-            401 => "no token",
+            401 if !route.action.is_open() => "no token",
             403 if !route.action.is_open() => "a token that nobody has",
             429 => "too many requests; try again",
             503 => "a function that did not answer in time",

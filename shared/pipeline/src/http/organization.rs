@@ -23,6 +23,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
             .about("For probes. Reads from the table; 503 where that fails.")
             .answers::<Health>(200, "It works"),
         Route::get("/v1/organization", Action::Follow, handler!(get))
+            .for_restricted()
             .operation(
                 "getOrganization",
                 "Get the token that asks, and its organization",
@@ -59,6 +60,7 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
         id: caller.actor.id.clone(),
         name: caller.actor.name.clone(),
         role: caller.role,
+        workflows: caller.workflows.clone(),
         expires_at: caller.valid_until,
     };
     Ok(Response::json(200, &bearer))
@@ -89,6 +91,7 @@ async fn used(scope: Scope<'_, impl Platform>) -> Result<Quotas, Problem> {
     for quota in [Quota::Registrations, Quota::Intakes, Quota::Tokens] {
         all.push(of(quota, standing(quota).await?, None));
     }
+    all.push(of(Quota::Exchanges, today.exchanges, resets_at));
     Ok(Quotas {
         quotas: all,
         checks_per_minute: limits.of(Quota::Checks),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use api::inputs::Fault;
+use api::workflows::{Selector, Workflow};
 use api::{Actor, Client, Code, JobId, OrganizationName, Problem, Role, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub const BODY_MAX_BYTES: usize = 256 * 1024;
 pub struct Caller {
     pub organization: OrganizationName,
     pub role: Role,
+    /// Workflows that the token is restricted to; not restricted when empty.
+    pub workflows: Vec<Selector>,
     pub actor: Actor,
     /// The token's end; none when it has none.
     pub valid_until: Option<Timestamp>,
@@ -66,10 +69,16 @@ impl Caller {
         Self {
             organization: "".into(),
             role: Role::Viewer,
+            workflows: Vec::new(),
             actor: Actor::default(),
             valid_until: None,
             intake: None,
         }
+    }
+
+    /// Reports whether the token is for a workflow: for every one, unless it is restricted.
+    pub(super) fn is_for(&self, workflow: &Workflow) -> bool {
+        self.workflows.is_empty() || self.workflows.iter().any(|one| one.is_for(workflow))
     }
 }
 

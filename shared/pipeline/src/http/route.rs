@@ -28,6 +28,8 @@ pub struct Route<P, D = ()> {
     /// its own, begin a job, or change something only as it was read. Not for those that answer with a token, which
     /// must not be kept.
     pub is_keyed: bool,
+    /// Takes tokens that are restricted to workflows: its handler shows and changes nothing of others.
+    pub is_for_restricted: bool,
     pub description: D,
     pub(super) handler: Handler<P>,
 }
@@ -80,6 +82,7 @@ impl<P, D: Description> Route<P, D> {
             action,
             audited,
             is_keyed: false,
+            is_for_restricted: false,
             description: D::default(),
             handler,
         }
@@ -125,6 +128,13 @@ impl<P, D: Description> Route<P, D> {
     pub fn keyed(mut self) -> Self {
         self.is_keyed = true;
         self.describe(D::keyed)
+    }
+
+    /// Takes tokens that are restricted to workflows too.
+    #[must_use]
+    pub fn for_restricted(mut self) -> Self {
+        self.is_for_restricted = true;
+        self
     }
 
     fn describe(mut self, describe: impl FnOnce(&mut D)) -> Self {

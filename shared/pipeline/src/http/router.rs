@@ -111,7 +111,7 @@ async fn permit<P: Platform>(
     if route.action == Action::Forward {
         return by_intake(platform, parameters, request).await;
     }
-    if route.action == Action::Open {
+    if matches!(route.action, Action::Open | Action::Exchange) {
         return Ok(Caller::nobody());
     }
     let Some(caller) = &request.caller else {
@@ -125,6 +125,11 @@ async fn permit<P: Platform>(
     if !caller.role.may(route.action) {
         let detail = format!("a token with the role {} may not do this", caller.role);
         return Err(Problem::new(Code::Forbidden, detail));
+    }
+    if !caller.workflows.is_empty() && !route.is_for_restricted {
+        let detail = "the token is restricted to workflows: it pushes their attestations and materials, and reads \
+                      what became of them";
+        return Err(Problem::new(Code::TokenRestricted, detail));
     }
     let mut caller = caller.clone();
     caller.actor.client = request.client.clone();
@@ -144,6 +149,7 @@ async fn by_intake(
     Ok(Caller {
         organization: intake.organization.clone(),
         role: api::Role::Producer,
+        workflows: Vec::new(),
         actor: intake.actor(&request.client),
         valid_until: None,
         intake: Some(intake),

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use api::tokens::{Created, NewToken, Token};
-use api::{Action, Code, Page, Timestamp};
+use api::tokens::{Created, Exchange, NewToken, Token};
+use api::{Action, Code, Page, Problem, Timestamp};
+use verify::JwtFault;
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::config::tokens::{self, By};
+use crate::config::exchange;
+use crate::config::tokens::{self, By, CreatedToken};
 use crate::store::platform::Platform;
 use crate::store::rows;
 
@@ -23,6 +25,36 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
             .takes::<NewToken>()
             .answers::<Created>(201, "The token and its text, which is shown once")
             .refuses(&[Code::QuotaExceeded, Code::RoleAbove, Code::TokenNameTaken]),
+        Route::post("/v1/tokens/exchange", Action::Exchange, handler!(exchange))
+            .audited("token.exchange")
+            .operation(
+                "exchangeToken",
+                "Exchange a JWT or a token for a token that lives an hour",
+            )
+            .about(
+                "The JWT of an issuer of the organization is exchanged once, by the first of its \
+                 rules that fits; a token as often as wanted. What comes from an exchange is not \
+                 exchanged again.",
+            )
+            .takes::<Exchange>()
+            .answers::<Created>(201, "The token and its text, which is shown once")
+            .refuses(&[
+                Code::AlreadyExchanged,
+                Code::IssuerUnknown,
+                Code::JwtAlgorithm,
+                Code::JwtAudience,
+                Code::JwtExpired,
+                Code::JwtKeyUnknown,
+                Code::JwtMalformed,
+                Code::JwtNotYetValid,
+                Code::JwtSignature,
+                Code::JwtTooOld,
+                Code::KeysPending,
+                Code::NoRuleMatches,
+                Code::NotNarrower,
+                Code::QuotaExceeded,
+                Code::Unauthorized,
+            ]),
         Route::delete("/v1/tokens/{token}", Action::Administer, handler!(revoke))
             .audited("token.revoke")
             .operation("revokeToken", "Revoke an API token")
@@ -55,15 +87,26 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
     let NewToken {
         name,
         role,
+        workflows,
         expires_in_secs,
     } = request.json_with_name()?;
     let wanted = tokens::NewToken {
         name,
         role,
+        workflows,
         valid_for: expires_in_secs.map(Duration::from_secs),
     };
-    let tokens::CreatedToken { text, token } = tokens::create(scope, wanted, by(call)).await?;
+    let CreatedToken { text, token } = tokens::create(scope, wanted, by(call)).await?;
     let token = shown(token, now);
+    Ok(Response::json(201, &Created { text, token }))
+}
+
+async fn exchange<P: Platform>(call: Call<'_, P>) -> Answer {
+    let (platform, request) = (call.platform, call.request);
+    let wanted: Exchange = request.json()?;
+    let exchanged = exchange::exchange(platform, wanted, &request.client, call.action).await?;
+    let CreatedToken { text, token } = exchanged;
+    let token = shown(token, platform.now());
     Ok(Response::json(201, &Created { text, token }))
 }
 
@@ -81,8 +124,46 @@ fn shown(row: rows::Token, now: Timestamp) -> Token {
         id: row.id,
         name: row.name,
         role: row.role,
+        workflows: row.workflows,
         created_by: row.created_by,
         created_at: row.created_at,
         expires_at: row.valid_until,
+    }
+}
+
+impl From<exchange::Error> for Problem {
+    fn from(error: exchange::Error) -> Self {
+        /// By then the keys have come, as a rule.
+        const KEYS_AFTER_SECS: u64 = 5;
+        use exchange::Error;
+        let text = error.to_string();
+        match error {
+            Error::Faults(faults) => Self::faults(faults),
+            Error::TokenUnknown => Self::new(Code::Unauthorized, text),
+            Error::IssuerUnknown(_) => Self::new(Code::IssuerUnknown, text),
+            Error::Jwt(fault) => Self::new(code(&fault), text),
+            Error::KeysPending => Self {
+                retry_after_secs: Some(KEYS_AFTER_SECS),
+                ..Self::new(Code::KeysPending, text)
+            },
+            Error::NoRule(_) => Self::new(Code::NoRuleMatches, text),
+            Error::NotNarrower(_) => Self::new(Code::NotNarrower, text),
+            Error::AlreadyExchanged => Self::new(Code::AlreadyExchanged, text),
+            Error::Exceeded(exceeded) => exceeded.into(),
+            Error::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
+fn code(fault: &JwtFault) -> Code {
+    match fault {
+        JwtFault::Malformed(_) => Code::JwtMalformed,
+        JwtFault::Algorithm => Code::JwtAlgorithm,
+        JwtFault::Audience => Code::JwtAudience,
+        JwtFault::Expired => Code::JwtExpired,
+        JwtFault::TooOld => Code::JwtTooOld,
+        JwtFault::NotYetValid => Code::JwtNotYetValid,
+        JwtFault::KeyUnknown => Code::JwtKeyUnknown,
+        JwtFault::Signature => Code::JwtSignature,
     }
 }

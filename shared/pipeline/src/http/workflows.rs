@@ -12,6 +12,7 @@ use crate::store::platform::Platform;
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
         Route::get("/v1/workflows", Action::Read, handler!(list))
+            .for_restricted()
             .operation("listWorkflows", "List workflows")
             .about("Workflows from which attestations were accepted, in no particular order.")
             .pages::<ListedWorkflow>(),
@@ -24,7 +25,9 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let after = request.cursor(|cursor| is_one(cursor).then_some(cursor))?;
     let limit = request.limit()?;
     let (known, next) = workflows::list(scope, after, limit).await?;
-    let items = known.into_iter().map(ListedWorkflow::from).collect();
+    let own = |one: &workflows::WorkflowActivity| call.caller.is_for(&one.seen.workflow);
+    let items = known.into_iter().filter(own);
+    let items = items.map(ListedWorkflow::from).collect();
     Ok(Response::json(200, &Page { items, next }))
 }
 

@@ -29,18 +29,21 @@ pub enum Quota {
     Registrations,
     Intakes,
     Tokens,
+    /// A day, of JWTs and tokens for tokens.
+    Exchanges,
     Policies,
     /// A minute, of each token: see [`pace`](crate::config::pace).
     Checks,
 }
 
 impl Quota {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Attestations,
         Self::Bytes,
         Self::Registrations,
         Self::Intakes,
         Self::Tokens,
+        Self::Exchanges,
         Self::Policies,
         Self::Checks,
     ];
@@ -52,6 +55,7 @@ impl Quota {
             Self::Registrations => "registrations",
             Self::Intakes => "intakes",
             Self::Tokens => "tokens",
+            Self::Exchanges => "exchanges",
             Self::Policies => "policies",
             Self::Checks => "checks",
         }
@@ -66,6 +70,7 @@ pub struct Quotas {
     pub registrations: u64,
     pub intakes: u64,
     pub tokens: u64,
+    pub exchanges: u64,
     pub policies: u64,
     pub checks: u64,
 }
@@ -78,6 +83,7 @@ impl Default for Quotas {
             registrations: 1_000,
             intakes: 100,
             tokens: 1_000,
+            exchanges: 10_000,
             policies: 100,
             checks: 30,
         }
@@ -92,6 +98,7 @@ impl Quotas {
             Quota::Registrations => self.registrations,
             Quota::Intakes => self.intakes,
             Quota::Tokens => self.tokens,
+            Quota::Exchanges => self.exchanges,
             Quota::Policies => self.policies,
             Quota::Checks => self.checks,
         }
@@ -104,6 +111,7 @@ impl Quotas {
             Quota::Registrations => &mut self.registrations,
             Quota::Intakes => &mut self.intakes,
             Quota::Tokens => &mut self.tokens,
+            Quota::Exchanges => &mut self.exchanges,
             Quota::Policies => &mut self.policies,
             Quota::Checks => &mut self.checks,
         };
@@ -113,7 +121,7 @@ impl Quotas {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a quota as in attestations=100000,bytes=100GiB,registrations=1000,intakes=100,tokens=1000,policies=100,checks=30"
+    "{0:?} is not a quota as in attestations=100000,bytes=100GiB,registrations=1000,intakes=100,tokens=1000,exchanges=10000,policies=100,checks=30"
 )]
 pub struct Malformed(String);
 
@@ -134,7 +142,7 @@ impl FromStr for Quotas {
             let quota = quota.ok_or_else(wrong)?;
             let limit = number(limit).ok_or_else(wrong)?;
             let most = match quota {
-                Quota::Attestations | Quota::Bytes => u64::MAX,
+                Quota::Attestations | Quota::Bytes | Quota::Exchanges => u64::MAX,
                 Quota::Registrations | Quota::Intakes | Quota::Tokens | Quota::Policies => {
                     STANDING_MOST
                 }
@@ -165,13 +173,21 @@ fn number(text: &str) -> Option<u64> {
 pub struct Used {
     pub attestations: u64,
     pub bytes: u64,
+    pub exchanges: u64,
 }
 
 impl Used {
+    pub const EXCHANGE: Self = Self {
+        attestations: 0,
+        bytes: 0,
+        exchanges: 1,
+    };
+
     pub const fn attestation(bytes: u64) -> Self {
         Self {
             attestations: 1,
             bytes,
+            exchanges: 0,
         }
     }
 
@@ -179,6 +195,7 @@ impl Used {
         Self {
             attestations: 0,
             bytes,
+            exchanges: 0,
         }
     }
 
@@ -186,6 +203,7 @@ impl Used {
         Self {
             attestations: self.attestations.saturating_add(other.attestations),
             bytes: self.bytes.saturating_add(other.bytes),
+            exchanges: self.exchanges.saturating_add(other.exchanges),
         }
     }
 }

@@ -27,12 +27,12 @@ pub use operations::{
     Answer, AuditEntry, Claim, Destination, Event, Job, JobCursor, Lock, Notice, WorkflowRecord,
 };
 pub use organization::{
-    Conditions, Intake, IntakeToken, IntakeUse, LastUse, Organization, Paced, Previous, Refusal,
-    Token, TokenName,
+    Conditions, Exchange, ExchangedJwt, Intake, IntakeToken, IntakeUse, LastUse, Organization,
+    Paced, Previous, Refusal, Token, TokenName,
 };
 pub(crate) use row::{CONFLICTS, reload};
 pub use row::{
     Row, SHARDS, Stored, Version, first_page, insert, last_page, load, load_after, load_all,
     load_many, parse, put, put_as, shard,
 };
-pub use trust::{TrustPolicy, TrustPolicyLink, WorkflowLink};
+pub use trust::{Issuer, IssuerKeys, TrustPolicy, TrustPolicyLink, WorkflowLink};

@@ -233,6 +233,9 @@ pub struct Token {
     pub organization: OrganizationName,
     pub name: String,
     pub role: Role,
+    /// Workflows that it is restricted to; not restricted when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workflows: Vec<Selector>,
     /// The name of the token that made it.
     #[serde(default)]
     pub created_by: String,
@@ -242,6 +245,17 @@ pub struct Token {
     pub valid_until: Option<Timestamp>,
     #[serde(default)]
     pub revoked_at: Option<Timestamp>,
+    /// Of a token that comes from an exchange. It has no [`TokenName`]: its name is that of what was exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
+}
+
+/// The thing that a token was exchanged for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Hash of a token; none of a JWT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 impl Token {
@@ -262,6 +276,42 @@ impl Row for Token {
 
     fn kept_since(&self) -> Option<Timestamp> {
         self.revoked_at.or(self.valid_until)
+    }
+
+    fn kept_for(&self) -> Option<Duration> {
+        // There are many of them, and the audit log says what each was.
+        let day = Duration::from_hours(24);
+        self.exchange.as_ref().map(|_| day)
+    }
+}
+
+/// A JWT that was exchanged: none is twice, whichever organizations trust its issuer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExchangedJwt {
+    /// SHA-256 of its issuer and of what makes it one, in hex.
+    pub hash: String,
+    pub at: Timestamp,
+}
+
+impl ExchangedJwt {
+    pub fn at(hash: &str) -> Key {
+        // Where no other function may write.
+        Key::new(format!("token/{hash}"), "jwt")
+    }
+}
+
+impl Row for ExchangedJwt {
+    fn key(&self) -> Key {
+        Self::at(&self.hash)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.at)
+    }
+
+    fn kept_for(&self) -> Option<Duration> {
+        // Longer than it can be exchanged.
+        Some(Duration::from_hours(1))
     }
 }
 
