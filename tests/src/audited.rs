@@ -846,7 +846,7 @@ async fn a_sender_names_no_workflow_but_the_statements() {
     let memory = memory();
     let says = async |said: Workflow| {
         let bytes = from(&workflow(ID, "shop", "nightly"), "1").compact();
-        accept::pushed(scope(&memory), bytes.into(), Some(&said), tests()).await
+        accept::pushed(scope(&memory), bytes.into(), Some(&said), &[], tests()).await
     };
     for (id, project, name) in [
         ("", "shop", "weekly"),
