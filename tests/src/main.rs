@@ -28,6 +28,7 @@ mod platforms;
 mod promise;
 mod prose;
 mod quotas;
+mod receipts;
 mod receiver;
 mod repeats;
 mod requests;

@@ -11,5 +11,6 @@ pub mod operations;
 pub mod pauses;
 pub mod plans;
 pub(crate) mod progress;
+pub mod receipts;
 pub mod reconcile;
 pub(crate) mod settle;
