@@ -130,7 +130,7 @@ release-again: ## Build a second time from a copy elsewhere, and compare with di
 test-release: tools functions cli ## Build three functions as for AWS, and run the demo with them on a local cloud
 	@infra/local/release.sh
 
-undeploy: ## Delete a stack and, if told, what it leaves: make undeploy STACK=prod REMOVE=table,bucket,secrets
+undeploy: ## Delete a stack and, if told, what it leaves: make undeploy STACK=prod REMOVE=table,bucket,secrets,key
 	@$(VENV) sam
 	@.venv/sam/bin/python infra/undeploy.py "$(STACK)" --remove "$(REMOVE)" $(if $(CONFIRM),--confirm "$(CONFIRM)")
 

@@ -1,8 +1,8 @@
 """Deletes a stack, and what it leaves behind as far as that is told.
 
-    .venv/sam/bin/python infra/undeploy.py STACK [--remove table,bucket,secrets] [--confirm STACK]
+    .venv/sam/bin/python infra/undeploy.py STACK [--remove table,bucket,secrets,key] [--confirm STACK]
 
-Without --remove, the table, the bucket and the secrets stay: they are the record of what was delivered. Whatever is
+Without --remove, the table, the bucket, the secrets and the key of receipts stay: they are the record of what was delivered. Whatever is
 deleted is listed first, and --confirm, or the answer to a question, has to repeat the stack's name. Running it again goes
 on where it ended, also when the stack itself is gone.
 """
@@ -17,9 +17,11 @@ from itertools import islice
 import boto3
 from botocore.exceptions import ClientError
 
-REMOVABLE = ("table", "bucket", "secrets")
+REMOVABLE = ("table", "bucket", "secrets", "key")
 # Deleted secrets can be restored for as long as those that the functions delete.
 SECRET_DAYS = 7
+# KMS deletes no key sooner.
+KEY_DAYS = 7
 STACK_SECS = 3600
 
 
@@ -32,6 +34,7 @@ class Left:
     tables: list[str] = field(default_factory=list)
     buckets: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
     log_groups: list[str] = field(default_factory=list)
 
 
@@ -51,7 +54,7 @@ def main() -> None:
 
     left = find(session, arguments.stack)
     show(session, arguments.stack, left, remove)
-    if not left.stack_id and not any((left.tables, left.buckets, left.secrets)):
+    if not left.stack_id and not any((left.tables, left.buckets, left.secrets, left.keys)):
         sys.exit(f"nothing of a stack {arguments.stack} is in {session.region_name}")
     if not left.stack_id and not remove:
         sys.exit("the stack is gone; --remove deletes what it left")
@@ -89,6 +92,8 @@ def find(session: boto3.Session, stack: str) -> Left:
                     left.tables.append(resource["PhysicalResourceId"])
                 case "AWS::S3::Bucket":
                     left.buckets.append(resource["PhysicalResourceId"])
+                case "AWS::KMS::Key":
+                    left.keys.append(resource["PhysicalResourceId"])
                 case "AWS::Logs::LogGroup":
                     left.log_groups.append(resource["PhysicalResourceId"])
         described = cloudformation.describe_stacks(StackName=summary["StackId"])["Stacks"][0]
@@ -97,6 +102,7 @@ def find(session: boto3.Session, stack: str) -> Left:
         left.buckets += [given["ExistingBucket"]] if given.get("ExistingBucket") else []
     left.tables = [name for name in sorted(set(left.tables)) if table_of(session, name)]
     left.buckets = [name for name in sorted(set(left.buckets)) if bucket_exists(session, name)]
+    left.keys = [key for key in sorted(set(left.keys)) if key_exists(session, key)]
     prefix = f"chainloop-integrations/{stack}/"
     pages = session.client("secretsmanager").get_paginator("list_secrets")
     for page in pages.paginate(Filters=[{"Key": "name", "Values": [prefix]}]):
@@ -130,6 +136,8 @@ def show(session: boto3.Session, stack: str, left: Left, remove: list[str]) -> N
         line("secrets", f"chainloop-integrations/{stack}/", f"{len(left.secrets)} secrets")
         for name in left.secrets:
             print(f"           {name}")
+    for key in left.keys:
+        line("key", key, "signs receipts")
     if left.stack_id:
         print(f"  log groups: {len(left.log_groups)}, deleted with the stack")
 
@@ -151,6 +159,16 @@ def bucket_exists(session: boto3.Session, name: str) -> bool:
             return False
         raise
     return True
+
+
+def key_exists(session: boto3.Session, key: str) -> bool:
+    try:
+        found = session.client("kms").describe_key(KeyId=key)["KeyMetadata"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "NotFoundException":
+            return False
+        raise
+    return found["KeyState"] != "PendingDeletion"
 
 
 def log_group_exists(session: boto3.Session, name: str) -> bool:
@@ -283,7 +301,15 @@ def remove_secrets(session: boto3.Session, left: Left) -> bool:
     return True
 
 
-REMOVERS = {"table": remove_tables, "bucket": remove_buckets, "secrets": remove_secrets}
+def remove_keys(session: boto3.Session, left: Left) -> bool:
+    kms = session.client("kms")
+    for key in (key for key in left.keys if key_exists(session, key)):
+        kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=KEY_DAYS)
+        print(f"the key {key} is deleted in {KEY_DAYS} days: `aws kms cancel-key-deletion --key-id {key}` keeps it")
+    return True
+
+
+REMOVERS = {"table": remove_tables, "bucket": remove_buckets, "secrets": remove_secrets, "key": remove_keys}
 
 
 if __name__ == "__main__":

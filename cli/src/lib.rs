@@ -14,6 +14,7 @@ mod client;
 mod confirm;
 mod credentials;
 mod delivery;
+mod destination;
 mod failure;
 mod global;
 mod intake;

@@ -155,6 +155,8 @@ def write_env(cloud: Cloud, outputs: dict[str, str]) -> None:
         "CHAINLOOP_STACK": outputs["StackName"],
         "CHAINLOOP_TABLE": outputs["TableName"],
         "CHAINLOOP_BUCKET": outputs["BucketName"],
+        # The release before has none.
+        "CHAINLOOP_RECEIPT_KEY": outputs.get("ReceiptKeyArn", ""),
         "AWS_ENDPOINT_URL": cloud.url,
         "AWS_REGION": REGION,
         **ROOT_USER,

@@ -267,6 +267,11 @@ class Proxy:
             body["Failed"] = body.get("Failed", []) + failed
         return Answer(200, {"content-type": "application/x-amz-json-1.0"}, json.dumps(body).encode())
 
+    # KMS.
+
+    def key_unavailable(self, call: Call) -> Answer:
+        return refused("KMSInternalException", 500)
+
     # Secrets Manager.
 
     def still_deleted(self, call: Call) -> Answer:
@@ -324,4 +329,5 @@ FAULTS = {
     ("sqs", "any"): ["unavailable", "throttled", *LOSSES],
     ("sqs", "SendMessageBatch"): ["some_not_sent"],
     ("secretsmanager", "any"): ["unavailable", "throttled", *LOSSES],
+    ("kms", "any"): ["key_unavailable", "throttled", *LOSSES],
 }

@@ -40,7 +40,11 @@ def main() -> None:
             suite("moto", proxy.url, settings)
     cloud = Cloud(arguments.directory)
     outputs = stack_outputs(cloud, STACK)
-    settings = {"CHAINLOOP_TABLE": outputs["TableName"], "CHAINLOOP_BUCKET": outputs["BucketName"]}
+    settings = {
+        "CHAINLOOP_TABLE": outputs["TableName"],
+        "CHAINLOOP_BUCKET": outputs["BucketName"],
+        "CHAINLOOP_RECEIPT_KEY": outputs["ReceiptKeyArn"],
+    }
     given: Counter[str] = Counter()
     for seed in arguments.seed or [1, 2, 3]:
         with Proxy(cloud.url, seed) as proxy:
@@ -106,7 +110,12 @@ def make_resources(url: str) -> dict[str, str]:
     client("s3").create_bucket(Bucket=f"{STACK}-bucket")
     for integration in template["Mappings"]["Integrations"].values():
         client("sqs").create_queue(QueueName=f"{STACK}-{integration['Id']}")
-    return {"CHAINLOOP_TABLE": f"{STACK}-table", "CHAINLOOP_BUCKET": f"{STACK}-bucket"}
+    # No key: moto 5.2.5 signs a digest as if it were the message.
+    return {
+        "CHAINLOOP_TABLE": f"{STACK}-table",
+        "CHAINLOOP_BUCKET": f"{STACK}-bucket",
+        "CHAINLOOP_RECEIPT_KEY": "none",
+    }
 
 
 if __name__ == "__main__":

@@ -134,9 +134,13 @@ def main() -> None:
         say("delivered after it, and every delivery is accounted for")
 
         # What the stack was given can be removed like what it makes.
-        undeploy(stack, "--remove", "table,bucket,secrets")
+        undeploy(stack, "--remove", "table,bucket,secrets,key")
         left = dynamodb.list_tables()["TableNames"], client(stack.cloud, "s3").list_buckets()["Buckets"]
         expect("the tables left", left[0], [])
+        kms = client(stack.cloud, "kms")
+        keys = [kms.describe_key(KeyId=one["KeyId"])["KeyMetadata"] for one in kms.list_keys()["Keys"]]
+        # That of the lost stack, too, which stayed meanwhile.
+        expect("the keys left", [one["KeyState"] for one in keys if one["KeyUsage"] == "SIGN_VERIFY"], ["PendingDeletion"] * 2)
         expect("the buckets left", [one["Name"] for one in left[1] if one["Name"] != "artifacts"], [])
     say("all as expected")
 

@@ -18,7 +18,7 @@ use pipeline::Platform;
 use pipeline::config::check::{self, Previewed};
 use pipeline::config::{self, attach, intakes, issuers, register, tokens, trust};
 use pipeline::engine::accept::{self, Accepted};
-use pipeline::engine::{deliveries, pauses};
+use pipeline::engine::{deliveries, operations, pauses};
 use pipeline::http::openapi::Operation;
 use pipeline::http::{Audited, Request, Route};
 use pipeline::records::audit_log::{Act, entries};
@@ -289,6 +289,11 @@ async fn scene(route: &Route<Memory, Operation>) -> Scene {
         let paused = pauses::pause(scope(&scene.memory), "canary-hook", "moves", None);
         paused.await.unwrap();
     }
+    if route.path.ends_with("/receipt") {
+        let delivery = scene.path["delivery"].as_str().into();
+        let cancelled = operations::cancel(scope(&scene.memory), &delivery, act());
+        cancelled.await.unwrap();
+    }
     scene
 }
 
@@ -455,6 +460,7 @@ fn is_granted(role: Role, route: &str) -> bool {
         "GET /v1/attestations/{digest}",
         "GET /v1/deliveries",
         "GET /v1/deliveries/{delivery}",
+        "GET /v1/receipt-key",
     ];
     let by_anybody = [
         "GET /v1/openapi.json",

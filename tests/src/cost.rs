@@ -312,6 +312,10 @@ async fn idle() -> Vec<Part> {
         compute("reconciler", prices::RECONCILE_MS, minutes),
         of(&prices::INVOCATION, minutes),
         of(&prices::SCHEDULE, minutes),
+        of(
+            &prices::KEY,
+            number(template.resources("AWS::KMS::Key").len()),
+        ),
         of(&prices::LOG, logs),
         of(&prices::LOG_KEPT, logs),
     ]
@@ -437,7 +441,7 @@ async fn page() -> String {
         "\nAn empty queue is asked by {} pollers, each for {} s; there are two queues for each integration, one of them for dead \
          letters, and two for what is fetched. DynamoDB and S3 cost nothing here that is not stored.\n\n\
          Each **registration** with a secret costs ${per:.2} a month, as does each intake that fetches; one with a `role_arn`, \
-         nothing.\n",
+         nothing. A **receipt** costs a signature, when it is asked for.\n",
         prices::POLLERS, prices::POLL_SECS
     )
     .unwrap();
@@ -482,7 +486,7 @@ Assumed, because nothing was measured on AWS:
 | An invocation's own log | {invocation} bytes, and {line} around each line of ours |
 | Traces | none; with `Tracing=Active` each invocation is one, since at less than one a second X-Ray's default takes all |
 
-Retries, materials, a VPC's endpoints, data that leaves AWS, and calls to KMS are not counted.
+Retries, materials, a VPC's endpoints, data that leaves AWS, and calls to KMS for a key of the account's own are not counted.
 ",
         date = prices::DATE,
         apart = APART.as_secs_f64(),

@@ -912,6 +912,78 @@ fn a_producers_token_pushes_reads_no_configuration_and_is_dead_within_a_minute_o
     );
 }
 
+/// Verified by Python's `cryptography` as well, which is not of this project.
+#[test]
+fn a_receipt_is_signed_by_the_stacks_key_and_can_be_pushed() {
+    const VERIFY: &str = r#"
+import base64, hashlib, json, sys
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+receipt, key, attestation = (open(name, "rb").read() for name in sys.argv[1:])
+envelope = json.loads(receipt)
+payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"].encode()
+[signature] = (base64.b64decode(one["sig"]) for one in envelope["signatures"])
+public = serialization.load_pem_public_key(key)
+def holds(payload, signature):
+    message = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+    try:
+        public.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+flipped = lambda data: data[:-1] + bytes([data[-1] ^ 1])
+assert holds(payload, signature)
+assert not holds(flipped(payload), signature) and not holds(payload, flipped(signature))
+der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+assert envelope["signatures"][0]["keyid"] == "sha256:" + hashlib.sha256(der).hexdigest()
+subjects = [one["digest"]["sha256"] for one in json.loads(payload)["subject"]]
+assert hashlib.sha256(attestation).hexdigest() in subjects
+print(payload.decode())
+"#;
+    let mut case = Case::new("receipts");
+    let receiver = Receiver::start();
+    case.register_webhook(&receiver);
+    case.attach(&["--opt", "send_sbom=true"]);
+    let attestation = case.attestation();
+    let pushed = case.push(&attestation);
+    let id = case.deliveries()[0]["id"].as_str().unwrap().to_owned();
+    let file = |name: &str| case.directory.join(name).to_str().unwrap().to_owned();
+    let (receipt, key) = (file("receipt.json"), file("receipt-key.pem"));
+    let downloaded = file("downloaded.json");
+    ask_text(&["delivery", "receipt", &id, &receipt]);
+    ask_text(&["delivery", "receipt-key", &key]);
+    let digest = pushed["attestation"].as_str().unwrap();
+    ask_text(&["attestation", "download", digest, &downloaded]);
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/ministack/bin/python");
+    let verified = Command::new(python)
+        .args(["-c", VERIFY, &receipt, &key, &downloaded])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success(), "{said}");
+    let statement: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    let predicate = &statement["predicate"];
+    assert_eq!(predicate["stack"], given("CHAINLOOP_STACK"));
+    assert_eq!(predicate["delivery"]["id"], id);
+    assert_eq!(predicate["delivery"]["state"], "delivered");
+    assert_eq!(statement["subject"].as_array().unwrap().len(), 2);
+
+    let workflow = case.workflow();
+    let again = ask(&[
+        "attestation",
+        "push",
+        &receipt,
+        "--workflow",
+        &workflow,
+        "--wait",
+    ]);
+    assert_eq!(states(&again), ["delivered"]);
+    let (code, said) = fail(&["delivery", "receipt", "none"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("there is no delivery"), "{said}");
+}
+
 #[test]
 fn a_policy_that_requires_a_key_accepts_what_it_signed_and_refuses_the_rest() {
     let mut case = Case::new("signed");

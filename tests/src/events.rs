@@ -134,6 +134,8 @@ const OUTCOMES: &[(&str, &str)] = &[
         "deliveries/list-with-unknown-state.json",
         "422 invalid-inputs: state",
     ),
+    ("deliveries/receipt-key.json", "200 a key"),
+    ("deliveries/receipt-of-pending.json", "409 not-final"),
     ("deliveries/redeliver.json", "202 1 message"),
     ("deliveries/redeliver-all.json", "202 redeliver done"),
     (
@@ -760,6 +762,7 @@ impl Stage {
                     _ if body["openapi"].is_string() => {
                         format!("OpenAPI {}", body["openapi"].as_str().unwrap())
                     }
+                    _ if body["pem"].is_string() => "a key".to_owned(),
                     _ if body["status"] == "ok" => "ok".to_owned(),
                     _ if file.contains("test-registration") || file.contains("redeliver.") => {
                         format!("{} message", self.memory.queued(Webhook::ID))

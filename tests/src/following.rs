@@ -16,6 +16,7 @@ use pipeline::config::check;
 use pipeline::engine::deliver;
 use serde_json::{Map, Value, json};
 
+use crate::receipts;
 use crate::roles::As;
 use crate::world::{ORGANIZATION, World, attestation};
 
@@ -147,6 +148,7 @@ async fn what_was_accepted_is_followed_until_it_is_over() {
     let (delivery, attempts) = world.delivery(&accepted).await;
     assert_eq!(delivery.state, State::Delivered, "accepted is delivered");
     assert_eq!(delivery.receipt.unwrap()["token"], "t-1");
+    let ended_at = delivery.updated_at;
 
     say([Ok(Followed::UnderWay), Ok(Followed::UnderWay), Ok(over())]);
     pass_seconds(&world, 30).await;
@@ -157,6 +159,11 @@ async fn what_was_accepted_is_followed_until_it_is_over() {
         (&json!("t-1"), &json!("processed"))
     );
     assert_eq!(after.len(), attempts.len(), "asking is no attempt");
+    assert!(delivery.updated_at > ended_at);
+    let signed = receipts::receipt(&world, &receipts::id(&accepted)).await;
+    let signed = &receipts::statement(&signed)["predicate"]["delivery"];
+    assert_eq!(signed["endedAt"], json!(ended_at), "it ended before");
+    assert_eq!(signed["receipt"], json!(receipt));
     assert_eq!(world.memory.queued(Webhook::ID), 0, "nobody asks any more");
     world.audit(&accepted).await;
 }

@@ -29,6 +29,7 @@ mod platforms;
 mod promise;
 mod prose;
 mod quotas;
+mod receipts;
 mod receiver;
 mod repeats;
 mod requests;

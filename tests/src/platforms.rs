@@ -12,6 +12,7 @@ use pipeline::Platform;
 use pipeline::store::platform::{
     Etag, Expect, Index, Item, Key, Message, Range, SecretValue, Write, WriteError,
 };
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 /// A partition of this run's own.
@@ -392,6 +393,25 @@ async fn messages_are_answered_one_by_one(platform: &impl Platform) {
     panic!("{} of ten messages were not sent", left.len());
 }
 
+/// The signature is over the message's SHA-256, in DER: what DSSE's verifiers expect.
+async fn messages_are_signed_by_the_public_key(platform: &impl Platform) {
+    let key = platform.signing_key().await.unwrap();
+    assert_eq!(platform.signing_key().await.unwrap(), key);
+    let point = &key[key.len() - 65..];
+    let verifier = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point);
+    // KMS itself takes messages of up to 4 KB.
+    for size_bytes in [0, 1, 5_000] {
+        let mut message = vec![b'a'; size_bytes];
+        let signature = platform.sign(&message).await.unwrap();
+        assert!(
+            verifier.verify(&message, &signature).is_ok(),
+            "{size_bytes}"
+        );
+        message.push(b'b');
+        assert!(verifier.verify(&message, &signature).is_err());
+    }
+}
+
 async fn suite(platform: &impl Platform) {
     rows_are_written_on_conditions(platform).await;
     a_row_past_its_time_counts_as_absent(platform).await;
@@ -413,6 +433,7 @@ async fn memory_is_a_platform() {
     let memory = Memory::default();
     memory.is_newer.set(false);
     suite(&memory).await;
+    messages_are_signed_by_the_public_key(&memory).await;
 }
 
 /// Named so that it runs with those that need the deployed stack.
@@ -430,8 +451,14 @@ async fn the_deployed_cloud_is_a_platform() {
             "QUEUE_URL_PREFIX" => {
                 format!("{endpoint}/000000000000/{}-", given("CHAINLOOP_STACK"))
             }
+            "RECEIPT_KEY" => given("CHAINLOOP_RECEIPT_KEY"),
             other => return std::env::var(other).ok(),
         })
     });
-    suite(&Aws::new(settings.unwrap())).await;
+    let aws = Aws::new(settings.unwrap());
+    suite(&aws).await;
+    // Over an emulator that signs otherwise than AWS does.
+    if given("CHAINLOOP_RECEIPT_KEY") != "none" {
+        messages_are_signed_by_the_public_key(&aws).await;
+    }
 }

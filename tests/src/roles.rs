@@ -504,6 +504,20 @@ impl Platform for As<'_> {
         self.memory.invoke(integration, event).await
     }
 
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unreachable> {
+        self.does("kms:Sign", "ReceiptKey", &[]);
+        self.memory.sign(message).await
+    }
+
+    async fn signing_key(&self) -> Result<Vec<u8>, Unreachable> {
+        self.does("kms:GetPublicKey", "ReceiptKey", &[]);
+        self.memory.signing_key().await
+    }
+
+    fn stack(&self) -> &str {
+        self.memory.stack()
+    }
+
     fn retention(&self) -> Duration {
         self.memory.retention()
     }
@@ -727,6 +741,32 @@ fn delivery_functions_of_integrations_that_take_roles_assume_them_and_nobody_els
     assert_eq!(found, takers);
 }
 
+/// By its role, and by the key's own policy, which holds for administrators too.
+#[test]
+fn receipts_are_signed_by_the_function_of_deliveries_and_by_nobody_else() {
+    for action in ["kms:Sign", "kms:GetPublicKey"] {
+        let access = Access {
+            action,
+            resource: "ReceiptKey",
+            keys: &[],
+        };
+        let found = functions().into_iter().filter(|one| may(one, &access));
+        assert_eq!(found.collect::<Vec<_>>(), ["deliveries"], "{action}");
+    }
+    let template = template();
+    let key = template.properties("ReceiptKey");
+    let [allowed, denied] = &list(&key["KeyPolicy"]["Statement"])[..] else {
+        panic!("what is permitted, and what is denied")
+    };
+    assert_eq!(allowed["Effect"], "Allow");
+    let role = json!({ "Fn::GetAtt": "DeliveriesRole.Arn" });
+    let expected = json!({
+        "Sid": denied["Sid"], "Effect": "Deny", "Principal": "*", "Action": "kms:Sign", "Resource": "*",
+        "Condition": { "ArnNotEquals": { "aws:PrincipalArn": role } },
+    });
+    assert_eq!(**denied, expected);
+}
+
 #[test]
 fn one_guarded_row_among_others_refuses_the_whole_request() {
     let keys = ["org/acme", "token/00ff", "org/acme/delivery/1"];
@@ -814,10 +854,10 @@ fn a_call_to_aws_ends_before_the_function_that_makes_it() {
         let allowed = ROLES[&function].iter().filter(|one| !one.is_deny);
         let actions = allowed.flat_map(|one| &one.actions);
         let calls = actions.filter_map(|action| match action.split(':').next()? {
-            "dynamodb" | "events" | "secretsmanager" | "sqs" => Some(SHORT),
+            "dynamodb" | "events" | "kms" | "secretsmanager" | "sqs" => Some(SHORT),
             "s3" => Some(BYTES),
             "lambda" => Some(INVOKE),
-            "ec2" | "kms" | "logs" | "sts" | "xray" => None,
+            "ec2" | "logs" | "sts" | "xray" => None,
             other => panic!("say in this test how long a call to {other} takes"),
         });
         let longest = calls.map(|patience| patience.call).max().unwrap();

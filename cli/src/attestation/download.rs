@@ -1,8 +1,6 @@
 //! `attestation download`: gets an attestation's bytes as received, or a material's, and checks their digest.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use api::materials::Content;
@@ -10,10 +8,10 @@ use attestation::{Attestation, Digest};
 use clap::Args;
 
 use crate::client::{Call, Client};
-use crate::confirm::{self, Action};
+use crate::destination::Destination;
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::{output, progress};
+use crate::progress;
 
 #[derive(Debug, Args)]
 pub(crate) struct Download {
@@ -26,20 +24,10 @@ pub(crate) struct Download {
     material: Option<String>,
 }
 
-const REPLACE: Action = Action {
-    what: "replace it",
-    refused: "nothing was written",
-};
-
 impl Download {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let file = self.file.filter(|file| file != Path::new("-"));
         let client = Client::new(global)?;
-        if let Some(file) = file.as_ref().filter(|file| file.exists()) {
-            confirm::action(global, &REPLACE, || {
-                Ok(format!("{} already exists. Replace it?", file.display()))
-            })?;
-        }
+        let destination = Destination::of(global, self.file)?;
         let digest = self.digest;
         let bytes = attestation(global, &client, digest)
             .with_context(|| format!("failed to download the attestation {digest}"))?;
@@ -48,26 +36,8 @@ impl Download {
             Some(name) => material(global, &client, &bytes, name)
                 .with_context(|| format!("failed to download the material {name:?}"))?,
         };
-        let Some(file) = file else {
-            output::bytes(&bytes)?;
-            return Ok(());
-        };
-        write(&file, &bytes).with_context(|| format!("failed to write {}", file.display()))?;
-        global.info(&format!("{}: {} bytes", file.display(), bytes.len()));
-        Ok(())
+        destination.write(global, &bytes)
     }
-}
-
-/// Whole or not at all.
-fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(format!(".{}.part", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, file));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }
 
 fn attestation(global: &Global, client: &Client, asked: Digest) -> anyhow::Result<Vec<u8>> {

@@ -4,6 +4,7 @@ mod audit;
 mod card;
 mod follow;
 mod list;
+mod receipt;
 mod redeliver;
 mod view;
 pub(crate) mod wait;
@@ -43,6 +44,12 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  chainloop delivery cancel \
                             6f0c1f0e-0000-8000-8000-000000000001")]
     Cancel(Id),
+    /// Get a signed receipt of a delivery
+    #[command(after_help = receipt::HELP)]
+    Receipt(receipt::Receipt),
+    /// Print the public key that receipts are verified with
+    #[command(after_help = "Example:\n  chainloop delivery receipt-key receipt-key.pem")]
+    ReceiptKey(receipt::Key),
     /// Check that every delivery of every attestation is accounted for
     #[command(after_help = "\
 Exit codes: 0 all deliveries accounted for · 1 otherwise, with a line for each violation
@@ -71,6 +78,8 @@ impl Command {
             Self::Follow(follow) => follow.run(global),
             Self::Redeliver(redeliver) => redeliver.run(global),
             Self::Cancel(id) => cancel(global, &id.given()).map(done),
+            Self::Receipt(receipt) => receipt.run(global).map(done),
+            Self::ReceiptKey(key) => key.run(global).map(done),
             Self::Audit(audit) => audit.run(global).map(done),
         }
     }

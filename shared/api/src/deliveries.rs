@@ -18,6 +18,34 @@ pub struct Redelivered {
     pub id: DeliveryId,
 }
 
+/// Response of `GET /v1/deliveries/{delivery}/receipt`: a DSSE envelope.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "DeliveryReceipt")]
+pub struct Receipt {
+    pub payload_type: String,
+    /// An in-toto statement about the delivery, in base64.
+    pub payload: String,
+    pub signatures: Vec<Signature>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ReceiptSignature")]
+pub struct Signature {
+    /// ID of the key.
+    pub keyid: String,
+    /// ECDSA over the SHA-256 of DSSE's encoding of the payload, in DER, in base64.
+    pub sig: String,
+}
+
+/// Response of `GET /v1/receipt-key`: the public key that receipts are verified with.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ReceiptKey {
+    /// Digest of the key in DER.
+    pub id: Digest,
+    pub pem: String,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
     pub id: DeliveryId,

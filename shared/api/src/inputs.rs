@@ -16,13 +16,17 @@ pub const UNLESS: &str = "x-required-unless";
 
 /// The inputs that say where the secret ones are sent, of those that are another now.
 pub fn moved(schema: &Value, old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
-    let properties = schema["properties"].as_object().into_iter().flatten();
-    let destinations = properties.filter(|(_, property)| property[DESTINATION] == true);
-    destinations
-        .map(|(name, _)| name)
+    destinations(schema)
         .filter(|name| old.get(*name) != new.get(*name))
         .cloned()
         .collect()
+}
+
+/// Returns the inputs that say where the secret ones are sent.
+pub fn destinations(schema: &Value) -> impl Iterator<Item = &String> {
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let destinations = properties.filter(|(_, property)| property[DESTINATION] == true);
+    destinations.map(|(name, _)| name)
 }
 
 /// One input, as the operator sees it.

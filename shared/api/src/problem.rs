@@ -192,6 +192,8 @@ codes! {
         "the first request with this `Idempotency-Key` is still in progress: send it again in a while"
     NameTaken "name-taken" 409 "Name taken"
         "the name is taken"
+    NotFinal "not-final" 409 "Delivery is not final"
+        "the delivery is not final yet, and a receipt is about one that is"
     Over "over" 409 "Delivery is final"
         "the delivery is final"
     Paused "paused" 409 "Registration paused"

@@ -10,6 +10,7 @@ mod lambda;
 mod metrics;
 pub mod patience;
 mod platform;
+mod receipts;
 mod secret;
 mod settings;
 mod table;
@@ -24,7 +25,7 @@ use pipeline::store::meter::Meter;
 pub use lambda::{api, authorizer, deliver, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
 
-/// DynamoDB, S3, SQS, Secrets Manager and Lambda, with clients made when they are first used.
+/// DynamoDB, S3, SQS, Secrets Manager, KMS and Lambda, with clients made when they are first used.
 pub struct Aws {
     settings: Settings,
     meter: Meter,
@@ -35,6 +36,9 @@ pub struct Aws {
     secrets: OnceCell<aws_sdk_secretsmanager::Client>,
     lambda: OnceCell<aws_sdk_lambda::Client>,
     events: OnceCell<aws_sdk_eventbridge::Client>,
+    kms: OnceCell<aws_sdk_kms::Client>,
+    /// Public half of the key for receipts, once it was asked for: a key never gets another.
+    receipt_key: OnceCell<Vec<u8>>,
 }
 
 impl Aws {
@@ -57,6 +61,8 @@ impl Aws {
             secrets: OnceCell::new(),
             lambda: OnceCell::new(),
             events: OnceCell::new(),
+            kms: OnceCell::new(),
+            receipt_key: OnceCell::new(),
         }
     }
 
@@ -71,11 +77,6 @@ impl Aws {
             guard.proxy = Some(Arc::new(proxy));
         }
         Ok(Http::new(guard).calling_as(self.settings.caller()))
-    }
-
-    /// The name of the stack that it serves.
-    pub fn stack(&self) -> &str {
-        &self.settings.stack
     }
 
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
@@ -111,6 +112,11 @@ impl Aws {
     fn events(&self) -> &aws_sdk_eventbridge::Client {
         self.events
             .get_or_init(|| aws_sdk_eventbridge::Client::new(&self.config))
+    }
+
+    fn kms(&self) -> &aws_sdk_kms::Client {
+        self.kms
+            .get_or_init(|| aws_sdk_kms::Client::new(&self.config))
     }
 
     fn lambda(&self) -> &aws_sdk_lambda::Client {

@@ -20,7 +20,12 @@ const VALUES: usize = 100;
 /// Tells what happened in an invocation.
 pub(crate) fn tell(aws: &Aws) {
     let numbers = aws.meter().counts.take();
-    for line in lines(aws.stack(), aws.settings.metrics, aws.now(), numbers) {
+    for line in lines(
+        &aws.settings.stack,
+        aws.settings.metrics,
+        aws.now(),
+        numbers,
+    ) {
         println!("{line}");
     }
 }
@@ -95,7 +100,7 @@ pub(crate) fn tell_of_promise(aws: &Aws, report: &Report) {
     ];
     let line = json!({
         "_aws": envelope(aws.now(), &[vec!["Stack"]], &metrics),
-        "Stack": aws.stack(),
+        "Stack": aws.settings.stack,
         "Violations": report.violations,
         "Unclaimed": report.unclaimed,
         "OldestOverdue": report.overdue_secs,

@@ -378,6 +378,18 @@ impl Platform for Aws {
         serde_json::from_slice(&payload).map_err(|error| failed(error.to_string()))
     }
 
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unreachable> {
+        Box::pin(self.sign_digest(&Digest::of(message))).await
+    }
+
+    async fn signing_key(&self) -> Result<Vec<u8>, Unreachable> {
+        Box::pin(self.public_key()).await
+    }
+
+    fn stack(&self) -> &str {
+        &self.settings.stack
+    }
+
     fn retention(&self) -> Duration {
         self.settings.retention
     }

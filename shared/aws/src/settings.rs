@@ -60,6 +60,8 @@ pub struct Settings {
     pub(crate) proxy_secret: Option<String>,
     /// Key that new secrets are encrypted with; none for that of AWS.
     pub(crate) secrets_key: Option<String>,
+    /// ARN of the key that signs receipts.
+    pub(crate) receipt_key: Option<String>,
     /// Names of the roles that a delivery may assume.
     assumable: String,
     /// Endpoint of an emulator; none on AWS.
@@ -127,6 +129,7 @@ impl Settings {
             guard: guard(&variable, endpoint.as_deref())?,
             proxy_secret: given("EGRESS_PROXY_SECRET"),
             secrets_key: given("SECRETS_KEY"),
+            receipt_key: given("RECEIPT_KEY"),
             assumable: given("ASSUMABLE_ROLES").unwrap_or_default(),
             endpoint,
             region: required("AWS_REGION")?,

@@ -15,7 +15,7 @@
 //!
 //! # Receipt
 //!
-//! For each request the status that was answered and the digest of the body.
+//! For each request the status that was answered and the digest of the body, and that of the SBOM in it.
 //!
 //! # Limits
 //!
@@ -180,8 +180,11 @@ impl Integration for Webhook {
             );
             response.check(&doing, now)?;
 
-            let receipt =
+            let mut receipt =
                 json!({ "status": response.status.as_u16(), "digest": digest.to_string() });
+            if let Some(material) = step.material.and_then(|material| material.digest) {
+                receipt["material"] = material.to_string().into();
+            }
             host.record(&step.key, receipt.clone()).await?;
             receipts.insert(step.key, receipt);
         }

@@ -5,7 +5,7 @@
 
 mod indexes;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::ready;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::Value;
 
 use self::indexes::Indexes;
@@ -62,12 +64,19 @@ pub struct Memory {
     pub hides_secrets: Cell<bool>,
     /// Additions that will be refused.
     pub fail_adds: Cell<bool>,
+    /// Signatures that will be refused.
+    pub fail_signing: Cell<bool>,
+    /// Made when it is first asked for.
+    signing_key: OnceCell<EcdsaKeyPair>,
     pub meter: Meter,
     pub writes: Cell<u32>,
     /// Whoever reads a row finds it as the release after this one writes it: with an attribute, and parts of attributes,
     /// that this one does not know. A write that loses one of them panics.
     pub is_newer: Cell<bool>,
 }
+
+/// A `SubjectPublicKeyInfo` of P-256, as far as the point.
+const P256: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
 
 /// An attribute that this release does not know.
 const NEWER: &str = "of_the_next_release";
@@ -108,6 +117,8 @@ impl Memory {
             fail_sends: Cell::new(false),
             hides_secrets: Cell::new(false),
             fail_adds: Cell::new(false),
+            fail_signing: Cell::new(false),
+            signing_key: OnceCell::new(),
             meter: Meter::default(),
             writes: Cell::new(0),
             is_newer: Cell::new(true),
@@ -182,6 +193,14 @@ impl Memory {
     /// Looks at a row without taking a copy of it.
     pub fn look<T>(&self, key: &Key, at: impl FnOnce(&Item) -> T) -> Option<T> {
         self.table.borrow().get(key).map(at)
+    }
+
+    fn key(&self) -> &EcdsaKeyPair {
+        self.signing_key.get_or_init(|| {
+            let (kind, random) = (&ECDSA_P256_SHA256_ASN1_SIGNING, SystemRandom::new());
+            let pkcs8 = EcdsaKeyPair::generate_pkcs8(kind, &random).expect("there is randomness");
+            EcdsaKeyPair::from_pkcs8(kind, pkcs8.as_ref(), &random).expect("it was just made")
+        })
     }
 
     fn read(&self, item: &mut Item) -> Item {
@@ -579,6 +598,22 @@ impl Platform for Memory {
 
     async fn invoke(&self, integration: &str, event: Value) -> Result<Value, Unreachable> {
         (self.invoke)(self, integration, event).await
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unreachable> {
+        if self.fail_signing.get() {
+            return Err(down("receipt key"));
+        }
+        let signature = self.key().sign(&SystemRandom::new(), message);
+        Ok(signature.expect("there is randomness").as_ref().to_vec())
+    }
+
+    async fn signing_key(&self) -> Result<Vec<u8>, Unreachable> {
+        Ok([P256, self.key().public_key().as_ref()].concat())
+    }
+
+    fn stack(&self) -> &'static str {
+        "memory"
     }
 
     fn retention(&self) -> Duration {

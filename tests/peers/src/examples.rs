@@ -219,6 +219,8 @@ fn every_example_works_as_it_stands() {
 
     scenario.tell("delivery list");
     scenario.tell("delivery describe");
+    scenario.tell("delivery receipt");
+    scenario.tell("delivery receipt-key");
     scenario.tell_of("delivery follow", &Ends::Interrupted);
     scenario.tell("integration registered pause");
     let again = "chainloop attestation craft again.json --project shop --workflow nightly-build";

@@ -538,6 +538,18 @@ impl Platform for Function {
         self.world.memory.invoke(integration, event).await
     }
 
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unreachable> {
+        self.world.memory.sign(message).await
+    }
+
+    async fn signing_key(&self) -> Result<Vec<u8>, Unreachable> {
+        self.world.memory.signing_key().await
+    }
+
+    fn stack(&self) -> &str {
+        self.world.memory.stack()
+    }
+
     fn retention(&self) -> Duration {
         schedule::RETENTION
     }

@@ -415,6 +415,18 @@ impl Platform for Metered<'_> {
         panic!("{UNCOUNTED}")
     }
 
+    async fn sign(&self, _: &[u8]) -> Result<Vec<u8>, Unreachable> {
+        panic!("{UNCOUNTED}")
+    }
+
+    async fn signing_key(&self) -> Result<Vec<u8>, Unreachable> {
+        panic!("{UNCOUNTED}")
+    }
+
+    fn stack(&self) -> &str {
+        self.memory.stack()
+    }
+
     fn retention(&self) -> Duration {
         self.role.retention()
     }

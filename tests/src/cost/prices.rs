@@ -66,6 +66,14 @@ pub static SECRET_CALL: Price = price(
     "ten thousand",
 );
 pub static SECRET: Price = price("Secrets Manager", "a secret", 0.40, 1.0, "month");
+pub static KEY: Price = price("KMS", "a key, for receipts", 1.0, 1.0, "month");
+pub static SIGNATURE: Price = price(
+    "KMS",
+    "signatures, of receipts, and reads of the public key",
+    0.15,
+    10_000.0,
+    "ten thousand",
+);
 pub static INVOCATION: Price = price("Lambda", "requests", 0.20, MILLION, "million");
 pub static COMPUTE: Price = price(
     "Lambda",
@@ -100,7 +108,7 @@ pub static SCHEDULE: Price = price(
     "million",
 );
 
-pub static ALL: [&Price; 19] = [
+pub static ALL: [&Price; 21] = [
     &WRITE,
     &READ,
     &ROWS,
@@ -111,6 +119,8 @@ pub static ALL: [&Price; 19] = [
     &SQS,
     &SECRET_CALL,
     &SECRET,
+    &KEY,
+    &SIGNATURE,
     &INVOCATION,
     &COMPUTE,
     &GATEWAY,

@@ -12,6 +12,7 @@ pub mod operations;
 pub mod pauses;
 pub mod plans;
 pub(crate) mod progress;
+pub mod receipts;
 pub mod reconcile;
 pub(crate) mod settle;
 pub mod trial;

@@ -1,7 +1,9 @@
 //! Deliveries.
 
-use api::deliveries::{Attempt, Delivery, Redelivered, State};
+use api::deliveries::{Attempt, Delivery, Receipt, ReceiptKey, Redelivered, Signature, State};
 use api::{Action, Code, Page, Problem, Role};
+use attestation::Envelope;
+use base64_simd::STANDARD;
 use serde_json::json;
 
 use super::jobs;
@@ -10,6 +12,7 @@ use super::route::{Description, Route, handler, text};
 use crate::config;
 use crate::engine::deliveries::{self, Cursor, Filter};
 use crate::engine::operations;
+use crate::engine::receipts::{self, PublicKey};
 use crate::store::platform::Platform;
 use crate::store::rows;
 
@@ -44,6 +47,24 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
             .for_restricted()
             .operation("getDelivery", "Get a delivery and its attempts")
             .answers::<Delivery>(200, "The delivery"),
+        Route::get(
+            "/v1/deliveries/{delivery}/receipt",
+            Action::Read,
+            handler!(receipt),
+        )
+        .operation("getDeliveryReceipt", "Get a signed receipt of a delivery")
+        .about(
+            "An in-toto statement about a final delivery, signed now by the stack's key: it says \
+             what the ledger says at this time.",
+        )
+        .answers::<Receipt>(200, "A DSSE envelope")
+        .refuses(&[Code::NotFinal]),
+        Route::get("/v1/receipt-key", Action::Follow, handler!(receipt_key))
+            .operation(
+                "getReceiptKey",
+                "Get the key that receipts are verified with",
+            )
+            .answers::<ReceiptKey>(200, "The public key"),
         Route::post(
             "/v1/deliveries/{delivery}/redeliver",
             Action::Operate,
@@ -77,6 +98,57 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
         .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no delivery {id:?}")))?;
     let delivery = shown(caller.role, row, attempts);
     Ok(Response::json(200, &delivery))
+}
+
+async fn receipt<P: Platform>(call: Call<'_, P>) -> Answer {
+    let envelope = receipts::sign(call.scope(), &call.id("delivery")).await;
+    Ok(Response::json(200, &written(envelope?)))
+}
+
+impl From<receipts::Error> for Problem {
+    fn from(error: receipts::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            receipts::Error::NotFound(_) | receipts::Error::BytesGone(_) => {
+                Self::new(Code::NotFound, text)
+            }
+            receipts::Error::NotFinal => Self::new(Code::NotFinal, text),
+            receipts::Error::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
+fn written(envelope: Envelope) -> Receipt {
+    let signatures = envelope.signatures.into_iter();
+    Receipt {
+        payload_type: envelope.payload_type,
+        payload: STANDARD.encode_to_string(envelope.payload),
+        signatures: signatures
+            .map(|signature| Signature {
+                keyid: signature.keyid,
+                sig: STANDARD.encode_to_string(signature.sig),
+            })
+            .collect(),
+    }
+}
+
+async fn receipt_key<P: Platform>(call: Call<'_, P>) -> Answer {
+    let key = PublicKey::load(call.platform).await?;
+    let key = ReceiptKey {
+        id: key.id(),
+        pem: pem(&key.der),
+    };
+    Ok(Response::json(200, &key))
+}
+
+fn pem(der: &[u8]) -> String {
+    let base64 = STANDARD.encode_to_string(der);
+    let mut text = "-----BEGIN PUBLIC KEY-----\n".to_owned();
+    for line in base64.as_bytes().chunks(64) {
+        text.extend(line.iter().copied().map(char::from));
+        text.push('\n');
+    }
+    text + "-----END PUBLIC KEY-----\n"
 }
 
 async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {

@@ -389,6 +389,13 @@ pub trait Platform {
     /// Tells operators of something.
     async fn announce(&self, announcement: Announcement) -> Result<(), Unreachable>;
 
+    /// Signs the SHA-256 of a message with the stack's own key: ECDSA on P-256, in DER.
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unreachable>;
+    /// Returns the public half of that key: a `SubjectPublicKeyInfo`, in DER.
+    async fn signing_key(&self) -> Result<Vec<u8>, Unreachable>;
+
+    /// Returns the name of the stack.
+    fn stack(&self) -> &str;
     /// Returns the time for which the rows of attestations, deliveries and attempts are kept; bytes stay a week longer.
     fn retention(&self) -> Duration;
     /// The quotas of each organization, and what this environment remembers of their use.
