@@ -38,7 +38,8 @@ Examples:
 Uses the OIDC token of GitHub Actions, or the one in CHAINLOOP_OIDC_TOKEN. The token lives an hour, with the role and \
 the workflows of the issuer's rule. An OIDC token can be exchanged once.
 
-Example:
+Examples:
+  chainloop auth exchange --organization acme
   export CHAINLOOP_TOKEN=$(chainloop auth exchange)")]
     Exchange(Oidc),
     /// Remove the URL and token that `auth login` stored

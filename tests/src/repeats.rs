@@ -259,7 +259,7 @@ async fn what_is_removed_of_a_request_that_was_cut_off_is_not_removed_of_its_rep
 }
 
 /// Counts everything that a request can create.
-async fn count(world: &World) -> [usize; 6] {
+async fn count(world: &World) -> [usize; 7] {
     let memory = &world.memory;
     let (registrations, _) = config::list(scope(memory), None, 100).await.unwrap();
     let selector = api::workflows::selector("shop/other", None).unwrap();
@@ -267,6 +267,9 @@ async fn count(world: &World) -> [usize; 6] {
     let jobs = jobs::list(scope(memory), None, 100).await.unwrap().0;
     let rows = memory.rows();
     let of = |sort: &str| rows.iter().filter(|key| key.sort == sort).count();
+    let issuers = rows
+        .iter()
+        .filter(|key| key.partition.starts_with("issuers/"));
     [
         registrations.len(),
         attached.len(),
@@ -274,6 +277,7 @@ async fn count(world: &World) -> [usize; 6] {
         of("delivery"),
         of("attachment"),
         of("trust-policy"),
+        issuers.count(),
     ]
 }
 

@@ -48,6 +48,11 @@ const SHARED: [(&str, &[&str]); 3] = [
     ),
 ];
 
+/// Reports whether this issuer signs for everybody.
+pub fn is_shared(issuer: &str) -> bool {
+    SHARED.iter().any(|(url, _)| *url == issuer)
+}
+
 /// Condition on a claim, which is compared as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

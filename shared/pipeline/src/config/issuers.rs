@@ -68,10 +68,18 @@ pub async fn create(
             detail: format!("is one too many: an organization has at most {ISSUERS_MOST}"),
         }]));
     }
-    let restricted = |rule: Rule| Rule {
-        workflows: api::tokens::workflows(&rule.workflows).unwrap_or_default(),
-        ..rule
+    let restricted = |rule: Rule| {
+        let workflows = api::tokens::workflows(&rule.workflows)?;
+        Ok(Rule { workflows, ..rule })
     };
+    let rules = wanted.rules.into_iter().map(restricted);
+    let rules: Result<Vec<Rule>, String> = rules.collect();
+    let rules = rules.map_err(|detail| {
+        Error::Faults(vec![Fault {
+            field: "rules".into(),
+            detail,
+        }])
+    })?;
     let row = Issuer {
         organization: organization.to_owned(),
         name: wanted.name,
@@ -79,7 +87,7 @@ pub async fn create(
         issuer: wanted.issuer,
         audience: wanted.audience,
         jwks_url: wanted.jwks_url,
-        rules: wanted.rules.into_iter().map(restricted).collect(),
+        rules,
         created_by: act.actor.name.clone(),
         created_at: platform.now(),
     };
