@@ -8,6 +8,7 @@ mod apply;
 mod attestation;
 mod destination;
 mod event;
+mod jwt;
 pub mod mutate;
 pub mod seeds;
 mod setting;
@@ -103,6 +104,7 @@ targets! {
         longest: 16 * 1024,
         ..USUAL
     };
+    jwt: jwt::jwt, Target { words: jwt::WORDS, longest: 17 * 1024, ..USUAL };
     retry_after: destination::retry_after, Target { words: destination::RETRY_WORDS, longest: 256, ..USUAL };
     url: destination::url, Target { words: destination::WORDS, longest: 1024, ..USUAL };
     address: destination::address, Target { words: destination::LIST_WORDS, longest: 256, ..USUAL };

@@ -16,7 +16,9 @@ pub fn corpus(target: &Target) -> PathBuf {
 /// The files and folders of a target's seeds.
 pub fn places(target: &Target) -> Vec<PathBuf> {
     let own = target.seeds.iter().map(|place| root().join(place));
-    let mut places: Vec<PathBuf> = std::iter::once(corpus(target)).chain(own).collect();
+    // A target of which nothing was found, and whose seeds are elsewhere, has none.
+    let corpus = Some(corpus(target)).filter(|folder| folder.is_dir());
+    let mut places: Vec<PathBuf> = corpus.into_iter().chain(own).collect();
     if let Some(samples) = std::env::var_os("SAMPLES_DIR") {
         places.extend(
             target
