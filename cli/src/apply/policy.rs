@@ -233,9 +233,12 @@ mod tests {
             titles(&[other], &exists, true),
             [r#"~ trust policy "release" for shop/*"#]
         );
-        let new = wanted("all", "*", &[a.clone()]);
+        let new = wanted("all", "*", std::slice::from_ref(&a));
         let created = r#"+ trust policy "all" for *"#;
-        assert_eq!(titles(&[new.clone()], &exists, false), [created]);
+        assert_eq!(
+            titles(std::slice::from_ref(&new), &exists, false),
+            [created]
+        );
         assert_eq!(
             titles(&[new], &exists, true),
             [created, r#"- trust policy "release" for shop/*"#]

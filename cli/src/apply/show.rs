@@ -175,17 +175,16 @@ fn counted(counts: Counts) -> String {
         1 => format!("1 {what}"),
         many => format!("{many} {what}s"),
     };
-    let mut text = format!(
-        "{}, {}",
+    let policies = match counts.trust_policies {
+        0 => String::new(),
+        1 => ", 1 trust policy".to_owned(),
+        many => format!(", {many} trust policies"),
+    };
+    format!(
+        "{}, {}{policies}",
         one(counts.registrations, "registration"),
         one(counts.attachments, "attachment")
-    );
-    match counts.trust_policies {
-        0 => {}
-        1 => text.push_str(", 1 trust policy"),
-        many => text.push_str(&format!(", {many} trust policies")),
-    }
-    text
+    )
 }
 
 fn details(step: &Step, open: Option<Open>) -> Vec<String> {
@@ -230,8 +229,7 @@ fn details(step: &Step, open: Option<Open>) -> Vec<String> {
                 signers.map(|one| format!("signers.{}: {}", one.name(), policy::told(one))),
             );
         }
-        Step::Trust(PolicyStep::Delete(_)) => {}
-        Step::Detach { .. } => {}
+        Step::Detach { .. } | Step::Trust(PolicyStep::Delete(_)) => {}
         Step::Deregister { there } => {
             for attachment in &there.attachments {
                 lines.push(format!(

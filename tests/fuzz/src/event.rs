@@ -139,28 +139,32 @@ pub fn message(input: &[u8]) {
             id: "only".to_owned(),
             body: text.to_owned(),
         };
-        taken(vec![body]);
+        taken(&[body]);
     }
     match serde_json::from_slice(input) {
         Ok(DeliveryEvent::Records(records)) => {
-            taken(records.into_iter().map(SqsRecord::record).collect())
+            taken(&told(records));
         }
         Ok(DeliveryEvent::Check(asked)) => drop(asked),
         Ok(DeliveryEvent::Preview(asked)) => drop(asked),
         Err(_) => {}
     }
     if let Ok(FetchEvent { records }) = serde_json::from_slice(input) {
-        taken(records.into_iter().map(SqsRecord::record).collect());
+        taken(&told(records));
     }
     if let Ok(ReconcilerEvent {
         records: Some(records),
     }) = serde_json::from_slice(input)
     {
-        taken(records.into_iter().map(SqsRecord::record).collect());
+        taken(&told(records));
     }
 }
 
-fn taken(records: Vec<Record>) {
+fn told(records: Vec<SqsRecord>) -> Vec<Record> {
+    records.into_iter().map(SqsRecord::record).collect()
+}
+
+fn taken(records: &[Record]) {
     static HTTP: LazyLock<Http> = LazyLock::new(|| Http::new(guard()));
     let ids: BTreeSet<String> = records.iter().map(|record| record.id.clone()).collect();
     let memory = Memory::default();

@@ -184,7 +184,7 @@ impl Mutator {
             }
             _ => match node {
                 Node::Text(text) if depth < 4 => {
-                    *text = self.edit_text(std::mem::take(text), depth)
+                    *text = self.edit_text(std::mem::take(text), depth);
                 }
                 Node::List(items) if !items.is_empty() => {
                     let at = self.random.below(items.len());
@@ -209,7 +209,8 @@ impl Mutator {
                             members.push((name, value));
                         }
                         2 => {
-                            (*self.random.of(self.words_or_values())).clone_into(&mut members[at].0)
+                            (*self.random.of(self.words_or_values()))
+                                .clone_into(&mut members[at].0);
                         }
                         _ => {
                             for number in 0..many {

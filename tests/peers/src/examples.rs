@@ -277,22 +277,7 @@ fn every_example_works_as_it_stands() {
     scenario.tell("organization api-token list");
     scenario.sure("organization api-token revoke");
     scenario.tell("organization quota");
-    scenario.tell("trust policy add");
-    scenario.tell("trust policy list");
-    scenario.tell("trust policy describe");
-    scenario.tell("trust policy preview");
-    scenario.tell("trust policy update");
-    scenario.tell("trust policy delete");
-    // Nobody asks the internet for keys.
-    scenario.place(
-        "https://token.actions.githubusercontent.com",
-        "http://127.0.0.1:9",
-    );
-    scenario.tell("trust issuer add");
-    scenario.tell("trust issuer list");
-    scenario.tell("trust issuer describe");
-    scenario.tell("trust issuer delete");
-    scenario.untold("auth exchange", "needs the token of a CI job");
+    trust(&mut scenario);
 
     scenario.tell("export");
     scenario.sure("apply");
@@ -302,4 +287,21 @@ fn every_example_works_as_it_stands() {
     scenario.sure("integration attached delete");
     scenario.sure("integration registered delete");
     scenario.end();
+}
+
+fn trust(scenario: &mut Scenario) {
+    scenario.tell("trust policy add");
+    scenario.tell("trust policy list");
+    scenario.tell("trust policy describe");
+    scenario.tell("trust policy preview");
+    scenario.tell("trust policy update");
+    scenario.tell("trust policy delete");
+    // Nobody asks the internet for keys.
+    let issuer = "https://token.actions.githubusercontent.com";
+    scenario.place(issuer, "http://127.0.0.1:9");
+    scenario.tell("trust issuer add");
+    scenario.tell("trust issuer list");
+    scenario.tell("trust issuer describe");
+    scenario.tell("trust issuer delete");
+    scenario.untold("auth exchange", "needs the token of a CI job");
 }
