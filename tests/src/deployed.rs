@@ -14,6 +14,7 @@ use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
 use serde_json::{Value, json};
 
 use crate::artifacts::{self, Artifacts};
+use crate::exchange::{self, Issuer};
 use crate::receiver::{Answer, Receiver, data};
 use crate::samples;
 use crate::signatures::{Key, sign};
@@ -1027,6 +1028,101 @@ fn a_policy_that_requires_a_key_accepts_what_it_signed_and_refuses_the_rest() {
 
     ask(&["trust", "policy", "delete", case.name]);
     ask(&["attestation", "push", &bad]);
+}
+
+/// A job pushes with the JWT that its CI system gave it, and with nothing that is stored anywhere.
+#[test]
+fn a_jobs_jwt_is_exchanged_once_and_pushes_for_its_workflows_alone() {
+    let mut case = Case::new("oidc");
+    let key = exchange::Key::new("a");
+    let issuer = Issuer::start(&key.set());
+    let (workflow, audience) = (case.workflow(), "https://attestations.example.org");
+    let add = [
+        "trust",
+        "issuer",
+        "add",
+        "--name",
+        case.name,
+        "--issuer",
+        &issuer.url,
+    ];
+    let rule = [
+        "--claim",
+        "repository_id=74",
+        "--role",
+        "producer",
+        "--audience",
+        audience,
+    ];
+    let restricted = ["--workflow", &workflow];
+    ask(&[&add[..], &rule, &restricted].concat());
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let jwt = |jti: &str, claim: &str, value: Value| {
+        let mut claims = json!({
+            "iss": issuer.url, "aud": audience, "iat": since, "exp": since + 600, "jti": jti,
+            "sub": "repo:acme/shop", "repository_id": "74",
+        });
+        claims[claim] = value;
+        key.sign(&claims)
+    };
+    let job = |jwt: &str, words: &[&str]| {
+        let _busy = busy();
+        let output = Command::new(given("CHAINLOOP"))
+            .args(words)
+            .env_remove("CHAINLOOP_TOKEN")
+            .env("CHAINLOOP_OIDC_TOKEN", jwt)
+            .env("CHAINLOOP_ORGANIZATION", "default")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), said)
+    };
+    let file = case.attestation();
+    let push = ["attestation", "push", &file, "--oidc"];
+    let good = jwt("1", "sub", json!("repo:acme/shop"));
+    // The issuer's keys are fetched meanwhile, and the command repeats.
+    let (pushed, said) = job(&good, &push);
+    assert!(pushed, "{said}");
+    assert!(!said.contains(&good), "{said}");
+    let (again, said) = job(&good, &push);
+    assert!(
+        !again && said.contains("it was exchanged already"),
+        "{said}"
+    );
+    for (jti, claim, value, why) in [
+        ("2", "repository_id", json!("75"), "no rule of the issuer"),
+        (
+            "3",
+            "aud",
+            json!("https://other.example.org"),
+            "is for another audience",
+        ),
+        (
+            "4",
+            "iss",
+            json!("https://other.example.org"),
+            "the organization has no issuer",
+        ),
+        ("5", "exp", json!(since - 1), "has expired"),
+        ("6", "iat", json!(since - 3600), "more than 15 minutes ago"),
+    ] {
+        let (pushed, said) = job(&jwt(jti, claim, value), &push);
+        assert!(!pushed && said.contains(why), "{why}: {said}");
+    }
+    let stranger = exchange::Key::new("a").sign(&json!({
+        "iss": issuer.url, "aud": audience, "iat": since, "exp": since + 600, "repository_id": "74",
+    }));
+    let (pushed, said) = job(&stranger, &push);
+    assert!(
+        !pushed && said.contains("not by the issuer's key"),
+        "{said}"
+    );
+    let mut other = Case::new("oidc-other");
+    let file = other.attestation();
+    let foreign = ["attestation", "push", &file, "--oidc"];
+    let (pushed, said) = job(&jwt("7", "sub", json!("x")), &foreign);
+    assert!(!pushed && said.contains("tests/oidc-other"), "{said}");
+    ask(&["trust", "issuer", "delete", case.name]);
 }
 
 #[test]

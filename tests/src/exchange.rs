@@ -1,8 +1,6 @@
 //! Exchanges over memory: JWTs of an issuer on loopback, and tokens, for tokens that live an hour.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,11 +13,13 @@ use pipeline::engine::fetch;
 use pipeline::http::Response;
 use pipeline::records::audit_log;
 use pipeline::store::platform::Scope;
+use receiver::{Answer, Server};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 use crate::asking::{answer, ask, request};
+
 use crate::roles::As;
 use crate::world::{ORGANIZATION, http, scope};
 
@@ -31,20 +31,20 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// A key of an issuer, and the key set that has it.
-struct Key {
+pub struct Key {
     pair: EcdsaKeyPair,
     kid: &'static str,
 }
 
 impl Key {
-    fn new(kid: &'static str) -> Self {
+    pub fn new(kid: &'static str) -> Self {
         let (random, algorithm) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap();
         Self { pair, kid }
     }
 
-    fn set(&self) -> Value {
+    pub fn set(&self) -> Value {
         let point = self.pair.public_key().as_ref();
         json!({ "keys": [{
             "kty": "EC", "crv": "P-256", "kid": self.kid, "use": "sig", "alg": "ES256",
@@ -52,7 +52,7 @@ impl Key {
         }] })
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub fn sign(&self, claims: &Value) -> String {
         self.sign_as(&json!({ "alg": "ES256", "kid": self.kid }), claims)
     }
 
@@ -67,58 +67,31 @@ impl Key {
     }
 }
 
-/// An issuer on loopback: answers with what stands at a path, and counts what it was asked.
-struct Issuer {
-    url: String,
+/// An issuer on loopback: answers with what stands at a path.
+pub struct Issuer {
+    pub url: String,
     documents: Arc<Mutex<BTreeMap<String, Value>>>,
-    asked: Arc<Mutex<Vec<String>>>,
+    server: Server,
 }
 
 impl Issuer {
-    fn start(keys: &Value) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let documents = BTreeMap::from([
-            (
-                "/.well-known/openid-configuration".to_owned(),
-                json!({ "issuer": url, "jwks_uri": format!("{url}/keys") }),
-            ),
-            ("/keys".to_owned(), keys.clone()),
-        ]);
-        let documents = Arc::new(Mutex::new(documents));
-        let asked = Arc::<Mutex<Vec<String>>>::default();
-        let (own, told) = (Arc::clone(&documents), Arc::clone(&asked));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                let (mut line, mut header) = (String::new(), String::new());
-                reader.read_line(&mut line).unwrap();
-                while reader
-                    .read_line(&mut header)
-                    .is_ok_and(|_| header.len() > 2)
-                {
-                    header.clear();
-                }
-                let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-                let found = own.lock().unwrap().get(&path).cloned();
-                told.lock().unwrap().push(path);
-                let (status, body) = match found {
-                    Some(found) => (200, found.to_string()),
-                    None => (404, String::new()),
-                };
-                let length = body.len();
-                let answer = format!(
-                    "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-                );
-                let _ = stream.write_all(answer.as_bytes());
-            }
+    pub fn start(keys: &Value) -> Self {
+        let documents = Arc::<Mutex<BTreeMap<String, Value>>>::default();
+        let own = Arc::clone(&documents);
+        let server = Server::start(move |_, asked| match own.lock().unwrap().get(&asked.path) {
+            Some(found) => Answer::status(200).body(found.to_string()),
+            None => Answer::status(404),
         });
-        Self {
-            url,
+        let url = server.origin();
+        let issuer = Self {
+            url: url.clone(),
             documents,
-            asked,
-        }
+            server,
+        };
+        let configuration = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
+        issuer.puts("/.well-known/openid-configuration", configuration);
+        issuer.puts("/keys", keys.clone());
+        issuer
     }
 
     fn puts(&self, path: &str, document: Value) {
@@ -129,7 +102,7 @@ impl Issuer {
     }
 
     fn asked(&self) -> usize {
-        self.asked.lock().unwrap().len()
+        self.server.received().len()
     }
 }
 

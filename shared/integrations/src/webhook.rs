@@ -414,10 +414,11 @@ mod tests {
         );
 
         let digest = |n: usize| Digest::of(&received[n].body).to_string();
+        let material = |content: &str| Digest::of(content.as_bytes()).to_string();
         let expected = json!({ "steps": {
             "attestation": { "status": 200, "digest": digest(0) },
-            "sbom:sbom": { "status": 202, "digest": digest(1) },
-            "sbom:packages": { "status": 200, "digest": digest(2) },
+            "sbom:sbom": { "status": 202, "digest": digest(1), "material": material(fixture::CDX) },
+            "sbom:packages": { "status": 200, "digest": digest(2), "material": material(fixture::SPDX) },
         }});
         assert_eq!(
             outcome,
