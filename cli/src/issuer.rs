@@ -1,8 +1,7 @@
 //! `chainloop trust issuer`: manages issuers, CI systems whose JWTs are exchanged for tokens.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use api::Role;
@@ -17,7 +16,7 @@ use crate::global::Global;
 use crate::names::label;
 use crate::output::{self, Format};
 use crate::table::{Table, cell};
-use crate::{auth, confirm, time};
+use crate::{auth, confirm, time, trust};
 
 /// More than an organization has.
 const MOST: usize = 1_000;
@@ -127,7 +126,7 @@ impl Add {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         let client = Client::new(global)?;
         let new = match self.file {
-            Some(path) => from_file(&path)?,
+            Some(path) => trust::from_file(&path)?,
             None => NewIssuer {
                 name: self.name.unwrap_or_default(),
                 issuer: self.issuer.unwrap_or_default(),
@@ -149,18 +148,6 @@ impl Add {
         ));
         show(global, &issuer)
     }
-}
-
-fn from_file(path: &Path) -> anyhow::Result<NewIssuer> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-    let read = |text: &str| -> Result<NewIssuer, String> {
-        // Every JSON document is a YAML document too.
-        let value: serde_json::Value =
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        serde_json::from_value(value).map_err(|error| error.to_string())
-    };
-    read(&text).map_err(|fault| Failure::usage(format!("{}: {fault}", path.display())).into())
 }
 
 fn list(global: &Global) -> anyhow::Result<()> {

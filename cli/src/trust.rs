@@ -13,6 +13,7 @@ use api::trust::{
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use comfy_table::{Cell, Color};
+use serde::de::DeserializeOwned;
 
 use crate::client::{Call, Client, json};
 use crate::confirm;
@@ -404,10 +405,11 @@ fn get(client: &Client, named: &str) -> anyhow::Result<TrustPolicy> {
     client.call(&Call::get(&["trust-policies", named]))
 }
 
-fn from_file(path: &Path) -> anyhow::Result<NewTrustPolicy> {
+/// Reads the body of a request from a YAML or JSON file.
+pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let text =
         fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-    let read = |text: &str| -> Result<NewTrustPolicy, String> {
+    let read = |text: &str| -> Result<T, String> {
         // Every JSON document is a YAML document too.
         let value: serde_json::Value =
             serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
