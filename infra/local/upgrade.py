@@ -35,6 +35,8 @@ RATE = 3.0
 PHASE_SECS = 15
 PATIENCE_SECS = 120.0
 TAIL_SECS = 60
+# Lease of an attempt, and the reconciler's time: whose function the emulator ended is tried again after it.
+LEASE_SECS = 240
 # An answer that was lost: the third party may have it, and gets it again.
 REASONS = {"crashed", "unanswered"}
 PYTHON = ROOT / ".venv/sam/bin/python"
@@ -116,7 +118,7 @@ def main() -> None:
             if not (codes[0] == codes[2] != codes[1] == codes[3]):
                 wrong.append(f"the code of the functions did not change: {codes}")
             follow(stack, api, posted)
-            until = time.monotonic() + TAIL_SECS
+            until = time.monotonic() + TAIL_SECS + LEASE_SECS
             said = audit(stack, {ORGANIZATION: api}, posted.accepted, until, lambda left: None)
             receiver.look()
             wrong += judge(api, receiver, posted, said)
