@@ -378,7 +378,7 @@ fn tried_rows(tried: &[TriedAttestation]) -> Table {
     table
 }
 
-/// How many attestations have which verdict, and how many `require` would have refused.
+/// Counts attestations by verdict, and those that `require` would have refused.
 fn sum(tried: &[TriedAttestation]) -> String {
     let outcomes = || {
         tried

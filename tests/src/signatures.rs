@@ -304,7 +304,7 @@ async fn the_most_specific_policy_is_the_workflows_and_no_other_is_asked() {
     assert_eq!(outcome(world.push(run("6")).await), None);
 }
 
-/// Whoever sends an attestation says the workflow's ID and its name, and it goes to what is attached to either.
+/// An attestation states its workflow's ID and its name itself, and goes to what is attached to either.
 #[tokio::test]
 async fn neither_an_id_nor_a_name_gets_round_the_policy_for_the_other() {
     const ID: &str = "6f0c1f0e-0000-4000-8000-000000000001";

@@ -39,7 +39,7 @@ pub struct NewIntake {
     #[schemars(length(max = CONDITIONS_MOST))]
     pub allow_from: Vec<String>,
     /// Workflows whose attestations are accepted: an id, `project/name`, `project/*`, or `*`; all of them when empty.
-    /// What is attached to an id needs that id here, whatever names come with it, and the other way round.
+    /// An id is needed here for attachments to that id, whatever names come with it, and the other way round.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = CONDITIONS_MOST))]
     pub workflows: Vec<String>,

@@ -187,7 +187,7 @@ impl NewIssuer {
     }
 }
 
-/// What is wrong with an issuer's URL. A key set that comes over plain HTTP could be anybody's; a peer on this machine has
+/// Returns the fault of an issuer's URL. A key set that comes over plain HTTP could be anybody's; a peer on this machine has
 /// no certificate.
 pub fn url_fault(text: &str) -> Option<&'static str> {
     if text.len() > MAX_TEXT {

@@ -79,7 +79,7 @@ pub struct NewToken {
     #[schemars(range(min = *VALID_SECS.start(), max = *VALID_SECS.end()))]
     pub expires_in_secs: Option<u64>,
     /// Workflows that the token is restricted to: an id, `project/name`, `project/*`, or `*`; not restricted when empty.
-    /// What is attached to an id needs that id here, whatever names come with it, and the other way round. For the
+    /// An id is needed here for attachments to that id, whatever names come with it, and the other way round. For the
     /// roles producer and viewer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = WORKFLOWS_MOST))]

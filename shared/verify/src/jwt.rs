@@ -211,7 +211,7 @@ impl<'a> Jwt<'a> {
         &self.kid
     }
 
-    /// What makes it one: its `jti`, or else all that is signed. Its signature is no part of it, since several may fit.
+    /// Identity by which it is exchanged once: its `jti`, or else all that is signed. Its signature is no part of it, since several may fit.
     pub fn id(&self) -> &str {
         let jti = self.claims.get("jti").and_then(Value::as_str);
         jti.filter(|jti| is_id(jti)).unwrap_or(self.signed)

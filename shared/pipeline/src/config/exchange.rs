@@ -74,7 +74,7 @@ impl From<JwtFault> for Error {
     }
 }
 
-/// What is exchanged: all that the token may be at most.
+/// A JWT or token that is exchanged: the most that the new token may be.
 struct Exchanged {
     organization: OrganizationName,
     /// A label.

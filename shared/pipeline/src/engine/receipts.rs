@@ -17,7 +17,7 @@ use super::deliveries;
 use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows::{self, Attempt, Delivery, Registration};
 
-/// What is said of a delivery, and in which version. Fields may be added to a version; what a field means stays.
+/// Type of the predicate, with its version. A version may gain fields; the meaning of a field stays.
 pub const PREDICATE_TYPE: &str = "https://chainloop.dev/integrations/delivery-receipt/v1";
 
 #[derive(Debug, thiserror::Error)]
