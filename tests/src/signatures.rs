@@ -381,24 +381,34 @@ async fn the_verdict_reaches_who_it_is_delivered_to_and_decides_by_a_filter() {
 }
 
 #[tokio::test]
-async fn a_verdict_on_another_envelope_sends_nothing() {
-    let world = World::new();
-    world.ready().await;
-    let own = Key::new();
-    let warn = policy("own", WORKFLOW, "warn", &[signer("own", &own)]);
-    made(&world.memory, warn).await;
-    let accepted = world.push(signed("1", &[&own]).compact()).await.unwrap();
-    let at = rows::Attestation::at(&ORGANIZATION, &accepted.attestation.hash);
-    let stored = rows::load::<rows::Attestation>(&world.memory, &at).await;
-    let mut stored = stored.unwrap().unwrap();
-    stored.row.verdict.as_mut().unwrap().envelope = Digest::of(b"another");
-    let (write, _) = rows::put(&world.memory, &stored.row, Some(&stored.version));
-    world.memory.write(vec![write]).await.unwrap();
-    world.deliver().await;
-    assert_eq!(world.receiver.deliveries().len(), 0);
-    let (failed, _) = world.delivery(&accepted).await;
-    let reason = failed.reason.unwrap();
-    assert!(reason.contains("it is about another envelope"), "{reason}");
+async fn a_verdict_that_is_gone_or_about_another_envelope_sends_nothing() {
+    let another = |row: &mut rows::Attestation| {
+        row.verdict.as_mut().unwrap().envelope = Digest::of(b"another");
+    };
+    let gone = |row: &mut rows::Attestation| row.verdict = None;
+    let damages: [(&dyn Fn(&mut rows::Attestation), &str); 2] = [
+        (&another, "it is about another envelope"),
+        (&gone, "find the attestation's verdict"),
+    ];
+    for (damage, why) in damages {
+        let world = World::new();
+        world.ready().await;
+        let own = Key::new();
+        let warn = policy("own", WORKFLOW, "warn", &[signer("own", &own)]);
+        made(&world.memory, warn).await;
+        let accepted = world.push(signed("1", &[&own]).compact()).await.unwrap();
+        let at = rows::Attestation::at(&ORGANIZATION, &accepted.attestation.hash);
+        let stored = rows::load::<rows::Attestation>(&world.memory, &at).await;
+        let mut stored = stored.unwrap().unwrap();
+        damage(&mut stored.row);
+        let (write, _) = rows::put(&world.memory, &stored.row, Some(&stored.version));
+        world.memory.write(vec![write]).await.unwrap();
+        world.deliver().await;
+        assert_eq!(world.receiver.deliveries().len(), 0);
+        let (failed, _) = world.delivery(&accepted).await;
+        let reason = failed.reason.unwrap();
+        assert!(reason.contains(why), "{reason}");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,9 @@ use crate::records::attestations::{self, Filter};
 use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows::Attestation;
 
+/// Attestations of a page at most: each has megabytes to read and to judge, and the gateway waits half a minute.
+const MOST: usize = 20;
+
 /// A page of attestations, newest first, each with the verdict as of the time when it was accepted, and until when those of
 /// the next page were accepted. Nothing is kept. A verdict is none where the bytes are not there any more.
 pub async fn page(
@@ -17,7 +20,7 @@ pub async fn page(
     of: &Filter,
     limit: usize,
 ) -> Result<(Vec<(Attestation, Option<Verdict>)>, Option<Timestamp>), Unreachable> {
-    let (rows, next) = attestations::list(scope, of, limit).await?;
+    let (rows, next) = attestations::list(scope, of, limit.min(MOST)).await?;
     let mut tried = Vec::new();
     // One at a time: each may have megabytes.
     for row in rows {

@@ -159,6 +159,9 @@ pub(super) async fn load<I: Integration>(
         .map_err(|error| damaged(&format!("read the attestation again: {error}")))?;
     let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
     let verdict = verdict?;
+    if subject.judged.is_some() && verdict.is_none() {
+        return Err(damaged("find the attestation's verdict"));
+    }
     if verdict
         .as_ref()
         .is_some_and(|verdict| !verdict.is_of(&attestation))
