@@ -186,14 +186,9 @@ fn describe(global: &Global, named: &str) -> anyhow::Result<()> {
     show(global, &issuer)
 }
 
-const DELETE: confirm::Action = confirm::Action {
-    what: "delete it",
-    refused: "nothing was deleted",
-};
-
 fn delete(global: &Global, named: &str) -> anyhow::Result<()> {
     let client = Client::new(global)?;
-    confirm::action(global, &DELETE, || {
+    confirm::deletion(global, || {
         let issuer = get(&client, named)?;
         let (name, url) = (&issuer.name, &issuer.issuer);
         Ok(format!("Delete the issuer {name:?}, {url}?"))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use api::Timestamp;
+use api::names::is_label;
 use api::trust::{
     Identity, ListedTrustPolicy, Mode, NewTrustPolicy, Outcome, Policy, Signer, TrialPolicy,
     TriedAttestation, TrustPolicy, TrustedRoot, Verdict,
@@ -210,7 +211,10 @@ fn signers(
     read: fn(&str) -> Result<Signer, String>,
 ) -> anyhow::Result<Vec<Signer>> {
     let read = |text: &String| {
-        read(text).map_err(|fault| Failure::usage(format!("--{flag} {text}: {fault}")).into())
+        // Not what stands behind the name, which may be a key.
+        let name = text.split('=').next().filter(|name| is_label(name));
+        let name = name.unwrap_or("…");
+        read(text).map_err(|fault| Failure::usage(format!("--{flag} {name}: {fault}")).into())
     };
     given.iter().map(read).collect()
 }
@@ -411,8 +415,12 @@ pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
         fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
     let read = |text: &str| -> Result<T, String> {
         // Every JSON document is a YAML document too.
+        // No fault quotes a whole file: it may be a private key, given by mistake.
         let value: serde_json::Value =
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+            serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
+        if !value.is_object() {
+            return Err("must be a mapping of fields".to_owned());
+        }
         serde_json::from_value(value).map_err(|error| error.to_string())
     };
     read(&text).map_err(|fault| Failure::usage(format!("{}: {fault}", path.display())).into())

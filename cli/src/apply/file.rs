@@ -290,7 +290,7 @@ impl Reading<'_> {
         let signers: Vec<Option<Signer>> = signers
             .into_iter()
             .enumerate()
-            .map(|(index, node)| self.value(Some(node), &format!("{path}.signers[{index}]")))
+            .map(|(index, node)| self.signer(node, &format!("{path}.signers[{index}]")))
             .collect();
         Some(PolicyDraft {
             name,
@@ -301,6 +301,16 @@ impl Reading<'_> {
                 signers: signers.into_iter().collect::<Option<_>>()?,
             },
         })
+    }
+
+    /// Reads a signer. What stands in its place is not quoted: it may be a key.
+    fn signer(&mut self, node: Node, path: &str) -> Option<Signer> {
+        if matches!(node.content, Content::Map(_)) {
+            return self.value(Some(node), path);
+        }
+        let text = format!("must be a mapping, but is {}", node.kind());
+        self.fault(node.place, path, &text);
+        None
     }
 
     /// Reads a part of a trust policy, in which there are no secrets. None where it is missing or wrong.
@@ -726,7 +736,7 @@ trust_policies:
     workflow: shop
     mode: strict
     threshold: -1
-    signers: [{ kind: key, name: x, pem: { file: absent.pub } }, { kind: word }]
+    signers: [{ kind: key, name: x, pem: { file: absent.pub } }, { kind: word }, canary]
   - { name: b, workflow: '*', mode: off }
   - { name: b, workflow: '*', mode: off }
   - { name: c }
@@ -738,6 +748,7 @@ trust_policies:
             "a.yaml:5:16: trust_policies[0].threshold: ",
             "a.yaml:6:15: trust_policies[0].signers[0]: failed to read there/absent.pub: ",
             "a.yaml:6:66: trust_policies[0].signers[1]: unknown variant `word`",
+            "a.yaml:6:82: trust_policies[0].signers[2]: must be a mapping, but is a string",
             "a.yaml:9:5: trust_policies[3].workflow: is required",
             "a.yaml:9:5: trust_policies[3].mode: is required",
             "a.yaml:8:7: trust_policies[2].name: \"b\" is already used by another trust policy",

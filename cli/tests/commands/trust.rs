@@ -165,3 +165,24 @@ fn policies_are_code_beside_registrations_or_alone() {
         "{deleted}"
     );
 }
+
+/// A private key is given by mistake where a file or a policy should stand.
+#[test]
+fn no_fault_quotes_what_may_be_a_key() {
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n";
+    let (api, file) = (memory::start(), Pem::new("private"));
+    for text in [KEY, "name: [canary\n", "- canary\n"] {
+        std::fs::write(&file.0, text).unwrap();
+        for what in ["policy", "issuer"] {
+            let ran = api.run(&["trust", what, "add", "-f", &file.0]);
+            assert_eq!(ran.code, 2, "{}", ran.stderr);
+            assert!(!ran.stderr.contains("canary"), "{}", ran.stderr);
+        }
+    }
+    for key in [KEY.to_owned(), format!("release={KEY}")] {
+        let add = ["trust", "policy", "add", "--name", "a", "--workflow", "*"];
+        let ran = api.run(&[&add[..], &["--mode", "warn", "--key", &key]].concat());
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(!ran.stderr.contains("canary"), "{}", ran.stderr);
+    }
+}
