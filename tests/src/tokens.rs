@@ -120,6 +120,8 @@ async fn a_token_is_restricted_to_workflows_wherever_it_is_shown_or_found() {
     assert!(text.starts_with("clr_") && !text.starts_with(tokens::PREFIX));
     let context = authorized(&memory, text).await;
     assert_eq!(context["context"]["workflows"], workflows.to_string());
+    // And this role as none: it fails where the authorizer is of this release already.
+    assert_eq!(context["context"]["role"], "restricted-producer");
     let listed = answer(&memory, Role::Viewer, "GET /v1/tokens", &[], json!({})).await;
     assert_eq!(listed.body["items"][0]["workflows"], workflows);
     let entries = audit_log::entries(scope(&memory), memory.now(), None, 1_000);
@@ -153,15 +155,20 @@ async fn only_a_producer_or_a_viewer_is_restricted_and_to_workflows_that_there_c
 
 #[test]
 fn restrictions_that_cannot_be_read_let_nobody_in() {
-    for (workflows, restricted) in [
-        (json!(null), Some(vec![])),
-        (json!(""), Some(vec![])),
-        (json!("[\"shop/*\"]"), Some(vec!["shop/*"])),
-        (json!("[]"), None),
-        (json!("shop/*"), None),
-        (json!("[1]"), None),
+    const RESTRICTED: &str = "restricted-producer";
+    for (role, workflows, restricted) in [
+        ("producer", json!(null), Some(vec![])),
+        ("producer", json!(""), Some(vec![])),
+        (RESTRICTED, json!("[\"shop/*\"]"), Some(vec!["shop/*"])),
+        (RESTRICTED, json!("[]"), None),
+        (RESTRICTED, json!("shop/*"), None),
+        (RESTRICTED, json!("[1]"), None),
+        (RESTRICTED, json!(""), None),
+        (RESTRICTED, json!(null), None),
+        ("producer", json!("[\"shop/*\"]"), None),
+        ("nobody", json!(""), None),
     ] {
-        let mut context = json!({ "organization": "acme", "role": "producer" });
+        let mut context = json!({ "organization": "acme", "role": role });
         if !workflows.is_null() {
             context["workflows"] = workflows;
         }
