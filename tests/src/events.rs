@@ -534,6 +534,7 @@ impl Stage {
             predicate_type: "chainloop.dev/attestation/v0.2".into(),
             plans: 1,
             pushed_by: Some(tests().clone()),
+            permitted: Vec::new(),
             verdict: None,
             planned_at: created_at,
             created_at,

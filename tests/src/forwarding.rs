@@ -1063,6 +1063,35 @@ async fn an_allowed_name_reaches_nothing_by_a_foreign_id_nor_the_other_way_round
     }
 }
 
+/// Nothing was attached when it came; an operator attaches and backfills later.
+#[tokio::test]
+async fn a_backfill_goes_by_what_its_sender_was_allowed_until_another_vouches_for_it() {
+    const ID: &str = "6f0c1f0e-0000-4000-8000-000000000001";
+    let world = World::new();
+    let token = world.open(json!({ "name": "a", "workflows": [ID] })).await;
+    let mut envelope = attestation("1", vec![]);
+    let mut statement: Value = serde_json::from_slice(&envelope.payload).unwrap();
+    statement["predicate"]["metadata"]["workflowID"] = ID.into();
+    envelope.payload = statement.to_string().into_bytes();
+    assert_eq!(world.post(&token, &attested(&envelope)).await.status, 202);
+    world.register("hook").await.unwrap();
+    let by_name = world.attach_to(WORKFLOW, "hook", json!({})).await;
+    let by_id = world.attach_to(ID, "hook", json!({})).await;
+    let backfilled = async |attachment: &str| {
+        let route = "POST /v1/attachments/{attachment}/backfill";
+        let path = [("attachment", attachment)];
+        let begun = ask(&world.memory, Role::Operator, route, &path, json!({})).await;
+        assert_eq!(begun.status, 202, "{}", begun.body);
+        world.reconcile().await;
+        world.deliver().await;
+        world.receiver.deliveries().len()
+    };
+    assert_eq!(backfilled(&by_name.id).await, 0);
+    assert_eq!(backfilled(&by_id.id).await, 1);
+    world.push(envelope.compact()).await.unwrap();
+    assert_eq!(backfilled(&by_name.id).await, 2);
+}
+
 #[tokio::test]
 async fn the_last_use_is_written_once_an_hour_and_never_fails_a_post() {
     let world = World::new();

@@ -132,6 +132,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) judged: Judged,
     /// As [`checked`] has it.
     pub(crate) workflow: Workflow,
+    /// As the attestation's row has it.
+    pub(crate) permitted: Vec<Match>,
     pub(crate) why: PlanReason,
     /// The one who sent it.
     pub(crate) by: &'a Actor,
@@ -181,20 +183,22 @@ async fn for_attached(
 ) -> Result<Accepted, Error> {
     check_allowed(&workflow, allowed)?;
     if !allowed.is_empty()
-        && let Some((known, _)) = known(scope, &parsed.hash).await?
+        && let Some(known) = row_of(scope, &parsed.hash).await?
     {
         // Bytes that name no workflow may be another's already, and the answer tells where that one's go.
-        check_allowed(&known.row.workflow, allowed)?;
+        check_allowed(&known.workflow, allowed)?;
     }
     let (planned, policies) = linked(scope, &workflow).await?;
     let of_planned = planned.iter().filter_map(|one| one.matched);
     let reached = of_planned.chain(policies.iter().map(|(matched, _)| *matched));
-    check_reached(&workflow, allowed, reached)?;
+    let permitted = permitted(&workflow, allowed);
+    check_reached(&workflow, &permitted, reached)?;
     let judged = judged(scope, parsed, &bytes, &workflow, policies).await?;
     let incoming = Incoming {
         bytes,
         judged,
         workflow,
+        permitted,
         why: PlanReason::Accepted,
         by,
     };
@@ -208,27 +212,34 @@ fn check_allowed(workflow: &Workflow, allowed: &[Selector]) -> Result<(), Error>
     Err(Error::WorkflowNotAllowed(audit_log::workflow(workflow)))
 }
 
-/// Refuses a workflow that a sender may send by its ID alone and that reaches something by its names, or the other way
-/// round: the sender states both, so one that it may send vouches for nothing about the other.
-fn check_reached(
-    workflow: &Workflow,
-    allowed: &[Selector],
-    mut reached: impl Iterator<Item = Match>,
-) -> Result<(), Error> {
-    let of_id = |matched: &Match| *matched == Match::Id;
+/// By what of a workflow a sender's attestation may go on: by its ID alone, where that is what the sender may send, or by
+/// its names alone. The sender states both, so one vouches for nothing about the other. By all when empty.
+fn permitted(workflow: &Workflow, allowed: &[Selector]) -> Vec<Match> {
     let may: Vec<Match> = allowed
         .iter()
         .filter_map(|one| one.matched(workflow))
         .collect();
     if allowed.is_empty() || may.contains(&Match::All) {
-        return Ok(());
+        return Vec::new();
     }
-    let (may_id, may_names) = (may.iter().any(of_id), !may.iter().all(of_id));
-    let foreign = reached.find(|matched| match matched {
-        Match::Id => !may_id,
-        Match::Name | Match::Project => !may_names,
-        Match::All => false,
-    });
+    let is_by_id = |matched: &Match| *matched == Match::Id;
+    let (id, names) = (may.iter().any(is_by_id), !may.iter().all(is_by_id));
+    let all = Match::ALL.into_iter();
+    all.filter(|matched| match matched {
+        Match::Id => id,
+        Match::Name | Match::Project => names,
+        Match::All => true,
+    })
+    .collect()
+}
+
+/// Refuses an attestation that would reach something by what it is not permitted for.
+fn check_reached(
+    workflow: &Workflow,
+    permitted: &[Match],
+    mut reached: impl Iterator<Item = Match>,
+) -> Result<(), Error> {
+    let foreign = reached.find(|one| !permitted.is_empty() && !permitted.contains(one));
     match foreign.and_then(|matched| matched.selector(workflow)) {
         None => Ok(()),
         Some(selector) => Err(Error::WorkflowNotAllowed(selector.0)),
@@ -282,11 +293,21 @@ async fn was_verified(
     hash: &Digest,
     workflow: &Workflow,
 ) -> Result<bool, Unreachable> {
-    let known = known(scope, hash).await?.map(|(stored, _)| stored.row);
-    Ok(known
+    Ok(row_of(scope, hash)
+        .await?
         .filter(|row| row.workflow == *workflow)
         .and_then(|row| row.verdict)
         .is_some_and(|verdict| is_verified(&verdict)))
+}
+
+/// What is known of an attestation, if anything is.
+async fn row_of(
+    scope: Scope<'_, impl Platform>,
+    hash: &Digest,
+) -> Result<Option<Attestation>, Unreachable> {
+    let at = Attestation::at(scope.organization, hash);
+    let stored = rows::load::<Attestation>(scope.platform, &at).await?;
+    Ok(stored.map(|stored| stored.row))
 }
 
 fn count(platform: &impl Platform, outcome: Outcome) {
@@ -367,7 +388,7 @@ pub(crate) async fn accept(
         }
     };
     if repeated {
-        attestation = join(platform, attestation, workflow, judged.verdict(), &received).await?;
+        attestation = join(platform, attestation, &incoming, &received).await?;
     }
     let plan = plans::written(platform, plan).await?;
     let verdict = attestation.row.verdict.as_ref();
@@ -567,6 +588,7 @@ async fn write(
         bytes,
         judged,
         workflow,
+        permitted,
         why,
         by,
     } = incoming;
@@ -587,6 +609,7 @@ async fn write(
         predicate_type: parsed.statement.predicate_type.clone(),
         plans: 1,
         pushed_by: Some((*by).clone()),
+        permitted: permitted.clone(),
         verdict: (verdict.outcome != Outcome::Off).then(|| verdict.clone()),
         planned_at: now,
         created_at: now,
@@ -607,17 +630,22 @@ async fn write(
 
 /// Adds other bytes with the same envelope to what is known of an attestation. They may prove what the first did not,
 /// where they are said to be of its workflow: another's policy trusts others. What was proven once stays so; what is
-/// known is not judged again.
+/// known is not judged again. A sender without limits vouches for all that one with limits stated.
 async fn join(
     platform: &impl Platform,
     mut stored: Stored<Attestation>,
-    workflow: &Workflow,
-    verdict: &Verdict,
+    incoming: &Incoming<'_>,
     received: &Digest,
 ) -> Result<Stored<Attestation>, Unreachable> {
+    let (workflow, verdict) = (&incoming.workflow, incoming.judged.verdict());
     rows::change(platform, &mut stored, |row| {
+        let is_vouched =
+            incoming.permitted.is_empty() && !row.permitted.is_empty() && row.workflow == *workflow;
+        if is_vouched {
+            row.permitted.clear();
+        }
         if row.received == *received || row.also.contains(received) {
-            return None;
+            return is_vouched.then(Vec::new);
         }
         let unproven = [Outcome::Unverifiable, Outcome::UnknownSigner];
         let was_unproven = |before: &Verdict| unproven.contains(&before.outcome);
@@ -628,7 +656,7 @@ async fn join(
             row.verdict = Some(verdict.clone());
         }
         if row.also.len() >= FORMS {
-            return is_raised.then(Vec::new);
+            return (is_raised || is_vouched).then(Vec::new);
         }
         row.also.insert(*received);
         let alias = DigestAlias {

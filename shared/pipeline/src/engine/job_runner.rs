@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::jobs::{Filter, JobKind, JobStatus};
+use api::workflows::Match;
 use api::{AttachmentId, RegistrationId, Timestamp};
 use attestation::Digest;
 use tracing::{info, warn};
@@ -332,7 +333,9 @@ async fn backfill(
             created_at: row.created_at,
             id: row.hash.hex(),
         };
-        let matched = selector.matched(&row.workflow);
+        let is_permitted =
+            |matched: &Match| row.permitted.is_empty() || row.permitted.contains(matched);
+        let matched = selector.matched(&row.workflow).filter(is_permitted);
         if matched.is_none() {
             job.seen += 1;
             job.place = Some(place);

@@ -301,6 +301,7 @@ pub async fn test(
         bytes,
         judged: Judged::unasked(parsed, platform.now()),
         workflow,
+        permitted: Vec::new(),
         why: PlanReason::Tested,
         by: act.actor,
     };

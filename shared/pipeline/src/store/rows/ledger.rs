@@ -51,6 +51,10 @@ pub struct Attestation {
     /// The one who sent it first; none when it came before that was kept.
     #[serde(default)]
     pub pushed_by: Option<Actor>,
+    /// By what of its workflow it may go on, where its sender was limited: the sender states the rest too, and nobody vouches
+    /// for that. By all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permitted: Vec<Match>,
     /// On its signatures; none where no trust policy asked for one. A bundle that came later may have made it `verified`,
     /// and nothing else changes it.
     #[serde(default)]
