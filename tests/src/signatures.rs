@@ -382,13 +382,16 @@ async fn the_verdict_reaches_who_it_is_delivered_to_and_decides_by_a_filter() {
 
 #[tokio::test]
 async fn a_verdict_that_is_gone_or_about_another_envelope_sends_nothing() {
-    let another = |row: &mut rows::Attestation| {
+    fn another(row: &mut rows::Attestation) {
         row.verdict.as_mut().unwrap().envelope = Digest::of(b"another");
-    };
-    let gone = |row: &mut rows::Attestation| row.verdict = None;
-    let damages: [(&dyn Fn(&mut rows::Attestation), &str); 2] = [
-        (&another, "it is about another envelope"),
-        (&gone, "find the attestation's verdict"),
+    }
+    fn gone(row: &mut rows::Attestation) {
+        row.verdict = None;
+    }
+    type Damage = fn(&mut rows::Attestation);
+    let damages: [(Damage, &str); 2] = [
+        (another, "it is about another envelope"),
+        (gone, "find the attestation's verdict"),
     ];
     for (damage, why) in damages {
         let world = World::new();
@@ -483,6 +486,66 @@ async fn a_policy_is_tried_on_what_was_accepted_and_changes_nothing() {
     assert_eq!(judge("*", "1").await, (expected[..1].to_vec(), true));
     assert_eq!(judge("other/*", "20").await, (vec![], false));
     assert_eq!(kept(&world.memory), before);
+}
+
+/// A page ends where its bytes are enough for the time that the gateway waits.
+#[tokio::test]
+async fn large_attestations_are_tried_a_few_at_a_time_and_all_of_them_in_the_end() {
+    let world = World::new();
+    let own = Key::new();
+    let pad = "x".repeat(4_000_000);
+    for run in 0..6 {
+        let mut envelope = attestation(&run.to_string(), vec![]);
+        let mut statement: Value = serde_json::from_slice(&envelope.payload).unwrap();
+        statement["predicate"]["pad"] = pad.clone().into();
+        envelope.payload = statement.to_string().into_bytes();
+        world.push(sign(envelope, &[&own]).compact()).await.unwrap();
+        world.memory.advance(Duration::from_secs(1));
+    }
+    let body = json!({ "workflow": "*", "signers": [signer("own", &own)] });
+    let mut asked = request(Role::Admin, "POST /v1/attestations/judge", &[], &[], &body);
+    let mut sizes = Vec::new();
+    loop {
+        let page = answer(&world.memory, &asked).await;
+        let items = page.body["items"].as_array().unwrap();
+        assert!(
+            items
+                .iter()
+                .all(|one| one["verdict"]["outcome"] == "verified")
+        );
+        sizes.push(items.len());
+        let Some(next) = page.body["next"].as_str() else {
+            break;
+        };
+        asked.query.insert("cursor".into(), next.into());
+    }
+    assert_eq!(sizes, [4, 2]);
+}
+
+#[tokio::test]
+async fn a_key_that_is_exchanged_under_its_name_shows_in_the_audit_log() {
+    let world = World::new();
+    let (own, next) = (Key::new(), Key::new());
+    made(
+        &world.memory,
+        policy("own", WORKFLOW, "require", &[signer("a", &own)]),
+    )
+    .await;
+    let swapped = json!({ "mode": "require", "signers": [signer("a", &next)] });
+    replace(&world.memory, "own", None, swapped).await;
+    let now = world.memory.now();
+    let entries = pipeline::records::audit_log::entries(scope(&world.memory), now, None, 10);
+    let told = entries
+        .await
+        .unwrap()
+        .0
+        .into_iter()
+        .map(|entry| entry.detail);
+    let told: Vec<String> = told
+        .filter(|detail| detail.contains("1 of a, sha256:"))
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_ne!(told[0], told[1]);
 }
 
 #[tokio::test]

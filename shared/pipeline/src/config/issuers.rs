@@ -131,7 +131,12 @@ fn told(row: &Issuer) -> String {
         format!("{} as {}{restriction}", claims.join(" "), rule.role)
     });
     let rules: Vec<String> = rules.collect();
-    format!("{}: {}", row.issuer, rules.join("; "))
+    let keys = row.jwks_url.as_deref().unwrap_or("its configuration");
+    let (issuer, audience) = (&row.issuer, &row.audience);
+    format!(
+        "{issuer}, keys from {keys}, for {audience}: {}",
+        rules.join("; ")
+    )
 }
 
 /// A page of issuers in the order of their names, from behind `after`, and where the next one begins.

@@ -5,6 +5,7 @@ use api::inputs::Fault;
 use api::names::is_label;
 use api::trust::{Mode, Policy};
 use api::workflows::Selector;
+use attestation::Digest;
 use verify::Judge;
 
 use crate::config::quotas::{self, Exceeded};
@@ -161,7 +162,13 @@ fn told(row: &TrustPolicy) -> String {
     };
     let names: Vec<&str> = signers.iter().map(api::trust::Signer::name).collect();
     let names = names.join(", ");
-    format!("{mode} for {}: {threshold} of {names}", row.workflow.0)
+    // A name says nothing of its key.
+    let text = serde_json::to_vec(signers).expect("texts are JSON");
+    let digest = Digest::of(&text);
+    format!(
+        "{mode} for {}: {threshold} of {names}, {digest}",
+        row.workflow.0
+    )
 }
 
 /// A page of policies in the order of their names, from behind `after`, and where the next one begins.

@@ -1,7 +1,7 @@
 //! Tries a trust policy on attestations that were accepted, to see what it would have said of them.
 
 use api::Timestamp;
-use api::trust::Verdict;
+use api::trust::{Outcome, Verdict};
 use attestation::Digest;
 use verify::Judge;
 
@@ -12,6 +12,12 @@ use crate::store::rows::Attestation;
 /// Attestations of a page at most: each has megabytes to read and to judge, and the gateway waits half a minute.
 const MOST: usize = 20;
 
+/// Bytes of a page's attestations, for the same reason. A single one may have more, and so may those of one moment.
+const MOST_BYTES: u64 = 24 * 1024 * 1024;
+
+/// Forms of an attestation that are judged: its sender may send it in a hundred spellings.
+const FORMS: usize = 4;
+
 /// A page of attestations, newest first, each with the verdict as of the time when it was accepted, and until when those of
 /// the next page were accepted. Nothing is kept. A verdict is none where the bytes are not there any more.
 pub async fn page(
@@ -20,10 +26,17 @@ pub async fn page(
     of: &Filter,
     limit: usize,
 ) -> Result<(Vec<(Attestation, Option<Verdict>)>, Option<Timestamp>), Unreachable> {
-    let (rows, next) = attestations::list(scope, of, limit.min(MOST)).await?;
-    let mut tried = Vec::new();
+    let (rows, mut next) = attestations::list(scope, of, limit.min(MOST)).await?;
+    let mut tried: Vec<(Attestation, Option<Verdict>)> = Vec::new();
+    let mut size_bytes = 0;
     // One at a time: each may have megabytes.
     for row in rows {
+        size_bytes += row.size_bytes;
+        let before = tried.last().map(|(row, _)| row.created_at);
+        if size_bytes > MOST_BYTES && before.is_some_and(|before| row.created_at < before) {
+            next = Some(row.created_at);
+            break;
+        }
         let verdict = best(scope, judge, &row).await?;
         tried.push((row, verdict));
     }
@@ -38,7 +51,7 @@ async fn best(
 ) -> Result<Option<Verdict>, Unreachable> {
     let (platform, organization) = scope.parts();
     let mut best: Option<Verdict> = None;
-    for digest in std::iter::once(&row.received).chain(&row.also) {
+    for digest in std::iter::once(&row.received).chain(&row.also).take(FORMS) {
         let bytes = platform.get_object(organization, digest).await?;
         let Some(bytes) = bytes.filter(|bytes| Digest::of(bytes) == *digest) else {
             continue;
@@ -52,6 +65,12 @@ async fn best(
             .is_none_or(|best| verdict.outcome < best.outcome)
         {
             best = Some(verdict);
+        }
+        if best
+            .as_ref()
+            .is_some_and(|best| best.outcome == Outcome::Verified)
+        {
+            break;
         }
     }
     Ok(best)
