@@ -223,6 +223,8 @@ async fn a_jwt_that_fits_a_rule_is_exchanged_for_a_token_of_an_hour_and_once() {
     }
     let context = world.authorized(text(&answer)).await;
     assert_eq!(context["context"]["workflows"], r#"["shop/*"]"#);
+    // No release that knows no restrictions knows this role.
+    assert_eq!(context["context"]["role"], "restricted-producer");
     assert_eq!(
         world.refused(&world.jwt("1")).await,
         is(409, "already-exchanged")
@@ -544,6 +546,34 @@ async fn a_token_is_exchanged_for_a_narrower_one_that_ends_with_it_and_is_not_ex
     )
     .await;
     assert_eq!(world.authorized(text(&made)).await["isAuthorized"], false);
+}
+
+#[tokio::test]
+async fn exchanges_of_a_token_are_paced_and_leave_those_of_jobs_alone() {
+    let mut world = World::new().await;
+    world.memory.meter.quotas.exchanges = 1;
+    world.fetch().await;
+    let body = json!({ "name": "reader", "role": "viewer" });
+    let made = ask(&world.memory, Role::Admin, "POST /v1/tokens", &[], body).await;
+    let token = text(&made).to_owned();
+    for _ in 0..10 {
+        assert_eq!(world.exchange(json!({ "token": token })).await.status, 201);
+    }
+    let paced = world.exchange(json!({ "token": token })).await;
+    let code = (paced.status, &paced.body["code"]);
+    assert_eq!(code, (429, &json!("too-many-checks")), "{}", paced.body);
+    assert_eq!(world.jwt_for(&world.jwt("1")).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_name_that_no_organization_has_is_refused_before_anything_is_read() {
+    let world = World::new().await;
+    for name in ["x".repeat(3_000), "a/b".to_owned(), String::new()] {
+        let body = json!({ "jwt": world.jwt("1"), "organization": name });
+        let refused = world.exchange(body).await;
+        let field = &refused.body["faults"][0]["field"];
+        assert_eq!((refused.status, field), (422, &json!("organization")));
+    }
 }
 
 #[tokio::test]

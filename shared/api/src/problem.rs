@@ -244,7 +244,7 @@ codes! {
     QuotaExceeded "quota-exceeded" 429 "Quota exceeded"
         "the organization has used up a quota: `quota` names it, and `Retry-After` says when it begins anew"
     TooManyChecks "too-many-checks" 429 "Too many checks"
-        "the token has asked third parties too often: `Retry-After` says when it may again"
+        "the token has asked for checks or exchanges too often: `Retry-After` says when it may again"
     KeysPending "keys-pending" 503 "Keys not there yet"
         "the issuer's keys are being fetched: `Retry-After` says when to try again"
     Unreachable "unreachable" 503 "Service unavailable"

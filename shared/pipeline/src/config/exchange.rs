@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use api::inputs::Fault;
 use api::issuers::is_narrower;
+use api::names::is_label;
 use api::tokens::{EXCHANGED_MOST_SECS, Exchange, VALID_SECS};
 use api::workflows::Selector;
 use api::{Action, Actor, Client, OrganizationName, Role, Timestamp};
@@ -15,7 +16,7 @@ use verify::{Jwt, JwtFault};
 
 use crate::config::quotas::{self, Exceeded};
 use crate::config::tokens::{self, CreatedToken};
-use crate::config::{issuers, keys};
+use crate::config::{issuers, keys, pace};
 use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
 use crate::store::meter::Used;
@@ -37,8 +38,8 @@ pub enum Error {
     Jwt(JwtFault),
     #[error("the issuer's keys are being fetched: try again in a few seconds")]
     KeysPending,
-    #[error("no rule of the issuer {0:?} fits the claims of the JWT")]
-    NoRule(String),
+    #[error("no rule of the issuer fits the claims of the JWT")]
+    NoRule,
     #[error("the {0} of the token may be no more than what is exchanged for it")]
     NotNarrower(&'static str),
     #[error(
@@ -66,6 +67,15 @@ fn jwt_fault(fault: &JwtFault) -> String {
         JwtFault::Signature => "has a signature that is not by the issuer's key",
     };
     format!("the JWT {text}")
+}
+
+impl From<quotas::Error> for Error {
+    fn from(error: quotas::Error) -> Self {
+        match error {
+            quotas::Error::Exceeded(exceeded) => Self::Exceeded(exceeded),
+            quotas::Error::Unreachable(unreachable) => Self::Unreachable(unreachable),
+        }
+    }
 }
 
 impl From<JwtFault> for Error {
@@ -104,6 +114,10 @@ fn faults(wanted: &Exchange) -> Vec<Fault> {
         (Some(_), None, Some(_)) | (None, Some(_), None) => {}
         (None, Some(_), Some(_)) => fault("organization", "goes with `jwt`: a token has its own"),
         _ => fault("jwt", "give either `jwt` or `token`"),
+    }
+    let fault_of_name = wanted.organization.as_ref().filter(|name| !is_label(name));
+    if fault_of_name.is_some() {
+        fault("organization", "is no name of an organization");
     }
     let valid = *VALID_SECS.start()..=EXCHANGED_MOST_SECS;
     let secs = wanted.expires_in_secs;
@@ -157,7 +171,18 @@ pub async fn exchange(
     };
     let organization = exchanged.organization;
     let scope = Scope::new(platform, &organization);
-    quotas::daily(scope, Used::EXCHANGE).await?;
+    let is_counted = exchanged.jwt.is_some();
+    match &exchanged.id {
+        // Of one token's exchanges no other notices anything.
+        Some(id) => {
+            let actor = Actor {
+                id: id.clone(),
+                ..Actor::named(&exchanged.name)
+            };
+            pace::take(scope, &actor).await?;
+        }
+        None => quotas::daily(scope, Used::EXCHANGE).await?,
+    }
     let now = platform.now();
     let secs = wanted.expires_in_secs.unwrap_or(EXCHANGED_MOST_SECS);
     let until = now.plus(Duration::from_secs(secs));
@@ -194,7 +219,9 @@ pub async fn exchange(
     if !platform.write(writes).await.unless_conflict()? {
         return Err(Error::AlreadyExchanged);
     }
-    quotas::count(scope, &Digest::of(token.hash.as_bytes()), Used::EXCHANGE).await;
+    if is_counted {
+        quotas::count(scope, &Digest::of(token.hash.as_bytes()), Used::EXCHANGE).await;
+    }
     Ok(CreatedToken { text, token })
 }
 
@@ -238,7 +265,7 @@ async fn by_jwt(scope: Scope<'_, impl Platform>, text: &str) -> Result<Exchanged
     let claims = jwt.verify(&keys)?;
     let mut rules = issuer.rules.into_iter();
     let rule = rules.find(|rule| rule.fits(|name| claims.text(name)));
-    let rule = rule.ok_or(Error::NoRule(issuer.name.clone()))?;
+    let rule = rule.ok_or(Error::NoRule)?;
     let subject = claims.text("sub").unwrap_or_default();
     Ok(Exchanged {
         organization: issuer.organization,

@@ -53,6 +53,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
                 Code::NoRuleMatches,
                 Code::NotNarrower,
                 Code::QuotaExceeded,
+                Code::TooManyChecks,
                 Code::Unauthorized,
             ]),
         Route::delete("/v1/tokens/{token}", Action::Administer, handler!(revoke))
@@ -146,7 +147,7 @@ impl From<exchange::Error> for Problem {
                 retry_after_secs: Some(KEYS_AFTER_SECS),
                 ..Self::new(Code::KeysPending, text)
             },
-            Error::NoRule(_) => Self::new(Code::NoRuleMatches, text),
+            Error::NoRule => Self::new(Code::NoRuleMatches, text),
             Error::NotNarrower(_) => Self::new(Code::NotNarrower, text),
             Error::AlreadyExchanged => Self::new(Code::AlreadyExchanged, text),
             Error::Exceeded(exceeded) => exceeded.into(),
