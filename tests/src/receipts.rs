@@ -118,7 +118,7 @@ async fn a_receipt_says_what_became_of_a_delivery() {
         })
     );
     let registration = &predicate["registration"];
-    assert_eq!(registration["name"], "hook");
+    assert_eq!(registration["nameWhenSigned"], "hook");
     assert_eq!(registration["integration"], "webhook");
     assert_eq!(
         registration["id"],
@@ -126,7 +126,9 @@ async fn a_receipt_says_what_became_of_a_delivery() {
     );
     let url = world.receiver.url();
     let origin = url.strip_suffix("/hook/s3cret-path").unwrap();
-    let shown = registration["destination"]["url"].as_str().unwrap();
+    let shown = registration["destinationWhenSigned"]["url"]
+        .as_str()
+        .unwrap();
     assert!(
         shown.starts_with(&format!("{origin}/… (fingerprint ")),
         "{shown}"
@@ -391,7 +393,7 @@ async fn a_registration_that_is_gone_is_named_all_the_same() {
     let response = ask(&world.memory, Role::Admin, route, &parameters, json!(null)).await;
     assert!(response.status < 300, "{}", response.body);
     let said = statement(&receipt(&world, &id(&accepted)).await);
-    assert_eq!(said["predicate"]["registration"]["name"], "hook");
+    assert_eq!(said["predicate"]["registration"]["nameWhenSigned"], "hook");
 }
 
 /// With the program that `COSIGN` names; 2.4.1 was tried.

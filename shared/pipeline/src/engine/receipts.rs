@@ -192,11 +192,13 @@ struct Workflow<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Registered<'a> {
     id: &'a RegistrationId,
-    name: Option<&'a str>,
     integration: &'a str,
-    destination: Map<String, Value>,
+    /// Of today: a registration can be changed.
+    name_when_signed: Option<&'a str>,
+    destination_when_signed: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -242,9 +244,9 @@ impl<'a> Registered<'a> {
     fn of(delivery: &'a Delivery, row: Option<&'a Registration>) -> Self {
         Self {
             id: &delivery.registration,
-            name: row.map(|row| row.name.as_str()),
             integration: &delivery.integration,
-            destination: row.map(destination).unwrap_or_default(),
+            name_when_signed: row.map(|row| row.name.as_str()),
+            destination_when_signed: row.map(destination).unwrap_or_default(),
         }
     }
 }
