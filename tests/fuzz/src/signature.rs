@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use api::Timestamp;
-use api::trust::{Outcome, Policy};
+use api::trust::{Outcome, Policy, Verdict};
 use attestation::{Attestation, Envelope};
 use verify::Judge;
 
@@ -128,10 +128,14 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
 });
 
 fn outcome(judge: &Judge, attestation: Attestation, document: &[u8]) -> Outcome {
+    verdict_of(judge, attestation, document).outcome
+}
+
+fn verdict_of(judge: &Judge, attestation: Attestation, document: &[u8]) -> Verdict {
     let at: Timestamp = "2026-06-01T01:00:00Z".parse().expect("static text");
     let judged = judge.judge(attestation, document, at);
     assert!(judged.verdict().is_of(judged.attestation()));
-    judged.verdict().outcome
+    judged.into_parts().1
 }
 
 /// Nothing but the signed payload is verified, whatever is around it.
@@ -183,11 +187,23 @@ pub fn policy(input: &[u8]) {
     };
     for case in CASES.iter() {
         let own = Attestation::parse(case.document).expect("an attestation");
-        let outcome = outcome(&judge, own, case.document);
-        assert!(outcome != Outcome::Verified || !policy.signers.is_empty());
+        let verdict = verdict_of(&judge, own, case.document);
+        let names: Vec<&str> = verdict
+            .signers
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        assert!(
+            names
+                .iter()
+                .all(|name| policy.signers.iter().any(|one| one.name() == *name))
+        );
+        if verdict.outcome == Outcome::Verified {
+            assert!(!names.is_empty() && names.len() >= policy.threshold);
+        }
         let stranger =
             Attestation::parse(&crate::attestation::signed(case.envelope.payload.clone()));
-        let of_stranger = self::outcome(&judge, stranger.expect("an attestation"), case.document);
+        let of_stranger = outcome(&judge, stranger.expect("an attestation"), case.document);
         assert_ne!(of_stranger, Outcome::Verified);
     }
 }
