@@ -1,4 +1,4 @@
-//! Where a command writes bytes: a file, or standard output.
+//! Output of commands that write bytes: a file, or standard output.
 
 use std::fs;
 use std::io;
