@@ -119,6 +119,12 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 /// Prints clap's message: help, or a usage error.
 pub(crate) fn parsed(told: &clap::Error) -> ExitCode {
     let exit = u8::try_from(told.exit_code()).unwrap_or(2);
+    // It quotes what it does not understand, and a PEM may be a private key.
+    if told.use_stderr() && told.to_string().contains("-----BEGIN ") {
+        let text = "a PEM was given as an argument: name the file that it is in";
+        report(&Failure::usage(text).into());
+        return ExitCode::from(exit);
+    }
     match told.print().context("failed to write to standard output") {
         Err(error) if !told.use_stderr() => report(&error),
         _ => ExitCode::from(exit),

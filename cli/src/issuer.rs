@@ -16,7 +16,7 @@ use crate::global::Global;
 use crate::names::label;
 use crate::output::{self, Format};
 use crate::table::{Table, cell};
-use crate::{auth, confirm, time, trust};
+use crate::{auth, confirm, document, time};
 
 /// More than an organization has.
 const MOST: usize = 1_000;
@@ -126,7 +126,7 @@ impl Add {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         let client = Client::new(global)?;
         let new = match self.file {
-            Some(path) => trust::from_file(&path)?,
+            Some(path) => document::read(&path)?,
             None => NewIssuer {
                 name: self.name.unwrap_or_default(),
                 issuer: self.issuer.unwrap_or_default(),

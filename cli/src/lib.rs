@@ -15,6 +15,7 @@ mod confirm;
 mod credentials;
 mod delivery;
 mod destination;
+mod document;
 mod failure;
 mod global;
 mod intake;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use api::Timestamp;
@@ -14,18 +14,15 @@ use api::trust::{
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use comfy_table::{Cell, Color};
-use serde::de::DeserializeOwned;
 
 use crate::client::{Call, Client, json};
-use crate::confirm;
 use crate::delivery::workflow;
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::issuer;
 use crate::names::label;
 use crate::output::{self, Format};
 use crate::table::{Table, cell, paint, word};
-use crate::time;
+use crate::{confirm, document, issuer, time};
 
 /// More than an organization has.
 const MOST: usize = 100_000;
@@ -278,7 +275,7 @@ impl Command {
 impl Add {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         let new = match self.file {
-            Some(path) => from_file(&path)?,
+            Some(path) => document::read(&path)?,
             None => NewTrustPolicy {
                 name: self.name.unwrap_or_default(),
                 workflow: self.workflow.unwrap_or_default(),
@@ -407,23 +404,6 @@ fn sum(tried: &[TriedAttestation]) -> String {
 
 fn get(client: &Client, named: &str) -> anyhow::Result<TrustPolicy> {
     client.call(&Call::get(&["trust-policies", named]))
-}
-
-/// Reads the body of a request from a YAML or JSON file.
-pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-    let read = |text: &str| -> Result<T, String> {
-        // Every JSON document is a YAML document too.
-        // No fault quotes a whole file: it may be a private key, given by mistake.
-        let value: serde_json::Value =
-            serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
-        if !value.is_object() {
-            return Err("must be a mapping of fields".to_owned());
-        }
-        serde_json::from_value(value).map_err(|error| error.to_string())
-    };
-    read(&text).map_err(|fault| Failure::usage(format!("{}: {fault}", path.display())).into())
 }
 
 fn list(global: &Global) -> anyhow::Result<()> {
