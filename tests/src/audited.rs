@@ -829,8 +829,15 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
         assert!(is_malformed, "{stated:?}: {refused:?}");
         // Beside an envelope that says nothing of it, too.
         let bare = from(&Workflow::default(), "1").compact();
-        let refused =
-            accept::forwarded(scope(&memory), bare.clone().into(), &stated, &[], tests()).await;
+        let refused = accept::forwarded(
+            scope(&memory),
+            bare.clone().into(),
+            &stated,
+            None,
+            &[],
+            tests(),
+        )
+        .await;
         let is_malformed = matches!(refused, Err(accept::Error::WorkflowMalformed(_)));
         assert!(is_malformed, "{stated:?}: {refused:?}");
         let refused =

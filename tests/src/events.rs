@@ -535,6 +535,8 @@ impl Stage {
             plans: 1,
             pushed_by: Some(tests().clone()),
             permitted: Vec::new(),
+            bundle: None,
+            is_unproven: false,
             verdict: None,
             planned_at: created_at,
             created_at,

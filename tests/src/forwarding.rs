@@ -39,19 +39,19 @@ impl World {
     }
 
     /// Makes an intake, and gives its token.
-    async fn open(&self, new: Value) -> String {
+    pub async fn open(&self, new: Value) -> String {
         let route = "POST /v1/intakes";
         let made = self.operator(Role::Operator, route, "", new).await;
         assert_eq!(made.status, 201, "{}", made.body);
         made.body["token"].as_str().unwrap().to_owned()
     }
 
-    async fn fetching(&self, artifacts: &Artifacts) -> String {
+    pub async fn fetching(&self, artifacts: &Artifacts) -> String {
         let new = json!({ "name": "production", "cas_url": artifacts.url(), "cas_token": TOKEN });
         self.open(new).await
     }
 
-    async fn post(&self, token: &str, body: &Value) -> Response {
+    pub async fn post(&self, token: &str, body: &Value) -> Response {
         self.post_from("", token, body).await
     }
 
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// Hands what is visible now to the function that fetches.
-    async fn fetch(&self) -> usize {
+    pub async fn fetch(&self) -> usize {
         let records = self.memory.receive(fetch::QUEUE, 10);
         let count = records.len();
         let until = self.memory.now().plus(Duration::from_mins(2));

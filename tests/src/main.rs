@@ -9,6 +9,7 @@ mod asking;
 mod assumed;
 mod attaching;
 mod audited;
+mod bundles;
 mod canary;
 mod contract;
 mod cost;

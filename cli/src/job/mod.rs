@@ -174,6 +174,9 @@ fn card(job: &Job) -> Table {
     if !job.violations.is_empty() {
         row("VIOLATIONS", cell(job.violations.join("\n")));
     }
+    if !job.refused.is_empty() {
+        row("REFUSED", cell(job.refused.join("\n")));
+    }
     row("CREATED BY", cell(&job.created_by));
     row("CREATED AT", cell(moment(job.created_at)));
     row("UPDATED AT", cell(moment(job.updated_at)));

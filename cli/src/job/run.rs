@@ -94,8 +94,8 @@ pub(crate) fn tell(global: &Global, job: &Job) -> anyhow::Result<()> {
     if global.output == Format::Json {
         output::json(job)?;
     } else {
-        for violation in &job.violations {
-            output::line(&output::plain(violation))?;
+        for line in job.violations.iter().chain(&job.refused) {
+            output::line(&output::plain(line))?;
         }
         if job.state == JobStatus::Done && job.violations.is_empty() {
             output::line(&outcome(job))?;

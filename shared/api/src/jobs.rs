@@ -59,6 +59,9 @@ pub struct Job {
     /// Violations that an audit found, the first hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<String>,
+    /// Why trust policies refuse what was skipped, the first twenty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
     /// Why it is over, or, of one that runs, why its last page is tried again.
     pub reason: Option<String>,
     pub created_by: String,

@@ -36,9 +36,9 @@ pub struct ListedWorkflow {
 #[serde(transparent)]
 pub struct Selector(pub String);
 
-/// By what of a workflow a selector is for it. A plan keeps this instead of each selector: those of one workflow
-/// follow from it, and a plan is one row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// By what of a workflow a selector is for it, most particular first. A plan keeps this instead of each selector: those of
+/// one workflow follow from it, and a plan is one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Match {
     /// Its id, which is a UUID: nothing else is one, so that no id is another's name.

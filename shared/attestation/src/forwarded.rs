@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::error::clip_at;
 use crate::json::{Bytes, Object, Text, owned};
 use crate::scan::{self, Unfit};
-use crate::{MAX_DEPTH, MaterialType, base64};
+use crate::{Digest, MAX_DEPTH, MaterialType, base64};
 
 /// Forwarded body, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,9 @@ pub enum Forwarded {
         /// The JSON of the DSSE envelope, as it was written. Not read yet.
         envelope: Vec<u8>,
         origin: Origin,
+        /// Digest of the bundle in the control plane's store, as Chainloop says beside what is signed. Older runs have that of
+        /// an envelope.
+        bundle: Option<Digest>,
     },
     /// An SBOM's bytes. Nothing says to which attestation they belong but their digest.
     Material {
@@ -65,6 +68,14 @@ struct Wire<'a> {
 struct Metadata<'a> {
     #[serde(borrow, rename = "Workflow")]
     workflow: Option<Object<Workflow<'a>>>,
+    #[serde(borrow, rename = "WorkflowRun")]
+    run: Option<Object<Run<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Run<'a> {
+    #[serde(borrow, rename = "AttestationDigest")]
+    bundle: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +102,10 @@ impl Forwarded {
             .kind
             .as_deref()
             .ok_or(Unknown::Malformed("it has no Kind"))?;
-        let origin = origin(wire.metadata);
+        let (origin, bundle) = wire
+            .metadata
+            .map(|Object(metadata)| beside(metadata))
+            .unwrap_or_default();
         match kind {
             "TEST_WEBHOOK" => Ok(Self::Test),
             "ATTESTATION" => {
@@ -103,6 +117,7 @@ impl Forwarded {
                 Ok(Self::Attestation {
                     envelope: envelope.get().as_bytes().to_vec(),
                     origin,
+                    bundle,
                 })
             }
             "SBOM_CYCLONEDX_JSON" | "SBOM_SPDX_JSON" => Ok(Self::Material {
@@ -135,16 +150,18 @@ fn data(text: Option<Bytes<'_>>) -> Result<Vec<u8>, Unknown> {
     Ok(bytes)
 }
 
-fn origin(metadata: Option<Object<Metadata<'_>>>) -> Origin {
-    let workflow = metadata.and_then(|Object(metadata)| metadata.workflow);
-    let Some(Object(workflow)) = workflow else {
-        return Origin::default();
+fn beside(metadata: Metadata<'_>) -> (Origin, Option<Digest>) {
+    let run = metadata.run.and_then(|Object(run)| run.bundle);
+    let bundle = run.and_then(|digest| digest.parse().ok());
+    let Some(Object(workflow)) = metadata.workflow else {
+        return (Origin::default(), bundle);
     };
-    Origin {
+    let origin = Origin {
         id: owned(workflow.id),
         name: owned(workflow.name),
         project: owned(workflow.project),
-    }
+    };
+    (origin, bundle)
 }
 
 #[cfg(test)]
@@ -153,7 +170,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{Attestation, Digest, Envelope, Metadata, Predicate, compose};
+    use crate::{Attestation, Envelope, Metadata, Predicate, compose};
 
     fn envelope() -> Envelope {
         let predicate = Predicate {
@@ -178,7 +195,7 @@ mod tests {
                 "WorkflowRun": {
                     "ID": "run-1", "State": "success", "StartedAt": "2026-01-02T03:05:00Z",
                     "FinishedAt": "0001-01-01T00:00:00Z", "RunnerType": "GITHUB_ACTION", "RunURL": "",
-                    "AttestationDigest": "sha256:00",
+                    "AttestationDigest": Digest::of(b"bundle"),
                 },
             },
             "Data": base64::encode(data),
@@ -203,6 +220,7 @@ mod tests {
         let Forwarded::Attestation {
             envelope: bytes,
             origin,
+            bundle,
         } = parse(&attestation()).unwrap()
         else {
             panic!("it is an attestation")
@@ -214,6 +232,19 @@ mod tests {
         let expected = ("wf-1", "nightly", "shop");
         let origin = (&*origin.id, &*origin.name, &*origin.project);
         assert_eq!(origin, expected);
+        assert_eq!(bundle, Some(Digest::of(b"bundle")));
+    }
+
+    #[test]
+    fn a_bundle_whose_digest_is_none_is_not_named() {
+        for digest in [json!("sha256:00"), json!(""), json!(null)] {
+            let mut body = attestation();
+            body["Metadata"]["WorkflowRun"]["AttestationDigest"] = digest;
+            let Ok(Forwarded::Attestation { bundle, origin, .. }) = parse(&body) else {
+                panic!("{body}")
+            };
+            assert_eq!((bundle, &*origin.name), (None, "nightly"));
+        }
     }
 
     #[test]

@@ -220,7 +220,9 @@ pub fn forwarded(input: &[u8]) {
     let (kind, data) = match &read {
         Forwarded::Test => ("TEST_WEBHOOK", Vec::new()),
         Forwarded::Material { kind, content } => (kind.as_str(), content.clone()),
-        Forwarded::Attestation { envelope, origin } => {
+        Forwarded::Attestation {
+            envelope, origin, ..
+        } => {
             self::envelope(envelope);
             workflow.extend([
                 ("ID", &origin.id),

@@ -214,6 +214,7 @@ async fn request(world: &Rc<World>, delivery: &str, step: u32) -> Result<(), Err
         .laws
         .borrow_mut()
         .request_begins(world.now(), task, delivery, step);
+    world.laws.borrow_mut().proven(world, delivery);
     let slow = strikes(Fault::PartySlow, 4);
     let way = match slow {
         true => random.between(SECOND, 125 * SECOND),

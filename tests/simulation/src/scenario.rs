@@ -1,18 +1,20 @@
 //! Actions of clients and operators, their times, and the clock that wakes the reconciler.
 
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use api::workflows::{Selector, Workflow};
 use api::{AttachmentId, DeliveryId, OrganizationName};
 use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
+use authority::{Authority, VALID};
 use bytes::Bytes;
 use integrations::Integration;
 use pipeline::config::{self, Precondition, attach, register};
 use pipeline::engine::{accept, fetch, reconcile};
 use pipeline::store::platform::{Platform, Scope, SecretValue, Write};
 use pipeline::store::rows::{
-    self, Attachment, AttachmentIndex, Intake, Registration, RegistrationName,
+    self, Attachment, AttachmentIndex, Intake, Registration, RegistrationName, TrustPolicy,
 };
 use serde_json::{Map, Value, json};
 
@@ -41,7 +43,15 @@ pub struct Parcel {
     bundle: Bytes,
     /// A Chainloop control plane posts it, whose store has its materials.
     is_forwarded: bool,
+    /// A trust policy requires its signature to be proven.
+    is_guarded: bool,
+    /// The digest of the bundle that the control plane's store has, or of one that it says it has.
+    stored: Option<Digest>,
 }
+
+/// The organization that signs, and one that nobody trusts.
+static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new(1));
+static STRANGER: LazyLock<Authority> = LazyLock::new(|| Authority::new(2));
 
 /// The intake that each organization has.
 const INTAKE_ID: &str = "i";
@@ -73,6 +83,9 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
     for number in 0..organizations {
         let organization = OrganizationName::from(format!("o{number}"));
         let registrations = registrations(world, &organization);
+        if random.below(8) == 0 {
+            guard(world, &organization);
+        }
         let source = json!({ "url": "https://chainloop.example.org", "token": "t" });
         let secret = Intake::secret_name(&organization, &INTAKE_ID.into());
         let value = SecretValue::new(source.to_string());
@@ -120,6 +133,27 @@ fn set_up(world: &Rc<World>) -> Vec<Rc<Parcel>> {
         });
     }
     parcels
+}
+
+/// Has whatever the organization accepts proven by a signature.
+fn guard(world: &Rc<World>, organization: &OrganizationName) {
+    let policy = json!({ "mode": "require", "signers": [AUTHORITY.signer()] });
+    let row = TrustPolicy {
+        organization: organization.to_owned(),
+        name: "release".into(),
+        id: id(world),
+        workflow: Selector("shop/*".into()),
+        policy: serde_json::from_value(policy).expect("a policy"),
+        created_by: "operator".into(),
+        created_at: world.timestamp(),
+    };
+    let memory = &world.memory;
+    let writes = vec![
+        rows::insert(memory, &row).0,
+        rows::insert(memory, &row.link()).0,
+    ];
+    write(world, writes);
+    world.laws.borrow_mut().guarded.insert(organization.clone());
 }
 
 /// One in so many has a plan of more than one transaction: they take long, and writes that fail are what
@@ -402,13 +436,40 @@ pub fn parcel(world: &Rc<World>, organization: &OrganizationName, run: &str) -> 
     let envelope = compose::envelope(compose::statement(&predicate, &[]), "", |bytes| {
         bytes[..32].to_vec()
     });
-    let parcel = Parcel {
+    let is_guarded = world.laws.borrow().guarded.contains(organization);
+    let (envelope, bundle) = match is_guarded {
+        false => {
+            let bundle = compose::bundle(&envelope);
+            (envelope, bundle)
+        }
+        true => {
+            let envelope = AUTHORITY.sign(envelope);
+            let bundle = AUTHORITY.bundle(&envelope, VALID);
+            (envelope, bundle)
+        }
+    };
+    let mut parcel = Parcel {
         organization: organization.to_owned(),
         hash: envelope.hash(),
-        bundle: Bytes::from(compose::bundle(&envelope)),
+        bundle: Bytes::from(bundle),
         envelope: Bytes::from(envelope.compact()),
         is_forwarded,
+        is_guarded,
+        stored: None,
     };
+    if is_guarded {
+        let proof = Digest::of(&parcel.bundle);
+        world.laws.borrow_mut().proofs.insert(parcel.hash, proof);
+    }
+    if is_guarded && is_forwarded {
+        let stored = match random.below(6) {
+            0 => Bytes::from(STRANGER.bundle(&envelope, VALID)),
+            _ => parcel.bundle.clone(),
+        };
+        let digest = Digest::of(&stored);
+        uploads.push((digest, stored));
+        parcel.stored = Some(digest);
+    }
     for (digest, content) in uploads {
         if is_forwarded {
             let artifact = Artifact {
@@ -462,14 +523,19 @@ fn posts_of(world: &Rc<World>, parcel: &Rc<Parcel>) {
 
 /// A client that does not give up before it has its 202.
 pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
+    let (is_forwarded, stored) = (parcel.is_forwarded, parcel.stored);
+    let is_bundle = match parcel.is_guarded {
+        // What comes alone is refused, unless its bundle can be fetched.
+        true => !is_forwarded,
+        false => world.random.below(8) == 0,
+    };
     let (organization, bytes) = (
         parcel.organization.clone(),
-        match world.random.below(8) {
-            0 => parcel.bundle.clone(),
-            _ => parcel.envelope.clone(),
+        match is_bundle {
+            true => parcel.bundle.clone(),
+            false => parcel.envelope.clone(),
         },
     );
-    let is_forwarded = parcel.is_forwarded;
     let body = move |function| async move {
         let by = operator().actor;
         if !is_forwarded {
@@ -481,11 +547,12 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
             Scope::new(&function, &organization),
             bytes,
             &nothing,
+            stored,
             &[],
             by,
         )
         .await?;
-        if !accepted.missing.is_empty() {
+        if accepted.lacks() {
             let hash = &accepted.attestation.hash;
             fetch::ask(
                 Scope::new(&function, &organization),

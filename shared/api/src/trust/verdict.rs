@@ -144,6 +144,7 @@ codes! {
     EvidenceMissing: Unverifiable, "The bundle has no transparency log entry or timestamp that the trusted root asks for.";
     EvidenceUntrusted: Unverifiable, "A log entry, a log's promise or a timestamp cannot be verified by the trusted root.";
     CertificateExpired: Unverifiable, "The certificate was not valid when it was received, and no trusted timestamp is from when it was.";
+    BundleMismatch: Unverifiable, "What the control plane's store has as its bundle is none, or that of another envelope.";
     TooManySignatures: Unverifiable, "It has more signatures than the policy's keys are tried on.";
     EvidenceMismatch: Invalid, "The log entry is about something else than this envelope.";
     SignatureMismatch: Invalid, "A signature in the name of a configured signer does not fit the payload.";

@@ -4,7 +4,7 @@ use api::TrustPolicyId;
 use api::inputs::Fault;
 use api::names::is_label;
 use api::trust::{Mode, Policy};
-use api::workflows::Selector;
+use api::workflows::{Match, Selector, Workflow};
 use attestation::Digest;
 use verify::Judge;
 
@@ -228,6 +228,25 @@ pub async fn delete(
         true => Ok(stored),
         false => Err(Error::Conflict),
     }
+}
+
+/// The links of a workflow's policies, most specific first, with by what of the workflow each is for it.
+pub(crate) async fn links(
+    scope: Scope<'_, impl Platform>,
+    workflow: &Workflow,
+) -> Result<Vec<(Match, TrustPolicyLink)>, Unreachable> {
+    let (platform, organization) = scope.parts();
+    let selectors = Selector::of(workflow);
+    let keys: Vec<_> = selectors
+        .iter()
+        .map(|selector| TrustPolicyLink::at(organization, selector))
+        .collect();
+    let links = rows::load_many::<TrustPolicyLink>(platform, &keys).await?;
+    let matched = links.into_iter().map(|stored| stored.row);
+    let matched = matched.filter_map(|link| Some((link.workflow.matched(workflow)?, link)));
+    let mut links: Vec<_> = matched.collect();
+    links.sort_by_key(|(matched, _)| *matched);
+    Ok(links)
 }
 
 /// The policy of the first of these links that has one. A policy that was deleted since its link was read is none.

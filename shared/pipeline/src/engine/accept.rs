@@ -6,17 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::trust::{self, Mode, Outcome, Verdict};
+use api::trust::{Outcome, Verdict};
 use api::workflows::{Match, Selector, Workflow};
 use api::{Actor, AttachmentId};
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::{join as both, try_join, try_join_all, try_join4};
 use tracing::warn;
-use verify::{Judge, Judged};
 
 use crate::config::quotas::{self, Exceeded};
-use crate::config::trust as policies;
+use crate::engine::signatures::{self, Untrusted};
 use crate::engine::{materials, plans};
 use crate::ledger::schedule;
 use crate::records::audit_log;
@@ -25,12 +24,8 @@ use crate::store::meter::Used;
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{
     self, AttachmentIndex, Attestation, DigestAlias, Plan, PlanReason, Planned, Row, Stage, Stored,
-    TrustPolicy, TrustPolicyLink, Version, WorkflowLink, WorkflowRecord,
+    TrustPolicyLink, Version, WorkflowLink, WorkflowRecord,
 };
-
-/// By how many further digests an attestation can be found: a row has its limits, and whoever sends the same envelope
-/// in more forms than that still gets the same answer.
-const FORMS: usize = 100;
 
 /// Why an attestation was not accepted. Nothing of it is kept, except for [`Error::Unreachable`], after
 /// which the sender does not know and posts again.
@@ -63,48 +58,18 @@ pub enum Error {
     )]
     TooManyAttachments(usize),
     #[error(transparent)]
-    Untrusted(Box<Untrusted>),
+    Untrusted(#[from] Box<Untrusted>),
     #[error(transparent)]
     Exceeded(#[from] Exceeded),
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
 
-/// A verdict that is not what a trust policy requires.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{} The trust policy {policy:?} for {selector} requires {threshold} of {signers}: {}", .verdict.reason.sentence, self.remedy()
-)]
-pub struct Untrusted {
-    pub verdict: Verdict,
-    policy: String,
-    selector: String,
-    threshold: usize,
-    /// Their names.
-    signers: String,
-}
-
-impl Untrusted {
-    fn new(verdict: Verdict, row: TrustPolicy) -> Self {
-        let names = row.policy.signers.iter().map(trust::Signer::name);
-        Self {
-            verdict,
-            signers: names.collect::<Vec<_>>().join(", "),
-            policy: row.name,
-            selector: row.workflow.0,
-            threshold: row.policy.threshold,
-        }
-    }
-
-    fn remedy(&self) -> &'static str {
-        match (self.verdict.outcome, self.verdict.reason.code) {
-            (Outcome::Invalid, _) => "sign it again, and push what was signed unchanged",
-            (Outcome::Unverifiable, _) => {
-                "push the Sigstore bundle that was made when it was signed, instead of the envelope alone. What \
-                 Chainloop forwards has no certificate: keys can sign it, certificates cannot"
-            }
-            (_, trust::Code::ThresholdNotReached) => "have more of them sign it",
-            _ => "have one of them sign it, or add its signer to the policy",
+impl From<signatures::Error> for Error {
+    fn from(error: signatures::Error) -> Self {
+        match error {
+            signatures::Error::Untrusted(untrusted) => untrusted.into(),
+            signatures::Error::Unreachable(unreachable) => unreachable.into(),
         }
     }
 }
@@ -126,10 +91,17 @@ pub struct Accepted {
     pub awaited: Vec<Digest>,
 }
 
+impl Accepted {
+    /// Reports whether something of it may be fetched: materials, or its bundle.
+    pub fn lacks(&self) -> bool {
+        !self.missing.is_empty() || signatures::awaited_bundle(&self.attestation).is_some()
+    }
+}
+
 /// An attestation that was read and is to be accepted.
 pub(crate) struct Incoming<'a> {
     pub(crate) bytes: Bytes,
-    pub(crate) judged: Judged,
+    pub(crate) signatures: signatures::Accepted,
     /// As [`checked`] has it.
     pub(crate) workflow: Workflow,
     /// As the attestation's row has it.
@@ -150,16 +122,18 @@ pub async fn pushed(
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let workflow = workflow(&parsed, said)?;
-    for_attached(scope, bytes, parsed, workflow, allowed, by).await
+    for_attached(scope, bytes, parsed, workflow, None, allowed, by).await
 }
 
 /// As [`pushed`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
 /// `origin` only where that does not. It is not asked to agree, since a workflow may have been renamed meanwhile,
 /// and what stands beside the envelope is signed by nobody. Only the workflows that the intake allows are accepted.
+/// `bundle` is the digest of the bundle that can be fetched, if any: what it may prove is accepted and waits for it.
 pub async fn forwarded(
     scope: Scope<'_, impl Platform>,
     bytes: Bytes,
     origin: &Workflow,
+    bundle: Option<Digest>,
     allowed: &[Selector],
     by: &Actor,
 ) -> Result<Accepted, Error> {
@@ -168,7 +142,7 @@ pub async fn forwarded(
         Some(says) => says,
         None => checked(origin)?.ok_or(Error::WorkflowMissing)?,
     };
-    for_attached(scope, bytes, parsed, workflow, allowed, by).await
+    for_attached(scope, bytes, parsed, workflow, bundle, allowed, by).await
 }
 
 /// Accepts what was read already, for whatever is attached to its workflow now. `allowed` are the workflows that its sender
@@ -178,6 +152,7 @@ async fn for_attached(
     bytes: Bytes,
     parsed: attestation::Attestation,
     workflow: Workflow,
+    bundle: Option<Digest>,
     allowed: &[Selector],
     by: &Actor,
 ) -> Result<Accepted, Error> {
@@ -193,10 +168,11 @@ async fn for_attached(
     let reached = of_planned.chain(policies.iter().map(|(matched, _)| *matched));
     let permitted = permitted(&workflow, allowed);
     check_reached(&workflow, &permitted, reached)?;
-    let judged = judged(scope, parsed, &bytes, &workflow, policies).await?;
+    let judging = signatures::judge(scope, parsed, &bytes, &workflow, policies, bundle);
+    let signatures = judging.await?;
     let incoming = Incoming {
         bytes,
-        judged,
+        signatures,
         workflow,
         permitted,
         why: PlanReason::Accepted,
@@ -246,60 +222,6 @@ fn check_reached(
     }
 }
 
-/// Judges by the policy for the workflow's ID, and by the most specific one for its project and name. Whoever sends an
-/// attestation says both, and it goes to what is attached to either: so neither policy stands in for the other. What one
-/// of them requires is refused otherwise, and nothing of it kept; the worse verdict is that of the attestation.
-async fn judged(
-    scope: Scope<'_, impl Platform>,
-    parsed: attestation::Attestation,
-    bytes: &Bytes,
-    workflow: &Workflow,
-    policies: Vec<(Match, TrustPolicyLink)>,
-) -> Result<Judged, Error> {
-    let platform = scope.platform;
-    let at = platform.now();
-    let (of_id, of_names): (Vec<_>, Vec<_>) = policies
-        .into_iter()
-        .partition(|(matched, _)| *matched == Match::Id);
-    let of_id = policies::of_links(platform, of_id.into_iter().map(|(_, link)| link));
-    let of_names = policies::of_links(platform, of_names.into_iter().map(|(_, link)| link));
-    let (of_id, of_names) = try_join(of_id, of_names).await?;
-    let mut judged = Judged::unasked(parsed, at);
-    for Stored { row, version } in of_id.into_iter().chain(of_names) {
-        let named = format!("{}@{}", row.name, version.etag.0);
-        let judge = Judge::new(&row.policy, named).map_err(|fault| Unreachable {
-            what: "trust policy",
-            why: format!("{}: {fault}", row.name),
-        })?;
-        let (parsed, before) = judged.into_parts();
-        judged = judge.judge(parsed, bytes, at);
-        count(platform, judged.verdict().outcome);
-        if row.policy.mode == Mode::Require
-            && !is_verified(judged.verdict())
-            && !was_verified(scope, &judged.attestation().hash, workflow).await?
-        {
-            let untrusted = Untrusted::new(judged.verdict().clone(), row);
-            return Err(Error::Untrusted(Box::new(untrusted)));
-        }
-        judged = judged.or_worse(before);
-    }
-    Ok(judged)
-}
-
-/// Reports whether this attestation of this workflow was proven once: the same again, after its certificate has expired, is
-/// a repeat like any other.
-async fn was_verified(
-    scope: Scope<'_, impl Platform>,
-    hash: &Digest,
-    workflow: &Workflow,
-) -> Result<bool, Unreachable> {
-    Ok(row_of(scope, hash)
-        .await?
-        .filter(|row| row.workflow == *workflow)
-        .and_then(|row| row.verdict)
-        .is_some_and(|verdict| is_verified(&verdict)))
-}
-
 /// What is known of an attestation, if anything is.
 async fn row_of(
     scope: Scope<'_, impl Platform>,
@@ -310,21 +232,6 @@ async fn row_of(
     Ok(stored.map(|stored| stored.row))
 }
 
-fn count(platform: &impl Platform, outcome: Outcome) {
-    let metric = match outcome {
-        Outcome::Off => return,
-        Outcome::Verified => Metric::SignatureVerified,
-        Outcome::UnknownSigner => Metric::SignatureUnknown,
-        Outcome::Unverifiable => Metric::SignatureUnverifiable,
-        Outcome::Invalid => Metric::SignatureInvalid,
-    };
-    platform.meter().counts.count(About::default(), metric, 1);
-}
-
-fn is_verified(verdict: &Verdict) -> bool {
-    verdict.outcome == Outcome::Verified
-}
-
 /// Accepts what was judged already, for those who are `planned`.
 pub(crate) async fn accept(
     scope: Scope<'_, impl Platform>,
@@ -333,9 +240,11 @@ pub(crate) async fn accept(
 ) -> Result<Accepted, Error> {
     let (platform, organization) = scope.parts();
     let Incoming {
-        judged, workflow, ..
+        signatures,
+        workflow,
+        ..
     } = &incoming;
-    let parsed = judged.attestation();
+    let parsed = signatures.judged.attestation();
     let is_long = |text: &str| text.len() > NAME_MAX_BYTES;
     if parsed
         .materials()
@@ -586,14 +495,14 @@ async fn write(
     let now = platform.now();
     let Incoming {
         bytes,
-        judged,
+        signatures,
         workflow,
         permitted,
         why,
         by,
     } = incoming;
-    let parsed = judged.attestation();
-    let verdict = judged.verdict();
+    let parsed = signatures.judged.attestation();
+    let verdict = signatures.judged.verdict();
     let run = parsed
         .predicate()
         .map(|predicate| predicate.metadata.workflow_run_id.clone());
@@ -611,6 +520,8 @@ async fn write(
         pushed_by: Some((*by).clone()),
         permitted: permitted.clone(),
         verdict: (verdict.outcome != Outcome::Off).then(|| verdict.clone()),
+        bundle: signatures.bundle,
+        is_unproven: signatures.is_unproven,
         planned_at: now,
         created_at: now,
     };
@@ -629,43 +540,40 @@ async fn write(
 }
 
 /// Adds other bytes with the same envelope to what is known of an attestation. They may prove what the first did not,
-/// where they are said to be of its workflow: another's policy trusts others. What was proven once stays so; what is
-/// known is not judged again. A sender without limits vouches for all that one with limits stated.
+/// where they are said to be of its workflow: another's policy trusts others. What was proven once stays so. A sender without
+/// limits vouches for all that one with limits stated.
 async fn join(
     platform: &impl Platform,
     mut stored: Stored<Attestation>,
     incoming: &Incoming<'_>,
     received: &Digest,
 ) -> Result<Stored<Attestation>, Unreachable> {
-    let (workflow, verdict) = (&incoming.workflow, incoming.judged.verdict());
+    let signatures::Accepted {
+        judged,
+        is_unproven,
+        ..
+    } = &incoming.signatures;
+    let verdict = judged.verdict();
+    let unproven = [Outcome::Unverifiable, Outcome::UnknownSigner];
+    let was_unproven = |before: &Verdict| unproven.contains(&before.outcome);
     rows::change(platform, &mut stored, |row| {
-        let is_vouched =
-            incoming.permitted.is_empty() && !row.permitted.is_empty() && row.workflow == *workflow;
+        let is_its_own = row.workflow == incoming.workflow;
+        let is_vouched = is_its_own && incoming.permitted.is_empty() && !row.permitted.is_empty();
         if is_vouched {
             row.permitted.clear();
         }
-        if row.received == *received || row.also.contains(received) {
-            return is_vouched.then(Vec::new);
-        }
-        let unproven = [Outcome::Unverifiable, Outcome::UnknownSigner];
-        let was_unproven = |before: &Verdict| unproven.contains(&before.outcome);
-        let is_raised = verdict.outcome == Outcome::Verified
-            && row.workflow == *workflow
-            && row.verdict.as_ref().is_some_and(was_unproven);
+        let is_raised = is_its_own
+            && verdict.outcome == Outcome::Verified
+            && row.verdict.as_ref().is_none_or(was_unproven);
         if is_raised {
             row.verdict = Some(verdict.clone());
         }
-        if row.also.len() >= FORMS {
-            return (is_raised || is_vouched).then(Vec::new);
-        }
-        row.also.insert(*received);
-        let alias = DigestAlias {
-            organization: row.organization.clone(),
-            received: *received,
-            hash: row.hash,
-            created_at: row.created_at,
-        };
-        Some(vec![rows::insert(platform, &alias).0])
+        let is_proven = is_its_own && row.is_unproven && !is_unproven;
+        row.is_unproven &= !is_proven;
+        let form = row.add_form(*received);
+        let is_changed = form.is_some() || is_vouched || is_raised || is_proven;
+        let alias = form.map(|alias| rows::insert(platform, &alias).0);
+        is_changed.then(|| alias.into_iter().collect())
     })
     .await?;
     Ok(stored)

@@ -1,5 +1,5 @@
 //! Fetches materials that an attestation names and a Chainloop control plane has, into the bucket, where the
-//! deliveries that wait for them find them.
+//! deliveries that wait for them find them; and its bundle, where the verdict on its signatures lacks that.
 //!
 //! Nothing depends on it: a delivery waits for its materials as long as its attachment says, whoever brings them,
 //! and goes without those that never came. So a fetch that fails is tried again for as long as somebody waits, and
@@ -27,12 +27,14 @@ use crate::config::intakes::{self, Source};
 use crate::config::{keys, quotas};
 use crate::engine::deliver::{GiveBack, Record, park};
 use crate::engine::issuer_keys::{self, Documents};
-use crate::engine::materials;
+use crate::engine::{materials, signatures};
 use crate::ledger::message::{self, Unreadable};
 use crate::ledger::schedule;
 use crate::store::meter::Used;
 use crate::store::platform::{Platform, Scope, Unreachable};
-use crate::store::rows::{self, Attachment, Attestation, CONFLICTS, Changed, FetchTurn, Plan};
+use crate::store::rows::{
+    self, Attachment, Attestation, CONFLICTS, Changed, FetchTurn, Plan, Stored,
+};
 
 pub use crate::config::keys::QUEUE;
 
@@ -284,6 +286,11 @@ async fn one(
         info!(intake.id = %message.intake, "An intake's secret is not there: gone, or not there yet");
         return Ok(message.asks_again(platform, waited_until).await?);
     };
+    let ends = waited_until.min(until);
+    // First of a round: deliveries wait for it before they wait for materials.
+    if message.after.is_none() {
+        message.failed |= judge_bundle(scope, store, &source, &attestation, ends).await?;
+    }
     let wanted = wanted(platform, &attestation.row, message.after).await?;
     for (asked, digest) in wanted.into_iter().enumerate() {
         let now = platform.now();
@@ -316,6 +323,39 @@ async fn one(
         return Ok(());
     }
     Ok(message.asks_again(platform, waited_until).await?)
+}
+
+/// Fetches the bundle that an attestation was forwarded without, where its verdict lacks it, and judges by that. Reports
+/// whether it may still come.
+async fn judge_bundle(
+    scope: Scope<'_, impl Platform>,
+    store: &impl Store,
+    source: &Source,
+    attestation: &Stored<Attestation>,
+    ends: Timestamp,
+) -> Result<bool, Unreachable> {
+    let Some(bundle) = signatures::awaited_bundle(&attestation.row) else {
+        return Ok(false);
+    };
+    let (platform, organization) = scope.parts();
+    if platform.keep_object(organization, &bundle).await?.is_none() {
+        // The rest is for a material.
+        let within = LONGEST.min(ends.since(platform.now()).saturating_sub(LEAST));
+        if within.is_zero() {
+            return Ok(true);
+        }
+        match fetch(scope, store, source, &bundle, within).await {
+            Ok(size_bytes) => quotas::count(scope, &bundle, Used::material(size_bytes)).await,
+            Err(Failure::Unreachable(unreachable)) => return Err(unreachable),
+            Err(Failure::Fetch(error)) => {
+                warn!(%bundle, %error, "Failed to fetch a bundle");
+                return Ok(error.kind != Kind::Permanent);
+            }
+        }
+    }
+    signatures::bundle_came(scope, attestation.clone(), &bundle).await?;
+    info!(attestation = %attestation.row.hash, %bundle, "Judged an attestation by its bundle");
+    Ok(false)
 }
 
 /// The materials behind `after` that the attestation names and that are not here.

@@ -24,6 +24,9 @@ const PAGE: usize = 100;
 /// Pages in one run of the reconciler.
 const PAGES: usize = 20;
 
+/// Maximum number of refusals that a job lists.
+const REFUSED: usize = 20;
+
 /// Maximum number of violations that an audit lists.
 const VIOLATIONS: usize = 100;
 
@@ -173,10 +176,7 @@ async fn redeliver(
             if left == 0 || platform.now() >= until {
                 return Ok(true);
             }
-            let made = match job.dry_run {
-                true => operations::would_redeliver(platform, &delivery).await?,
-                false => again(platform, job, &delivery).await?,
-            };
+            let made = again(platform, job, &delivery).await?;
             if made {
                 job.done += 1;
                 left -= 1;
@@ -197,20 +197,32 @@ async fn redeliver(
     Ok(next.is_some())
 }
 
-/// Delivers one again for a job, unless that job has done so.
+/// Delivers one again for a job, unless that job has done so, or says whether it would.
 async fn again(
     platform: &impl Platform,
-    job: &Job,
+    job: &mut Job,
     delivery: &Delivery,
 ) -> Result<bool, Unreachable> {
-    match operations::redeliver(platform, delivery, &job.id).await {
-        Ok(made) => Ok(made.is_some()),
-        Err(operations::Error::Unreachable(unreachable)) => Err(unreachable),
-        Err(refused) => {
-            warn!(delivery.id = %delivery.id, error = %refused, "Not delivered again");
-            Ok(false)
+    let made = match job.dry_run {
+        true => operations::would_redeliver(platform, delivery).await,
+        false => operations::redeliver(platform, delivery, &job.id)
+            .await
+            .map(|made| made.is_some()),
+    };
+    made.or_else(|error| refused(job, delivery.id.as_str(), error))
+}
+
+/// Keeps why a job skips something.
+fn refused(job: &mut Job, what: &str, error: operations::Error) -> Result<bool, Unreachable> {
+    match error {
+        operations::Error::Unreachable(unreachable) => return Err(unreachable),
+        operations::Error::Untrusted(..) if job.refused.len() < REFUSED => {
+            job.refused.push(format!("{what}: {error}"));
         }
+        _ => {}
     }
+    warn!(what, %error, "Not delivered again");
+    Ok(false)
 }
 
 /// A page of an organization's attestations, those of one workflow after those of another, newest first; none
@@ -314,7 +326,7 @@ async fn backfill(
         matched: None,
     };
     let mut left = if job.dry_run { u64::MAX } else { most };
-    for stored in page {
+    for mut stored in page {
         let row = &stored.row;
         if since.is_some_and(|since| row.created_at < since) {
             // Those that follow in this workflow are older still.
@@ -346,11 +358,15 @@ async fn backfill(
                 .iter()
                 .any(|one| one.attachment == planned.attachment)
         };
-        let made = if job.dry_run {
-            !plans::of(platform, row)
-                .await?
-                .iter()
-                .any(|plan| has(&plan.row))
+        let checked = operations::check(platform, &mut stored, job.dry_run).await;
+        let row = &stored.row;
+        let made = if job.dry_run || checked.is_err() {
+            let plans = plans::of(platform, row).await?;
+            let is_planned = plans.iter().any(|plan| has(&plan.row));
+            match checked {
+                Err(error) if !is_planned => refused(job, &row.hash.to_string(), error)?,
+                _ => !is_planned,
+            }
         } else {
             operations::keep(platform, row).await?;
             let planned = Planned {

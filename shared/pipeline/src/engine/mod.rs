@@ -15,4 +15,5 @@ pub(crate) mod progress;
 pub mod receipts;
 pub mod reconcile;
 pub(crate) mod settle;
+pub(crate) mod signatures;
 pub mod trial;

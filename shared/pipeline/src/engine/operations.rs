@@ -6,17 +6,17 @@ use api::{AttachmentId, DeliveryId, JobId};
 use attestation::{Digest, Metadata, Predicate, compose};
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use verify::Judged;
 
 use crate::config::{self, pace};
 use crate::engine::accept::{self, Accepted, Incoming};
+use crate::engine::signatures::{self, Untrusted};
 use crate::engine::{materials, plans, settle};
 use crate::ledger::delivery;
 use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{
-    self, Attachment, Attestation, Delivery, Plan, PlanReason, Planned, Registration,
+    self, Attachment, Attestation, Delivery, Plan, PlanReason, Planned, Registration, Stored,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,8 @@ pub enum Error {
     Gone(&'static str),
     #[error("somebody else changed it at the same time; try again")]
     Conflict,
+    #[error("the attestation {0} may not be delivered again: {1}")]
+    Untrusted(Digest, Box<Untrusted>),
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
 }
@@ -91,18 +93,41 @@ pub(crate) async fn redeliver(
 pub(crate) async fn would_redeliver(
     platform: &impl Platform,
     delivery: &Delivery,
-) -> Result<bool, Unreachable> {
+) -> Result<bool, Error> {
     let key = Attachment::at(&delivery.organization, &delivery.attachment);
     let attachment = rows::load::<Attachment>(platform, &key).await?;
     if attachment.is_none_or(|stored| stored.row.deleted_at.is_some()) {
         return Ok(false);
     }
     let key = Attestation::at(&delivery.organization, &delivery.attestation);
-    let Some(stored) = rows::load::<Attestation>(platform, &key).await? else {
+    let Some(mut stored) = rows::load::<Attestation>(platform, &key).await? else {
         return Ok(false);
     };
     let plans = plans::of(platform, &stored.row).await?;
-    Ok(!plans.iter().any(|plan| is_repeat(&plan.row, delivery)))
+    if plans.iter().any(|plan| is_repeat(&plan.row, delivery)) {
+        return Ok(false);
+    }
+    check(platform, &mut stored, true).await?;
+    Ok(true)
+}
+
+/// Judges an attestation before it is delivered again, and keeps what proves it, unless this is a dry run. Refuses what a
+/// trust policy requires to be verified and is not.
+pub(crate) async fn check(
+    platform: &impl Platform,
+    stored: &mut Stored<Attestation>,
+    dry_run: bool,
+) -> Result<(), Error> {
+    let (organization, hash) = (stored.row.organization.clone(), stored.row.hash);
+    let scope = Scope::new(platform, &organization);
+    let judgement = signatures::judge_again(scope, &stored.row).await?;
+    if let Some(untrusted) = judgement.refusal {
+        return Err(Error::Untrusted(hash, untrusted));
+    }
+    if !dry_run {
+        signatures::keep(platform, stored, judgement).await?;
+    }
+    Ok(())
 }
 
 /// Reports whether a later plan already repeats this delivery. A job counts that as done, even if the job itself added
@@ -131,9 +156,10 @@ async fn again(
         _ => {}
     }
     let key = Attestation::at(organization, &delivery.attestation);
-    let Some(stored) = rows::load::<Attestation>(platform, &key).await? else {
+    let Some(mut stored) = rows::load::<Attestation>(platform, &key).await? else {
         return Err(Error::Gone("attestation"));
     };
+    check(platform, &mut stored, false).await?;
     keep(platform, &stored.row).await?;
     let selector = delivery.selector.as_ref();
     let planned = Planned {
@@ -194,7 +220,7 @@ async fn expedite(
 pub async fn find(
     scope: Scope<'_, impl Platform>,
     id: &DeliveryId,
-) -> Result<rows::Stored<Delivery>, Error> {
+) -> Result<Stored<Delivery>, Error> {
     let (platform, organization) = scope.parts();
     rows::load::<Delivery>(platform, &Delivery::at(organization, id))
         .await?
@@ -299,7 +325,7 @@ pub async fn test(
     }];
     let incoming = Incoming {
         bytes,
-        judged: Judged::unasked(parsed, platform.now()),
+        signatures: signatures::Accepted::unasked(parsed, platform.now()),
         workflow,
         permitted: Vec::new(),
         why: PlanReason::Tested,

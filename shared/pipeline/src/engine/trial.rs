@@ -1,10 +1,10 @@
 //! Tries a trust policy on attestations that were accepted, to see what it would have said of them.
 
 use api::Timestamp;
-use api::trust::{Outcome, Verdict};
-use attestation::Digest;
+use api::trust::Verdict;
 use verify::Judge;
 
+use crate::engine::signatures;
 use crate::records::attestations::{self, Filter};
 use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows::Attestation;
@@ -14,9 +14,6 @@ const MOST: usize = 20;
 
 /// Bytes of a page's attestations, for the same reason. A single one may have more, and so may those of one moment.
 const MOST_BYTES: u64 = 24 * 1024 * 1024;
-
-/// Forms of an attestation that are judged: its sender may send it in a hundred spellings.
-const FORMS: usize = 4;
 
 /// A page of attestations, newest first, each with the verdict as of the time when it was accepted, and until when those of
 /// the next page were accepted. Nothing is kept. A verdict is none where the bytes are not there any more.
@@ -37,41 +34,8 @@ pub async fn page(
             next = Some(row.created_at);
             break;
         }
-        let verdict = best(scope, judge, &row).await?;
+        let verdict = signatures::best(scope, judge, &row).await?;
         tried.push((row, verdict));
     }
     Ok((tried, next))
-}
-
-/// The best verdict on the forms in which an attestation came: its bundle may prove what the envelope alone does not.
-async fn best(
-    scope: Scope<'_, impl Platform>,
-    judge: &Judge,
-    row: &Attestation,
-) -> Result<Option<Verdict>, Unreachable> {
-    let (platform, organization) = scope.parts();
-    let mut best: Option<Verdict> = None;
-    for digest in std::iter::once(&row.received).chain(&row.also).take(FORMS) {
-        let bytes = platform.get_object(organization, digest).await?;
-        let Some(bytes) = bytes.filter(|bytes| Digest::of(bytes) == *digest) else {
-            continue;
-        };
-        let Ok(parsed) = attestation::Attestation::parse(&bytes) else {
-            continue;
-        };
-        let (_, verdict) = judge.judge(parsed, &bytes, row.created_at).into_parts();
-        if best
-            .as_ref()
-            .is_none_or(|best| verdict.outcome < best.outcome)
-        {
-            best = Some(verdict);
-        }
-        if best
-            .as_ref()
-            .is_some_and(|best| best.outcome == Outcome::Verified)
-        {
-            break;
-        }
-    }
-    Ok(best)
 }

@@ -17,7 +17,7 @@ use super::route::{Description, PROJECT, Route, handler, text};
 use super::{jobs, materials};
 use crate::config::trust as policies;
 use crate::engine::accept::{self, Error};
-use crate::engine::{deliveries, trial};
+use crate::engine::{deliveries, signatures, trial};
 use crate::records::{attestations, audit_log};
 use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows;
@@ -238,18 +238,7 @@ pub(super) fn view(accepted: accept::Accepted, received: Digest) -> Accepted {
 pub(super) fn problem(error: Error) -> Problem {
     let text = error.to_string();
     match error {
-        Error::Untrusted(untrusted) => {
-            let trust::Verdict {
-                outcome, reason, ..
-            } = &untrusted.verdict;
-            let code = match (outcome, reason.code) {
-                (trust::Outcome::Invalid, _) => Code::SignatureInvalid,
-                (trust::Outcome::Unverifiable, _) => Code::SignatureMissingMaterial,
-                (_, trust::Code::ThresholdNotReached) => Code::SignerThreshold,
-                _ => Code::SignerUnknown,
-            };
-            Problem::new(code, text)
-        }
+        Error::Untrusted(untrusted) => Problem::new(signatures::code(&untrusted.verdict), text),
         Error::Exceeded(exceeded) => exceeded.into(),
         Error::Refused(refused) => Problem::refused(refused.code(), text),
         Error::WorkflowMissing => Problem::new(Code::WorkflowMissing, text),

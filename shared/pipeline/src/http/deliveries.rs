@@ -75,7 +75,16 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
         .operation("redeliver", "Redeliver")
         .about("A waiting delivery becomes due at once; a final one gets a new delivery.")
         .answers::<Redelivered>(202, "The new or waiting delivery")
-        .refuses(&[Code::Conflict, Code::Gone, Code::Paused, Code::UnderWay]),
+        .refuses(&[
+            Code::Conflict,
+            Code::Gone,
+            Code::Paused,
+            Code::SignatureInvalid,
+            Code::SignatureMissingMaterial,
+            Code::SignerThreshold,
+            Code::SignerUnknown,
+            Code::UnderWay,
+        ]),
         Route::post(
             "/v1/deliveries/{delivery}/cancel",
             Action::Operate,

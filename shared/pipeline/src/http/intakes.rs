@@ -225,19 +225,25 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
             let kind = "TEST_WEBHOOK".into();
             Ok(Response::json(200, &Tried { kind }))
         }
-        Forwarded::Attestation { envelope, origin } => {
+        Forwarded::Attestation {
+            envelope,
+            origin,
+            bundle,
+        } => {
             let Origin { id, name, project } = origin;
             let origin = Workflow { id, project, name };
             let received = Digest::of(&envelope);
             let bytes = Bytes::from(envelope);
             let allowed = &intake.conditions.workflows;
-            let taken = accept::forwarded(scope, bytes, &origin, allowed, &caller.actor).await;
+            let bundle = bundle.filter(|_| intake.fetches);
+            let by = &caller.actor;
+            let taken = accept::forwarded(scope, bytes, &origin, bundle, allowed, by).await;
             if let Err(accept::Error::WorkflowNotAllowed(workflow)) = &taken {
                 let (client, refusal) = (&request.client, Refusal::Workflow);
                 admission::refused(scope.platform, intake, client, refusal, workflow).await;
             }
             let accepted = taken.map_err(problem)?;
-            if intake.fetches && !accepted.missing.is_empty() {
+            if intake.fetches && accepted.lacks() {
                 // When this fails the answer is 503, and Chainloop posts it again.
                 let hash = &accepted.attestation.hash;
                 fetch::ask(scope, hash, &intake.id).await?;

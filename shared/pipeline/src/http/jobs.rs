@@ -102,6 +102,7 @@ impl From<rows::Job> for Job {
             done: row.done,
             skipped: row.skipped,
             violations: row.violations,
+            refused: row.refused,
             reason: row.reason,
             created_by: row.created_by,
             created_at: row.created_at,

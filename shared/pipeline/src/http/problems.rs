@@ -6,7 +6,7 @@ use tracing::error;
 
 use crate::config::quotas::{self, Exceeded};
 use crate::config::{self, tokens};
-use crate::engine::operations;
+use crate::engine::{operations, signatures};
 use crate::store::meter::Quota;
 use crate::store::platform::{Unreachable, WriteError};
 
@@ -71,6 +71,7 @@ impl From<operations::Error> for Problem {
             Error::Held => Self::new(Code::Paused, text),
             Error::Gone(_) => Self::new(Code::Gone, text),
             Error::Conflict => Self::new(Code::Conflict, text),
+            Error::Untrusted(_, untrusted) => Self::new(signatures::code(&untrusted.verdict), text),
             Error::Unreachable(unreachable) => unreachable.into(),
         }
     }

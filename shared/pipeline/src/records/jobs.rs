@@ -27,6 +27,7 @@ pub fn new(scope: Scope<'_, impl Platform>, work: JobKind, per_second: u32, by: 
         done: 0,
         skipped: 0,
         violations: Vec::new(),
+        refused: Vec::new(),
         reason: None,
         failures: 0,
         created_by: by.to_owned(),

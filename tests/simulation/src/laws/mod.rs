@@ -54,6 +54,10 @@ pub struct Laws {
     paused: BTreeMap<RegistrationId, u64>,
     /// Number of requests that each attachment makes.
     pub steps: BTreeMap<AttachmentId, u32>,
+    /// Organizations with a trust policy that requires signatures.
+    pub guarded: BTreeSet<OrganizationName>,
+    /// Digests of the bundles that prove their attestations, by those.
+    pub proofs: BTreeMap<Digest, Digest>,
     /// Until when each registration's third party is down.
     pub down_until: BTreeMap<RegistrationId, u64>,
     /// Deliveries that their third party always answers 500.
@@ -131,7 +135,7 @@ pub const RECONCILER: &str = "reconciler";
 impl Laws {
     pub fn is_notable(key: &Key) -> bool {
         name_of(key).is_some()
-            || key.partition.contains("/workflow/")
+            || key.partition.contains("/workflow/") && key.sort != "trust-policy"
             || key.partition.ends_with("/jobs")
             || key.partition.ends_with("/registrations")
             || key.sort == "registration"

@@ -2,13 +2,16 @@
 
 use api::DeliveryId;
 use api::deliveries::State;
-
-/// An attempt that was under way when its registration was paused goes on; so do its clock and its latencies.
-const ATTEMPT: u64 = 4 * MINUTE;
+use pipeline::Platform;
+use pipeline::store::rows::Delivery;
 
 use super::{Laws, Send};
 use crate::MINUTE;
 use crate::executor::Task;
+use crate::world::{World, ready};
+
+/// An attempt that was under way when its registration was paused goes on; so do its clock and its latencies.
+const ATTEMPT: u64 = 4 * MINUTE;
 
 /// A message that follows another sooner than this is one too many: the ledger waits an hour.
 const SOON: u64 = 55 * MINUTE;
@@ -76,6 +79,25 @@ impl Laws {
             self.breaks("nothing is sent through what is paused", detail);
         } else if is_repeated {
             self.breaks("a finished step is not repeated", detail);
+        }
+    }
+
+    /// A request leaves: of what a trust policy requires to be proven, the proof is there.
+    pub fn proven(&mut self, world: &World, delivery: &str) {
+        let Some(tracked) = self.deliveries.get(delivery) else {
+            return;
+        };
+        let Delivery {
+            organization,
+            attestation,
+            ..
+        } = &tracked.row;
+        let Some(proof) = self.proofs.get(attestation) else {
+            return;
+        };
+        let there = ready(world.memory.object_size(organization, proof));
+        if !there.is_ok_and(|there| there.is_some()) {
+            self.breaks("nothing is sent before its signature is proven", delivery);
         }
     }
 

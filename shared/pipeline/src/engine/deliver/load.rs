@@ -126,6 +126,8 @@ impl<'a> Subject<'a> {
 pub(super) struct Loaded<I: Integration> {
     pub(super) registration: Stored<Registration>,
     pub(super) attachment: Attachment,
+    /// The attestation's row, where it has a verdict.
+    pub(super) judged: Option<rows::Attestation>,
     pub(super) prepared: Prepared<I>,
 }
 
@@ -138,11 +140,11 @@ pub(super) async fn load<I: Integration>(
     let organization = subject.organization;
     let scope = Scope::new(platform, organization);
     let attachment_at = Attachment::at(organization, subject.attachment);
-    let (registration, attachment, bytes, verdict) = future::join4(
+    let (registration, attachment, bytes, judged) = future::join4(
         registration::<I>(scope, secrets, subject.registration, fresh),
         rows::load::<Attachment>(platform, &attachment_at),
         platform.get_object(organization, &subject.received),
-        verdict(scope, subject.judged.as_ref()),
+        judged(scope, subject.judged.as_ref()),
     )
     .await;
     let (registration, registration_inputs) = registration?;
@@ -158,7 +160,8 @@ pub(super) async fn load<I: Integration>(
     let attestation = attestation::Attestation::parse(&bytes)
         .map_err(|error| damaged(&format!("read the attestation again: {error}")))?;
     let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
-    let verdict = verdict?;
+    let judged = judged?;
+    let verdict = judged.as_ref().and_then(|row| row.verdict.clone());
     if subject.judged.is_some() && verdict.is_none() {
         return Err(damaged("find the attestation's verdict"));
     }
@@ -192,22 +195,23 @@ pub(super) async fn load<I: Integration>(
     Ok(Loaded {
         registration,
         attachment,
+        judged,
         prepared,
     })
 }
 
-/// The verdict on the attestation with this hash, where it has one: as it is now, since other bytes may have raised it.
-async fn verdict(
+/// The attestation with this hash, where it has a verdict: as it is now, since other bytes may have raised that.
+async fn judged(
     scope: Scope<'_, impl Platform>,
     judged: Option<&Digest>,
-) -> Result<Option<Verdict>, Unreachable> {
+) -> Result<Option<rows::Attestation>, Unreachable> {
     let Some(hash) = judged else {
         return Ok(None);
     };
     let (platform, organization) = scope.parts();
     let key = rows::Attestation::at(organization, hash);
     let stored = rows::load::<rows::Attestation>(platform, &key).await?;
-    Ok(stored.and_then(|stored| stored.row.verdict))
+    Ok(stored.map(|stored| stored.row))
 }
 
 /// A registration that is live, and its inputs, whole again.

@@ -9,6 +9,7 @@ use super::context::DeliveryContext;
 use super::load::{Loaded, Prepared, Sent, Subject, load};
 use super::tools::Tools;
 use crate::config::secrets::Secrets;
+use crate::engine::signatures::{self, Gate};
 use crate::ledger::breaker::{self, Admission, Postponed};
 use crate::ledger::schedule::{HEAVY_BYTES, PATIENCE};
 use crate::store::platform::Platform;
@@ -89,6 +90,7 @@ async fn prepare<I: Integration, P: Platform>(
     let Loaded {
         registration,
         attachment,
+        judged,
         prepared,
     } = loaded.inspect_err(|_| context.ours.set(true))?;
     if registration.row.paused.is_some() {
@@ -96,6 +98,17 @@ async fn prepare<I: Integration, P: Platform>(
     }
     read?;
     let patience = attachment.wait_secs.map_or(PATIENCE, Duration::from_secs);
+    if let Some(row) = &judged {
+        let began = (delivery.created_at, patience);
+        match signatures::gate(row, began, context.platform.now()) {
+            Gate::Open => {}
+            Gate::Waits => return Err(Sent::Waits("waiting for its signature".to_owned())),
+            Gate::Closed => {
+                context.ours.set(true);
+                return Err(Error::permanent(signatures::closed(row)).into());
+            }
+        }
+    }
     if let Some(absent) = prepared.missing.first()
         && context.platform.now() < delivery.created_at.plus(patience)
         && let Some(digest) = absent.digest

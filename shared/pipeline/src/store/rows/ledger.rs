@@ -55,10 +55,16 @@ pub struct Attestation {
     /// for that. By all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permitted: Vec<Match>,
-    /// On its signatures; none where no trust policy asked for one. A bundle that came later may have made it `verified`,
-    /// and nothing else changes it.
+    /// On its signatures; none where no trust policy asked for one. A bundle that came later may have changed it, and nothing
+    /// changes one that is `verified`.
     #[serde(default)]
     pub verdict: Option<Verdict>,
+    /// The bundle in the store of its control plane, which may have what the verdict lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Digest>,
+    /// A trust policy requires it to be verified, and it is not: nothing of it is sent.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub is_unproven: bool,
     /// When its latest plan was made: it outlives all of them.
     pub planned_at: Timestamp,
     pub created_at: Timestamp,
@@ -71,6 +77,29 @@ impl Attestation {
 
     pub fn at(organization: &OrganizationName, hash: &Digest) -> Key {
         Key::new(Self::partition(organization, hash), "attestation")
+    }
+
+    /// Maximum number of further digests that it can be found by: a row has its limits, and whoever sends the same envelope
+    /// in more forms than that still gets the same answer.
+    const FORMS: usize = 100;
+
+    /// Reports whether bytes with this digest are known to hold its envelope.
+    pub fn has_form(&self, received: &Digest) -> bool {
+        self.received == *received || self.also.contains(received)
+    }
+
+    /// Adds bytes that hold its envelope, and says how they find it; none where they do already, or where there are enough.
+    pub fn add_form(&mut self, received: Digest) -> Option<DigestAlias> {
+        if self.has_form(&received) || self.also.len() >= Self::FORMS {
+            return None;
+        }
+        self.also.insert(received);
+        Some(DigestAlias {
+            organization: self.organization.clone(),
+            received,
+            hash: self.hash,
+            created_at: self.created_at,
+        })
     }
 
     /// The hash key of the by-workflow index.

@@ -148,6 +148,9 @@ pub struct Job {
     /// Violations that an audit found, the first hundred.
     #[serde(default)]
     pub violations: Vec<String>,
+    /// Items that a trust policy refuses, and why: the first twenty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
     /// Why it is over, or, of one that runs, why its last page is tried again.
     #[serde(default)]
     pub reason: Option<String>,

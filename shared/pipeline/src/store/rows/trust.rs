@@ -60,10 +60,16 @@ pub struct TrustPolicyLink {
     pub id: TrustPolicyId,
 }
 
+impl TrustPolicyLink {
+    pub fn at(organization: &OrganizationName, workflow: &Selector) -> Key {
+        let partition = AttachmentIndex::of_workflow(organization, workflow);
+        Key::new(partition, "trust-policy")
+    }
+}
+
 impl Row for TrustPolicyLink {
     fn key(&self) -> Key {
-        let partition = AttachmentIndex::of_workflow(&self.organization, &self.workflow);
-        Key::new(partition, "trust-policy")
+        Self::at(&self.organization, &self.workflow)
     }
 }
 

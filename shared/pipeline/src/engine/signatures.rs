@@ -1,0 +1,398 @@
+//! Judges an attestation's signatures by the trust policies for its workflow: when it is accepted, when the bundle comes
+//! that its control plane had not sent along, and before it is delivered again.
+
+use std::time::Duration;
+
+use api::trust::{self, Mode, Outcome, Verdict};
+use api::workflows::{Match, Workflow};
+use api::{Code, Timestamp};
+use attestation::Digest;
+use bytes::Bytes;
+use futures_util::future::try_join;
+use verify::{Judge, Judged};
+
+use crate::config::trust as policies;
+use crate::ledger::schedule::PATIENCE;
+use crate::store::counts::{About, Metric};
+use crate::store::platform::{Platform, Scope, Unreachable};
+use crate::store::rows::{self, Attestation, Stored, TrustPolicy, TrustPolicyLink};
+
+/// Forms of an attestation that are judged: its sender may send it in a hundred spellings.
+const FORMS: usize = 4;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Untrusted(#[from] Box<Untrusted>),
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
+/// A verdict that is not what a trust policy requires.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} The trust policy {policy:?} for {selector} requires {threshold} of {signers}: {}", .verdict.reason.sentence, self.remedy()
+)]
+pub struct Untrusted {
+    pub verdict: Verdict,
+    policy: String,
+    selector: String,
+    threshold: usize,
+    /// Their names.
+    signers: String,
+}
+
+impl Untrusted {
+    fn new(verdict: Verdict, row: &TrustPolicy) -> Self {
+        let names = row.policy.signers.iter().map(trust::Signer::name);
+        Self {
+            verdict,
+            signers: names.collect::<Vec<_>>().join(", "),
+            policy: row.name.clone(),
+            selector: row.workflow.0.clone(),
+            threshold: row.policy.threshold,
+        }
+    }
+
+    fn remedy(&self) -> &'static str {
+        match (self.verdict.outcome, self.verdict.reason.code) {
+            (Outcome::Invalid, _) => "sign it again, and push what was signed unchanged",
+            (Outcome::Unverifiable, _) => {
+                "push the Sigstore bundle that was made when it was signed, instead of the envelope alone. What \
+                 Chainloop forwards has no certificate: an intake with the URL of its store fetches that"
+            }
+            (_, trust::Code::ThresholdNotReached) => "have more of them sign it",
+            _ => "have one of them sign it, or add its signer to the policy",
+        }
+    }
+}
+
+/// The code of a verdict that is not what a trust policy requires.
+pub(crate) fn code(verdict: &Verdict) -> Code {
+    match (verdict.outcome, verdict.reason.code) {
+        (Outcome::Invalid, _) => Code::SignatureInvalid,
+        (Outcome::Unverifiable, _) => Code::SignatureMissingMaterial,
+        (_, trust::Code::ThresholdNotReached) => Code::SignerThreshold,
+        _ => Code::SignerUnknown,
+    }
+}
+
+/// Policies that judge an attestation: the one for the workflow's ID, and the most specific one for its project and name.
+/// Whoever sends an attestation states both, and it goes to what is attached to either: so neither stands in for the other.
+struct Policies(Vec<(TrustPolicy, Judge)>);
+
+impl Policies {
+    async fn of_links(
+        platform: &impl Platform,
+        links: Vec<(Match, TrustPolicyLink)>,
+    ) -> Result<Self, Unreachable> {
+        let (of_id, of_names): (Vec<_>, Vec<_>) = links
+            .into_iter()
+            .partition(|(matched, _)| *matched == Match::Id);
+        let of_id = policies::of_links(platform, of_id.into_iter().map(|(_, link)| link));
+        let of_names = policies::of_links(platform, of_names.into_iter().map(|(_, link)| link));
+        let (of_id, of_names) = try_join(of_id, of_names).await?;
+        let judges = of_id.into_iter().chain(of_names).map(|stored| {
+            let Stored { row, version } = stored;
+            let named = format!("{}@{}", row.name, version.etag.0);
+            let judge = Judge::new(&row.policy, named).map_err(|fault| Unreachable {
+                what: "trust policy",
+                why: format!("{}: {fault}", row.name),
+            })?;
+            Ok((row, judge))
+        });
+        judges.collect::<Result<_, _>>().map(Self)
+    }
+
+    async fn of(scope: Scope<'_, impl Platform>, workflow: &Workflow) -> Result<Self, Unreachable> {
+        let links = policies::links(scope, workflow).await?;
+        Self::of_links(scope.platform, links).await
+    }
+
+    fn require(&self) -> bool {
+        self.0.iter().any(|(row, _)| requires(row))
+    }
+}
+
+fn requires(row: &TrustPolicy) -> bool {
+    row.policy.mode == Mode::Require
+}
+
+fn is_verified(verdict: &Verdict) -> bool {
+    verdict.outcome == Outcome::Verified
+}
+
+/// The worse of two verdicts on one attestation.
+fn worse(one: Option<Verdict>, other: Verdict) -> Verdict {
+    one.filter(|one| one.outcome > other.outcome)
+        .unwrap_or(other)
+}
+
+/// An attestation that was judged when it came.
+pub(crate) struct Accepted {
+    pub(crate) judged: Judged,
+    /// The bundle that has what the verdict lacks.
+    pub(crate) bundle: Option<Digest>,
+    /// As the attestation's row has it: the bundle may prove it.
+    pub(crate) is_unproven: bool,
+}
+
+impl Accepted {
+    /// What no policy judges.
+    pub(crate) fn unasked(parsed: attestation::Attestation, at: Timestamp) -> Self {
+        Self {
+            judged: Judged::unasked(parsed, at),
+            bundle: None,
+            is_unproven: false,
+        }
+    }
+}
+
+/// Judges what comes in by the policies of these links. What one of them requires is refused otherwise, and nothing of it
+/// kept, unless its `bundle` can be fetched and may prove it; the worse verdict is that of the attestation.
+pub(crate) async fn judge(
+    scope: Scope<'_, impl Platform>,
+    parsed: attestation::Attestation,
+    bytes: &Bytes,
+    workflow: &Workflow,
+    links: Vec<(Match, TrustPolicyLink)>,
+    bundle: Option<Digest>,
+) -> Result<Accepted, Error> {
+    let platform = scope.platform;
+    let policies = Policies::of_links(platform, links).await?;
+    let at = platform.now();
+    let mut accepted = Accepted::unasked(parsed, at);
+    for (row, judge) in &policies.0 {
+        let (parsed, before) = accepted.judged.into_parts();
+        accepted.judged = judge.judge(parsed, bytes, at);
+        let verdict = accepted.judged.verdict();
+        count(platform, verdict.outcome);
+        if lacks_certificate(verdict) {
+            accepted.bundle = bundle;
+        }
+        let hash = &accepted.judged.attestation().hash;
+        if requires(row) && !is_verified(verdict) && !was_verified(scope, hash, workflow).await? {
+            if bundle.is_none() || !lacks_certificate(verdict) {
+                return Err(Box::new(Untrusted::new(verdict.clone(), row)).into());
+            }
+            accepted.is_unproven = true;
+        }
+        accepted.judged = accepted.judged.or_worse(before);
+    }
+    Ok(accepted)
+}
+
+fn lacks_certificate(verdict: &Verdict) -> bool {
+    verdict.reason.code == trust::Code::CertificateMissing
+}
+
+/// Reports whether this attestation of this workflow was proven once: the same again, after its certificate has expired, is
+/// a repeat like any other.
+async fn was_verified(
+    scope: Scope<'_, impl Platform>,
+    hash: &Digest,
+    workflow: &Workflow,
+) -> Result<bool, Unreachable> {
+    let at = Attestation::at(scope.organization, hash);
+    Ok(rows::load::<Attestation>(scope.platform, &at)
+        .await?
+        .map(|stored| stored.row)
+        .filter(|row| row.workflow == *workflow)
+        .and_then(|row| row.verdict)
+        .is_some_and(|verdict| is_verified(&verdict)))
+}
+
+fn count(platform: &impl Platform, outcome: Outcome) {
+    let metric = match outcome {
+        Outcome::Off => return,
+        Outcome::Verified => Metric::SignatureVerified,
+        Outcome::UnknownSigner => Metric::SignatureUnknown,
+        Outcome::Unverifiable => Metric::SignatureUnverifiable,
+        Outcome::Invalid => Metric::SignatureInvalid,
+    };
+    platform.meter().counts.count(About::default(), metric, 1);
+}
+
+/// The bundle that an attestation's verdict waits for, if it does.
+pub(crate) fn awaited_bundle(row: &Attestation) -> Option<Digest> {
+    let lacks = row.verdict.as_ref().is_some_and(lacks_certificate);
+    row.bundle.filter(|bundle| lacks && !row.has_form(bundle))
+}
+
+/// What the verdict on an attestation means for a delivery that began at this time and waits so long for materials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Open,
+    /// What would verify it may still come.
+    Waits,
+    Closed,
+}
+
+pub(crate) fn gate(
+    row: &Attestation,
+    (began_at, patience): (Timestamp, Duration),
+    now: Timestamp,
+) -> Gate {
+    let is_early = now < began_at.plus(patience.max(PATIENCE));
+    match row.is_unproven {
+        false => Gate::Open,
+        true if is_early && awaited_bundle(row).is_some() => Gate::Waits,
+        true => Gate::Closed,
+    }
+}
+
+/// Why nothing of an attestation is sent, as what failed.
+pub(crate) fn closed(row: &Attestation) -> String {
+    let Some(verdict) = &row.verdict else {
+        return "find the attestation's verdict".to_owned();
+    };
+    let (code, sentence) = (code(verdict).as_str(), &verdict.reason.sentence);
+    format!("verify the attestation ({code}): {sentence}")
+}
+
+/// Judges an attestation with the bundle that was fetched for it. What was proven meanwhile stays so.
+pub(crate) async fn bundle_came(
+    scope: Scope<'_, impl Platform>,
+    mut stored: Stored<Attestation>,
+    bundle: &Digest,
+) -> Result<(), Unreachable> {
+    let platform = scope.platform;
+    let bytes = bytes_of(scope, bundle).await?;
+    let parsed = bytes.as_ref().and_then(|bytes| {
+        let parsed = attestation::Attestation::parse(bytes).ok()?;
+        (parsed.hash == stored.row.hash).then_some(parsed)
+    });
+    let policies = Policies::of(scope, &stored.row.workflow).await?;
+    let (mut verdict, mut is_unproven) = (None, policies.require());
+    match (&parsed, &bytes) {
+        (Some(parsed), Some(bytes)) => {
+            is_unproven = false;
+            for (policy, judge) in &policies.0 {
+                let judged = judge.judge(parsed.clone(), bytes, stored.row.created_at);
+                let (_, one) = judged.into_parts();
+                is_unproven |= requires(policy) && !is_verified(&one);
+                verdict = Some(worse(verdict, one));
+            }
+        }
+        _ => {
+            let code = trust::Code::BundleMismatch;
+            verdict = stored.row.verdict.clone().map(|before| Verdict {
+                outcome: code.outcome(),
+                reason: code.into(),
+                ..before
+            });
+        }
+    }
+    let verdict = verdict.filter(|verdict| verdict.outcome != Outcome::Off);
+    if let Some(verdict) = &verdict {
+        count(platform, verdict.outcome);
+    }
+    rows::change(platform, &mut stored, |row| {
+        if row.verdict.as_ref().is_some_and(is_verified) {
+            return None;
+        }
+        row.is_unproven &= is_unproven;
+        row.verdict = verdict.clone().or(row.verdict.take());
+        let form = parsed.as_ref().and_then(|_| row.add_form(*bundle));
+        let alias = form.map(|alias| rows::insert(platform, &alias).0);
+        Some(alias.into_iter().collect())
+    })
+    .await?;
+    Ok(())
+}
+
+/// An attestation, judged again.
+#[derive(Debug, Default)]
+pub(crate) struct Judgement {
+    verdict: Option<Verdict>,
+    /// Why it may not be delivered again, if so.
+    pub(crate) refusal: Option<Box<Untrusted>>,
+}
+
+/// Judges an attestation by the policies of now, as of the time when it was accepted: what it was accepted by may have
+/// asked for less. What was proven once is not judged again, and neither is what nothing requires.
+pub(crate) async fn judge_again(
+    scope: Scope<'_, impl Platform>,
+    row: &Attestation,
+) -> Result<Judgement, Unreachable> {
+    let policies = Policies::of(scope, &row.workflow).await?;
+    let mut judgement = Judgement::default();
+    if !policies.require() || row.verdict.as_ref().is_some_and(is_verified) {
+        return Ok(judgement);
+    }
+    for (policy, judge) in &policies.0 {
+        let Some(best) = best(scope, judge, row).await? else {
+            // The attempt finds out that its bytes are gone, and says so.
+            continue;
+        };
+        if requires(policy) && !is_verified(&best) && judgement.refusal.is_none() {
+            judgement.refusal = Some(Box::new(Untrusted::new(best.clone(), policy)));
+        }
+        judgement.verdict = Some(worse(judgement.verdict, best));
+    }
+    Ok(judgement)
+}
+
+/// Keeps that an attestation was judged again and not refused.
+pub(crate) async fn keep(
+    platform: &impl Platform,
+    stored: &mut Stored<Attestation>,
+    judgement: Judgement,
+) -> Result<(), Unreachable> {
+    let verdict = judgement.verdict.filter(is_verified);
+    rows::change(platform, stored, |row| {
+        if verdict.is_none() && !row.is_unproven {
+            return None;
+        }
+        row.is_unproven = false;
+        row.verdict = verdict.clone().or(row.verdict.take());
+        Some(Vec::new())
+    })
+    .await?;
+    Ok(())
+}
+
+/// The best verdict on any form of an attestation, as of the time when it was accepted: a bundle may have come after the
+/// envelope alone. None where no form is there any more.
+pub(crate) async fn best(
+    scope: Scope<'_, impl Platform>,
+    judge: &Judge,
+    row: &Attestation,
+) -> Result<Option<Verdict>, Unreachable> {
+    let mut best: Option<Verdict> = None;
+    let bundle = row.bundle.filter(|bundle| row.has_form(bundle));
+    let forms = bundle.iter().chain([&row.received]).chain(&row.also);
+    for digest in forms.take(FORMS) {
+        let Some(bytes) = bytes_of(scope, digest).await? else {
+            continue;
+        };
+        let Ok(parsed) = attestation::Attestation::parse(&bytes) else {
+            continue;
+        };
+        let (_, verdict) = judge.judge(parsed, &bytes, row.created_at).into_parts();
+        if best
+            .as_ref()
+            .is_none_or(|best| verdict.outcome < best.outcome)
+        {
+            best = Some(verdict);
+        }
+        if best.as_ref().is_some_and(is_verified) {
+            break;
+        }
+    }
+    Ok(best)
+}
+
+/// Bytes that may be an attestation; none where they are not there, or too many.
+async fn bytes_of(
+    scope: Scope<'_, impl Platform>,
+    digest: &Digest,
+) -> Result<Option<Bytes>, Unreachable> {
+    let (platform, organization) = scope.parts();
+    let size = platform.object_size(organization, digest).await?;
+    if size.is_none_or(|size| size > attestation::MAX_BYTES as u64) {
+        return Ok(None);
+    }
+    let bytes = platform.get_object(organization, digest).await?;
+    Ok(bytes.filter(|bytes| Digest::of(bytes) == *digest))
+}
