@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use attestation::{Digest, Material, MaterialType, Metadata, Predicate, compose};
+use attestation::{Digest, Envelope, Material, MaterialType, Metadata, Predicate, compose};
+use authority::Authority;
 use serde_json::{Value, json};
 
 use crate::artifacts::{self, Artifacts};
@@ -1030,6 +1031,69 @@ fn a_policy_that_requires_a_key_accepts_what_it_signed_and_refuses_the_rest() {
     ask(&["attestation", "push", &bad]);
 }
 
+/// Bundles of Sigstore's conformance suite and of Chainloop, whose certificates expired in 2025.
+#[test]
+fn real_bundles_are_judged_by_what_they_prove() {
+    const BEACON: &str = "beacon=https://token.actions.githubusercontent.com,https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
+    const CHAINLOOPS: &str = "myproject/mywf";
+    let Some(samples) = samples::directory("real_bundles_are_judged_by_what_they_prove") else {
+        return;
+    };
+    let case = Case::new("samples");
+    let ours = case.workflow();
+    let pem = case.file("ca.pem", Authority::new(3).pem.as_bytes());
+    let chainloop = format!("own={},@{pem}", authority::ORGANIZATION);
+    let add = ["trust", "policy", "add", "--mode", "require"];
+    let of = |name: &str, workflow: &str, option: &str, signer: &str| {
+        let words = ["--name", name, "--workflow", workflow, option, signer];
+        ask(&[&add[..], &words[..]].concat())
+    };
+    of("sigstore", &ours, "--keyless", BEACON);
+    of("chainloops-own", CHAINLOOPS, "--chainloop", &chainloop);
+    let push = |name: &str, workflow: &str| {
+        let path = samples.join(name).to_str().unwrap().to_owned();
+        chainloop_push(&path, workflow)
+    };
+    for (name, workflow, said) in [
+        (
+            "bundles/conformance-happy-v0.3-intoto-dsse.json",
+            &*ours,
+            "verified",
+        ),
+        (
+            "malformed/conformance-dsse-invalid-sig.json",
+            &ours,
+            "does not fit the payload",
+        ),
+        (
+            "bundles/chainloop-attestation-bundle.json",
+            CHAINLOOPS,
+            "The certificate was not valid when it was received",
+        ),
+        (
+            "bundles/chainloop-verifier-valid.json",
+            CHAINLOOPS,
+            "The certificate was not valid when it was received",
+        ),
+    ] {
+        let text = push(name, workflow);
+        assert!(text.contains(said), "{name}: {text}");
+    }
+    for name in ["sigstore", "chainloops-own"] {
+        ask(&["trust", "policy", "delete", name]);
+    }
+}
+
+/// What a push says: the outcome of its verdict, or why it was refused.
+fn chainloop_push(path: &str, workflow: &str) -> String {
+    let words = ["attestation", "push", path, "--workflow", workflow];
+    let output = chainloop(&[&words[..], &["-o", "json"]].concat());
+    match output.status.success() {
+        true => String::from_utf8(output.stdout).unwrap(),
+        false => String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
 /// A job pushes with the JWT that its CI system gave it, and with nothing that is stored anywhere.
 #[test]
 fn a_jobs_jwt_is_exchanged_once_and_pushes_for_its_workflows_alone() {
@@ -1185,21 +1249,23 @@ fn post(url: &str, body: &Value) -> (u16, Value) {
 
 /// As Chainloop posts an attestation of this case's workflow over these materials.
 fn attested(case: &Case, materials: Vec<Material>) -> Value {
+    artifacts::attested(&envelope(case, "", materials))
+}
+
+fn envelope(case: &Case, run: &str, materials: Vec<Material>) -> Envelope {
     let predicate = Predicate {
         metadata: Metadata {
             name: case.name.into(),
             workflow_name: case.name.into(),
             project: "tests".into(),
-            workflow_run_id: std::process::id().to_string(),
+            workflow_run_id: format!("{}{run}", std::process::id()),
             ..Metadata::default()
         },
         materials,
         ..Predicate::default()
     };
     let statement = compose::statement(&predicate, &[]);
-    artifacts::attested(&compose::envelope(statement, "", |bytes| {
-        bytes[..32].to_vec()
-    }))
+    compose::envelope(statement, "", |bytes| bytes[..32].to_vec())
 }
 
 /// Waits until so many deliveries came to the receiver, and gives their kinds.
@@ -1292,6 +1358,61 @@ fn materials_that_a_control_plane_has_are_fetched_and_delivered() {
     assert_eq!(Digest::of(&data), Digest::of(large.as_bytes()));
     drop(busy);
     ask_text(&["intake", "delete", "--name", "fetched"]);
+}
+
+#[test]
+fn what_a_control_plane_forwards_is_sent_once_its_bundle_proves_it() {
+    let (receiver, artifacts) = (Receiver::start(), Artifacts::start());
+    let (case, authority) = (Case::new("proven"), Authority::new(1));
+    case.register_webhook(&receiver);
+    case.attach(&[]);
+    let pem = case.file("ca.pem", authority.pem.as_bytes());
+    let (workflow, signer) = (
+        case.workflow(),
+        format!("own={},@{pem}", authority::ORGANIZATION),
+    );
+    let words = ["--name", case.name, "--workflow", &workflow];
+    let mode = ["--mode", "require", "--chainloop", &signer];
+    ask(&[&["trust", "policy", "add"], &words[..], &mode[..]].concat());
+    let token = case.file("cas-token.txt", artifacts::TOKEN.as_bytes());
+    let (url, token) = (artifacts.url(), format!("@{token}"));
+    let store = ["--cas-url", &url, "--cas-token", &token];
+    let made = ask(&[&["intake", "create", "--name", case.name], &store[..]].concat());
+    let intake = made["url"].as_str().unwrap();
+    let forward = |run: &str, by: &Authority| {
+        let envelope = authority.sign(envelope(&case, run, Vec::new()));
+        let bundle = artifacts.put(&by.bundle(&envelope, authority::VALID));
+        let mut body = artifacts::attested(&envelope);
+        body["Metadata"]["WorkflowRun"]["AttestationDigest"] = bundle.to_string().into();
+        let (status, accepted) = post(intake, &body);
+        assert_eq!(status, 202, "{accepted}");
+        assert_eq!(accepted["verdict"]["outcome"], "unverifiable", "{accepted}");
+        bundle
+    };
+    let busy = busy();
+    let unknown = forward("2", &Authority::new(2));
+    let proven = forward("1", &authority);
+    assert_eq!(kinds(&receiver, 1), ["ATTESTATION"]);
+    let sent = receiver.deliveries().remove(0);
+    assert_eq!(sent.header("webhook-signature-verdict"), Some("verified"));
+    let described = ask(&["attestation", "describe", &proven.to_string()]);
+    assert_eq!(described["verdict"]["outcome"], "verified", "{described}");
+    let until = Instant::now() + Duration::from_secs(90);
+    let failed = loop {
+        let deliveries = case.deliveries();
+        let failed = deliveries.into_iter().find(|one| one["state"] == "failed");
+        if let Some(failed) = failed {
+            break failed;
+        }
+        assert!(Instant::now() < until, "{unknown} is not refused");
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    assert_eq!(receiver.deliveries().len(), 1);
+    let (_, said) = fail(&["delivery", "redeliver", failed["id"].as_str().unwrap()]);
+    assert!(said.contains("The trust policy"), "{said}");
+    drop(busy);
+    ask(&["trust", "policy", "delete", case.name]);
+    ask_text(&["intake", "delete", "--name", case.name]);
 }
 
 fn ask_text(words: &[&str]) {
