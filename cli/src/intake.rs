@@ -17,7 +17,7 @@ use crate::global::Global;
 use crate::options;
 use crate::organization::lifetime;
 use crate::output::{self, Format};
-use crate::table::{Table, cell, paint};
+use crate::table::{Table, cell, last_use, paint};
 use crate::time;
 
 /// More than an organization has.
@@ -271,7 +271,7 @@ fn rows(intakes: &[Intake]) -> Table {
             cell(&intake.created_by),
             cell(time::exact(intake.created_at)),
             expiry(intake),
-            cell(used(intake)),
+            last_use(intake.last_used_at, intake.last_used_from.as_deref()),
         ]);
     }
     table
@@ -303,11 +303,4 @@ fn expiry(intake: &Intake) -> comfy_table::Cell {
         true => paint(cell, Color::Red),
         false => cell,
     }
-}
-
-fn used(intake: &Intake) -> String {
-    let at = intake.last_used_at.map(time::exact);
-    let from = intake.last_used_from.as_ref();
-    let from = from.map(|address| format!("\nfrom {address}"));
-    at.map_or_else(|| "-".to_owned(), |at| at + &from.unwrap_or_default())
 }

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::global::Global;
 use crate::names::label;
 use crate::output::{self, Format};
-use crate::table::{Table, cell, paint};
+use crate::table::{Table, cell, last_use, paint};
 use crate::{auth, time};
 
 /// More than an organization has.
@@ -172,6 +172,7 @@ fn rows(tokens: &[Token]) -> Table {
         "CREATED BY",
         "CREATED AT",
         "EXPIRES AT",
+        "LAST USED",
     ];
     let mut table = Table::new(&headers).whole(0).whole(1).whole(3);
     for token in tokens {
@@ -187,6 +188,7 @@ fn rows(tokens: &[Token]) -> Table {
                 true => paint(expiry, Color::Red),
                 false => expiry,
             },
+            last_use(token.last_used_at, token.last_used_from.as_deref()),
         ]);
     }
     table
@@ -307,6 +309,8 @@ struct View<'a> {
     created_by: &'a str,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
+    last_used_at: Option<Timestamp>,
+    last_used_from: Option<&'a str>,
     /// Its text, if it was just created.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
@@ -322,6 +326,8 @@ impl<'a> From<&'a Token> for View<'a> {
             created_by: &token.created_by,
             created_at: token.created_at,
             expires_at: token.expires_at,
+            last_used_at: token.last_used_at,
+            last_used_from: token.last_used_from.as_deref(),
             token: None,
         }
     }

@@ -12,7 +12,7 @@ use pipeline::records::audit_log::{self, Act};
 use pipeline::store::platform::Scope;
 use serde_json::{Value, json};
 
-use crate::asking::ask;
+use crate::asking::{self, ask};
 use crate::roles::As;
 use crate::world::{ORGANIZATION, scope};
 
@@ -84,7 +84,7 @@ async fn a_token_is_whose_it_was_made_for_until_it_is_revoked() {
         context,
         json!({ "isAuthorized": true, "context": {
             "organization": *ORGANIZATION, "role": "producer", "name": "ci",
-            "token": token.id, "workflows": "", "valid_until": "",
+            "token": token.id, "workflows": "", "valid_until": "", "use_due": "true",
         } })
     );
     assert_eq!(names(&memory).await, ["ci"]);
@@ -332,4 +332,92 @@ async fn only_admins_make_and_revoke_tokens_and_a_producer_sees_no_configuration
         let listed = ask(&memory, role, route, &[], json!({})).await;
         assert_eq!(listed.status, status, "{role}");
     }
+}
+
+/// Sends a request as the gateway does: with what the authorizer said of the token, or said before.
+async fn sent(memory: &Memory, authorized: &Value, line: &str, address: &str) -> Response {
+    let (method, path) = line.split_once(' ').unwrap();
+    let event = json!({
+        "rawPath": path,
+        "requestContext": {
+            "authorizer": { "lambda": authorized["context"] },
+            "http": { "method": method, "sourceIp": address },
+        },
+    });
+    let event: GatewayEvent = serde_json::from_value(event).unwrap();
+    asking::answer(memory, &event.request()).await
+}
+
+/// When and from where a token was last used, as the list has it.
+async fn last_use(memory: &Memory, name: &str) -> (Value, Value) {
+    let listed = answer(memory, Role::Viewer, "GET /v1/tokens", &[], json!({})).await;
+    let mut items = listed.body["items"].as_array().unwrap().iter();
+    let token = items.find(|one| one["name"] == name).unwrap();
+    (
+        token["last_used_at"].clone(),
+        token["last_used_from"].clone(),
+    )
+}
+
+#[tokio::test]
+async fn a_tokens_last_use_is_written_once_an_hour_and_never_fails_a_request() {
+    let memory = Memory::default();
+    let made = create(&memory, "ci", Role::Viewer).await;
+    assert_eq!(last_use(&memory, "ci").await, (json!(null), json!(null)));
+    let due = authorized(&memory, &made.text).await;
+    let get = "GET /v1/registrations";
+    let status = sent(&memory, &due, get, "192.0.2.7").await.status;
+    let first = (json!(memory.now()), json!("192.0.2.7"));
+    assert_eq!(
+        (status, last_use(&memory, "ci").await),
+        (200, first.clone())
+    );
+    // The gateway still has the answer from before.
+    memory.advance(Duration::from_secs(30));
+    sent(&memory, &due, get, "192.0.2.8").await;
+    assert_eq!(last_use(&memory, "ci").await, first);
+    let noted = authorized(&memory, &made.text).await;
+    assert_eq!(noted["context"]["use_due"], "");
+    memory.advance(Duration::from_hours(1));
+    let due = authorized(&memory, &made.text).await;
+    assert_eq!(due["context"]["use_due"], "true");
+    memory.fail_writes_after.set(Some(0));
+    let status = sent(&memory, &due, get, "192.0.2.8").await.status;
+    memory.fail_writes_after.set(None);
+    assert_eq!((status, last_use(&memory, "ci").await), (200, first));
+    // Whoever tries what the token may not has it as well.
+    let revoke = "DELETE /v1/tokens/ci";
+    let status = sent(&memory, &due, revoke, "192.0.2.9").await.status;
+    let second = (json!(memory.now()), json!("192.0.2.9"));
+    assert_eq!((status, last_use(&memory, "ci").await), (403, second));
+    memory.advance(181 * DAY);
+    assert_eq!(last_use(&memory, "ci").await, (json!(null), json!(null)));
+}
+
+#[tokio::test]
+async fn a_request_reads_and_writes_no_use_that_is_not_due() {
+    let memory = Memory::default();
+    let made = create(&memory, "ci", Role::Viewer).await;
+    let due = authorized(&memory, &made.text).await;
+    let cost = async |authorized: &Value| {
+        let event = json!({
+            "rawPath": "/v1/registrations",
+            "requestContext": {
+                "authorizer": { "lambda": authorized["context"] }, "http": { "method": "GET" },
+            },
+        });
+        let event: GatewayEvent = serde_json::from_value(event).unwrap();
+        let request = event.request();
+        let (function, writes) = (asking::function(&memory, &request), memory.writes.get());
+        assert_eq!(asking::answer_on(&function, &request).await.status, 200);
+        (function.rows_read.get(), memory.writes.get() - writes)
+    };
+    let (reads, writes) = cost(&due).await;
+    let noted = authorized(&memory, &made.text).await;
+    assert_eq!(cost(&noted).await, (reads - 1, writes - 1));
+    // A release before said nothing of it.
+    let mut silent = due.clone();
+    silent["context"].as_object_mut().unwrap().remove("use_due");
+    memory.advance(Duration::from_hours(2));
+    assert_eq!(cost(&silent).await, (reads - 1, writes - 1));
 }

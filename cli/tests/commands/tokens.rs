@@ -26,7 +26,10 @@ fn api() -> Api {
         if !matches!(bearer, Some("Bearer cli_test" | "Bearer cli_typed")) {
             return (403, r#"{"message":"Forbidden"}"#.into());
         }
-        let past = json!({ "expires_at": "2026-01-03T00:00:00.000Z", "expired": true });
+        let past = json!({
+            "expires_at": "2026-01-03T00:00:00.000Z", "expired": true,
+            "last_used_at": "2026-01-02T23:04:05.678Z", "last_used_from": "192.0.2.7",
+        });
         let answer = match line.split('?').next().unwrap() {
             "GET /v1/organization" => json!({
                 "organization": "acme", "id": "id-of-admin", "name": "admin", "role": "admin",
@@ -130,6 +133,13 @@ fn tokens_are_listed_with_their_end_and_revoked_when_that_is_sure() {
         "{}",
         ran.stdout
     );
+    for used in ["│ LAST USED", "2026-01-02 23:04:05 UTC", "from 192.0.2.7"] {
+        assert!(ran.stdout.contains(used), "{used}: {}", ran.stdout);
+    }
+    let ran = api.run(&["organization", "api-token", "list", "-o", "json"]);
+    let [unused, used] = [&ran.json()[0], &ran.json()[1]];
+    assert_eq!(unused["lastUsedAt"], json!(null));
+    assert_eq!(used["lastUsedFrom"], "192.0.2.7");
     let ran = api.run(&["organization", "api-token", "revoke", "ci"]);
     assert_eq!(ran.code, 2);
     assert!(
@@ -146,7 +156,11 @@ fn tokens_are_listed_with_their_end_and_revoked_when_that_is_sure() {
     );
     assert_eq!(
         api.lines(),
-        ["GET /v1/tokens?limit=100", "DELETE /v1/tokens/ci"]
+        [
+            "GET /v1/tokens?limit=100",
+            "GET /v1/tokens?limit=100",
+            "DELETE /v1/tokens/ci"
+        ]
     );
     let ran = api.run(&["organization", "api-token", "revoke", "x", "-y"]);
     assert_eq!(ran.code, 1);

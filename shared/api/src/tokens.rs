@@ -102,6 +102,12 @@ pub struct Token {
     /// Its time is over.
     #[serde(default)]
     pub expired: bool,
+    /// When a request last came with it, to within an hour; none when that is longer ago than the retention.
+    #[serde(default)]
+    pub last_used_at: Option<Timestamp>,
+    /// The address from which.
+    #[serde(default)]
+    pub last_used_from: Option<String>,
 }
 
 /// Response of `POST /v1/tokens`: the token, and its text, which is shown once.

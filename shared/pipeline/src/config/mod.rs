@@ -9,6 +9,7 @@ pub(crate) mod external_id;
 pub mod intakes;
 pub mod issuers;
 pub mod keys;
+pub mod last_use;
 pub mod pace;
 pub mod quotas;
 pub mod register;

@@ -165,6 +165,7 @@ fn shown(row: rows::Intake, used: Option<LastUse>, now: Timestamp) -> Intake {
         workflows,
     } = row.conditions;
     let overlap_until = row.previous.map(|previous| previous.valid_until);
+    let (last_used_at, last_used_from) = LastUse::parts(used);
     Intake {
         id: row.id,
         name: row.name,
@@ -177,10 +178,8 @@ fn shown(row: rows::Intake, used: Option<LastUse>, now: Timestamp) -> Intake {
         expires_at: row.valid_until,
         expired: row.valid_until.is_some_and(|until| until <= now),
         overlap_until: overlap_until.filter(|until| now < *until),
-        last_used_at: used.as_ref().map(|used| used.at),
-        last_used_from: used
-            .map(|used| used.address)
-            .filter(|address| !address.is_empty()),
+        last_used_at,
+        last_used_from,
     }
 }
 

@@ -8,10 +8,10 @@ use verify::JwtFault;
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::config::exchange;
 use crate::config::tokens::{self, By, CreatedToken};
+use crate::config::{exchange, last_use};
 use crate::store::platform::Platform;
-use crate::store::rows;
+use crate::store::rows::{self, LastUse};
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
@@ -78,7 +78,12 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let now = scope.platform.now();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
     let (rows, next) = tokens::list(scope, after, limit).await?;
-    let items = rows.into_iter().map(|row| shown(row, now)).collect();
+    let mut uses = last_use::of_tokens(scope.platform, &rows).await?;
+    let items = rows.into_iter().map(|row| {
+        let used = uses.remove(&row.id);
+        shown(row, used, now)
+    });
+    let items = items.collect();
     Ok(Response::json(200, &Page { items, next }))
 }
 
@@ -98,7 +103,7 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         valid_for: expires_in_secs.map(Duration::from_secs),
     };
     let CreatedToken { text, token } = tokens::create(scope, wanted, by(call)).await?;
-    let token = shown(token, now);
+    let token = shown(token, None, now);
     Ok(Response::json(201, &Created { text, token }))
 }
 
@@ -107,7 +112,7 @@ async fn exchange<P: Platform>(call: Call<'_, P>) -> Answer {
     let wanted: Exchange = request.json()?;
     let exchanged = exchange::exchange(platform, wanted, &request.client, call.action).await?;
     let CreatedToken { text, token } = exchanged;
-    let token = shown(token, platform.now());
+    let token = shown(token, None, platform.now());
     Ok(Response::json(201, &Created { text, token }))
 }
 
@@ -116,10 +121,11 @@ async fn revoke<P: Platform>(call: Call<'_, P>) -> Answer {
     let now = scope.platform.now();
     let named = call.parameter("token");
     let row = tokens::revoke(scope, named, by(call)).await?;
-    Ok(Response::json(200, &shown(row, now)))
+    Ok(Response::json(200, &shown(row, None, now)))
 }
 
-fn shown(row: rows::Token, now: Timestamp) -> Token {
+fn shown(row: rows::Token, used: Option<LastUse>, now: Timestamp) -> Token {
+    let (last_used_at, last_used_from) = LastUse::parts(used);
     Token {
         expired: !row.is_live(now),
         id: row.id,
@@ -129,6 +135,8 @@ fn shown(row: rows::Token, now: Timestamp) -> Token {
         created_by: row.created_by,
         created_at: row.created_at,
         expires_at: row.valid_until,
+        last_used_at,
+        last_used_from,
     }
 }
 
