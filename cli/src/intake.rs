@@ -15,7 +15,7 @@ use crate::client::{Call, Client, json};
 use crate::confirm;
 use crate::global::Global;
 use crate::options;
-use crate::organization::lifetime;
+use crate::organization::{Lifetime, lifetime};
 use crate::output::{self, Format};
 use crate::table::{Table, cell, last_use, paint};
 use crate::time;
@@ -74,9 +74,9 @@ pub(crate) struct Create {
     /// PEM file of certificate authorities to trust at --cas-url, in addition to the public ones
     #[arg(long, requires = "cas_url", value_name = "FILE")]
     cas_ca_certificates: Option<PathBuf>,
-    /// Lifetime of the URL, such as 12h, 90d or 1y; unlimited by default
-    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
-    expires: Option<Duration>,
+    /// Lifetime of the URL, such as 12h, 90d or 1y, or never
+    #[arg(long, value_name = "DURATION", default_value = "never", value_parser = lifetime)]
+    expires: Lifetime,
     /// Addresses that may post, such as 192.0.2.0/24 or 2001:db8::/32; all by default; can be repeated
     #[arg(long, value_name = "CIDR")]
     allow_from: Vec<Network>,
@@ -150,7 +150,7 @@ impl Create {
             cas_url,
             cas_token,
             cas_ca_certificates,
-            expires_in_secs: expires.map(|expires| expires.as_secs()),
+            expires_in_secs: expires.secs(),
             allow_from: allow_from.iter().map(Network::to_string).collect(),
             workflows,
         };

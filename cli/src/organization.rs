@@ -80,9 +80,9 @@ pub(crate) struct Create {
     /// Role of the token
     #[arg(long, value_parser = role())]
     role: Role,
-    /// Lifetime, such as 12h, 90d or 1y; unlimited by default
-    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
-    expires: Option<Duration>,
+    /// Lifetime, such as 12h, 90d or 1y, or never
+    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = lifetime)]
+    expires: Lifetime,
     /// Workflow that the token is restricted to: project/name, 'project/*', '*' or an ID; can be repeated
     #[arg(long = "workflow", value_name = "WORKFLOW")]
     workflows: Vec<String>,
@@ -94,16 +94,29 @@ fn role() -> impl TypedValueParser<Value = Role> {
         .map(|word| serde_json::from_value(word.into()).expect("the words are the roles'"))
 }
 
-/// Parses a duration, in years too.
-pub(crate) fn lifetime(text: &str) -> Result<Duration, String> {
+/// Lifetime of a token, or of an intake's URL; none for one that does not expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lifetime(pub(crate) Option<Duration>);
+
+impl Lifetime {
+    pub(crate) fn secs(self) -> Option<u64> {
+        self.0.map(|lifetime| lifetime.as_secs())
+    }
+}
+
+/// Parses a duration, in years too, or `never`.
+pub(crate) fn lifetime(text: &str) -> Result<Lifetime, String> {
+    if text == "never" {
+        return Ok(Lifetime(None));
+    }
     let days = |years: u64| Duration::from_secs(years.saturating_mul(365 * 86_400));
     let years = text.strip_suffix('y').map(str::parse);
     let lifetime = match years {
         Some(Ok(years)) => days(years),
-        _ => time::span(text).map_err(|_| "must be a duration such as 12h, 90d or 1y")?,
+        _ => time::span(text).map_err(|_| "must be a duration such as 12h, 90d or 1y, or never")?,
     };
     if api::tokens::VALID_SECS.contains(&lifetime.as_secs()) {
-        return Ok(lifetime);
+        return Ok(Lifetime(Some(lifetime)));
     }
     Err("must be between one minute and ten years".to_owned())
 }
@@ -126,15 +139,23 @@ fn create(global: &Global, new: Create) -> anyhow::Result<()> {
         name: new.name,
         role: new.role,
         workflows: new.workflows.into_iter().map(Selector).collect(),
-        expires_in_secs: new.expires.map(|expires| expires.as_secs()),
+        expires_in_secs: Some(new.expires.secs()),
     };
     let created: Created = client
         .call(&Call::post(&["tokens"], json(&new)?))
         .context(context)?;
-    global.info(&format!(
-        "token {:?} with role {}, shown only once: keep it secret",
-        created.token.name, created.token.role
-    ));
+    let Token { name, role, .. } = &created.token;
+    let until = until(created.token.expires_at);
+    show_once(
+        global,
+        &created,
+        &format!("token {name:?} with role {role}, {until},"),
+    )
+}
+
+/// Prints a new token's text.
+fn show_once(global: &Global, created: &Created, what: &str) -> anyhow::Result<()> {
+    global.info(&format!("{what} shown only once: keep it secret"));
     match global.output {
         Format::Json => output::json(&View {
             token: Some(&created.text),
@@ -144,6 +165,14 @@ fn create(global: &Global, new: Create) -> anyhow::Result<()> {
         Format::Table => output::line(&created.text)?,
     }
     Ok(())
+}
+
+/// Says until when a token is valid.
+pub(crate) fn until(expires_at: Option<Timestamp>) -> String {
+    match expires_at {
+        Some(at) => format!("valid until {}", time::exact(at)),
+        None => "which does not expire".to_owned(),
+    }
 }
 
 fn all(client: &Client) -> anyhow::Result<Vec<Token>> {
@@ -341,10 +370,11 @@ mod tests {
     fn a_lifetime_is_a_duration_or_years() {
         for (text, days) in [("90d", 90), ("1y", 365), ("24h", 1), ("10y", 3_650)] {
             assert_eq!(
-                lifetime(text).map(|lifetime| lifetime.as_secs() / 86_400),
+                lifetime(text).map(|lifetime| lifetime.secs().unwrap() / 86_400),
                 Ok(days)
             );
         }
+        assert_eq!(lifetime("never"), Ok(Lifetime(None)));
         for text in ["", "y", "forever", "5s", "11y", "-1d", "999999999999999y"] {
             assert!(lifetime(text).is_err(), "{text}");
         }

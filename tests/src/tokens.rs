@@ -228,6 +228,26 @@ async fn a_token_with_an_end_is_nobodys_from_then_on_and_leaves_its_name() {
 }
 
 #[tokio::test]
+async fn a_token_of_which_nothing_is_said_lives_for_90_days_and_never_is_asked_for() {
+    let memory = Memory::default();
+    let end = |days: u32| json!(memory.now().plus(days * DAY));
+    for (number, (expires, end)) in [
+        (json!({}), end(90)),
+        (json!({ "expires_in_secs": null }), json!(null)),
+        (json!({ "expires_in_secs": 365 * 86_400 }), end(365)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut body = json!({ "name": format!("t-{number}"), "role": "viewer" });
+        let all = body.as_object_mut().unwrap();
+        all.extend(expires.as_object().unwrap().clone());
+        let made = answer(&memory, Role::Admin, "POST /v1/tokens", &[], body).await;
+        assert_eq!((made.status, &made.body["expires_at"]), (201, &end));
+    }
+}
+
+#[tokio::test]
 async fn a_name_belongs_to_one_live_token_and_a_revoked_one_gives_it_back() {
     let memory = Memory::default();
     let first = create(&memory, "ci", Role::Producer).await;

@@ -83,14 +83,20 @@ fn a_new_tokens_text_is_printed_alone() {
     );
     assert_eq!(
         api.asked()[1].json(),
-        json!({ "name": "ci", "role": "producer" })
+        json!({ "name": "ci", "role": "producer", "expires_in_secs": 7_776_000 })
     );
     let restricted = ["--workflow", "shop/*", "--workflow", "other/nightly"];
-    let ran = api.run(&[&line[..], &restricted].concat());
+    let never = ["--expires", "never"];
+    let ran = api.run(&[&line[..], &restricted, &never].concat());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("which does not expire"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(
         api.asked()[2].json(),
-        json!({ "name": "ci", "role": "producer", "workflows": ["shop/*", "other/nightly"] })
+        json!({ "name": "ci", "role": "producer", "expires_in_secs": null, "workflows": ["shop/*", "other/nightly"] })
     );
 }
 
@@ -112,7 +118,7 @@ fn what_cannot_be_a_token_is_refused_before_it_is_asked_for() {
         ),
         (
             &["--name", "ci", "--role", "viewer", "--expires", "soon"],
-            "as 12h, 90d or 1y",
+            "as 12h, 90d or 1y, or never",
         ),
         (&["--name", "ci"], "--role"),
     ] {

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::attachments::given;
 use crate::ids::OrganizationName;
 use crate::names;
 use crate::permission::Role;
@@ -14,6 +15,9 @@ use crate::workflows::{self, Selector};
 
 /// The shortest and the longest time that a token with an end can be valid: a minute, ten years.
 pub const VALID_SECS: RangeInclusive<u64> = 60..=10 * 366 * 24 * 60 * 60;
+
+/// Validity of a token that was made without saying how long: 90 days.
+pub const DEFAULT_SECS: u64 = 90 * 24 * 60 * 60;
 
 /// Workflows that a token names at most, and bytes that they have together: the gateway hands them to every function.
 pub const WORKFLOWS_MOST: usize = 16;
@@ -74,10 +78,14 @@ pub struct NewToken {
     #[schemars(regex(pattern = names::LABEL))]
     pub name: String,
     pub role: Role,
-    /// Seconds of validity, from a minute to ten years; default: unlimited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = *VALID_SECS.start(), max = *VALID_SECS.end()))]
-    pub expires_in_secs: Option<u64>,
+    /// Seconds of validity, from a minute to ten years; default: 90 days; null for a token that does not expire.
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<u64>", range(min = *VALID_SECS.start(), max = *VALID_SECS.end()))]
+    pub expires_in_secs: Option<Option<u64>>,
     /// Workflows that the token is restricted to: an id, `project/name`, `project/*`, or `*`; not restricted when empty.
     /// An id is needed here for attachments to that id, whatever names come with it, and the other way round. For the
     /// roles producer and viewer.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::tokens::{Created, Exchange, NewToken, Token};
+use api::tokens::{Created, DEFAULT_SECS, Exchange, NewToken, Token};
 use api::{Action, Code, Page, Problem, Timestamp};
 use verify::JwtFault;
 
@@ -100,7 +100,9 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         name,
         role,
         workflows,
-        valid_for: expires_in_secs.map(Duration::from_secs),
+        valid_for: expires_in_secs
+            .unwrap_or(Some(DEFAULT_SECS))
+            .map(Duration::from_secs),
     };
     let CreatedToken { text, token } = tokens::create(scope, wanted, by(call)).await?;
     let token = shown(token, None, now);
