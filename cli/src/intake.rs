@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::Network;
-use api::intakes::{Intake, NewIntake, NewToken, Rotation};
+use api::intakes::{Intake, NewIntake, NewToken};
+use api::tokens::Rotation;
 use clap::{Args, Subcommand};
 use comfy_table::Color;
 use serde::Serialize;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::organization::Quotas;
-use api::tokens::{Created, NewToken, Token};
+use api::tokens::{Created, NewToken, Rotation, Token};
 use api::workflows::Selector;
 use api::{QuotaUse, Role, Timestamp};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -62,6 +62,15 @@ Examples:
         after_help = "Example:\n  chainloop organization api-token list"
     )]
     List,
+    /// Replace a token's text; the old one keeps working for a while
+    #[command(
+        after_help = "The new text is shown only once. Store it where the token is used before the overlap ends. If the \
+                      token expires, its lifetime starts again.\n\nWhile the text before the last rotation still \
+                      works, only --overlap 0s is accepted: it ends all older texts at once, for example after a \
+                      leak.\n\nExample:\n  \
+                      chainloop organization api-token rotate nightly-build --overlap 48h"
+    )]
+    Rotate(Rotate),
     /// Revoke a token; the API rejects it within a minute
     #[command(after_help = "Example:\n  chainloop organization api-token revoke nightly-build")]
     Revoke {
@@ -86,6 +95,16 @@ pub(crate) struct Create {
     /// Workflow that the token is restricted to: project/name, 'project/*', '*' or an ID; can be repeated
     #[arg(long = "workflow", value_name = "WORKFLOW")]
     workflows: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rotate {
+    /// Name or ID of the token
+    #[arg(value_name = "NAME_OR_ID")]
+    named: String,
+    /// Time for which the old text keeps working, such as 0s, 12h or 7d; at most 30d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = time::span)]
+    overlap: Duration,
 }
 
 /// The roles, named so that a shell can complete them.
@@ -126,6 +145,7 @@ impl Command {
         match self {
             Self::ApiToken(TokenCommand::Create(new)) => create(global, new),
             Self::ApiToken(TokenCommand::List) => list(global),
+            Self::ApiToken(TokenCommand::Rotate(rotate)) => rotate.run(global),
             Self::ApiToken(TokenCommand::Revoke { named }) => revoke(global, &named),
             Self::Quota => quota(global),
         }
@@ -151,6 +171,24 @@ fn create(global: &Global, new: Create) -> anyhow::Result<()> {
         &created,
         &format!("token {name:?} with role {role}, {until},"),
     )
+}
+
+impl Rotate {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let Self { named, overlap } = self;
+        let overlap_secs = Some(overlap.as_secs());
+        let path = ["tokens", &named, "rotate"];
+        let rotated: Created = Client::new(global)?
+            .call(&Call::post(&path, json(&Rotation { overlap_secs })?))
+            .with_context(|| format!("failed to rotate the token {named:?}"))?;
+        let old = match rotated.token.overlap_until {
+            Some(until) => format!("the old text works until {}", time::exact(until)),
+            None => "the old text has ended".to_owned(),
+        };
+        let (name, until) = (&rotated.token.name, until(rotated.token.expires_at));
+        let what = format!("token {name:?} rotated; {old}; the new text, {until}, is");
+        show_once(global, &rotated, &what)
+    }
 }
 
 /// Prints a new token's text.
@@ -205,7 +243,9 @@ fn rows(tokens: &[Token]) -> Table {
     ];
     let mut table = Table::new(&headers).whole(0).whole(1).whole(3);
     for token in tokens {
-        let expiry = cell(auth::expiry(token.expires_at));
+        let old = token.overlap_until;
+        let old = old.map(|until| format!("\nold text {}", time::exact(until)));
+        let expiry = cell(auth::expiry(token.expires_at) + &old.unwrap_or_default());
         table.row(vec![
             cell(&token.name),
             cell(token.role.to_string()),
@@ -337,7 +377,9 @@ struct View<'a> {
     workflows: &'a [Selector],
     created_by: &'a str,
     created_at: Timestamp,
+    rotated_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
+    overlap_until: Option<Timestamp>,
     last_used_at: Option<Timestamp>,
     last_used_from: Option<&'a str>,
     /// Its text, if it was just created.
@@ -354,7 +396,9 @@ impl<'a> From<&'a Token> for View<'a> {
             workflows: &token.workflows,
             created_by: &token.created_by,
             created_at: token.created_at,
+            rotated_at: token.rotated_at,
             expires_at: token.expires_at,
+            overlap_until: token.overlap_until,
             last_used_at: token.last_used_at,
             last_used_from: token.last_used_from.as_deref(),
             token: None,

@@ -471,6 +471,7 @@ fn is_granted(role: Role, route: &str) -> bool {
     ];
     let by_admins = [
         "POST /v1/tokens",
+        "POST /v1/tokens/{token}/rotate",
         "DELETE /v1/tokens/{token}",
         "POST /v1/trust-policies",
         "PUT /v1/trust-policies/{policy}",

@@ -126,7 +126,9 @@ async fn a_token_is_restricted_to_workflows_wherever_it_is_shown_or_found() {
     assert_eq!(listed.body["items"][0]["workflows"], workflows);
     let entries = audit_log::entries(scope(&memory), memory.now(), None, 1_000);
     let told = entries.await.unwrap().0.remove(0).detail;
-    assert_eq!(told, "producer, for workflows other/nightly, shop/*");
+    let until = memory.now().plus(90 * DAY);
+    let wanted = format!("producer, for workflows other/nightly, shop/*, until {until}");
+    assert_eq!(told, wanted);
 }
 
 #[tokio::test]
@@ -270,6 +272,157 @@ async fn a_name_belongs_to_one_live_token_and_a_revoked_one_gives_it_back() {
     assert!(matches!(elsewhere, Err(Error::NotFound(_))));
 }
 
+/// Answers a rotation of the token `ci`.
+async fn rotate(memory: &Memory, body: Value) -> Response {
+    let route = "POST /v1/tokens/{token}/rotate";
+    answer(memory, Role::Admin, route, &[("token", "ci")], body).await
+}
+
+async fn is_let_in(memory: &Memory, text: &str) -> bool {
+    authorized(memory, text).await["isAuthorized"] == true
+}
+
+fn text(answer: &Response) -> &str {
+    answer.body["text"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn both_texts_work_until_the_overlap_ends_and_are_one_token() {
+    let memory = Memory::default();
+    let body = json!({ "name": "ci", "role": "producer", "workflows": ["shop/*"] });
+    let first = answer(&memory, Role::Admin, "POST /v1/tokens", &[], body).await;
+    memory.advance(80 * DAY);
+    let second = rotate(&memory, json!({ "overlap_secs": 3_600 })).await;
+    assert_eq!(second.status, 201, "{}", second.body);
+    for same in [
+        "id",
+        "name",
+        "role",
+        "workflows",
+        "created_by",
+        "created_at",
+    ] {
+        assert_eq!(second.body[same], first.body[same], "{same}");
+    }
+    let hour = memory.now().plus(Duration::from_hours(1));
+    assert_eq!(second.body["overlap_until"], json!(hour));
+    assert_eq!(
+        second.body["expires_at"],
+        json!(memory.now().plus(90 * DAY))
+    );
+    assert!(text(&second).starts_with("clr_") && text(&second) != text(&first));
+    let [old, new] = [
+        authorized(&memory, text(&first)).await,
+        authorized(&memory, text(&second)).await,
+    ];
+    assert_eq!(old["context"]["valid_until"], json!(hour));
+    for same in ["token", "name", "role", "workflows", "organization"] {
+        assert_eq!(old["context"][same], new["context"][same], "{same}");
+    }
+    let listed = answer(&memory, Role::Viewer, "GET /v1/tokens", &[], json!({})).await;
+    let items = listed.body["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1, "{}", listed.body);
+    assert_eq!(items[0]["overlap_until"], json!(hour));
+    memory.advance(Duration::from_hours(1));
+    assert!(!is_let_in(&memory, text(&first)).await);
+    assert!(is_let_in(&memory, text(&second)).await);
+    let listed = answer(&memory, Role::Viewer, "GET /v1/tokens", &[], json!({})).await;
+    assert_eq!(listed.body["items"][0]["overlap_until"], json!(null));
+    let entries = audit_log::entries(scope(&memory), memory.now(), None, 1_000);
+    let entry = entries.await.unwrap().0.remove(0);
+    let told = format!("the text before works until {hour}");
+    assert_eq!(
+        (entry.action.as_str(), entry.subject.as_str()),
+        ("token.rotate", "ci")
+    );
+    assert!(entry.detail.ends_with(&told), "{}", entry.detail);
+}
+
+#[tokio::test]
+async fn a_second_rotation_during_an_overlap_is_refused_unless_it_ends_every_older_text() {
+    let memory = Memory::default();
+    let first = create(&memory, "ci", Role::Producer).await.text;
+    let second = rotate(&memory, json!({})).await;
+    let refused = rotate(&memory, json!({ "overlap_secs": 60 })).await;
+    let told = (refused.status, &refused.body["code"]);
+    assert_eq!(told, (409, &json!("overlapping")));
+    let refused = rotate(&memory, json!({ "overlap_secs": 2_592_001 })).await;
+    assert_eq!(refused.body["faults"][0]["field"], "overlap_secs");
+    for text in [first.as_str(), text(&second)] {
+        assert!(is_let_in(&memory, text).await);
+    }
+    let third = rotate(&memory, json!({ "overlap_secs": 0 })).await;
+    assert_eq!(third.body["overlap_until"], json!(null));
+    for (text, works) in [
+        (first.as_str(), false),
+        (text(&second), false),
+        (text(&third), true),
+    ] {
+        assert_eq!(is_let_in(&memory, text).await, works);
+    }
+    // What has no end gets none, and when the overlap is over, rotating goes on.
+    assert_eq!(third.body["expires_at"], json!(null));
+    let fourth = rotate(&memory, json!({})).await;
+    memory.advance(DAY);
+    let fifth = rotate(&memory, json!({})).await;
+    assert_eq!((fourth.status, fifth.status), (201, 201), "{}", fifth.body);
+}
+
+#[tokio::test]
+async fn a_revocation_ends_both_texts_and_what_was_exchanged_for_them() {
+    let memory = Memory::default();
+    let first = create(&memory, "ci", Role::Producer).await.text;
+    let exchange = async |text: &str| {
+        let body = json!({ "token": text });
+        let route = "POST /v1/tokens/exchange";
+        let exchanged = answer(&memory, Role::Admin, route, &[], body).await;
+        text_of(&exchanged)
+    };
+    let job = exchange(&first).await;
+    let second = text_of(&rotate(&memory, json!({})).await);
+    let other_job = exchange(&second).await;
+    let all = [&first, &job, &second, &other_job];
+    for text in all {
+        assert!(is_let_in(&memory, text).await);
+    }
+    tokens::revoke(scope(&memory), "ci", admin("token.revoke"))
+        .await
+        .unwrap();
+    for text in all {
+        assert!(!is_let_in(&memory, text).await);
+    }
+    assert_eq!(rotate(&memory, json!({})).await.status, 404);
+}
+
+fn text_of(answer: &Response) -> String {
+    text(answer).to_owned()
+}
+
+#[tokio::test]
+async fn a_rotation_gives_an_expired_token_its_lifetime_again_and_its_old_text_nothing() {
+    let memory = Memory::default();
+    let wanted = wanted("ci", Role::Producer, Some(30 * DAY));
+    let first = tokens::create(scope(&memory), wanted, admin("token.create")).await;
+    let first = first.unwrap().text;
+    memory.advance(20 * DAY);
+    // The old text does not outlive its own time.
+    let second = rotate(&memory, json!({ "overlap_secs": 20 * 86_400 })).await;
+    assert_eq!(
+        second.body["overlap_until"],
+        json!(memory.now().plus(10 * DAY))
+    );
+    memory.advance(31 * DAY);
+    let third = rotate(&memory, json!({})).await;
+    assert_eq!(third.body["expires_at"], json!(memory.now().plus(30 * DAY)));
+    for (text, works) in [
+        (first.as_str(), false),
+        (text(&second), false),
+        (text(&third), true),
+    ] {
+        assert_eq!(is_let_in(&memory, text).await, works);
+    }
+}
+
 #[tokio::test]
 async fn nobody_gives_away_a_role_above_their_own() {
     let memory = Memory::default();
@@ -287,6 +440,8 @@ async fn nobody_gives_away_a_role_above_their_own() {
     let by = by("me", Role::Operator, "token.revoke");
     let revoked = tokens::revoke(scope(&memory), "root", by).await;
     assert!(matches!(revoked, Err(Error::Above { .. })));
+    let rotated = tokens::rotate(scope(&memory), "root", None, by).await;
+    assert!(matches!(rotated, Err(Error::Above { .. })));
     assert_eq!(names(&memory).await, ["root"]);
 }
 

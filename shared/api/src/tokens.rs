@@ -94,6 +94,19 @@ pub struct NewToken {
     pub workflows: Vec<Selector>,
 }
 
+/// The longest overlap of a rotation: 30 days.
+pub const OVERLAP_MOST_SECS: u64 = 30 * 24 * 60 * 60;
+
+/// Body of a rotation, of a token or an intake.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// Seconds for which what was used before still works; default: a day. With 0, all that is older ends at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = OVERLAP_MOST_SECS))]
+    pub overlap_secs: Option<u64>,
+}
+
 /// A token; never its text.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Token {
@@ -106,7 +119,12 @@ pub struct Token {
     /// The name of the token that made it.
     pub created_by: String,
     pub created_at: Timestamp,
+    #[serde(default)]
+    pub rotated_at: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
+    /// Until when the text before the newest one works too.
+    #[serde(default)]
+    pub overlap_until: Option<Timestamp>,
     /// Its time is over.
     #[serde(default)]
     pub expired: bool,
@@ -118,7 +136,7 @@ pub struct Token {
     pub last_used_from: Option<String>,
 }
 
-/// Response of `POST /v1/tokens`: the token, and its text, which is shown once.
+/// Response of `POST /v1/tokens`, and of a rotation: the token, and its text, which is shown once.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CreatedToken")]
 pub struct Created {

@@ -199,6 +199,8 @@ pub async fn exchange(
         created_at: now,
         valid_until: Some(exchanged.valid_until.map_or(until, |own| own.min(until))),
         revoked_at: None,
+        rotated_at: None,
+        previous: None,
         exchange: Some(exchanged.row),
     };
     let actor = Actor {

@@ -13,6 +13,7 @@ pub mod last_use;
 pub mod pace;
 pub mod quotas;
 pub mod register;
+pub(crate) mod rotation;
 pub mod secrets;
 pub mod tokens;
 pub mod trust;

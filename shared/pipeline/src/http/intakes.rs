@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use api::attestations::Accepted;
-use api::intakes::{Intake, Kept, NewIntake, NewToken, Rotation, Tried};
+use api::intakes::{Intake, Kept, NewIntake, NewToken, Tried};
+use api::tokens::Rotation;
 use api::workflows::Workflow;
 use api::{Action, Code, Page, Problem, Timestamp};
 use attestation::{Digest, Forwarded, Origin, Unknown};
@@ -135,8 +136,7 @@ async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
     let Rotation { overlap_secs } = request.json_or_default()?;
     let name = call.parameter("intake");
-    let overlap = overlap_secs.map_or(intakes::OVERLAP, Duration::from_secs);
-    let rotated = intakes::rotate(scope, name, overlap, call.act()).await?;
+    let rotated = intakes::rotate(scope, name, overlap_secs, call.act()).await?;
     let id = rotated.intake.id.clone();
     // Rotated it is already, and its token known to nobody but this answer.
     let uses = admission::uses(scope.platform, std::slice::from_ref(&rotated.intake)).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::tokens::{Created, DEFAULT_SECS, Exchange, NewToken, Token};
+use api::tokens::{Created, DEFAULT_SECS, Exchange, NewToken, Rotation, Token};
 use api::{Action, Code, Page, Problem, Timestamp};
 use verify::JwtFault;
 
@@ -56,6 +56,22 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
                 Code::TooManyChecks,
                 Code::Unauthorized,
             ]),
+        Route::post(
+            "/v1/tokens/{token}/rotate",
+            Action::Administer,
+            handler!(rotate),
+        )
+        .audited("token.rotate")
+        .operation("rotateToken", "Give an API token a new text")
+        .about("The old text works until the overlap ends. The lifetime starts again.")
+        .may_take::<Rotation>()
+        .answers::<Created>(201, "The token and its new text, which is shown once")
+        .refuses(&[
+            Code::Conflict,
+            Code::Overlapping,
+            Code::QuotaExceeded,
+            Code::RoleAbove,
+        ]),
         Route::delete("/v1/tokens/{token}", Action::Administer, handler!(revoke))
             .audited("token.revoke")
             .operation("revokeToken", "Revoke an API token")
@@ -118,6 +134,16 @@ async fn exchange<P: Platform>(call: Call<'_, P>) -> Answer {
     Ok(Response::json(201, &Created { text, token }))
 }
 
+async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
+    let (scope, request) = call.parts();
+    let Rotation { overlap_secs } = request.json_or_default()?;
+    let named = call.parameter("token");
+    let rotated = tokens::rotate(scope, named, overlap_secs, by(call)).await?;
+    let CreatedToken { text, token } = rotated;
+    let token = shown(token, None, scope.platform.now());
+    Ok(Response::json(201, &Created { text, token }))
+}
+
 async fn revoke<P: Platform>(call: Call<'_, P>) -> Answer {
     let scope = call.scope();
     let now = scope.platform.now();
@@ -128,6 +154,7 @@ async fn revoke<P: Platform>(call: Call<'_, P>) -> Answer {
 
 fn shown(row: rows::Token, used: Option<LastUse>, now: Timestamp) -> Token {
     let (last_used_at, last_used_from) = LastUse::parts(used);
+    let overlap_until = row.previous.as_ref().map(|previous| previous.valid_until);
     Token {
         expired: !row.is_live(now),
         id: row.id,
@@ -136,7 +163,9 @@ fn shown(row: rows::Token, used: Option<LastUse>, now: Timestamp) -> Token {
         workflows: row.workflows,
         created_by: row.created_by,
         created_at: row.created_at,
+        rotated_at: row.rotated_at,
         expires_at: row.valid_until,
+        overlap_until: overlap_until.filter(|until| now < *until),
         last_used_at,
         last_used_from,
     }

@@ -55,10 +55,9 @@ impl Conditions {
     }
 }
 
-/// The URL that an intake had before its last rotation.
+/// The text that a token, or an intake's URL, had before its last rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previous {
-    /// Hash of its token.
     pub hash: String,
     /// End of the overlap.
     pub valid_until: Timestamp,
@@ -254,6 +253,11 @@ pub struct Token {
     pub valid_until: Option<Timestamp>,
     #[serde(default)]
     pub revoked_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<Timestamp>,
+    /// The row of that text is another one with the same id, which no name leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
     /// Of a token that comes from an exchange. It has no [`TokenName`]: its name is that of what was exchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Exchange>,
