@@ -10,6 +10,7 @@ mod assumed;
 mod attaching;
 mod audited;
 mod canary;
+mod ci;
 mod contract;
 mod cost;
 mod deployed;
