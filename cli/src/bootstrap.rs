@@ -4,9 +4,10 @@ use api::OrganizationName;
 use clap::Args;
 use serde_json::json;
 
-use crate::account::{self, FirstToken};
+use crate::account::{self, FirstToken, NewToken};
 use crate::global::Global;
 use crate::names::label;
+use crate::organization::{Lifetime, lifetime, until};
 use crate::output::{self, Format};
 
 #[derive(Debug, Args)]
@@ -27,6 +28,9 @@ pub(crate) struct Bootstrap {
     /// Name of the token; a number is appended if it is taken
     #[arg(long, default_value = "admin", value_parser = label)]
     token_name: String,
+    /// Lifetime of the token, such as 12h, 90d or 1y, or never
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = lifetime)]
+    expires: Lifetime,
     /// Create a token even if the organization exists
     #[arg(long)]
     new_token: bool,
@@ -38,28 +42,44 @@ impl Bootstrap {
             table,
             organization,
             token_name,
+            expires,
             new_token,
         } = self;
         let organization = OrganizationName::from(organization);
         let first = FirstToken {
             organization: &organization,
             name: &token_name,
+            valid_for: expires.0,
             even_if_there: new_token,
         };
         let token = account::create_first_token(&table, &first)?;
         if global.output == Format::Json {
-            let (name, text) = token.unzip();
-            output::json(&json!({ "organization": organization, "name": name, "token": text }))?;
-            return Ok(());
+            let (name, token, expires_at) = match token {
+                Some(NewToken {
+                    name,
+                    text,
+                    expires_at,
+                }) => (Some(name), Some(text), expires_at),
+                None => (None, None, None),
+            };
+            return output::json(&json!({
+                "organization": organization, "name": name, "token": token, "expiresAt": expires_at,
+            }));
         }
-        let Some((name, text)) = token else {
+        let Some(NewToken {
+            name,
+            text,
+            expires_at,
+        }) = token
+        else {
             global.info(&format!(
                 "organization {organization:?} already exists; --new-token creates another token"
             ));
             return Ok(());
         };
         global.info(&format!(
-            "organization {organization:?} has a new admin token {name:?}, shown only once: keep it secret"
+            "organization {organization:?} has a new admin token {name:?}, {}, shown only once: keep it secret",
+            until(expires_at)
         ));
         output::line(&format!("export CHAINLOOP_TOKEN={text}"))?;
         Ok(())

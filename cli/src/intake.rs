@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::Network;
-use api::intakes::{Intake, NewIntake, NewToken, Rotation};
+use api::intakes::{Intake, NewIntake, NewToken};
+use api::tokens::Rotation;
 use clap::{Args, Subcommand};
 use comfy_table::Color;
 use serde::Serialize;
@@ -15,9 +16,9 @@ use crate::client::{Call, Client, json};
 use crate::confirm;
 use crate::global::Global;
 use crate::options;
-use crate::organization::lifetime;
+use crate::organization::{Lifetime, lifetime};
 use crate::output::{self, Format};
-use crate::table::{Table, cell, paint};
+use crate::table::{Table, cell, last_use, paint};
 use crate::time;
 
 /// More than an organization has.
@@ -74,9 +75,9 @@ pub(crate) struct Create {
     /// PEM file of certificate authorities to trust at --cas-url, in addition to the public ones
     #[arg(long, requires = "cas_url", value_name = "FILE")]
     cas_ca_certificates: Option<PathBuf>,
-    /// Lifetime of the URL, such as 12h, 90d or 1y; unlimited by default
-    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
-    expires: Option<Duration>,
+    /// Lifetime of the URL, such as 12h, 90d or 1y, or never
+    #[arg(long, value_name = "DURATION", default_value = "never", value_parser = lifetime)]
+    expires: Lifetime,
     /// Addresses that may post, such as 192.0.2.0/24 or 2001:db8::/32; all by default; can be repeated
     #[arg(long, value_name = "CIDR")]
     allow_from: Vec<Network>,
@@ -150,7 +151,7 @@ impl Create {
             cas_url,
             cas_token,
             cas_ca_certificates,
-            expires_in_secs: expires.map(|expires| expires.as_secs()),
+            expires_in_secs: expires.secs(),
             allow_from: allow_from.iter().map(Network::to_string).collect(),
             workflows,
         };
@@ -271,7 +272,7 @@ fn rows(intakes: &[Intake]) -> Table {
             cell(&intake.created_by),
             cell(time::exact(intake.created_at)),
             expiry(intake),
-            cell(used(intake)),
+            last_use(intake.last_used_at, intake.last_used_from.as_deref()),
         ]);
     }
     table
@@ -303,11 +304,4 @@ fn expiry(intake: &Intake) -> comfy_table::Cell {
         true => paint(cell, Color::Red),
         false => cell,
     }
-}
-
-fn used(intake: &Intake) -> String {
-    let at = intake.last_used_at.map(time::exact);
-    let from = intake.last_used_from.as_ref();
-    let from = from.map(|address| format!("\nfrom {address}"));
-    at.map_or_else(|| "-".to_owned(), |at| at + &from.unwrap_or_default())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::organization::Quotas;
-use api::tokens::{Created, NewToken, Token};
+use api::tokens::{Created, NewToken, Rotation, Token};
 use api::workflows::Selector;
 use api::{QuotaUse, Role, Timestamp};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::global::Global;
 use crate::names::label;
 use crate::output::{self, Format};
-use crate::table::{Table, cell, paint};
+use crate::table::{Table, cell, last_use, paint};
 use crate::{auth, time};
 
 /// More than an organization has.
@@ -62,6 +62,15 @@ Examples:
         after_help = "Example:\n  chainloop organization api-token list"
     )]
     List,
+    /// Replace a token's text; the old one keeps working for a while
+    #[command(
+        after_help = "The new text is shown only once. Store it where the token is used before the overlap ends. If the \
+                      token expires, its lifetime starts again.\n\nWhile the text before the last rotation still \
+                      works, only --overlap 0s is accepted: it ends all older texts at once, for example after a \
+                      leak.\n\nExample:\n  \
+                      chainloop organization api-token rotate nightly-build --overlap 48h"
+    )]
+    Rotate(Rotate),
     /// Revoke a token; the API rejects it within a minute
     #[command(after_help = "Example:\n  chainloop organization api-token revoke nightly-build")]
     Revoke {
@@ -80,12 +89,22 @@ pub(crate) struct Create {
     /// Role of the token
     #[arg(long, value_parser = role())]
     role: Role,
-    /// Lifetime, such as 12h, 90d or 1y; unlimited by default
-    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
-    expires: Option<Duration>,
+    /// Lifetime, such as 12h, 90d or 1y, or never
+    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = lifetime)]
+    expires: Lifetime,
     /// Workflow that the token is restricted to: project/name, 'project/*', '*' or an ID; can be repeated
     #[arg(long = "workflow", value_name = "WORKFLOW")]
     workflows: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rotate {
+    /// Name or ID of the token
+    #[arg(value_name = "NAME_OR_ID")]
+    named: String,
+    /// Time for which the old text keeps working, such as 0s, 12h or 7d; at most 30d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = time::span)]
+    overlap: Duration,
 }
 
 /// The roles, named so that a shell can complete them.
@@ -94,16 +113,29 @@ fn role() -> impl TypedValueParser<Value = Role> {
         .map(|word| serde_json::from_value(word.into()).expect("the words are the roles'"))
 }
 
-/// Parses a duration, in years too.
-pub(crate) fn lifetime(text: &str) -> Result<Duration, String> {
+/// Lifetime of a token, or of an intake's URL; none for one that does not expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lifetime(pub(crate) Option<Duration>);
+
+impl Lifetime {
+    pub(crate) fn secs(self) -> Option<u64> {
+        self.0.map(|lifetime| lifetime.as_secs())
+    }
+}
+
+/// Parses a duration, in years too, or `never`.
+pub(crate) fn lifetime(text: &str) -> Result<Lifetime, String> {
+    if text == "never" {
+        return Ok(Lifetime(None));
+    }
     let days = |years: u64| Duration::from_secs(years.saturating_mul(365 * 86_400));
     let years = text.strip_suffix('y').map(str::parse);
     let lifetime = match years {
         Some(Ok(years)) => days(years),
-        _ => time::span(text).map_err(|_| "must be a duration such as 12h, 90d or 1y")?,
+        _ => time::span(text).map_err(|_| "must be a duration such as 12h, 90d or 1y, or never")?,
     };
     if api::tokens::VALID_SECS.contains(&lifetime.as_secs()) {
-        return Ok(lifetime);
+        return Ok(Lifetime(Some(lifetime)));
     }
     Err("must be between one minute and ten years".to_owned())
 }
@@ -113,6 +145,7 @@ impl Command {
         match self {
             Self::ApiToken(TokenCommand::Create(new)) => create(global, new),
             Self::ApiToken(TokenCommand::List) => list(global),
+            Self::ApiToken(TokenCommand::Rotate(rotate)) => rotate.run(global),
             Self::ApiToken(TokenCommand::Revoke { named }) => revoke(global, &named),
             Self::Quota => quota(global),
         }
@@ -126,15 +159,41 @@ fn create(global: &Global, new: Create) -> anyhow::Result<()> {
         name: new.name,
         role: new.role,
         workflows: new.workflows.into_iter().map(Selector).collect(),
-        expires_in_secs: new.expires.map(|expires| expires.as_secs()),
+        expires_in_secs: Some(new.expires.secs()),
     };
     let created: Created = client
         .call(&Call::post(&["tokens"], json(&new)?))
         .context(context)?;
-    global.info(&format!(
-        "token {:?} with role {}, shown only once: keep it secret",
-        created.token.name, created.token.role
-    ));
+    let Token { name, role, .. } = &created.token;
+    let until = until(created.token.expires_at);
+    show_once(
+        global,
+        &created,
+        &format!("token {name:?} with role {role}, {until},"),
+    )
+}
+
+impl Rotate {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let Self { named, overlap } = self;
+        let overlap_secs = Some(overlap.as_secs());
+        let path = ["tokens", &named, "rotate"];
+        let rotated: Created = Client::new(global)?
+            .call(&Call::post(&path, json(&Rotation { overlap_secs })?))
+            .with_context(|| format!("failed to rotate the token {named:?}"))?;
+        let old = match rotated.token.overlap_until {
+            Some(until) => format!("the old text works until {}", time::exact(until)),
+            None => "the old text has ended".to_owned(),
+        };
+        let (name, until) = (&rotated.token.name, until(rotated.token.expires_at));
+        let what = format!("token {name:?} rotated; {old}; the new text, {until}, is");
+        show_once(global, &rotated, &what)
+    }
+}
+
+/// Prints a new token's text.
+fn show_once(global: &Global, created: &Created, what: &str) -> anyhow::Result<()> {
+    global.info(&format!("{what} shown only once: keep it secret"));
     match global.output {
         Format::Json => output::json(&View {
             token: Some(&created.text),
@@ -144,6 +203,14 @@ fn create(global: &Global, new: Create) -> anyhow::Result<()> {
         Format::Table => output::line(&created.text)?,
     }
     Ok(())
+}
+
+/// Says until when a token is valid.
+pub(crate) fn until(expires_at: Option<Timestamp>) -> String {
+    match expires_at {
+        Some(at) => format!("valid until {}", time::exact(at)),
+        None => "which does not expire".to_owned(),
+    }
 }
 
 fn all(client: &Client) -> anyhow::Result<Vec<Token>> {
@@ -172,10 +239,13 @@ fn rows(tokens: &[Token]) -> Table {
         "CREATED BY",
         "CREATED AT",
         "EXPIRES AT",
+        "LAST USED",
     ];
     let mut table = Table::new(&headers).whole(0).whole(1).whole(3);
     for token in tokens {
-        let expiry = cell(auth::expiry(token.expires_at));
+        let old = token.overlap_until;
+        let old = old.map(|until| format!("\nold text {}", time::exact(until)));
+        let expiry = cell(auth::expiry(token.expires_at) + &old.unwrap_or_default());
         table.row(vec![
             cell(&token.name),
             cell(token.role.to_string()),
@@ -187,6 +257,7 @@ fn rows(tokens: &[Token]) -> Table {
                 true => paint(expiry, Color::Red),
                 false => expiry,
             },
+            last_use(token.last_used_at, token.last_used_from.as_deref()),
         ]);
     }
     table
@@ -306,7 +377,11 @@ struct View<'a> {
     workflows: &'a [Selector],
     created_by: &'a str,
     created_at: Timestamp,
+    rotated_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
+    overlap_until: Option<Timestamp>,
+    last_used_at: Option<Timestamp>,
+    last_used_from: Option<&'a str>,
     /// Its text, if it was just created.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
@@ -321,7 +396,11 @@ impl<'a> From<&'a Token> for View<'a> {
             workflows: &token.workflows,
             created_by: &token.created_by,
             created_at: token.created_at,
+            rotated_at: token.rotated_at,
             expires_at: token.expires_at,
+            overlap_until: token.overlap_until,
+            last_used_at: token.last_used_at,
+            last_used_from: token.last_used_from.as_deref(),
             token: None,
         }
     }
@@ -335,10 +414,11 @@ mod tests {
     fn a_lifetime_is_a_duration_or_years() {
         for (text, days) in [("90d", 90), ("1y", 365), ("24h", 1), ("10y", 3_650)] {
             assert_eq!(
-                lifetime(text).map(|lifetime| lifetime.as_secs() / 86_400),
+                lifetime(text).map(|lifetime| lifetime.secs().unwrap() / 86_400),
                 Ok(days)
             );
         }
+        assert_eq!(lifetime("never"), Ok(Lifetime(None)));
         for text in ["", "y", "forever", "5s", "11y", "-1d", "999999999999999y"] {
             assert!(lifetime(text).is_err(), "{text}");
         }

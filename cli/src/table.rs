@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 
+use api::Timestamp;
 use api::inputs::Field;
 use api::integrations::Integration;
 use comfy_table::{
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::output::{coloured, plain};
+use crate::time;
 
 const CLOSE: TableStyle = TableStyle::new()
     .top_border(LineStyle::new('┌', '─', '┬', '┐'))
@@ -127,6 +129,13 @@ pub(crate) fn paint(cell: Cell, colour: Color) -> Cell {
     } else {
         cell
     }
+}
+
+/// Shows when and from where a token or an intake was last used.
+pub(crate) fn last_use(at: Option<Timestamp>, from: Option<&str>) -> Cell {
+    let from = from.map(|address| format!("\nfrom {address}"));
+    let used = at.map(|at| time::exact(at) + &from.unwrap_or_default());
+    cell(used.as_deref().unwrap_or("-"))
 }
 
 /// Renders the available integrations, in the order given.

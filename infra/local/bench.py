@@ -63,6 +63,7 @@ ASKING = [
     "intake delete --name intake-{n} -y",
     "organization api-token create --name token-{n} --role viewer",
     "organization api-token list",
+    "organization api-token rotate token-{n}",
     "organization api-token revoke token-{n} -y",
 ]
 

@@ -60,6 +60,7 @@ pub fn request(
             workflows: Vec::new(),
             actor: tests().clone(),
             valid_until: None,
+            is_use_due: false,
             intake: None,
         }),
         client: Client::default(),

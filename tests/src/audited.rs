@@ -368,11 +368,12 @@ fn holds(route: &str, action: &str, entry: &AuditEntry) {
     }
 }
 
-/// Every row that is no entry, no counter and no token's pace, as it is.
+/// Every row that is no entry, no counter, and neither a token's pace nor its use, as it is.
 fn state(memory: &Memory) -> BTreeMap<String, Value> {
     let rows = memory.rows().into_iter();
+    let beside = ["audit/", "usage/", "used/"];
     let is_beside =
-        |of: &str| of.starts_with("audit/") || of.starts_with("usage/") || of.ends_with("/checks");
+        |of: &str| of.ends_with("/checks") || beside.iter().any(|prefix| of.starts_with(prefix));
     let rows = rows.filter(|key| !is_beside(&key.partition));
     rows.map(|key| {
         let etag = memory.look(&key, |item| item["etag"].clone());
@@ -470,6 +471,7 @@ fn is_granted(role: Role, route: &str) -> bool {
     ];
     let by_admins = [
         "POST /v1/tokens",
+        "POST /v1/tokens/{token}/rotate",
         "DELETE /v1/tokens/{token}",
         "POST /v1/trust-policies",
         "PUT /v1/trust-policies/{policy}",

@@ -15,6 +15,7 @@ use authority::Authority;
 use serde_json::{Value, json};
 
 use crate::artifacts::{self, Artifacts};
+use crate::ci;
 use crate::exchange::{self, Issuer};
 use crate::receiver::{Answer, Receiver, data};
 use crate::samples;
@@ -1094,6 +1095,24 @@ fn chainloop_push(path: &str, workflow: &str) -> String {
     }
 }
 
+/// Runs the script of the components for CI systems.
+fn push_by_component(jwt: &str, file: &str) -> (bool, String) {
+    let _busy = busy();
+    let binary = given("CHAINLOOP");
+    let output = Command::new("sh")
+        .args(["-e", "-c", &ci::script()])
+        .env_remove("CHAINLOOP_TOKEN")
+        .env("CHAINLOOP_OIDC_TOKEN", jwt)
+        .env("CHAINLOOP_ORGANIZATION", "default")
+        .env("PUSH_FILE", file)
+        .env("PUSH_BINARY", &binary)
+        .env("PUSH_SHA256", ci::sha256(Path::new(&binary)))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), said)
+}
+
 /// A job pushes with the JWT that its CI system gave it, and with nothing that is stored anywhere.
 #[test]
 fn a_jobs_jwt_is_exchanged_once_and_pushes_for_its_workflows_alone() {
@@ -1143,6 +1162,9 @@ fn a_jobs_jwt_is_exchanged_once_and_pushes_for_its_workflows_alone() {
     };
     let file = case.attestation();
     let push = ["attestation", "push", &file, "--oidc"];
+    let by_component = jwt("0", "sub", json!("repo:acme/shop"));
+    let (pushed, said) = push_by_component(&by_component, &file);
+    assert!(pushed && !said.contains(&by_component), "{said}");
     let good = jwt("1", "sub", json!("repo:acme/shop"));
     // The issuer's keys are fetched meanwhile, and the command repeats.
     let (pushed, said) = job(&good, &push);

@@ -203,6 +203,8 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("organization/list-trust-policies.json", "200 with 1"),
     ("organization/list-workflows.json", "200 with 1"),
     ("organization/revoke-token.json", "200 ci"),
+    ("organization/rotate-token.json", "201 ci"),
+    ("organization/rotate-unknown-token.json", "404 not-found"),
     ("organization/revoke-unknown-token.json", "404 not-found"),
     ("fetch-materials/one-message.json", "1 fetched"),
     ("fetch-materials/unreadable-message.json", "1 parked"),
@@ -438,6 +440,8 @@ impl Stage {
             created_at,
             valid_until: None,
             revoked_at: None,
+            rotated_at: None,
+            previous: None,
             exchange: None,
         })
         .await;
@@ -459,6 +463,8 @@ impl Stage {
                 created_at,
                 valid_until,
                 revoked_at: None,
+                rotated_at: None,
+                previous: None,
                 exchange: None,
             };
             self.put(&rows::TokenName {

@@ -481,6 +481,7 @@ async fn a_token_is_exchanged_for_a_narrower_one_that_ends_with_it_and_is_not_ex
     };
     let admin = create("root", "admin", json!([])).await;
     let shop = create("shop", "producer", json!(["shop/*"])).await;
+    create("idle", "viewer", json!([])).await;
     let exchange = async |body: Value| {
         let answer = world.exchange(body).await;
         let code = answer.body["code"].as_str().unwrap_or_default().to_owned();
@@ -535,7 +536,22 @@ async fn a_token_is_exchanged_for_a_narrower_one_that_ends_with_it_and_is_not_ex
     let (status, code, _) = exchange(json!({ "token": text(&made) })).await;
     assert_eq!((status, code.as_str()), (409, "already-exchanged"));
     assert_eq!(exchange(wanted).await.0, 201, "a token as often as wanted");
-    assert_eq!(world.authorized(text(&made)).await["isAuthorized"], true);
+    let context = world.authorized(text(&made)).await;
+    assert_eq!(context["isAuthorized"], true);
+    // It is listed nowhere. Exchanging one is a use of the other.
+    assert_eq!(context["context"]["use_due"], "");
+    let listed = ask(
+        &world.memory,
+        Role::Viewer,
+        "GET /v1/tokens",
+        &[],
+        json!({}),
+    )
+    .await;
+    let items = listed.body["items"].as_array().unwrap();
+    let now = json!(world.memory.now());
+    let used: Vec<&Value> = items.iter().map(|one| &one["last_used_at"]).collect();
+    assert_eq!(used, [&json!(null), &now, &now], "{}", listed.body);
     let revoke = "DELETE /v1/tokens/{token}";
     ask(
         &world.memory,

@@ -11,6 +11,7 @@ mod attaching;
 mod audited;
 mod bundles;
 mod canary;
+mod ci;
 mod contract;
 mod cost;
 mod deployed;

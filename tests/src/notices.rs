@@ -244,6 +244,26 @@ async fn what_ends_is_told_in_time_and_what_was_revoked_is_not() {
 }
 
 #[tokio::test]
+async fn a_rotated_tokens_end_is_told_of_once_and_in_its_time() {
+    let world = World::new();
+    token(&world, "ci", 40 * DAY).await;
+    world.memory.advance(Duration::from_secs(20 * DAY));
+    let route = "POST /v1/tokens/{token}/rotate";
+    let parameters = [("token", "ci")];
+    let rotated = ask(&world.memory, Role::Admin, route, &parameters, json!({})).await;
+    assert_eq!(rotated.status, 201, "{}", rotated.body);
+    // The first text would have ended now.
+    world.memory.advance(Duration::from_secs(19 * DAY));
+    world.reconcile().await;
+    assert!(told(&world).is_empty());
+    world.memory.advance(Duration::from_secs(15 * DAY));
+    world.reconcile().await;
+    let told = told(&world);
+    assert_eq!(events(&told), [("token-expiring", 1)]);
+    assert_eq!(told[0]["subject"]["id"], rotated.body["id"]);
+}
+
+#[tokio::test]
 async fn an_intakes_end_is_told_of_the_url_that_it_has() {
     let world = World::new();
     let body = json!({ "name": "production", "expires_in_secs": 40 * DAY });

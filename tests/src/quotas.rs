@@ -501,8 +501,9 @@ async fn a_page_reads_as_much_as_it_shows() {
         ("audit-log", 30 * 10, 6),
         // An intake and its last use.
         ("intakes", 30, 10),
+        // A name, its token and that one's last use.
+        ("tokens", 30, 15),
         // A name and what it is the name of.
-        ("tokens", 30, 10),
         ("registrations", 30, 10),
         // And the links of ten registrations, whose attachments may all be others'.
         ("attachments", 300, 5 + 10 + 10 * 6 + 5),

@@ -330,6 +330,7 @@ async fn a_name_too_long_for_any_row_is_not_found() {
         ("POST /v1/deliveries/{delivery}/redeliver", "delivery"),
         ("GET /v1/jobs/{job}", "job"),
         ("DELETE /v1/tokens/{token}", "token"),
+        ("POST /v1/tokens/{token}/rotate", "token"),
     ] {
         let answer = post(&world, route, &[(name, &long)], json!({})).await;
         assert_eq!(answer.status, 404, "{route}: {}", answer.body);

@@ -582,8 +582,8 @@ fn kept<R: rows::Row>(memory: &Memory, row: Value) -> Row {
     rows::insert(memory, &row).0
 }
 
-/// The rows that say who may come in, and what operators did.
-fn guarded() -> [(Key, Item); 5] {
+/// The rows that say who may come in, what operators did, and when tokens were used.
+fn guarded() -> [(Key, Item); 6] {
     let memory = Memory::default();
     let made = memory.now();
     let item = |write: Row| match write {
@@ -621,6 +621,10 @@ fn guarded() -> [(Key, Item); 5] {
             &memory,
             row(json!({ "action": "a", "subject": "s", "detail": "d", "by": "boss" })),
         )),
+        item(kept::<rows::TokenUse>(
+            &memory,
+            row(json!({ "token": "1a" })),
+        )),
     ]
 }
 
@@ -633,7 +637,15 @@ fn rows_that_say_who_may_come_in_are_their_owners_alone() {
         "organization",
         "registrations",
     ];
-    let [token, name, intake_token, intake, entry] = guarded().map(|(key, _)| key.partition);
+    let authorizing = [
+        "attachments",
+        "attestations",
+        "authorizer",
+        "deliveries",
+        "organization",
+        "registrations",
+    ];
+    let [token, name, intake_token, intake, entry, used] = guarded().map(|(key, _)| key.partition);
     for (partition, writers, readers) in [
         (
             &token,
@@ -652,6 +664,7 @@ fn rows_that_say_who_may_come_in_are_their_owners_alone() {
             &["organization", "registrations"],
         ),
         (&entry, &api, &api),
+        (&used, &api, &authorizing),
     ] {
         assert_eq!(those(&WRITES, partition), writers, "may write {partition}");
         assert_eq!(those(&READS, partition), readers, "may read {partition}");
@@ -706,7 +719,7 @@ fn issuers_are_the_organizations_functions_and_their_keys_are_also_fetched() {
 }
 
 #[test]
-fn the_authorizer_reads_tokens_and_nothing_else() {
+fn the_authorizer_reads_tokens_and_their_uses_and_nothing_else() {
     for partition in [
         "org/acme",
         "tokens/acme",
@@ -714,15 +727,16 @@ fn the_authorizer_reads_tokens_and_nothing_else() {
         "token",
         "xtoken/1",
         "audit/acme/1",
+        "usage/acme/1",
     ] {
         assert!(!one_of("authorizer", &READS, partition), "{partition}");
     }
-    assert!(one_of("authorizer", &["GetItem"], "token/00ff"));
-    assert!(!one_of(
-        "authorizer",
-        &["Query", "BatchGetItem"],
-        "token/00ff"
-    ));
+    for partition in ["token/00ff", "used/acme"] {
+        assert!(one_of("authorizer", &["GetItem"], partition));
+        let more = &["Query", "BatchGetItem"];
+        assert!(!one_of("authorizer", more, partition));
+        assert!(!one_of("authorizer", &WRITES, partition));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use pipeline::records::audit_log::Act;
 use pipeline::store::platform::Scope;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{FirstToken, region};
+use super::{FirstToken, NewToken, region};
 use crate::failure::Failure;
 
 fn runtime() -> anyhow::Result<Runtime> {
@@ -53,11 +53,11 @@ pub(crate) fn read_secret(region: &str, secret: &str) -> anyhow::Result<String> 
     Ok(value.expose().to_owned())
 }
 
-/// Returns the name and the text of the new token, if one was made.
+/// Returns the new token, if one was made.
 pub(crate) fn create_first_token(
     table: &str,
     token: &FirstToken<'_>,
-) -> anyhow::Result<Option<(String, String)>> {
+) -> anyhow::Result<Option<NewToken>> {
     let platform = aws::Aws::new(settings(table, None)?);
     runtime()?.block_on(create(&platform, token))
 }
@@ -68,7 +68,7 @@ const MOST: usize = 100;
 async fn create(
     platform: &impl Platform,
     token: &FirstToken<'_>,
-) -> anyhow::Result<Option<(String, String)>> {
+) -> anyhow::Result<Option<NewToken>> {
     let organization = token.organization;
     let is_new = tokens::organization(platform, organization)
         .await
@@ -95,10 +95,16 @@ async fn create(
             name,
             role: Role::Admin,
             workflows: Vec::new(),
-            valid_for: None,
+            valid_for: token.valid_for,
         };
         match tokens::create(Scope::new(platform, organization), wanted, by).await {
-            Ok(made) => return Ok(Some((made.token.name, made.text))),
+            Ok(made) => {
+                return Ok(Some(NewToken {
+                    name: made.token.name,
+                    text: made.text,
+                    expires_at: made.token.valid_until,
+                }));
+            }
             Err(tokens::Error::NameTaken(_)) if number < MOST => {}
             Err(error) => return Err(error).context(context),
         }
@@ -108,14 +114,17 @@ async fn create(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use memory::Memory;
 
     use super::*;
 
-    fn created(platform: &Memory, even_if_there: bool) -> Option<(String, String)> {
+    fn created(platform: &Memory, even_if_there: bool) -> Option<NewToken> {
         let token = FirstToken {
             organization: &"default".into(),
             name: "admin",
+            valid_for: Some(Duration::from_hours(24)),
             even_if_there,
         };
         runtime()
@@ -127,12 +136,14 @@ mod tests {
     #[test]
     fn a_second_time_makes_a_token_only_when_asked_for() {
         let platform = Memory::default();
-        let (name, text) = created(&platform, false).unwrap();
-        assert_eq!(name, "admin");
-        assert!(text.starts_with(tokens::PREFIX));
-        assert_eq!(created(&platform, false), None);
-        let (second, another) = created(&platform, true).unwrap();
-        assert_eq!(second, "admin-2");
-        assert_ne!(another, text);
+        let first = created(&platform, false).unwrap();
+        assert_eq!(first.name, "admin");
+        assert!(first.text.starts_with(tokens::PREFIX));
+        let day = platform.now().plus(Duration::from_hours(24));
+        assert_eq!(first.expires_at, Some(day));
+        assert!(created(&platform, false).is_none());
+        let second = created(&platform, true).unwrap();
+        assert_eq!(second.name, "admin-2");
+        assert_ne!(second.text, first.text);
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! All of it is behind the feature `aws`. A program without the feature has the commands, and each says that it cannot.
 
-use api::OrganizationName;
+use std::time::Duration;
+
+use api::{OrganizationName, Timestamp};
 
 #[cfg(feature = "aws")]
 mod calls;
@@ -23,13 +25,22 @@ pub(crate) struct FirstToken<'a> {
     pub(crate) organization: &'a OrganizationName,
     /// A number is appended if it is taken.
     pub(crate) name: &'a str,
+    /// None for a token that does not expire.
+    pub(crate) valid_for: Option<Duration>,
     /// Create a token even if the organization exists.
     pub(crate) even_if_there: bool,
 }
 
+/// The token that was made.
+pub(crate) struct NewToken {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
 #[cfg(not(feature = "aws"))]
 mod without {
-    use super::FirstToken;
+    use super::{FirstToken, NewToken};
     use crate::failure::Failure;
 
     fn no_aws() -> anyhow::Error {
@@ -41,7 +52,7 @@ mod without {
     pub(crate) fn create_first_token(
         _table: &str,
         _token: &FirstToken<'_>,
-    ) -> anyhow::Result<Option<(String, String)>> {
+    ) -> anyhow::Result<Option<NewToken>> {
         Err(no_aws())
     }
 

@@ -83,6 +83,7 @@ async fn one(memory: &Memory, asked: &Asked) -> Answer {
                 ..Actor::named("ci")
             },
             valid_until: None,
+            is_use_due: false,
             intake: None,
         }),
         client: Client::default(),

@@ -26,7 +26,10 @@ fn api() -> Api {
         if !matches!(bearer, Some("Bearer cli_test" | "Bearer cli_typed")) {
             return (403, r#"{"message":"Forbidden"}"#.into());
         }
-        let past = json!({ "expires_at": "2026-01-03T00:00:00.000Z", "expired": true });
+        let past = json!({
+            "expires_at": "2026-01-03T00:00:00.000Z", "expired": true,
+            "overlap_until": "2026-01-02T12:00:00.000Z", "last_used_at": "2026-01-02T23:04:05.678Z", "last_used_from": "192.0.2.7",
+        });
         let answer = match line.split('?').next().unwrap() {
             "GET /v1/organization" => json!({
                 "organization": "acme", "id": "id-of-admin", "name": "admin", "role": "admin",
@@ -36,6 +39,13 @@ fn api() -> Api {
             "GET /v1/tokens" => {
                 json!({ "items": [token("ci", &json!({})), token("old", &past)], "next": null })
             }
+            "POST /v1/tokens/ci/rotate" => token(
+                "ci",
+                &json!({
+                    "text": "cli_new", "overlap_until": "2026-01-05T00:00:00.000Z",
+                    "expires_at": "2126-01-03T00:00:00.000Z",
+                }),
+            ),
             "DELETE /v1/tokens/ci" => token("ci", &json!({})),
             _ => {
                 let problem = json!({
@@ -80,14 +90,47 @@ fn a_new_tokens_text_is_printed_alone() {
     );
     assert_eq!(
         api.asked()[1].json(),
-        json!({ "name": "ci", "role": "producer" })
+        json!({ "name": "ci", "role": "producer", "expires_in_secs": 7_776_000 })
     );
     let restricted = ["--workflow", "shop/*", "--workflow", "other/nightly"];
-    let ran = api.run(&[&line[..], &restricted].concat());
+    let never = ["--expires", "never"];
+    let ran = api.run(&[&line[..], &restricted, &never].concat());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("which does not expire"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(
         api.asked()[2].json(),
-        json!({ "name": "ci", "role": "producer", "workflows": ["shop/*", "other/nightly"] })
+        json!({ "name": "ci", "role": "producer", "expires_in_secs": null, "workflows": ["shop/*", "other/nightly"] })
+    );
+}
+
+#[test]
+fn a_rotation_prints_the_new_text_alone_and_says_until_when_the_old_one_works() {
+    let api = api();
+    let rotate = ["organization", "api-token", "rotate", "ci"];
+    for (overlap, secs) in [(&[][..], 86_400), (&["--overlap", "0s"], 0)] {
+        let ran = api.run(&[&rotate[..], overlap].concat());
+        assert_eq!(ran.stdout, "cli_new\n", "{}", ran.stderr);
+        for told in [
+            "the old text works until 2026-01-05 00:00:00 UTC",
+            "valid until 2126-01-03 00:00:00 UTC",
+            "shown only once",
+        ] {
+            assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+        }
+        let asked = api.asked();
+        let asked = asked.last().unwrap();
+        assert_eq!(asked.line, "POST /v1/tokens/ci/rotate");
+        assert_eq!(asked.json(), json!({ "overlap_secs": secs }));
+    }
+    let ran = api.run(&[&rotate[..], &["-o", "json"]].concat());
+    let (text, until) = (&ran.json()["token"], &ran.json()["overlapUntil"]);
+    assert_eq!(
+        (text, until),
+        (&json!("cli_new"), &json!("2026-01-05T00:00:00.000Z"))
     );
 }
 
@@ -109,7 +152,7 @@ fn what_cannot_be_a_token_is_refused_before_it_is_asked_for() {
         ),
         (
             &["--name", "ci", "--role", "viewer", "--expires", "soon"],
-            "as 12h, 90d or 1y",
+            "as 12h, 90d or 1y, or never",
         ),
         (&["--name", "ci"], "--role"),
     ] {
@@ -130,6 +173,18 @@ fn tokens_are_listed_with_their_end_and_revoked_when_that_is_sure() {
         "{}",
         ran.stdout
     );
+    for told in [
+        "│ LAST USED",
+        "2026-01-02 23:04:05 UTC",
+        "from 192.0.2.7",
+        "old text 2026-01-02 12:00:00 UTC",
+    ] {
+        assert!(ran.stdout.contains(told), "{told}: {}", ran.stdout);
+    }
+    let ran = api.run(&["organization", "api-token", "list", "-o", "json"]);
+    let [unused, used] = [&ran.json()[0], &ran.json()[1]];
+    assert_eq!(unused["lastUsedAt"], json!(null));
+    assert_eq!(used["lastUsedFrom"], "192.0.2.7");
     let ran = api.run(&["organization", "api-token", "revoke", "ci"]);
     assert_eq!(ran.code, 2);
     assert!(
@@ -146,7 +201,11 @@ fn tokens_are_listed_with_their_end_and_revoked_when_that_is_sure() {
     );
     assert_eq!(
         api.lines(),
-        ["GET /v1/tokens?limit=100", "DELETE /v1/tokens/ci"]
+        [
+            "GET /v1/tokens?limit=100",
+            "GET /v1/tokens?limit=100",
+            "DELETE /v1/tokens/ci"
+        ]
     );
     let ran = api.run(&["organization", "api-token", "revoke", "x", "-y"]);
     assert_eq!(ran.code, 1);

@@ -117,7 +117,9 @@ pub struct ChangedAttachment {
 
 /// Tells null from nothing.
 #[expect(clippy::option_option, reason = "null and nothing are two")]
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+pub(crate) fn given<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<u64>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 

@@ -11,9 +11,6 @@ use crate::{names, tokens};
 /// Ranges of addresses, and workflows, that an intake names at most: they stand in its rows and in the audit log.
 pub const CONDITIONS_MOST: usize = 16;
 
-/// The longest overlap: 30 days.
-pub const OVERLAP_MOST_SECS: u64 = 30 * 24 * 60 * 60;
-
 /// Body of `POST /v1/intakes`.
 // Not printable: it may hold a secret.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
@@ -43,16 +40,6 @@ pub struct NewIntake {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = CONDITIONS_MOST))]
     pub workflows: Vec<String>,
-}
-
-/// Body of `POST /v1/intakes/{intake}/rotate`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rotation {
-    /// Seconds for which the old URL still works; default: a day. With 0, all older URLs end at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = OVERLAP_MOST_SECS))]
-    pub overlap_secs: Option<u64>,
 }
 
 /// An intake; never its token.

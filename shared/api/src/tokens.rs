@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::attachments::given;
 use crate::ids::OrganizationName;
 use crate::names;
 use crate::permission::Role;
@@ -14,6 +15,9 @@ use crate::workflows::{self, Selector};
 
 /// The shortest and the longest time that a token with an end can be valid: a minute, ten years.
 pub const VALID_SECS: RangeInclusive<u64> = 60..=10 * 366 * 24 * 60 * 60;
+
+/// Validity of a token that was made without saying how long: 90 days.
+pub const DEFAULT_SECS: u64 = 90 * 24 * 60 * 60;
 
 /// Workflows that a token names at most, and bytes that they have together: the gateway hands them to every function.
 pub const WORKFLOWS_MOST: usize = 16;
@@ -74,16 +78,33 @@ pub struct NewToken {
     #[schemars(regex(pattern = names::LABEL))]
     pub name: String,
     pub role: Role,
-    /// Seconds of validity, from a minute to ten years; default: unlimited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = *VALID_SECS.start(), max = *VALID_SECS.end()))]
-    pub expires_in_secs: Option<u64>,
+    /// Seconds of validity, from a minute to ten years; default: 90 days; null for a token that does not expire.
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "Option<u64>", range(min = *VALID_SECS.start(), max = *VALID_SECS.end()))]
+    pub expires_in_secs: Option<Option<u64>>,
     /// Workflows that the token is restricted to: an id, `project/name`, `project/*`, or `*`; not restricted when empty.
     /// An id is needed here for attachments to that id, whatever names come with it, and the other way round. For the
     /// roles producer and viewer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = WORKFLOWS_MOST))]
     pub workflows: Vec<Selector>,
+}
+
+/// The longest overlap of a rotation: 30 days.
+pub const OVERLAP_MOST_SECS: u64 = 30 * 24 * 60 * 60;
+
+/// Body of a rotation, of a token or an intake.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// Seconds for which what was used before still works; default: a day. With 0, all that is older ends at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = OVERLAP_MOST_SECS))]
+    pub overlap_secs: Option<u64>,
 }
 
 /// A token; never its text.
@@ -98,13 +119,24 @@ pub struct Token {
     /// The name of the token that made it.
     pub created_by: String,
     pub created_at: Timestamp,
+    #[serde(default)]
+    pub rotated_at: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
+    /// Until when the text before the newest one works too.
+    #[serde(default)]
+    pub overlap_until: Option<Timestamp>,
     /// Its time is over.
     #[serde(default)]
     pub expired: bool,
+    /// When a request last came with it, to within an hour; none when that is longer ago than the retention.
+    #[serde(default)]
+    pub last_used_at: Option<Timestamp>,
+    /// The address from which.
+    #[serde(default)]
+    pub last_used_from: Option<String>,
 }
 
-/// Response of `POST /v1/tokens`: the token, and its text, which is shown once.
+/// Response of `POST /v1/tokens`, and of a rotation: the token, and its text, which is shown once.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "CreatedToken")]
 pub struct Created {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use api::workflows::Selector;
 use api::{Actor, Client, Kind, OrganizationName, Timestamp};
 use pipeline::config::check::{Check, Preview};
-use pipeline::config::tokens;
+use pipeline::config::{last_use, tokens};
 use pipeline::engine::deliver::Record;
 use pipeline::http::{Caller, Request};
 use pipeline::store::platform::{Platform, Unreachable};
@@ -73,6 +73,9 @@ struct AuthorizerContext {
     /// A JSON array; empty of a token that is not restricted.
     #[serde(default)]
     workflows: String,
+    /// Empty where the token's use is not to be noted.
+    #[serde(default)]
+    use_due: String,
 }
 
 impl AuthorizerContext {
@@ -100,6 +103,7 @@ impl AuthorizerContext {
                 let until = self.valid_until.parse();
                 until.unwrap_or(Timestamp::from_millis(0))
             }),
+            is_use_due: !self.use_due.is_empty(),
             intake: None,
         })
     }
@@ -169,25 +173,27 @@ pub async fn authorize(
     } else {
         ""
     };
-    let token = tokens::find(platform, text).await?;
-    Ok(match token {
-        Some(token) => json!({
-            "isAuthorized": true,
-            "context": {
-                "organization": token.organization,
-                "role": role(&token),
-                "name": token.name,
-                "token": token.id,
-                // Texts only: the gateway hands nothing else on as it is.
-                "workflows": match token.workflows.is_empty() {
-                    true => String::new(),
-                    false => json!(token.workflows).to_string(),
-                },
-                "valid_until": token.valid_until.map(|until| until.to_string()).unwrap_or_default(),
+    let Some(token) = tokens::find(platform, text).await? else {
+        return Ok(json!({ "isAuthorized": false }));
+    };
+    // It notes nothing itself: functions do, and read nothing for it.
+    let is_use_due = last_use::is_due_of_token(platform, &token).await;
+    Ok(json!({
+        "isAuthorized": true,
+        "context": {
+            "organization": token.organization,
+            "role": role(&token),
+            "name": token.name,
+            "token": token.id,
+            // Texts only: the gateway hands nothing else on as it is.
+            "workflows": match token.workflows.is_empty() {
+                true => String::new(),
+                false => json!(token.workflows).to_string(),
             },
-        }),
-        None => json!({ "isAuthorized": false }),
-    })
+            "valid_until": token.valid_until.map(|until| until.to_string()).unwrap_or_default(),
+            "use_due": if is_use_due { "true" } else { "" },
+        },
+    }))
 }
 
 /// Event that invokes a delivery function.

@@ -275,6 +275,7 @@ fn every_example_works_as_it_stands() {
     scenario.tell("intake delete");
     scenario.tell("organization api-token create");
     scenario.tell("organization api-token list");
+    scenario.tell("organization api-token rotate");
     scenario.sure("organization api-token revoke");
     scenario.tell("organization quota");
     trust(&mut scenario);

@@ -1,21 +1,17 @@
 //! Admission of posts to intakes: by token and address, with a note of each intake's last use and of its refusals.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use api::{Client, IntakeId};
 use tracing::{info, warn};
 
 use crate::config::intakes::PREFIX;
-use crate::config::tokens;
+use crate::config::{last_use, tokens};
 use crate::records::audit_log::{Act, Subject};
 use crate::store::platform::{Platform, Scope, Unreachable, Write};
 use crate::store::rows::{
     self, CONFLICTS, Intake, IntakeToken, IntakeUse, LastUse, Refusal, Stored,
 };
-
-/// Minimum interval between records of an intake's use, and between audit entries for each kind of refusal.
-const NOTED_EVERY: Duration = Duration::from_hours(1);
 
 /// Lets in a post by its token and its address; none when the token is unknown or has expired, or when the intake does
 /// not allow the address. All of these look alike from outside.
@@ -45,16 +41,8 @@ pub async fn admit(
 /// Writes down that an intake was used.
 pub(crate) async fn used(platform: &impl Platform, intake: &IntakeToken, client: &Client) {
     let change = |row: &mut IntakeUse| {
-        let now = platform.now();
-        let last = row.last_used.as_ref();
-        if last.is_some_and(|last| now.since(last.at) < NOTED_EVERY) {
-            return None;
-        }
-        row.last_used = Some(LastUse {
-            at: now,
-            address: client.address.clone(),
-        });
-        Some(Vec::new())
+        let noted = last_use::note(&mut row.last_used, client, platform.now());
+        noted.then(Vec::new)
     };
     note(platform, intake, change).await;
 }
@@ -75,8 +63,7 @@ pub(crate) async fn refused(
     let actor = intake.actor(client);
     let change = |row: &mut IntakeUse| {
         let now = platform.now();
-        let last = row.refused.get(&refusal);
-        if last.is_some_and(|last| now.since(*last) < NOTED_EVERY) {
+        if !last_use::is_due(row.refused.get(&refusal).copied(), now) {
             return None;
         }
         row.refused.insert(refusal, now);
@@ -114,13 +101,9 @@ pub async fn uses(
     intakes: &[Intake],
 ) -> Result<BTreeMap<IntakeId, LastUse>, Unreachable> {
     let at = |intake: &Intake| IntakeUse::at(&intake.organization, &intake.id);
-    let keys: Vec<_> = intakes.iter().map(at).collect();
-    let stored = rows::load_many::<IntakeUse>(platform, &keys).await?;
-    let used = |IntakeUse {
-                    intake, last_used, ..
-                }| Some((intake, last_used?));
-    Ok(stored
-        .into_iter()
-        .filter_map(|stored| used(stored.row))
-        .collect())
+    let keys = intakes.iter().map(at).collect();
+    last_use::all(platform, keys, |row: IntakeUse| {
+        Some((row.intake, row.last_used?))
+    })
+    .await
 }

@@ -16,7 +16,7 @@ use verify::{Jwt, JwtFault};
 
 use crate::config::quotas::{self, Exceeded};
 use crate::config::tokens::{self, CreatedToken};
-use crate::config::{issuers, keys, pace};
+use crate::config::{issuers, keys, last_use, pace};
 use crate::records::audit_log::{Act, Subject};
 use crate::store::ids;
 use crate::store::meter::Used;
@@ -180,6 +180,7 @@ pub async fn exchange(
                 ..Actor::named(&exchanged.name)
             };
             pace::take(scope, &actor).await?;
+            last_use::of_token(scope, &actor, client).await;
         }
         None => quotas::daily(scope, Used::EXCHANGE).await?,
     }
@@ -198,6 +199,8 @@ pub async fn exchange(
         created_at: now,
         valid_until: Some(exchanged.valid_until.map_or(until, |own| own.min(until))),
         revoked_at: None,
+        rotated_at: None,
+        previous: None,
         exchange: Some(exchanged.row),
     };
     let actor = Actor {

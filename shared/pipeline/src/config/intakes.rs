@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 use api::inputs::Fault;
-use api::intakes::{CONDITIONS_MOST, OVERLAP_MOST_SECS};
+use api::intakes::CONDITIONS_MOST;
 use api::{IntakeId, Network, Timestamp};
 use integrations::{Authorities, SecretText, cas};
 use serde::{Deserialize, Serialize};
 
 use crate::config::quotas::{self, Exceeded};
-use crate::config::tokens;
+use crate::config::{rotation, tokens};
 use crate::records::audit_log::{Act, Subject};
 use crate::records::notices::{self, News};
 use crate::store::ids;
@@ -27,9 +27,6 @@ use crate::store::rows::{
 
 /// Prefix of an intake token, so that scanners for leaked secrets find it and nobody takes it for an API token.
 pub const PREFIX: &str = "clin_";
-
-/// Default time for which the old URL keeps working after a rotation.
-pub const OVERLAP: Duration = Duration::from_hours(24);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -289,19 +286,15 @@ fn told(intake: &Intake) -> String {
 }
 
 /// Gives an intake a new URL with the same conditions and, where it has one, the same lifetime from now on. The old URL
-/// works until the overlap ends, or its own time does. While an older one still works, only a rotation without overlap
-/// is taken: it says that all of them are to end, so no URL ends that somebody did not mean.
+/// works [for a while](rotation).
 pub async fn rotate(
     scope: Scope<'_, impl Platform>,
     name: &str,
-    overlap: Duration,
+    overlap_secs: Option<u64>,
     act: Act<'_>,
 ) -> Result<Created, Error> {
     let (platform, organization) = scope.parts();
-    if overlap.as_secs() > OVERLAP_MOST_SECS {
-        let detail = format!("must be at most {OVERLAP_MOST_SECS}");
-        return Err(Error::Faults(vec![fault("overlap_secs", detail)]));
-    }
+    let overlap = rotation::overlap(overlap_secs).map_err(|fault| Error::Faults(vec![fault]))?;
     let missing = || Error::NotFound(name.to_owned());
     let stored = rows::load::<Intake>(platform, &Intake::at(organization, name)).await?;
     let mut stored = stored.ok_or_else(missing)?;
@@ -309,16 +302,14 @@ pub async fn rotate(
     let old = rows::load::<IntakeToken>(platform, &IntakeToken::at(&stored.row.hash)).await?;
     let mut old = old.ok_or_else(missing)?;
     let now = platform.now();
+    let previous = stored.row.previous.as_ref();
+    let ends = rotation::ends(previous, old.row.valid_until, overlap, now);
+    let ends = ends.map_err(Error::Overlapping)?;
     let mut writes = Vec::new();
-    if let Some(Previous { hash, valid_until }) = &stored.row.previous {
-        if now < *valid_until && !overlap.is_zero() {
-            return Err(Error::Overlapping(*valid_until));
-        }
+    if let Some(Previous { hash, .. }) = previous {
         let oldest = rows::load::<IntakeToken>(platform, &IntakeToken::at(hash)).await?;
         writes.extend(oldest.map(|oldest| oldest.delete()));
     }
-    let ends = now.plus(overlap);
-    let ends = old.row.valid_until.map_or(ends, |until| until.min(ends));
     stored.row.previous = if now < ends {
         old.row.valid_until = Some(ends);
         writes.push(old.update(platform).0);

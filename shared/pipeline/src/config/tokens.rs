@@ -7,15 +7,16 @@ use api::inputs::Fault;
 use api::names::{is_label, name_fault};
 use api::tokens::VALID_SECS;
 use api::workflows::Selector;
-use api::{OrganizationName, Role};
+use api::{OrganizationName, Role, Timestamp};
 use attestation::Digest;
 
 use crate::config::quotas::{self, Exceeded};
+use crate::config::rotation;
 use crate::records::audit_log::{Act, Subject};
 use crate::records::notices::{self, News};
 use crate::store::meter::Quota;
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, WriteError};
-use crate::store::rows::{self, Event, Organization, Stored, Token, TokenName};
+use crate::store::rows::{self, Event, Organization, Previous, Stored, Token, TokenName};
 
 /// Prefix of a token's text, by which scanners find leaked secrets.
 pub const PREFIX: &str = "cli_";
@@ -30,10 +31,14 @@ pub enum Error {
     Faults(Vec<Fault>),
     #[error("there is a token {0:?} already")]
     NameTaken(String),
-    #[error("a token with the role {own} may not make or revoke one with the role {other}")]
+    #[error("a token with the role {own} may not make, rotate or revoke one with the role {other}")]
     Above { own: Role, other: Role },
     #[error("there is no token {0:?}")]
     NotFound(String),
+    #[error(
+        "the text before works until {0}: rotate after that, or with an overlap of 0, which ends all older texts at once"
+    )]
+    Overlapping(Timestamp),
     #[error("somebody else changed it at the same time; try again")]
     Conflict,
     #[error(transparent)]
@@ -72,7 +77,7 @@ pub struct NewToken {
     pub valid_for: Option<Duration>,
 }
 
-/// Somebody who makes or revokes a token, and the role of theirs.
+/// Somebody who makes, rotates or revokes a token, and the role of theirs.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
     pub act: Act<'a>,
@@ -185,6 +190,8 @@ pub async fn create(
         created_at: now,
         valid_until: valid_for.map(|valid_for| now.plus(valid_for)),
         revoked_at: None,
+        rotated_at: None,
+        previous: None,
         exchange: None,
     };
     let named = TokenName {
@@ -196,11 +203,7 @@ pub async fn create(
     };
     let detail = told(&token);
     let subject = Subject::new(&token.name, &token.id);
-    let news = News {
-        subject: token.id.clone(),
-        name: token.name.clone(),
-        ..News::default()
-    };
+    let news = expiring(&token);
     let mut writes = vec![
         rows::insert(platform, &token).0,
         rows::put(platform, &named, over.as_ref()).0,
@@ -216,6 +219,15 @@ pub async fn create(
         return Err(Error::NameTaken(token.name));
     }
     Ok(CreatedToken { text, token })
+}
+
+/// The notice that a token ends.
+fn expiring(token: &Token) -> News {
+    News {
+        subject: token.id.clone(),
+        name: token.name.clone(),
+        ..News::default()
+    }
 }
 
 /// Describes a new token for the audit log: all that it permits.
@@ -274,6 +286,76 @@ pub async fn list(
     Ok((tokens, next))
 }
 
+/// Gives a token, by its name or its id, a new text with the same rights and, where it has one, the same lifetime from now
+/// on. The old text works [for a while](rotation).
+pub async fn rotate(
+    scope: Scope<'_, impl Platform>,
+    name_or_id: &str,
+    overlap_secs: Option<u64>,
+    by: By<'_>,
+) -> Result<CreatedToken, Error> {
+    let platform = scope.platform;
+    let overlap = rotation::overlap(overlap_secs).map_err(|fault| Error::Faults(vec![fault]))?;
+    let (mut named, mut old) = live_or_expired(scope, name_or_id, by).await?;
+    let now = platform.now();
+    let previous = old.row.previous.take();
+    let ends = rotation::ends(previous.as_ref(), old.row.valid_until, overlap, now);
+    let ends = ends.map_err(Error::Overlapping)?;
+    if !old.row.is_live(now) {
+        quotas::room(scope, Quota::Tokens).await?;
+    }
+    let lifetime = old.row.valid_until.map(|until| {
+        let since = old.row.rotated_at.unwrap_or(old.row.created_at);
+        until.since(since)
+    });
+    let text = text(platform, prefix(&old.row.workflows));
+    let token = Token {
+        hash: hash(&text),
+        valid_until: lifetime.map(|lifetime| now.plus(lifetime)),
+        rotated_at: Some(now),
+        previous: (now < ends).then(|| Previous {
+            hash: old.row.hash.clone(),
+            valid_until: ends,
+        }),
+        ..old.row.clone()
+    };
+    old.row.valid_until = Some(ends);
+    named.row.hash.clone_from(&token.hash);
+    named.row.valid_until = token.valid_until;
+    let until = match token.previous {
+        Some(_) => format!("the text before works until {ends}"),
+        None => "the text before has ended".to_owned(),
+    };
+    let detail = format!("{}; {until}", told(&token));
+    let subject = Subject::new(&token.name, &token.id);
+    let mut writes = vec![
+        rows::insert(platform, &token).0,
+        named.update(platform).0,
+        old.update(platform).0,
+        by.act.entry(scope, subject, detail),
+    ];
+    if let Some(mut oldest) = still_live(platform, previous.as_ref()).await? {
+        oldest.row.valid_until = Some(now);
+        writes.push(oldest.update(platform).0);
+    }
+    let (event, news) = (Event::TokenExpiring, expiring(&token));
+    writes.extend(notices::ends_instead(scope, event, &news, token.valid_until).await?);
+    platform.write(writes).await?;
+    Ok(CreatedToken { text, token })
+}
+
+/// The token of a text from before a rotation, while it works.
+async fn still_live(
+    platform: &impl Platform,
+    previous: Option<&Previous>,
+) -> Result<Option<Stored<Token>>, Unreachable> {
+    let Some(Previous { hash, .. }) = previous else {
+        return Ok(None);
+    };
+    let stored = rows::load::<Token>(platform, &Token::at(hash)).await?;
+    Ok(stored.filter(|stored| stored.row.is_live(platform.now())))
+}
+
 /// Revokes a token by its name or its id: whoever asks who its bearer is, is told nobody from now on.
 pub async fn revoke(
     scope: Scope<'_, impl Platform>,
@@ -281,17 +363,7 @@ pub async fn revoke(
     by: By<'_>,
 ) -> Result<Token, Error> {
     let platform = scope.platform;
-    let missing = || Error::NotFound(name_or_id.to_owned());
-    let named = named(scope, name_or_id).await?;
-    let named = named.ok_or_else(missing)?;
-    let token = rows::load::<Token>(platform, &Token::at(&named.row.hash)).await?;
-    let mut token = token.ok_or_else(missing)?;
-    if !by.role.covers(token.row.role) {
-        return Err(Error::Above {
-            own: by.role,
-            other: token.row.role,
-        });
-    }
+    let (named, mut token) = live_or_expired(scope, name_or_id, by).await?;
     token.row.revoked_at = Some(platform.now());
     let subject = Subject::new(&token.row.name, &token.row.id);
     let detail = token.row.role.to_string();
@@ -300,9 +372,32 @@ pub async fn revoke(
         named.delete(),
         by.act.entry(scope, subject, detail),
     ];
+    if let Some(mut old) = still_live(platform, token.row.previous.as_ref()).await? {
+        old.row.revoked_at = token.row.revoked_at;
+        writes.push(old.update(platform).0);
+    }
     writes.extend(notices::forget(scope, Event::TokenExpiring, &token.row.id).await?);
     platform.write(writes).await?;
     Ok(token.row)
+}
+
+/// Loads a token that was not revoked, which the caller's role has to cover.
+async fn live_or_expired(
+    scope: Scope<'_, impl Platform>,
+    name_or_id: &str,
+    by: By<'_>,
+) -> Result<(Stored<TokenName>, Stored<Token>), Error> {
+    let missing = || Error::NotFound(name_or_id.to_owned());
+    let named = named(scope, name_or_id).await?.ok_or_else(missing)?;
+    let token = rows::load::<Token>(scope.platform, &Token::at(&named.row.hash)).await?;
+    let token = token.ok_or_else(missing)?;
+    if !by.role.covers(token.row.role) {
+        return Err(Error::Above {
+            own: by.role,
+            other: token.row.role,
+        });
+    }
+    Ok((named, token))
 }
 
 async fn named(

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use api::attestations::Accepted;
-use api::intakes::{Intake, Kept, NewIntake, NewToken, Rotation, Tried};
+use api::intakes::{Intake, Kept, NewIntake, NewToken, Tried};
+use api::tokens::Rotation;
 use api::workflows::Workflow;
 use api::{Action, Code, Page, Problem, Timestamp};
 use attestation::{Digest, Forwarded, Origin, Unknown};
@@ -135,8 +136,7 @@ async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
     let Rotation { overlap_secs } = request.json_or_default()?;
     let name = call.parameter("intake");
-    let overlap = overlap_secs.map_or(intakes::OVERLAP, Duration::from_secs);
-    let rotated = intakes::rotate(scope, name, overlap, call.act()).await?;
+    let rotated = intakes::rotate(scope, name, overlap_secs, call.act()).await?;
     let id = rotated.intake.id.clone();
     // Rotated it is already, and its token known to nobody but this answer.
     let uses = admission::uses(scope.platform, std::slice::from_ref(&rotated.intake)).await;
@@ -165,6 +165,7 @@ fn shown(row: rows::Intake, used: Option<LastUse>, now: Timestamp) -> Intake {
         workflows,
     } = row.conditions;
     let overlap_until = row.previous.map(|previous| previous.valid_until);
+    let (last_used_at, last_used_from) = LastUse::parts(used);
     Intake {
         id: row.id,
         name: row.name,
@@ -177,10 +178,8 @@ fn shown(row: rows::Intake, used: Option<LastUse>, now: Timestamp) -> Intake {
         expires_at: row.valid_until,
         expired: row.valid_until.is_some_and(|until| until <= now),
         overlap_until: overlap_until.filter(|until| now < *until),
-        last_used_at: used.as_ref().map(|used| used.at),
-        last_used_from: used
-            .map(|used| used.address)
-            .filter(|address| !address.is_empty()),
+        last_used_at,
+        last_used_from,
     }
 }
 

@@ -87,6 +87,7 @@ impl From<tokens::Error> for Problem {
             Error::NameTaken(_) => Self::new(Code::TokenNameTaken, text),
             Error::Above { .. } => Self::new(Code::RoleAbove, text),
             Error::NotFound(_) => Self::new(Code::NotFound, text),
+            Error::Overlapping(_) => Self::new(Code::Overlapping, text),
             Error::Conflict => Self::new(Code::Conflict, text),
             Error::Unreachable(unreachable) => unreachable.into(),
         }

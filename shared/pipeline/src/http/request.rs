@@ -59,6 +59,8 @@ pub struct Caller {
     pub actor: Actor,
     /// The token's end; none when it has none.
     pub valid_until: Option<Timestamp>,
+    /// The token's use is to be noted.
+    pub is_use_due: bool,
     /// The intake that it came in by, if it did.
     pub intake: Option<IntakeToken>,
 }
@@ -72,6 +74,7 @@ impl Caller {
             workflows: Vec::new(),
             actor: Actor::default(),
             valid_until: None,
+            is_use_due: false,
             intake: None,
         }
     }

@@ -6,8 +6,8 @@ use tracing::{info, warn};
 use super::idempotency::{self, Begun};
 use super::request::{Answer, Call, Caller, ClaimIds, Parameters, Request, Response};
 use super::route::{Audited, Route};
-use crate::config::admission;
-use crate::store::platform::Platform;
+use crate::config::{admission, last_use};
+use crate::store::platform::{Platform, Scope};
 
 /// Answers a request by one of the routes. Logs the route and never the path: that may hold an intake's token.
 pub async fn answer<P: Platform>(routes: &[Route<P>], platform: &P, request: &Request) -> Response {
@@ -122,6 +122,11 @@ async fn permit<P: Platform>(
     if caller.valid_until.is_some_and(|until| until <= now) {
         return Err(Problem::new(Code::Expired, "the token has expired"));
     }
+    // A request that is refused below shows as well that somebody has the token.
+    if caller.is_use_due {
+        let scope = Scope::new(platform, &caller.organization);
+        last_use::of_token(scope, &caller.actor, &request.client).await;
+    }
     if !caller.role.may(route.action) {
         let detail = format!("a token with the role {} may not do this", caller.role);
         return Err(Problem::new(Code::Forbidden, detail));
@@ -152,6 +157,7 @@ async fn by_intake(
         workflows: Vec::new(),
         actor: intake.actor(&request.client),
         valid_until: None,
+        is_use_due: false,
         intake: Some(intake),
     })
 }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use api::tokens::{Created, Exchange, NewToken, Token};
+use api::tokens::{Created, DEFAULT_SECS, Exchange, NewToken, Rotation, Token};
 use api::{Action, Code, Page, Problem, Timestamp};
 use verify::JwtFault;
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::config::exchange;
 use crate::config::tokens::{self, By, CreatedToken};
+use crate::config::{exchange, last_use};
 use crate::store::platform::Platform;
-use crate::store::rows;
+use crate::store::rows::{self, LastUse};
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
     vec![
@@ -56,6 +56,22 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
                 Code::TooManyChecks,
                 Code::Unauthorized,
             ]),
+        Route::post(
+            "/v1/tokens/{token}/rotate",
+            Action::Administer,
+            handler!(rotate),
+        )
+        .audited("token.rotate")
+        .operation("rotateToken", "Give an API token a new text")
+        .about("The old text works until the overlap ends. The lifetime starts again.")
+        .may_take::<Rotation>()
+        .answers::<Created>(201, "The token and its new text, which is shown once")
+        .refuses(&[
+            Code::Conflict,
+            Code::Overlapping,
+            Code::QuotaExceeded,
+            Code::RoleAbove,
+        ]),
         Route::delete("/v1/tokens/{token}", Action::Administer, handler!(revoke))
             .audited("token.revoke")
             .operation("revokeToken", "Revoke an API token")
@@ -78,7 +94,12 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let now = scope.platform.now();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
     let (rows, next) = tokens::list(scope, after, limit).await?;
-    let items = rows.into_iter().map(|row| shown(row, now)).collect();
+    let mut uses = last_use::of_tokens(scope.platform, &rows).await?;
+    let items = rows.into_iter().map(|row| {
+        let used = uses.remove(&row.id);
+        shown(row, used, now)
+    });
+    let items = items.collect();
     Ok(Response::json(200, &Page { items, next }))
 }
 
@@ -95,10 +116,12 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
         name,
         role,
         workflows,
-        valid_for: expires_in_secs.map(Duration::from_secs),
+        valid_for: expires_in_secs
+            .unwrap_or(Some(DEFAULT_SECS))
+            .map(Duration::from_secs),
     };
     let CreatedToken { text, token } = tokens::create(scope, wanted, by(call)).await?;
-    let token = shown(token, now);
+    let token = shown(token, None, now);
     Ok(Response::json(201, &Created { text, token }))
 }
 
@@ -107,7 +130,17 @@ async fn exchange<P: Platform>(call: Call<'_, P>) -> Answer {
     let wanted: Exchange = request.json()?;
     let exchanged = exchange::exchange(platform, wanted, &request.client, call.action).await?;
     let CreatedToken { text, token } = exchanged;
-    let token = shown(token, platform.now());
+    let token = shown(token, None, platform.now());
+    Ok(Response::json(201, &Created { text, token }))
+}
+
+async fn rotate<P: Platform>(call: Call<'_, P>) -> Answer {
+    let (scope, request) = call.parts();
+    let Rotation { overlap_secs } = request.json_or_default()?;
+    let named = call.parameter("token");
+    let rotated = tokens::rotate(scope, named, overlap_secs, by(call)).await?;
+    let CreatedToken { text, token } = rotated;
+    let token = shown(token, None, scope.platform.now());
     Ok(Response::json(201, &Created { text, token }))
 }
 
@@ -116,10 +149,12 @@ async fn revoke<P: Platform>(call: Call<'_, P>) -> Answer {
     let now = scope.platform.now();
     let named = call.parameter("token");
     let row = tokens::revoke(scope, named, by(call)).await?;
-    Ok(Response::json(200, &shown(row, now)))
+    Ok(Response::json(200, &shown(row, None, now)))
 }
 
-fn shown(row: rows::Token, now: Timestamp) -> Token {
+fn shown(row: rows::Token, used: Option<LastUse>, now: Timestamp) -> Token {
+    let (last_used_at, last_used_from) = LastUse::parts(used);
+    let overlap_until = row.previous.as_ref().map(|previous| previous.valid_until);
     Token {
         expired: !row.is_live(now),
         id: row.id,
@@ -128,7 +163,11 @@ fn shown(row: rows::Token, now: Timestamp) -> Token {
         workflows: row.workflows,
         created_by: row.created_by,
         created_at: row.created_at,
+        rotated_at: row.rotated_at,
         expires_at: row.valid_until,
+        overlap_until: overlap_until.filter(|until| now < *until),
+        last_used_at,
+        last_used_from,
     }
 }
 

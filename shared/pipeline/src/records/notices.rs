@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::store::platform::{Announcement, Platform, Scope, Unreachable, Write};
-use crate::store::rows::{self, CONFLICTS, Changed, Event, Notice, Registration, Stored};
+use crate::store::rows::{self, CONFLICTS, Changed, Event, Notice, Registration, Row as _, Stored};
 
 /// Time between two messages about the same.
 pub const EVERY: Duration = Duration::from_mins(5);
@@ -77,18 +77,42 @@ pub(crate) fn ends(
     news: &News,
     ends_at: Option<Timestamp>,
 ) -> Option<Write> {
+    let row = ending(scope, event, news, ends_at?);
+    Some(rows::insert(scope.platform, &row).0)
+}
+
+/// As [`ends`], in place of the notice of an end that has become another.
+pub(crate) async fn ends_instead(
+    scope: Scope<'_, impl Platform>,
+    event: Event,
+    news: &News,
+    ends_at: Option<Timestamp>,
+) -> Result<Option<Write>, Unreachable> {
+    let Some(ends_at) = ends_at else {
+        return forget(scope, event, &news.subject).await;
+    };
+    let row = ending(scope, event, news, ends_at);
+    let over = rows::load::<Notice>(scope.platform, &row.key()).await?;
+    let over = over.map(|over| over.version);
+    Ok(Some(rows::put(scope.platform, &row, over.as_ref()).0))
+}
+
+fn ending(
+    scope: Scope<'_, impl Platform>,
+    event: Event,
+    news: &News,
+    ends_at: Timestamp,
+) -> Notice {
     let (platform, organization) = scope.parts();
     let now = platform.now();
-    let ends_at = ends_at?;
     let ahead = AHEAD.min(ends_at.since(now) / 4);
     let wake_at = now.plus(ends_at.since(now).saturating_sub(ahead));
-    let row = Notice {
+    Notice {
         count: 1,
         until: ends_at,
         wake_at: Some(wake_at),
         ..notice(organization, event, news, now)
-    };
-    Some(rows::insert(platform, &row).0)
+    }
 }
 
 /// A write that takes such a notice back, where there is one.

@@ -28,7 +28,7 @@ pub use operations::{
 };
 pub use organization::{
     Conditions, Exchange, ExchangedJwt, Intake, IntakeToken, IntakeUse, LastUse, Organization,
-    Paced, Previous, Refusal, Token, TokenName,
+    Paced, Previous, Refusal, Token, TokenName, TokenUse,
 };
 pub(crate) use row::{CONFLICTS, reload};
 pub use row::{

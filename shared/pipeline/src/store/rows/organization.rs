@@ -55,10 +55,9 @@ impl Conditions {
     }
 }
 
-/// The URL that an intake had before its last rotation.
+/// The text that a token, or an intake's URL, had before its last rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previous {
-    /// Hash of its token.
     pub hash: String,
     /// End of the overlap.
     pub valid_until: Timestamp,
@@ -171,12 +170,21 @@ pub struct IntakeUse {
     pub refused: BTreeMap<Refusal, Timestamp>,
 }
 
-/// A use of an intake.
+/// A use of a token or an intake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastUse {
     pub at: Timestamp,
     /// Empty when it is not known.
     pub address: String,
+}
+
+impl LastUse {
+    /// When it was and from where, as far as that is known.
+    pub fn parts(used: Option<Self>) -> (Option<Timestamp>, Option<String>) {
+        let at = used.as_ref().map(|used| used.at);
+        let from = used.map(|used| used.address);
+        (at, from.filter(|address| !address.is_empty()))
+    }
 }
 
 /// Reason why an intake refused what was posted to it.
@@ -245,6 +253,11 @@ pub struct Token {
     pub valid_until: Option<Timestamp>,
     #[serde(default)]
     pub revoked_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated_at: Option<Timestamp>,
+    /// The row of that text is another one with the same id, which no name leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
     /// Of a token that comes from an exchange. It has no [`TokenName`]: its name is that of what was exchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Exchange>,
@@ -346,6 +359,32 @@ impl Row for TokenName {
 
     fn kept_since(&self) -> Option<Timestamp> {
         self.valid_until
+    }
+}
+
+/// Last use of a token. A row of its own, and not where tokens are, because each function of the API writes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenUse {
+    pub organization: OrganizationName,
+    /// The token's id.
+    pub token: String,
+    #[serde(default)]
+    pub last_used: Option<LastUse>,
+}
+
+impl TokenUse {
+    pub fn at(organization: &OrganizationName, token: &str) -> Key {
+        Key::new(format!("used/{organization}"), token)
+    }
+}
+
+impl Row for TokenUse {
+    fn key(&self) -> Key {
+        Self::at(&self.organization, &self.token)
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        self.last_used.as_ref().map(|last| last.at)
     }
 }
 
