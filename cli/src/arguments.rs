@@ -9,7 +9,7 @@ use crate::global::Global;
 use crate::output::{self, Format};
 use crate::{
     apply, attestation, audit_log, auth, bootstrap, delivery, intake, integration, job,
-    organization, trust, workflow,
+    organization, places, trust, workflow,
 };
 
 /// Deliver attestations to third-party tools
@@ -47,6 +47,8 @@ enum Command {
     /// Inspect, redeliver, cancel and audit deliveries
     #[command(subcommand)]
     Delivery(delivery::Command),
+    /// Find the places that have evidence of a digest: an attestation, an image, an SBOM
+    Where(places::Where),
     /// Manage background jobs: redeliveries, backfills, drains and audits
     #[command(subcommand)]
     Job(job::Command),
@@ -83,6 +85,7 @@ impl Arguments {
             Command::Integration(command) => return command.run(global),
             Command::Attestation(command) => return command.run(global),
             Command::Delivery(command) => return command.run(global),
+            Command::Where(places) => return places.run(global),
             Command::Apply(apply) => return apply.run(global),
             Command::Export => apply::export(global)?,
             Command::Job(command) => command.run(global)?,

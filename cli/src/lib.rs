@@ -32,6 +32,7 @@ mod organization;
 mod output;
 #[cfg(test)]
 mod pages;
+mod places;
 mod progress;
 mod sort;
 mod table;

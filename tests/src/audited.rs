@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::time::Duration;
 
-use api::deliveries::AttemptOutcome;
+use api::deliveries::{AttemptOutcome, State};
 use api::jobs::JobKind;
+use api::places::Presence;
 use api::trust::{Mode, Policy};
 use api::workflows::{Selector, Workflow};
 use api::{Action, Actor, Client, Kind, Role};
@@ -42,6 +43,7 @@ fn memory() -> Memory {
                 warnings: Vec::new(),
             }),
             DeliveryEvent::Preview(_) => json!(Previewed::Nothing("it was made to".into())),
+            DeliveryEvent::Look(_) => json!(Presence::THERE),
             DeliveryEvent::Records(_) => panic!("only a queue hands over records"),
         };
         Box::pin(ready(Ok(answer)))
@@ -289,6 +291,14 @@ async fn scene(route: &Route<Memory, Operation>) -> Scene {
         let paused = pauses::pause(scope(&scene.memory), "canary-hook", "moves", None);
         paused.await.unwrap();
     }
+    if route.path.ends_with("/check") {
+        let delivery = scene.path["delivery"].as_str().into();
+        let stored = operations::find(scope(&scene.memory), &delivery).await;
+        let mut stored = stored.unwrap();
+        (stored.row.state, stored.row.wake_at) = (State::Delivered, None);
+        let written = scene.memory.write(vec![stored.update(&scene.memory).0]);
+        written.await.unwrap();
+    }
     if route.path.ends_with("/receipt") {
         let delivery = scene.path["delivery"].as_str().into();
         let cancelled = operations::cancel(scope(&scene.memory), &delivery, act());
@@ -528,7 +538,8 @@ fn answer_of_others(route: &str) -> (u16, Option<&'static str>, Option<usize>) {
         "POST /v1/attestations" => (403, Some("workflow-not-allowed"), None),
         "GET /v1/attestations/{digest}"
         | "GET /v1/attestations/{digest}/content"
-        | "GET /v1/deliveries/{delivery}" => (404, Some("not-found"), None),
+        | "GET /v1/deliveries/{delivery}"
+        | "GET /v1/digests/{digest}/places" => (404, Some("not-found"), None),
         _ => (403, Some("token-restricted"), None),
     }
 }

@@ -471,7 +471,7 @@ unit that AWS bills is counted and rounded as AWS does it, and multiplied by the
 us-east-1, without a free tier, written down in {date} from memory: check them before you decide by them. No bill of AWS was compared
 with it.
 
-Counted: attestations of about 1 KB without materials, pushed with a token and delivered to webhooks that answer 200 at once, each
+Counted: attestations of about 1 KB without materials, which name one digest, pushed with a token and delivered to webhooks that answer 200 at once, each
 with a registration of its own. They come as far apart as a million in a month, {apart:.1} s. Reads and writes are those of rows as they
 were; a condition that is checked costs as a write, an entry of an index one unit, also in a transaction. Rows, index entries and bytes are
 paid for as long as they are kept, {days} days and a week more for bytes.

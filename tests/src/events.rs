@@ -8,6 +8,7 @@ use std::future::ready;
 use std::time::Duration;
 
 use api::Timestamp;
+use api::places::Presence;
 use api::trust::{Mode, Policy, Signer};
 use api::workflows::Workflow;
 use attestation::Digest;
@@ -53,6 +54,7 @@ const OUTCOMES: &[(&str, &str)] = &[
     ),
     ("attachments/delete.json", "200 shop/nightly"),
     ("attachments/backfill.json", "202 backfill running"),
+    ("attachments/check-pending-delivery.json", "409 conflict"),
     ("attachments/describe.json", "200 shop/nightly"),
     ("attachments/update.json", "200 shop/nightly"),
     (
@@ -115,6 +117,10 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("deliver/check-attachment.json", "works"),
     ("deliver/check-registration.json", "works"),
     (
+        "deliver/look.json",
+        "Unknown: the third party offers no way to ask for it",
+    ),
+    (
         "deliver/message-of-another-release.json",
         "pending 1, pending 1; 1 given back",
     ),
@@ -135,6 +141,8 @@ const OUTCOMES: &[(&str, &str)] = &[
         "deliveries/list-with-unknown-state.json",
         "422 invalid-inputs: state",
     ),
+    ("deliveries/list-places.json", "200 with 0"),
+    ("deliveries/list-places-of-unknown.json", "404 not-found"),
     ("deliveries/receipt-key.json", "200 a key"),
     ("deliveries/receipt-of-pending.json", "409 not-final"),
     ("deliveries/redeliver.json", "202 1 message"),
@@ -308,6 +316,7 @@ impl Stage {
                 DeliveryEvent::Preview(_) => {
                     json!(Previewed::Nothing("it was made to answer so".into()))
                 }
+                DeliveryEvent::Look(_) => json!(Presence::THERE),
                 DeliveryEvent::Records(_) => panic!("only a queue hands over records"),
             };
             Box::pin(ready(Ok(answer)))
@@ -617,6 +626,11 @@ impl Stage {
                         check::Verdict::Works { .. } => "works".to_owned(),
                         _ => "refused".to_owned(),
                     }
+                }
+                DeliveryEvent::Look(look) => {
+                    let asked = check::look::<Webhook>(&self.delivering(), &http(), look).await;
+                    let Presence { state, reason } = asked.unwrap();
+                    format!("{state:?}: {}", reason.unwrap_or_default())
                 }
                 DeliveryEvent::Preview(asked) => {
                     let check::Preview {

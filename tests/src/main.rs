@@ -27,6 +27,7 @@ mod notices;
 mod openapi;
 mod operations;
 mod pages;
+mod places;
 mod platforms;
 mod promise;
 mod prose;

@@ -507,7 +507,7 @@ fn the_gateway_leads_each_route_to_its_function_and_asks_the_authorizer() {
 }
 
 /// Routes with a throttle of their own: those that accept, those without a token, and those that cost more than others.
-const APART: [&str; 13] = [
+const APART: [&str; 15] = [
     "POST /v1/attestations",
     "POST /v1/intake/{token}",
     "GET /v1/openapi.json",
@@ -519,6 +519,8 @@ const APART: [&str; 13] = [
     "POST /v1/attachments/{attachment}/preview",
     "POST /v1/attestations/judge",
     "GET /v1/deliveries/{delivery}/receipt",
+    "POST /v1/deliveries/{delivery}/check",
+    "GET /v1/digests/{digest}/places",
     "POST /v1/tokens",
     "POST /v1/tokens/exchange",
 ];

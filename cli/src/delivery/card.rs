@@ -37,7 +37,7 @@ pub(crate) fn receipts(deliveries: &[Delivery]) -> Table {
         let mut cells = match is_narrow {
             true => {
                 let text = format!("{id}\n{integration}: {}", standing(delivery));
-                vec![paint(cell(text), colour(delivery))]
+                vec![painted(cell(text), delivery)]
             }
             false => vec![cell(id), state(delivery), cell(integration)],
         };
@@ -66,7 +66,7 @@ pub(crate) fn outcomes(deliveries: &[Delivery]) -> Table {
     table
 }
 
-pub(super) fn receipt(delivery: &Delivery) -> String {
+pub(crate) fn receipt(delivery: &Delivery) -> String {
     delivery
         .receipt
         .as_ref()
@@ -89,7 +89,12 @@ pub(crate) fn named(workflow: &Workflow) -> String {
 
 /// Renders a delivery's state; tells deliveries held by a paused registration from those waiting for their due time.
 pub(super) fn state(delivery: &Delivery) -> Cell {
-    paint(cell(standing(delivery)), colour(delivery))
+    painted(cell(standing(delivery)), delivery)
+}
+
+/// Paints a cell in the colour of a delivery's state.
+pub(crate) fn painted(cell: Cell, delivery: &Delivery) -> Cell {
+    paint(cell, colour(delivery))
 }
 
 fn colour(delivery: &Delivery) -> Color {
@@ -102,7 +107,7 @@ fn colour(delivery: &Delivery) -> Color {
     }
 }
 
-pub(super) fn standing(delivery: &Delivery) -> String {
+pub(crate) fn standing(delivery: &Delivery) -> String {
     let suffix = match delivery.held_at {
         Some(_) => " (held)",
         None if is_partial(delivery) => " (partial)",

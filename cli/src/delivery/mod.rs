@@ -15,7 +15,9 @@ use anyhow::Context as _;
 use api::deliveries::Delivery;
 use clap::{Args, Subcommand};
 
-pub(crate) use self::card::{attempts, is_partial, named as workflow, outcomes, receipts};
+pub(crate) use self::card::{
+    attempts, is_partial, named as workflow, outcomes, painted, receipt, receipts, standing,
+};
 pub(crate) use self::view::View;
 use crate::client::{Call, Client};
 use crate::confirm::{self, Action};

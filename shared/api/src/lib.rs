@@ -18,6 +18,7 @@ pub mod names;
 mod network;
 pub mod organization;
 mod permission;
+pub mod places;
 mod problem;
 pub mod registrations;
 mod timestamp;

@@ -73,6 +73,10 @@ pub async fn deliver<I: Integration>() -> Result<(), Error> {
                 let verdict = Box::pin(check::check::<I>(&aws, &tools.http, check)).await?;
                 Ok(serde_json::to_value(verdict)?)
             }
+            DeliveryEvent::Look(look) => {
+                let presence = Box::pin(check::look::<I>(&aws, &tools.http, look)).await?;
+                Ok(serde_json::to_value(presence)?)
+            }
             DeliveryEvent::Preview(asked) => {
                 let Preview {
                     organization,

@@ -43,6 +43,7 @@ mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::Sight;
 use attestation::MaterialType;
 use completion::Completion;
 pub use inputs::{ApiKey, Attachment, Instance, Named, Parent, Project, Registration, Tags};
@@ -52,8 +53,8 @@ use serde_json::{Map, Value};
 use upload::{Report, plan};
 
 use crate::{
-    Authorities, Delivery, Error, Filter, Followed, Host, Http, Integration, Locked, Outcome,
-    Preview, Warnings,
+    Authorities, Delivery, Error, Filter, Followed, Host, Http, Integration, LOOKED_FOR, Locked,
+    Outcome, Presence, Preview, Warnings,
 };
 
 #[derive(Debug)]
@@ -177,6 +178,31 @@ impl Integration for DependencyTrack {
             worst = worst.max(Completion::of(http, registration, sbom).await?);
         }
         Ok(Followed::Over(worst.receipt()))
+    }
+
+    /// Asks for the projects: what was imported into them since is not looked at.
+    async fn look_for(
+        http: &Http,
+        registration: &Registration,
+        receipt: &Map<String, Value>,
+    ) -> Result<Presence, Error> {
+        let sboms = receipt.get("sboms").and_then(Value::as_array);
+        let places = sboms.into_iter().flatten().filter_map(Place::of_receipt);
+        let places: BTreeSet<Place> = places.collect();
+        if places.is_empty() {
+            return Ok(Presence::unknown("the receipt names no project"));
+        }
+        for place in places.iter().take(LOOKED_FOR) {
+            match api::look(http, registration, place).await? {
+                Sight::There(_) => {}
+                Sight::Absent => return Ok(Presence::gone(format!("the {place} is not there"))),
+                Sight::Hidden => {
+                    let reason = format!("the key may not look at the {place} (VIEW_PORTFOLIO)");
+                    return Ok(Presence::unknown(reason));
+                }
+            }
+        }
+        Ok(Presence::of_first(LOOKED_FOR, places.len(), "projects"))
     }
 
     async fn preview(

@@ -10,8 +10,8 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value};
 
 use crate::{
-    Delivery, Error, Followed, Host, Http, Integration, Locked, Outcome, Preview, Redactor,
-    Warnings, inputs,
+    Delivery, Error, Followed, Host, Http, Integration, Locked, Outcome, Presence, Preview,
+    Redactor, Warnings, inputs,
 };
 
 /// A registration that can be worked with: its inputs, secret ones among them.
@@ -105,6 +105,21 @@ impl<I: Integration> Registered<I> {
         match I::follow(&self.client(http), &self.inputs, receipt).await {
             Ok(Followed::Over(receipt)) => Ok(Followed::Over(self.redactor.map(receipt))),
             Ok(Followed::UnderWay) => Ok(Followed::UnderWay),
+            Err(error) => Err(self.redactor.error(error)),
+        }
+    }
+
+    /// [`Integration::look_for`].
+    pub async fn look_for(
+        &self,
+        http: &Http,
+        receipt: &Map<String, Value>,
+    ) -> Result<Presence, Error> {
+        match I::look_for(&self.client(http), &self.inputs, receipt).await {
+            Ok(presence) => Ok(Presence {
+                reason: presence.reason.map(|reason| self.redactor.owned(reason)),
+                ..presence
+            }),
             Err(error) => Err(self.redactor.error(error)),
         }
     }

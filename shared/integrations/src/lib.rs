@@ -1,7 +1,7 @@
 //! Integrations that attestations go to: their trait, the list of all of them, and one module per third party.
 //!
-//! Constants and two input types describe a third party. Four functions speak to it (`register`, `attach`, `deliver`,
-//! `follow`), and `preview` shows what `deliver` would send. Only a delivery function runs those. Everything else
+//! Constants and two input types describe a third party. Five functions speak to it (`register`, `attach`, `deliver`,
+//! `follow`, `look_for`), and `preview` shows what `deliver` would send. Only a delivery function runs those. Everything else
 //! (catalogue, CLI, documents, validation) walks [`ALL`], which holds descriptions and no behaviour,
 //! so that no function carries another integration's code.
 
@@ -46,6 +46,7 @@ use serde_json::{Map, Value};
 
 pub use api::attachments::Preview;
 pub use api::inputs::{Fault, Field};
+pub use api::places::{Presence, PresenceState};
 pub use api::workflows::Workflow;
 pub use authorities::{Authorities, INPUT as AUTHORITIES, NotAuthorities};
 pub use content::{CHUNK_BYTES, Content, Encoding};
@@ -142,6 +143,17 @@ pub trait Integration: Sized + 'static {
         Ok(Followed::Over(Map::new()))
     }
 
+    /// Asks whether the third party still has what was delivered, by the receipt of its delivery. Changes nothing there.
+    async fn look_for(
+        _http: &Http,
+        _registration: &Self::Registration,
+        _receipt: &Map<String, Value>,
+    ) -> Result<Presence, Error> {
+        Ok(Presence::unknown(
+            "the third party offers no way to ask for it",
+        ))
+    }
+
     /// Returns the requests that [`deliver`](Self::deliver) would send, secrets masked. Sends nothing.
     async fn preview(host: &dyn Host, delivery: &Delivery<'_, Self>)
     -> Result<Vec<Preview>, Error>;
@@ -215,6 +227,9 @@ pub enum Followed {
     /// Over, with what is to be added to the receipt.
     Over(Map<String, Value>),
 }
+
+/// Maximum number of things that [`Integration::look_for`] asks a third party for: an operator waits.
+const LOOKED_FOR: usize = 50;
 
 /// Doubts about something that passed its check: deliveries could work, and may not do what was meant. Each is a
 /// sentence fragment, in lower case and without a full stop. Operators see them in the answer.

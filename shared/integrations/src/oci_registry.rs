@@ -68,8 +68,8 @@ use self::manifest::{Artifact, Descriptor, MANIFEST};
 pub use self::reference::{Prefix, Repository, Username};
 use self::session::Session;
 use crate::{
-    Authorities, Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Preview,
-    Warnings,
+    Authorities, Delivery, Error, Filter, Host, Http, Integration, Kind, Locked, Outcome, Presence,
+    Preview, Warnings,
 };
 
 #[derive(Debug)]
@@ -154,6 +154,29 @@ impl Integration for OciRegistry {
         Ok(match note {
             None => Outcome::Delivered(receipt),
             Some(note) => Outcome::PartlyDelivered { receipt, note },
+        })
+    }
+
+    async fn look_for(
+        http: &Http,
+        registration: &Registration,
+        receipt: &Map<String, Value>,
+    ) -> Result<Presence, Error> {
+        let text = |name: &str| receipt.get(name).and_then(Value::as_str);
+        let (Some(reference), Some(Ok(digest))) =
+            (text("reference"), text("digest").map(str::parse))
+        else {
+            return Ok(Presence::unknown("the receipt names no manifest"));
+        };
+        let repository = &registration.repository;
+        if !reference.starts_with(&format!("{repository}:")) {
+            let reason = format!("the registration leads to {repository} now");
+            return Ok(Presence::unknown(reason));
+        }
+        let mut session = Session::new(http, registration, http.unix_secs());
+        Ok(match push::has_manifest(&mut session, digest).await? {
+            true => Presence::THERE,
+            false => Presence::gone(format!("{repository} has no manifest {digest}")),
         })
     }
 

@@ -238,6 +238,7 @@ fn every_example_works_as_it_stands() {
     scenario.terminal.shown("rm attestation.json shop.cdx.json");
     scenario.tell("attestation download");
 
+    scenario.tell("where");
     scenario.tell("delivery list");
     scenario.tell("delivery describe");
     scenario.tell("delivery receipt");

@@ -29,15 +29,8 @@ impl Completion {
         let unknown = |why: &str| Ok(Self::Unknown(format!("{material}: {why}")));
         let hidden = "whether it was imported shows in the project, which the key may not look at \
                       (VIEW_PORTFOLIO)";
-        let text = |key: &str| sbom[key].as_str().map(str::to_owned);
-        let id = text("project").and_then(|id| id.parse().ok());
-        let place = match (id, text("name")) {
-            (Some(id), _) => Place::Id(id),
-            (None, Some(name)) => Place::Named {
-                name,
-                version: text("version"),
-            },
-            (None, None) => return unknown("its receipt names no project"),
+        let Some(place) = Place::of_receipt(sbom) else {
+            return unknown("its receipt names no project");
         };
         let Some(before) = sbom.get(IMPORTED_BEFORE) else {
             return unknown(hidden);

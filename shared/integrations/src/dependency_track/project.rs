@@ -46,6 +46,20 @@ impl Place {
         })
     }
 
+    /// Returns the place that the receipt of an SBOM names.
+    pub(super) fn of_receipt(sbom: &Value) -> Option<Self> {
+        let text = |key: &str| sbom[key].as_str().map(str::to_owned);
+        let id = text("project").and_then(|id| id.parse().ok());
+        match (id, text("name")) {
+            (Some(id), _) => Some(Self::Id(id)),
+            (None, Some(name)) => Some(Self::Named {
+                name,
+                version: text("version"),
+            }),
+            (None, None) => None,
+        }
+    }
+
     /// Returns the fields of a form by which it is named, each under one of these keys.
     pub(super) fn fields(&self, keys: [&'static str; 3]) -> Vec<(&'static str, String)> {
         let [id_key, name_key, version_key] = keys;

@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::fixture::{self, Lock, Peer, Stage};
 use crate::http::Response;
-use crate::{About, Kind};
+use crate::{About, Kind, PresenceState};
 
 const KEY: &str = "odt_canary-in-the-key";
 const ID: &str = "c1b5c0a2-9c37-4d0e-8f0f-4d3f5a7e2b19";
@@ -1196,5 +1196,38 @@ async fn each_of_a_thousand_sboms_goes_to_a_project_of_its_own_name() {
     for (number, upload) in uploads.iter().enumerate() {
         let place = format!("project \"component-{number} of {COUNT}\"");
         assert_eq!(upload.place.to_string(), place);
+    }
+}
+
+#[tokio::test]
+async fn what_was_uploaded_is_there_while_all_of_its_projects_are() {
+    let shown = |status: &str| answer(status, "application/json", r#"{"uuid":"x"}"#);
+    let (there, absent) = (shown("200 OK"), shown("404 Not Found"));
+    let forbidden = shown("403 Forbidden");
+    let again =
+        json!([{ "material": "a", "project": PARENT }, { "material": "b", "project": PARENT }]);
+    for (sboms, answers, state, asked) in [
+        (receipts(), vec![&there, &there], PresenceState::There, 2),
+        (receipts(), vec![&there, &absent], PresenceState::Gone, 2),
+        (receipts(), vec![&forbidden], PresenceState::Unknown, 1),
+        // One project of two SBOMs is asked for once.
+        (again, vec![&there], PresenceState::There, 1),
+        (
+            json!([{ "material": "a" }]),
+            vec![],
+            PresenceState::Unknown,
+            0,
+        ),
+    ] {
+        let answers: Vec<&str> = answers.into_iter().map(String::as_str).collect();
+        let party = Peer::start(&answers);
+        let receipt = json!({ "sboms": sboms });
+        let registration = registration(&party.origin);
+        let receipt = receipt.as_object().unwrap();
+        let found = DependencyTrack::look_for(&fixture::http(), &registration, receipt).await;
+        assert_eq!(found.unwrap().state, state, "{sboms}");
+        let received = party.received();
+        assert_eq!(received.len(), asked, "{sboms}");
+        assert!(received.iter().all(|one| one.method == "GET"));
     }
 }

@@ -41,8 +41,8 @@ use serde_json::{Map, Value};
 
 use crate::http::{LONGEST_PAUSE, Response, retry_after};
 use crate::{
-    About, Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview,
-    SecretUrl, Summary, Template, Warnings, facts, inputs, repeat,
+    About, Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Presence,
+    Preview, SecretUrl, Summary, Template, Warnings, facts, inputs, repeat,
 };
 
 #[derive(Debug)]
@@ -262,6 +262,36 @@ impl Integration for DiscordWebhook {
         Ok(Outcome::Delivered(receipt))
     }
 
+    async fn look_for(
+        http: &Http,
+        registration: &Registration,
+        receipt: &Map<String, Value>,
+    ) -> Result<Presence, Error> {
+        let id = |name: &str| {
+            let id = receipt.get(name).and_then(Value::as_str);
+            id.filter(|id| is_id(id))
+        };
+        let Some(message) = id("message_id") else {
+            return Ok(Presence::unknown("the receipt names no message"));
+        };
+        let webhook = &registration.webhook.used;
+        let doing = format!("ask {} for the message", webhook.origin());
+        // What is in a thread is found by that alone, and the receipt calls it the channel.
+        let thread = id("channel_id").map(|id| format!("?thread_id={id}"));
+        for thread in [Some(String::new()), thread].into_iter().flatten() {
+            let url = format!("{}/messages/{message}{thread}", webhook.expose());
+            let request = Request::get(url).body(Bytes::new()).map_err(invalid)?;
+            let response = http.send(request).await?;
+            let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+            if !is_without(&answer, !thread.is_empty()) {
+                read(&response, &doing, !thread.is_empty(), http.unix_secs())?;
+                return Ok(Presence::THERE);
+            }
+        }
+        let reason = format!("the webhook has no message {message}");
+        Ok(Presence::gone(reason))
+    }
+
     async fn preview(_: &dyn Host, delivery: &Delivery<'_, Self>) -> Result<Vec<Preview>, Error> {
         let target = delivery.registration.webhook.given.label();
         Ok(vec![crate::http::preview(&request(delivery)?, target)])
@@ -340,6 +370,17 @@ fn invalid(error: http::Error) -> Error {
 const AGAIN: Kind = Kind::Retryable { after: None };
 
 const NO_CHANNEL: u64 = 10003;
+const NO_MESSAGE: u64 = 10008;
+const MALFORMED: u64 = 50035;
+
+/// Reports whether Discord says that a message is not there, or not in a thread, which may be gone or none at all.
+fn is_without(answer: &Value, has_thread: bool) -> bool {
+    match answer["code"].as_u64() {
+        Some(NO_MESSAGE) => true,
+        Some(NO_CHANNEL | MALFORMED) => has_thread,
+        _ => false,
+    }
+}
 
 /// Discord's codes for what is wrong, and what to do about it. What is not here goes by its status.
 const ANSWERS: &[(u64, Kind, &str)] = &[
@@ -464,6 +505,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::PresenceState;
     use crate::fixture::{self, Peer, Received, Stage};
 
     const PATH: &str = "/api/webhooks/123456789/canary-token";
@@ -916,5 +958,46 @@ mod tests {
         ] {
             assert!(!thread(id), "{id}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_is_looked_for_in_the_channel_and_then_in_its_thread() {
+        let code =
+            |status: &str, code: u64| answer(status, "", &json!({ "code": code }).to_string());
+        let there = answer("200 OK", "", TAKEN);
+        let (absent, no_thread) = (code("404 Not Found", 10008), code("404 Not Found", 10003));
+        let gone = code("404 Not Found", 10015);
+        let receipt = json!({ "message_id": "1001", "channel_id": "2002" });
+        for (answers, state) in [
+            (vec![&there], Some(PresenceState::There)),
+            (vec![&absent, &there], Some(PresenceState::There)),
+            (vec![&absent, &absent], Some(PresenceState::Gone)),
+            (vec![&absent, &no_thread], Some(PresenceState::Gone)),
+            // The webhook is gone, which says nothing of its messages.
+            (vec![&gone], None),
+        ] {
+            let answers: Vec<&str> = answers.into_iter().map(String::as_str).collect();
+            let party = Peer::start(&answers);
+            let (http, registration) = (fixture::http(), registration(&party));
+            let found =
+                DiscordWebhook::look_for(&http, &registration, receipt.as_object().unwrap()).await;
+            assert_eq!(found.ok().map(|found| found.state), state);
+            let received = party.received().into_iter();
+            let asked: Vec<_> = received.map(|one| (one.method, one.target)).collect();
+            let message = "/api/v10/webhooks/123456789/canary-token/messages/1001";
+            let expected = [message.to_owned(), format!("{message}?thread_id=2002")];
+            let expected = expected.map(|target| ("GET".to_owned(), target));
+            assert_eq!(asked, expected[..answers.len()]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_receipt_without_a_message_is_not_asked_about() {
+        let party = Peer::start(&[]);
+        let receipt = json!({ "status": 204, "message_id": "../x" });
+        let receipt = receipt.as_object().unwrap();
+        let found =
+            DiscordWebhook::look_for(&fixture::http(), &registration(&party), receipt).await;
+        assert_eq!(found.unwrap().state, PresenceState::Unknown);
     }
 }

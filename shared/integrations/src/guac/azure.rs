@@ -9,7 +9,7 @@ use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential, spli
 use object_store::client::HttpRequestBody;
 
 use super::inputs::{Account, Endpoint, Prefix};
-use super::{JSON, Object, check_key, code, during, explain, invalid};
+use super::{JSON, Object, check_key, code, during, explain, invalid, size_of};
 use crate::http::Response;
 use crate::{Content, Error, Host, Http, Kind, SecretText};
 
@@ -132,11 +132,14 @@ impl Azure {
         Ok(true)
     }
 
-    pub(super) async fn has(&self, http: &Http, object: &Object<'_>) -> Result<bool, Error> {
-        let doing = format!("look for {}", object.key);
-        let request = Request::head(format!("{}/{}", self.url(), object.key)).body(Bytes::new());
+    pub(super) async fn size_bytes(&self, http: &Http, key: &str) -> Result<Option<u64>, Error> {
+        let doing = format!("look for {key}");
+        let request = Request::head(format!("{}/{key}", self.url())).body(Bytes::new());
         let response = self.send(http, &doing, request.map_err(invalid)?).await?;
-        Ok(response.status.is_success())
+        if response.status != StatusCode::NOT_FOUND {
+            Self::judge(&response, &doing, http.unix_secs())?;
+        }
+        size_of(&response, &doing)
     }
 
     async fn send(
@@ -204,8 +207,8 @@ mod tests {
     use super::super::fixture::{answered, attachment, deliver, receipt};
     use super::super::{Guac, Registration};
     use super::*;
-    use crate::Integration;
     use crate::fixture::{self, CDX, Peer, Stage};
+    use crate::{Integration, PresenceState};
 
     const KEY: &str = "Y2FuYXJ5LW9mLWFuLWFjY291bnQ=";
     const SAS: &str = "?sv=2026-02-06&sr=c&sp=cw&sig=Y2FuYXJ5%2Bb2Y%3D";
@@ -371,5 +374,28 @@ mod tests {
             error.text,
             "find the container sboms: answered 404 Not Found (ContainerNotFound)"
         );
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_looked_for_by_its_name_and_size() {
+        let told = |status: &str, size: usize| {
+            format!("HTTP/1.1 {status}\r\ncontent-length: {size}\r\n\r\n")
+        };
+        for (answer, state) in [
+            (told("200 OK", 5), Some(PresenceState::There)),
+            (told("200 OK", 6), Some(PresenceState::Gone)),
+            (told("404 Not Found", 0), Some(PresenceState::Gone)),
+            (told("403 Forbidden", 0), None),
+        ] {
+            let party = Peer::start(&[&answer]);
+            let receipt =
+                json!({ "bucket": "sboms", "objects": [{ "key": "a/b.json", "size_bytes": 5 }] });
+            let receipt = receipt.as_object().unwrap();
+            let found = Guac::look_for(&fixture::http(), &registration(&party), receipt).await;
+            assert_eq!(found.ok().map(|found| found.state), state, "{answer}");
+            let received = &party.received()[0];
+            let asked = (received.method.as_str(), received.target.as_str());
+            assert_eq!(asked, ("HEAD", "/sboms/a/b.json"));
+        }
     }
 }

@@ -245,6 +245,36 @@ impl Gcs {
         )))
     }
 
+    /// <https://cloud.google.com/storage/docs/json_api/v1/objects/get>
+    pub(super) async fn size_bytes(
+        &self,
+        http: &Http,
+        token: &SecretText,
+        key: &str,
+    ) -> Result<Option<u64>, Error> {
+        #[derive(Deserialize)]
+        struct Shown {
+            /// Numbers of 64 bits are texts there.
+            size: String,
+        }
+        let doing = format!("look for {key}");
+        let key = key.replace('/', "%2F");
+        let url = format!("{}/storage/v1/b/{}/o/{key}", self.base(), self.bucket);
+        let request = Request::get(format!("{url}?fields=size"))
+            .header(AUTHORIZATION, bearer(token)?)
+            .body(Bytes::new())
+            .map_err(invalid)?;
+        let response = http.send(request).await.map_err(during(&doing))?;
+        if response.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        judge(&response, &doing, http.unix_secs())?;
+        let shown = serde_json::from_slice::<Shown>(&response.body).ok();
+        let size = shown.and_then(|shown| shown.size.parse().ok());
+        let untold = || Error::permanent(format!("{doing}: the response has no size"));
+        Ok(Some(size.ok_or_else(untold)?))
+    }
+
     pub(super) async fn put(
         &self,
         http: &Http,
@@ -316,7 +346,7 @@ mod tests {
     use super::super::{Guac, Registration};
     use super::*;
     use crate::fixture::{self, CDX, Peer, Stage};
-    use crate::{Integration, Outcome};
+    use crate::{Integration, Outcome, PresenceState};
 
     fn registration(party: &Peer) -> Registration {
         serde_json::from_value(json!({
@@ -547,5 +577,36 @@ mod tests {
         let outcome = guac::deliver(&stage, &registration(&party), &attachment(json!({}))).await;
         assert!(matches!(outcome, Ok(Outcome::Skipped(_))), "{outcome:?}");
         assert!(party.received().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_object_is_looked_for_by_its_name_and_size() {
+        let token = answer("200 OK", r#"{"access_token":"canary-token"}"#);
+        for (told, state) in [
+            (
+                answer("200 OK", r#"{"size":"5"}"#),
+                Some(PresenceState::There),
+            ),
+            (
+                answer("200 OK", r#"{"size":"6"}"#),
+                Some(PresenceState::Gone),
+            ),
+            (answer("404 Not Found", "{}"), Some(PresenceState::Gone)),
+            // Who may create objects may often not read them.
+            (answer("403 Forbidden", "{}"), None),
+        ] {
+            let party = Peer::start(&[&token, &told]);
+            let receipt =
+                json!({ "bucket": "sboms", "objects": [{ "key": "a/b.json", "size_bytes": 5 }] });
+            let receipt = receipt.as_object().unwrap();
+            let found = Guac::look_for(&fixture::http(), &registration(&party), receipt).await;
+            assert_eq!(found.ok().map(|found| found.state), state, "{told}");
+            let received = &party.received()[1];
+            assert_eq!(received.method, "GET");
+            assert_eq!(
+                received.target,
+                "/storage/v1/b/sboms/o/a%2Fb.json?fields=size"
+            );
+        }
     }
 }

@@ -39,13 +39,14 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use attestation::{Digest, Material, MaterialType};
-use http::Request;
+use http::header::CONTENT_LENGTH;
+use http::{Request, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::http::Response;
 use crate::{
     Authorities, Content, Delivery, Encoding, Error, Filter, Host, Http, Integration, Kind,
-    Outcome, Preview, SecretText, Warnings, shape,
+    LOOKED_FOR, Outcome, Presence, Preview, SecretText, Warnings, shape,
 };
 
 pub use inputs::{Attachment, Attestations, Bucket, Prefix, Provider, Registration};
@@ -96,7 +97,7 @@ impl Integration for Guac {
         delivery: &Delivery<'_, Self>,
     ) -> Result<Outcome, Error> {
         let mut export = Export::default();
-        let mut writer = Writer::new(http, &delivery.registration.place);
+        let mut client = Client::new(http, &delivery.registration.place);
         let mut objects = Vec::new();
         for source in export.sources(delivery) {
             let object = match export.take(host, delivery, source).await? {
@@ -107,7 +108,7 @@ impl Integration for Guac {
                 }
                 Taken::Skipped => continue,
             };
-            let created = writer.put(host, &object).await?;
+            let created = client.put(host, &object).await?;
             let receipt = json!({
                 "key": object.key,
                 "digest": object.digest.to_string(),
@@ -118,6 +119,39 @@ impl Integration for Guac {
             objects.push(receipt);
         }
         Ok(export.outcome(delivery, objects))
+    }
+
+    async fn look_for(
+        http: &Http,
+        registration: &Registration,
+        receipt: &Map<String, Value>,
+    ) -> Result<Presence, Error> {
+        let bucket = registration.bucket.as_str();
+        let objects = receipt.get("objects").and_then(Value::as_array);
+        let objects = objects.map(Vec::as_slice).unwrap_or_default();
+        if objects.is_empty() {
+            return Ok(Presence::unknown("the receipt names no object"));
+        }
+        if receipt.get("bucket").and_then(Value::as_str) != Some(bucket) {
+            let reason = format!("the registration leads to the bucket {bucket} now");
+            return Ok(Presence::unknown(reason));
+        }
+        let mut client = Client::new(http, &registration.place);
+        for object in objects.iter().take(LOOKED_FOR) {
+            let (key, wanted) = (object["key"].as_str(), object["size_bytes"].as_u64());
+            let (Some(key), Some(wanted)) = (key, wanted) else {
+                return Ok(Presence::unknown("the receipt names no object"));
+            };
+            match client.size_bytes(key).await? {
+                Some(size_bytes) if size_bytes == wanted => {}
+                Some(size_bytes) => {
+                    let reason = format!("{key} has {size_bytes} bytes instead of {wanted}");
+                    return Ok(Presence::gone(reason));
+                }
+                None => return Ok(Presence::gone(format!("{key} is not there"))),
+            }
+        }
+        Ok(Presence::of_first(LOOKED_FOR, objects.len(), "objects"))
     }
 
     async fn preview(
@@ -170,15 +204,15 @@ impl Place {
     }
 }
 
-/// Writes one delivery's objects.
-struct Writer<'a> {
+/// Writes one delivery's objects, or looks for them.
+struct Client<'a> {
     http: &'a Http,
     place: &'a Place,
     /// Token, where one is needed: fetched for the first object, kept for all.
     token: Option<SecretText>,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> Client<'a> {
     fn new(http: &'a Http, place: &'a Place) -> Self {
         Self {
             http,
@@ -203,25 +237,40 @@ impl<'a> Writer<'a> {
     }
 
     /// Reports whether the object is known to exist. A key that may write but not read learns nothing.
-    async fn has(&self, object: &Object<'_>) -> bool {
+    async fn has(&mut self, object: &Object<'_>) -> bool {
         match self.place {
-            Place::S3(s3) => s3.has(self.http, object).await.unwrap_or(false),
-            Place::Azure(azure) => azure.has(self.http, object).await.unwrap_or(false),
             // Who may create objects there may often not read them.
             Place::Gcs(_) => false,
+            Place::S3(_) | Place::Azure(_) => {
+                matches!(self.size_bytes(&object.key).await, Ok(Some(_)))
+            }
         }
+    }
+
+    /// Returns the size of an object; none when it is not there.
+    async fn size_bytes(&mut self, key: &str) -> Result<Option<u64>, Error> {
+        let http = self.http;
+        match self.place {
+            Place::S3(s3) => s3.size_bytes(http, key).await,
+            Place::Gcs(gcs) => gcs.size_bytes(http, self.token(gcs).await?, key).await,
+            Place::Azure(azure) => azure.size_bytes(http, key).await,
+        }
+    }
+
+    async fn token(&mut self, gcs: &gcs::Gcs) -> Result<&SecretText, Error> {
+        let token = match self.token.take() {
+            Some(token) => token,
+            None => gcs.token(self.http).await?,
+        };
+        Ok(self.token.insert(token))
     }
 
     async fn try_to_put(&mut self, host: &dyn Host, object: &Object<'_>) -> Result<bool, Error> {
         match self.place {
             Place::S3(s3) => s3.put(self.http, host, object).await,
             Place::Gcs(gcs) => {
-                let token = match self.token.take() {
-                    Some(token) => token,
-                    None => gcs.token(self.http).await?,
-                };
-                let token = self.token.insert(token);
-                gcs.put(self.http, host, token, object).await
+                let http = self.http;
+                gcs.put(http, host, self.token(gcs).await?, object).await
             }
             Place::Azure(azure) => azure.put(self.http, host, object).await,
         }
@@ -485,6 +534,17 @@ const JSON: &str = "application/json";
 /// The key of a check's object, which is not there and does not come into being.
 fn check_key(prefix: &Prefix, now: u64) -> String {
     format!("{}/sboms/check-{now}.json", prefix.as_str())
+}
+
+/// Reads the size that a response to HEAD tells; none for an object that is not there.
+fn size_of(response: &Response, doing: &str) -> Result<Option<u64>, Error> {
+    if response.status == StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    let size = response.headers.get(CONTENT_LENGTH);
+    let size = size.and_then(|size| size.to_str().ok()?.parse().ok());
+    let untold = || Error::permanent(format!("{doing}: the response has no size"));
+    Ok(Some(size.ok_or_else(untold)?))
 }
 
 /// Says what was being done when no answer came.

@@ -13,7 +13,7 @@ use attestation::Digest;
 use bytes::Bytes;
 
 use super::inputs::{AccessKeyId, Endpoint, Prefix, Region};
-use super::{JSON, Object, check_key, code, during, explain, invalid};
+use super::{JSON, Object, check_key, code, during, explain, invalid, size_of};
 use crate::caller::{AccessKey, Purpose, host, sign};
 use crate::http::Response;
 use crate::{About, Content, Error, Host, Http, Kind, RoleArn, SecretText};
@@ -174,7 +174,7 @@ impl S3 {
         let mut response = put(self.request(Some(http), object)?).await?;
         if response.status == StatusCode::NOT_IMPLEMENTED {
             // A service without conditional writes: look first, and overwrite the bytes with themselves.
-            if self.has(http, object).await? {
+            if matches!(self.size_bytes(http, &object.key).await, Ok(Some(_))) {
                 return Ok(false);
             }
             let mut request = self.request(Some(http), object)?;
@@ -188,12 +188,15 @@ impl S3 {
         Ok(true)
     }
 
-    pub(super) async fn has(&self, http: &Http, object: &Object<'_>) -> Result<bool, Error> {
-        let doing = format!("look for {}", object.key);
-        let request = Request::head(format!("{}/{}", self.url(Some(http))?, object.key));
+    pub(super) async fn size_bytes(&self, http: &Http, key: &str) -> Result<Option<u64>, Error> {
+        let doing = format!("look for {key}");
+        let request = Request::head(format!("{}/{key}", self.url(Some(http))?));
         let request = request.body(Bytes::new());
         let response = self.send(http, &doing, request.map_err(invalid)?).await?;
-        Ok(response.status.is_success())
+        if response.status != StatusCode::NOT_FOUND {
+            self.judge(http, &response, &doing, http.unix_secs())?;
+        }
+        size_of(&response, &doing)
     }
 
     async fn send(
@@ -275,12 +278,12 @@ fn checksum(digest: &Digest) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::super::Guac;
     use super::super::fixture::{
         S3 as Server, attachment, deliver, receipt, registration, registration_of,
     };
+    use super::super::{Guac, Registration};
     use crate::fixture::{self, Peer, Stage};
-    use crate::{Error, Integration, Kind, Outcome};
+    use crate::{Error, Integration, Kind, LOOKED_FOR, Outcome, Presence, PresenceState};
     use attestation::Digest;
 
     #[tokio::test]
@@ -484,6 +487,49 @@ mod tests {
                 "target": sent.target, "headers": preview.headers, "size_bytes": preview.size_bytes,
             }))
             .unwrap(),
+        );
+    }
+
+    #[tokio::test]
+    async fn objects_are_there_until_one_is_gone_or_has_another_size() {
+        let s3 = Server::start("look").await;
+        let (registration, attachment) = (s3.registration(), attachment(json!({})));
+        let outcome = deliver(&Stage::new(), &registration, &attachment).await;
+        let receipt = receipt(outcome.unwrap());
+        let look = async |registration: &Registration| {
+            let found = Guac::look_for(&fixture::http(), registration, &receipt).await;
+            found.unwrap().state
+        };
+        assert_eq!(look(&registration).await, PresenceState::There);
+        let other = registration_of(json!({ "endpoint": s3.endpoint, "bucket": "others" }));
+        assert_eq!(look(&other).await, PresenceState::Unknown);
+        let (key, _) = s3.objects().remove(0);
+        let path = s3.root.join("sboms").join(key);
+        std::fs::write(&path, b"other bytes").unwrap();
+        assert_eq!(look(&registration).await, PresenceState::Gone);
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(look(&registration).await, PresenceState::Gone);
+        let wrong = registration_of(json!({ "endpoint": s3.endpoint, "credentials": "wrong" }));
+        let refused = Guac::look_for(&fixture::http(), &wrong, &receipt).await;
+        assert!(refused.is_err());
+    }
+
+    #[tokio::test]
+    async fn more_objects_than_an_operator_waits_for_are_not_all_looked_for() {
+        let there = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
+        let party = Peer::start(&[there; LOOKED_FOR]);
+        let object = |number| json!({ "key": format!("a/{number}.json"), "size_bytes": 5 });
+        let objects: Vec<_> = (0..=LOOKED_FOR).map(object).collect();
+        let receipt = json!({ "bucket": "sboms", "objects": objects });
+        let receipt = receipt.as_object().unwrap();
+        let found = Guac::look_for(&fixture::http(), &registration(&party.origin), receipt).await;
+        let Presence { state, reason } = found.unwrap();
+        assert_eq!(
+            (state, reason.as_deref()),
+            (
+                PresenceState::Unknown,
+                Some("the first 50 of 51 objects are there; the others were not looked for")
+            )
         );
     }
 }

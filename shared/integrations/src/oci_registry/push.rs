@@ -336,6 +336,21 @@ pub async fn image(session: &mut Session<'_>, digest: Digest) -> Result<Option<D
     }))
 }
 
+/// Asks whether the registry has a manifest.
+pub async fn has_manifest(session: &mut Session<'_>, digest: Digest) -> Result<bool, Error> {
+    let repository = session.repository();
+    let request = manifest_read(repository, Method::HEAD, &digest.to_string())?;
+    let response = session.send(request).await?;
+    match response.status {
+        StatusCode::OK => Ok(true),
+        StatusCode::NOT_FOUND => Ok(false),
+        _ => {
+            let doing = format!("ask {} for {digest}", session.repository());
+            Err(session.refusal(&doing, &response))
+        }
+    }
+}
+
 /// Asks whether the registry by itself lists a manifest among those that refer to an image.
 pub async fn lists_referrer(
     session: &mut Session<'_>,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::fixture::{self, Lock, Peer, Received, Stage};
 use crate::http::{Guard, origin};
-use crate::{Kind, inputs};
+use crate::{Kind, PresenceState, inputs};
 
 const PASSWORD: &str = "canary-of-the-password";
 const AGAIN: Kind = Kind::Retryable { after: None };
@@ -1503,4 +1503,43 @@ fn inputs_that_could_not_work_are_refused() {
         0
     );
     assert_eq!(attached(json!({ "prefix": "sha256" })), 1);
+}
+
+#[tokio::test]
+async fn a_manifest_is_there_or_gone_as_the_registry_says_by_its_digest() {
+    const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    for (answer, state) in [
+        (there(), Some(PresenceState::There)),
+        (absent(), Some(PresenceState::Gone)),
+        (refused("403 Forbidden", "DENIED"), None),
+    ] {
+        let party = party(&[answer]);
+        let registration = registration(&party);
+        let reference = format!("{}:att@{DIGEST}", registration.repository);
+        let receipt = json!({ "reference": reference, "digest": DIGEST });
+        let receipt = receipt.as_object().unwrap();
+        let found = OciRegistry::look_for(&fixture::http(), &registration, receipt).await;
+        assert_eq!(found.ok().map(|found| found.state), state);
+        let received = &party.received()[0];
+        let target = format!("/v2/acme/shop/manifests/{DIGEST}");
+        assert_eq!((&*received.method, &received.target), ("HEAD", &target));
+    }
+}
+
+#[tokio::test]
+async fn a_registry_is_not_asked_for_what_went_to_another_repository() {
+    let party = party(&[]);
+    let registration = registration(&party);
+    for receipt in [
+        json!({}),
+        json!({
+            "reference": "registry.example.org/acme/shop:att@sha256:00",
+            "digest": Digest::of(b"manifest"),
+        }),
+    ] {
+        let receipt = receipt.as_object().unwrap();
+        let found = OciRegistry::look_for(&fixture::http(), &registration, receipt).await;
+        assert_eq!(found.unwrap().state, PresenceState::Unknown);
+    }
+    assert!(party.received().is_empty());
 }

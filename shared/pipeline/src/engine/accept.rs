@@ -23,9 +23,13 @@ use crate::store::counts::{About, Metric};
 use crate::store::meter::Used;
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{
-    self, AttachmentIndex, Attestation, DigestAlias, Plan, PlanReason, Planned, Row, Stage, Stored,
-    TrustPolicyLink, Version, WorkflowLink, WorkflowRecord,
+    self, AttachmentIndex, Attestation, DigestAlias, DigestIndex, Plan, PlanReason, Planned, Row,
+    Stage, Stored, TrustPolicyLink, Version, WorkflowLink, WorkflowRecord,
 };
+
+/// Maximum number of digests that it names by which an attestation can be found: each is a row of the transaction that
+/// accepts it.
+pub const DIGESTS: usize = 40;
 
 /// Why an attestation was not accepted. Nothing of it is kept, except for [`Error::Unreachable`], after
 /// which the sender does not know and posts again.
@@ -484,6 +488,22 @@ async fn linked(
     Ok((planned.into_values().collect(), policies))
 }
 
+/// Returns the digests by which an attestation is found besides its own: the first [`DIGESTS`] that it names, of its
+/// subjects and then of its materials.
+fn named(parsed: &attestation::Attestation) -> BTreeSet<Digest> {
+    let subjects = parsed.statement.subjects.iter();
+    let subjects = subjects.filter_map(|subject| subject.digests.get("sha256")?.parse().ok());
+    let materials = parsed.materials().iter();
+    let mut named = BTreeSet::new();
+    for digest in subjects.chain(materials.filter_map(|material| material.digest)) {
+        if named.len() == DIGESTS {
+            break;
+        }
+        named.insert(digest);
+    }
+    named
+}
+
 /// Writes the attestation and its plan, and the deliveries too where they fit into the same transaction. None after a
 /// conflict.
 async fn write(
@@ -533,7 +553,16 @@ async fn write(
     };
     let plan = plans::new(&attestation, 0, why.clone(), None, planned, now);
     let (row, version) = rows::insert(platform, &attestation);
-    let beside = vec![row, rows::insert(platform, &received).0];
+    let mut beside = vec![row, rows::insert(platform, &received).0];
+    beside.extend(named(parsed).into_iter().map(|digest| {
+        let index = DigestIndex {
+            organization: organization.to_owned(),
+            digest,
+            attestation: attestation.hash,
+            created_at: now,
+        };
+        rows::insert(platform, &index).0
+    }));
     let plan = plans::write(platform, plan, beside).await?;
     let row = attestation;
     Ok(plan.map(|plan| (Stored { row, version }, plan)))

@@ -134,6 +134,22 @@ pub struct Cursor {
     pub id: DeliveryId,
 }
 
+impl Cursor {
+    pub fn parse(text: &str) -> Option<Self> {
+        let (created_at, id) = text.split_once('_')?;
+        Some(Self {
+            created_at: created_at.parse().ok()?,
+            id: id.into(),
+        })
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}_{}", self.created_at, self.id)
+    }
+}
+
 /// The time of the last delivery of a page of these; none when the page is not full, so that older ones belong to it.
 fn oldest(found: &[Newest<Delivery>], limit: usize) -> Option<Timestamp> {
     let cut_at = found.iter().filter_map(|newest| newest.cut_at).max();

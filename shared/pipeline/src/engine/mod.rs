@@ -10,6 +10,7 @@ pub(crate) mod job_runner;
 pub(crate) mod materials;
 pub mod operations;
 pub mod pauses;
+pub mod places;
 pub mod plans;
 pub(crate) mod progress;
 pub mod receipts;

@@ -55,7 +55,7 @@ pub(crate) async fn write(
     mut plan: Plan,
     beside: Vec<Write>,
 ) -> Result<Option<Stored<Plan>>, Unreachable> {
-    let fits = plan.planned.len() <= schedule::DELIVERIES_PER_TRANSACTION;
+    let fits = beside.len() + 1 + plan.planned.len() <= schedule::ROWS_PER_TRANSACTION;
     if plan.planned.is_empty() {
         plan.stage = Stage::Closed;
         plan.wake_at = None;
@@ -99,7 +99,7 @@ pub(crate) async fn written(
         }
         let now = platform.now();
         let planned: Vec<(DeliveryId, &Planned)> = stored.row.deliveries().collect();
-        for chunk in planned.chunks(schedule::DELIVERIES_PER_TRANSACTION) {
+        for chunk in planned.chunks(schedule::ROWS_PER_TRANSACTION) {
             let writes = deliveries(platform, chunk.iter().cloned(), &stored.row, now);
             if !platform.write(writes).await.unless_conflict()? {
                 rest(platform, &stored.row, chunk, now).await?;

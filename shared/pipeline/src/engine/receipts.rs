@@ -102,6 +102,14 @@ pub async fn sign(scope: Scope<'_, impl Platform>, id: &DeliveryId) -> Result<En
     })
 }
 
+/// Reports whether the third party's receipt names this digest.
+pub(crate) fn names(delivery: &Delivery, digest: &Digest) -> bool {
+    let mut named = BTreeSet::new();
+    let receipts = delivery.receipt.iter().flat_map(Map::values);
+    receipts.for_each(|receipt| digests(receipt, &mut named));
+    named.contains(digest)
+}
+
 /// Returns the materials that the third party has, as far as its receipts say: those that they name by their digest.
 fn sent<'a>(delivery: &Delivery, materials: &'a [Material]) -> Vec<&'a Material> {
     let mut named = BTreeSet::new();

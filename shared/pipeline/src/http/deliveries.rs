@@ -1,6 +1,7 @@
 //! Deliveries.
 
 use api::deliveries::{Attempt, Delivery, Receipt, ReceiptKey, Redelivered, Signature, State};
+use api::places::Presence;
 use api::{Action, Code, Page, Problem, Role};
 use attestation::Envelope;
 use base64_simd::STANDARD;
@@ -10,9 +11,11 @@ use super::jobs;
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler, text};
 use crate::config;
+use crate::config::check::{self, Look};
 use crate::engine::deliveries::{self, Cursor, Filter};
 use crate::engine::operations;
 use crate::engine::receipts::{self, PublicKey};
+use crate::records::audit_log::{self, Subject};
 use crate::store::platform::Platform;
 use crate::store::rows;
 
@@ -95,6 +98,44 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
         .answers::<Delivery>(200, "The delivery")
         .refuses(&[Code::Conflict, Code::Over, Code::UnderWay]),
     ]
+}
+
+/// Asking third parties: by the function that may invoke delivery functions.
+pub fn checks<P: Platform, D: Description>() -> Vec<Route<P, D>> {
+    vec![
+        Route::post(
+            "/v1/deliveries/{delivery}/check",
+            Action::Operate,
+            handler!(check),
+        )
+        .audited("delivery.check")
+        .operation("checkDelivery", "Ask whether what was delivered is still there")
+        .about(
+            "Asks the third party by the receipt of a delivery that arrived, with the registration's credentials of \
+             today. Changes nothing there.",
+        )
+        .answers::<Presence>(200, "What the third party says")
+        .refuses(&[Code::Conflict, Code::TooManyChecks]),
+    ]
+}
+
+async fn check<P: Platform>(call: Call<'_, P>) -> Answer {
+    let scope = call.scope();
+    let id = call.id("delivery");
+    let row = operations::find(scope, &id).await?.row;
+    if row.state != State::Delivered {
+        let detail = "it did not arrive, so there is nothing to look for";
+        return Err(Problem::new(Code::Conflict, detail));
+    }
+    let subject = Subject::delivery(scope.platform, &row).await?;
+    let look = Look {
+        organization: scope.organization.to_owned(),
+        delivery: id,
+    };
+    let (actor, integration) = (&call.caller.actor, &row.integration);
+    let found = check::ask_look(scope.platform, actor, integration, &look).await?;
+    audit_log::record(scope, call.act(), subject, "").await?;
+    Ok(Response::json(200, &found))
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
@@ -263,7 +304,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
             Problem::field("state", format!("must be {states}"))
         })?),
     };
-    let cursor = request.cursor(parse)?;
+    let cursor = request.cursor(Cursor::parse)?;
     let limit = request.limit()?;
     let (rows, next) = deliveries::list(scope, of, state, cursor.as_ref(), limit).await?;
     let items = rows
@@ -271,14 +312,6 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
         .filter(|row| caller.is_for(&row.workflow))
         .map(|row| shown(caller.role, row, Vec::new()))
         .collect();
-    let next = next.map(|cursor| format!("{}_{}", cursor.created_at, cursor.id));
+    let next = next.map(|cursor| cursor.to_string());
     Ok(Response::json(200, &Page::<Delivery> { items, next }))
-}
-
-fn parse(cursor: &str) -> Option<Cursor> {
-    let (created_at, id) = cursor.split_once('_')?;
-    Some(Cursor {
-        created_at: created_at.parse().ok()?,
-        id: id.into(),
-    })
 }

@@ -3,7 +3,8 @@
 
 use super::{
     Description, Route, attachments, attestations, audit_log, deliveries, intakes, integrations,
-    issuers, jobs, materials, organization, registrations, tokens, trust_policies, workflows,
+    issuers, jobs, materials, organization, places, registrations, tokens, trust_policies,
+    workflows,
 };
 use crate::store::platform::Platform;
 
@@ -19,8 +20,9 @@ pub fn registrations<P: Platform, D: Description>() -> Routes<P, D> {
     ])
 }
 
+/// Attachments, and what was delivered, looked for at third parties.
 pub fn attachments<P: Platform, D: Description>() -> Routes<P, D> {
-    attachments::routes()
+    together([attachments::routes(), deliveries::checks()])
 }
 
 /// Attestations and materials: accepted, by tests of a registration too, and read.
@@ -33,9 +35,14 @@ pub fn attestations<P: Platform, D: Description>() -> Routes<P, D> {
     ])
 }
 
-/// Deliveries, jobs and the audit log.
+/// Deliveries, where digests went, jobs and the audit log.
 pub fn deliveries<P: Platform, D: Description>() -> Routes<P, D> {
-    together([deliveries::routes(), jobs::routes(), audit_log::routes()])
+    together([
+        deliveries::routes(),
+        places::routes(),
+        jobs::routes(),
+        audit_log::routes(),
+    ])
 }
 
 /// The organization, its tokens, its workflows, and whom it trusts: signers, and issuers of JWTs.

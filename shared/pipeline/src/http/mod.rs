@@ -17,6 +17,7 @@ pub mod jobs;
 pub mod materials;
 pub mod openapi;
 pub mod organization;
+pub mod places;
 mod problems;
 pub mod registrations;
 mod request;

@@ -159,8 +159,8 @@ pub fn room_of(size_bytes: u64) -> u64 {
     6 * size + (20 * size).min(200 * ENTRIES)
 }
 
-/// Deliveries written in one transaction, so that with the attestation's own rows it stays below 100.
-pub const DELIVERIES_PER_TRANSACTION: usize = 90;
+/// Rows written in one transaction at most: the table takes no more.
+pub const ROWS_PER_TRANSACTION: usize = 100;
 
 /// Delays between completion polls, by the number of polls so far; then every half minute.
 pub const FOLLOWS: [Duration; 5] = [secs(1), secs(2), secs(4), secs(8), secs(16)];

@@ -248,6 +248,44 @@ impl Row for DigestAlias {
     }
 }
 
+/// Finds the attestations that name a digest, as a subject's or a material's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DigestIndex {
+    pub organization: OrganizationName,
+    pub digest: Digest,
+    /// The attestation's hash.
+    pub attestation: Digest,
+    /// Creation time of the attestation.
+    pub created_at: Timestamp,
+}
+
+impl DigestIndex {
+    pub const PREFIX: &str = "attestation/";
+
+    pub fn partition(organization: &OrganizationName, digest: &Digest) -> String {
+        format!("org/{organization}/digest/{}", digest.hex())
+    }
+}
+
+impl Row for DigestIndex {
+    fn key(&self) -> Key {
+        Key::new(
+            Self::partition(&self.organization, &self.digest),
+            // In the order of their times.
+            format!(
+                "{}{}/{}",
+                Self::PREFIX,
+                self.created_at,
+                self.attestation.hex()
+            ),
+        )
+    }
+
+    fn kept_since(&self) -> Option<Timestamp> {
+        Some(self.created_at)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub owner: String,

@@ -19,8 +19,8 @@ pub use configuration::{
     Attachment, AttachmentIndex, Registration, RegistrationName, RegistrationTombstone,
 };
 pub use ledger::{
-    Attempt, Attestation, CompletionPoll, Delivery, DigestAlias, FetchTurn, Lease, Plan,
-    PlanReason, Planned, QuarantinedMessage, Report, Stage, Step,
+    Attempt, Attestation, CompletionPoll, Delivery, DigestAlias, DigestIndex, FetchTurn, Lease,
+    Plan, PlanReason, Planned, QuarantinedMessage, Report, Stage, Step,
 };
 pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{
