@@ -164,8 +164,8 @@ async fn without_a_store_what_cannot_be_proven_is_refused_at_once() {
 
 #[tokio::test]
 async fn a_bundle_that_proves_nothing_ends_its_deliveries_with_its_reason() {
-    let stranger = Authority::new(2);
     type Made<'a> = Box<dyn Fn(&Plane, &Envelope) -> Vec<u8> + 'a>;
+    let stranger = Authority::new(2);
     let of_stranger = |_: &Plane, envelope: &Envelope| stranger.bundle(envelope, VALID);
     let of_another =
         |plane: &Plane, _: &Envelope| plane.authority.bundle(&plane.signed("other"), VALID);

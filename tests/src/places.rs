@@ -100,7 +100,12 @@ async fn an_attestation_its_subject_and_its_material_lead_to_where_they_went() {
         .attach_with("hook", json!({ "send_sbom": true }))
         .await;
     let shop = image("shop");
-    let envelope = about("shop/nightly", 1, &[shop.clone()], vec![promised_sbom()]);
+    let envelope = about(
+        "shop/nightly",
+        1,
+        std::slice::from_ref(&shop),
+        vec![promised_sbom()],
+    );
     let accepted = world.push(envelope.compact()).await.unwrap();
     let bundle = compose::bundle(&envelope);
     world.push(bundle.clone()).await.unwrap();

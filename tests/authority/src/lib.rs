@@ -40,7 +40,7 @@ impl Key {
     }
 
     fn of_certificates(&self) -> KeyPair {
-        let der = self.pkcs8.as_slice().try_into().unwrap();
+        let der = self.pkcs8.as_slice().into();
         KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ED25519).unwrap()
     }
 }
