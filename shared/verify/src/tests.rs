@@ -1045,7 +1045,7 @@ fn a_verdict_is_written_with_stable_names() {
         .collect();
     assert_eq!(
         names.join(" ").replace('"', ""),
-        "policy-off threshold-reached no-configured-signer identity-mismatch certificate-untrusted threshold-not-reached certificate-missing material-unreadable several-signatures key-unsupported subject-unsupported evidence-missing evidence-untrusted certificate-expired too-many-signatures evidence-mismatch signature-mismatch"
+        "policy-off threshold-reached no-configured-signer identity-mismatch certificate-untrusted threshold-not-reached certificate-missing material-unreadable several-signatures key-unsupported subject-unsupported evidence-missing evidence-untrusted certificate-expired bundle-mismatch too-many-signatures evidence-mismatch signature-mismatch"
     );
     // The worst of several is the last.
     assert!(Code::ALL.is_sorted() && Code::ALL.is_sorted_by_key(|code| code.outcome()));
