@@ -289,6 +289,20 @@ async fn where_a_policy_warns_it_is_sent_at_once_and_its_verdict_follows() {
 }
 
 #[tokio::test]
+async fn what_was_pushed_without_its_bundle_gets_it_from_the_control_plane() {
+    for mode in ["off", "warn"] {
+        let plane = Plane::new(mode).await;
+        let envelope = plane.signed("1");
+        plane.world.push(envelope.compact()).await.unwrap();
+        plane.set("warn").await;
+        plane.forward(&envelope).await;
+        assert_eq!(plane.world.fetch().await, 1, "{mode}");
+        let row = plane.row(&envelope.hash()).await;
+        assert_eq!(row.verdict.unwrap().outcome, Outcome::Verified, "{mode}");
+    }
+}
+
+#[tokio::test]
 async fn a_policy_that_asks_for_less_meanwhile_lets_the_deliveries_go() {
     for mode in ["warn", "off"] {
         let plane = Plane::new("require").await;

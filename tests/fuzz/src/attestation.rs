@@ -216,14 +216,17 @@ pub fn forwarded(input: &[u8]) {
             return;
         }
     };
-    let mut workflow = BTreeMap::new();
+    let (mut workflow, mut run) = (BTreeMap::new(), BTreeMap::new());
     let (kind, data) = match &read {
         Forwarded::Test => ("TEST_WEBHOOK", Vec::new()),
         Forwarded::Material { kind, content } => (kind.as_str(), content.clone()),
         Forwarded::Attestation {
-            envelope, origin, ..
+            envelope,
+            origin,
+            bundle,
         } => {
             self::envelope(envelope);
+            run.extend(bundle.map(|digest| ("AttestationDigest", digest)));
             workflow.extend([
                 ("ID", &origin.id),
                 ("Name", &origin.name),
@@ -236,7 +239,7 @@ pub fn forwarded(input: &[u8]) {
         }
     };
     let body = json!({
-        "Metadata": { "Workflow": workflow },
+        "Metadata": { "Workflow": workflow, "WorkflowRun": run },
         "Kind": kind,
         "Data": STANDARD.encode_to_string(data),
     });

@@ -579,8 +579,8 @@ async fn join(
 ) -> Result<Stored<Attestation>, Unreachable> {
     let signatures::Accepted {
         judged,
+        bundle,
         is_unproven,
-        ..
     } = &incoming.signatures;
     let verdict = judged.verdict();
     let unproven = [Outcome::Unverifiable, Outcome::UnknownSigner];
@@ -598,9 +598,21 @@ async fn join(
             row.verdict = Some(verdict.clone());
         }
         let is_proven = is_its_own && row.is_unproven && !is_unproven;
+        let names_bundle = is_its_own
+            && bundle.is_some()
+            && row.bundle.is_none()
+            && row
+                .verdict
+                .as_ref()
+                .is_none_or(signatures::lacks_certificate);
+        if names_bundle {
+            // Whoever sent it before did not.
+            (row.bundle, row.fetched_by) = (*bundle, None);
+            row.verdict.get_or_insert_with(|| verdict.clone());
+        }
         row.is_unproven &= !is_proven;
         let form = row.add_form(*received);
-        let is_changed = form.is_some() || is_vouched || is_raised || is_proven;
+        let is_changed = form.is_some() || is_vouched || is_raised || is_proven || names_bundle;
         let alias = form.map(|alias| rows::insert(platform, &alias).0);
         is_changed.then(|| alias.into_iter().collect())
     })

@@ -182,7 +182,7 @@ pub(crate) async fn judge(
     Ok(accepted)
 }
 
-fn lacks_certificate(verdict: &Verdict) -> bool {
+pub(crate) fn lacks_certificate(verdict: &Verdict) -> bool {
     verdict.reason.code == trust::Code::CertificateMissing
 }
 
