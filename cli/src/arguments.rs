@@ -1,7 +1,10 @@
 //! Command-line arguments: the tree of commands, and the flags that all of them have.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -79,6 +82,25 @@ enum Command {
 }
 
 impl Arguments {
+    /// Parses words. Faults and help are those of the words alone: where a variable is set, clap takes a bare command for
+    /// one with arguments, and usage lines name the variable's option.
+    pub(crate) fn given(words: &[OsString]) -> Result<Self, clap::Error> {
+        use ErrorKind::{
+            DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand as Bare, DisplayVersion,
+        };
+        let alone = without_variables(Self::command()).try_get_matches_from(words);
+        match (Self::try_parse_from(words), alone) {
+            (Ok(_), Err(told)) if told.kind() == Bare => Err(told),
+            (Err(told), Err(alone))
+                if told.kind() != alone.kind()
+                    || !matches!(told.kind(), DisplayHelp | Bare | DisplayVersion) =>
+            {
+                Err(alone)
+            }
+            (parsed, _) => parsed,
+        }
+    }
+
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let global = &self.global;
         match self.command {
@@ -105,6 +127,12 @@ impl Arguments {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn without_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| argument.env(Resettable::Reset))
+        .mut_subcommands(without_variables)
 }
 
 fn version(global: &Global) -> anyhow::Result<()> {

@@ -42,13 +42,12 @@ mod workflow;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 pub use apply::formatted;
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
-    match arguments::Arguments::try_parse() {
+    let words: Vec<_> = std::env::args_os().collect();
+    match arguments::Arguments::given(&words) {
         Ok(arguments) => arguments
             .run()
             .unwrap_or_else(|error| failure::report(&error)),

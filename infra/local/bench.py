@@ -44,7 +44,7 @@ ASKING = [
     "integration registered describe hook-{n}",
     "integration registered rotate hook-{n} --opt url=@{directory}/url.txt",
     "integration registered pause hook-{n}",
-    "integration registered resume hook-{n} --no-wait",
+    "integration registered resume hook-{n}",
     "integration registered delete --name hook-{n} -y",
     "integration attached add --workflow other/{n} --integration hook",
     "integration attached list",

@@ -734,7 +734,7 @@ fn what_is_held_by_a_pause_goes_on_when_it_is_resumed() {
         );
         std::thread::sleep(Duration::from_millis(200));
     }
-    ask(&["integration", "registered", "resume", "paused", "--no-wait"]);
+    ask(&["integration", "registered", "resume", "paused"]);
     let since = Instant::now();
     while describe()["state"] != "delivered" {
         // The drain begins with the reconciler's next minute.

@@ -49,6 +49,37 @@ fn a_missing_url_or_token_is_told_with_what_to_do() {
     );
 }
 
+/// A variable is no argument: a bare command prints its help all the same, and usage lines name no option that nobody typed.
+#[test]
+fn variables_change_neither_help_nor_usage() {
+    let variables = [
+        ("CHAINLOOP_URL", "http://127.0.0.1:1"),
+        ("CHAINLOOP_TOKEN", "x"),
+    ];
+    for words in [
+        &[][..],
+        &["delivery"],
+        &["where"],
+        &["trust", "policy", "add"],
+        &["integration", "registered", "resume"],
+        &["attestation", "push", "--nonsense"],
+    ] {
+        let with = run_with(words, &variables, "");
+        let without = run_with(words, &[], "");
+        assert_eq!((with.code, without.code), (2, 2), "{words:?}");
+        let usage = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with("Usage:"));
+            line.map(str::to_owned)
+        };
+        assert!(usage(&with.stderr).is_some(), "{words:?}: {}", with.stderr);
+        assert_eq!(usage(&with.stderr), usage(&without.stderr), "{words:?}");
+        assert!(
+            !usage(&with.stderr).unwrap().contains("<TOKEN>"),
+            "{words:?}"
+        );
+    }
+}
+
 #[test]
 fn nothing_listening_is_told_with_what_to_do() {
     let variables = [

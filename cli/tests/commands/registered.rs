@@ -172,17 +172,22 @@ fn pausing_sends_the_reason() {
 }
 
 #[test]
-fn resuming_follows_what_was_held_or_leaves_it_to_itself() {
+fn resuming_returns_at_once_or_follows_what_was_held() {
     let api = api("");
-    let ran = api.run(&registered(&["resume", "one", "--rate", "20"]));
+    let ran = api.run(&registered(&["resume", "one", "--rate", "20", "--wait"]));
     assert_eq!(
         (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
         (0, "1 held delivery queued\n", "INF \"one\" resumed\n")
     );
     assert_eq!(api.asked()[0].json(), json!({ "per_second": 20 }));
-    let ran = api.run(&registered(&["resume", "one", "--no-wait", "-q"]));
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "j-1\n"));
-    let ran = api.run(&registered(&["resume", "one", "-o", "json"]));
+    for words in [
+        &["resume", "one", "-q"][..],
+        &["resume", "one", "-q", "--no-wait"],
+    ] {
+        let ran = api.run(&registered(words));
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "j-1\n"));
+    }
+    let ran = api.run(&registered(&["resume", "one", "--wait", "-o", "json"]));
     assert_eq!(ran.json()["registration"]["name"], "one");
     assert_eq!(ran.json()["job"]["done"], 1);
     let ran = api.run(&registered(&["resume", "other"]));

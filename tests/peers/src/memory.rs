@@ -228,7 +228,7 @@ fn no_function_takes_more_than_three_quarters_of_its_memory() {
     });
     push(&terminal, 1..1 + BATCH, "");
     each(&terminal, |[id, ..]| {
-        format!("registered resume {id} --rate 50 --no-wait")
+        format!("registered resume {id} --rate 50")
     });
     let until = Instant::now() + PATIENCE;
     let count = SHAPES.len() * (1 + BATCH);

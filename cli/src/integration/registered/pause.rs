@@ -18,7 +18,7 @@ Example:
   chainloop integration registered pause prod-images --reason 'the registry moves'";
 
 pub(super) const RESUME_HELP: &str = "\
-A job sends the held deliveries gradually; this command follows it.
+A job sends the held deliveries gradually: `chainloop job describe` shows its progress, and --wait waits for it.
 
 Example:
   chainloop integration registered resume prod-images --rate 20";
@@ -39,8 +39,11 @@ pub(crate) struct Resume {
     /// Maximum number of held deliveries sent per second; 10 by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50))]
     rate: Option<u32>,
-    /// Print the job's ID and exit
+    /// Wait until all held deliveries are sent
     #[arg(long)]
+    wait: bool,
+    /// Takes what scripts say that were written when it waited by default
+    #[arg(long, hide = true, conflicts_with = "wait")]
     no_wait: bool,
 }
 
@@ -87,7 +90,7 @@ impl Resume {
             Some(_) => global.info(&format!("{name:?} resumed")),
             None => global.info(&format!("{name:?} was not paused")),
         }
-        if !self.no_wait
+        if self.wait
             && let Some(begun) = drain
         {
             drain = Some(job::follow(global, &client, begun, None)?);
@@ -99,8 +102,8 @@ impl Resume {
         }
         match drain {
             None => Ok(()),
-            Some(drain) if self.no_wait => job::leave(global, &drain),
-            Some(drain) => job::tell(global, &drain),
+            Some(drain) if self.wait => job::tell(global, &drain),
+            Some(drain) => job::leave(global, &drain),
         }
     }
 }
