@@ -438,5 +438,14 @@ async fn cosign_accepts_a_receipt_for_what_was_delivered_and_for_nothing_else() 
     assert!(accepts(&good, &sbom));
     assert!(!accepts(&good, &other));
     assert!(!accepts(&bad, &attestation));
+    for run in 2..=20 {
+        let bytes = crate::world::attestation(&run.to_string(), vec![]).compact();
+        let accepted = world.push(bytes.clone()).await.unwrap();
+        world.deliver().await;
+        let envelope = receipt(&world, &id(&accepted)).await;
+        let receipt = file("receipt.json", &envelope.compact());
+        assert!(accepts(&receipt, &file("attestation.json", &bytes)));
+        assert!(!accepts(&receipt, &other));
+    }
     fs::remove_dir_all(&directory).unwrap();
 }
