@@ -43,7 +43,7 @@ fn memory() -> Memory {
                 warnings: Vec::new(),
             }),
             DeliveryEvent::Preview(_) => json!(Previewed::Nothing("it was made to".into())),
-            DeliveryEvent::Look(_) => json!(Presence::THERE),
+            DeliveryEvent::Presence(_) => json!(Presence::THERE),
             DeliveryEvent::Records(_) => panic!("only a queue hands over records"),
         };
         Box::pin(ready(Ok(answer)))

@@ -23,6 +23,7 @@ use memory::Memory;
 use pipeline::Platform;
 use pipeline::config::check::{self, Previewed};
 use pipeline::config::secrets::Secrets;
+use pipeline::engine::deliver::presence::presence;
 use pipeline::engine::deliver::preview::preview;
 use pipeline::engine::deliver::{self, Record, Tools};
 use pipeline::engine::{accept, fetch, plans, reconcile};
@@ -117,7 +118,7 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("deliver/check-attachment.json", "works"),
     ("deliver/check-registration.json", "works"),
     (
-        "deliver/look.json",
+        "deliver/presence.json",
         "Unknown: the third party offers no way to ask for it",
     ),
     (
@@ -316,7 +317,7 @@ impl Stage {
                 DeliveryEvent::Preview(_) => {
                     json!(Previewed::Nothing("it was made to answer so".into()))
                 }
-                DeliveryEvent::Look(_) => json!(Presence::THERE),
+                DeliveryEvent::Presence(_) => json!(Presence::THERE),
                 DeliveryEvent::Records(_) => panic!("only a queue hands over records"),
             };
             Box::pin(ready(Ok(answer)))
@@ -627,8 +628,9 @@ impl Stage {
                         _ => "refused".to_owned(),
                     }
                 }
-                DeliveryEvent::Look(look) => {
-                    let asked = check::look::<Webhook>(&self.delivering(), &http(), look).await;
+                DeliveryEvent::Presence(check) => {
+                    let tools = Tools::new(http());
+                    let asked = presence::<Webhook>(&self.delivering(), &tools, check).await;
                     let Presence { state, reason } = asked.unwrap();
                     format!("{state:?}: {}", reason.unwrap_or_default())
                 }

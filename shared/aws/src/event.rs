@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use api::workflows::Selector;
 use api::{Actor, Client, Kind, OrganizationName, Timestamp};
-use pipeline::config::check::{Check, Look, Preview};
+use pipeline::config::check::{Check, PresenceCheck, Preview};
 use pipeline::config::{last_use, tokens};
 use pipeline::engine::deliver::Record;
 use pipeline::http::{Caller, Request};
@@ -205,8 +205,8 @@ pub enum DeliveryEvent {
     Check(Check),
     #[serde(rename = "preview")]
     Preview(Preview),
-    #[serde(rename = "look")]
-    Look(Look),
+    #[serde(rename = "presence")]
+    Presence(PresenceCheck),
 }
 
 /// Event that invokes the reconciler: the schedule's, which has no records, or dead letters.

@@ -4,6 +4,7 @@ use api::Timestamp;
 use integrations::Integration;
 use lambda_runtime::{LambdaEvent, service_fn};
 use pipeline::config::check::{self, Preview};
+use pipeline::engine::deliver::presence::presence;
 use pipeline::engine::deliver::preview::preview;
 use pipeline::engine::deliver::{self, Tools};
 use pipeline::engine::{fetch, reconcile};
@@ -73,8 +74,8 @@ pub async fn deliver<I: Integration>() -> Result<(), Error> {
                 let verdict = Box::pin(check::check::<I>(&aws, &tools.http, check)).await?;
                 Ok(serde_json::to_value(verdict)?)
             }
-            DeliveryEvent::Look(look) => {
-                let presence = Box::pin(check::look::<I>(&aws, &tools.http, look)).await?;
+            DeliveryEvent::Presence(check) => {
+                let presence = Box::pin(presence::<I>(&aws, &tools, check)).await?;
                 Ok(serde_json::to_value(presence)?)
             }
             DeliveryEvent::Preview(asked) => {

@@ -146,7 +146,7 @@ pub fn message(input: &[u8]) {
             taken(&told(records));
         }
         Ok(DeliveryEvent::Check(asked)) => drop(asked),
-        Ok(DeliveryEvent::Look(asked)) => drop(asked),
+        Ok(DeliveryEvent::Presence(asked)) => drop(asked),
         Ok(DeliveryEvent::Preview(asked)) => drop(asked),
         Err(_) => {}
     }

@@ -1,5 +1,5 @@
-//! Direct requests to a delivery function: checks of registrations and attachments, previews of deliveries, and looks for
-//! what was delivered.
+//! Direct requests to a delivery function: checks of registrations and attachments, previews of deliveries, and checks of the
+//! presence of what was delivered.
 //!
 //! Only that function may reach its third party, so a check runs in the same network, with the same role and
 //! through the same guards as the delivery will.
@@ -9,15 +9,14 @@ use std::time::Duration;
 use api::inputs::Fault;
 use api::{Actor, AttachmentId, DeliveryId, OrganizationName, RegistrationId};
 use attestation::Digest;
-use futures_util::future::{self, Either};
 use integrations::{Answer, Error, Http, Integration, Presence, Registered, Warnings, inputs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::secrets::Secrets;
 use crate::config::{self, pace, quotas};
-use crate::store::platform::{Platform, Scope, Unreachable};
-use crate::store::rows::{self, Delivery, Registration};
+use crate::store::platform::{Platform, Scope, Unreachable, within};
+use crate::store::rows::{self, Registration};
 
 /// Asks a delivery function to check inputs at its third party. Holds secrets: never logged.
 #[derive(Serialize, Deserialize)]
@@ -63,7 +62,7 @@ pub struct Preview {
 /// Asks a delivery function whether its third party still has what was delivered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Look {
+pub struct PresenceCheck {
     pub organization: OrganizationName,
     pub delivery: DeliveryId,
 }
@@ -136,67 +135,12 @@ pub async fn check<I: Integration>(
     http: &Http,
     check: Check,
 ) -> Result<Verdict, Unreachable> {
-    let asking = Box::pin(question::<I>(platform, http, check));
-    match future::select(asking, Box::pin(platform.sleep(PATIENCE))).await {
-        Either::Left((verdict, _)) => verdict,
-        Either::Right(((), _)) => {
-            let secs = PATIENCE.as_secs();
-            Ok(refused(&format!(
-                "get an answer of the third party within {secs} s"
-            )))
-        }
-    }
-}
-
-/// Answers a [`Look`] for one integration. Nobody knows where nobody could be asked.
-pub async fn look<I: Integration>(
-    platform: &impl Platform,
-    http: &Http,
-    look: Look,
-) -> Result<Presence, Unreachable> {
-    let asking = Box::pin(looked_for::<I>(platform, http, look));
-    match future::select(asking, Box::pin(platform.sleep(PATIENCE))).await {
-        Either::Left((presence, _)) => presence,
-        Either::Right(((), _)) => {
-            let secs = PATIENCE.as_secs();
-            Ok(Presence::unknown(format!(
-                "the third party did not answer within {secs} s"
-            )))
-        }
-    }
-}
-
-async fn looked_for<I: Integration>(
-    platform: &impl Platform,
-    http: &Http,
-    look: Look,
-) -> Result<Presence, Unreachable> {
-    let scope = Scope::new(platform, &look.organization);
-    let key = Delivery::at(&look.organization, &look.delivery);
-    let Some(delivery) = rows::load::<Delivery>(platform, &key).await? else {
-        return Ok(Presence::unknown("there is no such delivery"));
-    };
-    let delivery = delivery.row;
-    let registration = find(scope, &delivery.registration).await?;
-    let Some(row) = registration.filter(|row| row.deleted_at.is_none()) else {
-        return Ok(Presence::unknown("the registration was deleted"));
-    };
-    let Some(secrets) = secrets(platform, &row).await? else {
-        return Ok(Presence::unknown(
-            "the registration's credentials are not there",
-        ));
-    };
-    let mut config = row.config;
-    config.extend(secrets);
-    let Some(registration) = Registered::<I>::read(config) else {
-        return Ok(Presence::unknown(
-            "the registration's inputs cannot be read",
-        ));
-    };
-    let registration = registration.on_behalf_of(row.external_id);
-    let receipt = delivery.receipt.unwrap_or_default();
-    let found = registration.look_for(http, &receipt).await;
-    Ok(found.unwrap_or_else(|error| Presence::unknown(format!("failed to {}", error.text))))
+    let asking = question::<I>(platform, http, check);
+    within(platform, PATIENCE, asking).await.unwrap_or_else(|| {
+        let secs = PATIENCE.as_secs();
+        let text = format!("get an answer of the third party within {secs} s");
+        Ok(refused(&text))
+    })
 }
 
 async fn question<I: Integration>(
@@ -314,15 +258,15 @@ pub async fn ask_preview(
     Ok(invoke(platform, integration, event).await?)
 }
 
-/// Has an integration's delivery function answer a [`Look`], at the pace of whoever asks.
-pub async fn ask_look(
+/// Has an integration's delivery function answer a [`PresenceCheck`], at the pace of whoever asks.
+pub async fn ask_presence(
     platform: &impl Platform,
     actor: &Actor,
     integration: &str,
-    look: &Look,
+    check: &PresenceCheck,
 ) -> Result<Presence, quotas::Error> {
-    pace::take(Scope::new(platform, &look.organization), actor).await?;
-    let event = serde_json::json!({ "look": look });
+    pace::take(Scope::new(platform, &check.organization), actor).await?;
+    let event = serde_json::json!({ "presence": check });
     Ok(invoke(platform, integration, event).await?)
 }
 

@@ -16,7 +16,6 @@ use api::materials::MATERIAL_MAX_BYTES;
 use api::{IntakeId, OrganizationName, Timestamp};
 use attestation::Digest;
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{self, Either};
 use futures_util::stream::{LocalBoxStream, StreamExt, TryStreamExt, try_unfold};
 use integrations::{Error, Http, Kind, cas};
 use serde::{Deserialize, Serialize};
@@ -31,7 +30,7 @@ use crate::engine::{materials, signatures};
 use crate::ledger::message::{self, Unreadable};
 use crate::ledger::schedule;
 use crate::store::meter::Used;
-use crate::store::platform::{Platform, Scope, Unreachable};
+use crate::store::platform::{self, Platform, Scope, Unreachable};
 use crate::store::rows::{
     self, Attachment, Attestation, CONFLICTS, Changed, FetchTurn, Plan, Stored,
 };
@@ -433,14 +432,12 @@ async fn fetch(
             let coming = store.open(source, digest, within).await?;
             keep(scope, digest, coming, &mut upload).await
         };
-        match future::select(Box::pin(keeping), Box::pin(scope.platform.sleep(within))).await {
-            Either::Left((kept, _)) => kept,
-            Either::Right(((), _)) => {
-                let secs = within.as_secs();
-                let text = format!("fetch {digest}: not all of it came within {secs} s");
-                Err(Error::new(Kind::Indeterminate, text).into())
-            }
-        }
+        let kept = platform::within(scope.platform, within, keeping).await;
+        kept.unwrap_or_else(|| {
+            let secs = within.as_secs();
+            let text = format!("fetch {digest}: not all of it came within {secs} s");
+            Err(Error::new(Kind::Indeterminate, text).into())
+        })
     };
     if let (Err(_), Some(upload)) = (&kept, &upload) {
         // The bucket forgets it by itself after a day.

@@ -11,7 +11,7 @@ use super::jobs;
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler, text};
 use crate::config;
-use crate::config::check::{self, Look};
+use crate::config::check::{self, PresenceCheck};
 use crate::engine::deliveries::{self, Cursor, Filter};
 use crate::engine::operations;
 use crate::engine::receipts::{self, PublicKey};
@@ -128,12 +128,12 @@ async fn check<P: Platform>(call: Call<'_, P>) -> Answer {
         return Err(Problem::new(Code::Conflict, detail));
     }
     let subject = Subject::delivery(scope.platform, &row).await?;
-    let look = Look {
+    let asked = PresenceCheck {
         organization: scope.organization.to_owned(),
         delivery: id,
     };
     let (actor, integration) = (&call.caller.actor, &row.integration);
-    let found = check::ask_look(scope.platform, actor, integration, &look).await?;
+    let found = check::ask_presence(scope.platform, actor, integration, &asked).await?;
     audit_log::record(scope, call.act(), subject, "").await?;
     Ok(Response::json(200, &found))
 }

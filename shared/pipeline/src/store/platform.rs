@@ -12,6 +12,7 @@ use api::materials::{Download, Upload};
 use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
+use futures_util::future::{self, Either};
 use serde_json::{Map, Value};
 
 use crate::store::meter::Meter;
@@ -403,4 +404,16 @@ pub trait Platform {
     fn now(&self) -> Timestamp;
     async fn sleep(&self, duration: Duration);
     fn random(&self) -> u64;
+}
+
+/// Returns the output of a future; none if it takes longer than this.
+pub(crate) async fn within<T>(
+    platform: &impl Platform,
+    time: Duration,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    match future::select(Box::pin(future), Box::pin(platform.sleep(time))).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(((), _)) => None,
+    }
 }

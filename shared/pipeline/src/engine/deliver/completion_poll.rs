@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use api::{DeliveryId, Timestamp};
-use futures_util::future::{self, Either};
 use integrations::{Error, Followed, Http, Integration, Kind, Registered};
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
@@ -17,7 +16,7 @@ use super::tools::Tools;
 use crate::engine::settle::send_poll;
 use crate::ledger::message::Message;
 use crate::ledger::schedule;
-use crate::store::platform::{Key, Platform, Scope, UnlessConflict as _, Unreachable};
+use crate::store::platform::{Key, Platform, Scope, UnlessConflict as _, Unreachable, within};
 use crate::store::rows::{self, CompletionPoll, Delivery, Stored};
 
 /// Receipt field for the result of the completion poll.
@@ -94,14 +93,12 @@ async fn followed<I: Integration>(
     registration: &Registered<I>,
     receipt: &Map<String, Value>,
 ) -> Result<Followed, Error> {
-    let asking = Box::pin(registration.follow(http, receipt));
-    match future::select(asking, Box::pin(platform.sleep(PATIENCE))).await {
-        Either::Left((followed, _)) => followed,
-        Either::Right(((), _)) => Err(Error::retryable(format!(
-            "get an answer within {} s",
-            PATIENCE.as_secs()
-        ))),
-    }
+    let asking = registration.follow(http, receipt);
+    within(platform, PATIENCE, asking).await.unwrap_or_else(|| {
+        let secs = PATIENCE.as_secs();
+        let text = format!("get an answer within {secs} s");
+        Err(Error::retryable(text))
+    })
 }
 
 /// Resumes a completion poll that the reconciler finds due: its message was lost, or completion takes long.

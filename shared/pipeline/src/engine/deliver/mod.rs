@@ -8,6 +8,7 @@ pub(crate) mod completion_poll;
 mod context;
 mod load;
 mod material;
+pub mod presence;
 pub mod preview;
 mod room;
 mod send;
