@@ -11,7 +11,7 @@ use api::workflows::{Match, Selector, Workflow};
 use api::{Actor, AttachmentId};
 use attestation::Digest;
 use bytes::Bytes;
-use futures_util::future::{join as both, try_join, try_join_all, try_join4};
+use futures_util::future::{join as both, try_join, try_join_all, try_join3};
 use tracing::warn;
 
 use crate::config::quotas::{self, Exceeded};
@@ -105,7 +105,7 @@ impl Accepted {
 /// An attestation that was read and is to be accepted.
 pub(crate) struct Incoming<'a> {
     pub(crate) bytes: Bytes,
-    pub(crate) signatures: signatures::Accepted,
+    pub(crate) signatures: signatures::Admissible,
     /// As [`checked`] has it.
     pub(crate) workflow: Workflow,
     /// As the attestation's row has it.
@@ -161,18 +161,20 @@ async fn for_attached(
     by: &Actor,
 ) -> Result<Accepted, Error> {
     check_allowed(&workflow, allowed)?;
-    if !allowed.is_empty()
-        && let Some(known) = row_of(scope, &parsed.hash).await?
-    {
+    let known = known(scope, &parsed.hash);
+    let (known, (planned, policies)) = try_join(known, linked(scope, &workflow)).await?;
+    let row = known.as_ref().map(|(attestation, _)| &attestation.row);
+    if let Some(row) = row {
         // Bytes that name no workflow may be another's already, and the answer tells where that one's go.
-        check_allowed(&known.workflow, allowed)?;
+        check_allowed(&row.workflow, allowed)?;
     }
-    let (planned, policies) = linked(scope, &workflow).await?;
     let of_planned = planned.iter().filter_map(|one| one.matched);
     let reached = of_planned.chain(policies.iter().map(|(matched, _)| *matched));
     let permitted = permitted(&workflow, allowed);
     check_reached(&workflow, &permitted, reached)?;
-    let judging = signatures::judge(scope, parsed, &bytes, &workflow, policies, bundle);
+    let was_verified = row.is_some_and(|row| signatures::was_verified(row, &workflow));
+    let platform = scope.platform;
+    let judging = signatures::judge(platform, parsed, &bytes, policies, bundle, was_verified);
     let signatures = judging.await?;
     let incoming = Incoming {
         bytes,
@@ -182,7 +184,7 @@ async fn for_attached(
         why: PlanReason::Accepted,
         by,
     };
-    accept(scope, incoming, planned).await
+    accept(scope, incoming, planned, known).await
 }
 
 fn check_allowed(workflow: &Workflow, allowed: &[Selector]) -> Result<(), Error> {
@@ -192,8 +194,8 @@ fn check_allowed(workflow: &Workflow, allowed: &[Selector]) -> Result<(), Error>
     Err(Error::WorkflowNotAllowed(audit_log::workflow(workflow)))
 }
 
-/// By what of a workflow a sender's attestation may go on: by its ID alone, where that is what the sender may send, or by
-/// its names alone. The sender states both, so one vouches for nothing about the other. By all when empty.
+/// Returns the parts of a workflow by which a sender's attestation may be delivered: its ID, or its names, or all when empty.
+/// The sender states both, so one vouches for nothing about the other.
 fn permitted(workflow: &Workflow, allowed: &[Selector]) -> Vec<Match> {
     let may: Vec<Match> = allowed
         .iter()
@@ -219,28 +221,22 @@ fn check_reached(
     permitted: &[Match],
     mut reached: impl Iterator<Item = Match>,
 ) -> Result<(), Error> {
-    let foreign = reached.find(|one| !permitted.is_empty() && !permitted.contains(one));
+    let foreign = reached.find(|one| !rows::permits(permitted, *one));
     match foreign.and_then(|matched| matched.selector(workflow)) {
         None => Ok(()),
         Some(selector) => Err(Error::WorkflowNotAllowed(selector.0)),
     }
 }
 
-/// What is known of an attestation, if anything is.
-async fn row_of(
-    scope: Scope<'_, impl Platform>,
-    hash: &Digest,
-) -> Result<Option<Attestation>, Unreachable> {
-    let at = Attestation::at(scope.organization, hash);
-    let stored = rows::load::<Attestation>(scope.platform, &at).await?;
-    Ok(stored.map(|stored| stored.row))
-}
+/// Rows of an attestation that was accepted before.
+type Known = (Stored<Attestation>, Stored<Plan>);
 
-/// Accepts what was judged already, for those who are `planned`.
+/// Accepts what was judged already, for those who are `planned`. `known` is what there was of it before.
 pub(crate) async fn accept(
     scope: Scope<'_, impl Platform>,
     incoming: Incoming<'_>,
     planned: Vec<Planned>,
+    known: Option<Known>,
 ) -> Result<Accepted, Error> {
     let (platform, organization) = scope.parts();
     let Incoming {
@@ -268,17 +264,16 @@ pub(crate) async fn accept(
     }
     let used = Used::attestation(incoming.bytes.len() as u64);
     if let Err(exceeded) = quotas::daily(scope, used).await
-        && known(scope, &parsed.hash).await?.is_none()
+        && known.is_none()
     {
         // Nothing of it is kept. One that is known costs nothing, and goes on.
         return Err(exceeded.into());
     }
     let kept = platform.put_object(organization, &parsed.received, incoming.bytes.clone());
-    let known = known(scope, &parsed.hash);
     let seen = seen(scope, workflow);
     let promised = materials::promised(parsed);
     let missing = materials::missing(scope, &promised);
-    let ((), (), known, missing) = try_join4(kept, seen, known, missing).await?;
+    let ((), (), missing) = try_join3(kept, seen, missing).await?;
     let received = parsed.received;
     let (mut attestation, plan, repeated) = match known {
         Some((attestation, plan)) => (attestation, plan, true),
@@ -335,7 +330,7 @@ pub(crate) async fn accept(
 async fn known(
     scope: Scope<'_, impl Platform>,
     hash: &Digest,
-) -> Result<Option<(Stored<Attestation>, Stored<Plan>)>, Unreachable> {
+) -> Result<Option<Known>, Unreachable> {
     let (platform, organization) = scope.parts();
     let (attestation_at, plan_at) = (
         Attestation::at(organization, hash),
@@ -510,7 +505,7 @@ async fn write(
     scope: Scope<'_, impl Platform>,
     incoming: &Incoming<'_>,
     planned: Vec<Planned>,
-) -> Result<Option<(Stored<Attestation>, Stored<Plan>)>, Unreachable> {
+) -> Result<Option<Known>, Unreachable> {
     let (platform, organization) = scope.parts();
     let now = platform.now();
     let Incoming {
@@ -577,7 +572,7 @@ async fn join(
     incoming: &Incoming<'_>,
     received: &Digest,
 ) -> Result<Stored<Attestation>, Unreachable> {
-    let signatures::Accepted {
+    let signatures::Admissible {
         judged,
         bundle,
         is_unproven,
@@ -597,7 +592,7 @@ async fn join(
         if is_raised {
             row.verdict = Some(verdict.clone());
         }
-        let is_proven = is_its_own && row.is_unproven && !is_unproven;
+        let is_released = is_its_own && row.is_unproven && !is_unproven;
         let names_bundle = is_its_own
             && bundle.is_some()
             && row.bundle.is_none()
@@ -610,9 +605,9 @@ async fn join(
             (row.bundle, row.fetched_by) = (*bundle, None);
             row.verdict.get_or_insert_with(|| verdict.clone());
         }
-        row.is_unproven &= !is_proven;
+        row.is_unproven &= !is_released;
         let form = row.add_form(*received);
-        let is_changed = form.is_some() || is_vouched || is_raised || is_proven || names_bundle;
+        let is_changed = form.is_some() || is_vouched || is_raised || is_released || names_bundle;
         let alias = form.map(|alias| rows::insert(platform, &alias).0);
         is_changed.then(|| alias.into_iter().collect())
     })

@@ -345,8 +345,7 @@ async fn backfill(
             created_at: row.created_at,
             id: row.hash.hex(),
         };
-        let is_permitted =
-            |matched: &Match| row.permitted.is_empty() || row.permitted.contains(matched);
+        let is_permitted = |matched: &Match| rows::permits(&row.permitted, *matched);
         let matched = selector.matched(&row.workflow).filter(is_permitted);
         if matched.is_none() {
             job.seen += 1;
@@ -358,29 +357,27 @@ async fn backfill(
                 .iter()
                 .any(|one| one.attachment == planned.attachment)
         };
-        let checked = operations::check(platform, &mut stored, job.dry_run).await;
-        let row = &stored.row;
-        let made = if job.dry_run || checked.is_err() {
-            let plans = plans::of(platform, row).await?;
-            let is_planned = plans.iter().any(|plan| has(&plan.row));
-            match checked {
-                Err(error) if !is_planned => refused(job, &row.hash.to_string(), error)?,
-                _ => !is_planned,
-            }
-        } else {
-            operations::keep(platform, row).await?;
-            let planned = Planned {
-                matched,
-                ..planned.clone()
+        let plans = plans::of(platform, row).await?;
+        let is_planned = plans.iter().any(|plan| has(&plan.row));
+        let made = !is_planned
+            && match operations::check(platform, &mut stored, job.dry_run).await {
+                Err(error) => refused(job, &stored.row.hash.to_string(), error)?,
+                Ok(()) if job.dry_run => true,
+                Ok(()) => {
+                    operations::keep(platform, &stored.row).await?;
+                    let planned = Planned {
+                        matched,
+                        ..planned.clone()
+                    };
+                    let added = plans::Added {
+                        why: PlanReason::Backfilled,
+                        job: Some(&job.id),
+                        planned: vec![planned],
+                        beside: Vec::new(),
+                    };
+                    plans::add(platform, stored, added, has).await?.is_some()
+                }
             };
-            let added = plans::Added {
-                why: PlanReason::Backfilled,
-                job: Some(&job.id),
-                planned: vec![planned],
-                beside: Vec::new(),
-            };
-            plans::add(platform, stored, added, has).await?.is_some()
-        };
         if made {
             job.done += 1;
             left -= 1;

@@ -325,13 +325,13 @@ pub async fn test(
     }];
     let incoming = Incoming {
         bytes,
-        signatures: signatures::Accepted::unasked(parsed, platform.now()),
+        signatures: signatures::Admissible::unasked(parsed, platform.now()),
         workflow,
         permitted: Vec::new(),
         why: PlanReason::Tested,
         by: act.actor,
     };
-    let taken = accept::accept(scope, incoming, planned).await;
+    let taken = accept::accept(scope, incoming, planned, None).await;
     taken.map_err(|error| match error {
         accept::Error::Unreachable(unreachable) => unreachable.into(),
         accept::Error::Exceeded(exceeded) => config::Error::Exceeded(exceeded),

@@ -78,7 +78,7 @@ pub(crate) fn code(verdict: &Verdict) -> Code {
 }
 
 /// Policies that judge an attestation: the one for the workflow's ID, and the most specific one for its project and name.
-/// Whoever sends an attestation states both, and it goes to what is attached to either: so neither stands in for the other.
+/// A sender states both, and the attestation goes to what is attached to either, so neither policy replaces the other.
 struct Policies(Vec<(TrustPolicy, Judge)>);
 
 impl Policies {
@@ -128,17 +128,17 @@ fn worse(one: Option<Verdict>, other: Verdict) -> Verdict {
         .unwrap_or(other)
 }
 
-/// An attestation that was judged when it came.
-pub(crate) struct Accepted {
+/// An attestation that its policies do not refuse.
+pub(crate) struct Admissible {
     pub(crate) judged: Judged,
     /// The bundle that has what the verdict lacks.
     pub(crate) bundle: Option<Digest>,
-    /// As the attestation's row has it: the bundle may prove it.
+    /// A policy requires the bundle to prove it, before anything of it is sent.
     pub(crate) is_unproven: bool,
 }
 
-impl Accepted {
-    /// What no policy judges.
+impl Admissible {
+    /// Returns an attestation that no policy judges.
     pub(crate) fn unasked(parsed: attestation::Attestation, at: Timestamp) -> Self {
         Self {
             judged: Judged::unasked(parsed, at),
@@ -149,57 +149,46 @@ impl Accepted {
 }
 
 /// Judges what comes in by the policies of these links. What one of them requires is refused otherwise, and nothing of it
-/// kept, unless its `bundle` can be fetched and may prove it; the worse verdict is that of the attestation.
+/// kept, unless its `bundle` can be fetched and may prove it; the worse verdict is that of the attestation. What
+/// [`was_verified`] before passes.
 pub(crate) async fn judge(
-    scope: Scope<'_, impl Platform>,
+    platform: &impl Platform,
     parsed: attestation::Attestation,
     bytes: &Bytes,
-    workflow: &Workflow,
     links: Vec<(Match, TrustPolicyLink)>,
     bundle: Option<Digest>,
-) -> Result<Accepted, Error> {
-    let platform = scope.platform;
+    was_verified: bool,
+) -> Result<Admissible, Error> {
     let policies = Policies::of_links(platform, links).await?;
     let at = platform.now();
-    let mut accepted = Accepted::unasked(parsed, at);
+    let mut admissible = Admissible::unasked(parsed, at);
     for (row, judge) in &policies.0 {
-        let (parsed, before) = accepted.judged.into_parts();
-        accepted.judged = judge.judge(parsed, bytes, at);
-        let verdict = accepted.judged.verdict();
+        let (parsed, before) = admissible.judged.into_parts();
+        admissible.judged = judge.judge(parsed, bytes, at);
+        let verdict = admissible.judged.verdict();
         count(platform, verdict.outcome);
         if lacks_certificate(verdict) {
-            accepted.bundle = bundle;
+            admissible.bundle = bundle;
         }
-        let hash = &accepted.judged.attestation().hash;
-        if requires(row) && !is_verified(verdict) && !was_verified(scope, hash, workflow).await? {
+        if requires(row) && !is_verified(verdict) && !was_verified {
             if bundle.is_none() || !lacks_certificate(verdict) {
                 return Err(Box::new(Untrusted::new(verdict.clone(), row)).into());
             }
-            accepted.is_unproven = true;
+            admissible.is_unproven = true;
         }
-        accepted.judged = accepted.judged.or_worse(before);
+        admissible.judged = admissible.judged.or_worse(before);
     }
-    Ok(accepted)
+    Ok(admissible)
 }
 
 pub(crate) fn lacks_certificate(verdict: &Verdict) -> bool {
     verdict.reason.code == trust::Code::CertificateMissing
 }
 
-/// Reports whether this attestation of this workflow was proven once: the same again, after its certificate has expired, is
+/// Reports whether an attestation of this workflow was proven once: the same again, after its certificate has expired, is
 /// a repeat like any other.
-async fn was_verified(
-    scope: Scope<'_, impl Platform>,
-    hash: &Digest,
-    workflow: &Workflow,
-) -> Result<bool, Unreachable> {
-    let at = Attestation::at(scope.organization, hash);
-    Ok(rows::load::<Attestation>(scope.platform, &at)
-        .await?
-        .map(|stored| stored.row)
-        .filter(|row| row.workflow == *workflow)
-        .and_then(|row| row.verdict)
-        .is_some_and(|verdict| is_verified(&verdict)))
+pub(crate) fn was_verified(row: &Attestation, workflow: &Workflow) -> bool {
+    row.workflow == *workflow && row.verdict.as_ref().is_some_and(is_verified)
 }
 
 fn count(platform: &impl Platform, outcome: Outcome) {
@@ -213,36 +202,38 @@ fn count(platform: &impl Platform, outcome: Outcome) {
     platform.meter().counts.count(About::default(), metric, 1);
 }
 
-/// The bundle that an attestation's verdict waits for, if it does.
+/// Returns the bundle that an attestation's verdict waits for, if any.
 pub(crate) fn awaited_bundle(row: &Attestation) -> Option<Digest> {
     let lacks = row.verdict.as_ref().is_some_and(lacks_certificate);
     row.bundle.filter(|bundle| lacks && !row.has_form(bundle))
 }
 
-/// What the verdict on an attestation means for a delivery that began at this time and waits so long for materials.
+/// Proof that a trust policy requires before anything of an attestation is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Gate {
-    Open,
-    /// What would verify it may still come.
-    Waits,
-    Closed,
+pub(crate) enum Proof {
+    /// None is required, or it is there.
+    Given,
+    /// The bundle that may prove it can still be fetched.
+    Awaited,
+    Lacking,
 }
 
-pub(crate) fn gate(
+/// Returns the proof of an attestation for a delivery that began at this time and waits so long for materials.
+pub(crate) fn proof(
     row: &Attestation,
     (began_at, patience): (Timestamp, Duration),
     now: Timestamp,
-) -> Gate {
+) -> Proof {
     let is_early = now < began_at.plus(patience.max(PATIENCE));
     match row.is_unproven {
-        false => Gate::Open,
-        true if is_early && awaited_bundle(row).is_some() => Gate::Waits,
-        true => Gate::Closed,
+        false => Proof::Given,
+        true if is_early && awaited_bundle(row).is_some() => Proof::Awaited,
+        true => Proof::Lacking,
     }
 }
 
-/// Why nothing of an attestation is sent, as what failed.
-pub(crate) fn closed(row: &Attestation) -> String {
+/// Returns the reason why nothing of an attestation is sent, as what failed.
+pub(crate) fn lacking(row: &Attestation) -> String {
     let Some(verdict) = &row.verdict else {
         return "find the attestation's verdict".to_owned();
     };
@@ -305,6 +296,8 @@ pub(crate) async fn bundle_came(
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
     verdict: Option<Verdict>,
+    /// A policy requires a proof, and there are no bytes to judge: the attempt finds that out, and says so.
+    is_blind: bool,
     /// Why it may not be delivered again, if so.
     pub(crate) refusal: Option<Box<Untrusted>>,
 }
@@ -322,8 +315,8 @@ pub(crate) async fn judge_again(
     }
     for (policy, judge) in &policies.0 {
         let Some(best) = best(scope, judge, row).await? else {
-            // The attempt finds out that its bytes are gone, and says so.
-            continue;
+            judgement.is_blind = true;
+            return Ok(judgement);
         };
         if requires(policy) && !is_verified(&best) && judgement.refusal.is_none() {
             judgement.refusal = Some(Box::new(Untrusted::new(best.clone(), policy)));
@@ -333,7 +326,7 @@ pub(crate) async fn judge_again(
     Ok(judgement)
 }
 
-/// Keeps that an attestation was judged again and not refused.
+/// Records the verdict of a judgement that refused nothing.
 pub(crate) async fn keep(
     platform: &impl Platform,
     stored: &mut Stored<Attestation>,
@@ -341,10 +334,11 @@ pub(crate) async fn keep(
 ) -> Result<(), Unreachable> {
     let verdict = judgement.verdict.filter(is_verified);
     rows::change(platform, stored, |row| {
-        if verdict.is_none() && !row.is_unproven {
+        let is_released = row.is_unproven && !judgement.is_blind;
+        if verdict.is_none() && !is_released {
             return None;
         }
-        row.is_unproven = false;
+        row.is_unproven &= !is_released;
         row.verdict = verdict.clone().or(row.verdict.take());
         Some(Vec::new())
     })
@@ -352,7 +346,7 @@ pub(crate) async fn keep(
     Ok(())
 }
 
-/// The best verdict on any form of an attestation, as of the time when it was accepted: a bundle may have come after the
+/// Returns the best verdict on any form of an attestation, as of the time when it was accepted: a bundle may have come after the
 /// envelope alone. None where no form is there any more.
 pub(crate) async fn best(
     scope: Scope<'_, impl Platform>,
@@ -383,7 +377,7 @@ pub(crate) async fn best(
     Ok(best)
 }
 
-/// Bytes that may be an attestation; none where they are not there, or too many.
+/// Loads the bytes of a form of an attestation; none if they are absent, or too many to be one.
 async fn bytes_of(
     scope: Scope<'_, impl Platform>,
     digest: &Digest,

@@ -9,7 +9,7 @@ use super::context::DeliveryContext;
 use super::load::{Loaded, Prepared, Sent, Subject, load};
 use super::tools::Tools;
 use crate::config::secrets::Secrets;
-use crate::engine::signatures::{self, Gate};
+use crate::engine::signatures::{self, Proof};
 use crate::ledger::breaker::{self, Admission, Postponed};
 use crate::ledger::schedule::{HEAVY_BYTES, PATIENCE};
 use crate::store::platform::Platform;
@@ -100,12 +100,12 @@ async fn prepare<I: Integration, P: Platform>(
     let patience = attachment.wait_secs.map_or(PATIENCE, Duration::from_secs);
     if let Some(row) = &judged {
         let began = (delivery.created_at, patience);
-        match signatures::gate(row, began, context.platform.now()) {
-            Gate::Open => {}
-            Gate::Waits => return Err(Sent::Waits("waiting for its signature".to_owned())),
-            Gate::Closed => {
+        match signatures::proof(row, began, context.platform.now()) {
+            Proof::Given => {}
+            Proof::Awaited => return Err(Sent::Waits("waiting for its signature".to_owned())),
+            Proof::Lacking => {
                 context.ours.set(true);
-                return Err(Error::permanent(signatures::closed(row)).into());
+                return Err(Error::permanent(signatures::lacking(row)).into());
             }
         }
     }

@@ -51,8 +51,8 @@ pub struct Attestation {
     /// The one who sent it first; none when it came before that was kept.
     #[serde(default)]
     pub pushed_by: Option<Actor>,
-    /// By what of its workflow it may go on, where its sender was limited: the sender states the rest too, and nobody vouches
-    /// for that. By all when empty.
+    /// Parts of its workflow by which it may be delivered, if its sender was limited: the sender states the rest too, and
+    /// nobody vouches for that. All when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permitted: Vec<Match>,
     /// On its signatures; none where no trust policy asked for one. A bundle that came later may have changed it, and nothing
@@ -68,6 +68,11 @@ pub struct Attestation {
     /// When its latest plan was made: it outlives all of them.
     pub planned_at: Timestamp,
     pub created_at: Timestamp,
+}
+
+/// Reports whether an attestation may be delivered by this part of its workflow, as its row permits it.
+pub fn permits(permitted: &[Match], matched: Match) -> bool {
+    permitted.is_empty() || permitted.contains(&matched)
 }
 
 impl Attestation {

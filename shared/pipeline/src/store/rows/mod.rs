@@ -20,7 +20,7 @@ pub use configuration::{
 };
 pub use ledger::{
     Attempt, Attestation, CompletionPoll, Delivery, DigestAlias, DigestIndex, FetchTurn, Lease,
-    Plan, PlanReason, Planned, QuarantinedMessage, Report, Stage, Step,
+    Plan, PlanReason, Planned, QuarantinedMessage, Report, Stage, Step, permits,
 };
 pub(crate) use newest::{LAST, Newest, newest};
 pub use operations::{
