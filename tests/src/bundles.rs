@@ -20,7 +20,7 @@ use crate::artifacts::{Artifacts, attested};
 use crate::asking::ask;
 use crate::receiver::Received;
 use crate::signatures::{made, policy, replace};
-use crate::world::{ORGANIZATION, WORKFLOW, World, attestation, promised_sbom, scope};
+use crate::world::{ORGANIZATION, SBOM, WORKFLOW, World, attestation, promised_sbom, scope};
 
 fn told(sent: &Received) -> &str {
     sent.header("webhook-signature-verdict").unwrap()
@@ -94,6 +94,12 @@ impl Plane {
         assert_eq!(all.len(), 1);
         let only = all.remove(0);
         (only.state, only.reason.unwrap_or_default())
+    }
+
+    /// Paths that the store was asked for, in their order.
+    fn asked(&self) -> Vec<String> {
+        let asked = self.artifacts.asked().into_iter();
+        asked.map(|(path, _)| path).collect()
     }
 
     fn received(&self) -> usize {
@@ -264,14 +270,16 @@ async fn a_bundle_that_never_comes_is_waited_for_as_long_as_a_material() {
 async fn a_bundle_that_is_pushed_meanwhile_lets_the_deliveries_go() {
     let plane = Plane::new("require").await;
     let envelope = plane.signed("1");
-    plane.post(&envelope, &Digest::of(b"nowhere")).await;
+    let posted = plane.post(&envelope, &Digest::of(b"nowhere")).await;
+    assert_eq!(posted.status, 202, "{}", posted.body);
     plane.world.deliver().await;
+    assert_eq!(plane.stands(&envelope).await.0, State::Pending);
     let bundle = plane.authority.bundle(&envelope, VALID);
     plane.world.push(bundle).await.unwrap();
     plane.world.pass(Duration::from_mins(1)).await;
     assert_eq!(plane.stands(&envelope).await.0, State::Delivered);
     let asked = plane.artifacts.asked().len();
-    plane.world.fetch().await;
+    assert_eq!(plane.world.fetch().await, 1);
     assert_eq!(plane.artifacts.asked().len(), asked, "nothing is lacking");
 }
 
@@ -318,12 +326,109 @@ async fn a_policy_that_asks_for_less_meanwhile_lets_the_deliveries_go() {
     }
 }
 
+/// Whoever knows an intake's URL could have anything fetched that its store has.
 #[tokio::test]
-async fn the_bundle_comes_before_materials_and_a_crash_in_between_asks_the_store_no_second_time() {
+async fn materials_are_asked_for_when_the_bundle_proves_who_names_them() {
+    for (seed, places) in [(1, 4), (2, 2)] {
+        let plane = Plane::new("require").await;
+        let envelope = plane
+            .authority
+            .sign(attestation("1", vec![promised_sbom()]));
+        plane.artifacts.put(SBOM);
+        let bundle = Authority::new(seed).bundle(&envelope, VALID);
+        let digest = plane.artifacts.put(&bundle);
+        let posted = plane.post(&envelope, &digest).await;
+        assert_eq!(posted.status, 202, "{}", posted.body);
+        plane.world.fetch().await;
+        let asked = plane.asked();
+        let expected = [digest, digest, Digest::of(SBOM), Digest::of(SBOM)];
+        let paths = expected.iter().zip(&asked);
+        for (digest, path) in paths {
+            assert!(path.contains(&digest.hex()), "{asked:?}");
+        }
+        assert_eq!(asked.len(), places, "each at two addresses");
+    }
+}
+
+/// The control plane's own post mends what another sender's named.
+#[tokio::test]
+async fn another_bundle_takes_the_place_of_one_that_was_none() {
+    for first in [&b"nowhere"[..], b"not a bundle"] {
+        let plane = Plane::new("require").await;
+        let envelope = plane.signed("1");
+        plane.artifacts.put(b"not a bundle");
+        plane.post(&envelope, &Digest::of(first)).await;
+        plane.world.fetch().await;
+        plane.forward(&envelope).await;
+        plane.world.fetch().await;
+        let row = plane.row(&envelope.hash()).await;
+        assert_eq!(row.verdict.unwrap().outcome, Outcome::Verified);
+        plane.world.pass(Duration::from_mins(1)).await;
+        assert_eq!(plane.stands(&envelope).await.0, State::Delivered);
+    }
+}
+
+/// Certificates live ten minutes, and a store may be away for longer.
+#[tokio::test]
+async fn a_bundle_whose_certificate_has_expired_since_proves_what_was_accepted_before() {
+    let plane = Plane::new("require").await;
+    let now = plane.world.memory.now().to_string();
+    let (year, month): (i32, u8) = (now[..4].parse().unwrap(), now[5..7].parse().unwrap());
+    let next = match month {
+        12 => (year + 1, 1, 1),
+        _ => (year, month + 1, 1),
+    };
+    let until = ((2020, 1, 1), next);
+    let (before, since) = (plane.signed("1"), plane.signed("2"));
+    let posted = plane.post(&before, &Digest::of(b"nowhere")).await;
+    assert_eq!(posted.status, 202, "{}", posted.body);
+    plane
+        .world
+        .pass(schedule::PATIENCE + Duration::from_mins(2))
+        .await;
+    assert_eq!(plane.stands(&before).await.0, State::Failed);
+    plane.world.memory.advance(Duration::from_hours(24 * 40));
+    let bundle = |envelope| plane.authority.bundle(envelope, until);
+    let expired = plane.world.push(bundle(&since)).await.unwrap_err();
+    assert!(expired.to_string().contains("was not valid"), "{expired}");
+    plane.world.push(bundle(&before)).await.unwrap();
+    assert_eq!(plane.redeliver(&before).await.status, 202);
+    plane.world.deliver().await;
+    assert_eq!(plane.received(), 1);
+}
+
+/// A bundle with another certificate of the same organization says nothing of the envelope.
+#[tokio::test]
+async fn the_right_bundle_mends_what_a_wrong_one_made_invalid() {
+    let plane = Plane::new("require").await;
+    let envelope = plane.signed("1");
+    let wrong = Authority::with_key(1, 7).bundle(&envelope, VALID);
+    let digest = plane.artifacts.put(&wrong);
+    plane.post(&envelope, &digest).await;
+    plane.world.fetch().await;
+    plane.world.deliver().await;
+    let (state, reason) = plane.stands(&envelope).await;
+    assert!(
+        state == State::Failed && reason.contains("signature-invalid"),
+        "{reason}"
+    );
+    let right = plane.authority.bundle(&envelope, VALID);
+    plane.world.push(right).await.unwrap();
+    let row = plane.row(&envelope.hash()).await;
+    assert_eq!(row.verdict.unwrap().outcome, Outcome::Verified);
+    assert_eq!(plane.redeliver(&envelope).await.status, 202);
+    plane.world.deliver().await;
+    let sent = plane.world.receiver.deliveries().pop().unwrap();
+    assert_eq!(told(&sent), "verified");
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_kept_already_is_judged_without_asking_the_store() {
     let plane = Plane::new("require").await;
     let envelope = plane
         .authority
         .sign(attestation("1", vec![promised_sbom()]));
+    plane.artifacts.put(SBOM);
     let digest = plane.forward(&envelope).await;
     // As after a crash between the two: the bundle is kept, and nothing is judged yet.
     let bundle = plane.authority.bundle(&envelope, VALID);
@@ -335,15 +440,15 @@ async fn the_bundle_comes_before_materials_and_a_crash_in_between_asks_the_store
     plane.world.fetch().await;
     let row = plane.row(&digest).await;
     assert_eq!(row.verdict.unwrap().outcome, Outcome::Verified);
-    let paths = plane.artifacts.asked().into_iter().map(|(path, _)| path);
-    let paths: Vec<String> = paths.collect();
+    let sbom = Digest::of(SBOM).hex();
+    let asked = plane.asked();
     assert!(
-        paths.iter().all(|path| !path.contains(&digest.hex())),
-        "{paths:?}"
+        asked.len() == 2 && asked.iter().all(|path| path.contains(&sbom)),
+        "{asked:?}"
     );
 }
 
-/// What was accepted when nothing was asked is not sent again through what asks for more now.
+/// A stricter policy keeps unproven attestations from being delivered again.
 #[tokio::test]
 async fn what_was_accepted_by_less_is_delivered_again_only_if_it_is_proven_now() {
     for mode in ["off", "warn"] {
@@ -380,7 +485,7 @@ async fn what_was_accepted_by_less_is_delivered_again_only_if_it_is_proven_now()
     }
 }
 
-/// What it needs was there all along, and nobody had asked.
+/// The bundle was pushed, and no policy judged it.
 #[tokio::test]
 async fn what_was_accepted_unjudged_is_judged_when_it_is_delivered_again() {
     let plane = Plane::new("off").await;
@@ -432,10 +537,7 @@ async fn a_backfill_skips_what_a_policy_refuses_and_says_so() {
         );
         let told = job["refused"][0].as_str().unwrap();
         assert!(told.starts_with(&unproven.hash().to_string()), "{told}");
-        assert!(
-            told.contains("signature") || told.contains("certificate"),
-            "{told}"
-        );
+        assert!(told.contains(Code::CertificateMissing.sentence()), "{told}");
     }
     assert_eq!(plane.received(), 3, "two when they were pushed, and one");
     // One by one, a job that delivers again says the same.
@@ -446,4 +548,11 @@ async fn a_backfill_skips_what_a_policy_refuses_and_says_so() {
     assert_eq!(begun.status, 202, "{}", begun.body);
     world.pass(Duration::from_mins(2)).await;
     assert_eq!(plane.received(), 5);
+    let path = [("job", begun.body["id"].as_str().unwrap())];
+    let route = "GET /v1/jobs/{job}";
+    let job = ask(&world.memory, Role::Viewer, route, &path, Value::Null)
+        .await
+        .body;
+    let told = job["refused"][0].as_str().unwrap();
+    assert!(told.contains("may not be delivered again"), "{job}");
 }

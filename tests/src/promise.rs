@@ -45,6 +45,7 @@ Nothing else, ever. Until then it is pending or being attempted, and something w
 | Longest attempt | {notification} for messages to chats, {material} otherwise |
 | A function that is killed in the midst of it | is found {lease} after the attempt began; its delivery is attempted again within two minutes more |
 | A missing material | is waited for until {patience} after acceptance, or as long as the attachment says; then what is there is delivered, and what is missing is named |
+| A signature that a trust policy requires, of what a control plane forwarded | is waited for as long as a missing material, and for {patience} at least; without it nothing is sent, and the delivery fails with the reason |
 | A registration that fails for {failing}, or whose third party says that it is gone | is paused: what comes is held, its {give_up} stand still, and it goes on where it stood when you resume it |
 | A pause | lasts {pause} at most; then what it holds has failed |
 | A destination that fails {down} times in a row | is left alone, and tried by one delivery at a time after {probes} |

@@ -230,7 +230,7 @@ async fn a_token_with_an_end_is_nobodys_from_then_on_and_leaves_its_name() {
 }
 
 #[tokio::test]
-async fn a_token_of_which_nothing_is_said_lives_for_90_days_and_never_is_asked_for() {
+async fn a_token_ends_after_90_days_unless_another_end_or_none_is_asked_for() {
     let memory = Memory::default();
     let end = |days: u32| json!(memory.now().plus(days * DAY));
     for (number, (expires, end)) in [

@@ -14,9 +14,12 @@ use serde_json::{Value, json};
 /// UUID of the organization.
 pub const ORGANIZATION: &str = "18c3f782-4936-4630-ab8d-20b511366699";
 
-/// First and last year of a certificate that is valid whenever a test runs, and of one that has expired.
-pub const VALID: (i32, i32) = (2020, 2040);
-pub const EXPIRED: (i32, i32) = (2020, 2021);
+/// Year, month and day.
+pub type Date = (i32, u8, u8);
+
+/// First and last day of a certificate that is valid whenever a test runs, and of one that has expired.
+pub const VALID: (Date, Date) = ((2020, 1, 1), (2040, 1, 1));
+pub const EXPIRED: (Date, Date) = ((2020, 1, 1), (2021, 1, 1));
 
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -48,6 +51,11 @@ impl Key {
 impl Authority {
     /// Another seed is another authority.
     pub fn new(seed: u8) -> Self {
+        Self::with_key(seed, seed ^ 0xff)
+    }
+
+    /// The authority of that seed, whose organization signs with another key.
+    pub fn with_key(seed: u8, own: u8) -> Self {
         let mut params = params("authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         valid(&mut params, VALID);
@@ -56,7 +64,7 @@ impl Authority {
         Self {
             issuer: Issuer::new(params, key),
             pem,
-            key: Key::of(seed ^ 0xff),
+            key: Key::of(own),
         }
     }
 
@@ -70,14 +78,14 @@ impl Authority {
         envelope
     }
 
-    /// The bundle of an envelope, with a certificate for that key, valid in these years.
-    pub fn bundle(&self, envelope: &Envelope, years: (i32, i32)) -> Vec<u8> {
+    /// The bundle of an envelope, with a certificate for that key, valid on these days.
+    pub fn bundle(&self, envelope: &Envelope, days: (Date, Date)) -> Vec<u8> {
         let mut params = params("");
         params.distinguished_name = DistinguishedName::new();
         let name = (DnType::OrganizationName, ORGANIZATION);
         params.distinguished_name.push(name.0, name.1);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
-        valid(&mut params, years);
+        valid(&mut params, days);
         let key = self.key.of_certificates();
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
         let raw = base64_simd::STANDARD.encode_to_string(leaf.der());
@@ -105,9 +113,9 @@ fn params(name: &str) -> CertificateParams {
     params
 }
 
-fn valid(params: &mut CertificateParams, (first, last): (i32, i32)) {
-    params.not_before = date_time_ymd(first, 1, 1);
-    params.not_after = date_time_ymd(last, 1, 1);
+fn valid(params: &mut CertificateParams, (first, last): (Date, Date)) {
+    params.not_before = date_time_ymd(first.0, first.1, first.2);
+    params.not_after = date_time_ymd(last.0, last.1, last.2);
 }
 
 #[cfg(test)]

@@ -477,6 +477,7 @@ pub fn parcel(world: &Rc<World>, organization: &OrganizationName, run: &str) -> 
                 habit: Habit::of(world),
                 organization: parcel.organization.clone(),
                 of: parcel.hash,
+                is_bundle: parcel.stored == Some(digest),
             };
             world.artifacts.borrow_mut().insert(digest, artifact);
         } else {

@@ -24,6 +24,8 @@ pub struct Artifact {
     pub organization: OrganizationName,
     /// The hash of the attestation that names it.
     pub of: Digest,
+    /// It is the attestation's bundle, and no material.
+    pub is_bundle: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

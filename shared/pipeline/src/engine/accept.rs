@@ -172,9 +172,9 @@ async fn for_attached(
     let reached = of_planned.chain(policies.iter().map(|(matched, _)| *matched));
     let permitted = permitted(&workflow, allowed);
     check_reached(&workflow, &permitted, reached)?;
-    let was_verified = row.is_some_and(|row| signatures::was_verified(row, &workflow));
-    let platform = scope.platform;
-    let judging = signatures::judge(platform, parsed, &bytes, policies, bundle, was_verified);
+    // What was accepted of another workflow was judged by others' policies.
+    let own = row.filter(|row| row.workflow == workflow);
+    let judging = signatures::judge(scope.platform, parsed, &bytes, policies, bundle, own);
     let signatures = judging.await?;
     let incoming = Incoming {
         bytes,
@@ -580,37 +580,33 @@ async fn join(
     let verdict = judged.verdict();
     let unproven = [Outcome::Unverifiable, Outcome::UnknownSigner];
     let was_unproven = |before: &Verdict| unproven.contains(&before.outcome);
-    rows::change(platform, &mut stored, |row| {
+    let changed = rows::change(platform, &mut stored, |row| {
         let is_its_own = row.workflow == incoming.workflow;
         let is_vouched = is_its_own && incoming.permitted.is_empty() && !row.permitted.is_empty();
         if is_vouched {
             row.permitted.clear();
         }
+        let is_released = is_its_own && row.is_unproven && !is_unproven;
         let is_raised = is_its_own
             && verdict.outcome == Outcome::Verified
-            && row.verdict.as_ref().is_none_or(was_unproven);
+            && (is_released || row.verdict.as_ref().is_none_or(was_unproven));
         if is_raised {
             row.verdict = Some(verdict.clone());
         }
-        let is_released = is_its_own && row.is_unproven && !is_unproven;
         let names_bundle = is_its_own
-            && bundle.is_some()
-            && row.bundle.is_none()
-            && row
-                .verdict
-                .as_ref()
-                .is_none_or(signatures::lacks_certificate);
+            && bundle.is_some_and(|bundle| row.bundle != Some(bundle) && !row.has_form(&bundle))
+            && row.verdict.as_ref().is_none_or(signatures::lacks_bundle);
         if names_bundle {
-            // Whoever sent it before did not.
+            // Whoever sent it before named none, or another.
             (row.bundle, row.fetched_by) = (*bundle, None);
-            row.verdict.get_or_insert_with(|| verdict.clone());
+            row.verdict = Some(verdict.clone());
         }
         row.is_unproven &= !is_released;
         let form = row.add_form(*received);
         let is_changed = form.is_some() || is_vouched || is_raised || is_released || names_bundle;
         let alias = form.map(|alias| rows::insert(platform, &alias).0);
         is_changed.then(|| alias.into_iter().collect())
-    })
-    .await?;
+    });
+    changed.await?.is_written("an attestation")?;
     Ok(stored)
 }

@@ -31,9 +31,7 @@ use crate::ledger::message::{self, Unreadable};
 use crate::ledger::schedule;
 use crate::store::meter::Used;
 use crate::store::platform::{self, Platform, Scope, Unreachable};
-use crate::store::rows::{
-    self, Attachment, Attestation, CONFLICTS, Changed, FetchTurn, Plan, Stored,
-};
+use crate::store::rows::{self, Attachment, Attestation, CONFLICTS, FetchTurn, Plan, Stored};
 
 pub use crate::config::keys::QUEUE;
 
@@ -149,14 +147,7 @@ impl Message {
                 Vec::new()
             })
         });
-        match changed.await? {
-            Changed::Written => Ok(true),
-            Changed::Unchanged => Ok(false),
-            Changed::Conflict => Err(Unreachable {
-                what: "table",
-                why: "too many write conflicts on a fetch's turn".into(),
-            }),
-        }
+        changed.await?.is_written("a fetch's turn")
     }
 
     /// Sends itself for its next round, if a delivery still waits then.
@@ -290,6 +281,10 @@ async fn one(
     if message.after.is_none() {
         message.failed |= judge_bundle(scope, store, &source, &attestation, ends).await?;
     }
+    if is_unproven(scope, &attestation.row).await? {
+        // Whoever has the intake's URL could have anything fetched that the store has.
+        return Ok(message.asks_again(platform, waited_until).await?);
+    }
     let wanted = wanted(platform, &attestation.row, message.after).await?;
     for (asked, digest) in wanted.into_iter().enumerate() {
         let now = platform.now();
@@ -355,6 +350,19 @@ async fn judge_bundle(
     signatures::bundle_came(scope, attestation.clone(), &bundle).await?;
     info!(attestation = %attestation.row.hash, %bundle, "Judged an attestation by its bundle");
     Ok(false)
+}
+
+/// Reports whether an attestation lacks a proof that is required, as its row is now.
+async fn is_unproven(
+    scope: Scope<'_, impl Platform>,
+    row: &Attestation,
+) -> Result<bool, Unreachable> {
+    if !row.is_unproven {
+        return Ok(false);
+    }
+    let key = Attestation::at(scope.organization, &row.hash);
+    let stored = rows::load::<Attestation>(scope.platform, &key).await?;
+    Ok(stored.is_none_or(|stored| stored.row.is_unproven))
 }
 
 /// The materials behind `after` that the attestation names and that are not here.

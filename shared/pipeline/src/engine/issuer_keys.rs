@@ -9,7 +9,7 @@ use verify::{Jwk, MAX_KEY_SET_BYTES, key_set};
 
 use crate::config::keys::Message;
 use crate::store::platform::{Platform, Unreachable};
-use crate::store::rows::{self, Changed, IssuerKeys};
+use crate::store::rows::{self, IssuerKeys};
 
 /// The place that documents are fetched from.
 pub trait Documents {
@@ -62,13 +62,8 @@ pub(super) async fn fetch(
         }
         Some(Vec::new())
     });
-    match changed.await? {
-        Changed::Conflict => Err(Unreachable {
-            what: "table",
-            why: "too many write conflicts on an issuer's keys".into(),
-        }),
-        Changed::Written | Changed::Unchanged => Ok(()),
-    }
+    changed.await?.is_written("an issuer's keys")?;
+    Ok(())
 }
 
 async fn keys(

@@ -149,18 +149,19 @@ impl Admissible {
 }
 
 /// Judges what comes in by the policies of these links. What one of them requires is refused otherwise, and nothing of it
-/// kept, unless its `bundle` can be fetched and may prove it; the worse verdict is that of the attestation. What
-/// [`was_verified`] before passes.
+/// kept, unless its `bundle` can be fetched and may prove it; the worse verdict is that of the attestation. An attestation
+/// that is `known` was signed when it was accepted, and is judged as of then: its certificate may have expired since.
 pub(crate) async fn judge(
     platform: &impl Platform,
     parsed: attestation::Attestation,
     bytes: &Bytes,
     links: Vec<(Match, TrustPolicyLink)>,
     bundle: Option<Digest>,
-    was_verified: bool,
+    known: Option<&Attestation>,
 ) -> Result<Admissible, Error> {
     let policies = Policies::of_links(platform, links).await?;
-    let at = platform.now();
+    let at = known.map_or(platform.now(), |row| row.created_at);
+    let was_verified = known.is_some_and(|row| row.verdict.as_ref().is_some_and(is_verified));
     let mut admissible = Admissible::unasked(parsed, at);
     for (row, judge) in &policies.0 {
         let (parsed, before) = admissible.judged.into_parts();
@@ -181,14 +182,13 @@ pub(crate) async fn judge(
     Ok(admissible)
 }
 
-pub(crate) fn lacks_certificate(verdict: &Verdict) -> bool {
+fn lacks_certificate(verdict: &Verdict) -> bool {
     verdict.reason.code == trust::Code::CertificateMissing
 }
 
-/// Reports whether an attestation of this workflow was proven once: the same again, after its certificate has expired, is
-/// a repeat like any other.
-pub(crate) fn was_verified(row: &Attestation, workflow: &Workflow) -> bool {
-    row.workflow == *workflow && row.verdict.as_ref().is_some_and(is_verified)
+/// Reports whether another bundle may help: none came, or a wrong one.
+pub(crate) fn lacks_bundle(verdict: &Verdict) -> bool {
+    lacks_certificate(verdict) || verdict.reason.code == trust::Code::BundleMismatch
 }
 
 fn count(platform: &impl Platform, outcome: Outcome) {
@@ -204,8 +204,14 @@ fn count(platform: &impl Platform, outcome: Outcome) {
 
 /// Returns the bundle that an attestation's verdict waits for, if any.
 pub(crate) fn awaited_bundle(row: &Attestation) -> Option<Digest> {
-    let lacks = row.verdict.as_ref().is_some_and(lacks_certificate);
-    row.bundle.filter(|bundle| lacks && !row.has_form(bundle))
+    let code = row.verdict.as_ref()?.reason.code;
+    // Of two policies, another's verdict may hide that of the one that requires it.
+    let may_help = match row.is_unproven {
+        true => code != trust::Code::BundleMismatch,
+        false => code == trust::Code::CertificateMissing,
+    };
+    row.bundle
+        .filter(|bundle| may_help && !row.has_form(bundle))
 }
 
 /// Proof that a trust policy requires before anything of an attestation is sent.
@@ -278,7 +284,7 @@ pub(crate) async fn bundle_came(
     if let Some(verdict) = &verdict {
         count(platform, verdict.outcome);
     }
-    rows::change(platform, &mut stored, |row| {
+    let changed = rows::change(platform, &mut stored, |row| {
         if row.verdict.as_ref().is_some_and(is_verified) {
             return None;
         }
@@ -287,8 +293,8 @@ pub(crate) async fn bundle_came(
         let form = parsed.as_ref().and_then(|_| row.add_form(*bundle));
         let alias = form.map(|alias| rows::insert(platform, &alias).0);
         Some(alias.into_iter().collect())
-    })
-    .await?;
+    });
+    changed.await?.is_written("an attestation")?;
     Ok(())
 }
 
@@ -333,7 +339,7 @@ pub(crate) async fn keep(
     judgement: Judgement,
 ) -> Result<(), Unreachable> {
     let verdict = judgement.verdict.filter(is_verified);
-    rows::change(platform, stored, |row| {
+    let changed = rows::change(platform, stored, |row| {
         let is_released = row.is_unproven && !judgement.is_blind;
         if verdict.is_none() && !is_released {
             return None;
@@ -341,8 +347,8 @@ pub(crate) async fn keep(
         row.is_unproven &= !is_released;
         row.verdict = verdict.clone().or(row.verdict.take());
         Some(Vec::new())
-    })
-    .await?;
+    });
+    changed.await?.is_written("an attestation")?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use crate::store::platform::{Announcement, Platform, Scope, Unreachable, Write};
-use crate::store::rows::{self, CONFLICTS, Changed, Event, Notice, Registration, Row as _, Stored};
+use crate::store::rows::{self, CONFLICTS, Event, Notice, Registration, Row as _, Stored};
 
 /// Time between two messages about the same.
 pub const EVERY: Duration = Duration::from_mins(5);
@@ -81,7 +81,7 @@ pub(crate) fn ends(
     Some(rows::insert(scope.platform, &row).0)
 }
 
-/// As [`ends`], in place of the notice of an end that has become another.
+/// Replaces the notice of an end by that of another.
 pub(crate) async fn ends_instead(
     scope: Scope<'_, impl Platform>,
     event: Event,
@@ -143,13 +143,8 @@ pub(crate) async fn tell(
         row.wake_at = (row.count > 0).then(|| now.plus(EVERY));
         Some(Vec::new())
     });
-    match changed.await? {
-        Changed::Written | Changed::Unchanged => Ok(()),
-        Changed::Conflict => Err(Unreachable {
-            what: "table",
-            why: "too many write conflicts on a notice".to_owned(),
-        }),
-    }
+    changed.await?.is_written("a notice")?;
+    Ok(())
 }
 
 async fn announcement(

@@ -157,6 +157,13 @@ impl Laws {
             let Artifact {
                 organization, of, ..
             } = artifact;
+            // Nothing else is asked for before the attestation is proven.
+            let proof = self.proofs.get(of).map(|proof| artifacts.get(proof));
+            let is_proven =
+                proof.is_none_or(|bundle| bundle.is_some_and(|bundle| bundle.habit == Habit::Good));
+            if !is_proven && !artifact.is_bundle {
+                continue;
+            }
             let many = artifacts.values().filter(|other| other.of == *of).count();
             let round = (LONGEST + TURN) * u32::try_from(many).expect("few");
             let has_time = |(_, patience)| patience > round + Duration::from_millis(SLACK);

@@ -15,6 +15,20 @@ pub(crate) enum Changed {
     Conflict,
 }
 
+impl Changed {
+    /// Returns whether the row was written; an error when others were first at every try.
+    pub(crate) fn is_written(self, what: &str) -> Result<bool, Unreachable> {
+        match self {
+            Self::Written => Ok(true),
+            Self::Unchanged => Ok(false),
+            Self::Conflict => Err(Unreachable {
+                what: "table",
+                why: format!("too many write conflicts on {what}"),
+            }),
+        }
+    }
+}
+
 /// Applies `change` to a row and writes it together with the writes that `change` returns; `None` leaves the row as it
 /// is. After a conflict, reloads the row and applies `change` again, and `stored` is what was read last. After an error it is
 /// not to be used: whether the write arrived is not known.
