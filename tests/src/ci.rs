@@ -183,7 +183,7 @@ pub fn sha256(file: &Path) -> String {
     Digest::of(&fs::read(file).unwrap()).hex()
 }
 
-/// What the script needs, with these instead.
+/// Variables that the script needs, with these replaced.
 fn variables<'a>(sum: &'a str, other: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let usual = [
         ("CHAINLOOP_URL", "https://attestations.example.org"),

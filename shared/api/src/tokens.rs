@@ -122,16 +122,16 @@ pub struct Token {
     #[serde(default)]
     pub rotated_at: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
-    /// Until when the text before the newest one works too.
+    /// End of the overlap, while the text before the newest one still works.
     #[serde(default)]
     pub overlap_until: Option<Timestamp>,
     /// Its time is over.
     #[serde(default)]
     pub expired: bool,
-    /// When a request last came with it, to within an hour; none when that is longer ago than the retention.
+    /// Time of the last use, to within an hour; none when that is longer ago than the retention.
     #[serde(default)]
     pub last_used_at: Option<Timestamp>,
-    /// The address from which.
+    /// Address of the last use.
     #[serde(default)]
     pub last_used_from: Option<String>,
 }

@@ -177,7 +177,7 @@ pub async fn authorize(
         return Ok(json!({ "isAuthorized": false }));
     };
     // It notes nothing itself: functions do, and read nothing for it.
-    let is_use_due = last_use::is_due_of_token(platform, &token).await;
+    let is_use_due = last_use::is_token_due(platform, &token).await;
     Ok(json!({
         "isAuthorized": true,
         "context": {

@@ -163,8 +163,7 @@ impl Integration for DependencyTrack {
         registration: &Registration,
         receipt: &Map<String, Value>,
     ) -> Result<Followed, Error> {
-        let sboms = receipt.get("sboms").and_then(Value::as_array);
-        let sboms = sboms.map(Vec::as_slice).unwrap_or_default();
+        let sboms = sboms(receipt);
         for sbom in sboms {
             let token = sbom["token"].as_str().and_then(|token| token.parse().ok());
             if let Some(token) = token
@@ -186,8 +185,7 @@ impl Integration for DependencyTrack {
         registration: &Registration,
         receipt: &Map<String, Value>,
     ) -> Result<Presence, Error> {
-        let sboms = receipt.get("sboms").and_then(Value::as_array);
-        let places = sboms.into_iter().flatten().filter_map(Place::of_receipt);
+        let places = sboms(receipt).iter().filter_map(Place::of_receipt);
         let places: BTreeSet<Place> = places.collect();
         if places.is_empty() {
             return Ok(Presence::unknown("the receipt names no project"));
@@ -218,6 +216,12 @@ impl Integration for DependencyTrack {
         }
         Ok(previews)
     }
+}
+
+/// Returns the entries of a receipt, one for each SBOM.
+fn sboms(receipt: &Map<String, Value>) -> &[Value] {
+    let sboms = receipt.get("sboms").and_then(Value::as_array);
+    sboms.map(Vec::as_slice).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -136,10 +136,11 @@ impl Azure {
         let doing = format!("look for {key}");
         let request = Request::head(format!("{}/{key}", self.url())).body(Bytes::new());
         let response = self.send(http, &doing, request.map_err(invalid)?).await?;
-        if response.status != StatusCode::NOT_FOUND {
-            Self::judge(&response, &doing, http.unix_secs())?;
+        if response.status == StatusCode::NOT_FOUND {
+            return Ok(None);
         }
-        size_of(&response, &doing)
+        Self::judge(&response, &doing, http.unix_secs())?;
+        size_of(&response, &doing).map(Some)
     }
 
     async fn send(

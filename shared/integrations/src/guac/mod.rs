@@ -40,7 +40,7 @@ use std::fmt::Write as _;
 
 use attestation::{Digest, Material, MaterialType};
 use http::header::CONTENT_LENGTH;
-use http::{Request, StatusCode};
+use http::Request;
 use serde_json::{Map, Value, json};
 
 use crate::http::Response;
@@ -536,15 +536,12 @@ fn check_key(prefix: &Prefix, now: u64) -> String {
     format!("{}/sboms/check-{now}.json", prefix.as_str())
 }
 
-/// Reads the size that a response to HEAD tells; none for an object that is not there.
-fn size_of(response: &Response, doing: &str) -> Result<Option<u64>, Error> {
-    if response.status == StatusCode::NOT_FOUND {
-        return Ok(None);
-    }
+/// Reads the size that a response to HEAD tells.
+fn size_of(response: &Response, doing: &str) -> Result<u64, Error> {
     let size = response.headers.get(CONTENT_LENGTH);
     let size = size.and_then(|size| size.to_str().ok()?.parse().ok());
     let untold = || Error::permanent(format!("{doing}: the response has no size"));
-    Ok(Some(size.ok_or_else(untold)?))
+    size.ok_or_else(untold)
 }
 
 /// Says what was being done when no answer came.

@@ -193,10 +193,11 @@ impl S3 {
         let request = Request::head(format!("{}/{key}", self.url(Some(http))?));
         let request = request.body(Bytes::new());
         let response = self.send(http, &doing, request.map_err(invalid)?).await?;
-        if response.status != StatusCode::NOT_FOUND {
-            self.judge(http, &response, &doing, http.unix_secs())?;
+        if response.status == StatusCode::NOT_FOUND {
+            return Ok(None);
         }
-        size_of(&response, &doing)
+        self.judge(http, &response, &doing, http.unix_secs())?;
+        size_of(&response, &doing).map(Some)
     }
 
     async fn send(

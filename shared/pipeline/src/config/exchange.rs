@@ -115,8 +115,8 @@ fn faults(wanted: &Exchange) -> Vec<Fault> {
         (None, Some(_), Some(_)) => fault("organization", "goes with `jwt`: a token has its own"),
         _ => fault("jwt", "give either `jwt` or `token`"),
     }
-    let fault_of_name = wanted.organization.as_ref().filter(|name| !is_label(name));
-    if fault_of_name.is_some() {
+    let named = wanted.organization.as_ref();
+    if named.is_some_and(|name| !is_label(name)) {
         fault("organization", "is no name of an organization");
     }
     let valid = *VALID_SECS.start()..=EXCHANGED_MOST_SECS;
@@ -180,7 +180,7 @@ pub async fn exchange(
                 ..Actor::named(&exchanged.name)
             };
             pace::take(scope, &actor).await?;
-            last_use::of_token(scope, &actor, client).await;
+            last_use::note_token(scope, &actor, client).await;
         }
         None => quotas::daily(scope, Used::EXCHANGE).await?,
     }

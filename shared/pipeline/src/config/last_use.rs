@@ -32,7 +32,7 @@ pub(crate) fn note(last: &mut Option<LastUse>, client: &Client, now: Timestamp) 
 
 /// Reports whether a token's use is to be noted. A token from an exchange is listed nowhere, so nobody asks for its
 /// uses.
-pub async fn is_due_of_token(platform: &impl Platform, token: &Token) -> bool {
+pub async fn is_token_due(platform: &impl Platform, token: &Token) -> bool {
     if token.exchange.is_some() {
         return false;
     }
@@ -50,7 +50,7 @@ pub async fn is_due_of_token(platform: &impl Platform, token: &Token) -> bool {
 }
 
 /// Writes down that a token was used.
-pub(crate) async fn of_token(scope: Scope<'_, impl Platform>, actor: &Actor, client: &Client) {
+pub(crate) async fn note_token(scope: Scope<'_, impl Platform>, actor: &Actor, client: &Client) {
     let (platform, organization) = scope.parts();
     let new = TokenUse {
         organization: organization.to_owned(),

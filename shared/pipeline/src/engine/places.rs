@@ -45,13 +45,13 @@ impl Cursor {
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, '_');
         let attestation = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let delivery = parts.next().map(deliveries::Cursor::parse);
+        let delivery = match parts.next() {
+            None => None,
+            Some(delivery) => Some(deliveries::Cursor::parse(delivery)?),
+        };
         Some(Self {
             attestation,
-            delivery: match delivery {
-                None => None,
-                Some(delivery) => Some(delivery?),
-            },
+            delivery,
         })
     }
 }
@@ -68,7 +68,7 @@ impl std::fmt::Display for Cursor {
 }
 
 /// Finds the places of a digest: newest attestation first, then newest delivery first. Attestations of other workflows
-/// than `may_see` admits are as if they were not there.
+/// than `may_see` admits are left out after a page was read, as in other lists: a page may be empty, and have a next.
 pub async fn find(
     scope: Scope<'_, impl Platform>,
     digest: &Digest,
@@ -124,10 +124,10 @@ async fn attestations(
     let (index, more) =
         rows::last_page::<DigestIndex>(platform, &partition, prefix, before.as_deref(), LOOKED_AT)
             .await?;
-    let named: BTreeSet<Digest> = index.iter().map(|row| row.attestation).collect();
+    let mut named: BTreeSet<Digest> = index.iter().map(|row| row.attestation).collect();
+    named.extend(cursor.map(|cursor| cursor.attestation.1));
     let keys: Vec<_> = named
         .iter()
-        .chain(cursor.map(|cursor| &cursor.attestation.1))
         .map(|hash| Attestation::at(organization, hash))
         .collect();
     let rows = rows::load_many::<Attestation>(platform, &keys).await?;

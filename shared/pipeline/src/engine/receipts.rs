@@ -204,7 +204,7 @@ struct Workflow<'a> {
 struct Registered<'a> {
     id: &'a RegistrationId,
     integration: &'a str,
-    /// Of today: a registration can be changed.
+    /// Name when the receipt is signed: a registration can be changed.
     name_when_signed: Option<&'a str>,
     destination_when_signed: Map<String, Value>,
 }

@@ -12,7 +12,8 @@ use crate::store::rows::Attestation;
 /// Attestations of a page at most: each has megabytes to read and to judge, and the gateway waits half a minute.
 const MOST: usize = 20;
 
-/// Bytes of a page's attestations, for the same reason. A single one may have more, and so may those of one moment.
+/// Maximum number of bytes of a page's attestations, for the same reason. A single one may have more, and so may those of one
+/// moment.
 const MOST_BYTES: u64 = 24 * 1024 * 1024;
 
 /// A page of attestations, newest first, each with the verdict as of the time when it was accepted, and until when those of

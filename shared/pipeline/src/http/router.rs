@@ -125,7 +125,7 @@ async fn permit<P: Platform>(
     // A request that is refused below shows as well that somebody has the token.
     if caller.is_use_due {
         let scope = Scope::new(platform, &caller.organization);
-        last_use::of_token(scope, &caller.actor, &request.client).await;
+        last_use::note_token(scope, &caller.actor, &request.client).await;
     }
     if !caller.role.may(route.action) {
         let detail = format!("a token with the role {} may not do this", caller.role);

@@ -179,7 +179,7 @@ pub struct LastUse {
 }
 
 impl LastUse {
-    /// When it was and from where, as far as that is known.
+    /// Returns its time and its address, as far as they are known.
     pub fn parts(used: Option<Self>) -> (Option<Timestamp>, Option<String>) {
         let at = used.as_ref().map(|used| used.at);
         let from = used.map(|used| used.address);
