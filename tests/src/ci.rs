@@ -63,8 +63,8 @@ fn gitlab() -> Component {
     let [(_, job)] = &object(jobs).collect::<Vec<_>>()[..] else {
         panic!("{GITLAB} has one job")
     };
-    let [script] = &job["script"].as_array().unwrap()[..] else {
-        panic!("{GITLAB} has one script")
+    let [exports, script] = &job["script"].as_array().unwrap()[..] else {
+        panic!("{GITLAB} has its exports, and one script")
     };
     let environment = object(&job["variables"]).map(|(name, variable)| {
         assert_eq!(
@@ -73,12 +73,39 @@ fn gitlab() -> Component {
         );
         (name.clone(), text(&variable["value"]))
     });
-    let inputs = object(&header["spec"]["inputs"]).map(|(name, _)| name.clone());
+    let inputs = &header["spec"]["inputs"];
+    let exports = text(exports);
+    let exported = exports.lines().map(|line| {
+        let line = line.strip_prefix("export ").unwrap();
+        let (name, value) = line.split_once('=').unwrap();
+        let value = value.strip_prefix('\'').unwrap().strip_suffix('\'');
+        (name.to_owned(), value.unwrap().to_owned())
+    });
     Component {
-        inputs: inputs.collect(),
-        environment: environment.collect(),
+        environment: environment.chain(exported).collect(),
+        inputs: object(inputs).map(|(name, _)| name.clone()).collect(),
         script: text(script),
     }
+}
+
+/// A variable of the project, the pipeline or an earlier job would replace a job's own, and say who gets the token.
+#[test]
+fn what_decides_who_gets_the_token_is_no_variable_and_no_code() {
+    let [header, jobs] = &documents(GITLAB)[..] else {
+        panic!("{GITLAB} is a header and its jobs")
+    };
+    let (_, job) = object(jobs).next().unwrap();
+    for (variable, input, letters) in [
+        ("CHAINLOOP_URL", "url", "^https?://[A-Za-z0-9.:/_-]+$"),
+        ("CHAINLOOP_ORGANIZATION", "organization", "^[a-z0-9-]+$"),
+        ("PUSH_SHA256", "sha256", "^[0-9a-f]{64}$"),
+    ] {
+        assert!(job["variables"].get(variable).is_none(), "{variable}");
+        let line = format!("export {variable}='$[[ inputs.{input} ]]'\n");
+        assert!(job["script"][0].as_str().unwrap().contains(&line), "{line}");
+        assert_eq!(header["spec"]["inputs"][input]["regex"], letters);
+    }
+    assert_eq!(job["script"][0].as_str().unwrap().lines().count(), 3);
 }
 
 /// The script of both components.
