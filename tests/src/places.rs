@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use api::Role;
+use api::places::PresenceState;
 use api::workflows::Selector;
 use attestation::{
     Digest, Envelope, Material, MaterialType, Metadata, Predicate, Subject, compose,
 };
+use integrations::webhook::Webhook;
 use pipeline::Platform as _;
+use pipeline::config::check::PresenceCheck;
 use pipeline::config::{Precondition, register};
 use pipeline::engine::accept::DIGESTS;
+use pipeline::engine::deliver::Tools;
+use pipeline::engine::deliver::presence::presence;
 use pipeline::http::{Request, Response};
 use pipeline::ledger::schedule;
 use pipeline::store::rows::DigestIndex;
@@ -17,7 +22,8 @@ use serde_json::{Value, json};
 
 use crate::asking::{answer, request};
 use crate::receipts::id;
-use crate::world::{ORGANIZATION, SBOM, World, act, attestation, promised_sbom, scope};
+use crate::roles::As;
+use crate::world::{ORGANIZATION, SBOM, World, act, attestation, http, promised_sbom, scope};
 
 const ROUTE: &str = "GET /v1/digests/{digest}/places";
 
@@ -294,4 +300,45 @@ async fn an_attestation_that_comes_again_is_indexed_once() {
     let rows = rows.filter(|key| key.sort.starts_with(DigestIndex::PREFIX));
     // The workflow and the SBOM.
     assert_eq!(rows.count(), 2);
+}
+
+/// Nobody is asked where that cannot be, and the reason is told.
+#[tokio::test]
+async fn a_presence_that_cannot_be_asked_for_is_unknown() {
+    let world = World::new();
+    let hook = world.register("hook").await.unwrap();
+    world.attach("hook").await;
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
+    world.deliver().await;
+    let asked = async |delivery: &str| {
+        // With secrets of its own: nothing is remembered.
+        let tools = Tools::new(http());
+        let check = PresenceCheck {
+            organization: ORGANIZATION.clone(),
+            delivery: delivery.into(),
+        };
+        let role = As::delivering::<Webhook>(&world.memory);
+        let found = presence::<Webhook>(&role, &tools, check).await.unwrap();
+        assert_eq!(found.state, PresenceState::Unknown);
+        found.reason.unwrap()
+    };
+    let id = id(&accepted);
+    let before = world.receiver.received().len();
+    assert_eq!(asked("d-1").await, "there is no such delivery");
+    assert_eq!(
+        asked(&id).await,
+        "the third party offers no way to ask for it"
+    );
+    let secret = hook.secret.clone().unwrap();
+    world.memory.delete_secret(&secret).await.unwrap();
+    let lacks = "failed to find the registration's credentials";
+    assert_eq!(asked(&id).await, lacks);
+    let any = Precondition::default();
+    let deleted = register::delete(scope(&world.memory), "hook", &any, act());
+    deleted.await.unwrap();
+    assert_eq!(asked(&id).await, "its registration was deleted");
+    assert_eq!(world.receiver.received().len(), before);
 }

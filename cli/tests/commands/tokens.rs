@@ -20,7 +20,8 @@ fn token(name: &str, more: &Value) -> Value {
 
 /// Knows the bearers of `cli_test` and `cli_typed`.
 fn api() -> Api {
-    Api::start(|_, Asked { line, headers, .. }| {
+    Api::start(|_, asked| {
+        let Asked { line, headers, .. } = asked;
         let bearer = headers.iter().find(|(name, _)| name == "authorization");
         let bearer = bearer.map(|(_, value)| value.as_str());
         if !matches!(bearer, Some("Bearer cli_test" | "Bearer cli_typed")) {
@@ -39,13 +40,14 @@ fn api() -> Api {
             "GET /v1/tokens" => {
                 json!({ "items": [token("ci", &json!({})), token("old", &past)], "next": null })
             }
-            "POST /v1/tokens/ci/rotate" => token(
-                "ci",
-                &json!({
-                    "text": "cli_new", "overlap_until": "2026-01-05T00:00:00.000Z",
-                    "expires_at": "2126-01-03T00:00:00.000Z",
-                }),
-            ),
+            "POST /v1/tokens/ci/rotate" => {
+                let is_over = asked.json()["overlap_secs"] == 0;
+                let until = (!is_over).then_some("2026-01-05T00:00:00.000Z");
+                let more = json!({
+                    "text": "cli_new", "overlap_until": until, "expires_at": "2126-01-03T00:00:00.000Z",
+                });
+                token("ci", &more)
+            }
             "DELETE /v1/tokens/ci" => token("ci", &json!({})),
             _ => {
                 let problem = json!({
@@ -111,11 +113,15 @@ fn a_new_tokens_text_is_printed_alone() {
 fn a_rotation_prints_the_new_text_alone_and_says_until_when_the_old_one_works() {
     let api = api();
     let rotate = ["organization", "api-token", "rotate", "ci"];
-    for (overlap, secs) in [(&[][..], 86_400), (&["--overlap", "0s"], 0)] {
+    for (overlap, secs, old) in [
+        (&[][..], 86_400, "works until 2026-01-05 00:00:00 UTC"),
+        (&["--overlap", "0s"], 0, "has ended"),
+    ] {
+        let old = format!("the old text {old}");
         let ran = api.run(&[&rotate[..], overlap].concat());
         assert_eq!(ran.stdout, "cli_new\n", "{}", ran.stderr);
         for told in [
-            "the old text works until 2026-01-05 00:00:00 UTC",
+            &old,
             "valid until 2126-01-03 00:00:00 UTC",
             "shown only once",
         ] {

@@ -39,8 +39,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use attestation::{Digest, Material, MaterialType};
-use http::header::CONTENT_LENGTH;
 use http::Request;
+use http::header::CONTENT_LENGTH;
 use serde_json::{Map, Value, json};
 
 use crate::http::Response;
