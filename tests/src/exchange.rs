@@ -141,6 +141,12 @@ impl World {
         ask(&self.memory, Role::Admin, "POST /v1/issuers", &[], body).await
     }
 
+    /// Answers with the list of tokens.
+    async fn listed(&self) -> Response {
+        let route = "GET /v1/tokens";
+        ask(&self.memory, Role::Viewer, route, &[], json!({})).await
+    }
+
     /// Has everything in its queue fetched. Answers with the number of messages.
     async fn fetch(&self) -> usize {
         let records = self.memory.receive(fetch::QUEUE, 10);
@@ -255,14 +261,7 @@ async fn a_jwt_that_fits_a_rule_is_exchanged_for_a_token_of_an_hour_and_once() {
         "{entry:?}"
     );
     // No name is used up, and nothing stays in the list.
-    let listed = ask(
-        &world.memory,
-        Role::Viewer,
-        "GET /v1/tokens",
-        &[],
-        json!({}),
-    )
-    .await;
+    let listed = world.listed().await;
     assert_eq!(listed.body["items"], json!([]));
     assert!(!world.memory.dump().contains(text(&answer)));
     world.memory.advance(Duration::from_hours(1));
@@ -540,14 +539,7 @@ async fn a_token_is_exchanged_for_a_narrower_one_that_ends_with_it_and_is_not_ex
     assert_eq!(context["isAuthorized"], true);
     // It is listed nowhere. Exchanging one is a use of the other.
     assert_eq!(context["context"]["use_due"], "");
-    let listed = ask(
-        &world.memory,
-        Role::Viewer,
-        "GET /v1/tokens",
-        &[],
-        json!({}),
-    )
-    .await;
+    let listed = world.listed().await;
     let items = listed.body["items"].as_array().unwrap();
     let now = json!(world.memory.now());
     let used: Vec<&Value> = items.iter().map(|one| &one["last_used_at"]).collect();
