@@ -306,7 +306,7 @@ async fn an_attestation_that_comes_again_is_indexed_once() {
 #[tokio::test]
 async fn a_presence_that_cannot_be_asked_for_is_unknown() {
     let world = World::new();
-    let hook = world.register("hook").await.unwrap();
+    world.register("hook").await.unwrap();
     world.attach("hook").await;
     let accepted = world
         .push(attestation("1", vec![]).compact())
