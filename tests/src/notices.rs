@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::Role;
+use api::{Role, Timestamp};
 use integrations::Integration;
 use integrations::webhook::Webhook;
 use pipeline::Platform;
@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::asking::ask;
 use crate::receiver::{Answer, Receiver};
-use crate::world::{ORGANIZATION, World, act, attestation, scope};
+use crate::signatures::{made, policy};
+use crate::world::{ORGANIZATION, WORKFLOW, World, act, attestation, scope};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -286,6 +287,114 @@ async fn an_intakes_end_is_told_of_the_url_that_it_has() {
     assert_eq!(deleted.status, 200);
     let is_left = |key: &pipeline::store::platform::Key| key.sort.starts_with("notice/intake");
     assert!(!world.memory.rows().iter().any(is_left));
+}
+
+/// A registration, an intake and a trust policy that trust a control plane's own authority.
+async fn trusting(world: &World, pem: &str) {
+    let asked = async |route: &str, body: Value| {
+        let made = ask(&world.memory, Role::Admin, route, &[], body).await;
+        assert_eq!(made.status, 201, "{route}: {}", made.body);
+    };
+    let one_line = pem.replace('\n', "\\n");
+    asked(
+        "POST /v1/registrations",
+        json!({
+            "integration": Webhook::ID, "name": "hook",
+            "inputs": { "url": world.receiver.url(), "ca_certificates": one_line },
+        }),
+    )
+    .await;
+    asked(
+        "POST /v1/intakes",
+        json!({
+            "name": "production", "cas_url": "https://cas.example.org", "cas_token": "canary",
+            "cas_ca_certificates": pem,
+        }),
+    )
+    .await;
+    let signer = json!({
+        "kind": "chainloop", "name": "plane", "ca_pem": pem, "organization": authority::ORGANIZATION,
+    });
+    let wanted = policy("release", WORKFLOW, "warn", &[signer]);
+    made(&world.memory, wanted).await;
+}
+
+fn certificates(world: &World) -> usize {
+    let rows = world.memory.rows();
+    let kept = rows
+        .iter()
+        .filter(|key| key.sort.starts_with("certificate/"));
+    kept.count()
+}
+
+/// Days until the authority ends, which is valid to the end of 2039.
+fn days_left(world: &World) -> u64 {
+    let end: Timestamp = "2040-01-01T00:00:00Z".parse().unwrap();
+    end.since(world.memory.now()).as_secs() / DAY
+}
+
+#[tokio::test]
+async fn a_certificates_end_is_told_of_to_whoever_trusts_it() {
+    let world = World::new();
+    trusting(&world, &authority::Authority::new(1).pem).await;
+    let wait = |days: u64| {
+        world.memory.advance(Duration::from_secs(days * DAY));
+        world.reconcile()
+    };
+    wait(days_left(&world) - 31).await;
+    assert!(told(&world).is_empty());
+    wait(2).await;
+    let told = told(&world);
+    assert_eq!(events(&told), [("certificate-expiring", 1); 3]);
+    let mut names: Vec<&str> = told
+        .iter()
+        .map(|one| one["subject"]["name"].as_str().unwrap())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["hook", "production", "release"]);
+    let hook = told.iter().find(|one| one["subject"]["name"] == "hook");
+    let hook = hook.unwrap();
+    assert_eq!(hook["subject"]["integration"], Webhook::ID);
+    let summary = format!(
+        "{}: a certificate that hook trusts ends at 2040-01-01T00:00:00Z",
+        *ORGANIZATION
+    );
+    assert_eq!(hook["summary"], summary);
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_trusts_any_more_is_not_told_of() {
+    let world = World::new();
+    let pem = authority::Authority::new(1).pem;
+    trusting(&world, &pem).await;
+    assert_eq!(certificates(&world), 3);
+    let asked = async |route: &str, parameter, body| {
+        let answer = ask(&world.memory, Role::Admin, route, &[parameter], body).await;
+        assert_eq!(answer.status, 200, "{route}: {}", answer.body);
+    };
+    let hook = ("registration", "hook");
+    let change = "PATCH /v1/registrations/{registration}";
+    let inputs =
+        |pem: Value| json!({ "inputs": { "url": world.receiver.url(), "ca_certificates": pem } });
+    asked(change, hook, inputs(Value::Null)).await;
+    assert_eq!(certificates(&world), 2);
+    asked(change, hook, inputs(json!(pem))).await;
+    assert_eq!(certificates(&world), 3);
+    let policy = ("policy", "release");
+    let body = json!({ "mode": "off", "signers": [] });
+    asked("PUT /v1/trust-policies/{policy}", policy, body).await;
+    assert_eq!(certificates(&world), 2);
+    let delete = "DELETE /v1/registrations/{registration}";
+    asked(delete, hook, Value::Null).await;
+    assert_eq!(certificates(&world), 1);
+    let intake = ("intake", "production");
+    asked("DELETE /v1/intakes/{intake}", intake, Value::Null).await;
+    assert_eq!(certificates(&world), 0);
+    world
+        .memory
+        .advance(Duration::from_secs(days_left(&world) * DAY));
+    world.reconcile().await;
+    assert!(told(&world).is_empty());
 }
 
 #[tokio::test]

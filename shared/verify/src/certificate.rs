@@ -3,7 +3,7 @@
 use api::trust::Code;
 use api::trust::fault::Problem;
 use jiff::Timestamp;
-use rustls_pki_types::pem::SectionKind;
+use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use sigstore_verify::crypto::parse_certificate_info;
 use sigstore_verify::types::DerCertificate;
@@ -107,6 +107,17 @@ pub(crate) fn certificates(
         _ => Err(Problem::Certificates(most)),
     });
     certificates.collect()
+}
+
+/// The end of validity of the certificate in a PEM text that ends first; none where nothing in it is a certificate.
+pub fn certificates_end(pem: &str) -> Option<api::Timestamp> {
+    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).flatten();
+    let parsed = certificates.filter_map(|der| Certificate::from_der(&der).ok());
+    let ends = parsed.map(|parsed| parsed.tbs_certificate.validity.not_after.to_unix_duration());
+    let ends = ends.min()?;
+    Some(api::Timestamp::from_millis(
+        u64::try_from(ends.as_millis()).ok()?,
+    ))
 }
 
 /// The anchor that an authority's certificate makes.

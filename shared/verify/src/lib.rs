@@ -49,6 +49,7 @@ mod keyless;
 mod material;
 mod provider;
 
+pub use certificate::certificates_end;
 pub use judge::{Judge, Judged, MAX_TRIES};
 pub use jwt::{
     Claims, Jwk, Jwt, JwtFault, MAX_AGE_SECS, MAX_JWT_BYTES, MAX_KEY_SET_BYTES, MAX_KEYS,

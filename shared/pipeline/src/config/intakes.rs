@@ -210,6 +210,12 @@ pub async fn create(
         act.entry(scope, subject, told(&intake)),
     ];
     writes.extend(expiry(scope, &intake));
+    let pem = wanted
+        .cas
+        .as_ref()
+        .and_then(|cas| cas.authorities.as_deref());
+    let trusting = (intake.id.as_str(), intake.name.as_str());
+    writes.extend(notices::certificates_end(scope, trusting, pem).await?);
     if !platform.write(writes).await.unless_conflict()? {
         return Err(Error::NameTaken(intake.name));
     }
@@ -424,6 +430,8 @@ async fn remove_once(
     let used = used.map(|used| used.delete());
     let scope = Scope::new(platform, organization);
     let ends = notices::forget(scope, Event::IntakeExpiring, &expiring(&stored.row)).await?;
+    let certificate = notices::forget(scope, Event::CertificateExpiring, id.as_str()).await?;
+    let ends = ends.into_iter().chain(certificate);
     let writes = used.into_iter().chain(ends).chain([stored.delete()]);
     platform.write(writes.collect()).await
 }

@@ -8,19 +8,21 @@ use api::RegistrationId;
 use api::inputs::Fault;
 use api::jobs::JobKind;
 use api::names::name_fault;
-use integrations::{Description, Warnings, inputs};
+use integrations::{AUTHORITIES, Description, Warnings, inputs};
 use serde_json::{Map, Value};
 
 use crate::config::check::{self, Check, Verdict};
 use crate::config::{Error, Precondition, attachments, external_id, quotas, size_fault};
 use crate::ledger::schedule;
 use crate::records::audit_log::{Act, Subject};
-use crate::records::jobs;
+use crate::records::{jobs, notices};
 use crate::store::ids;
 use crate::store::meter::Quota;
-use crate::store::platform::{Platform, Scope, SecretValue, UnlessConflict as _, Unreachable};
+use crate::store::platform::{
+    Platform, Scope, SecretValue, UnlessConflict as _, Unreachable, Write,
+};
 use crate::store::rows::{
-    self, Registration, RegistrationName, RegistrationTombstone, Stored, Version,
+    self, Event, Registration, RegistrationName, RegistrationTombstone, Stored, Version,
 };
 
 /// Request for a registration.
@@ -185,24 +187,34 @@ async fn complete(
         registration.secret = Some(secret);
         registration.secret_version = Some(version);
     }
+    let scope = Scope::new(platform, &name.organization);
     let mut live = reserved.clone();
     live.row.reserved_until = None;
     let (write, version) = rows::insert(platform, &registration);
     let subject = Subject::registration(&registration);
-    let writes = vec![
+    let mut writes = vec![
         write,
         live.update(platform).0,
-        act.entry(
-            Scope::new(platform, &name.organization),
-            subject,
-            description.id,
-        ),
+        act.entry(scope, subject, description.id),
     ];
+    writes.extend(certificates_end(scope, &registration).await?);
     platform.write(writes).await?;
     Ok(Stored {
         row: registration,
         version,
     })
+}
+
+/// The notice that a certificate which a registration trusts ends.
+pub(crate) async fn certificates_end(
+    scope: Scope<'_, impl Platform>,
+    registration: &Registration,
+) -> Result<Option<Write>, Unreachable> {
+    let Registration {
+        id, name, config, ..
+    } = registration;
+    let pem = config.get(AUTHORITIES).and_then(Value::as_str);
+    notices::certificates_end(scope, (id.as_str(), name), pem).await
 }
 
 /// Deletes a registration and its attachments; pending deliveries are cancelled when their time comes.
@@ -283,6 +295,7 @@ async fn complete_deletion(
         gone.update(platform).0,
         rows::insert(platform, &listed).0,
     ];
+    writes.extend(notices::forget(scope, Event::CertificateExpiring, id.as_str()).await?);
     if was_paused {
         // What it held is let go, to be cancelled.
         let work = JobKind::Drain {

@@ -3,7 +3,7 @@
 use api::TrustPolicyId;
 use api::inputs::Fault;
 use api::names::is_label;
-use api::trust::{Mode, Policy};
+use api::trust::{Mode, Policy, Signer};
 use api::workflows::{Match, Selector, Workflow};
 use attestation::Digest;
 use verify::Judge;
@@ -11,10 +11,11 @@ use verify::Judge;
 use crate::config::quotas::{self, Exceeded};
 use crate::config::{self, Precondition};
 use crate::records::audit_log::{Act, Subject};
+use crate::records::notices;
 use crate::store::ids;
 use crate::store::meter::Quota;
-use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
-use crate::store::rows::{self, Row as _, Stored, TrustPolicy, TrustPolicyLink};
+use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, Write};
+use crate::store::rows::{self, Event, Row as _, Stored, TrustPolicy, TrustPolicyLink};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -110,11 +111,12 @@ pub async fn create(
     }
     let (write, version) = rows::insert(platform, &row);
     let subject = Subject::new(&row.name, row.id.as_str());
-    let writes = vec![
+    let mut writes = vec![
         write,
         rows::insert(platform, &link).0,
         act.entry(scope, subject, told(&row)),
     ];
+    writes.extend(certificates_end(scope, &row).await?);
     match platform.write(writes).await.unless_conflict()? {
         true => Ok(Stored { row, version }),
         false => Err(Error::Conflict),
@@ -142,10 +144,29 @@ pub async fn replace(
     let subject = Subject::new(&stored.row.name, stored.row.id.as_str());
     let (write, version) = rows::put(platform, &stored.row, Some(&stored.version));
     let entry = act.entry(scope, subject, told(&stored.row));
-    match platform.write(vec![write, entry]).await.unless_conflict()? {
+    let mut writes = vec![write, entry];
+    writes.extend(certificates_end(scope, &stored.row).await?);
+    match platform.write(writes).await.unless_conflict()? {
         true => Ok(Stored { version, ..stored }),
         false => Err(Error::Conflict),
     }
+}
+
+/// The notice that a certificate of an authority which a policy trusts ends. Those of a trusted root have dates of
+/// their own: older signatures are held against them for ever.
+async fn certificates_end(
+    scope: Scope<'_, impl Platform>,
+    row: &TrustPolicy,
+) -> Result<Option<Write>, Unreachable> {
+    let pems = row.policy.signers.iter().flat_map(|signer| match signer {
+        Signer::Chainloop {
+            ca_pem,
+            timestamp_pem,
+            ..
+        } => [Some(ca_pem.as_str()), timestamp_pem.as_deref()],
+        Signer::Key { .. } | Signer::Kms { .. } | Signer::Keyless { .. } => [None, None],
+    });
+    notices::certificates_end(scope, (row.id.as_str(), &row.name), pems.flatten()).await
 }
 
 /// Describes a policy for the audit log.
@@ -160,7 +181,7 @@ fn told(row: &TrustPolicy) -> String {
         Mode::Warn => "warn",
         Mode::Require => "require",
     };
-    let names: Vec<&str> = signers.iter().map(api::trust::Signer::name).collect();
+    let names: Vec<&str> = signers.iter().map(Signer::name).collect();
     let names = names.join(", ");
     // A name says nothing of its key.
     let text = serde_json::to_vec(signers).expect("texts are JSON");
@@ -224,6 +245,8 @@ pub async fn delete(
     ];
     let own = link.filter(|link| link.row.id == stored.row.id);
     writes.extend(own.map(|link| link.delete()));
+    let id = stored.row.id.as_str();
+    writes.extend(notices::forget(scope, Event::CertificateExpiring, id).await?);
     match platform.write(writes).await.unless_conflict()? {
         true => Ok(stored),
         false => Err(Error::Conflict),

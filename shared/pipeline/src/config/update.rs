@@ -357,10 +357,11 @@ async fn apply(
         let (write, version) = marked(platform, &row, &stored.version, change.mark.as_ref());
         // By the name that it had; which fields changed, and nothing of what they are.
         let (subject, detail) = (Subject::registration(&stored.row), fields.join(", "));
-        let mut writes = vec![
-            write,
-            act.entry(Scope::new(platform, &organization), subject, detail),
-        ];
+        let scope = Scope::new(platform, &organization);
+        let mut writes = vec![write, act.entry(scope, subject, detail)];
+        if row.config != stored.row.config {
+            writes.extend(register::certificates_end(scope, &row).await?);
+        }
         if let Some(over) = name {
             // In the same write, so that neither is there without the other.
             writes.extend(rename(platform, &stored.row, &row, over).await?);

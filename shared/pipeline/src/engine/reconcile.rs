@@ -34,9 +34,6 @@ const UNREADABLE: &str = "dead-letters";
 /// Prefix of a job's sort key.
 const JOB: &str = "job/";
 
-/// Prefix of a notice's sort key.
-const NOTICE: &str = "notice/";
-
 /// Time of a run in which notices are told: whoever takes them may hang, and deliveries must not wait for that.
 const TELLING: Duration = Duration::from_secs(10);
 
@@ -88,7 +85,7 @@ pub async fn reconcile(platform: &impl Platform, until: Timestamp) -> Result<Rep
                 break;
             }
             jobs.extend(keys.extract_if(.., |key| key.sort.starts_with(JOB)));
-            notices.extend(keys.extract_if(.., |key| key.sort.starts_with(NOTICE)));
+            notices.extend(keys.extract_if(.., |key| Notice::is_at(key)));
             report.look(platform, &keys, until).await;
         }
         if is_all || !is_anything_new || platform.now() >= rounds_until {
@@ -241,7 +238,7 @@ async fn look(platform: &impl Platform, key: &Key, until: Timestamp) -> Result<D
                 None => Ok(Done::Nothing),
             }
         }
-        "notice" => {
+        _ if Notice::is_at(key) => {
             let stored = rows::load::<Notice>(platform, key).await?;
             match stored.filter(|stored| stored.row.wake_at.is_some_and(|at| at <= now)) {
                 Some(stored) => notices::tell(platform, stored).await.map(|()| Done::Other),

@@ -20,10 +20,13 @@ pub const EVERY: Duration = Duration::from_mins(5);
 /// How long before something ends it is told of, at most.
 const AHEAD: Duration = Duration::from_hours(7 * 24);
 
+/// The same for a certificate, since another authority has to be known everywhere before the old one ends.
+const AHEAD_OF_CERTIFICATE: Duration = Duration::from_hours(30 * 24);
+
 /// Something to be told of.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct News {
-    /// ID of a registration, a token or an intake; the name of a quota and its day.
+    /// ID of a registration, a token, an intake or a trust policy; the name of a quota and its day.
     pub(crate) subject: String,
     /// Its name, where that is not read when it is told.
     pub(crate) name: String,
@@ -70,7 +73,7 @@ fn notice(organization: &OrganizationName, event: Event, news: &News, now: Times
     }
 }
 
-/// A write of a notice that something ends: a week before, or when three quarters of its time are over.
+/// A write of a notice that something ends: [`AHEAD`], or when three quarters of its time are over.
 pub(crate) fn ends(
     scope: Scope<'_, impl Platform>,
     event: Event,
@@ -105,7 +108,11 @@ fn ending(
 ) -> Notice {
     let (platform, organization) = scope.parts();
     let now = platform.now();
-    let ahead = AHEAD.min(ends_at.since(now) / 4);
+    let most = match event {
+        Event::CertificateExpiring => AHEAD_OF_CERTIFICATE,
+        _ => AHEAD,
+    };
+    let ahead = most.min(ends_at.since(now) / 4);
     let wake_at = now.plus(ends_at.since(now).saturating_sub(ahead));
     Notice {
         count: 1,
@@ -113,6 +120,24 @@ fn ending(
         wake_at: Some(wake_at),
         ..notice(organization, event, news, now)
     }
+}
+
+/// A write of the notice that a certificate in these PEM texts ends, for whoever trusts it. Takes an older one back
+/// where none ends.
+pub(crate) async fn certificates_end<'a>(
+    scope: Scope<'_, impl Platform>,
+    (subject, name): (&str, &str),
+    pems: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<Write>, Unreachable> {
+    // As it may stand on a command line.
+    let pems = pems.into_iter().map(|pem| pem.replace("\\n", "\n"));
+    let ends = pems.filter_map(|pem| verify::certificates_end(&pem)).min();
+    let news = News {
+        subject: subject.to_owned(),
+        name: name.to_owned(),
+        ..News::default()
+    };
+    ends_instead(scope, Event::CertificateExpiring, &news, ends).await
 }
 
 /// A write that takes such a notice back, where there is one.
@@ -206,6 +231,9 @@ fn summary(notice: &Notice, subject: &Value) -> String {
         Event::CircuitClosed => format!("{name} answers again"),
         Event::TokenExpiring => format!("the token {name} ends at {until}"),
         Event::IntakeExpiring => format!("the intake {name} ends at {until}"),
+        Event::CertificateExpiring => {
+            format!("a certificate that {name} trusts ends at {until}")
+        }
         Event::QuotaNear => detail.clone(),
     };
     format!("{organization}: {what}")

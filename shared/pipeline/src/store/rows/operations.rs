@@ -331,11 +331,13 @@ pub enum Event {
     CircuitClosed,
     TokenExpiring,
     IntakeExpiring,
+    /// A certificate of an authority that somebody trusts ends.
+    CertificateExpiring,
     QuotaNear,
 }
 
 impl Event {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::DeliveryFailed,
         Self::RetriesExhausted,
         Self::RegistrationPaused,
@@ -344,6 +346,7 @@ impl Event {
         Self::CircuitClosed,
         Self::TokenExpiring,
         Self::IntakeExpiring,
+        Self::CertificateExpiring,
         Self::QuotaNear,
     ];
 
@@ -357,6 +360,7 @@ impl Event {
             Self::CircuitClosed => "circuit-closed",
             Self::TokenExpiring => "token-expiring",
             Self::IntakeExpiring => "intake-expiring",
+            Self::CertificateExpiring => "certificate-expiring",
             Self::QuotaNear => "quota-near",
         }
     }
@@ -372,6 +376,7 @@ impl Event {
             Self::CircuitClosed => "Circuit Closed",
             Self::TokenExpiring => "Token Expiring",
             Self::IntakeExpiring => "Intake Expiring",
+            Self::CertificateExpiring => "Certificate Expiring",
             Self::QuotaNear => "Quota Near",
         }
     }
@@ -389,7 +394,7 @@ impl Event {
 pub struct Notice {
     pub organization: OrganizationName,
     pub event: Event,
-    /// ID of a registration, a token or an intake; the name of a quota and its day.
+    /// ID of a registration, a token, an intake or a trust policy; the name of a quota and its day.
     pub subject: String,
     #[serde(default)]
     pub name: String,
@@ -409,6 +414,9 @@ pub struct Notice {
 }
 
 impl Notice {
+    const KIND: &str = "notice";
+    const OF_CERTIFICATE: &str = "certificate";
+
     /// Time for which a notice that was told is remembered.
     const KEPT: Duration = Duration::from_hours(2 * 24);
 
@@ -417,8 +425,19 @@ impl Notice {
     }
 
     pub fn at(organization: &OrganizationName, event: Event, subject: &str) -> Key {
-        let sort = format!("notice/{}/{subject}", event.name());
+        // Release 0.2.0 reads every `notice`, and does not know this event. What else is due it leaves alone.
+        let kind = match event {
+            Event::CertificateExpiring => Self::OF_CERTIFICATE,
+            _ => Self::KIND,
+        };
+        let sort = format!("{kind}/{}/{subject}", event.name());
         Key::new(Self::partition(organization), sort)
+    }
+
+    /// Reports whether a row with this key is a notice.
+    pub fn is_at(key: &Key) -> bool {
+        let kind = key.sort.split('/').next().unwrap_or_default();
+        [Self::KIND, Self::OF_CERTIFICATE].contains(&kind)
     }
 }
 
