@@ -10,8 +10,12 @@ import json
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 from cloud import ROOT
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from deploy import client
 from traffic.api import Api
 from traffic.attestations import envelope
@@ -129,6 +133,17 @@ class Walk:
         say(detail["summary"])
 
 
+def ends_in(secs: int) -> str:
+    """The certificate of an authority that ends then, in PEM."""
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now)
+    made = made.not_valid_after(now + timedelta(seconds=secs))
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return made.sign(key, None).public_bytes(Encoding.PEM).decode()
+
+
 def main() -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -142,6 +157,8 @@ def main() -> None:
         walk = Walk(stack, api, registration)
         api.post("/tokens", {"name": "nightly", "role": "viewer", "expires_in_secs": 60})
         api.post("/intakes", {"name": "production", "expires_in_secs": 60})
+        cas = {"cas_url": "https://cas.example.org", "cas_token": "unused", "cas_ca_certificates": ends_in(secs=60)}
+        api.post("/intakes", {"name": "staging"} | cas)
 
         Site.status = 400
         walk.push(1)
@@ -159,6 +176,7 @@ def main() -> None:
         walk.arrives("quota-near", "Quota Near")
         walk.arrives("token-expiring", "Token Expiring")
         walk.arrives("intake-expiring", "Intake Expiring")
+        walk.arrives("certificate-expiring", "Certificate Expiring")
 
         # What the alarms look at.
         wait("a failed delivery in the metrics", lambda: stack.metrics("Failed") == 1)
