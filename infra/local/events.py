@@ -138,8 +138,8 @@ def ends_in(secs: int) -> str:
     key = Ed25519PrivateKey.generate()
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
     now = datetime.now(UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now)
-    made = made.not_valid_after(now + timedelta(seconds=secs))
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now).not_valid_after(now + timedelta(seconds=secs))
     made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     return made.sign(key, None).public_bytes(Encoding.PEM).decode()
 
