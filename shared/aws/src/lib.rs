@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bucket;
+mod connections;
 pub mod event;
 mod lambda;
 mod metrics;
@@ -22,13 +23,21 @@ use integrations::Http;
 use integrations::http::Proxy;
 use pipeline::store::meter::Meter;
 
+pub use connections::Connections;
 pub use lambda::{api, authorizer, deliver, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
+
+/// Connections to DynamoDB, which everything asks; to SQS, where an attestation's messages go to several queues at a
+/// time; and to what is asked seldom.
+const ROWS: usize = 4;
+const QUEUES: usize = 3;
+const FEW: usize = 2;
 
 /// DynamoDB, S3, SQS, Secrets Manager, KMS and Lambda, with clients made when they are first used.
 pub struct Aws {
     settings: Settings,
     meter: Meter,
+    connections: Connections,
     config: aws_types::SdkConfig,
     dynamodb: OnceCell<aws_sdk_dynamodb::Client>,
     s3: OnceCell<aws_sdk_s3::Client>,
@@ -50,10 +59,12 @@ impl Aws {
     }
 
     pub fn new(settings: Settings) -> Self {
-        let config = settings.sdk_config();
+        let connections = Connections::many();
+        let config = settings.sdk_config(connections.clone());
         Self {
             meter: Meter::new(settings.quotas),
             settings,
+            connections,
             config,
             dynamodb: OnceCell::new(),
             s3: OnceCell::new(),
@@ -80,8 +91,11 @@ impl Aws {
     }
 
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
-        self.dynamodb
-            .get_or_init(|| aws_sdk_dynamodb::Client::new(&self.config))
+        self.dynamodb.get_or_init(|| {
+            let config = aws_sdk_dynamodb::config::Builder::from(&self.config)
+                .http_client(self.connections.few(ROWS));
+            aws_sdk_dynamodb::Client::from_conf(config.build())
+        })
     }
 
     fn s3(&self) -> &aws_sdk_s3::Client {
@@ -100,23 +114,35 @@ impl Aws {
     }
 
     fn sqs(&self) -> &aws_sdk_sqs::Client {
-        self.sqs
-            .get_or_init(|| aws_sdk_sqs::Client::new(&self.config))
+        self.sqs.get_or_init(|| {
+            let config = aws_sdk_sqs::config::Builder::from(&self.config)
+                .http_client(self.connections.few(QUEUES));
+            aws_sdk_sqs::Client::from_conf(config.build())
+        })
     }
 
     fn secrets(&self) -> &aws_sdk_secretsmanager::Client {
-        self.secrets
-            .get_or_init(|| aws_sdk_secretsmanager::Client::new(&self.config))
+        self.secrets.get_or_init(|| {
+            let config = aws_sdk_secretsmanager::config::Builder::from(&self.config)
+                .http_client(self.connections.few(FEW));
+            aws_sdk_secretsmanager::Client::from_conf(config.build())
+        })
     }
 
     fn events(&self) -> &aws_sdk_eventbridge::Client {
-        self.events
-            .get_or_init(|| aws_sdk_eventbridge::Client::new(&self.config))
+        self.events.get_or_init(|| {
+            let config = aws_sdk_eventbridge::config::Builder::from(&self.config)
+                .http_client(self.connections.few(FEW));
+            aws_sdk_eventbridge::Client::from_conf(config.build())
+        })
     }
 
     fn kms(&self) -> &aws_sdk_kms::Client {
-        self.kms
-            .get_or_init(|| aws_sdk_kms::Client::new(&self.config))
+        self.kms.get_or_init(|| {
+            let config = aws_sdk_kms::config::Builder::from(&self.config)
+                .http_client(self.connections.few(FEW));
+            aws_sdk_kms::Client::from_conf(config.build())
+        })
     }
 
     fn lambda(&self) -> &aws_sdk_lambda::Client {

@@ -11,18 +11,14 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::{BehaviorVersion, IdentityCache, Region};
 use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
 use aws_types::SdkConfig;
 use integrations::SecretText;
 use integrations::http::{self, Guard, Proxy, is_local};
 use integrations::iam::{AccessKey, Caller};
 use pipeline::store::meter::Quotas;
 
+use crate::connections::Connections;
 use crate::patience;
-
-/// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
-/// certificates instead of the whole native store halves the instructions of a cold start.
-const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -159,7 +155,7 @@ impl Settings {
         caller
     }
 
-    pub fn sdk_config(&self) -> SdkConfig {
+    pub fn sdk_config(&self, connections: Connections) -> SdkConfig {
         let credentials = Credentials::new(
             &self.access_key_id,
             &self.secret_access_key,
@@ -167,23 +163,12 @@ impl Settings {
             None,
             "environment",
         );
-        let roots = TrustStore::empty().with_pem_certificate(ROOTS);
-        let tls = TlsContext::builder()
-            .with_trust_store(roots)
-            .build()
-            .expect("the roots are part of this binary");
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(
-                tls::rustls_provider::CryptoMode::Ring,
-            ))
-            .tls_context(tls)
-            .build_https();
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(self.region.clone()))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .identity_cache(IdentityCache::no_cache())
-            .http_client(http)
+            .http_client(connections)
             .sleep_impl(TokioSleep::new())
             .retry_config(patience::SHORT.retries())
             .timeout_config(patience::SHORT.timeouts());
@@ -316,18 +301,5 @@ mod tests {
         ] {
             assert!(!guard(other), "{other:?}");
         }
-    }
-
-    #[test]
-    fn the_roots_are_read() {
-        let settings = Settings::from_env(required).unwrap();
-        let _ = settings.sdk_config();
-        assert_eq!(
-            ROOTS
-                .windows(10)
-                .filter(|window| window == b"-----BEGIN")
-                .count(),
-            5
-        );
     }
 }

@@ -1,0 +1,311 @@
+//! Connections to AWS: HTTP/1.1 over TLS, a few for each service, kept open between invocations.
+//!
+//! A handshake costs as much CPU as fifteen calls. The SDK's own client begins one for each call that finds no connection
+//! idle, and brings HTTP/2, which nothing here speaks. So a call waits for one of the few.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::retry::ErrorKind;
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+/// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
+/// certificates instead of the whole native store halves the instructions of a cold start.
+const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
+
+/// Time after which an idle connection is not used again: services close them after 20 s and more, and a function that
+/// was frozen does not hear of it.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// More than any function reads and writes at a time.
+const MANY: usize = 64;
+
+/// What all connections share: roots, and the keys of earlier sessions.
+fn tls() -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(ROOTS) {
+        let root = root.expect("the roots are part of this binary");
+        roots.add(root).expect("as above");
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// The connections to one service. A clone has the same ones.
+#[derive(Clone)]
+pub struct Connections(Arc<Inner>);
+
+struct Inner {
+    tls: TlsConnector,
+    /// One for each connection that is in use.
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Idle>>,
+}
+
+struct Idle {
+    origin: Origin,
+    sender: SendRequest<SdkBody>,
+    since: Instant,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    scheme: Scheme,
+    authority: Authority,
+}
+
+impl Connections {
+    /// For a service whose answers are streams, each of which holds its connection until it was read.
+    pub fn many() -> Self {
+        Self::new(tls().into(), MANY)
+    }
+
+    /// For another service: at most so many at a time.
+    pub(crate) fn few(&self, most: usize) -> Self {
+        Self::new(self.0.tls.clone(), most)
+    }
+
+    fn new(tls: TlsConnector, most: usize) -> Self {
+        Self(Arc::new(Inner {
+            tls,
+            permits: Arc::new(Semaphore::new(most)),
+            idle: Mutex::default(),
+        }))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the connection that was used last and is still open.
+    async fn reuse(&self, origin: &Origin) -> Option<SendRequest<SdkBody>> {
+        loop {
+            let mut sender = {
+                let mut idle = self.idle();
+                idle.retain(|one| one.since.elapsed() < IDLE && !one.sender.is_closed());
+                let last = idle.iter().rposition(|one| one.origin == *origin)?;
+                idle.remove(last).sender
+            };
+            if sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+    }
+
+    async fn open(&self, origin: &Origin) -> Result<SendRequest<SdkBody>, ConnectorError> {
+        let is_tls = origin.scheme == Scheme::HTTPS;
+        let port = origin.authority.port_u16();
+        let port = port.unwrap_or(if is_tls { 443 } else { 80 });
+        let host = origin.authority.host();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let stream = TcpStream::connect((bare, port)).await.map_err(broken)?;
+        stream.set_nodelay(true).map_err(broken)?;
+        if !is_tls {
+            return shake(stream).await;
+        }
+        let name = ServerName::try_from(bare.to_owned());
+        let name = name.map_err(|error| ConnectorError::user(error.into()))?;
+        let stream = self.0.tls.connect(name, stream).await;
+        shake(stream.map_err(broken)?).await
+    }
+
+    async fn send(
+        self,
+        request: HttpRequest,
+        connect: Option<Duration>,
+    ) -> Result<HttpResponse, ConnectorError> {
+        let mut request = request
+            .try_into_http1x()
+            .map_err(|error| ConnectorError::user(error.into()))?;
+        let origin = take_origin(&mut request)?;
+        let permits = Arc::clone(&self.0.permits);
+        let permit = permits.acquire_owned().await.expect("nobody closes it");
+        let (response, sender) = loop {
+            let reused = self.reuse(&origin).await;
+            let is_reused = reused.is_some();
+            let mut sender = match (reused, connect) {
+                (Some(sender), _) => sender,
+                (None, None) => self.open(&origin).await?,
+                (None, Some(most)) => match timeout(most, self.open(&origin)).await {
+                    Ok(opened) => opened?,
+                    Err(elapsed) => return Err(ConnectorError::timeout(elapsed.into())),
+                },
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => break (response, sender),
+                Err(mut failed) => match failed.take_message() {
+                    // Closed before anything of it was sent.
+                    Some(unsent) if is_reused => request = unsent,
+                    _ => return Err(lost(failed.into_error())),
+                },
+            }
+        };
+        let idle = Idle {
+            origin,
+            sender,
+            since: Instant::now(),
+        };
+        let response = response.map(|body| {
+            let mut answer = Answer {
+                body,
+                back: Some((idle, self, permit)),
+            };
+            answer.give_back_at_end();
+            SdkBody::from_body_1_x(answer)
+        });
+        HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
+    }
+}
+
+async fn shake(
+    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+) -> Result<SendRequest<SdkBody>, ConnectorError> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+    tokio::spawn(async move {
+        // Whoever waits for an answer hears of its end.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+/// Where a request goes. It is left in the form that HTTP/1.1 has for a server.
+fn take_origin(request: &mut Request<SdkBody>) -> Result<Origin, ConnectorError> {
+    let parts = std::mem::take(request.uri_mut()).into_parts();
+    let (Some(scheme), Some(authority), Some(path)) =
+        (parts.scheme, parts.authority, parts.path_and_query)
+    else {
+        return Err(ConnectorError::user("a request without a host".into()));
+    };
+    *request.uri_mut() = Uri::from(path);
+    if !request.headers().contains_key(HOST) {
+        let host = HeaderValue::from_str(authority.as_str());
+        let host = host.map_err(|error| ConnectorError::user(error.into()))?;
+        request.headers_mut().insert(HOST, host);
+    }
+    Ok(Origin { scheme, authority })
+}
+
+fn broken(error: io::Error) -> ConnectorError {
+    ConnectorError::io(error.into())
+}
+
+/// As the SDK's own client classifies hyper's errors, for what is retried.
+fn lost(error: hyper::Error) -> ConnectorError {
+    let is_io = error
+        .source()
+        .is_some_and(|source| source.downcast_ref::<io::Error>().is_some());
+    if error.is_user() {
+        ConnectorError::user(error.into())
+    } else if error.is_closed() || error.is_canceled() || is_io {
+        ConnectorError::io(error.into())
+    } else if error.is_incomplete_message() {
+        ConnectorError::other(error.into(), Some(ErrorKind::TransientError))
+    } else {
+        ConnectorError::other(error.into(), None)
+    }
+}
+
+/// The body of an answer. Its connection is idle once it was read, and ends where it was not.
+struct Answer {
+    body: Incoming,
+    back: Option<(Idle, Connections, OwnedSemaphorePermit)>,
+}
+
+impl Answer {
+    fn give_back(&mut self) {
+        if let Some((mut idle, connections, _permit)) = self.back.take() {
+            idle.since = Instant::now();
+            connections.idle().push(idle);
+        }
+    }
+
+    fn give_back_at_end(&mut self) {
+        if self.body.is_end_stream() {
+            self.give_back();
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Ready(None) => self.give_back(),
+            Poll::Ready(Some(Ok(_))) => self.give_back_at_end(),
+            Poll::Ready(Some(Err(_))) => self.back = None,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connections")
+    }
+}
+
+/// With one client's time for connecting.
+#[derive(Debug)]
+struct Within(Connections, Option<Duration>);
+
+impl HttpConnector for Within {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        HttpConnectorFuture::new(self.0.clone().send(request, self.1))
+    }
+}
+
+impl HttpClient for Connections {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(Within(self.clone(), settings.connect_timeout()))
+    }
+}
