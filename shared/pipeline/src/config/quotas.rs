@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::records::notices::{self, News};
 use crate::store::meter::{Quota, Used, resets_at};
-use crate::store::platform::{Key, Platform, Scope, Unreachable};
+use crate::store::platform::{Item, Key, Platform, Scope, Unreachable};
 use crate::store::rows::{
     self, Event, Intake, Notice, RegistrationName, SHARDS, TokenName, TrustPolicy, shard,
 };
@@ -69,15 +69,42 @@ fn at(organization: &OrganizationName, shard: &str, now: Timestamp) -> Key {
     Key::new(format!("usage/{organization}/{shard}"), date)
 }
 
-/// Reads today's use from the table.
-pub async fn used(scope: Scope<'_, impl Platform>) -> Result<Used, Unreachable> {
+/// The rows of today's use.
+fn keys(scope: Scope<'_, impl Platform>) -> Vec<Key> {
     let (platform, organization) = scope.parts();
     let now = platform.now();
-    let keys: Vec<Key> = (0..SHARDS)
+    (0..SHARDS)
         .map(|shard| at(organization, &shard.to_string(), now))
-        .collect();
-    let rows = platform.get_many(&keys).await?;
-    Ok(rows.iter().fold(Used::default(), |sum, row| {
+        .collect()
+}
+
+/// Reads today's use from the table.
+pub async fn used(scope: Scope<'_, impl Platform>) -> Result<Used, Unreachable> {
+    let rows = scope.platform.get_many(&keys(scope)).await?;
+    Ok(sum(&rows))
+}
+
+/// The keys of today's use where it is not remembered, for a call that reads other rows as well.
+pub(crate) fn unread(scope: Scope<'_, impl Platform>) -> Vec<Key> {
+    let (platform, organization) = scope.parts();
+    let remembered = platform.meter().remembered(organization, platform.now());
+    remembered.map_or_else(|| keys(scope), |_| Vec::new())
+}
+
+/// Remembers today's use from what was found under those keys. Other rows have no part in it.
+pub(crate) fn learn(scope: Scope<'_, impl Platform>, keys: &[Key], found: &[Item]) {
+    if keys.is_empty() {
+        return;
+    }
+    let (platform, organization) = scope.parts();
+    let is_one = |item: &&Item| keys.iter().any(|key| rows::is_at(item, key));
+    let rows: Vec<Item> = found.iter().filter(is_one).cloned().collect();
+    let meter = platform.meter();
+    meter.remember(organization, platform.now(), sum(&rows));
+}
+
+fn sum(rows: &[Item]) -> Used {
+    rows.iter().fold(Used::default(), |sum, row| {
         let number = |quota: Quota| {
             let number = row.get(quota.name());
             number
@@ -89,7 +116,7 @@ pub async fn used(scope: Scope<'_, impl Platform>) -> Result<Used, Unreachable> 
             bytes: number(Quota::Bytes),
             exchanges: number(Quota::Exchanges),
         })
-    }))
+    })
 }
 
 /// Checks that there is room for something today.
@@ -192,7 +219,7 @@ pub async fn standing(scope: Scope<'_, impl Platform>, quota: Quota) -> Result<u
         return Ok(0);
     };
     let now = platform.now().to_string();
-    let is_live = |item: &&crate::store::platform::Item| {
+    let is_live = |item: &&Item| {
         let end = item.get("valid_until").and_then(|until| until.as_str());
         end.is_none_or(|until| until > now.as_str())
     };

@@ -23,8 +23,8 @@ use crate::store::counts::{About, Metric};
 use crate::store::meter::Used;
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{
-    self, AttachmentIndex, Attestation, DigestAlias, DigestIndex, Plan, PlanReason, Planned, Row,
-    Stage, Stored, TrustPolicyLink, Version, WorkflowLink, WorkflowRecord,
+    self, AttachmentIndex, Attestation, DigestAlias, DigestIndex, Plan, PlanReason, Planned, Stage,
+    Stored, TrustPolicyLink, Version, WorkflowLink, WorkflowRecord,
 };
 
 /// Maximum number of digests that it names by which an attestation can be found: each is a row of the transaction that
@@ -161,9 +161,10 @@ async fn for_attached(
     by: &Actor,
 ) -> Result<Accepted, Error> {
     check_allowed(&workflow, allowed)?;
-    let known = known(scope, &parsed.hash);
-    let (known, (planned, policies)) = try_join(known, linked(scope, &workflow)).await?;
-    let row = known.as_ref().map(|(attestation, _)| &attestation.row);
+    let before = before(scope, &parsed.hash, &workflow);
+    let (before, (planned, policies)) = try_join(before, linked(scope, &workflow)).await?;
+    let row = before.known.as_ref();
+    let row = row.map(|(attestation, _)| &attestation.row);
     if let Some(row) = row {
         // Bytes that name no workflow may be another's already, and the answer tells where that one's go.
         check_allowed(&row.workflow, allowed)?;
@@ -184,7 +185,7 @@ async fn for_attached(
         why: PlanReason::Accepted,
         by,
     };
-    accept(scope, incoming, planned, known).await
+    accept(scope, incoming, planned, before).await
 }
 
 fn check_allowed(workflow: &Workflow, allowed: &[Selector]) -> Result<(), Error> {
@@ -231,12 +232,20 @@ fn check_reached(
 /// Rows of an attestation that was accepted before.
 type Known = (Stored<Attestation>, Stored<Plan>);
 
-/// Accepts what was judged already, for those who are `planned`. `known` is what there was of it before.
+/// What there was before an attestation came.
+#[derive(Default)]
+pub(crate) struct Before {
+    known: Option<Known>,
+    /// Its workflow is remembered.
+    is_seen: bool,
+}
+
+/// Accepts what was judged already, for those who are `planned`.
 pub(crate) async fn accept(
     scope: Scope<'_, impl Platform>,
     incoming: Incoming<'_>,
     planned: Vec<Planned>,
-    known: Option<Known>,
+    before: Before,
 ) -> Result<Accepted, Error> {
     let (platform, organization) = scope.parts();
     let Incoming {
@@ -264,18 +273,18 @@ pub(crate) async fn accept(
     }
     let used = Used::attestation(incoming.bytes.len() as u64);
     if let Err(exceeded) = quotas::daily(scope, used).await
-        && known.is_none()
+        && before.known.is_none()
     {
         // Nothing of it is kept. One that is known costs nothing, and goes on.
         return Err(exceeded.into());
     }
     let kept = platform.put_object(organization, &parsed.received, incoming.bytes.clone());
-    let seen = seen(scope, workflow);
+    let seen = see(scope, workflow, before.is_seen);
     let promised = materials::promised(parsed);
     let missing = materials::missing(scope, &promised);
     let ((), (), missing) = try_join3(kept, seen, missing).await?;
     let received = parsed.received;
-    let (mut attestation, plan, repeated) = match known {
+    let (mut attestation, plan, repeated) = match before.known {
         Some((attestation, plan)) => (attestation, plan, true),
         None => {
             if planned.len() > schedule::PLAN_MOST {
@@ -285,8 +294,8 @@ pub(crate) async fn accept(
                 Some((attestation, plan)) => (attestation, plan, false),
                 // A hundred at once: one wrote it, this one reads it.
                 None => {
-                    let known = self::known(scope, &parsed.hash).await?;
-                    let (attestation, plan) = known.ok_or_else(|| Unreachable {
+                    let before = self::before(scope, &parsed.hash, workflow).await?;
+                    let (attestation, plan) = before.known.ok_or_else(|| Unreachable {
                         what: "table",
                         why: "a row that exists could not be read".into(),
                     })?;
@@ -317,29 +326,37 @@ pub(crate) async fn accept(
         let planned = accepted.plan.planned.len() as u64;
         counts.count(About::default(), Metric::Planned, planned);
         let counted = quotas::count(scope, &parsed.hash, used);
-        let (sent, ()) = both(plans::send(platform, plan, false), counted).await;
+        let (sent, ()) = both(plans::send(platform, &plan.row), counted).await;
         if let Err(unreachable) = sent {
-            // Accepted all the same: the outbox mark stands.
+            // Accepted all the same, and looked at in a minute.
             warn!(error = %unreachable, "Messages left to the reconciler");
         }
     }
     Ok(accepted)
 }
 
-/// An attestation and the plan of its acceptance: both were written in one transaction.
-async fn known(
+/// Reads what there is of an attestation, of its workflow, and of the organization's quotas: a call for all. An
+/// attestation and the plan of its acceptance were written in one transaction.
+async fn before(
     scope: Scope<'_, impl Platform>,
     hash: &Digest,
-) -> Result<Option<Known>, Unreachable> {
+    workflow: &Workflow,
+) -> Result<Before, Unreachable> {
     let (platform, organization) = scope.parts();
-    let (attestation_at, plan_at) = (
+    let (attestation, plan, seen) = (
         Attestation::at(organization, hash),
         Plan::at(organization, hash, 0),
+        WorkflowRecord::at(organization, workflow),
     );
-    let attestation = rows::load::<Attestation>(platform, &attestation_at);
-    let plan = rows::load::<Plan>(platform, &plan_at);
-    let (attestation, plan) = try_join(attestation, plan).await?;
-    Ok(attestation.map(|attestation| {
+    let use_keys = quotas::unread(scope);
+    let own = [&attestation, &plan, &seen];
+    let keys: Vec<_> = own.into_iter().chain(&use_keys).cloned().collect();
+    let mut found = rows::find_many(platform, &keys).await?;
+    quotas::learn(scope, &use_keys, found.items());
+    let attestation = found.take::<Attestation>(&attestation)?;
+    let plan = found.take::<Plan>(&plan)?;
+    let is_seen = found.take::<WorkflowRecord>(&seen)?.is_some();
+    let known = attestation.map(|attestation| {
         // A redelivery lets the attestation live longer than the plan of its acceptance.
         let plan = plan.unwrap_or_else(|| {
             let at = attestation.row.created_at;
@@ -356,20 +373,25 @@ async fn known(
             Stored { row, version }
         });
         (attestation, plan)
-    }))
+    });
+    Ok(Before { known, is_seen })
 }
 
 /// Remembers that the workflow exists, before anything of it does: a backfill walks those that were seen.
-async fn seen(scope: Scope<'_, impl Platform>, workflow: &Workflow) -> Result<(), Unreachable> {
+async fn see(
+    scope: Scope<'_, impl Platform>,
+    workflow: &Workflow,
+    is_seen: bool,
+) -> Result<(), Unreachable> {
+    if is_seen {
+        return Ok(());
+    }
     let (platform, organization) = scope.parts();
     let row = WorkflowRecord {
         organization: organization.to_owned(),
         workflow: workflow.clone(),
         first_seen_at: platform.now(),
     };
-    if platform.get(&row.key()).await?.is_some() {
-        return Ok(());
-    }
     let (write, _) = rows::insert(platform, &row);
     platform.write(vec![write]).await.unless_conflict()?;
     Ok(())

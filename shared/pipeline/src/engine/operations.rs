@@ -331,7 +331,8 @@ pub async fn test(
         why: PlanReason::Tested,
         by: act.actor,
     };
-    let taken = accept::accept(scope, incoming, planned, None).await;
+    let before = accept::Before::default();
+    let taken = accept::accept(scope, incoming, planned, before).await;
     taken.map_err(|error| match error {
         accept::Error::Unreachable(unreachable) => unreachable.into(),
         accept::Error::Exceeded(exceeded) => config::Error::Exceeded(exceeded),

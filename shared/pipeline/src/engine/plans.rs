@@ -146,29 +146,22 @@ async fn rest(
     })
 }
 
-/// Sends a message for every delivery and then takes the outbox mark away. With `look`, only for those
-/// that nobody has claimed yet.
-pub(crate) async fn send(
-    platform: &impl Platform,
-    mut stored: Stored<Plan>,
-    look: bool,
-) -> Result<(), Unreachable> {
-    if stored.row.stage != Stage::Accepted {
-        return Ok(());
+/// Sends a message for every delivery of a plan that was accepted. That they were sent is written nowhere: the first
+/// [`look`] finds them claimed.
+pub(crate) async fn send(platform: &impl Platform, plan: &Plan) -> Result<(), Unreachable> {
+    match plan.stage {
+        Stage::Accepted => send_those(platform, plan, |_| true).await,
+        _ => Ok(()),
     }
-    let unclaimed = match look {
-        true => Some(unclaimed(platform, &stored.row).await?),
-        false => None,
-    };
-    let plan = &stored.row;
+}
+
+async fn send_those(
+    platform: &impl Platform,
+    plan: &Plan,
+    is_wanted: impl Fn(&DeliveryId) -> bool,
+) -> Result<(), Unreachable> {
     let mut queues: BTreeMap<&str, Vec<crate::store::platform::Message>> = BTreeMap::new();
-    for (id, planned) in plan.deliveries() {
-        if unclaimed
-            .as_ref()
-            .is_some_and(|unclaimed| !unclaimed.contains(&id))
-        {
-            continue;
-        }
+    for (id, planned) in plan.deliveries().filter(|(id, _)| is_wanted(id)) {
         let message = Message {
             v: Message::VERSION,
             organization: plan.organization.clone(),
@@ -188,27 +181,7 @@ pub(crate) async fn send(
             entry.map_err(|why| Unreachable { what: "queue", why })?;
         }
     }
-    rows::change(platform, &mut stored, |plan| {
-        if plan.stage != Stage::Accepted {
-            return None;
-        }
-        plan.stage = Stage::Sent;
-        plan.polls = 0;
-        plan.wake_at = Some(platform.now().plus(schedule::close_after(0)));
-        Some(Vec::new())
-    })
-    .await?;
     Ok(())
-}
-
-async fn unclaimed(
-    platform: &impl Platform,
-    plan: &Plan,
-) -> Result<HashSet<DeliveryId>, Unreachable> {
-    let deliveries = load(platform, plan).await?.into_iter();
-    let unclaimed =
-        deliveries.filter(|delivery| delivery.state == State::Pending && delivery.attempt == 1);
-    Ok(unclaimed.map(|delivery| delivery.id).collect())
 }
 
 /// The deliveries of a plan that are there.
@@ -276,7 +249,7 @@ pub(crate) async fn add(
         };
         let plan = written(platform, plan).await?;
         let row = plan.row.clone();
-        if let Err(unreachable) = send(platform, plan, false).await {
+        if let Err(unreachable) = send(platform, &row).await {
             warn!(error = %unreachable, "Messages left to the reconciler");
         }
         return Ok(Some(row));
@@ -304,15 +277,35 @@ pub(crate) async fn go_on(
     match stored.row.stage {
         Stage::Accepting | Stage::Accepted => {
             let stored = written(platform, stored).await?;
-            // Looked at again later and later: one queue that cannot be reached must not fill the others.
-            if let Some(stored) = put_off(platform, stored).await? {
-                send(platform, stored, true).await?;
-            }
-            Ok(Findings::default())
+            look(platform, stored).await
         }
-        Stage::Sent => close(platform, stored).await,
+        Stage::Sent => {
+            let deliveries = load(platform, &stored.row).await?;
+            close(platform, stored, &deliveries).await
+        }
         Stage::Closed => Ok(Findings::default()),
     }
+}
+
+/// Looks at a plan for the first time since it was accepted. What nobody has claimed is sent again, and once: whoever
+/// accepted it may have been cut off, or the queue is long.
+async fn look(platform: &impl Platform, mut stored: Stored<Plan>) -> Result<Findings, Unreachable> {
+    let deliveries = load(platform, &stored.row).await?;
+    let is_unclaimed = |delivery: &&Delivery| {
+        let is_new = delivery.state == State::Pending && delivery.attempt == 1;
+        is_new && delivery.put_off == 0 && delivery.held_at.is_none()
+    };
+    let unclaimed = deliveries.iter().filter(is_unclaimed);
+    let unclaimed: HashSet<&DeliveryId> = unclaimed.map(|delivery| &delivery.id).collect();
+    if !unclaimed.is_empty() {
+        // Looked at again later and later: one queue that cannot be reached must not fill the others.
+        match put_off(platform, stored).await? {
+            Some(ours) => stored = ours,
+            None => return Ok(Findings::default()),
+        }
+        send_those(platform, &stored.row, |id| unclaimed.contains(id)).await?;
+    }
+    close(platform, stored, &deliveries).await
 }
 
 /// Says when an accepted plan is looked at again, should it not be sent now. None when somebody else is at it.
@@ -331,10 +324,10 @@ async fn put_off(
 async fn close(
     platform: &impl Platform,
     mut stored: Stored<Plan>,
+    deliveries: &[Delivery],
 ) -> Result<Findings, Unreachable> {
     let now = platform.now();
-    let deliveries = load(platform, &stored.row).await?;
-    let violations = accounting::plan(&stored.row, &deliveries, now);
+    let violations = accounting::plan(&stored.row, deliveries, now);
     for violation in &violations {
         error!(
             attestation.hash = %stored.row.attestation,
@@ -342,7 +335,7 @@ async fn close(
             "The conservation law is broken"
         );
     }
-    let unclaimed = accounting::unclaimed(&deliveries, now);
+    let unclaimed = accounting::unclaimed(deliveries, now);
     for delivery in &unclaimed {
         warn!(attestation.hash = %stored.row.attestation, delivery, "Nobody claims a delivery");
     }
@@ -355,7 +348,11 @@ async fn close(
         stored.row.stage = Stage::Closed;
         stored.row.wake_at = None;
     } else {
-        stored.row.polls += 1;
+        stored.row.polls = match stored.row.stage {
+            Stage::Sent => stored.row.polls + 1,
+            _ => 0,
+        };
+        stored.row.stage = Stage::Sent;
         stored.row.wake_at = Some(now.plus(schedule::close_after(stored.row.polls)));
     }
     // In a conflict somebody else looked at it too.

@@ -137,9 +137,9 @@ impl Row for Attestation {
 pub enum Stage {
     /// Its deliveries are being written.
     Accepting,
-    /// The outbox mark: not all of its messages are known to be sent.
+    /// Its deliveries are written, and whoever did so sends their messages.
     Accepted,
-    /// Its deliveries are under way.
+    /// Its deliveries were looked at, and those that nobody had claimed were sent again.
     Sent,
     /// Every one of its deliveries was found, and is final.
     Closed,

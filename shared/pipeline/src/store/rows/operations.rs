@@ -302,17 +302,19 @@ impl WorkflowRecord {
     pub fn partition(organization: &OrganizationName) -> String {
         format!("org/{organization}/workflows")
     }
+
+    pub fn at(organization: &OrganizationName, workflow: &Workflow) -> Key {
+        let Workflow { id, project, name } = workflow;
+        // Names come from outside, and may be long.
+        let digest = Digest::of(format!("{project}\n{name}\n{id}").as_bytes());
+        let sort = format!("{}{}", Self::PREFIX, digest.hex());
+        Key::new(Self::partition(organization), sort)
+    }
 }
 
 impl Row for WorkflowRecord {
     fn key(&self) -> Key {
-        let Workflow { id, project, name } = &self.workflow;
-        // Names come from outside, and may be long.
-        let digest = Digest::of(format!("{project}\n{name}\n{id}").as_bytes());
-        Key::new(
-            Self::partition(&self.organization),
-            format!("{}{}", Self::PREFIX, digest.hex()),
-        )
+        Self::at(&self.organization, &self.workflow)
     }
 }
 

@@ -146,6 +146,36 @@ pub async fn load_many<R: Row>(
         .collect()
 }
 
+/// Reports whether a row that was read has this key.
+pub fn is_at(item: &Item, key: &Key) -> bool {
+    item["pk"] == key.partition && item["sk"] == key.sort
+}
+
+/// Rows of several kinds that were read in one call.
+pub struct Found {
+    items: Vec<Item>,
+    now: Timestamp,
+}
+
+pub async fn find_many(platform: &impl Platform, keys: &[Key]) -> Result<Found, Unreachable> {
+    let items = platform.get_many(keys).await?;
+    let now = platform.now();
+    Ok(Found { items, now })
+}
+
+impl Found {
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    pub fn take<R: Row>(&mut self, key: &Key) -> Result<Option<Stored<R>>, Unreachable> {
+        let place = self.items.iter().position(|item| is_at(item, key));
+        let item = place.map(|place| self.items.swap_remove(place));
+        let item = item.filter(|item| !is_over(item, self.now));
+        item.map(parse).transpose()
+    }
+}
+
 /// All rows of a partition whose sort key begins so, however many there are.
 pub async fn load_all<R: Row>(
     platform: &impl Platform,
