@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use api::Timestamp;
+use tokio::sync::Mutex;
 
 use crate::store::platform::{Platform, SecretValue, Unreachable};
 use crate::store::rows::Registration;
@@ -17,7 +18,11 @@ use crate::store::rows::Registration;
 pub const KEPT: Duration = Duration::from_mins(4);
 
 #[derive(Debug, Default)]
-pub struct Secrets(RefCell<HashMap<String, (SecretValue, Timestamp)>>);
+pub struct Secrets {
+    kept: RefCell<HashMap<String, (SecretValue, Timestamp)>>,
+    /// Held by whoever reads; the others of a batch wait for what that one finds.
+    reading: Mutex<()>,
+}
 
 impl Secrets {
     /// Credentials as they were a short while ago, or as they are now when `fresh`.
@@ -27,15 +32,23 @@ impl Secrets {
         name: &str,
         fresh: bool,
     ) -> Result<Option<SecretValue>, Unreachable> {
-        let now = platform.now();
-        let known = self.0.borrow().get(name).cloned();
-        if let Some((value, until)) = known
-            && !fresh
-            && now < until
-        {
-            return Ok(Some(value));
+        if fresh {
+            return self.read(platform, name, None).await;
         }
-        self.read(platform, name, None).await
+        if let Some(known) = self.known(platform, name) {
+            return Ok(Some(known));
+        }
+        let _reading = self.reading.lock().await;
+        match self.known(platform, name) {
+            Some(known) => Ok(Some(known)),
+            None => self.read(platform, name, None).await,
+        }
+    }
+
+    fn known(&self, platform: &impl Platform, name: &str) -> Option<SecretValue> {
+        let kept = self.kept.borrow();
+        let (value, until) = kept.get(name)?;
+        (platform.now() < *until).then(|| value.clone())
     }
 
     /// The credentials that belong to a registration's row: `found`, unless that is another version. None where a row
@@ -73,7 +86,7 @@ impl Secrets {
         let value = platform.get_secret(name, version).await?;
         let quarter = u64::try_from(KEPT.as_millis() / 4).unwrap_or(u64::MAX);
         let until = now.plus(KEPT + Duration::from_millis(platform.random() % quarter));
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.kept.borrow_mut();
         match &value {
             Some(value) => {
                 kept.retain(|_, (_, until)| *until > now);

@@ -349,13 +349,12 @@ async fn before(
         WorkflowRecord::at(organization, workflow),
     );
     let use_keys = quotas::unread(scope);
-    let own = [&attestation, &plan, &seen];
-    let keys: Vec<_> = own.into_iter().chain(&use_keys).cloned().collect();
-    let mut found = rows::find_many(platform, &keys).await?;
+    let keys = [&attestation, &plan, &seen].into_iter().chain(&use_keys);
+    let found = rows::find_many(platform, keys.cloned()).await?;
     quotas::learn(scope, &use_keys, found.items());
-    let attestation = found.take::<Attestation>(&attestation)?;
-    let plan = found.take::<Plan>(&plan)?;
-    let is_seen = found.take::<WorkflowRecord>(&seen)?.is_some();
+    let attestation = found.get::<Attestation>(&attestation)?;
+    let plan = found.get::<Plan>(&plan)?;
+    let is_seen = found.get::<WorkflowRecord>(&seen)?.is_some();
     let known = attestation.map(|attestation| {
         // A redelivery lets the attestation live longer than the plan of its acceptance.
         let plan = plan.unwrap_or_else(|| {

@@ -81,10 +81,7 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
     }
 
     pub(super) async fn read_destination(&self) -> Result<(), Unreachable> {
-        let new = {
-            let row = &self.destination.borrow().row;
-            Destination::new(row.organization.clone(), row.registration.clone())
-        };
+        let new = self.destination.borrow().row.blank();
         let destination = Draft::load(self.platform, new).await?;
         *self.destination.borrow_mut() = destination;
         Ok(())

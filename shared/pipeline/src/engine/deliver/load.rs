@@ -1,5 +1,6 @@
 //! Loads what an attempt needs: registration, attachment, secret, bytes, and which materials are there.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use api::trust::Verdict;
@@ -14,7 +15,9 @@ use serde_json::{Map, Value};
 use crate::config::secrets::Secrets;
 use crate::ledger::breaker::Postponed;
 use crate::store::platform::{Platform, Scope, SecretValue, Unreachable};
-use crate::store::rows::{self, Attachment, Delivery, Registration, Stored};
+use crate::store::rows::{
+    self, Attachment, Delivery, Destination, Draft, Registration, Row as _, Stored,
+};
 
 /// Result of letting the integration send.
 pub(super) enum Sent {
@@ -123,6 +126,7 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// What an attempt needs, with the row that was asked for `beside`.
 pub(super) struct Loaded<I: Integration> {
     pub(super) registration: Stored<Registration>,
     pub(super) attachment: Attachment,
@@ -131,24 +135,43 @@ pub(super) struct Loaded<I: Integration> {
     pub(super) prepared: Prepared<I>,
 }
 
+/// Loads what an attempt needs. The rows come in one call, with those that are asked for `beside`, which are then theirs.
 pub(super) async fn load<I: Integration>(
     platform: &impl Platform,
     secrets: &Secrets,
     fresh: bool,
     subject: Subject<'_>,
+    beside: Option<&RefCell<Draft<Destination>>>,
 ) -> Result<Loaded<I>, Sent> {
     let organization = subject.organization;
     let scope = Scope::new(platform, organization);
+    let registration_at = Registration::at(organization, subject.registration);
     let attachment_at = Attachment::at(organization, subject.attachment);
-    let (registration, attachment, bytes, judged) = future::join4(
-        registration::<I>(scope, secrets, subject.registration, fresh),
-        rows::load::<Attachment>(platform, &attachment_at),
+    let judged_at = subject
+        .judged
+        .map(|hash| rows::Attestation::at(organization, &hash));
+    let mut keys = vec![registration_at.clone(), attachment_at.clone()];
+    keys.extend(judged_at.clone());
+    keys.extend(beside.map(|destination| destination.borrow().row.key()));
+    let secret_name = Registration::secret_name(organization, I::ID, subject.registration);
+    let (found, secret, bytes) = future::join3(
+        rows::find_many(platform, keys),
+        secrets.get(platform, &secret_name, fresh),
         platform.get_object(organization, &subject.received),
-        judged(scope, subject.judged.as_ref()),
     )
     .await;
-    let (registration, registration_inputs) = registration?;
-    let Some(attachment) = attachment?
+    let found = found?;
+    if let Some(destination) = beside {
+        let mut destination = destination.borrow_mut();
+        let new = destination.row.blank();
+        let stored = found.get::<Destination>(&new.key())?;
+        *destination = Draft::of(stored, new);
+    }
+    let registration = found.get::<Registration>(&registration_at)?;
+    let (registration, registration_inputs) =
+        readable::<I>(scope, secrets, registration, secret).await?;
+    let Some(attachment) = found
+        .get::<Attachment>(&attachment_at)?
         .map(|stored| stored.row)
         .filter(|row| row.deleted_at.is_none())
     else {
@@ -160,7 +183,12 @@ pub(super) async fn load<I: Integration>(
     let attestation = attestation::Attestation::parse(&bytes)
         .map_err(|error| damaged(&format!("read the attestation again: {error}")))?;
     let attached = typed::<I::Attachment>(attachment.config.clone(), "attachment")?;
-    let judged = judged?;
+    let judged = match judged_at {
+        // As it is now, since other bytes may have raised its verdict.
+        Some(at) => found.get::<rows::Attestation>(&at)?,
+        None => None,
+    };
+    let judged = judged.map(|stored| stored.row);
     let verdict = judged.as_ref().and_then(|row| row.verdict.clone());
     if subject.judged.is_some() && verdict.is_none() {
         return Err(damaged("find the attestation's verdict"));
@@ -200,20 +228,6 @@ pub(super) async fn load<I: Integration>(
     })
 }
 
-/// The attestation with this hash, where it has a verdict: as it is now, since other bytes may have raised that.
-async fn judged(
-    scope: Scope<'_, impl Platform>,
-    judged: Option<&Digest>,
-) -> Result<Option<rows::Attestation>, Unreachable> {
-    let Some(hash) = judged else {
-        return Ok(None);
-    };
-    let (platform, organization) = scope.parts();
-    let key = rows::Attestation::at(organization, hash);
-    let stored = rows::load::<rows::Attestation>(platform, &key).await?;
-    Ok(stored.map(|stored| stored.row))
-}
-
 /// A registration that is live, and its inputs, whole again.
 pub(super) async fn registration<I: Integration>(
     scope: Scope<'_, impl Platform>,
@@ -229,7 +243,18 @@ pub(super) async fn registration<I: Integration>(
         secrets.get(platform, &secret_name, fresh),
     )
     .await;
-    let Some(registration) = registration?.filter(|stored| stored.row.deleted_at.is_none()) else {
+    readable(scope, secrets, registration?, secret).await
+}
+
+/// A registration that is live, and its inputs with its credentials among them.
+async fn readable<I: Integration>(
+    scope: Scope<'_, impl Platform>,
+    secrets: &Secrets,
+    registration: Option<Stored<Registration>>,
+    secret: Result<Option<SecretValue>, Unreachable>,
+) -> Result<(Stored<Registration>, Registered<I>), Sent> {
+    let platform = scope.platform;
+    let Some(registration) = registration.filter(|stored| stored.row.deleted_at.is_none()) else {
         return Err(Sent::Gone("its registration was deleted"));
     };
     let credentials = match &registration.row.secret {

@@ -35,9 +35,9 @@ use crate::ledger::message::{Message, Unreadable};
 use crate::ledger::schedule::{self, Deadlines};
 use crate::records::notices::{self, News};
 use crate::store::counts::{About as Counted, Metric};
-use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, WriteError};
+use crate::store::platform::{Key, Platform, Scope, UnlessConflict as _, Unreachable, WriteError};
 use crate::store::rows::{
-    self, Changed, Delivery, Event, QuarantinedMessage, Registration, Stored,
+    self, Changed, Delivery, Event, Found, QuarantinedMessage, Registration, Stored,
 };
 use api::Timestamp;
 use api::deliveries::State;
@@ -69,10 +69,17 @@ pub async fn batch<I: Integration>(
     until: Timestamp,
 ) -> Vec<String> {
     let room = &Room::default();
+    let parsed: Vec<_> = records
+        .iter()
+        .map(|record| Message::parse(&record.body))
+        .collect();
+    let keys = parsed.iter().flatten().filter(|message| !message.follow);
+    let found = &rows::find_many(platform, keys.map(delivery_at)).await;
     let mut running: FuturesUnordered<_> = records
         .into_iter()
-        .map(|record| async move {
-            let one = one::<I>(platform, tools, room, &record, until);
+        .zip(parsed)
+        .map(|(record, message)| async move {
+            let one = one::<I>(platform, tools, room, (&record, message), found, until);
             let outcome = AssertUnwindSafe(one).catch_unwind().await;
             match outcome {
                 Ok(Ok(())) => None,
@@ -95,14 +102,19 @@ pub async fn batch<I: Integration>(
     back
 }
 
+fn delivery_at(message: &Message) -> Key {
+    Delivery::at(&message.organization, &message.delivery)
+}
+
 async fn one<I: Integration>(
     platform: &impl Platform,
     tools: &Tools,
     room: &Room,
-    record: &Record,
+    (record, message): (&Record, Result<Message, Unreadable>),
+    found: &Result<Found, Unreachable>,
     until: Timestamp,
 ) -> Result<(), GiveBack> {
-    let message = match Message::parse(&record.body) {
+    let message = match message {
         Ok(message) => message,
         Err(Unreadable::Malformed(why)) => return Ok(park(platform, I::ID, record, why).await?),
         Err(newer) => return Err(newer.into()),
@@ -114,8 +126,8 @@ async fn one<I: Integration>(
     if message.follow {
         return Ok(Box::pin(completion_poll::ask::<I>(platform, tools, &message)).await?);
     }
-    let key = Delivery::at(&message.organization, &message.delivery);
-    let Some(stored) = rows::load::<Delivery>(platform, &key).await? else {
+    let found = found.as_ref().map_err(Unreachable::clone)?;
+    let Some(stored) = found.get::<Delivery>(&delivery_at(&message))? else {
         return Ok(park(platform, I::ID, record, "no such delivery".into()).await?);
     };
     if stored.row.integration != I::ID {

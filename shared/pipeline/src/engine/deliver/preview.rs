@@ -41,7 +41,7 @@ pub async fn preview<I: Integration>(
         received: attestation.row.received,
         judged: attestation.row.verdict.is_some().then_some(*hash),
     };
-    let prepared = match load::<I>(platform, secrets, false, subject).await {
+    let prepared = match load::<I>(platform, secrets, false, subject, None).await {
         Ok(loaded) => loaded.prepared,
         Err(Sent::Gone(reason)) => return refused(reason),
         Err(Sent::Unreachable(unreachable)) => return Err(unreachable),

@@ -84,9 +84,9 @@ async fn prepare<I: Integration, P: Platform>(
         secrets,
         fresh,
         Subject::of(&delivery),
+        Some(&context.destination),
     ));
-    let reading = future::try_join(context.read_destination(), context.read_steps());
-    let (loaded, read) = future::join(loading, reading).await;
+    let (loaded, read) = future::join(loading, context.read_steps()).await;
     let Loaded {
         registration,
         attachment,

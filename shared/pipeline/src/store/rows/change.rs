@@ -108,13 +108,19 @@ impl<R: Row> Draft<R> {
 
     /// Loads the row with the key of `new`; `new` itself where there is none.
     pub(crate) async fn load(platform: &impl Platform, new: R) -> Result<Self, Unreachable> {
-        Ok(match load(platform, &new.key()).await? {
+        let found = load(platform, &new.key()).await?;
+        Ok(Self::of(found, new))
+    }
+
+    /// What was found; `new` where there is none.
+    pub(crate) fn of(found: Option<Stored<R>>, new: R) -> Self {
+        match found {
             Some(Stored { row, version }) => Self {
                 row,
                 over: Some(version),
             },
             None => Self::new(new),
-        })
+        }
     }
 
     /// As [`Stored::save_if_unchanged`], with the writes that stand `beside` it.

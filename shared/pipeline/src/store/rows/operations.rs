@@ -57,6 +57,11 @@ impl Destination {
         }
     }
 
+    /// The same destination, of which nothing is known.
+    pub(crate) fn blank(&self) -> Self {
+        Self::new(self.organization.clone(), self.registration.clone())
+    }
+
     pub fn at(organization: &OrganizationName, registration: &RegistrationId) -> Key {
         Key::new(format!("org/{organization}/gate/{registration}"), "gate")
     }

@@ -157,8 +157,17 @@ pub struct Found {
     now: Timestamp,
 }
 
-pub async fn find_many(platform: &impl Platform, keys: &[Key]) -> Result<Found, Unreachable> {
-    let items = platform.get_many(keys).await?;
+/// Reads these rows, or those of them that there are. Each is read once, however often its key is given.
+pub async fn find_many(
+    platform: &impl Platform,
+    keys: impl IntoIterator<Item = Key>,
+) -> Result<Found, Unreachable> {
+    let keys: BTreeSet<Key> = keys.into_iter().filter(Key::can_be).collect();
+    let keys: Vec<Key> = keys.into_iter().collect();
+    let items = match keys.is_empty() {
+        true => Vec::new(),
+        false => platform.get_many(&keys).await?,
+    };
     let now = platform.now();
     Ok(Found { items, now })
 }
@@ -168,11 +177,10 @@ impl Found {
         &self.items
     }
 
-    pub fn take<R: Row>(&mut self, key: &Key) -> Result<Option<Stored<R>>, Unreachable> {
-        let place = self.items.iter().position(|item| is_at(item, key));
-        let item = place.map(|place| self.items.swap_remove(place));
+    pub fn get<R: Row>(&self, key: &Key) -> Result<Option<Stored<R>>, Unreachable> {
+        let item = self.items.iter().find(|item| is_at(item, key));
         let item = item.filter(|item| !is_over(item, self.now));
-        item.map(parse).transpose()
+        item.cloned().map(parse).transpose()
     }
 }
 
