@@ -200,7 +200,7 @@ struct Bucket {
 impl Bucket {
     async fn new(name: &'static str) -> Self {
         let settings = aws::Settings::of_table(String::new(), |name| std::env::var(name).ok());
-        let connections = aws::Connections::many();
+        let connections = aws::Connections::new(8);
         let config = aws_sdk_s3::config::Builder::from(&settings.unwrap().sdk_config(connections));
         let client = aws_sdk_s3::Client::from_conf(config.force_path_style(true).build());
         client.create_bucket().bucket(name).send().await.unwrap();

@@ -43,9 +43,6 @@ const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 /// was frozen does not hear of it.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// More than any function reads and writes at a time.
-const MANY: usize = 64;
-
 /// What all connections share: roots, and the keys of earlier sessions.
 fn tls() -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
@@ -86,17 +83,18 @@ struct Origin {
 }
 
 impl Connections {
-    /// For a service whose answers are streams, each of which holds its connection until it was read.
-    pub fn many() -> Self {
-        Self::new(tls().into(), MANY)
+    /// Connections to one service, at most so many at a time. Each answer is read whole before another call is made: one that
+    /// was left unread would keep its connection, and whoever waits for it.
+    pub fn new(most: usize) -> Self {
+        Self::with(tls().into(), most)
     }
 
-    /// For another service: at most so many at a time.
-    pub(crate) fn few(&self, most: usize) -> Self {
-        Self::new(self.0.tls.clone(), most)
+    /// The same for another service, with the same roots and sessions.
+    pub(crate) fn to_another(&self, most: usize) -> Self {
+        Self::with(self.0.tls.clone(), most)
     }
 
-    fn new(tls: TlsConnector, most: usize) -> Self {
+    fn with(tls: TlsConnector, most: usize) -> Self {
         Self(Arc::new(Inner {
             tls,
             permits: Arc::new(Semaphore::new(most)),

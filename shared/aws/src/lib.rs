@@ -27,10 +27,13 @@ pub use connections::Connections;
 pub use lambda::{api, authorizer, deliver, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
 
-/// Connections to DynamoDB, which everything asks; to SQS, where an attestation's messages go to several queues at a
-/// time; and to what is asked seldom.
+/// Maximum number of connections to the bucket.
+const OBJECTS: usize = 8;
+/// The same to DynamoDB, which everything asks.
 const ROWS: usize = 4;
+/// The same to SQS: an attestation's messages go to several queues at a time.
 const QUEUES: usize = 3;
+/// The same to what is asked seldom.
 const FEW: usize = 2;
 
 /// DynamoDB, S3, SQS, Secrets Manager, KMS and Lambda, with clients made when they are first used.
@@ -59,7 +62,7 @@ impl Aws {
     }
 
     pub fn new(settings: Settings) -> Self {
-        let connections = Connections::many();
+        let connections = Connections::new(OBJECTS);
         let config = settings.sdk_config(connections.clone());
         Self {
             meter: Meter::new(settings.quotas),
@@ -93,7 +96,7 @@ impl Aws {
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
         self.dynamodb.get_or_init(|| {
             let config = aws_sdk_dynamodb::config::Builder::from(&self.config)
-                .http_client(self.connections.few(ROWS));
+                .http_client(self.connections.to_another(ROWS));
             aws_sdk_dynamodb::Client::from_conf(config.build())
         })
     }
@@ -116,7 +119,7 @@ impl Aws {
     fn sqs(&self) -> &aws_sdk_sqs::Client {
         self.sqs.get_or_init(|| {
             let config = aws_sdk_sqs::config::Builder::from(&self.config)
-                .http_client(self.connections.few(QUEUES));
+                .http_client(self.connections.to_another(QUEUES));
             aws_sdk_sqs::Client::from_conf(config.build())
         })
     }
@@ -124,7 +127,7 @@ impl Aws {
     fn secrets(&self) -> &aws_sdk_secretsmanager::Client {
         self.secrets.get_or_init(|| {
             let config = aws_sdk_secretsmanager::config::Builder::from(&self.config)
-                .http_client(self.connections.few(FEW));
+                .http_client(self.connections.to_another(FEW));
             aws_sdk_secretsmanager::Client::from_conf(config.build())
         })
     }
@@ -132,7 +135,7 @@ impl Aws {
     fn events(&self) -> &aws_sdk_eventbridge::Client {
         self.events.get_or_init(|| {
             let config = aws_sdk_eventbridge::config::Builder::from(&self.config)
-                .http_client(self.connections.few(FEW));
+                .http_client(self.connections.to_another(FEW));
             aws_sdk_eventbridge::Client::from_conf(config.build())
         })
     }
@@ -140,7 +143,7 @@ impl Aws {
     fn kms(&self) -> &aws_sdk_kms::Client {
         self.kms.get_or_init(|| {
             let config = aws_sdk_kms::config::Builder::from(&self.config)
-                .http_client(self.connections.few(FEW));
+                .http_client(self.connections.to_another(FEW));
             aws_sdk_kms::Client::from_conf(config.build())
         })
     }
@@ -148,6 +151,7 @@ impl Aws {
     fn lambda(&self) -> &aws_sdk_lambda::Client {
         self.lambda.get_or_init(|| {
             let config = aws_sdk_lambda::config::Builder::from(&self.config)
+                .http_client(self.connections.to_another(FEW))
                 .retry_config(patience::INVOKE.retries())
                 .timeout_config(patience::INVOKE.timeouts());
             aws_sdk_lambda::Client::from_conf(config.build())

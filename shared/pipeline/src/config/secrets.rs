@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use api::Timestamp;
-use tokio::sync::Mutex;
+use futures_util::lock::Mutex;
 
 use crate::store::platform::{Platform, SecretValue, Unreachable};
 use crate::store::rows::Registration;

@@ -1,5 +1,6 @@
 //! Reading and writing of rows, whichever they are.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
