@@ -119,23 +119,23 @@ impl Function {
         &self,
         what: &'static str,
         down: Fault,
-        key: Option<&Key>,
+        keys: &[Key],
         effect: impl FnOnce(&Memory) -> Result<T, Unreachable>,
     ) -> Result<T, Unreachable> {
         // Read at once and heard of later: what matters about a read is how old it may be.
-        let about = key.and_then(name_of);
-        let about = about.as_deref();
-        let result = match self.fails(what, down, Fault::ReadFails, about.as_slice()) {
+        let names: Vec<String> = keys.iter().filter_map(name_of).collect();
+        let about: Vec<&str> = names.iter().map(String::as_str).collect();
+        let result = match self.fails(what, down, Fault::ReadFails, &about) {
             None => effect(&self.world.memory),
             Some(failure) => Err(failure),
         };
-        if let Some(about) = about {
-            let last = if result.is_ok() {
-                Last::Done
-            } else {
-                Last::Failed
-            };
-            self.world.laws.borrow_mut().heard(self.task, about, last);
+        let last = if result.is_ok() {
+            Last::Done
+        } else {
+            Last::Failed
+        };
+        for name in about {
+            self.world.laws.borrow_mut().heard(self.task, name, last);
         }
         self.step().await;
         result
@@ -234,14 +234,17 @@ impl Drop for Unconfirmed<'_> {
 
 impl Platform for Function {
     async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable> {
-        self.read("table", Fault::TableDown, Some(key), |memory| {
-            ready(memory.get(key))
-        })
+        self.read(
+            "table",
+            Fault::TableDown,
+            std::slice::from_ref(key),
+            |memory| ready(memory.get(key)),
+        )
         .await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, Unreachable> {
-        self.read("table", Fault::TableDown, None, |memory| {
+        self.read("table", Fault::TableDown, keys, |memory| {
             ready(memory.get_many(keys))
         })
         .await
@@ -254,7 +257,7 @@ impl Platform for Function {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Item>, Unreachable> {
-        self.read("table", Fault::TableDown, None, |memory| {
+        self.read("table", Fault::TableDown, &[], |memory| {
             ready(memory.list(partition, prefix, after, limit))
         })
         .await
@@ -267,7 +270,7 @@ impl Platform for Function {
         before: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Item>, Unreachable> {
-        self.read("table", Fault::TableDown, None, |memory| {
+        self.read("table", Fault::TableDown, &[], |memory| {
             ready(memory.list_last(partition, prefix, before, limit))
         })
         .await
@@ -277,7 +280,7 @@ impl Platform for Function {
         if self.world.faults.lasts(self.world.now(), Fault::IndexStale) {
             self.world.happened(Fault::IndexStale, &[]);
         }
-        self.read("table", Fault::TableDown, None, |memory| {
+        self.read("table", Fault::TableDown, &[], |memory| {
             ready(memory.range(range))
         })
         .await
@@ -336,7 +339,7 @@ impl Platform for Function {
         organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
-        self.read("bucket", Fault::BucketDown, None, |memory| {
+        self.read("bucket", Fault::BucketDown, &[], |memory| {
             ready(memory.get_object(organization, digest))
         })
         .await
@@ -349,7 +352,7 @@ impl Platform for Function {
         offset: u64,
         length: u64,
     ) -> Result<Option<Bytes>, Unreachable> {
-        self.read("bucket", Fault::BucketDown, None, |memory| {
+        self.read("bucket", Fault::BucketDown, &[], |memory| {
             ready(memory.read_object(organization, digest, offset, length))
         })
         .await
@@ -368,7 +371,7 @@ impl Platform for Function {
         organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
-        self.read("bucket", Fault::BucketDown, None, |memory| {
+        self.read("bucket", Fault::BucketDown, &[], |memory| {
             ready(memory.object_size(organization, digest))
         })
         .await
@@ -516,7 +519,7 @@ impl Platform for Function {
         name: &str,
         version: Option<&str>,
     ) -> Result<Option<SecretValue>, Unreachable> {
-        self.read("secrets", Fault::SecretsDown, None, |memory| {
+        self.read("secrets", Fault::SecretsDown, &[], |memory| {
             ready(memory.get_secret(name, version))
         })
         .await
