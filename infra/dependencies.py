@@ -18,6 +18,13 @@ BANNED = {
     "openssl-sys": "TLS is rustls",
     "native-tls": "TLS is rustls",
 }
+# The same of functions alone: tests have servers that speak it, and the command line trusts what its machine trusts.
+BANNED_IN_FUNCTIONS = {
+    "h2": "HTTP/2, which nothing there speaks: 0.4 MB of every function",
+    "rustls-native-certs": "as many instructions as a cold start has: use the roots in the binary",
+}
+# Crates of which there are two versions, since others ask for both. Each is a few kilobytes.
+TWICE = {"base64", "const-oid", "crypto-common", "digest", "getrandom", "nom", "syn", "synstructure"}
 BANNED_VERSIONS = {("hyper", "0."): "a second HTTP stack", ("rustls", "0.21"): "a second TLS stack"}
 # One of them must be among a crate's alternatives.
 LICENCES = {
@@ -32,6 +39,7 @@ def main() -> None:
     packages = {package["id"]: package for package in metadata["packages"]}
     linked = linked_packages(metadata)
     faults = [fault for package in linked for fault in faults_of(packages[package])]
+    faults += faults_of_functions() + second_versions([packages[package] for package in linked])
     for fault in sorted(faults):
         print(fault, file=sys.stderr)
     if faults:
@@ -57,6 +65,22 @@ def linked_packages(metadata: dict) -> set[str]:
             if any(kind["kind"] is None for kind in dependency["dep_kinds"]):
                 left.append(dependency["pkg"])
     return linked
+
+
+def faults_of_functions() -> list[str]:
+    """By the features that functions are built with, which are fewer than those of the workspace."""
+    command = ["cargo", "tree", "--locked", "--package", "functions", "--edges", "normal", "--prefix", "none"]
+    names = {line.split()[0] for line in subprocess.check_output(command, text=True).splitlines() if line}
+    return [f"{name} is banned in functions: {why}" for name, why in BANNED_IN_FUNCTIONS.items() if name in names]
+
+
+def second_versions(packages: list[dict]) -> list[str]:
+    versions: dict[str, set[str]] = {}
+    for package in packages:
+        versions.setdefault(package["name"], set()).add(package["version"])
+    twice = {name: sorted(found) for name, found in versions.items() if len(found) > 1}
+    faults = [f"{name} is there in several versions: {', '.join(twice[name])}" for name in twice.keys() - TWICE]
+    return faults + [f"{name} is there once by now: take it out of TWICE" for name in TWICE - twice.keys()]
 
 
 def faults_of(package: dict) -> list[str]:

@@ -23,6 +23,8 @@ use crate::receiver::{Answer, Receiver};
 use crate::roles::As;
 use crate::world::{ORGANIZATION, World, act, attestation, inputs, tests};
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Changes a row behind the pipeline's back.
 async fn rewrite(world: &World, key: Key, change: impl FnOnce(&mut Item)) {
     let mut item = world.memory.get(&key).await.unwrap().unwrap();
@@ -236,4 +238,45 @@ async fn a_thousand_steps_are_written_once_each_and_none_is_repeated() {
     let writes = world.memory.writes.get() as usize;
     assert!(writes < 2 * (SBOMS + 1) + 50, "{writes} writes");
     world.audit(&accepted).await;
+}
+
+/// What was sent is sent twice where the ledger does not know of it.
+#[tokio::test]
+async fn a_record_that_the_table_refuses_is_written_once_it_takes_it() {
+    let world = World::new();
+    world.ready().await;
+    let before = world.receiver.deliveries().len();
+    let bytes = attestation("1", vec![]).compact();
+    let accepted = world.push(bytes).await.unwrap();
+    // The claim is written.
+    world.memory.fail_writes_after.set(Some(1));
+    let began = world.memory.now();
+    let recovering = async {
+        while world.memory.now() == began {
+            tokio::task::yield_now().await;
+        }
+        world.memory.fail_writes_after.set(None);
+    };
+    future::join(world.deliver(), recovering).await;
+    let (delivered, attempts) = world.delivery(&accepted).await;
+    assert_eq!(delivered.state, State::Delivered);
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(world.receiver.deliveries().len(), before + 1);
+}
+
+/// The function ends at a time, whatever the table does.
+#[tokio::test]
+async fn a_record_that_the_table_refuses_to_the_end_is_left_to_the_reconciler() {
+    let world = World::new();
+    world.ready().await;
+    let bytes = attestation("1", vec![]).compact();
+    let accepted = world.push(bytes).await.unwrap();
+    world.memory.fail_writes_after.set(Some(1));
+    let began = world.memory.now();
+    world.deliver().await;
+    let took = world.memory.now().since(began);
+    assert!((SECOND..SECOND * 12).contains(&took), "{took:?}");
+    world.memory.fail_writes_after.set(None);
+    let (row, _) = world.delivery(&accepted).await;
+    assert_eq!(row.state, State::Delivering);
 }

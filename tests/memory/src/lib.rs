@@ -7,7 +7,8 @@ mod indexes;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::future::ready;
+use std::future::{poll_fn, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use api::materials::{Download, Upload};
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use self::indexes::Indexes;
 use pipeline::engine::deliver::Record;
+use pipeline::ledger::schedule::SHORT_WAIT;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
     Announcement, Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write,
@@ -629,8 +631,21 @@ impl Platform for Memory {
     }
 
     /// Nobody waits here: an attempt ends by its own doing or not at all.
-    async fn sleep(&self, _duration: Duration) {
-        std::future::pending::<()>().await;
+    /// A short wait moves the clock. A long one is a time limit, which nothing here reaches.
+    async fn sleep(&self, duration: Duration) {
+        if duration > SHORT_WAIT {
+            std::future::pending::<()>().await;
+        }
+        self.advance(duration);
+        let mut has_waited = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut has_waited, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 
     /// xorshift64*: a seed's run repeats itself.

@@ -99,7 +99,8 @@ impl Integration for Guac {
         let mut export = Export::default();
         let mut client = Client::new(http, &delivery.registration.place);
         let mut objects = Vec::new();
-        for source in export.sources(delivery) {
+        let mut sources = export.sources(delivery).into_iter().peekable();
+        while let Some(source) = sources.next() {
             let object = match export.take(host, delivery, source).await? {
                 Taken::Object(object) => object,
                 Taken::Done(receipt) => {
@@ -115,7 +116,10 @@ impl Integration for Guac {
                 "size_bytes": object.content.size_bytes(),
                 "created": created,
             });
-            host.record(&object.key, receipt.clone()).await?;
+            // The outcome records the last one.
+            if sources.peek().is_some() {
+                host.record(&object.key, receipt.clone()).await?;
+            }
             objects.push(receipt);
         }
         Ok(export.outcome(delivery, objects))
