@@ -173,7 +173,7 @@ fn digests(document: &[u8], compact: [&[u8]; 3]) -> (Digest, Digest) {
         let digest = Digest::of(document);
         return (digest, digest);
     }
-    Digest::of_both(document, compact)
+    (Digest::of(document), Digest::of_parts(&compact))
 }
 
 fn open_signatures(signatures: &[WireSignature<'_>]) -> Result<Vec<Signature>, Error> {

@@ -27,7 +27,7 @@ mod statement;
 pub mod text;
 
 pub use attestation::{Attestation, Form};
-pub use digest::{Digest, InvalidDigest};
+pub use digest::{Digest, Hasher, InvalidDigest};
 pub use envelope::{Envelope, PAYLOAD_TYPE, Signature, pae};
 pub use error::Error;
 pub use forwarded::{Forwarded, Origin, Unknown};

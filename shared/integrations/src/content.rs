@@ -1,9 +1,8 @@
 //! A request's body in parts, some of which are materials: sent while it is read, a mebibyte at a time, so that
 //! a material of a hundred megabytes takes no more memory than a small one.
 
-use attestation::{Digest, Material};
+use attestation::{Digest, Hasher, Material};
 use bytes::{Bytes, BytesMut};
-use sha2::{Digest as _, Sha256};
 
 use crate::{About, Error, Host};
 
@@ -70,9 +69,9 @@ impl<'a> Content<'a> {
 
     /// Reads the whole body and returns its digest.
     pub async fn digest(&self, host: &dyn Host) -> Result<Digest, Error> {
-        let mut hash = Sha256::new();
+        let mut hash = Hasher::default();
         self.each(host, |bytes| hash.update(bytes)).await?;
-        Ok(Digest::from(<[u8; 32]>::from(hash.finalize())))
+        Ok(hash.finish())
     }
 
     /// Calls `take` with all of its bytes, in order.
@@ -139,7 +138,7 @@ struct Open<'a> {
     size_bytes: u64,
     encoding: Encoding,
     offset: u64,
-    hash: Sha256,
+    hash: Hasher,
 }
 
 impl Reader<'_> {
@@ -167,7 +166,7 @@ impl Reader<'_> {
                         size_bytes: *size_bytes,
                         encoding: *encoding,
                         offset: 0,
-                        hash: Sha256::new(),
+                        hash: Hasher::default(),
                     });
                 }
             }
@@ -186,7 +185,7 @@ impl Open<'_> {
         self.hash.update(&bytes);
         let is_last = self.offset == self.size_bytes;
         if is_last && let Some(digest) = self.material.digest {
-            let read = Digest::from(<[u8; 32]>::from(self.hash.clone().finalize()));
+            let read = self.hash.clone().finish();
             if read != digest {
                 return Err(self.others());
             }

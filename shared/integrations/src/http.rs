@@ -17,10 +17,9 @@ mod proxy;
 pub(crate) mod tls;
 
 pub use api::inputs::origin;
-use attestation::Digest;
+use attestation::{Digest, Hasher};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Request};
-use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::error::Error;
@@ -64,7 +63,7 @@ pub(crate) async fn preview_of_content(
     target: String,
 ) -> Result<Preview, Error> {
     let content = request.body();
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::default();
     let mut beginning = BytesMut::new();
     let take = |bytes: &Bytes| {
         hash.update(bytes);
@@ -76,7 +75,7 @@ pub(crate) async fn preview_of_content(
     *shown.method_mut() = request.method().clone();
     *shown.headers_mut() = request.headers().clone();
     Ok(Preview {
-        digest: Digest::from(<[u8; 32]>::from(hash.finalize())),
+        digest: hash.finish(),
         size_bytes: content.size_bytes(),
         ..preview(&shown, target)
     })

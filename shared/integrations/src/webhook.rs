@@ -35,7 +35,7 @@ mod signing;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use attestation::{Digest, Material, MaterialType};
+use attestation::{Digest, Hasher, Material, MaterialType};
 pub use body::Format;
 use bytes::Bytes;
 pub use headers::Headers;
@@ -44,7 +44,6 @@ use http::{HeaderName, HeaderValue, Method, Request};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 use signing::Signature;
 pub use signing::SigningSecret;
 
@@ -239,7 +238,7 @@ impl<'a> Step<'a> {
         let content = body::content(host, delivery, self.material, &id).await?;
         let secret = delivery.registration.secret.as_ref();
         let mut signature = secret.map(|secret| secret.sign(&id, unix_secs));
-        let mut hash = Sha256::new();
+        let mut hash = Hasher::default();
         let take = |bytes: &Bytes| {
             hash.update(bytes);
             if let Some(signature) = &mut signature {
@@ -247,7 +246,7 @@ impl<'a> Step<'a> {
             }
         };
         content.each(host, take).await?;
-        let digest = Digest::from(<[u8; 32]>::from(hash.finalize()));
+        let digest = hash.finish();
         let mut request = request(
             delivery.registration,
             &id,

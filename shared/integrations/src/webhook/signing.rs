@@ -1,8 +1,7 @@
 //! Signatures of Standard Webhooks, and the secrets that they are made with.
 
-use hmac::{Hmac, KeyInit, Mac};
+use ring::hmac::{Context, HMAC_SHA256, Key};
 use serde::Deserialize;
-use sha2::Sha256;
 
 use crate::SecretText;
 
@@ -37,8 +36,7 @@ impl SigningSecret {
     pub(super) fn sign(&self, id: &str, unix_secs: u64) -> Signature {
         let begin = |secret: &str| {
             let key = Self::key(secret).expect("checked when it was made");
-            let mut mac =
-                Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
+            let mut mac = Context::with_key(&Key::new(HMAC_SHA256, &key));
             mac.update(format!("{id}.{unix_secs}.").as_bytes());
             mac
         };
@@ -49,7 +47,7 @@ impl SigningSecret {
 const PREFIX: &str = "whsec_";
 
 /// One for each secret: while one replaces the other, a receiver finds its own among them.
-pub(super) struct Signature(Vec<Hmac<Sha256>>);
+pub(super) struct Signature(Vec<Context>);
 
 impl Signature {
     pub(super) fn update(&mut self, bytes: &[u8]) {
@@ -58,8 +56,11 @@ impl Signature {
 
     pub(super) fn value(self) -> String {
         let signatures = self.0.into_iter().map(|mac| {
-            let signature = mac.finalize().into_bytes();
-            format!("v1,{}", base64_simd::STANDARD.encode_to_string(signature))
+            let signature = mac.sign();
+            format!(
+                "v1,{}",
+                base64_simd::STANDARD.encode_to_string(signature.as_ref())
+            )
         });
         signatures.collect::<Vec<_>>().join(" ")
     }

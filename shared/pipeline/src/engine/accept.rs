@@ -85,6 +85,8 @@ pub const NAME_MAX_BYTES: usize = 512;
 #[derive(Debug, Clone)]
 pub struct Accepted {
     pub attestation: Attestation,
+    /// Digest of the bytes that came now.
+    pub received: Digest,
     /// As it was when the attestation was accepted first.
     pub plan: Plan,
     /// It was there already.
@@ -314,6 +316,7 @@ pub(crate) async fn accept(
     let awaited = awaited.unwrap_or_else(|_| missing.clone());
     let accepted = Accepted {
         attestation: attestation.row,
+        received,
         plan: plan.row.clone(),
         repeated,
         missing,

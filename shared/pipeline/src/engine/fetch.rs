@@ -14,12 +14,11 @@ use std::time::Duration;
 
 use api::materials::MATERIAL_MAX_BYTES;
 use api::{IntakeId, OrganizationName, Timestamp};
-use attestation::Digest;
+use attestation::{Digest, Hasher};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{LocalBoxStream, StreamExt, TryStreamExt, try_unfold};
 use integrations::{Error, Http, Kind, cas};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tracing::{info, warn};
 
 use crate::config::intakes::{self, Source};
@@ -463,7 +462,7 @@ async fn keep(
     upload: &mut Option<String>,
 ) -> Result<u64, Failure> {
     let (platform, organization) = scope.parts();
-    let mut hash = Sha256::new();
+    let mut hash = Hasher::default();
     let mut size_bytes = 0;
     let mut parts = Vec::new();
     let mut held = BytesMut::new();
@@ -475,7 +474,7 @@ async fn keep(
             held.extend_from_slice(bytes);
         }
         let is_last = next.is_none();
-        if is_last && Digest::from(<[u8; 32]>::from(hash.clone().finalize())) != *digest {
+        if is_last && hash.clone().finish() != *digest {
             return Err(Error::retryable(format!("fetch {digest}: other bytes came")).into());
         }
         if is_last && upload.is_none() {

@@ -136,12 +136,11 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
         return Err(Problem::new(Code::TooLarge, detail));
     }
     let said = said(request)?;
-    let received = Digest::of(&request.body);
     let (bytes, allowed) = (request.body.clone(), &caller.workflows);
     let accepted = accept::pushed(scope, bytes, said.as_ref(), allowed, &caller.actor)
         .await
         .map_err(problem)?;
-    Ok(Response::json(202, &view(accepted, received)))
+    Ok(Response::json(202, &view(accepted)))
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
@@ -213,11 +212,11 @@ fn said(request: &Request) -> Result<Option<Workflow>, Problem> {
     Err(Problem::field("workflow", "must be one workflow, not many"))
 }
 
-pub(super) fn view(accepted: accept::Accepted, received: Digest) -> Accepted {
+pub(super) fn view(accepted: accept::Accepted) -> Accepted {
     let rows::Attestation { hash, workflow, .. } = &accepted.attestation;
     Accepted {
         attestation: *hash,
-        received,
+        received: accepted.received,
         repeated: accepted.repeated,
         workflow: workflow.clone(),
         deliveries: accepted

@@ -231,7 +231,6 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
         } => {
             let Origin { id, name, project } = origin;
             let origin = Workflow { id, project, name };
-            let received = Digest::of(&envelope);
             let bytes = Bytes::from(envelope);
             let allowed = &intake.conditions.workflows;
             let bundle = bundle.filter(|_| intake.fetches);
@@ -247,7 +246,7 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
                 let hash = &accepted.attestation.hash;
                 fetch::ask(scope, hash, &intake.id).await?;
             }
-            Ok(Response::json(202, &view(accepted, received)))
+            Ok(Response::json(202, &view(accepted)))
         }
         Forwarded::Material { content, .. } => {
             let (material, size_bytes) = (Digest::of(&content), content.len() as u64);
