@@ -4,7 +4,7 @@
 pub mod metered;
 mod prices;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use integrations::webhook::Webhook;
 use pipeline::Platform as _;
 use pipeline::engine::{deliver, reconcile};
 use pipeline::ledger::schedule::{CLOSE, RETENTION};
+use pipeline::store::counts::{About, Numbers};
 use pipeline::store::platform::Index;
 use serde_json::{Value, json};
 
@@ -66,6 +67,32 @@ struct Counted {
     /// Rows, with what DynamoDB adds, and entries of indexes, for as long as they are kept.
     row_bytes: f64,
     object_bytes: f64,
+    metrics: Told,
+}
+
+/// Numbers of custom metrics, each a name with its dimensions.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    of_stack: usize,
+    /// Of each integration, and as many of each registration where these are told of.
+    of_each: usize,
+}
+
+impl Told {
+    /// As the functions tell of these numbers: what is of an integration is told of the stack as well.
+    fn of(numbers: &BTreeMap<About, Numbers>) -> Self {
+        let names = |is_counted: fn(&About) -> bool| {
+            let numbers = numbers.iter().filter(|(about, _)| is_counted(about));
+            let counted = numbers.clone().flat_map(|(_, all)| all.counts.keys());
+            let counted: BTreeSet<_> = counted.collect();
+            let durations = numbers.filter(|(_, all)| !all.durations_ms.is_empty());
+            counted.len() + usize::from(durations.count() > 0)
+        };
+        Self {
+            of_stack: names(|_| true),
+            of_each: names(|about| !about.integration.is_empty()),
+        }
+    }
 }
 
 /// Gigabytes of memory, as the template says.
@@ -171,6 +198,7 @@ async fn run(attachments: usize) -> Counted {
         log_bytes: 0.0,
         row_bytes: number(row_bytes(&world) - before) * each,
         object_bytes: number(object_bytes) * each,
+        metrics: Told::of(&world.memory.meter.counts.take()),
     };
     let invocations: f64 = counted.invocations.values().sum();
     let ours = (number(text.len()) + (lines - runs) * prices::LINE_BYTES) * each;
@@ -436,14 +464,23 @@ async fn page() -> String {
         .unwrap();
     }
     writeln!(text, "| **all** | | | {:.2} |", total(&idle)).unwrap();
-    let per = prices::SECRET.dollars;
+    let (per, told) = (prices::SECRET.dollars, all[0].metrics);
     write!(
         text,
         "\nAn empty queue is asked by {} pollers, each for {} s; there are two queues for each integration, one of them for dead \
          letters, and two for what is fetched. DynamoDB and S3 cost nothing here that is not stored.\n\n\
          Each **registration** with a secret costs ${per:.2} a month, as does each intake that fetches; one with a `role_arn`, \
-         nothing. A **receipt** costs a signature, when it is asked for.\n",
-        prices::POLLERS, prices::POLL_SECS
+         nothing. A **receipt** costs a signature, when it is asked for.\n\n\
+         A **custom metric** costs ${:.2} a month, by the hours in which it is told of. While deliveries succeed, {} of the stack \
+         and {} of each integration are, and with `Metrics=registration` {} of each registration: ${:.2} a month for one integration, if something \
+         comes every hour. Those of failures come when there are some; `Metrics=none` tells of none.\n",
+        prices::POLLERS,
+        prices::POLL_SECS,
+        prices::METRIC.dollars,
+        told.of_stack,
+        told.of_each,
+        told.of_each,
+        prices::METRIC.of(number(told.of_stack + told.of_each)),
     )
     .unwrap();
     text.push_str("\n## Prices\n\n| service | what | dollars | per |\n|---|---|---|---|\n");

@@ -307,3 +307,139 @@ impl HttpClient for Connections {
         SharedHttpConnector::new(Within(self.clone(), settings.connect_timeout()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use futures_util::future::join_all;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::{LocalSet, spawn_local};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const BODY: &str = "a body";
+
+    /// A service on this machine.
+    struct Service {
+        port: u16,
+        connections: Rc<Cell<usize>>,
+    }
+
+    impl Service {
+        /// Answers so many requests on each connection, and then closes it.
+        async fn start(requests: usize) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let connections = Rc::new(Cell::new(0));
+            let count = Rc::clone(&connections);
+            spawn_local(async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    count.set(count.get() + 1);
+                    spawn_local(async move {
+                        for _ in 0..requests {
+                            let mut read = Vec::new();
+                            while !read.ends_with(b"\r\n\r\n") {
+                                match stream.read_u8().await {
+                                    Ok(byte) => read.push(byte),
+                                    Err(_) => return,
+                                }
+                            }
+                            sleep(Duration::from_millis(5)).await;
+                            let length = BODY.len();
+                            let answer = format!(
+                                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{BODY}"
+                            );
+                            if stream.write_all(answer.as_bytes()).await.is_err() {
+                                return;
+                            }
+                        }
+                    });
+                }
+            });
+            Self { port, connections }
+        }
+
+        async fn ask(&self, by: &Connections) -> Result<HttpResponse, ConnectorError> {
+            let mut request = HttpRequest::new(SdkBody::empty());
+            let uri = format!("http://127.0.0.1:{}/path", self.port);
+            request.set_uri(uri).unwrap();
+            by.clone().send(request, Some(Duration::from_secs(5))).await
+        }
+
+        async fn read(&self, by: &Connections) -> Vec<u8> {
+            let answer = self.ask(by).await.unwrap().into_body();
+            let answer = aws_sdk_s3::primitives::ByteStream::new(answer);
+            answer.collect().await.unwrap().to_vec()
+        }
+    }
+
+    async fn locally(test: impl Future<Output = ()>) {
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn calls_wait_for_one_of_a_few_connections() {
+        locally(async {
+            let service = Service::start(100).await;
+            let connections = Connections::new(3);
+            let calls = join_all((0..12).map(|_| service.read(&connections))).await;
+            assert!(calls.iter().all(|body| body == BODY.as_bytes()));
+            assert_eq!(service.connections.get(), 3);
+            let other = connections.to_another(1);
+            service.read(&other).await;
+            assert_eq!(service.connections.get(), 4, "it shares none");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_service_closed_is_replaced() {
+        locally(async {
+            let service = Service::start(1).await;
+            let connections = Connections::new(1);
+            for number in 1..=5 {
+                assert_eq!(service.read(&connections).await, BODY.as_bytes());
+                sleep(Duration::from_millis(20)).await;
+                assert_eq!(service.connections.get(), number);
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_costs_its_connection_and_holds_up_nobody() {
+        locally(async {
+            let service = Service::start(100).await;
+            let connections = Connections::new(1);
+            drop(service.ask(&connections).await.unwrap());
+            assert_eq!(service.read(&connections).await, BODY.as_bytes());
+            assert_eq!(service.connections.get(), 2);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_as_what_may_be_tried_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let mut request = HttpRequest::new(SdkBody::empty());
+        request
+            .set_uri(format!("http://127.0.0.1:{port}/"))
+            .unwrap();
+        let asked = Connections::new(1).send(request, None).await;
+        assert!(asked.unwrap_err().is_io());
+    }
+
+    #[test]
+    fn the_roots_are_read() {
+        let begins = ROOTS.windows(10).filter(|window| window == b"-----BEGIN");
+        assert_eq!(begins.count(), 5);
+        let _ = tls();
+    }
+}
