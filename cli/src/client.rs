@@ -6,7 +6,7 @@ mod store;
 
 use std::time::{Duration, Instant};
 
-use api::{Code, Page, Problem};
+use api::{Code, Page, Problem, TRACEPARENT, Trace};
 pub(crate) use call::{Call, json};
 use refusal::{refused, unreachable};
 use serde::Deserialize;
@@ -214,6 +214,11 @@ impl Client {
             .header("accept", "application/json");
         if !self.token.is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.token));
+        }
+        // As CI systems hand it to what they run.
+        let trace = std::env::var("TRACEPARENT").ok();
+        if let Some(trace) = trace.and_then(|trace| trace.parse::<Trace>().ok()) {
+            request = request.header(TRACEPARENT, trace.to_string());
         }
         for (name, value) in [("idempotency-key", &call.key), ("if-match", &call.only)] {
             if let Some(value) = value {

@@ -33,7 +33,7 @@ pub fn of(name: &str, run: u32) -> Vec<u8> {
 }
 
 async fn push(memory: &Memory, bytes: Vec<u8>) -> String {
-    let accepted = accept::pushed(scope(memory), Bytes::from(bytes), None, &[], tests());
+    let accepted = accept::pushed(scope(memory), Bytes::from(bytes), None, tests());
     accepted.await.unwrap().attestation.hash.to_string()
 }
 

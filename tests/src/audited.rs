@@ -82,7 +82,7 @@ async fn push(
     envelope: &attestation::Envelope,
 ) -> Result<Accepted, accept::Error> {
     let bytes = Bytes::from(envelope.compact());
-    accept::pushed(scope(memory), bytes, None, &[], tests()).await
+    accept::pushed(scope(memory), bytes, None, tests()).await
 }
 
 async fn attach(memory: &Memory, registration: &str, selector: &str) -> rows::Attachment {
@@ -127,7 +127,7 @@ impl Scene {
             ..Actor::named("canary-pusher")
         };
         let bytes = Bytes::from(envelope.compact());
-        let accepted = accept::pushed(scope(&memory), bytes, None, &[], &pusher).await;
+        let accepted = accept::pushed(scope(&memory), bytes, None, &pusher).await;
         let accepted = accepted.unwrap();
         let (delivery, _) = accepted.plan.deliveries().next().unwrap();
         let sbom = Digest::of(SBOM);
@@ -842,19 +842,11 @@ async fn an_id_or_a_project_that_could_be_a_selector_is_refused() {
         assert!(is_malformed, "{stated:?}: {refused:?}");
         // Beside an envelope that says nothing of it, too.
         let bare = from(&Workflow::default(), "1").compact();
-        let refused = accept::forwarded(
-            scope(&memory),
-            bare.clone().into(),
-            &stated,
-            None,
-            &[],
-            tests(),
-        )
-        .await;
+        let refused =
+            accept::forwarded(scope(&memory), bare.clone().into(), &stated, None, tests()).await;
         let is_malformed = matches!(refused, Err(accept::Error::WorkflowMalformed(_)));
         assert!(is_malformed, "{stated:?}: {refused:?}");
-        let refused =
-            accept::pushed(scope(&memory), bare.into(), Some(&stated), &[], tests()).await;
+        let refused = accept::pushed(scope(&memory), bare.into(), Some(&stated), tests()).await;
         assert!(refused.is_err(), "{stated:?}");
     }
     let body = from(&workflow("shop/nightly", "evil", "x"), "1").compact();
@@ -872,7 +864,7 @@ async fn a_sender_names_no_workflow_but_the_statements() {
     let memory = memory();
     let says = async |said: Workflow| {
         let bytes = from(&workflow(ID, "shop", "nightly"), "1").compact();
-        accept::pushed(scope(&memory), bytes.into(), Some(&said), &[], tests()).await
+        accept::pushed(scope(&memory), bytes.into(), Some(&said), tests()).await
     };
     for (id, project, name) in [
         ("", "shop", "weekly"),

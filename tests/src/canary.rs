@@ -486,7 +486,7 @@ async fn run<I: Integration>(case: Case, sinks: &mut Sinks) {
             sbom.to_string().into_bytes(),
         );
         let bytes = attestation(&round.to_string(), vec![sbom]).compact();
-        let accepted = accept::pushed(scope(&memory), Bytes::from(bytes), None, &[], tests())
+        let accepted = accept::pushed(scope(&memory), Bytes::from(bytes), None, tests())
             .await
             .unwrap();
         for _ in 0..3 {

@@ -586,7 +586,7 @@ impl Stage {
             .await
             .unwrap();
         let bytes = attestation("2", vec![promised_sbom()]).compact();
-        let accepted = accept::pushed(scope(&self.memory), bytes.into(), None, &[], tests()).await;
+        let accepted = accept::pushed(scope(&self.memory), bytes.into(), None, tests()).await;
         accepted.unwrap().attestation.hash
     }
 

@@ -20,7 +20,7 @@ use pipeline::store::platform::{Scope, SecretValue};
 use pipeline::store::rows::{self, Delivery, Stage};
 use serde_json::json;
 
-use crate::asking::ask;
+use crate::asking::{answer, ask, request};
 use crate::receiver::{Answer, Receiver, data};
 use crate::roles::As;
 use crate::world::{ORGANIZATION, SBOM, World, act, attestation, kept, promised_sbom, scope};
@@ -1012,4 +1012,44 @@ async fn a_delivery_whose_last_attempt_crashed_has_the_functions_memory_to_itsel
         assert_eq!((delivery.state, attempts.len()), (State::Delivered, 1));
     }
     world.audit(&accepted).await;
+}
+
+/// From the push to the last request, also of a delivery that somebody asks for later.
+#[tokio::test]
+async fn the_senders_trace_goes_on_in_what_is_delivered() {
+    let world = World::new();
+    world.ready().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let push = async |run: &str, given: &str| {
+        let envelope = attestation(run, vec![]).compact();
+        let body = serde_json::from_slice(&envelope).unwrap();
+        let headers = [("traceparent", given)];
+        let asked = request(
+            Role::Producer,
+            "POST /v1/attestations",
+            &[],
+            &headers,
+            &body,
+        );
+        let answer = answer(&world.memory, &asked).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        world.deliver().await;
+        let sent = world.receiver.deliveries().pop().unwrap();
+        let id = answer.body["deliveries"][0]["id"].as_str().unwrap();
+        (sent.header("traceparent").map(str::to_owned), id.to_owned())
+    };
+    let given = format!("00-{trace}-00f067aa0ba902b7-01");
+    let (sent, delivery) = push("1", &given).await;
+    let first = sent.unwrap();
+    assert!(first.starts_with(&format!("00-{trace}-")), "{first}");
+    let route = "POST /v1/deliveries/{delivery}/redeliver";
+    let parameters = [("delivery", delivery.as_str())];
+    let again = ask(&world.memory, Role::Operator, route, &parameters, json!({})).await;
+    assert!(again.status < 300, "{}", again.body);
+    world.deliver().await;
+    let again = world.receiver.deliveries().pop().unwrap();
+    let again = again.header("traceparent").unwrap().to_owned();
+    assert!(again.starts_with(&first[..36]) && again != first, "{again}");
+    let (sent, _) = push("2", "whatever").await;
+    assert_eq!(sent, None);
 }

@@ -122,12 +122,12 @@ async fn a_push_gains_one_addition_and_reads_no_more_than_before() {
     for run in ["1", "2", "3"] {
         let bytes = Bytes::from(attestation(run, vec![]).compact());
         let before = (role.rows_read.get(), role.additions.get());
-        accept::pushed(scope(&role), bytes.clone(), None, &[], tests())
+        accept::pushed(scope(&role), bytes.clone(), None, tests())
             .await
             .unwrap();
         reads.push(role.rows_read.get() - before.0);
         assert_eq!(role.additions.get() - before.1, 1);
-        accept::pushed(scope(&role), bytes, None, &[], tests())
+        accept::pushed(scope(&role), bytes, None, tests())
             .await
             .unwrap();
         assert_eq!(role.additions.get() - before.1, 1, "a repeat adds nothing");

@@ -370,12 +370,12 @@ async fn an_attestation_with_a_name_in_it_too_long_for_any_row_is_refused() {
 async fn an_attestation_of_a_workflow_with_a_name_too_long_for_any_key_is_refused() {
     let world = World::new();
     let bytes = bytes::Bytes::from(archive::of(&"x".repeat(513), 1));
-    let refused = accept::pushed(scope(&world.memory), bytes, None, &[], tests()).await;
+    let refused = accept::pushed(scope(&world.memory), bytes, None, tests()).await;
     assert!(
         matches!(refused, Err(accept::Error::WorkflowTooLong)),
         "{refused:?}"
     );
     let bytes = bytes::Bytes::from(archive::of(&"x".repeat(512), 1));
-    let accepted = accept::pushed(scope(&world.memory), bytes, None, &[], tests()).await;
+    let accepted = accept::pushed(scope(&world.memory), bytes, None, tests()).await;
     assert!(accepted.is_ok(), "{accepted:?}");
 }

@@ -607,14 +607,7 @@ async fn another_workflows_policy_raises_no_verdict() {
             project: project.into(),
             name: name.into(),
         };
-        accept::pushed(
-            scope(&world.memory),
-            bytes.into(),
-            Some(&said),
-            &[],
-            tests(),
-        )
-        .await
+        accept::pushed(scope(&world.memory), bytes.into(), Some(&said), tests()).await
     };
     let first = push(envelope.compact(), "shop", "nightly").await;
     assert_eq!(outcome(first), Some(Outcome::UnknownSigner));

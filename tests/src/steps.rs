@@ -127,13 +127,7 @@ async fn an_ordinary_delivery_is_one_row_of_one_write_unit() {
         name: name.into(),
     };
     let bytes = from(&workflow, "1").compact().into();
-    let accepted = accept::pushed(
-        Scope::new(&accepting, &organization),
-        bytes,
-        None,
-        &[],
-        tests(),
-    );
+    let accepted = accept::pushed(Scope::new(&accepting, &organization), bytes, None, tests());
     let accepted = accepted.await.unwrap();
     let records = world.memory.receive(Webhook::ID, 10);
     let until = world.memory.now().plus(Duration::from_mins(2));

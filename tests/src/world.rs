@@ -158,7 +158,7 @@ impl World {
 
     pub async fn push(&self, bytes: Vec<u8>) -> Result<Accepted, accept::Error> {
         let role = As::function(&self.memory, "attestations");
-        accept::pushed(scope(&role), Bytes::from(bytes), None, &[], tests()).await
+        accept::pushed(scope(&role), Bytes::from(bytes), None, tests()).await
     }
 
     /// Hands everything that is visible now to the delivery function.

@@ -23,6 +23,7 @@ mod problem;
 pub mod registrations;
 mod timestamp;
 pub mod tokens;
+mod trace;
 pub mod trust;
 pub mod workflows;
 
@@ -38,6 +39,7 @@ pub use network::{Network, NotANetwork};
 pub use permission::{Action, Role};
 pub use problem::{Code, Problem, QuotaUse, REFUSED};
 pub use timestamp::Timestamp;
+pub use trace::{NotATrace, TRACEPARENT, Trace};
 
 /// One page of a list.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

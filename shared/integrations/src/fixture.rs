@@ -39,6 +39,7 @@ pub(crate) struct Stage {
     pub(crate) materials: Vec<Material>,
     pub(crate) missing: Vec<Material>,
     pub(crate) progress: BTreeMap<String, Value>,
+    pub(crate) trace: Option<api::Trace>,
     recorded: RefCell<Vec<(String, Value)>>,
     /// Locks that [`Host::lock`] was asked for, by name.
     pub(crate) locks: RefCell<BTreeMap<String, Lock>>,
@@ -127,6 +128,7 @@ impl Stage {
             ],
             missing: Vec::new(),
             progress: BTreeMap::new(),
+            trace: None,
             recorded: RefCell::default(),
             locks: RefCell::default(),
         }
@@ -155,6 +157,7 @@ impl Stage {
             materials: &self.materials,
             missing: &self.missing,
             progress: &self.progress,
+            trace: self.trace,
         }
     }
 

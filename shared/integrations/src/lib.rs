@@ -44,6 +44,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value};
 
+use api::Trace;
 pub use api::attachments::Preview;
 pub use api::inputs::{Fault, Field};
 pub use api::places::{Presence, PresenceState};
@@ -177,6 +178,8 @@ pub struct Delivery<'a, I: Integration> {
     pub missing: &'a [Material],
     /// Step → receipt of what earlier attempts finished.
     pub progress: &'a BTreeMap<String, Value>,
+    /// The trace of whoever pushed the attestation.
+    pub trace: Option<Trace>,
 }
 
 /// Services that an integration may ask of the program that runs it.

@@ -13,6 +13,8 @@
 //! `unknown-signer`, `unverifiable` or `invalid`. In a CloudEvent, which a signing secret signs as a whole, the attribute
 //! `signatureverdict` says the same.
 //!
+//! Where whoever pushed the attestation named a trace, `traceparent` goes on with it: the trace's ID, and a span for each request.
+//!
 //! # Receipt
 //!
 //! For each request the status that was answered and the digest of the body, and that of the SBOM in it.
@@ -35,6 +37,7 @@ mod signing;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::TRACEPARENT;
 use attestation::{Digest, Hasher, Material, MaterialType};
 pub use body::Format;
 use bytes::Bytes;
@@ -258,6 +261,17 @@ impl<'a> Step<'a> {
         if let Some(verdict) = delivery.pushed.judged() {
             let outcome = HeaderValue::from_static(verdict.outcome.as_str());
             request.headers_mut().insert(VERDICT, outcome);
+        }
+        if let Some(trace) = delivery.trace {
+            // A span of its own for each request.
+            let span = Digest::of(format!("{id} {}", delivery.attempt).as_bytes());
+            let span = span
+                .bytes()
+                .first_chunk()
+                .expect("32 bytes are more than 8");
+            let value = HeaderValue::try_from(trace.with_span(*span).to_string());
+            let value = value.expect("digits and hyphens can be in a header");
+            request.headers_mut().insert(TRACEPARENT, value);
         }
         Ok((request, digest))
     }
@@ -626,6 +640,28 @@ mod tests {
             !format!("{error} {error:?}").contains("canary"),
             "{error:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_trace_goes_on_with_a_span_for_each_request() {
+        let party = Peer::start(&[fixture::OK; 3]);
+        let mut stage = Stage::new();
+        let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        stage.trace = Some(given.parse().unwrap());
+        deliver(&stage, &registration(&party), &BOTH).await.unwrap();
+        let received = party.received();
+        let sent = received
+            .iter()
+            .map(|sent| sent.headers["traceparent"].as_str());
+        let sent: std::collections::BTreeSet<_> = sent.collect();
+        assert_eq!(sent.len(), 3, "{sent:?}");
+        for sent in sent {
+            assert!(
+                sent.starts_with(&given[..36]) && sent.ends_with("-01"),
+                "{sent}"
+            );
+            assert_ne!(sent, given);
+        }
     }
 
     #[tokio::test]

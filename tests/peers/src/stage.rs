@@ -104,6 +104,7 @@ impl Stage {
             materials: &self.materials,
             missing: &self.missing,
             progress: &self.progress,
+            trace: None,
         }
     }
 }

@@ -540,8 +540,7 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
     let body = move |function| async move {
         let by = operator().actor;
         if !is_forwarded {
-            return accept::pushed(Scope::new(&function, &organization), bytes, None, &[], by)
-                .await;
+            return accept::pushed(Scope::new(&function, &organization), bytes, None, by).await;
         }
         let nothing = Workflow::default();
         let accepted = accept::forwarded(
@@ -549,7 +548,6 @@ pub fn post(world: &Rc<World>, parcel: Rc<Parcel>) {
             bytes,
             &nothing,
             stored,
-            &[],
             by,
         )
         .await?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::trust::{Outcome, Verdict};
 use api::workflows::{Match, Selector, Workflow};
-use api::{Actor, AttachmentId};
+use api::{Actor, AttachmentId, Trace};
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::{join as both, try_join, try_join_all, try_join3};
@@ -113,55 +113,70 @@ pub(crate) struct Incoming<'a> {
     /// As the attestation's row has it.
     pub(crate) permitted: Vec<Match>,
     pub(crate) why: PlanReason,
-    /// The one who sent it.
-    pub(crate) by: &'a Actor,
+    pub(crate) sender: Sender<'a>,
 }
 
-/// Accepts the bytes of an envelope or a bundle. `said` is what the sender says of the workflow; `allowed` are the
-/// workflows that it may send, all where there are none.
-pub async fn pushed(
+/// Whoever sends an attestation.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    pub actor: &'a Actor,
+    /// Workflows that it may send; all, where there are none.
+    pub workflows: &'a [Selector],
+    /// Its trace, which deliveries go on with.
+    pub trace: Option<Trace>,
+}
+
+impl<'a> From<&'a Actor> for Sender<'a> {
+    fn from(actor: &'a Actor) -> Self {
+        Self {
+            actor,
+            workflows: &[],
+            trace: None,
+        }
+    }
+}
+
+/// Accepts the bytes of an envelope or a bundle. `said` is what the sender says of the workflow.
+pub async fn pushed<'a>(
     scope: Scope<'_, impl Platform>,
     bytes: Bytes,
     said: Option<&Workflow>,
-    allowed: &[Selector],
-    by: &Actor,
+    sender: impl Into<Sender<'a>>,
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let workflow = workflow(&parsed, said)?;
-    for_attached(scope, bytes, parsed, workflow, None, allowed, by).await
+    for_attached(scope, bytes, parsed, workflow, None, sender.into()).await
 }
 
 /// As [`pushed`], of what a Chainloop control plane forwards: the statement says which workflow it is from, and
 /// `origin` only where that does not. It is not asked to agree, since a workflow may have been renamed meanwhile,
 /// and what stands beside the envelope is signed by nobody. Only the workflows that the intake allows are accepted.
 /// `bundle` is the digest of the bundle that can be fetched, if any: what it may prove is accepted and waits for it.
-pub async fn forwarded(
+pub async fn forwarded<'a>(
     scope: Scope<'_, impl Platform>,
     bytes: Bytes,
     origin: &Workflow,
     bundle: Option<Digest>,
-    allowed: &[Selector],
-    by: &Actor,
+    sender: impl Into<Sender<'a>>,
 ) -> Result<Accepted, Error> {
     let parsed = attestation::Attestation::parse(&bytes)?;
     let workflow = match says(&parsed)? {
         Some(says) => says,
         None => checked(origin)?.ok_or(Error::WorkflowMissing)?,
     };
-    for_attached(scope, bytes, parsed, workflow, bundle, allowed, by).await
+    for_attached(scope, bytes, parsed, workflow, bundle, sender.into()).await
 }
 
-/// Accepts what was read already, for whatever is attached to its workflow now. `allowed` are the workflows that its sender
-/// may send; all, where there are none.
+/// Accepts what was read already, for whatever is attached to its workflow now.
 async fn for_attached(
     scope: Scope<'_, impl Platform>,
     bytes: Bytes,
     parsed: attestation::Attestation,
     workflow: Workflow,
     bundle: Option<Digest>,
-    allowed: &[Selector],
-    by: &Actor,
+    sender: Sender<'_>,
 ) -> Result<Accepted, Error> {
+    let allowed = sender.workflows;
     check_allowed(&workflow, allowed)?;
     let before = before(scope, &parsed.hash, &workflow);
     let (before, (planned, policies)) = try_join(before, linked(scope, &workflow)).await?;
@@ -185,7 +200,7 @@ async fn for_attached(
         workflow,
         permitted,
         why: PlanReason::Accepted,
-        by,
+        sender,
     };
     accept(scope, incoming, planned, before).await
 }
@@ -538,7 +553,7 @@ async fn write(
         workflow,
         permitted,
         why,
-        by,
+        sender,
     } = incoming;
     let parsed = signatures.judged.attestation();
     let verdict = signatures.judged.verdict();
@@ -556,11 +571,12 @@ async fn write(
         workflow: workflow.clone(),
         predicate_type: parsed.statement.predicate_type.clone(),
         plans: 1,
-        pushed_by: Some((*by).clone()),
+        pushed_by: Some(sender.actor.clone()),
         permitted: permitted.clone(),
         verdict: (verdict.outcome != Outcome::Off).then(|| verdict.clone()),
         bundle: signatures.bundle,
         is_unproven: signatures.is_unproven,
+        trace: sender.trace,
         planned_at: now,
         created_at: now,
     };

@@ -329,7 +329,7 @@ pub async fn test(
         workflow,
         permitted: Vec::new(),
         why: PlanReason::Tested,
-        by: act.actor,
+        sender: act.actor.into(),
     };
     let before = accept::Before::default();
     let taken = accept::accept(scope, incoming, planned, before).await;

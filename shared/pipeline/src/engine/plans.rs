@@ -40,6 +40,7 @@ pub fn new(
         size_bytes: attestation.size_bytes,
         workflow: attestation.workflow.clone(),
         is_judged: attestation.verdict.is_some(),
+        trace: attestation.trace,
         stage: Stage::Accepting,
         planned,
         polls: 0,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::Trace;
 use api::deliveries::{AttemptOutcome, State};
 use tracing::{info, warn};
 
@@ -67,6 +68,7 @@ pub(crate) async fn settle_and_poll(
         attempt = settled.attempt.as_ref().map(|attempt| attempt.number),
         state = ?delivery.state,
         reason = delivery.reason,
+        trace.id = delivery.trace.as_ref().map(Trace::id),
         "Recorded"
     );
     count(&platform.meter().counts, delivery, settled.attempt.as_ref());

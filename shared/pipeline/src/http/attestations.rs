@@ -16,7 +16,7 @@ use super::request::{Answer, Call, Request, Response};
 use super::route::{Description, PROJECT, Route, handler, text};
 use super::{jobs, materials};
 use crate::config::trust as policies;
-use crate::engine::accept::{self, Error};
+use crate::engine::accept::{self, Error, Sender};
 use crate::engine::{deliveries, signatures, trial};
 use crate::records::{attestations, audit_log};
 use crate::store::platform::{Platform, Scope, Unreachable};
@@ -136,8 +136,12 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
         return Err(Problem::new(Code::TooLarge, detail));
     }
     let said = said(request)?;
-    let (bytes, allowed) = (request.body.clone(), &caller.workflows);
-    let accepted = accept::pushed(scope, bytes, said.as_ref(), allowed, &caller.actor)
+    let sender = Sender {
+        actor: &caller.actor,
+        workflows: &caller.workflows,
+        trace: request.trace(),
+    };
+    let accepted = accept::pushed(scope, request.body.clone(), said.as_ref(), sender)
         .await
         .map_err(problem)?;
     Ok(Response::json(202, &view(accepted)))

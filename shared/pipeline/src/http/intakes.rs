@@ -232,10 +232,13 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
             let Origin { id, name, project } = origin;
             let origin = Workflow { id, project, name };
             let bytes = Bytes::from(envelope);
-            let allowed = &intake.conditions.workflows;
             let bundle = bundle.filter(|_| intake.fetches);
-            let by = &caller.actor;
-            let taken = accept::forwarded(scope, bytes, &origin, bundle, allowed, by).await;
+            let sender = accept::Sender {
+                actor: &caller.actor,
+                workflows: &intake.conditions.workflows,
+                trace: request.trace(),
+            };
+            let taken = accept::forwarded(scope, bytes, &origin, bundle, sender).await;
             if let Err(accept::Error::WorkflowNotAllowed(workflow)) = &taken {
                 let (client, refusal) = (&request.client, Refusal::Workflow);
                 admission::refused(scope.platform, intake, client, refusal, workflow).await;

@@ -5,7 +5,9 @@ use std::fmt;
 
 use api::inputs::Fault;
 use api::workflows::{Selector, Workflow};
-use api::{Actor, Client, Code, JobId, OrganizationName, Problem, Role, Timestamp};
+use api::{
+    Actor, Client, Code, JobId, OrganizationName, Problem, Role, TRACEPARENT, Timestamp, Trace,
+};
 use attestation::Digest;
 use bytes::Bytes;
 use integrations::inputs;
@@ -210,6 +212,11 @@ impl Response {
 }
 
 impl Request {
+    /// The trace that it is part of, if it says so.
+    pub(super) fn trace(&self) -> Option<Trace> {
+        self.headers.get(TRACEPARENT)?.parse().ok()
+    }
+
     pub(super) fn query(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(String::as_str)
     }

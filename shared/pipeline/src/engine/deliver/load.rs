@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use api::trust::Verdict;
 use api::workflows::Workflow;
-use api::{AttachmentId, OrganizationName, RegistrationId};
+use api::{AttachmentId, OrganizationName, RegistrationId, Trace};
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future;
@@ -82,6 +82,7 @@ impl<I: Integration> Prepared<I> {
         attempt: u32,
         workflow: &'a Workflow,
         progress: &'a BTreeMap<String, Value>,
+        trace: Option<Trace>,
     ) -> integrations::Delivery<'a, I> {
         integrations::Delivery {
             id,
@@ -97,6 +98,7 @@ impl<I: Integration> Prepared<I> {
             materials: &self.materials,
             missing: &self.missing,
             progress,
+            trace,
         }
     }
 }

@@ -53,7 +53,8 @@ pub async fn preview<I: Integration>(
     }
     let id = Delivery::id(organization, hash, attachment, 0);
     let progress = BTreeMap::new();
-    let delivery = prepared.delivery(&id, 1, &attestation.row.workflow, &progress);
+    let row = &attestation.row;
+    let delivery = prepared.delivery(&id, 1, &row.workflow, &progress, row.trace);
     let reader = Reader { scope };
     Ok(
         match prepared.registration.preview(&reader, &delivery).await {

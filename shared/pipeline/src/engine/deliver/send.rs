@@ -128,7 +128,7 @@ async fn deliver<I: Integration, P: Platform>(
     }
     let row = context.delivery.borrow().row.clone();
     let progress = context.progress();
-    let delivery = prepared.delivery(&row.id, row.attempt, &row.workflow, &progress);
+    let delivery = prepared.delivery(&row.id, row.attempt, &row.workflow, &progress, row.trace);
     // Ten large ones side by side would not fit into the function's memory. Waiting here would eat up the
     // attempt's time.
     if prepared.size_bytes > HEAVY_BYTES && !context.reserved.is_enough_for_much() {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use api::deliveries::{AttemptOutcome, State};
 use api::trust::Verdict;
 use api::workflows::{Match, Selector, Workflow};
-use api::{Actor, AttachmentId, DeliveryId, IntakeId, OrganizationName, RegistrationId, Timestamp};
+use api::{
+    Actor, AttachmentId, DeliveryId, IntakeId, OrganizationName, RegistrationId, Timestamp, Trace,
+};
 use attestation::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -65,6 +67,9 @@ pub struct Attestation {
     /// A trust policy requires it to be verified, and it is not: nothing of it is sent.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub is_unproven: bool,
+    /// The sender's trace, if it named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
     /// When its latest plan was made: it outlives all of them.
     pub planned_at: Timestamp,
     pub created_at: Timestamp,
@@ -176,6 +181,9 @@ pub struct Plan {
     /// The attestation's row has a verdict on its signatures.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub is_judged: bool,
+    /// The trace of whoever sent the attestation, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
     pub stage: Stage,
     pub planned: Vec<Planned>,
     /// Number of times that the reconciler looked at it without sending or closing it.
@@ -317,6 +325,9 @@ pub struct Delivery {
     /// The attestation's row has a verdict on its signatures.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub is_judged: bool,
+    /// The trace of whoever sent the attestation, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
     /// The attachment's, which is for that workflow; none when it was planned before that was kept.
     #[serde(default)]
     pub selector: Option<Selector>,
