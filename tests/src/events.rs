@@ -104,7 +104,6 @@ const OUTCOMES: &[(&str, &str)] = &[
         "202, 1 delivery, 1 message",
     ),
     ("attestations/push-unsigned.json", "422 bare-statement"),
-    ("attestations/test-registration.json", "202 1 message"),
     ("attestations/upload-material.json", "200 needed"),
     ("authorizer/bearer-token.json", "admin of acme"),
     ("authorizer/expired-token.json", "refused"),
@@ -152,6 +151,7 @@ const OUTCOMES: &[(&str, &str)] = &[
         "deliveries/redeliver-all-pending.json",
         "422 invalid-inputs: state",
     ),
+    ("deliveries/test-registration.json", "202 1 message"),
     ("organization/create-token.json", "201 nightly-build"),
     (
         "organization/create-token-as-operator.json",

@@ -684,7 +684,12 @@ fn counters_are_added_to_by_those_who_accept_or_exchange_and_set_by_nobody() {
     let counter = "usage/acme/7";
     assert_eq!(
         those(&["UpdateItem"], counter),
-        ["attestations", "fetch-materials", "organization"]
+        [
+            "attestations",
+            "deliveries",
+            "fetch-materials",
+            "organization"
+        ]
     );
     let others = WRITES.into_iter().filter(|write| *write != "UpdateItem");
     let others: Vec<&str> = others.collect();

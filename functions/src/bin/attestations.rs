@@ -2,5 +2,5 @@
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), aws::Error> {
-    aws::api(pipeline::http::functions::attestations()).await
+    aws::accept(pipeline::http::functions::attestations()).await
 }

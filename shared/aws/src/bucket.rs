@@ -119,6 +119,15 @@ impl Aws {
         }
     }
 
+    /// An address in the bucket, as requests have it.
+    pub(crate) async fn object_uri(&self) -> String {
+        let expiring = PresigningConfig::expires_in(PRESIGNED).expect("less than a week");
+        let asking = self.s3().get_object();
+        let asking = asking.bucket(&self.settings.bucket).key("-");
+        let presigned = asking.presigned(expiring).await;
+        presigned.map_or_else(|_| String::new(), |presigned| presigned.uri().to_owned())
+    }
+
     pub(crate) async fn put_bytes(
         &self,
         organization: &OrganizationName,

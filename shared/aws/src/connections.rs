@@ -102,6 +102,26 @@ impl Connections {
         }))
     }
 
+    /// Opens a connection to where this URI leads, for the first call. That it cannot be opened is for that call to find out.
+    pub(crate) async fn prepare(&self, uri: &str) {
+        let Ok(origin) = uri.parse::<Uri>().map_err(drop).and_then(|uri| {
+            let parts = uri.into_parts();
+            let both = parts.scheme.zip(parts.authority);
+            let (scheme, authority) = both.ok_or(())?;
+            Ok(Origin { scheme, authority })
+        }) else {
+            return;
+        };
+        if let Ok(sender) = self.open(&origin).await {
+            let since = Instant::now();
+            self.idle().push(Idle {
+                origin,
+                sender,
+                since,
+            });
+        }
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

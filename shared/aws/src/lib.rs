@@ -18,13 +18,18 @@ mod table;
 
 use std::cell::OnceCell;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::{join, join_all};
 use integrations::Http;
 use integrations::http::Proxy;
+use pipeline::Platform as _;
 use pipeline::store::meter::Meter;
+use pipeline::store::platform::Key;
+use tokio::time::timeout;
 
 pub use connections::Connections;
-pub use lambda::{api, authorizer, deliver, fetch_materials, reconciler};
+pub use lambda::{accept, api, authorizer, deliver, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
 
 /// Maximum number of connections to the bucket.
@@ -36,11 +41,18 @@ const QUEUES: usize = 3;
 /// The same to what is asked seldom.
 const FEW: usize = 2;
 
+/// Memory in MB from which a function has as much of a processor when it works as when it starts.
+const WHOLE_MB: u32 = 1024;
+/// Maximum time for connecting before the first invocation.
+const PREPARING: Duration = Duration::from_secs(1);
+
 /// DynamoDB, S3, SQS, Secrets Manager, KMS and Lambda, with clients made when they are first used.
 pub struct Aws {
     settings: Settings,
     meter: Meter,
+    /// To the bucket.
     connections: Connections,
+    queues: Connections,
     config: aws_types::SdkConfig,
     dynamodb: OnceCell<aws_sdk_dynamodb::Client>,
     s3: OnceCell<aws_sdk_s3::Client>,
@@ -65,6 +77,7 @@ impl Aws {
         let connections = Connections::new(OBJECTS);
         let config = settings.sdk_config(connections.clone());
         Self {
+            queues: connections.to_another(QUEUES),
             meter: Meter::new(settings.quotas),
             settings,
             connections,
@@ -78,6 +91,29 @@ impl Aws {
             kms: OnceCell::new(),
             receipt_key: OnceCell::new(),
         }
+    }
+
+    /// Makes so many calls to the table at a time, and connects to the bucket and the queues where the function `accepts`, while the
+    /// function starts: it has a whole processor then, and below [`WHOLE_MB`] a part of one afterwards.
+    async fn prepare(&self, calls: usize, accepts: bool) {
+        let memory = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE");
+        let memory = memory.ok().and_then(|memory| memory.parse::<u32>().ok());
+        if memory.is_none_or(|memory| memory >= WHOLE_MB) {
+            return;
+        }
+        // No row has this key. The first real call finds out whether the table can be reached.
+        let nothing = Key::new("-", "-");
+        let asking = join_all((0..calls).map(|_| self.get(&nothing)));
+        let connecting = async {
+            if accepts {
+                let object = self.object_uri().await;
+                let objects = self.connections.prepare(&object);
+                let prefix = &self.settings.queue_url_prefix;
+                let queues = join_all((0..QUEUES).map(|_| self.queues.prepare(prefix)));
+                join(objects, queues).await;
+            }
+        };
+        let _ = timeout(PREPARING, join(asking, connecting)).await;
     }
 
     /// The way out to third parties. Reads the proxy's credentials, where it has some.
@@ -118,8 +154,8 @@ impl Aws {
 
     fn sqs(&self) -> &aws_sdk_sqs::Client {
         self.sqs.get_or_init(|| {
-            let config = aws_sdk_sqs::config::Builder::from(&self.config)
-                .http_client(self.connections.to_another(QUEUES));
+            let config =
+                aws_sdk_sqs::config::Builder::from(&self.config).http_client(self.queues.clone());
             aws_sdk_sqs::Client::from_conf(config.build())
         })
     }

@@ -25,20 +25,21 @@ pub fn attachments<P: Platform, D: Description>() -> Routes<P, D> {
     together([attachments::routes(), deliveries::checks()])
 }
 
-/// Attestations and materials: accepted, by tests of a registration too, and read.
+/// Attestations and materials: accepted, and read.
 pub fn attestations<P: Platform, D: Description>() -> Routes<P, D> {
     together([
         attestations::routes(),
         materials::routes(),
         intakes::accepting(),
-        registrations::tests(),
     ])
 }
 
-/// Deliveries, where digests went, jobs and the audit log.
+/// Deliveries, where digests went, jobs and the audit log; and tests of a registration, whose checks would make the function that
+/// accepts larger.
 pub fn deliveries<P: Platform, D: Description>() -> Routes<P, D> {
     together([
         deliveries::routes(),
+        registrations::tests(),
         places::routes(),
         jobs::routes(),
         audit_log::routes(),
