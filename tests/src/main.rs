@@ -10,6 +10,7 @@ mod assumed;
 mod attaching;
 mod audited;
 mod bundles;
+mod calls;
 mod canary;
 mod ci;
 mod contract;

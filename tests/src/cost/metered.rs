@@ -137,6 +137,22 @@ pub struct Metered<'a> {
     units: RefCell<Units>,
     /// Bytes of the largest delivery that was written.
     largest_delivery: Cell<usize>,
+    calls: Cell<usize>,
+    /// Calls of the longest chain so far, of which each began after the one before it had ended.
+    depth: Cell<usize>,
+}
+
+/// A call that is under way.
+struct Call<'a> {
+    depth: &'a Cell<usize>,
+    /// Its place in the longest chain that it ends.
+    place: usize,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.depth.set(self.depth.get().max(self.place));
+    }
 }
 
 impl<'a> Metered<'a> {
@@ -146,7 +162,25 @@ impl<'a> Metered<'a> {
             memory,
             units: RefCell::default(),
             largest_delivery: Cell::default(),
+            calls: Cell::default(),
+            depth: Cell::default(),
         }
+    }
+
+    /// Number of calls, and of those of the longest chain.
+    pub fn calls(&self) -> (usize, usize) {
+        (self.calls.get(), self.depth.get())
+    }
+
+    /// A call begins. What is called at the same time begins before it ends.
+    async fn call(&self) -> Call<'_> {
+        self.calls.set(self.calls.get() + 1);
+        let call = Call {
+            depth: &self.depth,
+            place: self.depth.get() + 1,
+        };
+        tokio::task::yield_now().await;
+        call
     }
 
     pub fn largest_delivery(&self) -> usize {
@@ -205,12 +239,14 @@ impl<'a> Metered<'a> {
 
 impl Platform for Metered<'_> {
     async fn get(&self, key: &Key) -> Result<Option<Item>, Unreachable> {
+        let _call = self.call().await;
         let item = self.role.get(key).await?;
         self.reads(item.as_ref().map_or(0, size));
         Ok(item)
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, Unreachable> {
+        let _call = self.call().await;
         for key in keys {
             self.reads(self.memory.look(key, size).unwrap_or_default());
         }
@@ -224,6 +260,7 @@ impl Platform for Metered<'_> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Item>, Unreachable> {
+        let _call = self.call().await;
         let items = self.role.list(partition, prefix, after, limit).await?;
         self.reads(items.iter().map(size).sum());
         Ok(items)
@@ -236,6 +273,7 @@ impl Platform for Metered<'_> {
         before: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Item>, Unreachable> {
+        let _call = self.call().await;
         let items = self
             .role
             .list_last(partition, prefix, before, limit)
@@ -246,6 +284,7 @@ impl Platform for Metered<'_> {
 
     /// Eventually consistent, at half the price.
     async fn range(&self, range: Range<'_>) -> Result<Vec<Key>, Unreachable> {
+        let _call = self.call().await;
         let index = range.index;
         let keys = self.role.range(range).await?;
         let sizes = keys
@@ -256,6 +295,7 @@ impl Platform for Metered<'_> {
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
+        let _call = self.call().await;
         // As `aws::table` writes them.
         let is_transaction = !matches!(&writes[..], [Write::Put { .. } | Write::Delete { .. }]);
         for write in &writes {
@@ -270,6 +310,7 @@ impl Platform for Metered<'_> {
         amounts: &[(&'static str, u64)],
         expires_at: Timestamp,
     ) -> Result<(), Unreachable> {
+        let _call = self.call().await;
         self.role.add(key, amounts, expires_at).await?;
         let bytes = self.memory.look(key, size).unwrap_or_default();
         self.units.borrow_mut().writes += units(bytes, WRITE_BYTES);
@@ -282,6 +323,7 @@ impl Platform for Metered<'_> {
         digest: &Digest,
         bytes: Bytes,
     ) -> Result<(), Unreachable> {
+        let _call = self.call().await;
         self.units.borrow_mut().s3_puts += 1.0;
         self.role.put_object(organization, digest, bytes).await
     }
@@ -291,6 +333,7 @@ impl Platform for Metered<'_> {
         organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
+        let _call = self.call().await;
         self.units.borrow_mut().s3_gets += 1.0;
         self.role.get_object(organization, digest).await
     }
@@ -302,6 +345,7 @@ impl Platform for Metered<'_> {
         offset: u64,
         length: u64,
     ) -> Result<Option<Bytes>, Unreachable> {
+        let _call = self.call().await;
         self.units.borrow_mut().s3_gets += 1.0;
         self.role
             .read_object(organization, digest, offset, length)
@@ -313,6 +357,7 @@ impl Platform for Metered<'_> {
         organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
+        let _call = self.call().await;
         self.units.borrow_mut().s3_gets += 1.0;
         self.role.keep_object(organization, digest).await
     }
@@ -322,6 +367,7 @@ impl Platform for Metered<'_> {
         organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<u64>, Unreachable> {
+        let _call = self.call().await;
         self.units.borrow_mut().s3_gets += 1.0;
         self.role.object_size(organization, digest).await
     }
@@ -384,6 +430,7 @@ impl Platform for Metered<'_> {
         queue: &str,
         messages: &[Message],
     ) -> Result<Vec<Result<(), String>>, Unreachable> {
+        let _call = self.call().await;
         let bytes = messages.iter().map(|message| message.body.len()).sum();
         self.sqs(units(bytes, MESSAGE_BYTES));
         self.role.send(queue, messages).await
@@ -398,6 +445,7 @@ impl Platform for Metered<'_> {
         name: &str,
         version: Option<&str>,
     ) -> Result<Option<SecretValue>, Unreachable> {
+        let _call = self.call().await;
         self.units.borrow_mut().secrets += 1.0;
         self.role.get_secret(name, version).await
     }
