@@ -553,6 +553,7 @@ impl Stage {
             permitted: Vec::new(),
             bundle: None,
             is_unproven: false,
+            trace: None,
             verdict: None,
             planned_at: created_at,
             created_at,

@@ -412,6 +412,7 @@ async fn two_hundred_attachments_are_all_delivered_wherever_accepting_is_cut_off
         world.pass(15 * MINUTE).await;
         let accepted = accept::Accepted {
             plan: plan().await,
+            received: row.received,
             attestation: row.clone(),
             repeated: false,
             missing: vec![],
