@@ -79,8 +79,16 @@ struct Told {
 }
 
 impl Told {
-    /// As the functions tell of these numbers: what is of an integration is told of the stack as well.
-    fn of(numbers: &BTreeMap<About, Numbers>) -> Self {
+    /// As these functions tell of it: what is of an integration is told of the stack as well.
+    fn of(functions: [&Metered<'_>; 2]) -> Self {
+        let mut numbers = BTreeMap::<About, Numbers>::new();
+        for (about, more) in functions
+            .map(|one| one.meter().counts.take())
+            .into_iter()
+            .flatten()
+        {
+            numbers.entry(about).or_default().merge(more);
+        }
         let names = |is_counted: fn(&About) -> bool| {
             let numbers = numbers.iter().filter(|(about, _)| is_counted(about));
             let counted = numbers.clone().flat_map(|(_, all)| all.counts.keys());
@@ -198,8 +206,9 @@ async fn run(attachments: usize) -> Counted {
         log_bytes: 0.0,
         row_bytes: number(row_bytes(&world) - before) * each,
         object_bytes: number(object_bytes) * each,
-        metrics: Told::of(&world.memory.meter.counts.take()),
+        metrics: Told::of([&accepting, &delivering]),
     };
+    assert!(counted.metrics.of_each > 0, "metrics are told");
     let invocations: f64 = counted.invocations.values().sum();
     let ours = (number(text.len()) + (lines - runs) * prices::LINE_BYTES) * each;
     counted.log_bytes =

@@ -356,7 +356,7 @@ async fn a_certificates_end_is_told_of_to_whoever_trusts_it() {
     let hook = hook.unwrap();
     assert_eq!(hook["subject"]["integration"], Webhook::ID);
     let summary = format!(
-        "{}: a certificate that hook trusts ends at 2040-01-01T00:00:00Z",
+        "{}: a certificate that hook trusts ends at 2040-01-01T00:00:00.000Z",
         *ORGANIZATION
     );
     assert_eq!(hook["summary"], summary);
