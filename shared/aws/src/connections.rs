@@ -39,9 +39,9 @@ use tokio_rustls::TlsConnector;
 /// certificates instead of the whole native store halves the instructions of a cold start.
 const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 
-/// Time after which an idle connection is not used again: services close them after 20 s and more, and a function that
-/// was frozen does not hear of it.
-const IDLE: Duration = Duration::from_secs(15);
+/// Time after which an idle connection is not used again. AWS's SDKs for other languages close theirs after a minute, since
+/// services do so soon afterwards; and a function that is frozen does not hear of it.
+const IDLE: Duration = Duration::from_secs(50);
 
 /// What all connections share: roots, and the keys of earlier sessions.
 fn tls() -> Arc<ClientConfig> {
