@@ -5,6 +5,7 @@ use std::time::Duration;
 use api::workflows::Workflow;
 use integrations::Integration as _;
 use integrations::webhook::Webhook;
+use pipeline::Platform as _;
 use pipeline::engine::{accept, deliver};
 
 use crate::audited::from;
