@@ -39,9 +39,10 @@ use tokio_rustls::TlsConnector;
 /// certificates instead of the whole native store halves the instructions of a cold start.
 const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 
-/// Time after which an idle connection is not used again: services close them after 20 s and more, and a function that
-/// was frozen does not hear of it.
-const IDLE: Duration = Duration::from_secs(15);
+/// Time after which an idle connection is not used again: S3 closes it after 20 s, and AWS's SDKs for other languages after
+/// 60 s. A function that is frozen meanwhile does not hear of it.
+const IDLE_AT_BUCKET: Duration = Duration::from_secs(15);
+const IDLE: Duration = Duration::from_secs(50);
 
 /// What all connections share: roots, and the keys of earlier sessions.
 fn tls() -> Arc<ClientConfig> {
@@ -65,6 +66,7 @@ pub struct Connections(Arc<Inner>);
 
 struct Inner {
     tls: TlsConnector,
+    idle_for: Duration,
     /// One for each connection that is in use.
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
@@ -83,20 +85,21 @@ struct Origin {
 }
 
 impl Connections {
-    /// Connections to one service, at most so many at a time. Each answer is read whole before another call is made: one that
+    /// Connections to the bucket, at most so many at a time. Each answer is read whole before another call is made: one that
     /// was left unread would keep its connection, and whoever waits for it.
     pub fn new(most: usize) -> Self {
-        Self::with(tls().into(), most)
+        Self::with(tls().into(), most, IDLE_AT_BUCKET)
     }
 
     /// The same for another service, with the same roots and sessions.
     pub(crate) fn to_another(&self, most: usize) -> Self {
-        Self::with(self.0.tls.clone(), most)
+        Self::with(self.0.tls.clone(), most, IDLE)
     }
 
-    fn with(tls: TlsConnector, most: usize) -> Self {
+    fn with(tls: TlsConnector, most: usize, idle_for: Duration) -> Self {
         Self(Arc::new(Inner {
             tls,
+            idle_for,
             permits: Arc::new(Semaphore::new(most)),
             idle: Mutex::default(),
         }))
@@ -131,7 +134,8 @@ impl Connections {
         loop {
             let mut sender = {
                 let mut idle = self.idle();
-                idle.retain(|one| one.since.elapsed() < IDLE && !one.sender.is_closed());
+                let is_fresh = |one: &Idle| one.since.elapsed() < self.0.idle_for;
+                idle.retain(|one| is_fresh(one) && !one.sender.is_closed());
                 let last = idle.iter().rposition(|one| one.origin == *origin)?;
                 idle.remove(last).sender
             };
