@@ -40,6 +40,9 @@ pub struct Planned {
     pub attachment: AttachmentId,
     /// The registration's id.
     pub registration: RegistrationId,
+    /// The registration's name; none when its row is gone, and not for a control plane.
+    #[serde(default)]
+    pub registration_name: Option<String>,
     pub integration: String,
 }
 

@@ -56,6 +56,9 @@ pub struct Delivery {
     pub integration: String,
     /// The registration's id.
     pub registration: RegistrationId,
+    /// The registration's name today; none when its row is gone.
+    #[serde(default)]
+    pub registration_name: Option<String>,
     pub attachment: AttachmentId,
     pub attestation: Digest,
     pub workflow: Workflow,

@@ -47,6 +47,9 @@ pub struct Job {
     pub id: JobId,
     #[serde(flatten)]
     pub work: JobKind,
+    /// Name today of the registration that it is about; none where it is about all, or its row is gone.
+    #[serde(default)]
+    pub registration_name: Option<String>,
     pub dry_run: bool,
     pub per_second: u32,
     pub state: JobStatus,
