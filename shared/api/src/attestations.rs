@@ -40,7 +40,7 @@ pub struct Planned {
     pub attachment: AttachmentId,
     /// The registration's id.
     pub registration: RegistrationId,
-    /// The registration's name; none when its row is gone, and not for a control plane.
+    /// The registration's name, where `names` asked for it.
     #[serde(default)]
     pub registration_name: Option<String>,
     pub integration: String,

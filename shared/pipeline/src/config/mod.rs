@@ -161,7 +161,9 @@ pub async fn names(
         .map(|id| Registration::at(organization, id))
         .collect();
     let rows = rows::load_many::<Registration>(platform, &keys).await?;
-    let named = rows.into_iter().map(|Stored { row, .. }| (row.id, row.name));
+    let named = rows
+        .into_iter()
+        .map(|Stored { row, .. }| (row.id, row.name));
     Ok(named.collect())
 }
 

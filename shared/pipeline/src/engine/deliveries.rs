@@ -68,7 +68,9 @@ pub async fn list(
     let (platform, organization) = scope.parts();
     // Of the cursor's own moment some were on the page before.
     let is_behind = |delivery: &Delivery| {
-        let is_early = wanted.until.is_none_or(|until| delivery.created_at <= until);
+        let is_early = wanted
+            .until
+            .is_none_or(|until| delivery.created_at <= until);
         is_early
             && cursor.is_none_or(|cursor| {
                 (delivery.created_at, &delivery.id) < (cursor.created_at, &cursor.id)

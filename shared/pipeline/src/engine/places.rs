@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::workflows::Workflow;
 use api::Timestamp;
+use api::workflows::Workflow;
 use attestation::Digest;
 
 use super::deliveries::{self, Filter, Wanted};

@@ -55,6 +55,11 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
                 text,
             )
             .query("project", PROJECT, text)
+            .query(
+                "names",
+                "`true`: with the names of the registrations, of which each costs a read.",
+                || json!({ "type": "string", "enum": ["true"] }),
+            )
             .takes::<Signed>()
             .answers::<Accepted>(202, "The attestation is stored; its deliveries begin")
             .refuses_attestations()
@@ -143,7 +148,10 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
         .await
         .map_err(problem)?;
     let planned = accepted.plan.planned.iter().map(|one| &one.registration);
-    let names = config::names(scope, planned).await?;
+    let names = match request.query("names") {
+        Some(_) => config::names(scope, planned).await?,
+        None => Names::new(),
+    };
     Ok(Response::json(202, &view(accepted, received, &names)))
 }
 

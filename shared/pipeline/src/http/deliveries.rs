@@ -10,8 +10,8 @@ use serde_json::json;
 use super::jobs;
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler, text, time};
-use crate::config::{self, Names};
 use crate::config::check::{self, PresenceCheck};
+use crate::config::{self, Names};
 use crate::engine::deliveries::{self, Cursor, Filter, Wanted};
 use crate::engine::operations;
 use crate::engine::receipts::{self, PublicKey};
@@ -239,10 +239,7 @@ pub(super) async fn shown<P: Platform>(
     Ok(shown.collect())
 }
 
-async fn one<P: Platform>(
-    call: Call<'_, P>,
-    row: rows::Delivery,
-) -> Result<Delivery, Unreachable> {
+async fn one<P: Platform>(call: Call<'_, P>, row: rows::Delivery) -> Result<Delivery, Unreachable> {
     Ok(shown(call, vec![row]).await?.remove(0))
 }
 
