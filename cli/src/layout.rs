@@ -24,59 +24,83 @@ fn outer(widths: impl Iterator<Item = usize>) -> usize {
 fn least(cells: &[&str], readable: usize) -> usize {
     let words = cells.iter().flat_map(|text| text.split([' ', '\n']));
     let longest = words.flat_map(pieces).map(|piece| width(&piece)).max();
-    let natural = cells.iter().map(|text| width(text)).max().unwrap_or(0);
-    longest.unwrap_or(0).max(natural.min(readable))
+    longest.unwrap_or(0).max(natural(cells).min(readable))
 }
 
-/// The number of columns, from the first, that stay columns of their own within `room`; those behind them share one.
-pub(crate) fn kept(columns: &[Vec<&str>], room: usize) -> usize {
-    let all = columns.len();
-    let fits = |kept: usize| {
-        let own = columns[..kept].iter().map(|cells| least(cells, READABLE));
-        let shared: Vec<&str> = columns[kept..].iter().flatten().copied().collect();
-        let shared = (kept < all).then(|| least(&shared, SHARED));
-        outer(own.chain(shared)) <= room
-    };
-    // One column that is shared by one is a column.
-    let mut kept = (1..=all).rev().filter(|kept| kept + 1 != all);
-    kept.find(|kept| fits(*kept)).unwrap_or(1)
+fn natural(cells: &[&str]) -> usize {
+    cells.iter().map(|text| width(text)).max().unwrap_or(0)
 }
 
-/// The text of a cell that others share: what is short in one line, what is long below it.
+/// Reports whether columns find room without breaking a word; the last one may be one that others share.
+pub(crate) fn fits(columns: &[Vec<&str>], is_shared: bool, room: usize) -> bool {
+    let last = columns.len().saturating_sub(1);
+    let least = columns.iter().enumerate().map(|(column, cells)| {
+        let readable = if is_shared && column == last {
+            SHARED
+        } else {
+            READABLE
+        };
+        least(cells, readable)
+    });
+    outer(least) <= room
+}
+
+/// The text of a cell that others share: in their order, what is short beside each other.
 pub(crate) fn shared(cells: &[(&str, &str)]) -> String {
-    let mut short = Vec::new();
-    let mut long = Vec::new();
+    let mut lines: Vec<Vec<String>> = Vec::new();
+    let mut is_long = true;
     for (header, text) in cells {
-        let is_number = text.chars().all(|letter| letter.is_ascii_digit());
-        match *text {
-            "" => {}
-            text if text.contains('\n') || width(text) > LONGEST_WORD => long.push(text.to_owned()),
-            text if is_number => short.push(format!("{}{NO_BREAK}{text}", header.to_lowercase())),
-            text => short.push(text.to_owned()),
+        let was_long = is_long;
+        is_long = text.contains('\n') || width(text) > LONGEST_WORD;
+        // Of an attempt, `2 (redelivery)` too.
+        let count = text.split(" (").next().unwrap_or_default();
+        let is_number = count.bytes().all(|byte| byte.is_ascii_digit());
+        let told = match is_number {
+            true => format!("{}{NO_BREAK}{text}", header.to_lowercase()),
+            false => (*text).to_owned(),
+        };
+        match lines.last_mut().filter(|_| !is_long && !was_long) {
+            _ if ["", "-"].contains(text) => is_long = was_long,
+            Some(line) => line.push(told),
+            None => lines.push(vec![told]),
         }
     }
-    let short = (!short.is_empty()).then(|| short.join(&format!("{NO_BREAK}· ")));
-    let lines: Vec<String> = short.into_iter().chain(long).collect();
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|line| line.join(&format!("{NO_BREAK}· ")))
+        .collect();
     lines.join("\n")
 }
 
 /// Widths for columns within `room`: narrow ones have what they need, and wide ones an equal share of the rest.
 pub(crate) fn widths(columns: &[Vec<&str>], room: usize) -> Vec<usize> {
-    let natural = |cells: &Vec<&str>| cells.iter().map(|text| width(text)).max().unwrap_or(0);
-    let capped = |cap: usize, readable: Option<usize>| -> Vec<usize> {
-        let widths = columns.iter().map(|cells| {
-            let floor = readable.map_or(0, |readable| least(cells, readable));
-            natural(cells).min(cap.max(floor))
-        });
-        widths.collect()
+    let natural: Vec<usize> = columns.iter().map(|cells| natural(cells)).collect();
+    let floors = |readable| columns.iter().map(move |cells| least(cells, readable));
+    let floors = [
+        floors(READABLE).collect(),
+        floors(0).collect(),
+        vec![0; columns.len()],
+    ];
+    let fitting = |floors: &Vec<usize>| {
+        let capped = |cap: usize| -> Vec<usize> {
+            let widths = natural.iter().zip(floors);
+            widths
+                .map(|(natural, floor)| cap.max(*floor).min(*natural))
+                .collect()
+        };
+        let mut capped = (1..=room).rev().map(capped);
+        capped.find(|widths| outer(widths.iter().copied()) <= room)
     };
-    let fitting = |readable: Option<usize>| {
-        let caps = (1..=room).rev().map(|cap| capped(cap, readable));
-        caps.into_iter()
-            .find(|widths| outer(widths.iter().copied()) <= room)
-    };
-    let widths = fitting(Some(READABLE)).or_else(|| fitting(Some(0)));
-    widths.or_else(|| fitting(None)).unwrap_or_default()
+    let found = floors.iter().find_map(fitting);
+    let mut widths = found.unwrap_or_else(|| natural.clone());
+    let mut left = room.saturating_sub(outer(widths.iter().copied()));
+    // What is at the end has most to say.
+    for (width, natural) in widths.iter_mut().zip(&natural).rev() {
+        let more = left.min(natural - *width);
+        *width += more;
+        left -= more;
+    }
+    widths
 }
 
 /// Breaks lines that are wider than `room`: between words; within one only where none would fit.
@@ -206,18 +230,31 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_do_not_fit_share_one() {
+    fn columns_fit_where_no_word_breaks() {
         let texts = [
             "0123456789",
             "0123456789",
             "a few words that can be wrapped",
         ];
         let columns = texts.map(|text| vec![text]);
-        assert_eq!(kept(&columns, 80), 3);
-        assert_eq!(kept(&columns, 40), 1);
+        assert!(fits(&columns, false, 44) && !fits(&columns, false, 43));
+        assert!(fits(&columns, true, 54) && !fits(&columns, true, 53));
+    }
+
+    #[test]
+    fn what_is_short_stands_beside_each_other_and_what_is_long_on_its_own() {
+        let long = "x ".repeat(30);
+        let cells = [
+            ("ATTEMPT", "2 (redelivery)"),
+            ("NEXT", ""),
+            ("WHEN", "now"),
+            ("REASON", long.trim()),
+            ("SIGNATURES", "-"),
+            ("SIZE", "3"),
+        ];
         assert_eq!(
-            shared(&[("ATTEMPT", "2"), ("NEXT", ""), ("WHEN", "now")]).replace(NO_BREAK, " "),
-            "attempt 2 · now"
+            shared(&cells).replace(NO_BREAK, " "),
+            format!("attempt 2 (redelivery) · now\n{}\nsize 3", long.trim())
         );
     }
 }

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::global::Global;
 use crate::names::label;
 use crate::output::{self, Format};
-use crate::table::{Color, Table, cell, last_use, paint};
+use crate::table::{self, Color, Table, cell, last_use, paint};
 use crate::{auth, time};
 
 /// More than an organization has.
@@ -251,7 +251,7 @@ fn rows(tokens: &[Token]) -> Table {
             cell(&token.name),
             cell(token.role.to_string()),
             cell(auth::restriction(&token.workflows)),
-            cell(&token.id),
+            table::id(&token.id),
             cell(&token.created_by),
             cell(time::exact(token.created_at)),
             match token.expired {

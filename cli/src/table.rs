@@ -78,12 +78,18 @@ impl Table {
             return self.drawn(&[]);
         };
         let columns = self.columns();
-        let kept = layout::kept(&columns, room);
-        if self.headers.is_empty() || kept == columns.len() {
-            return self.drawn(&layout::widths(&columns, room));
+        // One column that is shared by one is a column.
+        let shared = (1..columns.len().saturating_sub(1)).rev();
+        let mut shared = shared.map(|kept| self.shared(kept));
+        let fits = |one: &Self| layout::fits(&one.columns(), true, room);
+        match self.headers.is_empty() || layout::fits(&columns, false, room) {
+            true => self.drawn(&layout::widths(&columns, room)),
+            false => {
+                let narrow = shared.find(fits);
+                let narrow = narrow.unwrap_or_else(|| self.shared(1.min(columns.len() - 1)));
+                narrow.drawn(&layout::widths(&narrow.columns(), room))
+            }
         }
-        let shared = self.shared(kept);
-        shared.drawn(&layout::widths(&shared.columns(), room))
     }
 
     /// The texts of each column, its header among them.

@@ -5,6 +5,7 @@ use api::deliveries::{Attempt, Delivery, State};
 use api::workflows::Workflow;
 use serde_json::{Map, Value};
 
+use crate::attestation::size;
 use crate::table::{self, Cell, Color, Table, cell, paint, word};
 use crate::time;
 
@@ -141,6 +142,15 @@ pub(super) fn card(delivery: &Delivery) -> Table {
         row("ATTACHED TO", cell(&selector.0));
     }
     row("ATTESTATION", cell(delivery.attestation.to_string()));
+    if let Some(received) = &delivery.received {
+        let size = delivery
+            .size_bytes
+            .map(|bytes| format!(" ({})", size(bytes)));
+        row(
+            "RECEIVED",
+            cell(format!("{received}{}", size.unwrap_or_default())),
+        );
+    }
     row("REGISTRATION", cell(&delivery.registration));
     row("ATTACHMENT", cell(&delivery.attachment));
     row("ATTEMPT", cell(delivery.attempt.to_string()));

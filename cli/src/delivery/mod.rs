@@ -112,7 +112,7 @@ pub(crate) fn get(client: &Client, id: &str) -> anyhow::Result<Delivery> {
 
 fn show(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
     if global.output == Format::Json {
-        output::json(&View::from(delivery))?;
+        output::json(&View::described(delivery))?;
         return Ok(());
     }
     output::line(&card::card(delivery).to_string())?;

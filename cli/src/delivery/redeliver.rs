@@ -130,7 +130,7 @@ fn one(global: &Global, id: &str, timeout: Option<Duration>) -> anyhow::Result<E
     let delivery = wait::until_final(global, &client, &again.id, timeout)?;
     let deliveries = std::slice::from_ref(&delivery);
     match global.output {
-        Format::Json => output::json(&View::from(&delivery))?,
+        Format::Json => output::json(&View::described(&delivery))?,
         Format::Table => output::line(&receipts(deliveries).to_string())?,
     }
     Ok(wait::exit_code(global, deliveries))

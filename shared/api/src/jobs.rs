@@ -60,10 +60,10 @@ pub struct Job {
     /// Number of matching items that needed nothing; of an audit, the attestations that are not accounted for.
     pub skipped: u64,
     /// Violations that an audit found, the first hundred.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub violations: Vec<String>,
     /// Why trust policies refuse what was skipped, the first twenty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub refused: Vec<String>,
     /// Why it is over, or, of one that runs, why its last page is tried again.
     pub reason: Option<String>,

@@ -64,7 +64,7 @@ impl Test {
 
 fn show(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
     if global.output == Format::Json {
-        output::json(&delivery::View::from(delivery))?;
+        output::json(&delivery::View::described(delivery))?;
         return Ok(());
     }
     output::line(&delivery::receipts(std::slice::from_ref(delivery)).to_string())?;

@@ -257,6 +257,8 @@ fn view(row: rows::Delivery, names: &Names, may_read: bool) -> Delivery {
         registration: row.registration,
         attachment: row.attachment,
         attestation: row.attestation,
+        received: Some(row.received),
+        size_bytes: Some(row.size_bytes).filter(|size| *size > 0),
         workflow: row.workflow,
         selector: row.selector.filter(|_| may_read),
         receipt: row.receipt,
