@@ -87,10 +87,20 @@ def build(source: Path, arch: str, package: str, names: list[str]) -> list[Path]
         # Panics name the file that they are in.
         "RUSTFLAGS": f"--remap-path-prefix={source}=. --remap-path-prefix={cargo_home}=cargo",
     }
+    if known := commit():
+        environment["CHAINLOOP_COMMIT"] = known
     if subprocess.run(command, cwd=source, env=environment).returncode:
         sys.exit(f"the build of {package} for {arch} failed")
     print(f"built {package} for {arch} in {time.monotonic() - started:.0f} s", flush=True)
     return [built / name / "bootstrap" for name in names]
+
+
+def commit() -> str:
+    """The commit of the source, for `chainloop version`; empty where the source is no repository."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
+    if not shutil.which("git"):
+        return ""
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def pack(binary: Path, to: Path) -> None:

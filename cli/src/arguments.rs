@@ -72,7 +72,7 @@ enum Command {
     Auth(auth::Command),
     /// Create the first organization and its admin token (needs AWS credentials)
     Bootstrap(bootstrap::Bootstrap),
-    /// Print the version
+    /// Print the version, with the commit where the build knows it
     #[command(after_help = "Example:\n  chainloop version -o json")]
     Version,
     /// Print a completion script for a shell
@@ -135,11 +135,17 @@ fn without_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_variables)
 }
 
+/// The commit that this was built from, where the build says so.
+const COMMIT: Option<&str> = option_env!("CHAINLOOP_COMMIT");
+
 fn version(global: &Global) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
-    match global.output {
-        Format::Table => output::line(&format!("chainloop {version}")),
-        Format::Json => output::json(&serde_json::json!({ "version": version })),
+    match (global.output, COMMIT) {
+        (Format::Table, None) => output::line(&format!("chainloop {version}")),
+        (Format::Table, Some(commit)) => output::line(&format!("chainloop {version} ({commit})")),
+        (Format::Json, commit) => {
+            output::json(&serde_json::json!({ "version": version, "commit": commit }))
+        }
     }
 }
 

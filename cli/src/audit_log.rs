@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::client;
 use crate::global::Global;
 use crate::output::{self, Format};
-use crate::table::{self, Table, cell};
+use crate::table::{Table, cell};
 use crate::time;
 
 /// More than a day has.
@@ -50,15 +50,9 @@ fn list(global: &Global, day: Option<Date>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Narrower than this, six columns leave none of them room.
-const WIDE: u16 = 130;
-
 fn rows(entries: &[Entry]) -> Table {
-    if table::terminal_width().is_some_and(|width| width < WIDE) {
-        return narrow_rows(entries);
-    }
     let headers = ["TIME", "ACTOR", "CLIENT", "ACTION", "SUBJECT", "DETAIL"];
-    let mut table = Table::new(&headers).whole(0).whole(3);
+    let mut table = Table::new(&headers);
     for entry in entries {
         table.row(vec![
             cell(time::exact(entry.created_at)),
@@ -68,20 +62,6 @@ fn rows(entries: &[Entry]) -> Table {
             cell(&entry.subject),
             cell(&entry.detail),
         ]);
-    }
-    table
-}
-
-fn narrow_rows(entries: &[Entry]) -> Table {
-    let mut table = Table::new(&["TIME, ACTOR, CLIENT", "ACTION, SUBJECT, DETAIL"]).at_least(0, 24);
-    for entry in entries {
-        let who = [
-            time::exact(entry.created_at),
-            entry.by.clone(),
-            from(&entry.client),
-        ];
-        let what = [&entry.action, &entry.subject, &entry.detail];
-        table.row(vec![cell(lines(&who)), cell(lines(&what))]);
     }
     table
 }

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use api::Code;
+use serde::Serialize;
 
-use crate::output::say;
+use crate::output::{self, Format, say};
 
 #[derive(Debug, Default)]
 pub(crate) struct Failure {
@@ -99,8 +100,45 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Prints an error to standard error.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+/// An error as JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    error: String,
+    /// The API's code, or the kind of the failure.
+    code: &'a str,
+    faults: &'a [String],
+    #[serde(skip_serializing_if = "str::is_empty")]
+    advice: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    request_id: &'a str,
+}
+
+impl<'a> View<'a> {
+    fn new(error: &'a anyhow::Error) -> Self {
+        let failure = error.downcast_ref::<Failure>();
+        let text = |of: fn(&Failure) -> &String| failure.map_or("", |failure| of(failure).as_str());
+        let code = match (
+            text(|failure| &failure.code),
+            failure.and_then(|one| one.exit),
+        ) {
+            ("", Some(2)) => "usage",
+            ("", Some(crate::interrupt::EXIT)) => "interrupted",
+            ("", _) => "failure",
+            (code, _) => code,
+        };
+        Self {
+            error: format!("{error:#}"),
+            code,
+            faults: failure.map_or(&[], |failure| failure.faults.as_slice()),
+            advice: text(|failure| &failure.advice),
+            request_id: text(|failure| &failure.request_id),
+        }
+    }
+}
+
+/// Prints an error to standard error: as JSON, on a line of its own, where the output is JSON.
+pub(crate) fn report(error: &anyhow::Error, output: Format) -> ExitCode {
     // `chainloop … | head` has read what it wanted.
     let pipe = |cause: &(dyn std::error::Error + 'static)| {
         let error = cause.downcast_ref::<io::Error>();
@@ -109,7 +147,13 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(pipe) {
         return ExitCode::SUCCESS;
     }
-    say("ERR", "31", &text(error));
+    match output {
+        Format::Json => {
+            let json = output::one_line_json(&View::new(error));
+            output::complain(&json.unwrap_or_else(|_| text(error)));
+        }
+        Format::Table => say("ERR", "31", &text(error)),
+    }
     let exit = error
         .downcast_ref::<Failure>()
         .and_then(|failure| failure.exit);
@@ -117,18 +161,29 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Prints clap's message: help, or a usage error.
-pub(crate) fn parsed(told: &clap::Error) -> ExitCode {
+pub(crate) fn parsed(told: &clap::Error, output: Format) -> ExitCode {
     let exit = u8::try_from(told.exit_code()).unwrap_or(2);
     // It quotes what it does not understand, and a PEM may be a private key.
     if told.use_stderr() && told.to_string().contains("-----BEGIN ") {
         let text = "a PEM was given as an argument: name the file that it is in";
-        report(&Failure::usage(text).into());
-        return ExitCode::from(exit);
+        return report(&Failure::usage(text).into(), output);
+    }
+    if told.use_stderr() && output == Format::Json {
+        return report(&usage(told).into(), output);
     }
     match told.print().context("failed to write to standard output") {
-        Err(error) if !told.use_stderr() => report(&error),
+        Err(error) if !told.use_stderr() => report(&error, output),
         _ => ExitCode::from(exit),
     }
+}
+
+/// A usage error in one line: what clap says before it shows how to use the command.
+fn usage(told: &clap::Error) -> Failure {
+    let told = told.to_string();
+    let lines = told.lines().take_while(|line| !line.starts_with("Usage:"));
+    let lines = lines.map(str::trim).filter(|line| !line.is_empty());
+    let text = lines.collect::<Vec<_>>().join(" ");
+    Failure::usage(text.trim_start_matches("error: "))
 }
 
 /// Formats an error with its faults, advice and request ID.

@@ -9,7 +9,6 @@ use api::Network;
 use api::intakes::{Intake, NewIntake, NewToken};
 use api::tokens::Rotation;
 use clap::{Args, Subcommand};
-use comfy_table::Color;
 use serde::Serialize;
 
 use crate::client::{Call, Client, json};
@@ -18,7 +17,7 @@ use crate::global::Global;
 use crate::options;
 use crate::organization::{Lifetime, lifetime};
 use crate::output::{self, Format};
-use crate::table::{Table, cell, last_use, paint};
+use crate::table::{Cell, Color, Table, cell, last_use, paint};
 use crate::time;
 
 /// More than an organization has.
@@ -30,9 +29,13 @@ pub(crate) enum Command {
     #[command(
         after_help = "The URL contains a token and is shown only once; anyone who has it may push.\n\nPass a \
                       token as @FILE, - (standard input) or env:NAME to keep it out of the shell's \
-                      history.\n\nExample:\n  chainloop intake create --name production --cas-url \
-                      https://cp.chainloop.example.org --cas-token @cas-token.txt\n  chainloop intake create --name shop \
-                      --workflow 'shop/*' --allow-from 192.0.2.0/24 --expires 90d"
+                      history.
+
+Example:
+  chainloop intake create --name production \\
+    --cas-url https://cp.chainloop.example.org --cas-token @cas-token.txt
+  chainloop intake create --name shop --workflow 'shop/*' \\
+    --allow-from 192.0.2.0/24 --expires 90d"
     )]
     Create(Create),
     /// List intakes, without their tokens
@@ -263,7 +266,7 @@ fn rows(intakes: &[Intake]) -> Table {
         "EXPIRES",
         "LAST USED",
     ];
-    let mut table = Table::new(&headers).whole(0);
+    let mut table = Table::new(&headers);
     for intake in intakes {
         table.row(vec![
             cell(&intake.name),
@@ -291,7 +294,7 @@ fn conditions(intake: &Intake) -> String {
     }
 }
 
-fn expiry(intake: &Intake) -> comfy_table::Cell {
+fn expiry(intake: &Intake) -> Cell {
     let newest = match (intake.expires_at, intake.expired) {
         (None, _) => "never".to_owned(),
         (Some(at), false) => time::exact(at),

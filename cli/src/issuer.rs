@@ -32,8 +32,10 @@ text without a /, and ** for any text; without either it is compared exactly. Na
 be taken by others. A file has the fields of the API's NewIssuer, as YAML or JSON, and may have several rules.
 
 Examples:
-  chainloop trust issuer add --name github --issuer https://token.actions.githubusercontent.com \\
-    --claim repository_id=74 --claim ref=refs/heads/main --role producer --workflow 'shop/*'
+  chainloop trust issuer add --name github \\
+    --issuer https://token.actions.githubusercontent.com \\
+    --claim repository_id=74 --claim ref=refs/heads/main \\
+    --role producer --workflow 'shop/*'
   chainloop trust issuer add -f issuer.yaml"
     )]
     Add(Box<Add>),
@@ -159,14 +161,14 @@ fn list(global: &Global) -> anyhow::Result<()> {
         Format::Table if issuers.is_empty() => output::line("there are no issuers")?,
         Format::Table => {
             let headers = ["NAME", "ISSUER", "RULES", "CREATED BY", "CREATED"];
-            let mut table = Table::new(&headers).whole(0);
+            let mut table = Table::new(&headers);
             for issuer in &issuers {
                 table.row(vec![
                     cell(&issuer.name),
                     cell(&issuer.issuer),
                     cell(issuer.rules.len().to_string()),
                     cell(&issuer.created_by),
-                    cell(time::local(issuer.created_at)),
+                    cell(time::exact(issuer.created_at)),
                 ]);
             }
             output::line(&table.to_string())?;

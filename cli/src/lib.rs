@@ -18,11 +18,13 @@ mod destination;
 mod document;
 mod failure;
 mod global;
+mod ids;
 mod intake;
 mod integration;
 mod interrupt;
 mod issuer;
 mod job;
+mod layout;
 #[cfg(test)]
 mod mentions;
 mod names;
@@ -47,10 +49,11 @@ pub use apply::formatted;
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
+    let output = output::Format::asked(&words);
     match arguments::Arguments::given(&words) {
         Ok(arguments) => arguments
             .run()
-            .unwrap_or_else(|error| failure::report(&error)),
-        Err(told) => failure::parsed(&told),
+            .unwrap_or_else(|error| failure::report(&error, output)),
+        Err(told) => failure::parsed(&told, output),
     }
 }

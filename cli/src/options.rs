@@ -239,17 +239,13 @@ fn cast(field: &Field, text: &str) -> Result<Value, String> {
 }
 
 fn unknown(name: &str, fields: &[Field]) -> String {
-    let near = |field: &&Field| {
-        let likeness = strsim::jaro_winkler(&name.to_lowercase(), &field.name.to_lowercase());
-        (likeness * 1_000.0).round()
-    };
-    let nearest = fields.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
-    match nearest {
-        Some(field) if near(&field) >= 800.0 => {
-            format!("{name}: is not known; did you mean {:?}?", field.name)
+    let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+    match api::inputs::nearest(name, &names) {
+        Some(nearest) => format!("{name}: is not known; did you mean {nearest:?}?"),
+        None if fields.is_empty() => {
+            format!("{name}: is not known; the integration takes no options")
         }
-        Some(_) => format!("{name}: is not known"),
-        None => format!("{name}: is not known; the integration takes no options"),
+        None => format!("{name}: is not known"),
     }
 }
 

@@ -9,7 +9,6 @@ use api::workflows::Selector;
 use api::{QuotaUse, Role, Timestamp};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use comfy_table::Color;
 use serde::Serialize;
 
 use crate::attestation::size;
@@ -19,7 +18,7 @@ use crate::failure::Failure;
 use crate::global::Global;
 use crate::names::label;
 use crate::output::{self, Format};
-use crate::table::{Table, cell, last_use, paint};
+use crate::table::{self, Color, Table, cell, last_use, paint};
 use crate::{auth, time};
 
 /// More than an organization has.
@@ -53,8 +52,10 @@ A producer or a viewer can be restricted to workflows: it pushes attestations of
 deliveries, and nothing else.
 
 Examples:
-  chainloop organization api-token create --name nightly-build --role producer --expires 90d
-  chainloop organization api-token create --name shop --role producer --workflow 'shop/*'")]
+  chainloop organization api-token create --name nightly-build \\
+    --role producer --expires 90d
+  chainloop organization api-token create --name shop \\
+    --role producer --workflow 'shop/*'")]
     Create(Create),
     /// List tokens, except revoked ones
     #[command(
@@ -241,7 +242,7 @@ fn rows(tokens: &[Token]) -> Table {
         "EXPIRES AT",
         "LAST USED",
     ];
-    let mut table = Table::new(&headers).whole(0).whole(1).whole(3);
+    let mut table = Table::new(&headers);
     for token in tokens {
         let old = token.overlap_until;
         let old = old.map(|until| format!("\nold text {}", time::exact(until)));
@@ -250,9 +251,9 @@ fn rows(tokens: &[Token]) -> Table {
             cell(&token.name),
             cell(token.role.to_string()),
             cell(auth::restriction(&token.workflows)),
-            cell(&token.id),
+            table::id(&token.id),
             cell(&token.created_by),
-            cell(time::local(token.created_at)),
+            cell(time::exact(token.created_at)),
             match token.expired {
                 true => paint(expiry, Color::Red),
                 false => expiry,
@@ -318,7 +319,7 @@ fn quota(global: &Global) -> anyhow::Result<()> {
             _ => number.to_string(),
         };
         let used = cell(shown(quota.used));
-        let resets_at = quota.resets_at.map(time::local);
+        let resets_at = quota.resets_at.map(time::exact);
         table.row(vec![
             cell(&quota.name),
             match quota.used >= quota.limit {

@@ -1,5 +1,6 @@
 //! Output: results to standard output, all messages about them to standard error.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
@@ -28,6 +29,19 @@ impl FromStr for Format {
     }
 }
 
+impl Format {
+    /// The format that these words ask for, whether they can be understood or not.
+    pub(crate) fn asked(words: &[OsString]) -> Self {
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        let json = ["-ojson", "-o=json", "--output=json"];
+        let is_json = words.iter().any(|word| json.contains(&word.as_ref()))
+            || words
+                .windows(2)
+                .any(|pair| matches!(&pair[0][..], "-o" | "--output") && pair[1] == "json");
+        if is_json { Self::Json } else { Self::Table }
+    }
+}
+
 /// Prints JSON as Chainloop's command does: indented by three.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = Vec::new();
@@ -39,7 +53,12 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// Prints JSON on one line, for programs that read line by line.
 pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
-    line(&escaped(&serde_json::to_string(value)?))
+    line(&one_line_json(value)?)
+}
+
+/// Formats JSON on one line.
+pub(crate) fn one_line_json(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(escaped(&serde_json::to_string(value)?))
 }
 
 /// Escapes control and invisible characters in JSON; parsers get the same texts.
@@ -86,6 +105,12 @@ pub(crate) fn plain(text: &str) -> String {
 /// As [`plain`], on one line.
 pub(crate) fn one_line(text: &str) -> String {
     plain(text).replace('\n', "\u{fffd}")
+}
+
+/// Prints a line to standard error.
+pub(crate) fn complain(line: &str) {
+    // Nobody is left to be told when this fails.
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Prints a message, marked as in Chainloop's command.

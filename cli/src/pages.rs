@@ -305,6 +305,10 @@ fn every_command_has_an_example_that_is_understood() {
             .iter()
             .filter_map(|text| words(text))
             .collect();
+        let long = entry.examples.iter().flat_map(|text| text.lines());
+        // What is one word cannot be wrapped.
+        let long = long.filter(|line| line.len() > 78 && line.trim().contains(' '));
+        faults.extend(long.map(|line| format!("an example of `{path}` is too wide: {line}")));
         let shows_itself = |words: &&Vec<String>| words.join(" ").starts_with(path.as_str());
         if !lines.iter().any(|words| shows_itself(&words)) {
             faults.push(format!(

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use api::deliveries::State;
 use api::places::{Place, Presence, PresenceState};
-use attestation::Digest;
 use clap::Args;
 use serde::Serialize;
 
@@ -13,13 +12,14 @@ use crate::client::{Call, Client};
 use crate::delivery::{self, View, workflow};
 use crate::failure;
 use crate::global::Global;
+use crate::ids::Given;
 use crate::output::{self, Format};
-use crate::table::{Table, cell, word};
+use crate::table::{self, Table, cell, word};
 use crate::time;
 
 pub(crate) const HELP: &str = "\
 A digest is that of an attestation, of its envelope or of the bytes pushed, or the SHA-256 of an image, an SBOM or \
-anything else that attestations name as a subject or a material.
+anything else that attestations name as a subject or a material. That of an attestation may be shortened.
 
 With --check, each third party that a delivery arrived at is asked whether it still has it: there, gone, or unknown, where \
 it offers no way to ask, refuses, or was not reached. This needs the role operator.
@@ -27,14 +27,16 @@ it offers no way to ask, refuses, or was not reached. This needs the role operat
 Exit codes: 0 a place has it · 1 unknown digest, or another failure · 3 no place has it · 4 no place has it yet
 
 Examples:
-  chainloop where sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0
-  chainloop where --check sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
+  chainloop where \\
+    sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0
+  chainloop where --check \\
+    sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Where {
     /// Digest of an attestation, a subject or a material
-    digest: Digest,
+    digest: Given,
     /// Ask third parties whether they still have it
     #[arg(long)]
     check: bool,
@@ -48,7 +50,6 @@ pub(crate) struct Where {
 struct PlaceView<'a> {
     #[serde(flatten)]
     delivery: View<'a>,
-    registration_name: Option<&'a str>,
     in_receipt: bool,
     /// With --check, where it arrived.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +84,6 @@ impl<'a> From<&'a Found> for PlaceView<'a> {
     fn from(Found { place, presence }: &'a Found) -> Self {
         Self {
             delivery: (&place.delivery).into(),
-            registration_name: place.registration_name.as_deref(),
             in_receipt: place.in_receipt,
             presence: presence.as_ref(),
         }
@@ -93,7 +93,7 @@ impl<'a> From<&'a Found> for PlaceView<'a> {
 impl Where {
     pub(crate) fn run(&self, global: &Global) -> anyhow::Result<ExitCode> {
         let client = Client::new(global)?;
-        let digest = self.digest.to_string();
+        let digest = self.digest.whole(&client)?.to_string();
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let (places, more) = client
             .list::<Place>(&["digests", &digest, "places"], &[], limit)
@@ -124,35 +124,25 @@ impl Where {
     }
 }
 
-/// Two columns, so that an ID and a receipt stand side by side on 80 columns.
 fn rows(found: &[Found]) -> Table {
-    let mut table = Table::new(&["PLACE", "RECEIPT"])
-        .at_least(0, 38)
-        .at_least(1, 20);
+    let mut table = Table::new(&["ID", "STATE", "TO", "WORKFLOW", "WHEN", "RECEIPT"]);
     let now = time::now();
     for Found { place, presence } in found {
         let delivery = &place.delivery;
-        let name = place.registration_name.as_deref();
-        let standing = delivery::standing(delivery);
-        let mut lines = [
-            format!(
-                "{} ({})",
-                name.unwrap_or(&delivery.registration),
-                delivery.integration
-            ),
-            format!("{standing} {}", time::relative(delivery.updated_at, now)),
-            workflow(&delivery.workflow),
-            delivery.id.to_string(),
-        ];
+        let mut standing = delivery::standing(delivery);
         let mut told = Vec::new();
         if let Some(Presence { state, reason }) = presence {
-            lines[1] = format!("{}, {}", lines[1], word(state));
+            standing = format!("{standing}, {}", word(state));
             told.extend(reason.clone());
         }
         told.extend(delivery.reason.clone());
         told.push(delivery::receipt(delivery));
         table.row(vec![
-            delivery::painted(cell(lines.join("\n")), delivery),
+            table::id(&delivery.id),
+            delivery::painted(cell(standing), delivery),
+            cell(delivery::to(delivery)),
+            cell(workflow(&delivery.workflow)),
+            cell(time::relative(delivery.updated_at, now)),
             cell(told.join("\n").trim_end()),
         ]);
     }

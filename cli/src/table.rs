@@ -7,13 +7,16 @@ use std::io;
 use api::Timestamp;
 use api::inputs::Field;
 use api::integrations::Integration;
+use attestation::Digest;
+pub(crate) use comfy_table::Color;
 use comfy_table::{
-    Cell, Color, ColumnConstraint, ContentArrangement, ContentLineStyle, LineStyle, TableStyle,
-    Width,
+    ColumnConstraint, ContentArrangement, ContentLineStyle, LineStyle, TableStyle, Width,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::ids;
+use crate::layout::{self, NO_BREAK};
 use crate::output::{coloured, plain};
 use crate::time;
 
@@ -28,106 +31,189 @@ const SEPARATED: TableStyle = CLOSE.row_separator(LineStyle::new('├', '─', '
 /// Below a title, which has the upper corners.
 const TITLED: TableStyle = CLOSE.top_border(LineStyle::new('├', '─', '┬', '┤'));
 
-/// Narrower than this a table is left to the terminal: columns of three letters help nobody.
-const NARROWEST: u16 = 60;
+/// A narrower terminal breaks the lines of a table itself.
+const NARROWEST: usize = 40;
 
 pub(crate) struct Table {
-    boxes: comfy_table::Table,
     title: Option<&'static str>,
-    rows: usize,
+    headers: Vec<String>,
+    rows: Vec<Vec<Cell>>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Cell {
+    text: String,
+    colour: Option<Color>,
 }
 
 impl Table {
     /// With a line between rows.
     pub(crate) fn new(headers: &[&str]) -> Self {
-        Self::with(headers, SEPARATED)
+        Self {
+            title: None,
+            headers: headers.iter().map(ToString::to_string).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// Under a title, with rows close together.
     pub(crate) fn titled(title: &'static str, headers: &[&str]) -> Self {
         Self {
             title: Some(title),
-            ..Self::with(headers, TITLED)
-        }
-    }
-
-    fn with(headers: &[&str], style: TableStyle) -> Self {
-        let mut table = comfy_table::Table::new();
-        table.load_style(style);
-        if !headers.is_empty() {
-            table.set_header(headers);
-        }
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        if table.width().is_some_and(|width| width < NARROWEST) {
-            table.set_content_arrangement(ContentArrangement::Disabled);
-        }
-        Self {
-            boxes: table,
-            title: None,
-            rows: 0,
+            ..Self::new(headers)
         }
     }
 
     pub(crate) fn row(&mut self, cells: Vec<Cell>) {
-        self.rows += 1;
-        self.boxes.add_row(cells);
+        self.rows.push(cells);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows == 0
+        self.rows.is_empty()
     }
 
-    /// Keeps a column in one piece, so that what is in it can be copied.
-    #[must_use]
-    pub(crate) fn whole(mut self, column: usize) -> Self {
-        if let Some(column) = self.boxes.column_mut(column) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
+    /// Renders the table: whole, or for a terminal of this width. Columns that have no room there share the last one.
+    pub(crate) fn fitted(&self, room: Option<usize>) -> String {
+        let Some(room) = room.map(|room| room.max(NARROWEST)) else {
+            return self.drawn(&[]);
+        };
+        let columns = self.columns();
+        // One column that is shared by one is a column.
+        let shared = (1..columns.len().saturating_sub(1)).rev();
+        let mut shared = shared.map(|kept| self.shared(kept));
+        let fits = |one: &Self| layout::fits(&one.columns(), true, room);
+        match self.headers.is_empty() || layout::fits(&columns, false, room) {
+            true => self.drawn(&layout::widths(&columns, room)),
+            false => {
+                let narrow = shared.find(fits);
+                let narrow = narrow.unwrap_or_else(|| self.shared(1.min(columns.len() - 1)));
+                narrow.drawn(&layout::widths(&narrow.columns(), room))
+            }
         }
-        self
     }
 
-    /// At least so wide, or words would be broken before others have to wrap.
-    #[must_use]
-    pub(crate) fn at_least(mut self, column: usize, width: u16) -> Self {
-        if let Some(column) = self.boxes.column_mut(column) {
+    /// The texts of each column, its header among them.
+    fn columns(&self) -> Vec<Vec<&str>> {
+        let of = |column: usize| {
+            let header = self.headers.get(column).map(String::as_str);
+            let cells = self.rows.iter().filter_map(move |row| row.get(column));
+            let cells = cells.map(|cell| cell.text.as_str());
+            header.into_iter().chain(cells).collect()
+        };
+        let columns = self.rows.iter().map(Vec::len).max();
+        (0..columns.unwrap_or(0).max(self.headers.len()))
+            .map(of)
+            .collect()
+    }
+
+    /// The table with all columns behind the first `kept` in one.
+    fn shared(&self, kept: usize) -> Self {
+        let (headers, others) = self.headers.split_at(kept);
+        let rows = self.rows.iter().map(|row| {
+            let (own, cells) = row.split_at(kept);
+            let cells = cells.iter().map(|cell| cell.text.as_str());
+            let cells: Vec<_> = others.iter().map(String::as_str).zip(cells).collect();
+            let shared = Cell::from(layout::shared(&cells));
+            own.iter().cloned().chain([shared]).collect()
+        });
+        let others = others.join(&format!("{NO_BREAK}· "));
+        Self {
+            title: self.title,
+            headers: headers.iter().cloned().chain([others]).collect(),
+            rows: rows.collect(),
+        }
+    }
+
+    /// Draws the table with columns of at most these widths.
+    fn drawn(&self, widths: &[usize]) -> String {
+        let wrapped = |(column, text): (usize, &str)| match widths.get(column) {
+            Some(width) => layout::wrapped(text, *width),
+            None => text.to_owned(),
+        };
+        let mut boxes = comfy_table::Table::new();
+        boxes.load_style(if self.title.is_some() {
+            TITLED
+        } else {
+            SEPARATED
+        });
+        boxes.set_content_arrangement(ContentArrangement::Disabled);
+        if !self.headers.is_empty() {
+            let headers = self.headers.iter().map(String::as_str).enumerate();
+            boxes.set_header(headers.map(wrapped));
+        }
+        for row in &self.rows {
+            let cells = row.iter().enumerate().map(|(column, cell)| {
+                let drawn = comfy_table::Cell::new(wrapped((column, &cell.text)));
+                match cell.colour {
+                    Some(colour) => drawn.fg(colour),
+                    None => drawn,
+                }
+            });
+            boxes.add_row(cells);
+        }
+        let Some(title) = self.title else {
+            return boxes.to_string();
+        };
+        if let (Some(column), [row]) = (boxes.column_mut(0), self.rows.as_slice())
+            && row.len() == 1
+        {
+            let width = u16::try_from(layout::width(title) + 2).unwrap_or(u16::MAX);
             column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
         }
-        self
+        // A cell over all columns, which the library does not have.
+        let text = boxes.to_string();
+        let border = text.lines().next().map_or(0, layout::width);
+        let inner = border.saturating_sub(2);
+        let bar = "─".repeat(inner);
+        let padded = format!(" {title:<0$}", inner.saturating_sub(1));
+        format!("┌{bar}┐\n│{padded}│\n{text}")
     }
 }
 
 impl std::fmt::Display for Table {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = self.boxes.to_string();
-        let Some(title) = self.title else {
-            return formatter.write_str(&text);
-        };
-        // A cell over all columns, which the library does not have.
-        let border = text.lines().next().unwrap_or_default().chars().count();
-        let inner = border.saturating_sub(2);
-        let (bar, padded) = (
-            "─".repeat(inner),
-            format!(" {title:<0$}", inner.saturating_sub(1)),
-        );
-        write!(formatter, "┌{bar}┐\n│{padded}│\n{text}")
+        formatter.write_str(&self.fitted(terminal_width()))
     }
 }
 
 /// None where the output is not a terminal, and nothing needs to fit.
-pub(crate) fn terminal_width() -> Option<u16> {
-    comfy_table::Table::new().width()
+pub(crate) fn terminal_width() -> Option<usize> {
+    comfy_table::Table::new().width().map(usize::from)
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self { text, colour: None }
+    }
 }
 
 pub(crate) fn cell(text: impl AsRef<str>) -> Cell {
-    Cell::new(plain(text.as_ref()))
+    plain(text.as_ref()).into()
 }
 
 /// With a colour, where colours are wanted.
 pub(crate) fn paint(cell: Cell, colour: Color) -> Cell {
-    if coloured(&io::stdout()) {
-        cell.fg(colour)
-    } else {
-        cell
+    let colour = coloured(&io::stdout()).then_some(colour);
+    Cell { colour, ..cell }
+}
+
+/// An ID: on a terminal its beginning, by which commands know it too.
+pub(crate) fn id(id: impl AsRef<str>) -> Cell {
+    cell(short(id.as_ref()))
+}
+
+pub(crate) fn short(id: &str) -> String {
+    match terminal_width() {
+        Some(_) => id.chars().take(ids::SHORT_ID).collect(),
+        None => id.to_owned(),
+    }
+}
+
+/// A digest: on a terminal its beginning, by which commands know it too.
+pub(crate) fn digest(digest: &Digest) -> Cell {
+    match terminal_width() {
+        Some(_) => cell(&digest.hex()[..ids::SHORT_DIGEST]),
+        None => cell(digest.to_string()),
     }
 }
 
@@ -140,9 +226,7 @@ pub(crate) fn last_use(at: Option<Timestamp>, from: Option<&str>) -> Cell {
 
 /// Renders the available integrations, in the order given.
 pub(crate) fn available(integrations: &[Integration]) -> Table {
-    let mut table = Table::new(&["ID", "VERSION", "MATERIAL REQUIREMENT", "DESCRIPTION"])
-        .whole(0)
-        .whole(1);
+    let mut table = Table::new(&["ID", "VERSION", "MATERIAL REQUIREMENT", "DESCRIPTION"]);
     for integration in integrations {
         table.row(vec![
             cell(&integration.id),
@@ -156,9 +240,7 @@ pub(crate) fn available(integrations: &[Integration]) -> Table {
 
 /// Renders the fields that can be filled in.
 pub(crate) fn inputs(title: &'static str, fields: &[Field]) -> Table {
-    let mut table = Table::titled(title, &["FIELD", "TYPE", "REQUIRED", "DESCRIPTION"])
-        .whole(0)
-        .whole(1);
+    let mut table = Table::titled(title, &["FIELD", "TYPE", "REQUIRED", "DESCRIPTION"]);
     for field in fields {
         let required = match &field.default {
             _ if field.required => Cow::Borrowed("yes"),
@@ -196,8 +278,7 @@ pub(crate) fn inputs(title: &'static str, fields: &[Field]) -> Table {
 pub(crate) fn schema(title: &'static str, schema: &Value) -> Table {
     let mut table = Table::titled(title, &[]);
     table.row(vec![cell(format!("{schema:#}"))]);
-    let title = u16::try_from(title.len()).unwrap_or(u16::MAX);
-    table.at_least(0, title.saturating_add(2))
+    table
 }
 
 /// `key: value` lines, sorted; later maps win, and empty texts are left out.

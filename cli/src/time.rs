@@ -6,11 +6,6 @@ use api::Timestamp;
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo};
 
-/// As in Chainloop's tables, RFC 822 in the local time zone: `02 Jan 26 03:04 UTC`.
-pub(crate) fn local(moment: Timestamp) -> String {
-    format(moment, TimeZone::system(), "%d %b %y %H:%M %Z")
-}
-
 /// To the second, for comparing with other logs.
 pub(crate) fn exact(moment: Timestamp) -> String {
     format(moment, TimeZone::system(), "%Y-%m-%d %H:%M:%S %Z")
@@ -91,11 +86,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_written_as_in_chainloops_tables() {
+    fn a_moment_is_written_to_the_second() {
         let moment: Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
         assert_eq!(
-            format(moment, TimeZone::UTC, "%d %b %y %H:%M %Z"),
-            "02 Jan 26 03:04 UTC"
+            format(moment, TimeZone::UTC, "%Y-%m-%d %H:%M:%S %Z"),
+            "2026-01-02 03:04:05 UTC"
         );
     }
 

@@ -11,17 +11,18 @@ use api::trust::{
     Identity, ListedTrustPolicy, Mode, NewTrustPolicy, Outcome, Policy, Signer, TrialPolicy,
     TriedAttestation, TrustPolicy, TrustedRoot, Verdict,
 };
+use attestation::Digest;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use comfy_table::{Cell, Color};
 
 use crate::client::{Call, Client, json};
 use crate::delivery::workflow;
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::ids::SHORT_DIGEST;
 use crate::names::label;
 use crate::output::{self, Format};
-use crate::table::{Table, cell, paint, word};
+use crate::table::{self, Cell, Color, Table, cell, paint, word};
 use crate::{confirm, document, issuer, time};
 
 /// More than an organization has.
@@ -53,7 +54,8 @@ a /, and ** for any text; without either it is compared exactly. A file has the 
 NewTrustPolicy, as YAML or JSON.
 
 Example:
-  chainloop trust policy add --name release --workflow shop/release --mode require --key release=@release.pub
+  chainloop trust policy add --name release --workflow shop/release \\
+    --mode require --key release=@release.pub
   chainloop trust policy add --name builds --workflow '*' --mode warn --keyless \\
     'github=https://token.actions.githubusercontent.com,https://github.com/acme/*/.github/workflows/release.yml@refs/tags/*'
   chainloop trust policy add -f policy.yaml"
@@ -65,7 +67,8 @@ Attestations are judged by it from now on; verdicts that were given stay as they
 
 Example:
   chainloop trust policy update release --mode require
-  chainloop trust policy update release --key release=@release.pub --key next=@next.pub")]
+  chainloop trust policy update release \\
+    --key release=@release.pub --key next=@next.pub")]
     Update(Box<Update>),
     /// Try a trust policy, or signers, on attestations that were accepted
     #[command(after_help = "\
@@ -373,7 +376,7 @@ fn tried_rows(tried: &[TriedAttestation]) -> Table {
             cell(workflow(&one.workflow)),
             verdict,
             cell(time::relative(one.created_at, now)),
-            cell(one.attestation.to_string()),
+            table::digest(&one.attestation),
         ]);
     }
     table
@@ -422,7 +425,7 @@ fn list(global: &Global) -> anyhow::Result<()> {
                 "CREATED BY",
                 "CREATED",
             ];
-            let mut table = Table::new(&headers).whole(0);
+            let mut table = Table::new(&headers);
             for policy in &policies {
                 let signers = format!("{} of {}", policy.threshold, policy.signers.join(", "));
                 table.row(vec![
@@ -479,11 +482,11 @@ fn show(global: &Global, policy: &TrustPolicy) -> anyhow::Result<()> {
     if policy.signers.is_empty() {
         return Ok(());
     }
-    let mut table = Table::titled("Signers", &["NAME", "KIND", "KNOWN BY"]).whole(0);
+    let mut table = Table::titled("Signers", &["NAME", "KIND", "KNOWN BY"]);
     for signer in &policy.signers {
         let (kind, known) = match signer {
-            Signer::Key { pem, .. } => ("key", pem.trim().to_owned()),
-            Signer::Kms { arn, pem, .. } => ("kms", format!("{arn}\n{}", pem.trim())),
+            Signer::Key { pem, .. } => ("key", pem_digest(pem)),
+            Signer::Kms { arn, pem, .. } => ("kms", format!("{arn}\n{}", pem_digest(pem))),
             Signer::Keyless {
                 issuer, identity, ..
             } => ("keyless", format!("{issuer}\n{}", Rule(identity))),
@@ -492,6 +495,11 @@ fn show(global: &Global, policy: &TrustPolicy) -> anyhow::Result<()> {
         table.row(vec![cell(signer.name()), cell(kind), cell(known)]);
     }
     output::line(&table.to_string())
+}
+
+/// A PEM by the beginning of its digest; `-o json` has the whole.
+pub(crate) fn pem_digest(pem: &str) -> String {
+    format!("PEM {}", &Digest::of(pem.as_bytes()).hex()[..SHORT_DIGEST])
 }
 
 /// An identity rule as it is written.

@@ -83,7 +83,7 @@ fn list(global: &Global, project: Option<&str>, sort: &Sort<Column>) -> anyhow::
 
 fn rows(known: &[ListedWorkflow]) -> Table {
     let headers = ["PROJECT", "NAME", "ID", "ATTACHMENTS", "LAST ATTESTATION"];
-    let mut table = Table::new(&headers).whole(2);
+    let mut table = Table::new(&headers);
     let now = time::now();
     for one in known {
         let last = one.attested_at.map(|at| time::relative(at, now));

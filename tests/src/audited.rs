@@ -925,7 +925,14 @@ async fn a_delivery_says_by_which_selector_it_was_planned_and_so_do_its_repeats(
     let hash = accepted.attestation.hash;
     let selected = async || {
         let of = deliveries::Filter::Attestation(hash);
-        let listed = deliveries::list(scope(&memory), of, None, None, 100).await;
+        let listed = deliveries::list(
+            scope(&memory),
+            of,
+            &deliveries::Wanted::default(),
+            None,
+            100,
+        )
+        .await;
         let listed = listed.unwrap().0.into_iter();
         listed
             .map(|row| (row.attachment, row.selector))

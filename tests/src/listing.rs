@@ -16,7 +16,7 @@ async fn pages(world: &World, of: Filter, limit: usize) -> (Vec<DeliveryId>, usi
         let (page, next) = deliveries::list(
             scope(&world.memory),
             of.clone(),
-            None,
+            &deliveries::Wanted::default(),
             cursor.as_ref(),
             limit,
         )

@@ -24,6 +24,7 @@ mod foreach;
 mod forwarding;
 mod layers;
 mod listing;
+mod naming;
 mod notices;
 mod openapi;
 mod operations;

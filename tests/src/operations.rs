@@ -71,9 +71,15 @@ async fn job(world: &World, id: &JobId) -> Job {
 /// Every delivery of an attestation, oldest plan first.
 async fn all(world: &World, accepted: &accept::Accepted) -> Vec<Delivery> {
     let of = deliveries::Filter::Attestation(accepted.attestation.hash);
-    let (mut found, _) = deliveries::list(scope(&world.memory), of, None, None, 100)
-        .await
-        .unwrap();
+    let (mut found, _) = deliveries::list(
+        scope(&world.memory),
+        of,
+        &deliveries::Wanted::default(),
+        None,
+        100,
+    )
+    .await
+    .unwrap();
     found.sort_by_key(|delivery| delivery.generation);
     found
 }
@@ -783,8 +789,11 @@ async fn deliveries_of_a_registration_that_is_gone_are_listed_among_all() {
         let mut found = Vec::new();
         let mut cursor = None;
         loop {
-            let of = deliveries::Filter::Organization;
-            let page = deliveries::list(scope(&world.memory), of, None, cursor.as_ref(), limit);
+            let (of, any) = (
+                deliveries::Filter::Organization,
+                deliveries::Wanted::default(),
+            );
+            let page = deliveries::list(scope(&world.memory), of, &any, cursor.as_ref(), limit);
             let (page, next) = page.await.unwrap();
             found.extend(page.into_iter().map(|delivery| delivery.id));
             cursor = next;

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use api::trust::{Policy, Signer, TrustPolicy};
-use attestation::Digest;
 use serde_json::Value;
 
 use super::file::Places;
 use super::plan::{Change, Plan, Step};
-use crate::trust::Rule;
+use crate::trust::{Rule, pem_digest};
 
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
@@ -153,10 +152,9 @@ fn changes(there: &TrustPolicy, wanted: &Policy) -> Vec<Change> {
 
 /// A signer in one line; a key by the beginning of its PEM's digest.
 pub(super) fn told(signer: &Signer) -> String {
-    let digest = |pem: &str| Digest::of(pem.as_bytes()).hex()[..12].to_owned();
     match signer {
-        Signer::Key { pem, .. } => format!("key, PEM {}", digest(pem)),
-        Signer::Kms { arn, pem, .. } => format!("kms {arn}, PEM {}", digest(pem)),
+        Signer::Key { pem, .. } => format!("key, {}", pem_digest(pem)),
+        Signer::Kms { arn, pem, .. } => format!("kms {arn}, {}", pem_digest(pem)),
         Signer::Keyless {
             issuer, identity, ..
         } => format!("keyless {issuer} {}", Rule(identity)),
@@ -164,7 +162,7 @@ pub(super) fn told(signer: &Signer) -> String {
             organization,
             ca_pem,
             ..
-        } => format!("chainloop {organization}, PEM {}", digest(ca_pem)),
+        } => format!("chainloop {organization}, {}", pem_digest(ca_pem)),
     }
 }
 

@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use api::Actor;
 use api::attestations::{Bytes, Contents, Described, Material, Place, Policy, Subject};
 use clap::Args;
-use comfy_table::{Cell, Color};
 use serde::Serialize;
 
 use super::{Known, list, size};
@@ -15,7 +14,7 @@ use crate::client::{Call, Client};
 use crate::delivery::{self, workflow};
 use crate::global::Global;
 use crate::output::{self, Format};
-use crate::table::{Table, cell, paint, word};
+use crate::table::{self, Cell, Color, Table, cell, paint, word};
 use crate::{time, trust};
 
 fn get(client: &Client, digest: &str, materials_from: usize) -> anyhow::Result<Described> {
@@ -36,12 +35,19 @@ pub(crate) struct Describe {
 
 impl Describe {
     pub(super) fn run(&self, global: &Global) -> anyhow::Result<()> {
-        run(global, &self.known.given().to_string(), self.materials_from)
+        let client = Client::new(global)?;
+        let digest = self.known.given(&client)?.to_string();
+        run(global, &client, &digest, self.materials_from)
     }
 }
 
-fn run(global: &Global, digest: &str, materials_from: usize) -> anyhow::Result<()> {
-    let described = get(&Client::new(global)?, digest, materials_from)?;
+fn run(
+    global: &Global,
+    client: &Client,
+    digest: &str,
+    materials_from: usize,
+) -> anyhow::Result<()> {
+    let described = get(client, digest, materials_from)?;
     if global.output == Format::Json {
         output::json(&View::from(&described))?;
         return Ok(());
@@ -175,7 +181,7 @@ fn subjects(subjects: &[Subject]) -> Table {
 
 fn materials(materials: &[Material]) -> Table {
     let headers = ["NAME", "TYPE", "VALUE", "DIGEST", "BYTES"];
-    let mut table = Table::titled("Materials", &headers).at_least(2, 12);
+    let mut table = Table::titled("Materials", &headers);
     for material in materials {
         let value = match material.filename.as_str() {
             "" => &material.value,
@@ -189,12 +195,12 @@ fn materials(materials: &[Material]) -> Table {
             Place::Missing => paint(cell(place), Color::Yellow),
             _ => cell(place),
         };
-        let digest = material.digest.map(|digest| digest.to_string());
+        let digest = material.digest.as_ref().map(table::digest);
         table.row(vec![
             cell(&material.name),
             cell(&material.kind),
             cell(value),
-            cell(digest.unwrap_or_default()),
+            digest.unwrap_or_else(|| cell("")),
             place,
         ]);
     }

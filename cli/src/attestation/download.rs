@@ -11,12 +11,13 @@ use crate::client::{Call, Client};
 use crate::destination::Destination;
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::ids;
 use crate::progress;
 
 #[derive(Debug, Args)]
 pub(crate) struct Download {
     /// Digest of the attestation: of its envelope, or of the bytes pushed
-    digest: Digest,
+    digest: ids::Given,
     /// Output file; standard output by default
     file: Option<PathBuf>,
     /// Download this material instead, by its name in the attestation
@@ -28,7 +29,7 @@ impl Download {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
         let client = Client::new(global)?;
         let destination = Destination::of(global, self.file)?;
-        let digest = self.digest;
+        let digest = self.digest.whole(&client)?;
         let bytes = attestation(global, &client, digest)
             .with_context(|| format!("failed to download the attestation {digest}"))?;
         let bytes = match &self.material {

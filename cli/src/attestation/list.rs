@@ -62,23 +62,8 @@ impl List {
     }
 }
 
-/// Narrower than this, a digest leaves no room to the other columns.
-const WIDE: u16 = 150;
-
 fn rows(found: &[Attestation]) -> Table {
     let now = time::now();
-    if table::terminal_width().is_some_and(|width| width < WIDE) {
-        let mut table = Table::new(&["DIGEST", "WORKFLOW, RUN"]);
-        for one in found {
-            let created = time::relative(one.created_at, now);
-            let mut what = format!("{}\n{}\n{created}", workflow(&one.workflow), one.run);
-            if let Some(verdict) = &one.verdict {
-                what = format!("{what}\nsignatures {}", verdict.outcome);
-            }
-            table.row(vec![cell(one.attestation.to_string()), cell(what)]);
-        }
-        return table.whole(0);
-    }
     let headers = [
         "DIGEST",
         "WORKFLOW",
@@ -87,10 +72,10 @@ fn rows(found: &[Attestation]) -> Table {
         "SIGNATURES",
         "ACCEPTED AT",
     ];
-    let mut table = Table::new(&headers).whole(0);
+    let mut table = Table::new(&headers);
     for one in found {
         table.row(vec![
-            cell(one.attestation.to_string()),
+            table::digest(&one.attestation),
             cell(workflow(&one.workflow)),
             cell(&one.run),
             cell(super::size(one.size_bytes)),

@@ -15,7 +15,9 @@ use ::attestation::Digest;
 use clap::{Args, Subcommand};
 use indicatif::BinaryBytes;
 
+use crate::client::Client;
 use crate::global::Global;
+use crate::ids;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -28,18 +30,21 @@ pub(crate) enum Command {
     )]
     List(list::List),
     /// Show an attestation's contents, materials and deliveries
-    #[command(after_help = "Example:\n  chainloop attestation describe \
-                            sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0")]
+    #[command(
+        after_help = "Example:\n  chainloop attestation describe \\\n    sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0"
+    )]
     Describe(describe::Describe),
     /// Download an attestation as received, or one of its materials
     #[command(after_help = "\
 The bytes are checked against their digest before anything is written.
 
 Examples:
-  chainloop attestation download \
-sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0 attestation.json
-  chainloop attestation download --material sbom \
-sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0 shop.cdx.json")]
+  chainloop attestation download \\
+    sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0 \\
+    attestation.json
+  chainloop attestation download --material sbom \\
+    sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0 \\
+    shop.cdx.json")]
     Download(download::Download),
     /// Create an attestation in Chainloop's format, for trials
     #[command(
@@ -53,8 +58,8 @@ A material's type determines its content:
   --material image=CONTAINER_IMAGE:example.org/shop@sha256:… an image
 
 Example:
-  chainloop attestation craft attestation.json --workflow nightly-build --project shop \\
-    --material sbom=SBOM_CYCLONEDX_JSON:shop.cdx.json"
+  chainloop attestation craft attestation.json --workflow nightly-build \\
+    --project shop --material sbom=SBOM_CYCLONEDX_JSON:shop.cdx.json"
     )]
     Craft(craft::Craft),
 }
@@ -64,16 +69,16 @@ Example:
 pub(crate) struct Known {
     /// Digest of the attestation: of its envelope, or of the bytes pushed
     #[arg(required_unless_present = "by_digest", conflicts_with = "by_digest")]
-    digest: Option<Digest>,
+    digest: Option<ids::Given>,
     /// Digest of the attestation
     #[arg(long = "digest", id = "by_digest", value_name = "DIGEST")]
-    by_digest: Option<Digest>,
+    by_digest: Option<ids::Given>,
 }
 
 impl Known {
-    fn given(&self) -> Digest {
-        let given = self.digest.or(self.by_digest);
-        given.expect("one of the two is required")
+    fn given(&self, client: &Client) -> anyhow::Result<Digest> {
+        let given = self.digest.as_ref().or(self.by_digest.as_ref());
+        given.expect("one of the two is required").whole(client)
     }
 }
 

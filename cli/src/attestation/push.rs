@@ -11,7 +11,6 @@ use api::deliveries::Delivery;
 use api::trust::{Outcome as Judged, Verdict};
 use attestation::{Attestation, Digest, Material};
 use clap::Args;
-use comfy_table::Color;
 use serde::Serialize;
 
 use super::file::{self, Contents, Refused};
@@ -23,7 +22,7 @@ use crate::failure::{self, Failure};
 use crate::global::Global;
 use crate::oidc::{self, Oidc};
 use crate::output::{self, Format};
-use crate::table::{self, Table, cell, paint};
+use crate::table::{self, Color, Table, cell, paint};
 
 pub(super) fn help() -> String {
     format!(
@@ -204,6 +203,8 @@ impl Push {
         let query = [
             ("workflow", self.workflow.as_deref()),
             ("project", self.project.as_deref()),
+            // Deliveries that are waited for are listed with their names.
+            ("names", (!self.wait).then_some("true")),
         ];
         // The API accepts a digest once, however often it is sent.
         let push = Call::post(&["attestations"], bytes)
@@ -316,25 +317,15 @@ fn show(
     Ok(())
 }
 
-/// Narrower than this, a table has no room for two ids and a column between them.
-const WIDE: u16 = 100;
-
 fn planned(deliveries: &[Planned]) -> Table {
-    if table::terminal_width().is_some_and(|width| width < WIDE) {
-        let mut table = Table::new(&["DELIVERY", "INTEGRATION, ATTACHMENT"]).whole(0);
-        for planned in deliveries {
-            let to = format!("{}\n{}", planned.integration, planned.attachment);
-            table.row(vec![cell(&planned.id), cell(to)]);
-        }
-        return table;
-    }
-    let headers = ["DELIVERY", "INTEGRATION", "ATTACHMENT"];
-    let mut table = Table::new(&headers).whole(0).whole(2);
+    let mut table = Table::new(&["DELIVERY", "TO", "ATTACHMENT"]);
     for planned in deliveries {
+        let name = planned.registration_name.as_deref();
+        let to = delivery::destination(name, &planned.registration, &planned.integration);
         table.row(vec![
-            cell(&planned.id),
-            cell(&planned.integration),
-            cell(&planned.attachment),
+            table::id(&planned.id),
+            cell(to),
+            table::id(&planned.attachment),
         ]);
     }
     table
@@ -365,10 +356,7 @@ fn entries(outcomes: &[Outcome]) -> Table {
     let headers = ["ENTRY", "STATE", "DELIVERIES", "ATTESTATION", "REASON"];
     let reasons = outcomes.iter().any(|outcome| outcome.reason().is_some());
     let headers = if reasons { &headers[..] } else { &headers[..4] };
-    let mut table = Table::new(headers).whole(0);
-    if reasons {
-        table = table.at_least(4, 24);
-    }
+    let mut table = Table::new(headers);
     for (outcome, entry) in outcomes.iter().zip(1..) {
         let colour = match outcome {
             Outcome::Accepted(_) => Color::Green,
@@ -380,7 +368,7 @@ fn entries(outcomes: &[Outcome]) -> Table {
             cell(u32::to_string(&entry)),
             paint(cell(outcome.state()), colour),
             cell(accepted.map_or_else(String::new, |one| one.deliveries.len().to_string())),
-            cell(accepted.map_or_else(String::new, |one| one.attestation.to_string())),
+            accepted.map_or_else(|| cell(""), |one| table::digest(&one.attestation)),
         ];
         if reasons {
             cells.push(cell(outcome.reason().unwrap_or_default()));

@@ -1,47 +1,27 @@
 //! Deliveries in tables, and the card of a single one.
 
+use api::RegistrationId;
 use api::deliveries::{Attempt, Delivery, State};
 use api::workflows::Workflow;
-use comfy_table::{Cell, Color};
 use serde_json::{Map, Value};
 
-use crate::table::{self, Table, cell, paint, word};
+use crate::attestation::size;
+use crate::table::{self, Cell, Color, Table, cell, paint, word};
 use crate::time;
-
-/// Narrower than this, an id leaves too little room to the columns beside it.
-const WIDE: u16 = 110;
 
 /// Renders deliveries with the third parties' receipts.
 pub(crate) fn receipts(deliveries: &[Delivery]) -> Table {
-    let is_narrow = table::terminal_width().is_some_and(|width| width < WIDE);
     // No column for reasons if none has one.
     let reasons = deliveries.iter().any(|delivery| delivery.reason.is_some());
-    let mut headers = match is_narrow {
-        true => vec!["DELIVERY"],
-        false => vec!["ID", "STATE", "INTEGRATION"],
-    };
-    let first = headers.len();
-    headers.push("RECEIPT");
-    headers.extend(reasons.then_some("REASON"));
-    let mut table = Table::new(&headers).whole(0).at_least(first, 20);
-    if !is_narrow {
-        table = table.whole(1);
-    }
-    if reasons {
-        table = table.at_least(first + 1, 16);
-    }
+    let headers = ["ID", "STATE", "TO", "RECEIPT", "REASON"];
+    let mut table = Table::new(&headers[..headers.len() - usize::from(!reasons)]);
     for delivery in deliveries {
-        let Delivery {
-            id, integration, ..
-        } = delivery;
-        let mut cells = match is_narrow {
-            true => {
-                let text = format!("{id}\n{integration}: {}", standing(delivery));
-                vec![painted(cell(text), delivery)]
-            }
-            false => vec![cell(id), state(delivery), cell(integration)],
-        };
-        cells.push(cell(receipt(delivery)));
+        let mut cells = vec![
+            table::id(&delivery.id),
+            state(delivery),
+            cell(to(delivery)),
+            cell(receipt(delivery)),
+        ];
         if reasons {
             cells.push(cell(delivery.reason.as_deref().unwrap_or_default()));
         }
@@ -52,18 +32,34 @@ pub(crate) fn receipts(deliveries: &[Delivery]) -> Table {
 
 /// Deliveries of one attestation: how each stands.
 pub(crate) fn outcomes(deliveries: &[Delivery]) -> Table {
-    let headers = ["ID", "STATE", "INTEGRATION", "ATTEMPT", "REASON"];
-    let mut table = Table::titled("Deliveries", &headers).whole(0).whole(1);
+    let headers = ["ID", "STATE", "TO", "ATTEMPT", "REASON"];
+    let mut table = Table::titled("Deliveries", &headers);
     for delivery in deliveries {
         table.row(vec![
-            cell(&delivery.id),
+            table::id(&delivery.id),
             state(delivery),
-            cell(&delivery.integration),
+            cell(to(delivery)),
             cell(attempt(delivery)),
             cell(delivery.reason.as_deref().unwrap_or_default()),
         ]);
     }
     table
+}
+
+/// The destination of a delivery: its registration, by name and integration.
+pub(crate) fn to(delivery: &Delivery) -> String {
+    let Delivery {
+        registration,
+        registration_name,
+        integration,
+        ..
+    } = delivery;
+    destination(registration_name.as_deref(), registration, integration)
+}
+
+/// A registration by its name, or by its ID where its row is gone, and its integration.
+pub(crate) fn destination(name: Option<&str>, id: &RegistrationId, integration: &str) -> String {
+    format!("{} ({integration})", name.unwrap_or(id))
 }
 
 pub(crate) fn receipt(delivery: &Delivery) -> String {
@@ -140,12 +136,21 @@ pub(super) fn card(delivery: &Delivery) -> Table {
     if let Some(reason) = &delivery.reason {
         row("REASON", cell(reason));
     }
-    row("INTEGRATION", cell(&delivery.integration));
+    row("TO", cell(to(delivery)));
     row("WORKFLOW", cell(workflow(delivery)));
     if let Some(selector) = &delivery.selector {
         row("ATTACHED TO", cell(&selector.0));
     }
     row("ATTESTATION", cell(delivery.attestation.to_string()));
+    if let Some(received) = &delivery.received {
+        let size = delivery
+            .size_bytes
+            .map(|bytes| format!(" ({})", size(bytes)));
+        row(
+            "RECEIVED",
+            cell(format!("{received}{}", size.unwrap_or_default())),
+        );
+    }
     row("REGISTRATION", cell(&delivery.registration));
     row("ATTACHMENT", cell(&delivery.attachment));
     row("ATTEMPT", cell(delivery.attempt.to_string()));
@@ -187,9 +192,7 @@ pub(crate) fn attempts(attempts: &[Attempt]) -> Table {
         "DETAIL",
         "RESPONSE",
     ];
-    let mut table = Table::titled("Attempts", &headers)
-        .at_least(5, 16)
-        .at_least(6, 16);
+    let mut table = Table::titled("Attempts", &headers);
     for attempt in attempts {
         table.row(vec![
             cell(attempt.number.to_string()),

@@ -9,11 +9,12 @@ use api::DeliveryId;
 use api::deliveries::Delivery;
 use clap::Args;
 
-use super::list::Which;
+use super::list::{Asked, Which};
 use super::{View, card, get, wait};
 use crate::client::Client;
 use crate::global::Global;
 use crate::output::{self, Format};
+use crate::table;
 use crate::time;
 
 pub(super) const HELP: &str = "\
@@ -78,11 +79,12 @@ impl Seen {
 impl Follow {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let client = Client::new(global)?;
+        let mut asked = self.which.asked(&client)?;
         let interval = self.interval.max(SHORTEST);
         let mut seen = Seen::default();
         let mut is_first = true;
         loop {
-            for delivery in self.look(&client, &mut seen, is_first)? {
+            for delivery in look(global, &client, &mut asked, &mut seen, is_first)? {
                 if seen.is_news(&delivery) {
                     tell(global, &delivery)?;
                 }
@@ -98,36 +100,37 @@ impl Follow {
             sleep(interval);
         }
     }
+}
 
-    /// Fetches the newest deliveries and those still open, oldest first.
-    fn look(
-        &self,
-        client: &Client,
-        seen: &mut Seen,
-        is_first: bool,
-    ) -> anyhow::Result<Vec<Delivery>> {
-        let (mut found, more) = self.which.list(client, None, NEWEST)?;
-        if is_first && self.which.attestation.is_none() {
-            let (open, over): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|one| !one.state.is_final());
-            seen.old.extend(over.into_iter().map(|one| one.id));
-            found = open;
-        } else if !is_first && more && !found.iter().any(|one| seen.knows(&one.id)) {
-            found = self.which.list(client, None, BURST)?.0;
-        }
-        found.retain(|one| !seen.old.contains(&one.id));
-        let listed: BTreeSet<&DeliveryId> = found.iter().map(|one| &one.id).collect();
-        let hidden: Vec<DeliveryId> = seen
-            .open()
-            .filter(|open| !listed.contains(&open.id))
-            .map(|open| open.id.clone())
-            .collect();
-        for id in hidden {
-            found.push(get(client, &id)?);
-        }
-        found.sort_by_key(|one| one.created_at);
-        Ok(found)
+/// Fetches the newest deliveries and those still open, oldest first.
+fn look(
+    global: &Global,
+    client: &Client,
+    asked: &mut Asked,
+    seen: &mut Seen,
+    is_first: bool,
+) -> anyhow::Result<Vec<Delivery>> {
+    let (mut found, more) = asked.list(global, client, &[], NEWEST)?;
+    if is_first && asked.attestation.is_none() {
+        let (open, over): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|one| !one.state.is_final());
+        seen.old.extend(over.into_iter().map(|one| one.id));
+        found = open;
+    } else if !is_first && more && !found.iter().any(|one| seen.knows(&one.id)) {
+        found = asked.list(global, client, &[], BURST)?.0;
     }
+    found.retain(|one| !seen.old.contains(&one.id));
+    let listed: BTreeSet<&DeliveryId> = found.iter().map(|one| &one.id).collect();
+    let hidden: Vec<DeliveryId> = seen
+        .open()
+        .filter(|open| !listed.contains(&open.id))
+        .map(|open| open.id.clone())
+        .collect();
+    for id in hidden {
+        found.push(get(client, &id)?);
+    }
+    found.sort_by_key(|one| one.created_at);
+    Ok(found)
 }
 
 fn tell(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
@@ -139,9 +142,7 @@ fn tell(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
 }
 
 fn line(delivery: &Delivery) -> String {
-    let Delivery {
-        id, integration, ..
-    } = delivery;
+    let (id, to) = (table::short(&delivery.id), card::to(delivery));
     let (at, state, workflow) = (
         time::exact(delivery.updated_at),
         card::standing(delivery),
@@ -150,5 +151,5 @@ fn line(delivery: &Delivery) -> String {
     let reason = delivery.reason.as_ref().map(|reason| format!(": {reason}"));
     let reason = reason.unwrap_or_default();
     let attempt = card::attempt(delivery);
-    format!("{at}  {id}  {state:<10}  {integration}  {workflow}  attempt {attempt}{reason}")
+    format!("{at}  {id}  {state:<10}  {to}  {workflow}  attempt {attempt}{reason}")
 }

@@ -2,13 +2,17 @@
 
 use anyhow::Context as _;
 use api::deliveries::Delivery;
+use api::{Code, Timestamp};
 use clap::Args;
 
 use super::View;
-use super::card::{attempt, state, workflow};
+use super::card::{attempt, state, to, workflow};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::ids::{self, Given};
+use crate::integration::available;
+use crate::job;
 use crate::output::{self, Format};
 use crate::table::{self, Table, cell};
 use crate::time;
@@ -18,10 +22,13 @@ use crate::time;
 pub(super) struct Which {
     /// Only deliveries of this attestation, by digest
     #[arg(long, value_name = "DIGEST")]
-    pub attestation: Option<String>,
+    pub attestation: Option<Given>,
     /// Only deliveries through this registration, by name or ID
     #[arg(long, visible_alias = "registration", value_name = "NAME_OR_ID")]
     pub integration: Option<String>,
+    /// Only deliveries to registrations of this integration, as listed by `integration available list`
+    #[arg(long, value_name = "INTEGRATION")]
+    pub kind: Option<String>,
     /// Only deliveries of this workflow, as project/name
     #[arg(long)]
     pub workflow: Option<String>,
@@ -40,32 +47,93 @@ pub(crate) struct List {
         value_parser = ["pending", "delivering", "delivered", "skipped", "failed", "cancelled"]
     )]
     state: Option<String>,
+    /// Only deliveries created since then: a time, or an age such as 30m, 2h or 7d
+    #[arg(long, value_name = "TIME", value_parser = time::moment)]
+    since: Option<Timestamp>,
+    /// Only deliveries created until then
+    #[arg(long, value_name = "TIME", value_parser = time::moment)]
+    until: Option<Timestamp>,
     /// Maximum number of results
     #[arg(long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
 impl Which {
-    /// Returns the newest of them, and true if more exist.
-    pub(super) fn list(
-        &self,
-        client: &Client,
-        state: Option<&str>,
-        limit: usize,
-    ) -> anyhow::Result<(Vec<Delivery>, bool)> {
-        let given = [&self.attestation, &self.integration, &self.workflow];
-        if given.iter().filter(|one| one.is_some()).count() > 1 {
+    /// Checks the filter, and finds what its beginnings of IDs and digests begin.
+    pub(super) fn asked(self, client: &Client) -> anyhow::Result<Asked> {
+        let given = [
+            self.attestation.is_some(),
+            self.integration.is_some(),
+            self.workflow.is_some(),
+        ];
+        if given.into_iter().filter(|given| *given).count() > 1 {
             let failure = Failure::usage("more than one filter given");
             let advice = "Pass one of --attestation, --integration and --workflow.";
             return Err(failure.advice(advice).into());
         }
-        let query = [
+        let attestation = self.attestation.map(|given| given.whole(client));
+        let registration = self.integration;
+        let registration = registration.map(|given| ids::whole(client, "registrations", &given));
+        Ok(Asked {
+            attestation: attestation.transpose()?.map(|digest| digest.to_string()),
+            registration: registration.transpose()?,
+            kind: self.kind,
+            workflow: self.workflow,
+            project: self.project,
+        })
+    }
+}
+
+/// A filter as the API takes it.
+pub(super) struct Asked {
+    pub attestation: Option<String>,
+    registration: Option<String>,
+    kind: Option<String>,
+    workflow: Option<String>,
+    project: Option<String>,
+}
+
+impl Asked {
+    /// Returns the newest of them, and true if more exist. An integration in place of a registration is understood.
+    pub(super) fn list(
+        &mut self,
+        global: &Global,
+        client: &Client,
+        more: &[(&str, Option<&str>)],
+        limit: usize,
+    ) -> anyhow::Result<(Vec<Delivery>, bool)> {
+        let found = self.newest(client, more, limit);
+        let is_missing = |error: &anyhow::Error| {
+            let failure = error.downcast_ref::<Failure>();
+            failure.is_some_and(|failure| failure.has_code(Code::NotFound))
+        };
+        let Err(error) = found else { return found };
+        let kind = match &self.registration {
+            Some(kind) if is_missing(&error) && available::is_one(client, kind)? => kind.clone(),
+            _ => return Err(error),
+        };
+        if self.kind.is_some() {
+            return Err(error);
+        }
+        global.warn(&available::instead(&kind));
+        (self.registration, self.kind) = (None, Some(kind));
+        self.newest(client, more, limit)
+    }
+
+    fn newest(
+        &self,
+        client: &Client,
+        more: &[(&str, Option<&str>)],
+        limit: usize,
+    ) -> anyhow::Result<(Vec<Delivery>, bool)> {
+        let mut query = vec![
             ("attestation", self.attestation.as_deref()),
-            ("registration", self.integration.as_deref()),
+            ("registration", self.registration.as_deref()),
+            ("integration", self.kind.as_deref()),
             ("workflow", self.workflow.as_deref()),
             ("project", self.project.as_deref()),
-            ("state", state),
         ];
+        query.extend(more);
         client
             .list(&["deliveries"], &query, limit)
             .context("failed to list the deliveries")
@@ -75,8 +143,16 @@ impl Which {
 impl List {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        job::ordered(self.since, self.until)?;
         let client = Client::new(global)?;
-        let (deliveries, more) = self.which.list(&client, self.state.as_deref(), limit)?;
+        let [since, until] = [self.since, self.until].map(|time| time.map(|time| time.to_string()));
+        let query = [
+            ("state", self.state.as_deref()),
+            ("since", since.as_deref()),
+            ("until", until.as_deref()),
+        ];
+        let mut asked = self.which.asked(&client)?;
+        let (deliveries, more) = asked.list(global, &client, &query, limit)?;
         match global.output {
             Format::Json => {
                 output::json(&deliveries.iter().map(View::from).collect::<Vec<_>>())?;
@@ -91,59 +167,24 @@ impl List {
     }
 }
 
-/// Narrower than this, an id beside six other columns leaves none of them room.
-const WIDE: u16 = 140;
-
 fn rows(deliveries: &[Delivery]) -> Table {
-    if table::terminal_width().is_some_and(|width| width < WIDE) {
-        return narrow_rows(deliveries);
-    }
     let headers = [
-        "ID",
-        "STATE",
-        "INTEGRATION",
-        "WORKFLOW",
-        "ATTEMPT",
-        "CREATED AT",
-        "REASON",
+        "ID", "STATE", "TO", "WORKFLOW", "ATTEMPT", "NEXT", "WHEN", "REASON",
     ];
-    let mut table = Table::new(&headers).whole(0).whole(1);
+    let mut table = Table::new(&headers);
     let now = time::now();
     for delivery in deliveries {
+        let next = delivery.due_at.map(|due_at| time::relative(due_at, now));
         table.row(vec![
-            cell(&delivery.id),
+            table::id(&delivery.id),
             state(delivery),
-            cell(&delivery.integration),
+            cell(to(delivery)),
             cell(workflow(delivery)),
             cell(attempt(delivery)),
+            cell(next.unwrap_or_default()),
             cell(time::relative(delivery.created_at, now)),
             cell(delivery.reason.as_deref().unwrap_or_default()),
         ]);
     }
     table
-}
-
-fn narrow_rows(deliveries: &[Delivery]) -> Table {
-    let mut table = Table::new(&["ID", "STATE", "INTEGRATION, WORKFLOW, REASON"]);
-    let now = time::now();
-    for delivery in deliveries {
-        let created = time::relative(delivery.created_at, now);
-        let what = format!(
-            "{} · {} · {created}{}",
-            delivery.integration,
-            workflow(delivery),
-            if delivery.generation > 0 {
-                " · redelivery"
-            } else {
-                ""
-            }
-        );
-        let reason = delivery.reason.as_ref().map(|reason| format!("\n{reason}"));
-        table.row(vec![
-            cell(&delivery.id),
-            state(delivery),
-            cell(what + &reason.unwrap_or_default()),
-        ]);
-    }
-    table.whole(0).whole(1)
 }

@@ -16,12 +16,14 @@ use api::deliveries::Delivery;
 use clap::{Args, Subcommand};
 
 pub(crate) use self::card::{
-    attempts, is_partial, named as workflow, outcomes, painted, receipt, receipts, standing,
+    attempts, destination, is_partial, named as workflow, outcomes, painted, receipt, receipts,
+    standing, to,
 };
 pub(crate) use self::view::View;
 use crate::client::{Call, Client};
 use crate::confirm::{self, Action};
 use crate::global::Global;
+use crate::ids;
 use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
@@ -76,10 +78,10 @@ impl Command {
         let done = |()| ExitCode::SUCCESS;
         match self {
             Self::List(list) => list.run(global).map(done),
-            Self::Describe(id) => describe(global, &id.given()).map(done),
+            Self::Describe(id) => describe(global, id).map(done),
             Self::Follow(follow) => follow.run(global),
             Self::Redeliver(redeliver) => redeliver.run(global),
-            Self::Cancel(id) => cancel(global, &id.given()).map(done),
+            Self::Cancel(id) => cancel(global, id).map(done),
             Self::Receipt(receipt) => receipt.run(global).map(done),
             Self::ReceiptKey(key) => key.run(global).map(done),
             Self::Audit(audit) => audit.run(global).map(done),
@@ -88,13 +90,16 @@ impl Command {
 }
 
 impl Id {
-    fn given(self) -> String {
-        self.id.or(self.by_id).unwrap_or_default()
+    /// The whole ID.
+    fn given(self, client: &Client) -> anyhow::Result<String> {
+        let given = self.id.or(self.by_id).unwrap_or_default();
+        ids::whole(client, "deliveries", &given)
     }
 }
 
-fn describe(global: &Global, id: &str) -> anyhow::Result<()> {
-    let delivery = get(&Client::new(global)?, id)?;
+fn describe(global: &Global, id: Id) -> anyhow::Result<()> {
+    let client = Client::new(global)?;
+    let delivery = get(&client, &id.given(&client)?)?;
     show(global, &delivery)
 }
 
@@ -107,7 +112,7 @@ pub(crate) fn get(client: &Client, id: &str) -> anyhow::Result<Delivery> {
 
 fn show(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
     if global.output == Format::Json {
-        output::json(&View::from(delivery))?;
+        output::json(&View::described(delivery))?;
         return Ok(());
     }
     output::line(&card::card(delivery).to_string())?;
@@ -122,14 +127,13 @@ const CANCEL: Action = Action {
     refused: "nothing was cancelled",
 };
 
-fn cancel(global: &Global, id: &str) -> anyhow::Result<()> {
+fn cancel(global: &Global, id: Id) -> anyhow::Result<()> {
     let client = Client::new(global)?;
+    let id = &id.given(&client)?;
     confirm::action(global, &CANCEL, || {
         let found = get(&client, id)?;
-        let (integration, workflow) = (&found.integration, card::workflow(&found));
-        Ok(format!(
-            "Cancel the delivery {id} of {workflow} to {integration}?"
-        ))
+        let (to, workflow) = (card::to(&found), card::workflow(&found));
+        Ok(format!("Cancel the delivery {id} of {workflow} to {to}?"))
     })?;
     let cancelled: Delivery = client
         .call(&Call::post(&["deliveries", id, "cancel"], Vec::new()))

@@ -9,6 +9,7 @@ use clap::Args;
 use crate::client::{Call, Client};
 use crate::destination::Destination;
 use crate::global::Global;
+use crate::ids;
 use crate::output::{self, Format};
 
 pub(super) const HELP: &str = "\
@@ -36,9 +37,10 @@ impl Receipt {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
         let client = Client::new(global)?;
         let destination = Destination::of(global, self.file)?;
+        let id = ids::whole(&client, "deliveries", &self.id)?;
         let envelope: Envelope = client
-            .call(&Call::get(&["deliveries", &self.id, "receipt"]))
-            .with_context(|| format!("failed to get a receipt of the delivery {:?}", self.id))?;
+            .call(&Call::get(&["deliveries", &id, "receipt"]))
+            .with_context(|| format!("failed to get a receipt of the delivery {id:?}"))?;
         let mut bytes = serde_json::to_vec(&envelope)?;
         bytes.push(b'\n');
         destination.write(global, &bytes)

@@ -15,6 +15,7 @@ use crate::client::{Call, Client, json};
 use crate::confirm::Action;
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::ids;
 use crate::job::{self, Pace, Plan};
 use crate::output::{self, Format};
 use crate::time;
@@ -111,6 +112,7 @@ impl Redeliver {
 
 fn one(global: &Global, id: &str, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
     let client = Client::new(global)?;
+    let id = &ids::whole(&client, "deliveries", id)?;
     let again: Redelivered = client
         .call(&Call::post_once(
             &["deliveries", id, "redeliver"],
@@ -128,7 +130,7 @@ fn one(global: &Global, id: &str, timeout: Option<Duration>) -> anyhow::Result<E
     let delivery = wait::until_final(global, &client, &again.id, timeout)?;
     let deliveries = std::slice::from_ref(&delivery);
     match global.output {
-        Format::Json => output::json(&View::from(&delivery))?,
+        Format::Json => output::json(&View::described(&delivery))?,
         Format::Table => output::line(&receipts(deliveries).to_string())?,
     }
     Ok(wait::exit_code(global, deliveries))
@@ -145,6 +147,9 @@ fn all(global: &Global, filter: &Filter, pace: &Pace) -> anyhow::Result<()> {
             .into());
     }
     let client = Client::new(global)?;
+    let registration = filter.registration.as_ref();
+    let registration = registration.map(|given| ids::whole(&client, "registrations", given));
+    let registration = registration.transpose()?;
     job::run(global, &client, pace, &PLAN, |dry_run, counted| {
         // Those that were counted, and none that came during the confirmation.
         let until = match counted.map(|job| &job.work) {
@@ -152,7 +157,7 @@ fn all(global: &Global, filter: &Filter, pace: &Pace) -> anyhow::Result<()> {
             _ => filter.until,
         };
         let asked = Redeliveries {
-            registration: filter.registration.clone(),
+            registration: registration.clone(),
             workflow: filter.workflow.clone(),
             project: filter.project.clone(),
             state: Some(filter.state),

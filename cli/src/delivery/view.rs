@@ -17,8 +17,11 @@ pub(crate) struct View<'a> {
     reason: Option<&'a str>,
     integration: &'a str,
     registration: &'a RegistrationId,
+    registration_name: Option<&'a str>,
     attachment: &'a AttachmentId,
     attestation: String,
+    received: Option<String>,
+    size_bytes: Option<u64>,
     workflow: &'a api::workflows::Workflow,
     selector: Option<&'a str>,
     generation: u32,
@@ -28,8 +31,9 @@ pub(crate) struct View<'a> {
     progress: &'a BTreeMap<String, Value>,
     created_at: Timestamp,
     updated_at: Timestamp,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    attempts: Vec<AttemptView<'a>>,
+    /// None in a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<Vec<AttemptView<'a>>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,8 +57,11 @@ impl<'a> From<&'a Delivery> for View<'a> {
             reason: delivery.reason.as_deref(),
             integration: &delivery.integration,
             registration: &delivery.registration,
+            registration_name: delivery.registration_name.as_deref(),
             attachment: &delivery.attachment,
             attestation: delivery.attestation.to_string(),
+            received: delivery.received.map(|digest| digest.to_string()),
+            size_bytes: delivery.size_bytes,
             workflow: &delivery.workflow,
             selector: delivery
                 .selector
@@ -67,7 +74,18 @@ impl<'a> From<&'a Delivery> for View<'a> {
             progress: &delivery.progress,
             created_at: delivery.created_at,
             updated_at: delivery.updated_at,
-            attempts: delivery.attempts.iter().map(AttemptView::from).collect(),
+            attempts: None,
+        }
+    }
+}
+
+impl<'a> View<'a> {
+    /// With its attempts.
+    pub(crate) fn described(delivery: &'a Delivery) -> Self {
+        let attempts = delivery.attempts.iter().map(AttemptView::from);
+        Self {
+            attempts: Some(attempts.collect()),
+            ..Self::from(delivery)
         }
     }
 }

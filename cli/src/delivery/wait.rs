@@ -11,7 +11,7 @@ use super::{card, get};
 use crate::client::Client;
 use crate::global::Global;
 use crate::progress::Waiting;
-use crate::time;
+use crate::{table, time};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
@@ -74,24 +74,17 @@ fn message(found: &[Delivery], settled: usize, count: usize, ends_at: Timestamp)
 
 /// Tells the next step of a delivery, and why it has not been taken yet.
 fn expected(delivery: &Delivery, ends_at: Timestamp) -> String {
-    let Delivery {
-        integration,
-        attempt,
-        ..
-    } = delivery;
+    let (to, attempt) = (card::to(delivery), delivery.attempt);
     let mut text = match (delivery.state, delivery.due_at) {
-        (State::Delivering, _) => format!("{integration}: attempt {attempt} in progress"),
+        (State::Delivering, _) => format!("{to}: attempt {attempt} in progress"),
         (_, Some(due_at)) if due_at > ends_at => {
             let due = time::clock(due_at);
-            format!("{integration}: attempt {attempt} at {due}, after this command ends")
+            format!("{to}: attempt {attempt} at {due}, after this command ends")
         }
         (_, Some(due_at)) if due_at > time::now() => {
-            format!(
-                "{integration}: attempt {attempt} at {}",
-                time::clock(due_at)
-            )
+            format!("{to}: attempt {attempt} at {}", time::clock(due_at))
         }
-        _ => format!("{integration}: attempt {attempt} due now"),
+        _ => format!("{to}: attempt {attempt} due now"),
     };
     if let Some(reason) = &delivery.reason {
         text.push_str(", ");
@@ -100,32 +93,51 @@ fn expected(delivery: &Delivery, ends_at: Timestamp) -> String {
     text
 }
 
-/// Returns 0 if all were delivered or skipped, 3 if one failed, was cancelled or was partial, 4 if one is not final.
+/// Returns 0 if all were delivered or skipped, 3 if one failed, was cancelled or was partial, 4 if one is not final; and
+/// warns of them.
 pub(crate) fn exit_code(global: &Global, deliveries: &[Delivery]) -> ExitCode {
-    let count = |is: fn(&Delivery) -> bool| deliveries.iter().filter(|one| is(one)).count();
-    let lost = count(|one| matches!(one.state, State::Failed | State::Cancelled));
-    let partial = count(card::is_partial);
-    let open = count(|one| !one.state.is_final());
-    if lost > 0 {
-        global.warn(&format!("{lost} of {} deliveries failed", deliveries.len()));
+    if let Some(shortfall) = shortfall(deliveries) {
+        global.warn(&shortfall);
     }
-    if partial > 0 {
-        global.warn(&format!(
-            "{partial} of {} deliveries were partial",
-            deliveries.len()
-        ));
+    let is_lost = |one: &Delivery| matches!(one.state, State::Failed | State::Cancelled);
+    if deliveries
+        .iter()
+        .any(|one| is_lost(one) || card::is_partial(one))
+    {
+        ExitCode::from(3)
+    } else if deliveries.iter().any(|one| !one.state.is_final()) {
+        ExitCode::from(4)
+    } else {
+        ExitCode::SUCCESS
     }
-    if lost + partial > 0 {
-        return ExitCode::from(3);
-    }
-    if open > 0 {
-        global.warn(&format!(
-            "{open} of {} deliveries are not final yet",
-            deliveries.len()
-        ));
-        return ExitCode::from(4);
-    }
-    ExitCode::SUCCESS
+}
+
+/// Counts the deliveries that did not arrive whole: `1 delivery failed, 2 pending`.
+fn shortfall(deliveries: &[Delivery]) -> Option<String> {
+    let words = [
+        "failed",
+        "cancelled",
+        "partial",
+        "held",
+        "pending",
+        "delivering",
+    ];
+    let is = |word: &str, one: &Delivery| match word {
+        "partial" => card::is_partial(one),
+        "held" => one.held_at.is_some(),
+        word => one.held_at.is_none() && table::word(&one.state) == word,
+    };
+    let counts = words.map(|word| (deliveries.iter().filter(|one| is(word, one)).count(), word));
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let told = counts
+        .enumerate()
+        .map(|(index, (count, word))| match (index, count) {
+            (0, 1) => format!("1 delivery {word}"),
+            (0, _) => format!("{count} deliveries {word}"),
+            _ => format!("{count} {word}"),
+        });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 #[cfg(test)]
@@ -137,7 +149,7 @@ mod tests {
     fn delivery(state: &str, more: &serde_json::Value) -> Delivery {
         let mut delivery = json!({
             "id": "d-1", "state": state, "attempt": 2, "reason": null, "integration": "webhook",
-            "registration": "r-1", "attachment": "a-1",
+            "registration": "r-1", "registration_name": "hook", "attachment": "a-1",
             "attestation": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
             "workflow": { "project": "shop", "name": "nightly" }, "due_at": null, "receipt": null, "progress": {},
             "created_at": "2026-01-02T03:04:05.678Z", "updated_at": "2026-01-02T03:04:05.678Z",
@@ -167,12 +179,14 @@ mod tests {
         let at = time::clock(soon);
         assert_eq!(
             said(&open, Duration::from_mins(15)),
-            format!("waiting until END, 1 of 3 final; webhook: attempt 2 at {at}, it answered 503")
+            format!(
+                "waiting until END, 1 of 3 final; hook (webhook): attempt 2 at {at}, it answered 503"
+            )
         );
         assert_eq!(
             said(&open[2..], Duration::from_secs(30)),
             format!(
-                "waiting until END; webhook: attempt 2 at {at}, after this command ends, it answered 503"
+                "waiting until END; hook (webhook): attempt 2 at {at}, after this command ends, it answered 503"
             )
         );
     }
@@ -183,14 +197,14 @@ mod tests {
             json!({ "due_at": "2026-01-02T03:04:05.678Z", "reason": "waiting for sha256:00" });
         assert_eq!(
             said(&[delivery("pending", &due)], Duration::from_secs(9)),
-            "waiting until END; webhook: attempt 2 due now, waiting for sha256:00"
+            "waiting until END; hook (webhook): attempt 2 due now, waiting for sha256:00"
         );
         assert_eq!(
             said(
                 &[delivery("delivering", &json!({}))],
                 Duration::from_secs(9)
             ),
-            "waiting until END; webhook: attempt 2 in progress"
+            "waiting until END; hook (webhook): attempt 2 in progress"
         );
     }
 
@@ -200,5 +214,19 @@ mod tests {
         assert!(is_settled(&delivery("pending", &held)));
         assert!(is_settled(&delivery("failed", &json!({}))));
         assert!(!is_settled(&delivery("pending", &json!({}))));
+    }
+
+    #[test]
+    fn what_did_not_arrive_is_counted_by_state() {
+        let of = |states: &[&str]| {
+            let found = states.iter().map(|state| delivery(state, &json!({})));
+            shortfall(&found.collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["delivered", "skipped"]), None);
+        assert_eq!(
+            of(&["pending", "failed", "delivered", "pending"]).unwrap(),
+            "1 delivery failed, 2 pending"
+        );
+        assert_eq!(of(&["pending", "pending"]).unwrap(), "2 deliveries pending");
     }
 }

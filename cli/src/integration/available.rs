@@ -70,6 +70,16 @@ fn find(integrations: Vec<Integration>, name: &str) -> anyhow::Result<Integratio
         })
 }
 
+/// Says that an integration was given in place of a registration.
+pub(crate) fn instead(kind: &str) -> String {
+    format!("no registration has the name {kind:?}: showing all of the integration, as --kind does")
+}
+
+/// Reports whether this is the ID of an integration.
+pub(crate) fn is_one(client: &Client, name: &str) -> anyhow::Result<bool> {
+    Ok(all(client)?.iter().any(|one| one.id == name))
+}
+
 /// The integration with this id.
 pub(crate) fn get(client: &Client, name: &str) -> anyhow::Result<Integration> {
     find(all(client)?, name)
@@ -125,7 +135,7 @@ struct View<'a> {
     description: &'a str,
     registration: Phase,
     attachment: Phase,
-    subscribed_inputs: Option<&'a [String]>,
+    subscribed_inputs: &'a [String],
 }
 
 #[derive(Debug, Serialize)]
@@ -150,8 +160,7 @@ impl<'a> From<&'a Integration> for View<'a> {
             description: &integration.description,
             registration: (&integration.registration_schema).into(),
             attachment: (&integration.attachment_schema).into(),
-            subscribed_inputs: Some(integration.materials.as_slice())
-                .filter(|materials| !materials.is_empty()),
+            subscribed_inputs: &integration.materials,
         }
     }
 }

@@ -6,15 +6,15 @@ mod run;
 use anyhow::Context as _;
 use api::jobs::{Job, JobKind, JobStatus};
 use clap::{Args, Subcommand};
-use comfy_table::{Cell, Color};
 use serde_json::{Map, Value};
 
 pub(crate) use self::follow::follow;
 pub(crate) use self::run::{Pace, Plan, leave, ordered, run, tell, verdict};
 use crate::client::{Call, Client};
 use crate::global::Global;
+use crate::ids;
 use crate::output::{self, Format};
-use crate::table::{self, Table, cell, paint, word};
+use crate::table::{self, Cell, Color, Table, cell, paint, word};
 use crate::time;
 
 #[derive(Debug, Subcommand)]
@@ -50,8 +50,10 @@ impl Command {
         let client = Client::new(global)?;
         match self {
             Self::List { limit } => list(global, &client, limit),
-            Self::Describe(Id { id }) => show(global, &get(&client, &id)?),
-            Self::Cancel(Id { id }) => cancel(global, &client, &id),
+            Self::Describe(Id { id }) => {
+                show(global, &get(&client, &ids::whole(&client, "jobs", &id)?)?)
+            }
+            Self::Cancel(Id { id }) => cancel(global, &client, &ids::whole(&client, "jobs", &id)?),
         }
     }
 }
@@ -106,19 +108,21 @@ fn rows(jobs: &[Job]) -> Table {
         "ID",
         "KIND",
         "STATE",
+        "TO",
         "DONE",
         "SKIPPED",
         "SEEN",
         "CREATED BY",
         "CREATED",
     ];
-    let mut table = Table::new(&headers).whole(0).whole(2);
+    let mut table = Table::new(&headers);
     let now = time::now();
     for job in jobs {
         table.row(vec![
-            cell(&job.id),
+            table::id(&job.id),
             cell(kind(job)),
             state(job),
+            cell(job.registration_name.as_deref().unwrap_or_default()),
             cell(job.done.to_string()),
             cell(job.skipped.to_string()),
             cell(job.seen.to_string()),
@@ -160,6 +164,9 @@ fn card(job: &Job) -> Table {
     row("STATE", state(job));
     if let Some(reason) = &job.reason {
         row("REASON", cell(reason));
+    }
+    if let Some(name) = &job.registration_name {
+        row("TO", cell(name));
     }
     let asked = asked(&job.work);
     if !asked.is_empty() {

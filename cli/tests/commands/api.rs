@@ -92,3 +92,24 @@ pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)], stdin: &s
         stderr: String::from_utf8(stderr).unwrap(),
     }
 }
+
+/// What the command shows on a terminal of so many columns.
+pub(crate) fn on_terminal(url: &str, arguments: &[&str], columns: usize) -> String {
+    let quoted: Vec<String> = arguments.iter().map(|word| format!("'{word}'")).collect();
+    let binary = env!("CARGO_BIN_EXE_chainloop");
+    let typed = format!("stty cols {columns}; '{binary}' {}", quoted.join(" "));
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &typed, "/dev/null"])
+        .env_clear()
+        .env("TZ", "UTC")
+        .env("NO_COLOR", "1")
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("CHAINLOOP_URL", url)
+        .env("CHAINLOOP_TOKEN", "cli_test")
+        .stdin(Stdio::null())
+        .output()
+        .expect("`script`, of util-linux, gives the command a terminal");
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .replace("\r\n", "\n")
+}

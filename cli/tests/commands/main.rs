@@ -16,6 +16,7 @@ mod oidc;
 mod places;
 mod push;
 mod registered;
+mod terminal;
 mod tokens;
 mod trust;
 

@@ -39,7 +39,7 @@ fn api() -> Api {
                 "workflows": ["shop/*"], "created_by": "github",
                 "created_at": "2026-01-02T03:04:05.678Z", "expires_at": "2026-01-02T04:04:05.678Z",
             }),
-            "POST /v1/attestations" => json!({
+            "POST /v1/attestations?names=true" => json!({
                 "attestation": digest, "received": digest, "repeated": false,
                 "workflow": { "project": "shop", "name": "nightly" }, "deliveries": [], "missing": [],
             }),
@@ -138,7 +138,10 @@ fn a_push_exchanges_once_and_goes_on_with_the_new_token() {
     let _ = fs::remove_file(&path);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let exchange = "POST /v1/tokens/exchange";
-    assert_eq!(api.lines(), [exchange, exchange, "POST /v1/attestations"]);
+    assert_eq!(
+        api.lines(),
+        [exchange, exchange, "POST /v1/attestations?names=true"]
+    );
     let push = &api.asked()[2];
     assert_eq!(push.header("authorization"), Some("Bearer clr_exchanged"));
     assert!(!ran.stderr.contains("clr_exchanged"), "{}", ran.stderr);

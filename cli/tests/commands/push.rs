@@ -111,7 +111,7 @@ fn a_material_goes_before_the_attestation_which_goes_as_it_is() {
         [
             format!("PUT /v1/materials/{SBOM_DIGEST}").as_str(),
             "PUT /bucket/sbom",
-            "POST /v1/attestations"
+            "POST /v1/attestations?names=true"
         ]
     );
     assert_eq!(asked[0].json(), json!({ "size_bytes": 2 }));

@@ -40,6 +40,9 @@ pub struct Planned {
     pub attachment: AttachmentId,
     /// The registration's id.
     pub registration: RegistrationId,
+    /// The registration's name, where `names` asked for it.
+    #[serde(default)]
+    pub registration_name: Option<String>,
     pub integration: String,
 }
 

@@ -56,8 +56,17 @@ pub struct Delivery {
     pub integration: String,
     /// The registration's id.
     pub registration: RegistrationId,
+    /// The registration's name today; none when its row is gone.
+    #[serde(default)]
+    pub registration_name: Option<String>,
     pub attachment: AttachmentId,
     pub attestation: Digest,
+    /// Digest of the attestation's bytes that are delivered.
+    #[serde(default)]
+    pub received: Option<Digest>,
+    /// Number of those bytes; none when it was planned before they were counted.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
     pub workflow: Workflow,
     /// The attachment's, which was for that workflow when the delivery was planned: an id, `project/name`, `project/*`,
     /// or `*`. None when that is not known, or not for whoever asks.

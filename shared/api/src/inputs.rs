@@ -149,35 +149,34 @@ pub fn check_schema(schema: &Value, inputs: &Map<String, Value>) -> Vec<Fault> {
 }
 
 fn unknown(name: &str, fields: &[Field]) -> String {
-    let most = name.len().div_ceil(3);
-    // Nobody waits for the distance of a megabyte from a word.
-    let alike = fields
-        .iter()
-        .filter(|field| field.name.len().abs_diff(name.len()) <= most);
-    let nearest = alike
-        .map(|field| (distance(name, &field.name), &field.name))
-        .min();
-    match nearest {
-        Some((distance, nearest)) if distance <= most => {
-            format!("is not known; did you mean {nearest:?}?")
-        }
-        _ if fields.is_empty() => "is not known; there is nothing to fill in".to_owned(),
-        _ => {
-            let names: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
-            format!("is not known; there is {}", names.join(", "))
-        }
+    let names: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
+    match nearest(name, &names) {
+        Some(nearest) => format!("is not known; did you mean {nearest:?}?"),
+        None if fields.is_empty() => "is not known; there is nothing to fill in".to_owned(),
+        None => format!("is not known; there is {}", names.join(", ")),
     }
 }
 
-/// Returns the name that a typing error most likely meant.
-pub fn nearest<'a>(given: &str, names: &[&'a str]) -> &'a str {
-    let nearest = names.iter().min_by_key(|name| distance(given, name));
-    nearest.copied().unwrap_or_default()
-}
-
-/// The number of letters to insert, delete or replace, letter case aside.
-fn distance(a: &str, b: &str) -> usize {
-    strsim::levenshtein(&a.to_lowercase(), &b.to_lowercase())
+/// Returns the name that a typing error most likely meant: one that begins so, or that few letters make of it. Letter case
+/// does not count.
+pub fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
+    let most = (given.len() / 3).max(1);
+    let given = given.to_lowercase();
+    let distance = |name: &str| {
+        let (name, len) = (name.to_lowercase(), name.len());
+        if given.len() > 1 && name.starts_with(&given) {
+            return Some(0);
+        }
+        // Nobody waits for the distance of a megabyte from a word. What differs by a prefix alone is the opposite: invalid.
+        let apart = len.abs_diff(given.len());
+        let is_opposite = apart > 1 && (name.ends_with(&given) || given.ends_with(&name));
+        (apart <= most && !is_opposite).then(|| strsim::osa_distance(&given, &name))
+    };
+    let near = names
+        .iter()
+        .filter_map(|name| Some((distance(name)?, *name)));
+    let near = near.filter(|(distance, _)| *distance <= most);
+    near.min().map(|(_, name)| name)
 }
 
 /// Returns the fault in one value, by its schema.

@@ -47,6 +47,9 @@ pub struct Job {
     pub id: JobId,
     #[serde(flatten)]
     pub work: JobKind,
+    /// Name today of the registration that it is about; none where it is about all, or its row is gone.
+    #[serde(default)]
+    pub registration_name: Option<String>,
     pub dry_run: bool,
     pub per_second: u32,
     pub state: JobStatus,
@@ -57,10 +60,10 @@ pub struct Job {
     /// Number of matching items that needed nothing; of an audit, the attestations that are not accounted for.
     pub skipped: u64,
     /// Violations that an audit found, the first hundred.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub violations: Vec<String>,
     /// Why trust policies refuse what was skipped, the first twenty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub refused: Vec<String>,
     /// Why it is over, or, of one that runs, why its last page is tried again.
     pub reason: Option<String>,

@@ -10,8 +10,6 @@ use crate::deliveries::Delivery;
 pub struct Place {
     #[serde(flatten)]
     pub delivery: Delivery,
-    /// The registration's name today; none when its row is gone.
-    pub registration_name: Option<String>,
     /// The third party's receipt names the digest: a material that was sent, or an image that the attestation is
     /// listed with. Otherwise it is the attestation that was delivered there.
     pub in_receipt: bool,

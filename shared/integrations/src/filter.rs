@@ -265,9 +265,11 @@ impl Key {
 
 fn unknown(what: &str, given: &str, names: &[&str]) -> String {
     let given = text::line(given, SHOWN, true);
-    let nearest = inputs::nearest(&given, names);
-    let names = names.join(", ");
-    format!("{what}; did you mean {nearest:?}? There is {names}")
+    let all = names.join(", ");
+    match inputs::nearest(&given, names) {
+        Some(nearest) => format!("{what}; did you mean {nearest:?}? There is {all}"),
+        None => format!("{what}; there is {all}"),
+    }
 }
 
 /// Reports whether `value` matches `pattern`, where each `*` stands for any letters. Reads each letter once: for the
@@ -564,10 +566,16 @@ mod tests {
             ("policy.status=warn", format!(
                 r#"invalid filter segment "policy.status=warn": the value is not known; did you mean "WARNING"? {statuses}"#
             )),
-            ("signature.outcome=valid", format!(
-                r#"invalid filter segment "signature.outcome=valid": the value is not known; did you mean "invalid"? {outcomes}"#
+            // Nothing is offered that means the opposite.
+            ("policy.status=FAILED", format!(
+                r#"invalid filter segment "policy.status=FAILED": the value is not known; {}"#,
+                statuses.replace("There", "there"),
             )),
-            ("policy.violations=1", r#"invalid filter segment "policy.violations=1": the value is not known; did you mean "true"? There is true, false"#.to_owned()),
+            ("signature.outcome=valid", format!(
+                r#"invalid filter segment "signature.outcome=valid": the value is not known; {}"#,
+                outcomes.replace("There", "there"),
+            )),
+            ("policy.violations=1", r#"invalid filter segment "policy.violations=1": the value is not known; there is true, false"#.to_owned()),
         ] {
             assert_eq!(Filter::try_from(text.to_owned()).unwrap_err(), detail);
         }

@@ -167,6 +167,8 @@ pub struct Delivery<'a, I: Integration> {
     pub id: &'a str,
     /// Number of the attempt, from 1.
     pub attempt: u32,
+    /// The registration's name today.
+    pub registration_name: &'a str,
     pub registration: &'a I::Registration,
     pub attachment: &'a I::Attachment,
     pub pushed: Pushed<'a>,

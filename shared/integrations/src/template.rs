@@ -275,12 +275,18 @@ fn mistaken(name: &str) -> Option<String> {
     let (group, fact) = (parts.next()?, parts.next());
     let groups: Vec<&str> = facts::NAMES.iter().map(|(group, _)| *group).collect();
     let Some((_, names)) = facts::NAMES.iter().find(|(known, _)| *known == group) else {
-        let (nearest, groups) = (inputs::nearest(group, &groups), groups.join(", "));
-        return Some(format!("did you mean {nearest}? There is {groups}"));
+        let all = groups.join(", ");
+        return Some(match inputs::nearest(group, &groups) {
+            Some(nearest) => format!("did you mean {nearest}? There is {all}"),
+            None => format!("there is {all}"),
+        });
     };
     let fact = fact.filter(|fact| !names.is_empty() && !names.contains(fact))?;
-    let (nearest, names) = (inputs::nearest(fact, names), names.join(", "));
-    Some(format!("did you mean {group}.{nearest}? There is {names}"))
+    let all = names.join(", ");
+    Some(match inputs::nearest(fact, names) {
+        Some(nearest) => format!("did you mean {group}.{nearest}? There is {all}"),
+        None => format!("there is {all}"),
+    })
 }
 
 /// Facts that say nothing.
@@ -547,7 +553,8 @@ mod tests {
             (
                 "{{ debug() }}",
                 Err(&format!(
-                    "refused: line 1: there is no debug; did you mean run? {groups}"
+                    "refused: line 1: there is no debug; {}",
+                    groups.replace("There", "there")
                 )),
             ),
         ]);

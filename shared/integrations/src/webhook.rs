@@ -11,7 +11,8 @@
 //!
 //! Where a trust policy judged the attestation's signatures, `webhook-signature-verdict` says how: `verified`,
 //! `unknown-signer`, `unverifiable` or `invalid`. In a CloudEvent, which a signing secret signs as a whole, the attribute
-//! `signatureverdict` says the same.
+//! `signatureverdict` says the same, and `registration` is the name of the registration. Chainloop's body has no place for
+//! that.
 //!
 //! Where whoever pushed the attestation named a trace, `traceparent` goes on with it: the trace's ID, and a span for each request.
 //!

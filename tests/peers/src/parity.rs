@@ -97,8 +97,8 @@ impl Walkthrough {
             self.number(digest).to_string().repeat(64)
         });
         let text = masked(&text, &["127.0.0.1:00000"], |_| "127.0.0.1:50000".into());
-        let text = masked(&text, &["00 Aaa 00 00:00 UTC"], |_| {
-            "02 Jan 26 15:04 UTC".into()
+        let text = masked(&text, &["0000-00-00 00:00:00 UTC"], |_| {
+            "2026-01-02 15:04:05 UTC".into()
         });
         masked(&text, &["fingerprint ########"], |_| {
             "fingerprint 1a2b3c4d".into()
@@ -115,13 +115,11 @@ impl Walkthrough {
     }
 }
 
-/// Replaces what looks so: `#` is a hexadecimal digit, `0` a digit, `A` and `a` letters, all else itself.
+/// Replaces what looks so: `#` is a hexadecimal digit, `0` a digit, all else itself.
 fn masked(text: &str, masks: &[&str], mut with: impl FnMut(&str) -> String) -> String {
     let fits = |letter: char, mask: char| match mask {
         '#' => letter.is_ascii_digit() || ('a'..='f').contains(&letter),
         '0' => letter.is_ascii_digit(),
-        'A' => letter.is_ascii_uppercase(),
-        'a' => letter.is_ascii_lowercase(),
         same => letter == same,
     };
     let mut result = String::new();

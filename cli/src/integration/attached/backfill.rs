@@ -8,6 +8,7 @@ use clap::Args;
 use crate::client::{Call, Client, json};
 use crate::confirm::Action;
 use crate::global::Global;
+use crate::ids;
 use crate::job::{self, Pace, Plan};
 use crate::time;
 
@@ -16,7 +17,8 @@ Attestations that the attachment already got are not delivered again. The comman
 and asks for confirmation; -y skips both.
 
 Example:
-  chainloop integration attached backfill --id 6f0c1f0e-0000-4000-8000-000000000001 --since 7d";
+  chainloop integration attached backfill --since 7d \\
+    --id 6f0c1f0e-0000-4000-8000-000000000001";
 
 const PLAN: Plan = Plan {
     deed: Action {
@@ -45,6 +47,7 @@ impl Backfill {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
         job::ordered(self.since, self.until)?;
         let client = Client::new(global)?;
+        let id = ids::whole(&client, "attachments", &self.id)?;
         job::run(global, &client, &self.pace, &PLAN, |dry_run, counted| {
             // Those that were counted, and none that came during the confirmation.
             let until = match counted.map(|job| &job.work) {
@@ -57,10 +60,10 @@ impl Backfill {
                 per_second: self.pace.rate,
                 dry_run,
             };
-            let path = ["attachments", &self.id, "backfill"];
+            let path = ["attachments", &id, "backfill"];
             client
                 .call(&Call::post_once(&path, json(&asked)?)?)
-                .with_context(|| format!("failed to start the backfill of {:?}", self.id))
+                .with_context(|| format!("failed to start the backfill of {id:?}"))
         })
     }
 }

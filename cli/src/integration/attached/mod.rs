@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::{EVERYTHING, available, registered};
 use crate::client::{Call, Client, json};
 use crate::global::Global;
+use crate::ids;
 use crate::output::{self, Format};
 use crate::sort::Sort;
 use crate::table::{self, Table, cell};
@@ -95,6 +96,9 @@ pub(crate) struct List {
     /// Only attachments of this registration, by name or ID
     #[arg(long, value_name = "NAME_OR_ID", visible_alias = "registration")]
     integration: Option<String>,
+    /// Only attachments of registrations of this integration, as listed by `integration available list`
+    #[arg(long, value_name = "INTEGRATION")]
+    kind: Option<String>,
     #[command(flatten)]
     sort: Sort<Column>,
 }
@@ -122,9 +126,10 @@ pub(crate) struct ById {
 }
 
 impl ById {
-    fn given(&self) -> String {
+    /// The whole ID.
+    fn given(&self, client: &Client) -> anyhow::Result<String> {
         let given = self.attachment.as_ref().or(self.by_id.as_ref());
-        given.cloned().unwrap_or_default()
+        ids::whole(client, "attachments", given.map_or("", String::as_str))
     }
 }
 
@@ -133,7 +138,7 @@ impl Command {
         match self {
             Self::Add(add) => add.run(global),
             Self::List(list) => list.run(global),
-            Self::Describe(id) => describe(global, &id.given()),
+            Self::Describe(id) => describe(global, &id),
             Self::Update(update) => update.run(global),
             Self::Preview(preview) => preview.run(global),
             Self::Backfill(backfill) => backfill.run(global),
@@ -151,8 +156,9 @@ impl Add {
                 self.integration, self.workflow
             )
         };
+        let named = ids::whole(&client, "registrations", &self.integration)?;
         let registration: Registration = client
-            .call(&Call::get(&["registrations", &self.integration]))
+            .call(&Call::get(&["registrations", &named]))
             .with_context(context)?;
         let integration = available::get(&client, &registration.integration)?;
         let inputs = options::read(global, &integration.attachment_schema, &self.options)?;
@@ -176,6 +182,28 @@ impl Add {
 }
 
 impl List {
+    /// The registration and the integration of the wanted attachments, where these are given. One in place of the other
+    /// is understood.
+    fn asked(
+        &self,
+        global: &Global,
+        client: &Client,
+        attachments: &[Attachment],
+    ) -> anyhow::Result<(Option<String>, Option<String>)> {
+        let Some(given) = &self.integration else {
+            return Ok((None, self.kind.clone()));
+        };
+        let named = ids::whole(client, "registrations", given)?;
+        let registrations = || attachments.iter().map(|one| &one.registration);
+        let is_named = |one: &Registration| one.name == named || one.id.as_str() == named;
+        let is_kind = |one: &Registration| one.integration == *given;
+        if self.kind.is_none() && !registrations().any(is_named) && registrations().any(is_kind) {
+            global.warn(&available::instead(given));
+            return Ok((None, Some(given.clone())));
+        }
+        Ok((Some(named), self.kind.clone()))
+    }
+
     fn run(self, global: &Global) -> anyhow::Result<()> {
         let client = Client::new(global)?;
         let query = [
@@ -186,10 +214,12 @@ impl List {
             .list(&["attachments"], &query, EVERYTHING)
             .context("failed to list the attached integrations")?;
         let is_none_at_all = attachments.is_empty();
+        let (registration, kind) = self.asked(global, &client, &attachments)?;
         attachments.retain(|one| {
-            let integration = self.integration.as_ref();
-            let Registration { name, id, .. } = &one.registration;
-            integration.is_none_or(|integration| integration == name || integration == id)
+            let of = &one.registration;
+            let mut named = registration.iter();
+            named.all(|named| *named == of.name || *named == of.id.as_str())
+                && kind.iter().all(|kind| *kind == of.integration)
         });
         self.sort
             .sort(&mut attachments, |column, a, b| match column {
@@ -211,8 +241,10 @@ impl List {
     }
 }
 
-fn describe(global: &Global, id: &str) -> anyhow::Result<()> {
-    let attachment: Attachment = Client::new(global)?
+fn describe(global: &Global, id: &ById) -> anyhow::Result<()> {
+    let client = Client::new(global)?;
+    let id = &id.given(&client)?;
+    let attachment: Attachment = client
         .call(&Call::get(&["attachments", id]))
         .with_context(|| format!("failed to show the attachment {id:?}"))?;
     show(global, &attachment)
@@ -257,6 +289,7 @@ fn card(attachment: &Attachment) -> Table {
 fn delete(global: &Global, id: &str) -> anyhow::Result<()> {
     let client = Client::new(global)?;
     let context = || format!("failed to detach {id:?}");
+    ids::only_whole(&client, "attachments", id)?;
     confirm::deletion(global, || {
         let found: Attachment = client
             .call(&Call::get(&["attachments", id]))
@@ -281,7 +314,7 @@ fn delete(global: &Global, id: &str) -> anyhow::Result<()> {
 
 fn rows(attachments: &[Attachment]) -> Table {
     let headers = ["ID", "KIND", "CONFIG", "WORKFLOW", "ATTACHED AT"];
-    let mut table = Table::new(&headers).whole(0).whole(1);
+    let mut table = Table::new(&headers);
     for attachment in attachments {
         let registration = &attachment.registration;
         let config = [
@@ -290,11 +323,11 @@ fn rows(attachments: &[Attachment]) -> Table {
             &attachment.config,
         ];
         table.row(vec![
-            cell(&attachment.id),
+            table::id(&attachment.id),
             cell(&registration.integration),
             cell(table::config(&config)),
             cell(&attachment.workflow),
-            cell(time::local(attachment.created_at)),
+            cell(time::exact(attachment.created_at)),
         ]);
     }
     table

@@ -2,12 +2,12 @@
 
 use anyhow::Context as _;
 use api::attachments::{NewPreview, Previewed};
-use attestation::Digest;
 use clap::Args;
 use serde_json::Value;
 
 use crate::client::{Call, Client, json};
 use crate::global::Global;
+use crate::ids::{self, Given};
 use crate::output::{self, Format};
 use crate::table::{Table, cell};
 
@@ -15,7 +15,8 @@ pub(super) const HELP: &str = "\
 The output contains no secrets.
 
 Example:
-  chainloop integration attached preview --id 6f0c1f0e-0000-4000-8000-000000000001 \\
+  chainloop integration attached preview \\
+    --id 6f0c1f0e-0000-4000-8000-000000000001 \\
     --attestation sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
 
 /// Maximum number of lines shown of a body, without `--full`.
@@ -30,29 +31,22 @@ pub(crate) struct Preview {
     #[arg(long)]
     id: String,
     /// Digest of the attestation
-    #[arg(long, value_name = "DIGEST", value_parser = digest)]
-    attestation: Digest,
+    #[arg(long, value_name = "DIGEST")]
+    attestation: Given,
     /// Show complete bodies
     #[arg(long)]
     full: bool,
 }
 
-fn digest(text: &str) -> Result<Digest, &'static str> {
-    text.parse()
-        .map_err(|_| "must be sha256:<64 hexadecimal digits>")
-}
-
 impl Preview {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let new = NewPreview {
-            attestation: self.attestation,
-        };
-        let previewed: Previewed = Client::new(global)?
-            .call(&Call::post(
-                &["attachments", &self.id, "preview"],
-                json(&new)?,
-            ))
-            .with_context(|| format!("failed to preview {} at {:?}", self.attestation, self.id))?;
+        let client = Client::new(global)?;
+        let id = ids::whole(&client, "attachments", &self.id)?;
+        let attestation = self.attestation.whole(&client)?;
+        let new = NewPreview { attestation };
+        let previewed: Previewed = client
+            .call(&Call::post(&["attachments", &id, "preview"], json(&new)?))
+            .with_context(|| format!("failed to preview {attestation} at {id:?}"))?;
         if global.output == Format::Json {
             output::json(&previewed)?;
             return Ok(());

@@ -18,8 +18,10 @@ Pending deliveries use the updated attachment.
 pub(super) const EXAMPLE: &str = "
 
 Examples:
-  chainloop integration attached update 6f0c1f0e-0000-4000-8000-000000000001 --opt filter=environment=prod
-  chainloop integration attached update 6f0c1f0e-0000-4000-8000-000000000001 --unset filter --wait usual";
+  chainloop integration attached update \\
+    6f0c1f0e-0000-4000-8000-000000000001 --opt filter=environment=prod
+  chainloop integration attached update \\
+    6f0c1f0e-0000-4000-8000-000000000001 --unset filter --wait usual";
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true))]
@@ -58,8 +60,8 @@ fn wait(text: &str) -> Result<Wait, String> {
 
 impl Update {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let id = self.id.given();
         let client = Client::new(global)?;
+        let id = self.id.given(&client)?;
         let context = || format!("failed to update {id:?}");
         let inputs = if self.options.is_empty() && self.unset.is_empty() {
             None

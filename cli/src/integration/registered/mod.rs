@@ -12,16 +12,16 @@ use api::Timestamp;
 use api::attachments::Attachment;
 use api::registrations::{Deleted, NewRegistration, Pause, Registration};
 use clap::{Args, Subcommand, ValueEnum};
-use comfy_table::Color;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{EVERYTHING, available};
 use crate::client::{Call, Client, json};
 use crate::global::Global;
+use crate::ids;
 use crate::output::{self, Format};
 use crate::sort::Sort;
-use crate::table::{self, Table, cell, paint};
+use crate::table::{self, Color, Table, cell, paint};
 use crate::{confirm, options, time};
 
 #[derive(Debug, Subcommand)]
@@ -38,7 +38,8 @@ pub(crate) enum Command {
         after_help = "\
 Examples:
   chainloop integration registered list
-  chainloop integration registered list --kind webhook --paused --sort created --reverse"
+  chainloop integration registered list --kind webhook --paused \\
+    --sort created --reverse"
     )]
     List(List),
     /// Show a registration
@@ -120,8 +121,10 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn given(self) -> String {
-        self.name.or(self.by_name).unwrap_or_default()
+    /// The name, or the whole ID.
+    fn given(self, client: &Client) -> anyhow::Result<String> {
+        let given = self.name.or(self.by_name).unwrap_or_default();
+        ids::whole(client, "registrations", &given)
     }
 }
 
@@ -130,7 +133,7 @@ impl Command {
         match self {
             Self::Add(add) => add.run(global)?,
             Self::List(list) => list.run(global)?,
-            Self::Describe(named) => describe(global, &named.given())?,
+            Self::Describe(named) => describe(global, named)?,
             Self::Update(update) => update.run(global)?,
             Self::Pause(pause) => pause.run(global)?,
             Self::Resume(resume) => resume.run(global)?,
@@ -214,9 +217,11 @@ impl List {
     }
 }
 
-fn describe(global: &Global, name: &str) -> anyhow::Result<()> {
-    let registration: Registration = Client::new(global)?
-        .call(&Call::get(&["registrations", name]))
+fn describe(global: &Global, named: Named) -> anyhow::Result<()> {
+    let client = Client::new(global)?;
+    let name = named.given(&client)?;
+    let registration: Registration = client
+        .call(&Call::get(&["registrations", &name]))
         .with_context(|| format!("failed to show the registration {name:?}"))?;
     show(global, &registration)
 }
@@ -287,6 +292,7 @@ fn card(registration: &Registration) -> Table {
 fn delete(global: &Global, name: &str) -> anyhow::Result<()> {
     let client = Client::new(global)?;
     let context = || format!("failed to delete the registration {name:?}");
+    ids::only_whole(&client, "registrations", name)?;
     confirm::deletion(global, || {
         let found: Registration = client
             .call(&Call::get(&["registrations", name]))
@@ -324,9 +330,7 @@ fn counted(attachments: usize) -> String {
 }
 
 fn rows(registrations: &[Registration]) -> Table {
-    let mut table = Table::new(&["NAME", "DESCRIPTION", "KIND", "CONFIG", "CREATED AT"])
-        .whole(0)
-        .whole(2);
+    let mut table = Table::new(&["NAME", "DESCRIPTION", "KIND", "CONFIG", "CREATED AT"]);
     for registration in registrations {
         table.row(vec![
             cell(&registration.name),
@@ -336,7 +340,7 @@ fn rows(registrations: &[Registration]) -> Table {
                 &registration.secrets,
                 &registration.config,
             ])),
-            cell(time::local(registration.created_at)),
+            cell(time::exact(registration.created_at)),
         ]);
     }
     table

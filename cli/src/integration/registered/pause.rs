@@ -49,11 +49,12 @@ pub(crate) struct Resume {
 
 impl Pause {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let name = self.named.given();
+        let client = Client::new(global)?;
+        let name = self.named.given(&client)?;
         let new = NewPause {
             reason: self.reason,
         };
-        let registration: Registration = Client::new(global)?
+        let registration: Registration = client
             .call(&Call::post(
                 &["registrations", &name, "pause"],
                 client::json(&new)?,
@@ -71,8 +72,8 @@ impl Pause {
 
 impl Resume {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let name = self.named.given();
         let client = Client::new(global)?;
+        let name = self.named.given(&client)?;
         let wanted = api::registrations::Resume {
             per_second: self.rate,
         };

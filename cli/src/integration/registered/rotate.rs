@@ -20,7 +20,8 @@ Replaces all secret inputs of the registration together, after the third party a
 pub(super) const EXAMPLE: &str = "
 
 Example:
-  chainloop integration registered rotate prod-images --opt password=@service-account.json";
+  chainloop integration registered rotate prod-images \\
+    --opt password=@service-account.json";
 
 #[derive(Debug, Args)]
 pub(crate) struct Rotate {
@@ -38,8 +39,8 @@ pub(crate) struct Rotate {
 
 impl Rotate {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let name = self.named.given();
         let client = Client::new(global)?;
+        let name = self.named.given(&client)?;
         let context = || format!("failed to rotate the secrets of {name:?}");
         let registration: Registration = client
             .call(&Call::get(&["registrations", &name]))

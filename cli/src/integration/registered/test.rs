@@ -41,8 +41,8 @@ pub(crate) struct Test {
 
 impl Test {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let name = self.named.given();
         let client = Client::new(global)?;
+        let name = self.named.given(&client)?;
         let context = || format!("failed to test {name:?}");
         let registration: Registration = client
             .call(&Call::get(&["registrations", &name]))
@@ -64,7 +64,7 @@ impl Test {
 
 fn show(global: &Global, delivery: &Delivery) -> anyhow::Result<()> {
     if global.output == Format::Json {
-        output::json(&delivery::View::from(delivery))?;
+        output::json(&delivery::View::described(delivery))?;
         return Ok(());
     }
     output::line(&delivery::receipts(std::slice::from_ref(delivery)).to_string())?;

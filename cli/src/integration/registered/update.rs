@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args};
 use super::{available, show};
 use crate::client::{Call, Client, json};
 use crate::global::Global;
+use crate::ids;
 use crate::options;
 
 pub(super) const HELP: &str = "\
@@ -21,7 +22,8 @@ pub(super) const EXAMPLE: &str = "
 Examples:
   chainloop integration registered update prod-images --dry-run \\
     --opt repository=registry.example.org/attestations --opt password=@service-account.json
-  chainloop integration registered update prod-images --description 'images of production'";
+  chainloop integration registered update prod-images \\
+    --description 'images of production'";
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true))]
@@ -53,8 +55,8 @@ pub(crate) struct Update {
 
 impl Update {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let name = &self.registration;
         let client = Client::new(global)?;
+        let name = &ids::whole(&client, "registrations", &self.registration)?;
         let context = || format!("failed to update {name:?}");
         let found: Registration = client
             .call(&Call::get(&["registrations", name]))

@@ -37,7 +37,7 @@ pub(super) async fn content<'a>(
 ) -> Result<Content<'a>, Error> {
     let metadata = metadata(delivery);
     if delivery.registration.format == Format::CloudEvents {
-        return event(host, delivery.pushed, material, &metadata, id).await;
+        return event(host, delivery, material, &metadata, id).await;
     }
     let kind = material.map_or("ATTESTATION", |material| material.kind.as_str());
     let (begin, end) = around(&metadata, kind);
@@ -57,11 +57,12 @@ pub(super) async fn content<'a>(
 /// The same as a CloudEvent: an attestation as JSON in it, and an SBOM, which could be anything, in base64.
 async fn event<'a>(
     host: &dyn Host,
-    pushed: Pushed<'_>,
+    delivery: &Delivery<'_, Webhook>,
     material: Option<&'a Material>,
     metadata: &Metadata<'_>,
     id: &str,
 ) -> Result<Content<'a>, Error> {
+    let pushed = delivery.pushed;
     let attestation = pushed.attestation;
     let verdict = pushed.judged().map(|verdict| verdict.outcome);
     let Some(material) = material else {
@@ -70,6 +71,7 @@ async fn event<'a>(
         let data = String::from_utf8(data(attestation)?)
             .map_err(|error| Error::permanent("write the event's data").source(error))?;
         let mut event = Event::new(id, kind, metadata, &digest, "application/json");
+        event.registration = Some(delivery.registration_name);
         event.signatureverdict = verdict;
         return Ok(event.around("data", &data).into());
     };
@@ -81,6 +83,7 @@ async fn event<'a>(
     };
     let mut event = Event::new(id, kind, metadata, &material.name, media_type);
     event.materialtype = Some(material.kind.as_str());
+    event.registration = Some(delivery.registration_name);
     event.signatureverdict = verdict;
     let content = Content::from(event.before("data_base64") + "\"")
         .material(host, material, Encoding::Base64)
@@ -117,7 +120,8 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The attributes of a CloudEvent, those of our own at the end. None depends on when it is sent.
+/// The attributes of a CloudEvent, those of our own at the end. Of these, the registration's name alone can
+/// change between two attempts.
 ///
 /// <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>
 #[derive(Serialize)]
@@ -132,6 +136,8 @@ struct Event<'a> {
     datacontenttype: &'static str,
     project: &'a str,
     workflow: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registration: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     materialtype: Option<&'a str>,
     attestationdigest: &'a str,
@@ -160,6 +166,7 @@ impl<'a> Event<'a> {
             datacontenttype: media_type,
             project: workflow.project,
             workflow: workflow.name,
+            registration: None,
             materialtype: None,
             attestationdigest: &run.attestation_digest,
             signatureverdict: None,

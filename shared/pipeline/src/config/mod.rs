@@ -19,6 +19,8 @@ pub mod tokens;
 pub mod trust;
 pub mod update;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use api::inputs::Fault;
 use api::{AttachmentId, RegistrationId};
 use serde_json::{Map, Value};
@@ -142,6 +144,27 @@ pub(crate) async fn live(
     let key = Registration::at(organization, id);
     let stored = rows::load::<Registration>(platform, &key).await?;
     Ok(stored.filter(|stored| stored.row.deleted_at.is_none()))
+}
+
+/// Names of registrations today, those that were deleted among them.
+pub type Names = BTreeMap<RegistrationId, String>;
+
+/// Loads the names of these registrations. Nothing else keeps them, since a name may change.
+pub async fn names(
+    scope: Scope<'_, impl Platform>,
+    ids: impl IntoIterator<Item = &RegistrationId>,
+) -> Result<Names, Unreachable> {
+    let (platform, organization) = scope.parts();
+    let ids: BTreeSet<&RegistrationId> = ids.into_iter().collect();
+    let keys: Vec<_> = ids
+        .into_iter()
+        .map(|id| Registration::at(organization, id))
+        .collect();
+    let rows = rows::load_many::<Registration>(platform, &keys).await?;
+    let named = rows
+        .into_iter()
+        .map(|Stored { row, .. }| (row.id, row.name));
+    Ok(named.collect())
 }
 
 /// A page of registrations in the order of their names, from behind `after`, and where the next one begins.

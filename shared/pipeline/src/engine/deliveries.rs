@@ -33,6 +33,27 @@ pub enum Filter {
     Organization,
 }
 
+/// Deliveries of a scope that a list shows; all by default.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub state: Option<State>,
+    /// To registrations of this integration.
+    pub integration: Option<String>,
+    /// Created at this time or later.
+    pub since: Option<Timestamp>,
+    /// Created at this time or earlier.
+    pub until: Option<Timestamp>,
+}
+
+impl Wanted {
+    fn is(&self, delivery: &Delivery) -> bool {
+        let integration = self.integration.as_ref();
+        self.state.is_none_or(|state| delivery.state == state)
+            && integration.is_none_or(|integration| delivery.integration == *integration)
+            && self.since.is_none_or(|since| delivery.created_at >= since)
+    }
+}
+
 /// Deliveries newest first, at most `limit`, not later than `until`; and where the next page begins.
 ///
 /// The next page begins behind the last one, in the order of times and then of ids: a thousand deliveries of one
@@ -40,19 +61,24 @@ pub enum Filter {
 pub async fn list(
     scope: Scope<'_, impl Platform>,
     of: Filter,
-    state: Option<State>,
+    wanted: &Wanted,
     cursor: Option<&Cursor>,
     limit: usize,
 ) -> Result<(Vec<Delivery>, Option<Cursor>), Unreachable> {
     let (platform, organization) = scope.parts();
     // Of the cursor's own moment some were on the page before.
     let is_behind = |delivery: &Delivery| {
-        cursor.is_none_or(|cursor| {
-            (delivery.created_at, &delivery.id) < (cursor.created_at, &cursor.id)
-        })
+        let is_early = wanted
+            .until
+            .is_none_or(|until| delivery.created_at <= until);
+        is_early
+            && cursor.is_none_or(|cursor| {
+                (delivery.created_at, &delivery.id) < (cursor.created_at, &cursor.id)
+            })
     };
     let newest = async |index, hash: String| {
         let until = cursor.map(|cursor| cursor.created_at);
+        let until = until.into_iter().chain(wanted.until).min();
         let created_at = |row: &Delivery| row.created_at;
         rows::newest(
             platform,
@@ -84,7 +110,7 @@ pub async fn list(
             let hash = Delivery::workflow_hash(organization, &workflow);
             vec![newest(Index::ByWorkflow, hash).await?]
         }
-        Filter::Organization if state == Some(State::Failed) => {
+        Filter::Organization if wanted.state == Some(State::Failed) => {
             vec![newest(Index::Failed, organization.to_string()).await?]
         }
         Filter::Organization => {
@@ -97,7 +123,7 @@ pub async fn list(
                     .try_collect::<Vec<_>>()
                     .await
             };
-            let mut found = all(registrations(scope).await?).await?;
+            let mut found = all(registrations(scope, wanted.integration.as_deref()).await?).await?;
             let since = oldest(&found, limit);
             found.extend(all(gone(scope, since).await?).await?);
             found
@@ -118,12 +144,14 @@ pub async fn list(
     });
     let more = deliveries.len() > limit || cut_at.is_some();
     deliveries.truncate(limit);
-    let next = deliveries.last().filter(|_| more).map(|last| Cursor {
+    let is_over = |last: &&Delivery| wanted.since.is_some_and(|since| last.created_at < since);
+    let last = deliveries.last().filter(|last| more && !is_over(last));
+    let next = last.map(|last| Cursor {
         created_at: last.created_at,
         id: last.id.clone(),
     });
     // After the page is cut: a page may be short, but none is left out.
-    deliveries.retain(|delivery| state.is_none_or(|state| delivery.state == state));
+    deliveries.retain(|delivery| wanted.is(delivery));
     Ok((deliveries, next))
 }
 
@@ -177,15 +205,19 @@ async fn gone(
         .collect())
 }
 
+/// Registrations that exist: of this integration, or all.
 async fn registrations(
     scope: Scope<'_, impl Platform>,
+    integration: Option<&str>,
 ) -> Result<BTreeSet<RegistrationId>, Unreachable> {
     const PAGE: usize = 500;
     let mut ids = BTreeSet::new();
     let mut after: Option<String> = None;
     loop {
         let (page, next) = config::list(scope, after.as_deref(), PAGE).await?;
-        ids.extend(page.into_iter().map(|stored| stored.row.id));
+        let rows = page.into_iter().map(|stored| stored.row);
+        let of = rows.filter(|row| integration.is_none_or(|wanted| row.integration == wanted));
+        ids.extend(of.map(|row| row.id));
         match next {
             Some(next) => after = Some(next),
             None => return Ok(ids),

@@ -147,11 +147,14 @@ async fn redeliver(
         },
     };
     let organization = job.organization.clone();
-    let state = Some(filter.state);
+    let wanted = deliveries::Wanted {
+        state: Some(filter.state),
+        ..deliveries::Wanted::default()
+    };
     let (page, next) = deliveries::list(
         Scope::new(platform, &organization),
         of,
-        state,
+        &wanted,
         Some(&cursor),
         PAGE,
     )

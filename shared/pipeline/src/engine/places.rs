@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::Timestamp;
 use api::workflows::Workflow;
-use api::{RegistrationId, Timestamp};
 use attestation::Digest;
 
-use super::deliveries::{self, Filter};
+use super::deliveries::{self, Filter, Wanted};
 use super::receipts;
 use crate::records::attestations;
 use crate::store::platform::{Platform, Scope, Unreachable};
-use crate::store::rows::{self, Attestation, Delivery, DigestIndex, Registration};
+use crate::store::rows::{self, Attestation, Delivery, DigestIndex};
 
 /// Attestations looked at for one page.
 const LOOKED_AT: usize = 100;
@@ -19,8 +19,6 @@ const LOOKED_AT: usize = 100;
 #[derive(Debug)]
 pub struct Place {
     pub delivery: Delivery,
-    /// Name of the registration today.
-    pub registration_name: Option<String>,
     pub is_in_receipt: bool,
 }
 
@@ -85,9 +83,9 @@ pub async fn find(
             continue;
         }
         is_known = true;
-        let of = Filter::Attestation(attestation.hash);
+        let (of, any) = (Filter::Attestation(attestation.hash), Wanted::default());
         let left = limit - found.len();
-        let (deliveries, more) = deliveries::list(scope, of, None, behind.as_ref(), left).await?;
+        let (deliveries, more) = deliveries::list(scope, of, &any, behind.as_ref(), left).await?;
         found.extend(deliveries);
         let is_full = found.len() == limit;
         if more.is_some() || is_full {
@@ -101,7 +99,11 @@ pub async fn find(
     if !is_known {
         return Ok(None);
     }
-    let places = named(scope, digest, found).await?;
+    let place = |delivery: Delivery| Place {
+        is_in_receipt: receipts::names(&delivery, digest),
+        delivery,
+    };
+    let places = found.into_iter().map(place).collect();
     Ok(Some(Places { places, next }))
 }
 
@@ -160,29 +162,4 @@ async fn attestations(
         delivery: None,
     });
     Ok((begun.collect(), next))
-}
-
-/// Adds the names of the registrations, those that were deleted among them.
-async fn named(
-    scope: Scope<'_, impl Platform>,
-    digest: &Digest,
-    found: Vec<Delivery>,
-) -> Result<Vec<Place>, Unreachable> {
-    let (platform, organization) = scope.parts();
-    let ids: BTreeSet<&RegistrationId> = found.iter().map(|row| &row.registration).collect();
-    let keys: Vec<_> = ids
-        .into_iter()
-        .map(|id| Registration::at(organization, id))
-        .collect();
-    let rows = rows::load_many::<Registration>(platform, &keys).await?;
-    let names: BTreeMap<RegistrationId, String> = rows
-        .into_iter()
-        .map(|stored| (stored.row.id, stored.row.name))
-        .collect();
-    let place = |delivery: Delivery| Place {
-        registration_name: names.get(&delivery.registration).cloned(),
-        is_in_receipt: receipts::names(&delivery, digest),
-        delivery,
-    };
-    Ok(found.into_iter().map(place).collect())
 }

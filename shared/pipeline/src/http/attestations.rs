@@ -13,11 +13,12 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::request::{Answer, Call, Request, Response};
-use super::route::{Description, PROJECT, Route, handler, text};
+use super::route::{Description, PROJECT, Route, handler, text, time};
 use super::{jobs, materials};
-use crate::config::trust as policies;
+use crate::config::{self, Names, trust as policies};
 use crate::engine::accept::{self, Error, Sender};
-use crate::engine::{deliveries, signatures, trial};
+use crate::engine::deliveries::{self, Wanted};
+use crate::engine::{signatures, trial};
 use crate::records::{attestations, audit_log};
 use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows;
@@ -54,6 +55,11 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
                 text,
             )
             .query("project", PROJECT, text)
+            .query(
+                "names",
+                "`true`: with the names of the registrations, of which each costs a read.",
+                || json!({ "type": "string", "enum": ["true"] }),
+            )
             .takes::<Signed>()
             .answers::<Accepted>(202, "The attestation is stored; its deliveries begin")
             .refuses_attestations()
@@ -70,7 +76,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
             .query(
                 "since",
                 "Attestations accepted at this time or later.",
-                || json!({ "type": "string", "format": "date-time" }),
+                time,
             )
             .query(
                 "verdict",
@@ -144,7 +150,13 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
     let accepted = accept::pushed(scope, request.body.clone(), said.as_ref(), sender)
         .await
         .map_err(problem)?;
-    Ok(Response::json(202, &view(accepted)))
+    let planned = accepted.plan.planned.iter().map(|one| &one.registration);
+    let names = match request.query("names") {
+        // Accepted it is already, so what cannot be found out is left out.
+        Some(_) => config::names(scope, planned).await.unwrap_or_default(),
+        None => Names::new(),
+    };
+    Ok(Response::json(202, &view(accepted, &names)))
 }
 
 async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
@@ -216,7 +228,7 @@ fn said(request: &Request) -> Result<Option<Workflow>, Problem> {
     Err(Problem::field("workflow", "must be one workflow, not many"))
 }
 
-pub(super) fn view(accepted: accept::Accepted) -> Accepted {
+pub(super) fn view(accepted: accept::Accepted, names: &Names) -> Accepted {
     let rows::Attestation { hash, workflow, .. } = &accepted.attestation;
     Accepted {
         attestation: *hash,
@@ -229,6 +241,7 @@ pub(super) fn view(accepted: accept::Accepted) -> Accepted {
             .map(|(id, planned)| Planned {
                 id,
                 attachment: planned.attachment.clone(),
+                registration_name: names.get(&planned.registration).cloned(),
                 registration: planned.registration.clone(),
                 integration: planned.integration.clone(),
             })
@@ -301,14 +314,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     };
     let of = attestations::Filter {
         workflow,
-        since: match request.query("since").map(str::parse) {
-            None => None,
-            Some(Ok(since)) => Some(since),
-            Some(Err(_)) => {
-                let detail = "must be a time, as 2026-01-31T12:00:00Z";
-                return Err(Problem::field("since", detail));
-            }
-        },
+        since: request.time("since")?,
         until: request.cursor(|cursor| cursor.parse().ok())?,
         verdict: request.query("verdict").map(outcome).transpose()?,
         selector: None,
@@ -365,7 +371,7 @@ async fn describe<P: Platform>(
         row.pushed_by = None;
     }
     let of = deliveries::Filter::Attestation(row.hash);
-    let (found, next) = deliveries::list(scope, of, None, None, DELIVERIES).await?;
+    let (found, next) = deliveries::list(scope, of, &Wanted::default(), None, DELIVERIES).await?;
     let bytes = scope
         .platform
         .get_object(scope.organization, &row.received)
@@ -390,10 +396,7 @@ async fn describe<P: Platform>(
         attestation: row.into(),
         bytes,
         contents,
-        deliveries: found
-            .into_iter()
-            .map(|row| super::deliveries::shown(caller.role, row, Vec::new()))
-            .collect(),
+        deliveries: super::deliveries::shown(call, found).await?,
         more_deliveries: next.is_some(),
     })
 }

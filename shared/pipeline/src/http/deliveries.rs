@@ -9,14 +9,14 @@ use serde_json::json;
 
 use super::jobs;
 use super::request::{Answer, Call, Response};
-use super::route::{Description, Route, handler, text};
-use crate::config;
+use super::route::{Description, Route, handler, text, time};
 use crate::config::check::{self, PresenceCheck};
-use crate::engine::deliveries::{self, Cursor, Filter};
+use crate::config::{self, Names};
+use crate::engine::deliveries::{self, Cursor, Filter, Wanted};
 use crate::engine::operations;
 use crate::engine::receipts::{self, PublicKey};
 use crate::records::audit_log::{self, Subject};
-use crate::store::platform::Platform;
+use crate::store::platform::{Platform, Unreachable};
 use crate::store::rows;
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
@@ -44,6 +44,13 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
                 "Deliveries in this state.",
                 || json!({ "$ref": "#/components/schemas/DeliveryState" }),
             )
+            .query(
+                "integration",
+                "Deliveries to registrations of this integration, by its ID.",
+                text,
+            )
+            .query("since", "Created at this time or later.", time)
+            .query("until", "Created at this time or earlier.", time)
             .pages::<Delivery>()
             .refuses(&[Code::Forbidden, Code::NotFound, Code::TokenRestricted]),
         Route::get("/v1/deliveries/{delivery}", Action::Follow, handler!(get))
@@ -146,7 +153,11 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
         .await?
         .filter(|(row, _)| caller.is_for(&row.workflow))
         .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no delivery {id:?}")))?;
-    let delivery = shown(caller.role, row, attempts);
+    let mut delivery = one(call, row).await?;
+    delivery.attempts = attempts
+        .into_iter()
+        .map(|attempt| attempted(caller.role, attempt))
+        .collect();
     Ok(Response::json(200, &delivery))
 }
 
@@ -211,22 +222,28 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
 }
 
 async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
-    let scope = call.scope();
-    let caller = call.caller;
     let id = call.id("delivery");
-    let row = operations::cancel(scope, &id, call.act()).await?;
-    let delivery = shown(caller.role, row, Vec::new());
-    Ok(Response::json(200, &delivery))
+    let row = operations::cancel(call.scope(), &id, call.act()).await?;
+    Ok(Response::json(200, &one(call, row).await?))
 }
 
-/// Shows a delivery as a role may see it. Whoever follows an attestation learns what became of it, and nothing of how the organization
-/// is configured or of what third parties say.
-pub(super) fn shown(role: Role, row: rows::Delivery, attempts: Vec<rows::Attempt>) -> Delivery {
-    let may_read = role.may(Action::Read);
-    let answer = |attempt: rows::Attempt| Attempt {
-        answer: attempt.report.answer.clone().filter(|_| may_read),
-        ..Attempt::from(attempt)
-    };
+/// Shows deliveries as the caller may see them, with the names of their registrations. Whoever follows an attestation
+/// learns what became of it, and nothing of how the organization is configured or of what third parties say.
+pub(super) async fn shown<P: Platform>(
+    call: Call<'_, P>,
+    rows: Vec<rows::Delivery>,
+) -> Result<Vec<Delivery>, Unreachable> {
+    let names = config::names(call.scope(), rows.iter().map(|row| &row.registration)).await?;
+    let may_read = call.caller.role.may(Action::Read);
+    let shown = rows.into_iter().map(|row| view(row, &names, may_read));
+    Ok(shown.collect())
+}
+
+async fn one<P: Platform>(call: Call<'_, P>, row: rows::Delivery) -> Result<Delivery, Unreachable> {
+    Ok(shown(call, vec![row]).await?.remove(0))
+}
+
+fn view(row: rows::Delivery, names: &Names, may_read: bool) -> Delivery {
     Delivery {
         due_at: (row.state == State::Pending && row.held_at.is_none()).then_some(row.due_at),
         generation: row.generation,
@@ -236,17 +253,26 @@ pub(super) fn shown(role: Role, row: rows::Delivery, attempts: Vec<rows::Attempt
         attempt: row.attempt,
         reason: row.reason,
         integration: row.integration,
+        registration_name: names.get(&row.registration).cloned(),
         registration: row.registration,
         attachment: row.attachment,
         attestation: row.attestation,
+        received: Some(row.received),
+        size_bytes: Some(row.size_bytes).filter(|size| *size > 0),
         workflow: row.workflow,
         selector: row.selector.filter(|_| may_read),
         receipt: row.receipt,
         progress: row.progress,
         created_at: row.created_at,
         updated_at: row.updated_at,
-        attempts: attempts.into_iter().map(answer).collect(),
+        attempts: Vec::new(),
     }
+}
+
+fn attempted(role: Role, attempt: rows::Attempt) -> Attempt {
+    let mut attempt = Attempt::from(attempt);
+    attempt.answer = attempt.answer.filter(|_| role.may(Action::Read));
+    attempt
 }
 
 impl From<rows::Attempt> for Attempt {
@@ -304,14 +330,17 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
             Problem::field("state", format!("must be {states}"))
         })?),
     };
+    let wanted = Wanted {
+        state,
+        integration: request.query("integration").map(str::to_owned),
+        since: request.time("since")?,
+        until: request.time("until")?,
+    };
     let cursor = request.cursor(Cursor::parse)?;
     let limit = request.limit()?;
-    let (rows, next) = deliveries::list(scope, of, state, cursor.as_ref(), limit).await?;
-    let items = rows
-        .into_iter()
-        .filter(|row| caller.is_for(&row.workflow))
-        .map(|row| shown(caller.role, row, Vec::new()))
-        .collect();
+    let (mut rows, next) = deliveries::list(scope, of, &wanted, cursor.as_ref(), limit).await?;
+    rows.retain(|row| caller.is_for(&row.workflow));
+    let items = shown(call, rows).await?;
     let next = next.map(|cursor| cursor.to_string());
     Ok(Response::json(200, &Page::<Delivery> { items, next }))
 }

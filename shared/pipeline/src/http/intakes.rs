@@ -15,9 +15,9 @@ use serde_json::{Map, Value};
 use super::attestations::{PUSHED, problem, view};
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::config::admission;
 use crate::config::intakes::{self, Cas, Created, Error};
 use crate::config::quotas;
+use crate::config::{Names, admission};
 use crate::engine::{accept, fetch};
 use crate::store::meter::Used;
 use crate::store::platform::Platform;
@@ -249,7 +249,7 @@ async fn posted<P: Platform>(call: Call<'_, P>, intake: &IntakeToken) -> Answer 
                 let hash = &accepted.attestation.hash;
                 fetch::ask(scope, hash, &intake.id).await?;
             }
-            Ok(Response::json(202, &view(accepted)))
+            Ok(Response::json(202, &view(accepted, &Names::new())))
         }
         Forwarded::Material { content, .. } => {
             let (material, size_bytes) = (Digest::of(&content), content.len() as u64);

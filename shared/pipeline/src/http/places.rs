@@ -40,10 +40,14 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
         Problem::new(Code::NotFound, detail)
     };
     let places::Places { places, next } = found.ok_or_else(unknown)?;
-    let items = places.into_iter().map(|place| Place {
-        registration_name: place.registration_name,
-        in_receipt: place.is_in_receipt,
-        delivery: deliveries::shown(caller.role, place.delivery, Vec::new()),
+    let (rows, in_receipt): (Vec<_>, Vec<_>) = places
+        .into_iter()
+        .map(|place| (place.delivery, place.is_in_receipt))
+        .unzip();
+    let shown = deliveries::shown(call, rows).await?.into_iter();
+    let items = shown.zip(in_receipt).map(|(delivery, in_receipt)| Place {
+        delivery,
+        in_receipt,
     });
     let (items, next) = (items.collect(), next.map(|next| next.to_string()));
     Ok(Response::json(200, &Page::<Place> { items, next }))

@@ -355,6 +355,12 @@ impl Request {
         self.json()
     }
 
+    /// The time that the query gives as `name`, if any.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        let time = self.query(name).map(str::parse).transpose();
+        time.map_err(|_| Problem::field(name, "must be a time, as 2026-01-31T12:00:00Z"))
+    }
+
     /// Behind what the page begins, as `read` knows it; none when the list begins.
     pub(super) fn cursor<'a, T>(
         &'a self,

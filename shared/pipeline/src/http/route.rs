@@ -247,6 +247,10 @@ pub(super) fn text() -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": 512 })
 }
 
+pub(super) fn time() -> Value {
+    json!({ "type": "string", "format": "date-time" })
+}
+
 impl<P, D> Route<P, D> {
     /// The method and the template of the path, as `GET /v1/deliveries/{delivery}`.
     pub fn name(&self) -> String {

@@ -47,6 +47,7 @@ impl From<Error> for Sent {
 
 /// Data that an integration delivers, loaded and checked.
 pub(super) struct Prepared<I: Integration> {
+    registration_name: String,
     pub(super) registration: Registered<I>,
     attachment: I::Attachment,
     attestation: attestation::Attestation,
@@ -87,6 +88,7 @@ impl<I: Integration> Prepared<I> {
         integrations::Delivery {
             id,
             attempt,
+            registration_name: &self.registration_name,
             registration: &self.registration.inputs,
             attachment: &self.attachment,
             pushed: Pushed {
@@ -212,6 +214,7 @@ pub(super) async fn load<I: Integration>(
     let (materials, missing, size_bytes) = available(scope, wanted).await?;
     let size_bytes = size_bytes + bytes.len() as u64;
     let prepared = Prepared {
+        registration_name: registration.row.name.clone(),
         registration: registration_inputs,
         attachment: attached,
         attestation,

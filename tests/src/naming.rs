@@ -1,0 +1,149 @@
+//! Names of registrations in what is told of deliveries and jobs, and the filters of their list, over memory.
+
+use std::time::Duration;
+
+use api::Role;
+use pipeline::Platform as _;
+use pipeline::config::update::RegistrationPatch;
+use pipeline::config::{Precondition, register, update};
+use serde_json::{Value, json};
+
+use crate::asking::{answer, request};
+use crate::world::{World, act, attestation, scope};
+
+async fn ask(world: &World, route: &str, path: &[(&str, &str)], query: &[(&str, &str)]) -> Value {
+    let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let mut request = request(Role::Admin, route, path, &[], &Value::Null);
+    request.query = query.iter().map(text).collect();
+    let answer = answer(&world.memory, &request).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.body
+}
+
+async fn listed(world: &World, query: &[(&str, &str)]) -> Vec<Value> {
+    let body = ask(world, "GET /v1/deliveries", &[], query).await;
+    body["items"].as_array().unwrap().clone()
+}
+
+async fn rename(world: &World, from: &str, to: &str) {
+    let patch = RegistrationPatch {
+        name: Some(to.to_owned()),
+        ..RegistrationPatch::default()
+    };
+    let any = Precondition::default();
+    let renamed = update::registration(scope(&world.memory), from, &patch, &any, act());
+    renamed.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_delivery_and_its_job_have_the_name_that_their_registration_has_today() {
+    let world = World::new();
+    let attached = world.ready().await;
+    let push = "POST /v1/attestations";
+    let mut pushed = request(Role::Producer, push, &[], &[], &Value::Null);
+    pushed.query.insert("names".into(), "true".into());
+    pushed.body = attestation("1", vec![]).compact().into();
+    let accepted = answer(&world.memory, &pushed).await.body;
+    let planned = &accepted["deliveries"][0];
+    assert_eq!(planned["registration_name"], "hook", "{accepted}");
+    assert_eq!(planned["integration"], "webhook");
+    world.deliver().await;
+    let id = planned["id"].as_str().unwrap();
+    let digest = accepted["attestation"].as_str().unwrap();
+    let drained = json!({});
+    for (verb, status) in [("pause", 200), ("resume", 202)] {
+        let route = format!("POST /v1/registrations/{{registration}}/{verb}");
+        let path = [("registration", "hook")];
+        let asked = request(Role::Admin, &route, &path, &[], &drained);
+        assert_eq!(answer(&world.memory, &asked).await.status, status);
+    }
+    let backfill = "POST /v1/attachments/{attachment}/backfill";
+    let path = [("attachment", attached.id.as_str())];
+    let asked = request(Role::Admin, backfill, &path, &[], &drained);
+    assert_eq!(
+        answer(&world.memory, &asked).await.body["registration_name"],
+        "hook"
+    );
+    for name in ["hook", "renamed"] {
+        if name != "hook" {
+            rename(&world, "hook", name).await;
+        }
+        assert_eq!(listed(&world, &[]).await[0]["registration_name"], name);
+        let one = ask(
+            &world,
+            "GET /v1/deliveries/{delivery}",
+            &[("delivery", id)],
+            &[],
+        )
+        .await;
+        assert_eq!(one["registration_name"], name);
+        let path = [("digest", digest)];
+        let described = ask(&world, "GET /v1/attestations/{digest}", &path, &[]).await;
+        assert_eq!(described["deliveries"][0]["registration_name"], name);
+        let jobs = ask(&world, "GET /v1/jobs", &[], &[]).await;
+        let jobs = jobs["items"].as_array().unwrap();
+        assert_eq!(jobs.len(), 2);
+        assert!(
+            jobs.iter().all(|job| job["registration_name"] == name),
+            "{jobs:?}"
+        );
+    }
+    let any = Precondition::default();
+    let deleted = register::delete(scope(&world.memory), "renamed", &any, act());
+    deleted.await.unwrap();
+    assert_eq!(listed(&world, &[]).await[0]["registration_name"], "renamed");
+}
+
+#[tokio::test]
+async fn deliveries_are_listed_by_integration_and_by_time() {
+    let world = World::new();
+    world.ready().await;
+    let mut times = Vec::new();
+    for run in ["1", "2", "3"] {
+        world
+            .push(attestation(run, vec![]).compact())
+            .await
+            .unwrap();
+        times.push(world.memory.now().to_string());
+        world.memory.advance(Duration::from_secs(60));
+    }
+    let created = |rows: Vec<Value>| -> Vec<String> {
+        let times = rows
+            .iter()
+            .map(|row| row["created_at"].as_str().unwrap().to_owned());
+        times.rev().collect()
+    };
+    for scope in [
+        &[][..],
+        &[("registration", "hook")],
+        &[("workflow", "shop/nightly")],
+    ] {
+        let of =
+            async |query: &[(&str, &str)]| created(listed(&world, &[scope, query].concat()).await);
+        let all = of(&[]).await;
+        assert_eq!(all, times, "{scope:?}");
+        assert_eq!(of(&[("since", &times[1])]).await, times[1..], "{scope:?}");
+        assert_eq!(of(&[("until", &times[1])]).await, times[..2], "{scope:?}");
+        let both = [("since", &times[1][..]), ("until", &times[1])];
+        assert_eq!(of(&both).await, times[1..2], "{scope:?}");
+        assert_eq!(of(&[("integration", "webhook")]).await, times, "{scope:?}");
+        assert!(of(&[("integration", "smtp")]).await.is_empty(), "{scope:?}");
+    }
+    // Pages go on within the time, and end with it.
+    let mut found = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let query = [
+            ("limit", "1"),
+            ("since", &times[1][..]),
+            ("cursor", &cursor),
+        ];
+        let page = ask(&world, "GET /v1/deliveries", &[], &query).await;
+        found.extend(page["items"].as_array().unwrap().clone());
+        match page["next"].as_str() {
+            Some(next) => next.clone_into(&mut cursor),
+            None => break,
+        }
+    }
+    assert_eq!(created(found), times[1..]);
+}
