@@ -112,13 +112,24 @@ impl<'a> Function<'a> {
         Ok(function)
     }
 
-    fn hear(&self) -> Result<Said> {
-        let said = self.said.recv_timeout(PATIENCE);
-        said.with_context(|| format!("{} says nothing: see {}.log", self.name, self.name))
+    fn hear(&mut self) -> Result<Said> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.said.recv_timeout(Duration::from_millis(100)) {
+                Ok(said) => return Ok(said),
+                Err(_) if self.child.try_wait()?.is_some() => {
+                    bail!("{0} ended: see {0}.log", self.name)
+                }
+                Err(_) if Instant::now() > until => {
+                    bail!("{0} says nothing: see {0}.log", self.name)
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// Waits until it asks for its first event: how long that took since its process began.
-    pub fn ready(&self) -> Result<Duration> {
+    pub fn ready(&mut self) -> Result<Duration> {
         match self.hear()? {
             Said::Ready(at) => Ok(at - self.started),
             _ => bail!("{} answers before it was asked", self.name),
@@ -135,7 +146,7 @@ impl<'a> Function<'a> {
         Ok(at - self.started)
     }
 
-    fn answered(&self) -> Result<(Instant, Vec<u8>)> {
+    fn answered(&mut self) -> Result<(Instant, Vec<u8>)> {
         match self.hear()? {
             Said::Answered(at, body) => Ok((at, body)),
             Said::Ready(_) => bail!("{} asks for two events", self.name),
@@ -143,7 +154,7 @@ impl<'a> Function<'a> {
         }
     }
 
-    fn ready_again(&self) -> Result<()> {
+    fn ready_again(&mut self) -> Result<()> {
         match self.hear()? {
             Said::Ready(_) => Ok(()),
             _ => bail!("{} answers twice", self.name),

@@ -64,8 +64,8 @@ impl Bench {
             cloud,
             echo: Program {
                 name: ECHO.into(),
-                binary: functions.join(ECHO).join("bootstrap"),
-                environment: Vec::new(),
+                binary: fs::canonicalize(functions.join(ECHO).join("bootstrap"))?,
+                environment: environment(""),
             },
             functions: functions.to_owned(),
             folder,
@@ -113,7 +113,7 @@ impl Bench {
 
     /// One that has asked for its first event.
     pub fn ready<'a>(&'a self, program: &'a Program) -> Result<Function<'a>> {
-        let function = self.start(program, Run::Plain)?;
+        let mut function = self.start(program, Run::Plain)?;
         function.ready()?;
         Ok(function)
     }

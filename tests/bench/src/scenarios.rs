@@ -8,8 +8,8 @@ use bench::{Cloud, Server};
 use receiver::{Answer, Received};
 use serde_json::{Value, json};
 
-use crate::measure::{Bench, hash_instructions_of_a_byte, hash_millis_of_a_mb};
 use crate::function::Program;
+use crate::measure::{Bench, hash_instructions_of_a_byte, hash_millis_of_a_mb};
 use crate::measured::{Measured, Unit};
 use crate::scene::Scene;
 
@@ -227,11 +227,19 @@ fn material(
         (function.cpu()? - before, function.memory_mb("VmHWM")?)
     };
     let name = format!("{integration}, {MATERIAL_MB} MB");
-    bench.add(Measured::new(format!("{name}: peak of memory"), Unit::Mb, peak));
+    bench.add(Measured::new(
+        format!("{name}: peak of memory"),
+        Unit::Mb,
+        peak,
+    ));
     let cpu = cpu.as_secs_f64() * 1e3;
     bench.add(Measured::new(format!("{name}: CPU"), Unit::Millis, cpu));
     let hash = hash_millis_of_a_mb() * f64::from(u32::try_from(MATERIAL_MB)?);
-    let ratio = Measured::new(format!("{name}: CPU to that of its SHA-256"), Unit::Times, cpu / hash);
+    let ratio = Measured::new(
+        format!("{name}: CPU to that of its SHA-256"),
+        Unit::Times,
+        cpu / hash,
+    );
     bench.add(ratio);
     if bench.counts() {
         let hash = hash_instructions_of_a_byte(bench.folder())?;

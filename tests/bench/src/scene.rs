@@ -124,7 +124,7 @@ impl Scene {
         Ok(response.body)
     }
 
-    /// Registers an integration, and attaches it to a workflow.
+    /// Registers an integration, and attaches it to a workflow of the project `bench`.
     pub fn attach(
         &self,
         workflow: &str,
@@ -134,7 +134,7 @@ impl Scene {
     ) -> Result<()> {
         let body = json!({ "integration": integration, "name": name, "inputs": registration });
         self.ask("POST", "/v1/registrations", body.to_string().as_bytes())?;
-        let body = json!({ "registration": name, "workflow": workflow, "inputs": attachment });
+        let body = json!({ "registration": name, "workflow": format!("bench/{workflow}"), "inputs": attachment });
         self.ask("POST", "/v1/attachments", body.to_string().as_bytes())?;
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Scene {
         format!("{:0>8}", self.runs.get())
     }
 
-    /// An attestation that nobody has pushed yet, of a workflow in the project `bench`, of about so many bytes.
+    /// An attestation that nobody has pushed yet, of such a workflow, of about so many bytes.
     pub fn attestation(
         &self,
         workflow: &str,
