@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use bench::{Calls, Cloud, Server};
+use bench::{Calls, Cloud, Server, Service};
 
 use crate::function::{Function, Program, Run, counts_instructions};
 use crate::measured::{Measured, Unit, median};
@@ -95,11 +95,8 @@ impl Bench {
         })
     }
 
-    pub fn third_party(&self, service: impl bench::Service) -> Server {
-        Server::start(
-            Arc::new(service),
-            Some(Arc::clone(&self.authorities.third_party)),
-        )
+    pub fn third_party(&self, service: Arc<impl Service>) -> Server {
+        Server::start(service, Some(Arc::clone(&self.authorities.third_party)))
     }
 
     pub fn add(&mut self, measured: Measured) {

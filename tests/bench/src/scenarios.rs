@@ -1,10 +1,11 @@
 //! The scenarios: each sets its scene, and measures.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, ensure};
 use attestation::{Material, MaterialType};
-use bench::{Cloud, Server};
+use bench::{Cloud, Server, Service};
 use receiver::{Answer, Received};
 use serde_json::{Value, json};
 
@@ -134,9 +135,23 @@ fn authorizer(bench: &mut Bench) -> Result<()> {
     bench.warm("authorizer", &program, &mut events)
 }
 
-/// Takes everything.
+/// A third party that takes everything, and counts its connections.
+#[derive(Default)]
+struct Receiver(AtomicU32);
+
+impl Service for Receiver {
+    fn opened(&self, _: u64) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn answer(&self, _: u64, _: Received) -> Answer {
+        Answer::status(200)
+    }
+}
+
 fn take_everything(bench: &Bench) -> Server {
-    bench.third_party(|_: Received| Answer::status(200))
+    let receiver: Arc<Receiver> = Arc::default();
+    bench.third_party(receiver)
 }
 
 fn hook(receiver: &Server) -> Value {
@@ -155,11 +170,12 @@ fn nothing_given_back(body: &[u8]) -> Result<()> {
 /// A message, and a batch of ten of one registration.
 fn webhook(bench: &mut Bench) -> Result<()> {
     let scene = scene(bench)?;
-    let receiver = take_everything(bench);
+    let receiver: Arc<Receiver> = Arc::default();
+    let server = bench.third_party(Arc::clone(&receiver));
     scene.attach(
         "hooked",
         ["webhook", "hooked"],
-        &hook(&receiver),
+        &hook(&server),
         &json!({}),
     )?;
     let program = bench.program("deliver-webhook")?;
@@ -172,7 +188,11 @@ fn webhook(bench: &mut Bench) -> Result<()> {
     nothing_given_back(&bench.ready(&program)?.invoke(&event)?.body)?;
     scene.is_delivered(&delivery)?;
     bench.zip("webhook", "deliver-webhook")?;
+    receiver.0.store(0, Ordering::Relaxed);
     bench.calls("webhook", &program, &mut one)?;
+    let opened = f64::from(receiver.0.load(Ordering::Relaxed));
+    let name = "webhook: connections of two messages to the third party";
+    bench.add(Measured::new(name, Unit::Count, opened));
     bench.instructions("webhook", &program, &mut one)?;
     bench.starts("webhook", &program, &mut one)?;
     bench.warm("webhook", &program, &mut one)?;
@@ -186,7 +206,7 @@ fn webhook(bench: &mut Bench) -> Result<()> {
 fn materials(bench: &mut Bench) -> Result<()> {
     let scene = scene(bench)?;
     let receiver = take_everything(bench);
-    let foreign = bench.third_party(Cloud::default());
+    let foreign = bench.third_party(Arc::new(Cloud::default()));
     let bucket = json!({
         "endpoint": format!("https://127.0.0.1:{}", foreign.port), "bucket": "documents",
         "access_key_id": "AKIAIOSFODNN7EXAMPLE", "credentials": "example-secret-access-key",

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer, KeyPair,
-    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PublicKeyData as _, SanType,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 
 /// The functions' own file, each byte of which is in them.
 const AMAZON: &str = include_str!("../../../shared/aws/src/amazon-roots.pem");
-/// Common name of a public root with a key of P-384.
-const PUBLIC: &str = "ISRG Root X2";
+/// Common name of a public root with a key of P-256, as the authorities of the run have.
+const PUBLIC: &str = "Amazon Root CA 3";
 
 /// Authorities of a run, and servers that they vouch for.
 pub struct Authorities {
@@ -46,13 +46,13 @@ impl Authorities {
         params.distinguished_name = DistinguishedName::new();
         for (kind, value) in [
             (DnType::CountryName, "US"),
-            (DnType::OrganizationName, "Internet Security Research Group"),
+            (DnType::OrganizationName, "Amazon"),
             (DnType::CommonName, PUBLIC),
         ] {
             let value = DnValue::PrintableString(value.try_into()?);
             params.distinguished_name.push(kind, value);
         }
-        let public = Authority::new(params, KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?)?;
+        let public = Authority::new(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?;
         ensure!(
             contains(&public.der, &root.subject),
             "{PUBLIC} has another name"
