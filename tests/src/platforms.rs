@@ -446,6 +446,7 @@ async fn the_stub_of_the_benchmark_is_a_platform() {
     let settings = Settings::from_env(|name| {
         Some(match name {
             "AWS_ENDPOINT_URL" => endpoint.clone(),
+            "AWS_REGION" => "eu-central-1".to_owned(),
             "QUEUE_URL_PREFIX" => format!("{endpoint}/000000000000/stub-"),
             "ALLOWED_PRIVATE_CIDRS" | "EGRESS_PROXY" | "QUOTAS" => return None,
             other => other.to_lowercase(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::machine;
 use crate::measured::{Measured, Unit};
 
-/// What the ratio to the floor may grow by, where a machine executes other instructions.
+/// Tolerance of the ratio to the floor, on a machine that executes other instructions.
 const ELSEWHERE: f64 = 0.05;
 
 #[derive(Serialize, Deserialize)]
@@ -27,7 +27,7 @@ struct Budget {
     ratio: Option<f64>,
 }
 
-/// What a value may grow by; none for what drifts by itself, as times do.
+/// Tolerance of a value; none for values that drift by themselves, as times do.
 fn tolerance(measured: &Measured) -> Option<f64> {
     match measured.unit {
         Unit::Count => Some(0.0),

@@ -22,7 +22,7 @@ struct State {
     queues: Queues,
     secrets: Secrets,
     calls: Calls,
-    /// Which services were called over which connections.
+    /// Services that were called over each connection.
     used: BTreeSet<(u64, &'static str)>,
     delay: Duration,
 }

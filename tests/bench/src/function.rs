@@ -16,7 +16,7 @@ use crate::quota::Quota;
 /// Time for anything that a function does, under valgrind too.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// How a function is run.
+/// Conditions under which a function runs.
 #[derive(Clone, Copy)]
 pub enum Run<'a> {
     Plain,

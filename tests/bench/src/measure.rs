@@ -40,7 +40,7 @@ pub struct Bench {
     pub runs: u32,
     counts: bool,
     pub measured: Vec<Measured>,
-    /// What could not be measured on this machine.
+    /// Measurements that are impossible on this machine.
     pub left_out: Vec<String>,
 }
 
@@ -228,7 +228,6 @@ impl Bench {
         Ok(counted)
     }
 
-    /// Instructions until it is ready, until its first response, and of a warm invocation.
     pub fn instructions(
         &mut self,
         scenario: &str,
@@ -238,25 +237,25 @@ impl Bench {
         if !self.counts {
             return Ok(());
         }
-        let floor = [0, 1, 1 + WARM]
-            .map(|count| self.counted(&self.echo, count, &mut || Ok(b"{}".to_vec())));
-        let own = [0, 1, 1 + WARM].map(|count| self.counted(program, count, events));
-        let [own_ready, own_cold, own_all] = own;
-        let [floor_ready, floor_cold, floor_all] = floor;
-        let (own_cold, floor_cold) = (own_cold?, floor_cold?);
-        let mut add = |state: &str, own: f64, floor: f64| {
+        let mut nothing = || Ok(b"{}".to_vec());
+        let floor = self.states(&self.echo, &mut nothing)?;
+        let own = self.states(program, events)?;
+        for (state, (own, floor)) in ["ready", "cold", "warm"]
+            .iter()
+            .zip(own.into_iter().zip(floor))
+        {
             let name = format!("{scenario}: instructions, {state}");
             self.add(Measured::new(name, Unit::Instructions, own).over(floor));
-        };
-        add("ready", own_ready?, floor_ready?);
-        add("cold", own_cold, floor_cold);
-        let warm = |all: f64, cold: f64| (all - cold) / f64::from(WARM);
-        add(
-            "warm",
-            warm(own_all?, own_cold),
-            warm(floor_all?, floor_cold),
-        );
+        }
         Ok(())
+    }
+
+    /// Instructions until it is ready, until its first response, and of a warm invocation.
+    pub fn states(&self, program: &Program, events: Events) -> Result<[f64; 3]> {
+        let ready = self.counted(program, 0, events)?;
+        let cold = self.counted(program, 1, events)?;
+        let all = self.counted(program, 1 + WARM, events)?;
+        Ok([ready, cold, (all - cold) / f64::from(WARM)])
     }
 
     /// Instructions of so many invocations, with the start before them.

@@ -9,7 +9,7 @@ pub enum Unit {
     Instructions,
     Millis,
     Mb,
-    /// How many times the floor, or another thing that the name says.
+    /// Multiples of another thing, which the name says.
     Times,
 }
 
@@ -25,7 +25,7 @@ pub struct Measured {
     pub ratio: Option<f64>,
 }
 
-/// What the specification wants at most: of the value, or of its ratio to the floor.
+/// Maximum of the value, or of its ratio to the floor.
 #[derive(Debug, Clone, Copy)]
 pub enum Target {
     Value(f64),
@@ -40,6 +40,11 @@ const TARGETS: &[(&str, Target)] = &[
     ("accept: instructions, cold", Target::Value(20e6)),
     ("accept: instructions, warm", Target::Value(6e6)),
     ("accept: first invocation at 256 MB", Target::Value(35.0)),
+    (
+        "accept: instructions of a further attachment",
+        Target::Value(0.35e6),
+    ),
+    // Set in CPU time, on a CPU without SHA extensions; so is that of a material.
     (
         "accept: instructions of a body to those of its SHA-256",
         Target::Value(1.7),

@@ -34,6 +34,9 @@ pub const ALL: &[(&str, &[&str], Scenario)] = &[
     ),
 ];
 
+/// Attachments of the workflow that is pushed, and of one with many.
+const FEW: u32 = 3;
+const MANY: u32 = 53;
 /// Sizes of what is pushed whole.
 const LARGE_MB: [usize; 2] = [1, 3];
 /// Size of the largest material that is delivered, and of one that valgrind can bear.
@@ -71,6 +74,20 @@ fn accept(bench: &mut Bench) -> Result<()> {
     bench.warm("accept", &program, &mut events)?;
     bench.quotas("accept", &program, &mut events)?;
 
+    if bench.counts() {
+        let [_, _, few] = bench.states(&program, &mut events)?;
+        let hook = json!({ "url": "https://hooks.example.org/many" });
+        scene.attach("many", ["webhook", "many"], &hook, &json!({}))?;
+        for _ in 1..MANY {
+            scene.attach_again("many", "many", &json!({}))?;
+        }
+        let mut events = || Ok(Scene::push(&scene.ordinary("many")));
+        let [_, _, many] = bench.states(&program, &mut events)?;
+        let each = (many - few) / f64::from(MANY - FEW);
+        let name = "accept: instructions of a further attachment";
+        bench.add(Measured::new(name, Unit::Instructions, each));
+    }
+
     let hash_millis = hash_millis_of_a_mb();
     bench.add(Measured::new(
         "SHA-256 of a MB by ring: CPU",
@@ -101,7 +118,7 @@ fn accept(bench: &mut Bench) -> Result<()> {
         let hash = hash_instructions_of_a_byte(bench.folder())?;
         bench.add(Measured::new(
             "SHA-256 of a byte by ring: instructions",
-            Unit::Count,
+            Unit::Instructions,
             hash,
         ));
         let [small, large] = LARGE_MB.map(|mb| {
@@ -172,12 +189,7 @@ fn webhook(bench: &mut Bench) -> Result<()> {
     let scene = scene(bench)?;
     let receiver: Arc<Receiver> = Arc::default();
     let server = bench.third_party(Arc::clone(&receiver));
-    scene.attach(
-        "hooked",
-        ["webhook", "hooked"],
-        &hook(&server),
-        &json!({}),
-    )?;
+    scene.attach("hooked", ["webhook", "hooked"], &hook(&server), &json!({}))?;
     let program = bench.program("deliver-webhook")?;
     let of = |count: usize| {
         let attestations: Vec<_> = (0..count).map(|_| scene.ordinary("hooked")).collect();

@@ -70,7 +70,8 @@ fn event(text: &str) -> Value {
 impl Scene {
     /// `endpoint` is the cloud's without TLS: the scene is set by a client that trusts no authority of the run.
     pub fn new(cloud: Arc<Cloud>, endpoint: &str) -> Result<Self> {
-        let environment: BTreeMap<_, _> = environment(endpoint).into_iter().collect();
+        let mut environment: BTreeMap<_, _> = environment(endpoint).into_iter().collect();
+        environment.insert("QUOTAS".into(), "checks=1000000".into());
         let settings = Settings::from_env(|name| environment.get(name).cloned())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -134,7 +135,20 @@ impl Scene {
     ) -> Result<()> {
         let body = json!({ "integration": integration, "name": name, "inputs": registration });
         self.ask("POST", "/v1/registrations", body.to_string().as_bytes())?;
-        let body = json!({ "registration": name, "workflow": format!("bench/{workflow}"), "inputs": attachment });
+        self.attach_again(workflow, name, attachment)
+    }
+
+    /// Attaches a registration, also where it is attached already.
+    pub fn attach_again(
+        &self,
+        workflow: &str,
+        registration: &str,
+        attachment: &Value,
+    ) -> Result<()> {
+        let body = json!({
+            "registration": registration, "workflow": format!("bench/{workflow}"),
+            "inputs": attachment, "allow_duplicate": true,
+        });
         self.ask("POST", "/v1/attachments", body.to_string().as_bytes())?;
         Ok(())
     }

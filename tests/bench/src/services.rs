@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub struct Fault {
     pub kind: &'static str,
     pub message: String,
-    /// What comes beside kind and message.
+    /// Fields beside kind and message.
     pub details: Value,
 }
 
