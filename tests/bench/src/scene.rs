@@ -71,7 +71,7 @@ impl Scene {
     /// `endpoint` is the cloud's without TLS: the scene is set by a client that trusts no authority of the run.
     pub fn new(cloud: Arc<Cloud>, endpoint: &str) -> Result<Self> {
         let mut environment: BTreeMap<_, _> = environment(endpoint).into_iter().collect();
-        environment.insert("QUOTAS".into(), "checks=1000000".into());
+        environment.insert("QUOTAS".into(), "checks=6000".into());
         let settings = Settings::from_env(|name| environment.get(name).cloned())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
