@@ -56,12 +56,22 @@ impl Calls {
             .count()
     }
 
-    /// Names the calls, in the order in which they began.
+    /// Names the calls, in the order in which they began, with a bar where one waited for another.
     pub fn names(&self) -> String {
         let mut calls: Vec<&Call> = self.calls.iter().collect();
         calls.sort_by_key(|call| call.begun);
-        let names = calls.iter().map(|call| call.operation.as_str());
-        names.collect::<Vec<_>>().join(" ")
+        let mut names = String::new();
+        let mut first_end = None;
+        for call in calls {
+            if first_end.is_some_and(|end| call.begun >= end) {
+                names += "| ";
+                first_end = None;
+            }
+            names += &call.operation;
+            names.push(' ');
+            first_end = Some(first_end.map_or(call.ended, |end| call.ended.min(end)));
+        }
+        names
     }
 }
 

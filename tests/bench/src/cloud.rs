@@ -35,6 +35,11 @@ impl Cloud {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) {
+        *self.state() = State::default();
+    }
+
     /// Makes each call take so long, which shows what happens at the same time.
     pub fn delay(&self, delay: Duration) {
         self.state().delay = delay;

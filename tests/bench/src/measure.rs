@@ -19,7 +19,7 @@ use crate::tls::Authorities;
 pub const ECHO: &str = "echo";
 
 /// Time that each call takes while calls are counted: longer than a handshake, so that what begins together overlaps.
-const DELAY: Duration = Duration::from_millis(40);
+const DELAY: Duration = Duration::from_millis(200);
 /// Invocations after the first, by whose instructions a warm one is known.
 const WARM: u32 = 10;
 /// Memory sizes whose quota of CPU is tried.

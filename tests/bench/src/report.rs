@@ -62,12 +62,24 @@ pub fn table(all: &[Measured]) -> String {
     text
 }
 
+/// A table for each scenario.
 fn markdown(all: &[Measured]) -> String {
-    let mut text = format!("| {} |\n|---|--:|--:|--:|--:|---|\n", HEAD.join(" | "));
+    let mut tables: Vec<(&str, String)> = Vec::new();
     for one in all {
-        let _ = writeln!(text, "| {} |", cells(one).join(" | "));
+        let (scenario, what) = one.name.split_once(": ").unwrap_or_default();
+        let known = tables.iter().position(|(own, _)| *own == scenario);
+        let at = known.unwrap_or_else(|| {
+            let head = format!("| {} |\n|---|--:|--:|--:|--:|---|\n", HEAD.join(" | "));
+            tables.push((scenario, head));
+            tables.len() - 1
+        });
+        let mut cells = cells(one);
+        cells[0] = what.to_owned();
+        let _ = writeln!(tables[at].1, "| {} |", cells.join(" | "));
     }
-    text
+    let sections = tables.into_iter();
+    let sections = sections.map(|(scenario, table)| format!("### {scenario}\n\n{table}"));
+    sections.collect::<Vec<_>>().join("\n")
 }
 
 fn charts(all: &[Measured]) -> [(&'static str, String); 2] {
@@ -116,7 +128,7 @@ pub fn write(docs: &Path, all: &[Measured], left_out: &[String]) -> Result<()> {
         include_str!("page.md")
     );
     text = text.replace("{machine}", &machine::shape());
-    text = text.replace("{table}", &markdown(all));
+    text = text.replace("{tables}", markdown(all).trim_end());
     let mut missed = format!("{} of {wanted} targets are met.", wanted - misses.len());
     if !misses.is_empty() {
         missed += " These are missed:\n\n";

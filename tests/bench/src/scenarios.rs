@@ -43,7 +43,9 @@ const LARGE_MB: [usize; 2] = [1, 3];
 const MATERIAL_MB: usize = 100;
 const COUNTED_MB: usize = 8;
 
+/// A cloud that holds nothing yet.
 fn scene(bench: &Bench) -> Result<Scene> {
+    bench.cloud.clear();
     let endpoint = format!("http://127.0.0.1:{}", bench.plain.port);
     Scene::new(Arc::clone(&bench.cloud), &endpoint)
 }
@@ -90,7 +92,7 @@ fn accept(bench: &mut Bench) -> Result<()> {
 
     let hash_millis = hash_millis_of_a_mb();
     bench.add(Measured::new(
-        "SHA-256 of a MB by ring: CPU",
+        "SHA-256 by ring: CPU of a MB",
         Unit::Millis,
         hash_millis,
     ));
@@ -117,7 +119,7 @@ fn accept(bench: &mut Bench) -> Result<()> {
     if bench.counts() {
         let hash = hash_instructions_of_a_byte(bench.folder())?;
         bench.add(Measured::new(
-            "SHA-256 of a byte by ring: instructions",
+            "SHA-256 by ring: instructions of a byte",
             Unit::Instructions,
             hash,
         ));

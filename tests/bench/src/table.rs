@@ -86,23 +86,25 @@ impl Table {
 
     fn query(&self, input: &Value) -> Result<Value, Fault> {
         let index = input["IndexName"].as_str();
-        let sort = match index {
-            None => "sk",
+        let (hash, sort) = match index {
+            None => ("pk", "sk"),
             Some(name) => {
                 let mut all = Index::ALL.into_iter();
                 let found = all.find(|index| index.name() == name);
-                found
-                    .ok_or_else(|| invalid("no such index"))?
-                    .attributes()
-                    .1
+                found.ok_or_else(|| invalid("no such index"))?.attributes()
             }
         };
         let condition = input["KeyConditionExpression"].as_str().unwrap_or_default();
+        // Its first term is about the hash: other partitions are passed over without a look at the rest.
+        let value = condition.split_whitespace().nth(2).unwrap_or_default();
+        let partition = About { input, row: None }.value(value);
+        let partition = partition.ok_or_else(|| invalid("the condition has no hash"))?;
         let mut found = Vec::new();
-        let hash = input["ExpressionAttributeValues"][":pk"]["S"].as_str();
-        let hash = hash.unwrap_or_default().to_owned();
-        let rows = self.0.range((hash.clone(), String::new())..);
-        for (key, row) in rows.take_while(|((own, _), _)| index.is_some() || *own == hash) {
+        for (key, row) in self
+            .0
+            .iter()
+            .filter(|(_, row)| row.get(hash) == Some(partition))
+        {
             let about = About {
                 input,
                 row: Some(row),
