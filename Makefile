@@ -25,7 +25,7 @@ HERE := $(shell uname -m | sed s/aarch64/arm64/)
 # Options of infra/local/load.py and kill.py: `make load LOAD="--attachments 10 --rate 5 --count 200"`
 LOAD ?=
 KILL ?=
-# Options of infra/local/bench.py: `make bench BENCH="--runs 50 --only registered"`
+# Options of infra/local/bench.py and of tests/bench: `make bench BENCH="--runs 50 --only registered"`
 BENCH ?=
 
 # As AWS's own tools have it. SAM and boto3 read AWS_DEFAULT_REGION and the profile alone.
@@ -34,7 +34,7 @@ export AWS_DEFAULT_REGION := $(AWS_REGION)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events simulate fuzz mutants load bench kill-run lint deploy release release-again test-release undeploy clean tools peer-tools
+.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events simulate fuzz mutants load bench bench-functions kill-run lint deploy release release-again test-release undeploy clean tools peer-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -95,6 +95,10 @@ load: tools functions cli ## Measure throughput and latency under load, on a sep
 
 bench: tools functions cli ## Measure the duration of each command, against that of its requests
 	@infra/local/bench.py $(BENCH)
+
+bench-functions: ## Measure the functions as for AWS against the least of all functions: REFRESH=1 writes docs/performance.md
+	@$(VENV) cargo-lambda
+	@infra/local/functions_bench.py $(BENCH)
 
 kill-run: tools functions cli ## Check that no delivery is lost while functions are killed
 	@infra/local/kill.py $(KILL)

@@ -1,11 +1,13 @@
 //! Behavior that all platforms share: one suite over memory, and over the local cloud.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::OrganizationName;
 use attestation::Digest;
 use aws::{Aws, Settings};
+use bench::{Cloud, Server};
 use bytes::Bytes;
 use memory::Memory;
 use pipeline::Platform;
@@ -434,6 +436,23 @@ async fn memory_is_a_platform() {
     memory.is_newer.set(false);
     suite(&memory).await;
     messages_are_signed_by_the_public_key(&memory).await;
+}
+
+/// Proves that what is measured over the stub is what the functions do on a cloud.
+#[tokio::test]
+async fn the_stub_of_the_benchmark_is_a_platform() {
+    let cloud = Server::start(Arc::new(Cloud::default()), None);
+    let endpoint = format!("http://127.0.0.1:{}", cloud.port);
+    let settings = Settings::from_env(|name| {
+        Some(match name {
+            "AWS_ENDPOINT_URL" => endpoint.clone(),
+            "AWS_REGION" => "eu-central-1".to_owned(),
+            "QUEUE_URL_PREFIX" => format!("{endpoint}/000000000000/stub-"),
+            "ALLOWED_PRIVATE_CIDRS" | "EGRESS_PROXY" | "QUOTAS" => return None,
+            other => other.to_lowercase(),
+        })
+    });
+    suite(&Aws::new(settings.unwrap())).await;
 }
 
 /// Named so that it runs with those that need the deployed stack.

@@ -1,7 +1,7 @@
 //! HTTP server on loopback, for tests: keeps each request, and answers as a function says.
 
 use std::fmt::{self, Write as _};
-use std::io::{BufRead, BufReader, Read, Write as _};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -127,34 +127,42 @@ impl Server {
 }
 
 /// Answers one request. Returns `None` when the connection takes no more.
-fn serve(stream: &TcpStream, kept: &Mutex<Vec<Received>>, script: &Script) -> Option<()> {
-    let request = read(stream)?;
+fn serve(mut stream: &TcpStream, kept: &Mutex<Vec<Received>>, script: &Script) -> Option<()> {
+    let request = read(&mut BufReader::new(stream))?;
     let earlier = {
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push(request.clone());
         kept.len() - 1
     };
-    let answer = script(earlier, &request);
-    thread::sleep(answer.after);
-    let mut head = format!("HTTP/1.1 {} X\r\n", answer.status?);
-    for (name, value) in &answer.headers {
-        let _ = write!(head, "{name}: {value}\r\n");
-    }
-    let _ = write!(head, "content-length: {}\r\n\r\n", answer.body.len());
-    let mut stream = stream;
-    stream.write_all(head.as_bytes()).ok()?;
-    if request.method != "HEAD" {
-        stream.write_all(&answer.body).ok()?;
-    }
-    let is_last = answer
-        .headers
-        .iter()
-        .any(|(name, value)| name == "connection" && value == "close");
-    (!is_last).then_some(())
+    script(earlier, &request).write(&request.method, &mut stream)
 }
 
-fn read(stream: &TcpStream) -> Option<Received> {
-    let mut reader = BufReader::new(stream);
+impl Answer {
+    /// Writes the response to a request of this method. Returns `None` when the connection takes no more.
+    pub fn write(&self, method: &str, stream: &mut impl Write) -> Option<()> {
+        thread::sleep(self.after);
+        let mut head = format!("HTTP/1.1 {} X\r\n", self.status?);
+        for (name, value) in &self.headers {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        let has = |name: &str| self.headers.iter().any(|(own, _)| own == name);
+        if !has("content-length") {
+            let _ = write!(head, "content-length: {}\r\n", self.body.len());
+        }
+        head.push_str("\r\n");
+        let body: &[u8] = if method == "HEAD" { &[] } else { &self.body };
+        stream.write_all(&[head.as_bytes(), body].concat()).ok()?;
+        stream.flush().ok()?;
+        let is_last = self
+            .headers
+            .iter()
+            .any(|(name, value)| name == "connection" && value == "close");
+        (!is_last).then_some(())
+    }
+}
+
+/// Reads a request. Returns `None` when no whole one comes.
+pub fn read(reader: &mut impl BufRead) -> Option<Received> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let (line, _) = line.rsplit_once(' ')?;

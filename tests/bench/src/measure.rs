@@ -1,0 +1,356 @@
+//! Measures functions, each beside the floor.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bench::{Calls, Cloud, Server, Service};
+
+use crate::function::{Function, Program, Run, counts_instructions};
+use crate::measured::{Measured, Unit, median};
+use crate::quota::Quota;
+use crate::scene::environment;
+use crate::tls::Authorities;
+
+pub const ECHO: &str = "echo";
+
+/// Time that each call takes while calls are counted: longer than a handshake, so that what begins together overlaps.
+const DELAY: Duration = Duration::from_millis(200);
+/// Invocations after the first, by whose instructions a warm one is known.
+const WARM: u32 = 10;
+/// Memory sizes whose quota of CPU is tried.
+const MEMORY_MB: [u64; 3] = [128, 256, 512];
+/// Bytes that are hashed to know what hashing costs.
+const HASHED: usize = 400 << 20;
+
+pub struct Bench {
+    pub cloud: Arc<Cloud>,
+    /// The cloud's endpoint without TLS.
+    pub plain: Server,
+    secure: Server,
+    authorities: Authorities,
+    /// Folder of the binaries, `<name>/bootstrap`, and of their zips, `<name>.zip`.
+    functions: PathBuf,
+    folder: PathBuf,
+    echo: Program,
+    pub runs: u32,
+    counts: bool,
+    pub measured: Vec<Measured>,
+    /// Measurements that are impossible on this machine.
+    pub left_out: Vec<String>,
+}
+
+/// Events, each of them another.
+pub type Events<'a> = &'a mut dyn FnMut() -> Result<Vec<u8>>;
+
+impl Bench {
+    pub fn new(functions: &Path, folder: PathBuf, runs: u32) -> Result<Self> {
+        fs::create_dir_all(&folder)?;
+        let cloud = Arc::new(Cloud::default());
+        let authorities = Authorities::new()?;
+        let counts = counts_instructions();
+        let mut left_out = Vec::new();
+        if !counts {
+            left_out.push("instructions: valgrind is not installed".to_owned());
+        }
+        Ok(Self {
+            plain: Server::start(Arc::clone(&cloud), None),
+            secure: Server::start(Arc::clone(&cloud), Some(Arc::clone(&authorities.cloud))),
+            authorities,
+            cloud,
+            echo: Program {
+                name: ECHO.into(),
+                binary: fs::canonicalize(functions.join(ECHO).join("bootstrap"))?,
+                environment: environment(""),
+            },
+            functions: functions.to_owned(),
+            folder,
+            runs,
+            counts,
+            measured: Vec::new(),
+            left_out,
+        })
+    }
+
+    /// A copy of a function that trusts the authorities of the run.
+    pub fn program(&self, name: &str) -> Result<Program> {
+        let path = self.functions.join(name).join("bootstrap");
+        let mut binary =
+            fs::read(&path).with_context(|| format!("{} is not built", path.display()))?;
+        let sends = name.starts_with("deliver-") || name.starts_with("fetch-");
+        self.authorities
+            .replace_in(&mut binary, sends)
+            .with_context(|| name.to_owned())?;
+        let copy = self.folder.join(name);
+        fs::write(&copy, binary)?;
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+        Ok(Program {
+            name: name.to_owned(),
+            binary: fs::canonicalize(copy)?,
+            environment: environment(&format!("https://127.0.0.1:{}", self.secure.port)),
+        })
+    }
+
+    pub fn third_party(&self, service: Arc<impl Service>) -> Server {
+        Server::start(service, Some(Arc::clone(&self.authorities.third_party)))
+    }
+
+    pub fn add(&mut self, measured: Measured) {
+        eprintln!("{}: {:.4}", measured.name, measured.value);
+        self.measured.push(measured);
+    }
+
+    fn start<'a>(&'a self, program: &'a Program, run: Run<'a>) -> Result<Function<'a>> {
+        Function::start(program, run, &self.folder)
+    }
+
+    /// One that has asked for its first event.
+    pub fn ready<'a>(&'a self, program: &'a Program) -> Result<Function<'a>> {
+        let mut function = self.start(program, Run::Plain)?;
+        function.ready()?;
+        Ok(function)
+    }
+
+    pub fn zip(&mut self, scenario: &str, function: &str) -> Result<f64> {
+        let path = self.functions.join(format!("{function}.zip"));
+        let size = fs::metadata(&path)
+            .with_context(|| format!("no {}", path.display()))?
+            .len();
+        let echo = fs::metadata(self.functions.join("echo.zip"))?.len();
+        let mb = |bytes: u64| f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / 1e6;
+        let measured = Measured::new(format!("{scenario}: zip"), Unit::Mb, mb(size));
+        self.add(measured.over(mb(echo)));
+        Ok(mb(size))
+    }
+
+    /// Time from the start of the process to its first request for an event, and to its first response.
+    pub fn starts(&mut self, scenario: &str, program: &Program, events: Events) -> Result<()> {
+        let (mut ready, mut cold) = (Vec::new(), Vec::new());
+        for _ in 0..self.runs {
+            let floor = self.start(&self.echo, Run::Plain)?.ready()?;
+            let own = self.start(program, Run::Plain)?.ready()?;
+            ready.push((millis(own), millis(floor)));
+            let floor = self.start(&self.echo, Run::Plain)?.cold(b"{}")?;
+            let event = events()?;
+            let own = self.start(program, Run::Plain)?.cold(&event)?;
+            cold.push((millis(own), millis(floor)));
+        }
+        self.add(Measured::pairs(
+            format!("{scenario}: start to ready"),
+            Unit::Millis,
+            &ready,
+        ));
+        self.add(Measured::pairs(
+            format!("{scenario}: cold"),
+            Unit::Millis,
+            &cold,
+        ));
+        Ok(())
+    }
+
+    /// Invocations of a function that runs already, in turn with those of the floor.
+    pub fn warm(&mut self, scenario: &str, program: &Program, events: Events) -> Result<()> {
+        let (mut wall, mut cpu) = (Vec::new(), Vec::new());
+        let (resident, private, floor_resident);
+        {
+            let mut floor = self.ready(&self.echo)?;
+            let mut own = self.ready(program)?;
+            for _ in 0..3 {
+                floor.invoke(b"{}")?;
+                own.invoke(&events()?)?;
+            }
+            for _ in 0..self.runs * 4 {
+                let floor = floor.invoke(b"{}")?;
+                let own = own.invoke(&events()?)?;
+                wall.push((millis(own.wall), millis(floor.wall)));
+                cpu.push((millis(own.cpu), millis(floor.cpu)));
+            }
+            (resident, private) = (own.memory_mb("VmRSS")?, own.memory_mb("RssAnon")?);
+            floor_resident = floor.memory_mb("VmRSS")?;
+        }
+        self.add(Measured::pairs(
+            format!("{scenario}: warm"),
+            Unit::Millis,
+            &wall,
+        ));
+        self.add(Measured::pairs(
+            format!("{scenario}: CPU, warm"),
+            Unit::Millis,
+            &cpu,
+        ));
+        let name = format!("{scenario}: memory after warm-up");
+        self.add(Measured::new(name, Unit::Mb, resident).over(floor_resident));
+        let name = format!("{scenario}: private memory after warm-up");
+        self.add(Measured::new(name, Unit::Mb, private));
+        Ok(())
+    }
+
+    /// Calls of a function's first invocation, with those before it, and of its second.
+    pub fn calls(
+        &mut self,
+        scenario: &str,
+        program: &Program,
+        events: Events,
+    ) -> Result<[Calls; 2]> {
+        let [first, second] = [events()?, events()?];
+        self.cloud.delay(DELAY);
+        self.cloud.calls();
+        let counted: Result<[Calls; 2]> = (|| {
+            let mut function = self.ready(program)?;
+            function.invoke(&first)?;
+            let first = self.cloud.calls();
+            function.invoke(&second)?;
+            Ok([first, self.cloud.calls()])
+        })();
+        self.cloud.delay(Duration::ZERO);
+        let counted = counted?;
+        for (calls, state) in counted.iter().zip(["cold", "warm"]) {
+            eprintln!("{scenario}, {state}: {}", calls.names());
+            let mut add = |what: &str, count: usize| {
+                let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+                self.add(Measured::new(
+                    format!("{scenario}: {what}, {state}"),
+                    Unit::Count,
+                    count,
+                ));
+            };
+            add("calls", calls.calls.len());
+            add("depth", calls.depth());
+            add("writes", calls.writes());
+            if state == "cold" {
+                add("connections", calls.connections());
+            }
+        }
+        Ok(counted)
+    }
+
+    pub fn instructions(
+        &mut self,
+        scenario: &str,
+        program: &Program,
+        events: Events,
+    ) -> Result<()> {
+        if !self.counts {
+            return Ok(());
+        }
+        let mut nothing = || Ok(b"{}".to_vec());
+        let floor = self.states(&self.echo, &mut nothing)?;
+        let own = self.states(program, events)?;
+        for (state, (own, floor)) in ["ready", "cold", "warm"]
+            .iter()
+            .zip(own.into_iter().zip(floor))
+        {
+            let name = format!("{scenario}: instructions, {state}");
+            self.add(Measured::new(name, Unit::Instructions, own).over(floor));
+        }
+        Ok(())
+    }
+
+    /// Instructions until it is ready, until its first response, and of a warm invocation.
+    pub fn states(&self, program: &Program, events: Events) -> Result<[f64; 3]> {
+        let ready = self.counted(program, 0, events)?;
+        let cold = self.counted(program, 1, events)?;
+        let all = self.counted(program, 1 + WARM, events)?;
+        Ok([ready, cold, (all - cold) / f64::from(WARM)])
+    }
+
+    /// Instructions of so many invocations, with the start before them.
+    pub fn counted(&self, program: &Program, invocations: u32, events: Events) -> Result<f64> {
+        let events = (0..invocations)
+            .map(|_| events())
+            .collect::<Result<Vec<_>>>()?;
+        let mut function = self.start(program, Run::Counted)?;
+        function.ready()?;
+        for event in events {
+            function.invoke(&event)?;
+        }
+        function.instructions()
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub const fn counts(&self) -> bool {
+        self.counts
+    }
+
+    /// The first invocation, with the CPU that Lambda gives for so much memory.
+    pub fn quotas(&mut self, scenario: &str, program: &Program, events: Events) -> Result<()> {
+        for mb in MEMORY_MB {
+            let Some(quota) = Quota::of_memory(mb) else {
+                let why = format!(
+                    "{scenario}: first invocation at {mb} MB: no control group can be made"
+                );
+                self.left_out.push(why);
+                continue;
+            };
+            let first = |program: &Program, event: &[u8]| -> Result<f64> {
+                quota.end()?;
+                let mut function = self.start(program, Run::Quota(&quota))?;
+                function.ready()?;
+                Ok(millis(function.invoke(event)?.wall))
+            };
+            let mut pairs = Vec::new();
+            for _ in 0..self.runs.min(10) {
+                let floor = first(&self.echo, b"{}")?;
+                pairs.push((first(program, &events()?)?, floor));
+            }
+            let name = format!("{scenario}: first invocation at {mb} MB");
+            self.add(Measured::pairs(name, Unit::Millis, &pairs));
+        }
+        Ok(())
+    }
+
+    /// CPU time of a warm invocation, the median of some.
+    pub fn cpu(&self, program: &Program, events: Events) -> Result<f64> {
+        let mut function = self.ready(program)?;
+        function.invoke(&events()?)?;
+        let times = (0..self.runs.min(10)).map(|_| Ok(millis(function.invoke(&events()?)?.cpu)));
+        Ok(median(times.collect::<Result<_>>()?))
+    }
+}
+
+pub fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Milliseconds that ring takes for the SHA-256 of a MB, in this process.
+pub fn hash_millis_of_a_mb() -> f64 {
+    let bytes = vec![7; 1 << 20];
+    let rounds = HASHED >> 20;
+    let one = |_| {
+        let begun = Instant::now();
+        std::hint::black_box(ring::digest::digest(&ring::digest::SHA256, &bytes));
+        millis(begun.elapsed())
+    };
+    // What others on the machine take away is no part of it.
+    let mut times: Vec<f64> = (0..rounds).map(one).collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 4] * 1e6 / f64::from(1 << 20)
+}
+
+/// Instructions that ring takes for the SHA-256 of a byte: this program's own, with `--hash`, under valgrind.
+pub fn hash_instructions_of_a_byte(folder: &Path) -> Result<f64> {
+    let own = std::env::current_exe()?;
+    let mut of = [0.0; 2];
+    for (bytes, count) in [1 << 20, 3 << 20].into_iter().zip(&mut of) {
+        let program = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=callgrind.hash"])
+            .arg(&own)
+            .args(["--hash", &bytes.to_string()])
+            .current_dir(folder)
+            .output()?;
+        let said = String::from_utf8_lossy(&program.stderr).into_owned();
+        let line = said
+            .lines()
+            .find_map(|line| line.split_once("Collected : "));
+        let number = line.and_then(|(_, number)| number.trim().parse().ok());
+        *count = number.with_context(|| said.clone())?;
+    }
+    Ok((of[1] - of[0]) / f64::from(2 << 20))
+}

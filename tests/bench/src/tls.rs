@@ -1,0 +1,161 @@
+//! Real TLS with the functions as they are shipped. They trust Amazon's roots, and for third parties the public ones, and
+//! nothing else: in a copy of a function, one root of each is replaced by an authority that is made for the run.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer, KeyPair,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+
+/// The functions' own file, each byte of which is in them.
+const AMAZON: &str = include_str!("../../../shared/aws/src/amazon-roots.pem");
+/// Common name of a public root with a key of P-256, as the authorities of the run have.
+const PUBLIC: &str = "Amazon Root CA 3";
+
+/// Authorities of a run, and servers that they vouch for.
+pub struct Authorities {
+    pub cloud: Arc<ServerConfig>,
+    pub third_party: Arc<ServerConfig>,
+    /// Bytes in a function, and what replaces them.
+    replacements: [(Vec<u8>, Vec<u8>); 2],
+}
+
+impl Authorities {
+    pub fn new() -> Result<Self> {
+        let end = "-----END CERTIFICATE-----\n";
+        let amazon = AMAZON.split_inclusive(end).map(str::trim_start);
+        let amazon = amazon.max_by_key(|pem| pem.len()).context("no root")?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "bench");
+        let cloud = Authority::new(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?;
+        // Line breaks behind it: what is read stays as long as it was.
+        let padded = format!("{:\n<1$}", cloud.pem, amazon.len());
+        ensure!(
+            padded.len() == amazon.len(),
+            "the root of the run is too long"
+        );
+
+        let roots = webpki_roots::TLS_SERVER_ROOTS.iter();
+        let mut roots = roots.filter(|root| contains(&root.subject, PUBLIC.as_bytes()));
+        let root = roots.next().with_context(|| format!("no root {PUBLIC}"))?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in [
+            (DnType::CountryName, "US"),
+            (DnType::OrganizationName, "Amazon"),
+            (DnType::CommonName, PUBLIC),
+        ] {
+            let value = DnValue::PrintableString(value.try_into()?);
+            params.distinguished_name.push(kind, value);
+        }
+        let public = Authority::new(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?;
+        ensure!(
+            contains(&public.der, &root.subject),
+            "{PUBLIC} has another name"
+        );
+        // Without the outermost tag and length, as webpki-roots has it.
+        let own = public.issuer.key().subject_public_key_info();
+        let length = root.subject_public_key_info.len();
+        let own = own[own.len() - length..].to_vec();
+        let replacements = [
+            (amazon.into(), padded.into()),
+            (root.subject_public_key_info.to_vec(), own),
+        ];
+        Ok(Self {
+            cloud: cloud.server()?,
+            third_party: public.server()?,
+            replacements,
+        })
+    }
+
+    /// Has a function trust the authorities of the run. One that sends nothing to third parties has no public roots.
+    pub fn replace_in(&self, binary: &mut [u8], sends: bool) -> Result<()> {
+        let [amazon, public] = &self.replacements;
+        replace(binary, &amazon.0, &amazon.1).context("Amazon's root")?;
+        if sends {
+            replace(binary, &public.0, &public.1).context(PUBLIC)?;
+        }
+        Ok(())
+    }
+}
+
+/// Replaces bytes that must be there exactly once.
+fn replace(binary: &mut [u8], old: &[u8], new: &[u8]) -> Result<()> {
+    ensure!(old.len() == new.len(), "replaced bytes keep their length");
+    let places = binary.windows(old.len()).enumerate();
+    let places: Vec<usize> = places
+        .filter(|(_, one)| *one == old)
+        .map(|(at, _)| at)
+        .collect();
+    let [at] = places[..] else {
+        bail!("it is in the function {} times, and not once", places.len());
+    };
+    binary[at..at + new.len()].copy_from_slice(new);
+    Ok(())
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    der: Vec<u8>,
+}
+
+impl Authority {
+    fn new(mut params: CertificateParams, key: KeyPair) -> Result<Self> {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key)?;
+        Ok(Self {
+            pem: certificate.pem(),
+            der: certificate.der().to_vec(),
+            issuer: Issuer::new(params, key),
+        })
+    }
+
+    fn server(&self) -> Result<Arc<ServerConfig>> {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+        let loopback = std::net::Ipv4Addr::LOCALHOST.into();
+        params.subject_alt_names.push(SanType::IpAddress(loopback));
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        Ok(Arc::new(server))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_is_replaced_where_it_is_once_and_refused_otherwise() {
+        let mut binary = b"before ROOT behind".to_vec();
+        replace(&mut binary, b"ROOT", b"OURS").unwrap();
+        assert_eq!(binary, b"before OURS behind");
+        let error = replace(&mut binary, b"ROOT", b"OURS").unwrap_err();
+        assert!(error.to_string().contains("0 times"), "{error}");
+        let error = replace(&mut b"ROOT, ROOT".to_vec(), b"ROOT", b"OURS").unwrap_err();
+        assert!(error.to_string().contains("2 times"), "{error}");
+    }
+
+    #[test]
+    fn both_authorities_are_made_as_the_functions_have_their_roots() {
+        let authorities = Authorities::new().unwrap();
+        let [amazon, public] = &authorities.replacements;
+        let mut binary = [&amazon.0[..], &public.0].concat();
+        authorities.replace_in(&mut binary, true).unwrap();
+        assert_eq!(binary, [&amazon.1[..], &public.1].concat());
+    }
+}
