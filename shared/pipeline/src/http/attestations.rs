@@ -57,7 +57,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
             .query("project", PROJECT, text)
             .query(
                 "names",
-                "`true`: with the names of the registrations, of which each costs a read.",
+                "`true`: with the names of the registrations, of which each costs a read. Not for a producer.",
                 || json!({ "type": "string", "enum": ["true"] }),
             )
             .takes::<Signed>()
@@ -148,10 +148,8 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
         .await
         .map_err(problem)?;
     let planned = accepted.plan.planned.iter().map(|one| &one.registration);
-    let names = match request.query("names") {
-        Some(_) => config::names(scope, planned).await?,
-        None => Names::new(),
-    };
+    let is_told = request.query("names").is_some() && caller.role.may(Action::Read);
+    let names = config::names(scope, planned.filter(|_| is_told)).await?;
     Ok(Response::json(202, &view(accepted, received, &names)))
 }
 
