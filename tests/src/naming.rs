@@ -109,7 +109,7 @@ async fn deliveries_are_listed_by_integration_and_by_time() {
             .await
             .unwrap();
         times.push(world.memory.now().to_string());
-        world.memory.advance(Duration::from_secs(60));
+        world.memory.advance(Duration::from_mins(1));
     }
     let created = |rows: Vec<Value>| -> Vec<String> {
         let times = rows
