@@ -76,8 +76,9 @@ enum Command {
     #[command(after_help = "Example:\n  chainloop version -o json")]
     Version,
     /// Print a completion script for a shell
-    #[command(after_help = "Example:\n  chainloop completion bash > \
-                            ~/.local/share/bash-completion/completions/chainloop")]
+    #[command(
+        after_help = "Example:\n  chainloop completion bash > \\\n    ~/.local/share/bash-completion/completions/chainloop"
+    )]
     Completion { shell: Shell },
 }
 

@@ -53,6 +53,17 @@ pub(crate) fn only_whole(client: &Client, path: &str, text: &str) -> anyhow::Res
     }
 }
 
+/// Says that the ID of an integration was given in place of a registration.
+pub(crate) fn instead(kind: &str) -> String {
+    format!("no registration has the name {kind:?}: showing all of the integration, as --kind does")
+}
+
+/// Reports whether this is the ID of an integration.
+pub(crate) fn is_integration(client: &Client, id: &str) -> anyhow::Result<bool> {
+    let (all, _) = client.list::<Item>(&["integrations"], &[], NEWEST)?;
+    Ok(all.iter().any(|one| one.id == id))
+}
+
 /// A digest as it is typed.
 #[derive(Debug, Clone)]
 pub(crate) enum Given {

@@ -11,14 +11,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::attestation::size;
 use crate::client::{Call, Client, json};
 use crate::confirm::{self, Action};
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::names::label;
 use crate::output::{self, Format};
-use crate::table::{self, Color, Table, cell, last_use, paint};
+use crate::table::{self, Color, Table, cell, last_use, paint, size};
 use crate::{auth, time};
 
 /// More than an organization has.

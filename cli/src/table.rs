@@ -12,6 +12,7 @@ pub(crate) use comfy_table::Color;
 use comfy_table::{
     ColumnConstraint, ContentArrangement, ContentLineStyle, LineStyle, TableStyle, Width,
 };
+use indicatif::BinaryBytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -330,6 +331,11 @@ pub(crate) fn tree(map: &Map<String, Value>) -> String {
     let mut lines = Vec::new();
     entries(map, "", &mut lines);
     lines.join("\n")
+}
+
+/// Formats a number of bytes for people to read.
+pub(crate) fn size(bytes: u64) -> String {
+    BinaryBytes(bytes).to_string()
 }
 
 /// A text as it is, everything else as JSON.

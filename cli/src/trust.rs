@@ -56,7 +56,8 @@ NewTrustPolicy, as YAML or JSON.
 Example:
   chainloop trust policy add --name release --workflow shop/release \\
     --mode require --key release=@release.pub
-  chainloop trust policy add --name builds --workflow '*' --mode warn --keyless \\
+  chainloop trust policy add --name builds --workflow '*' --mode warn \\
+    --keyless \\
     'github=https://token.actions.githubusercontent.com,https://github.com/acme/*/.github/workflows/release.yml@refs/tags/*'
   chainloop trust policy add -f policy.yaml"
     )]

@@ -8,13 +8,13 @@ use api::attestations::{Bytes, Contents, Described, Material, Place, Policy, Sub
 use clap::Args;
 use serde::Serialize;
 
-use super::{Known, list, size};
+use super::{Known, list};
 use crate::audit_log;
 use crate::client::{Call, Client};
 use crate::delivery::{self, workflow};
 use crate::global::Global;
 use crate::output::{self, Format};
-use crate::table::{self, Cell, Color, Table, cell, paint, word};
+use crate::table::{self, Cell, Color, Table, cell, paint, size, word};
 use crate::{time, trust};
 
 fn get(client: &Client, digest: &str, materials_from: usize) -> anyhow::Result<Described> {

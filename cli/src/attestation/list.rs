@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::delivery::workflow;
 use crate::global::Global;
 use crate::output::{self, Format};
-use crate::table::{self, Table, cell};
+use crate::table::{self, Table, cell, size};
 use crate::{time, trust};
 
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ fn rows(found: &[Attestation]) -> Table {
             table::digest(&one.attestation),
             cell(workflow(&one.workflow)),
             cell(&one.run),
-            cell(super::size(one.size_bytes)),
+            cell(size(one.size_bytes)),
             trust::outcome(one.verdict.as_ref()),
             cell(time::relative(one.created_at, now)),
         ]);

@@ -13,7 +13,6 @@ use std::process::ExitCode;
 
 use ::attestation::Digest;
 use clap::{Args, Subcommand};
-use indicatif::BinaryBytes;
 
 use crate::client::Client;
 use crate::global::Global;
@@ -80,11 +79,6 @@ impl Known {
         let given = self.digest.as_ref().or(self.by_digest.as_ref());
         given.expect("one of the two is required").whole(client)
     }
-}
-
-/// Formats a number of bytes for people to read.
-pub(crate) fn size(bytes: u64) -> String {
-    BinaryBytes(bytes).to_string()
 }
 
 impl Command {

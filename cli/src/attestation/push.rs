@@ -41,7 +41,8 @@ failed, was cancelled or was partial · 4 a delivery is held by a pause, or not 
 continues without this command.
 
 Example:
-  chainloop attestation push attestation.json --material sbom=shop.cdx.json --wait",
+  chainloop attestation push attestation.json --wait \\
+    --material sbom=shop.cdx.json",
         limits = attestation::limits()
     )
 }

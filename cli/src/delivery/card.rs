@@ -5,8 +5,7 @@ use api::deliveries::{Attempt, Delivery, State};
 use api::workflows::Workflow;
 use serde_json::{Map, Value};
 
-use crate::attestation::size;
-use crate::table::{self, Cell, Color, Table, cell, paint, word};
+use crate::table::{self, Cell, Color, Table, cell, paint, size, word};
 use crate::time;
 
 /// Renders deliveries with the third parties' receipts.

@@ -27,7 +27,8 @@ partial
 Examples:
   chainloop delivery follow --registration prod-images
   chainloop delivery follow --until-final \\
-    --attestation sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
+    --attestation \\
+    sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
 
 /// Newest deliveries fetched in each poll.
 const NEWEST: usize = 100;

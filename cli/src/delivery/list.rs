@@ -11,7 +11,6 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::global::Global;
 use crate::ids::{self, Given};
-use crate::integration::available;
 use crate::job;
 use crate::output::{self, Format};
 use crate::table::{self, Table, cell};
@@ -109,13 +108,13 @@ impl Asked {
         };
         let Err(error) = found else { return found };
         let kind = match &self.registration {
-            Some(kind) if is_missing(&error) && available::is_one(client, kind)? => kind.clone(),
+            Some(kind) if is_missing(&error) && ids::is_integration(client, kind)? => kind.clone(),
             _ => return Err(error),
         };
         if self.kind.is_some() {
             return Err(error);
         }
-        global.warn(&available::instead(&kind));
+        global.warn(&ids::instead(&kind));
         (self.registration, self.kind) = (None, Some(kind));
         self.newest(client, more, limit)
     }

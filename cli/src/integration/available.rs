@@ -70,16 +70,6 @@ fn find(integrations: Vec<Integration>, name: &str) -> anyhow::Result<Integratio
         })
 }
 
-/// Says that an integration was given in place of a registration.
-pub(crate) fn instead(kind: &str) -> String {
-    format!("no registration has the name {kind:?}: showing all of the integration, as --kind does")
-}
-
-/// Reports whether this is the ID of an integration.
-pub(crate) fn is_one(client: &Client, name: &str) -> anyhow::Result<bool> {
-    Ok(all(client)?.iter().any(|one| one.id == name))
-}
-
 /// The integration with this id.
 pub(crate) fn get(client: &Client, name: &str) -> anyhow::Result<Integration> {
     find(all(client)?, name)

@@ -167,7 +167,11 @@ fn registering_sends_options_with_their_types_and_warns_of_a_secret_that_shows()
         "{}",
         ran.stderr
     );
-    assert!(ran.stdout.contains("02 Jan 26 03:04 UTC"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("2026-01-02 03:04:05 UTC"),
+        "{}",
+        ran.stdout
+    );
     assert!(
         ran.stdout.contains("fingerprint 1a2b3c4d"),
         "{}",

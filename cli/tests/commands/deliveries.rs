@@ -352,9 +352,9 @@ fn all_deliveries_of_an_attestation_are_followed_and_their_end_is_the_commands()
     assert_eq!(ran.code, 3);
     assert_eq!(
         ran.stdout,
-        "2026-01-02 03:04:05 UTC  d-1  failed      webhook  shop/nightly  attempt 1: answered 404\n"
+        "2026-01-02 03:04:05 UTC  d-1  failed      r-1 (webhook)  shop/nightly  attempt 1: answered 404\n"
     );
-    assert_eq!(ran.stderr, "WRN 1 of 1 deliveries failed\n");
+    assert_eq!(ran.stderr, "WRN 1 delivery failed\n");
 }
 
 #[test]
@@ -378,11 +378,10 @@ fn a_delivery_that_arrived_in_part_is_told_and_ends_with_3() {
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     let lines: Vec<_> = ran.stdout.lines().collect();
     let told = |id: &str| lines.iter().find(|line| line.contains(id)).unwrap();
-    let note =
-        "delivered (partial)  webhook  shop/nightly  attempt 1: accepted for 1 of 2 recipients";
+    let note = "delivered (partial)  r-1 (webhook)  shop/nightly  attempt 1: accepted for 1 of 2 recipients";
     assert!(told("d-1").ends_with(note), "{}", ran.stdout);
     assert!(told("d-2").ends_with("attempt 1"), "{}", ran.stdout);
-    assert_eq!(ran.stderr, "WRN 1 of 2 deliveries were partial\n");
+    assert_eq!(ran.stderr, "WRN 1 delivery partial\n");
 
     let ran = api.run(&["delivery", "list"]);
     assert!(ran.stdout.contains("(partial)"), "{}", ran.stdout);

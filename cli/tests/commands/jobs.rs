@@ -59,10 +59,10 @@ fn jobs_are_listed_with_how_far_they_are() {
     let lines: Vec<String> = ran.stdout.lines().map(words).collect();
     assert_eq!(
         lines[1],
-        "│ ID │ KIND │ STATE │ DONE │ SKIPPED │ SEEN │ CREATED BY │ CREATED │"
+        "│ ID │ KIND │ STATE │ TO │ DONE │ SKIPPED │ SEEN │ CREATED BY │ CREATED │"
     );
     assert!(
-        lines[3].starts_with("│ j-1 │ redeliver (dry run) │ running │ 7 │ 0 │ 100 │ ci │ "),
+        lines[3].starts_with("│ j-1 │ redeliver (dry run) │ running │ │ 7 │ 0 │ 100 │ ci │ "),
         "{}",
         lines[3]
     );

@@ -39,7 +39,7 @@ fn api() -> Api {
                 "workflows": ["shop/*"], "created_by": "github",
                 "created_at": "2026-01-02T03:04:05.678Z", "expires_at": "2026-01-02T04:04:05.678Z",
             }),
-            "POST /v1/attestations?names=true" => json!({
+            "POST /v1/attestations" => json!({
                 "attestation": digest, "received": digest, "repeated": false,
                 "workflow": { "project": "shop", "name": "nightly" }, "deliveries": [], "missing": [],
             }),

@@ -381,7 +381,7 @@ fn where_the_token_is_not_accepted_the_others_are_not_sent() {
     assert_eq!(states, ["accepted", "not sent", "not sent"]);
     assert!(
         ran.stderr.contains(
-            "ERR failed to push attestation 2 of standard input; later ones were not sent: "
+            "\"failed to push attestation 2 of standard input; later ones were not sent: "
         ),
         "{}",
         ran.stderr
@@ -422,7 +422,7 @@ fn a_long_wait_says_in_a_log_until_when_it_lasts_and_what_comes_next() {
         .collect();
     assert_eq!(told.len(), 1, "{}", ran.stderr);
     assert!(
-        told[0].ends_with("; webhook: attempt 1 due now"),
+        told[0].ends_with("; r-1 (webhook): attempt 1 due now"),
         "{}",
         told[0]
     );

@@ -385,7 +385,7 @@ fn quotas_are_shown_with_their_use() {
         "bytes",
         "1.00 GiB",
         "100.00 GiB",
-        "03 Jan 26 00:00 UTC",
+        "2026-01-03 00:00:00 UTC",
         "tokens",
         "1000",
     ] {

@@ -40,7 +40,7 @@ pub struct Planned {
     pub attachment: AttachmentId,
     /// The registration's id.
     pub registration: RegistrationId,
-    /// The registration's name, where `names` asked for it.
+    /// The registration's name, where `names` asked for it; none when it is not for whoever asks.
     #[serde(default)]
     pub registration_name: Option<String>,
     pub integration: String,

@@ -56,7 +56,7 @@ pub struct Delivery {
     pub integration: String,
     /// The registration's id.
     pub registration: RegistrationId,
-    /// The registration's name today; none when its row is gone.
+    /// The registration's name today; none when its row is gone, or not for whoever asks.
     #[serde(default)]
     pub registration_name: Option<String>,
     pub attachment: AttachmentId,

@@ -93,6 +93,7 @@ impl Stage {
         Delivery {
             id: "sha256:5d1e",
             attempt: 1,
+            registration_name: "prod",
             registration,
             attachment,
             pushed: integrations::Pushed {

@@ -53,8 +53,7 @@ Examples:
     /// Detach a registered integration from a workflow
     #[command(
         visible_alias = "detach",
-        after_help = "Example:\n  chainloop integration attached delete --id \
-                      6f0c1f0e-0000-4000-8000-000000000001"
+        after_help = "Example:\n  chainloop integration attached delete \\\n    --id 6f0c1f0e-0000-4000-8000-000000000001"
     )]
     Delete {
         /// ID of the attachment
@@ -198,7 +197,7 @@ impl List {
         let is_named = |one: &Registration| one.name == named || one.id.as_str() == named;
         let is_kind = |one: &Registration| one.integration == *given;
         if self.kind.is_none() && !registrations().any(is_named) && registrations().any(is_kind) {
-            global.warn(&available::instead(given));
+            global.warn(&ids::instead(given));
             return Ok((None, Some(given.clone())));
         }
         Ok((Some(named), self.kind.clone()))

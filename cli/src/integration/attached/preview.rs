@@ -17,7 +17,8 @@ The output contains no secrets.
 Example:
   chainloop integration attached preview \\
     --id 6f0c1f0e-0000-4000-8000-000000000001 \\
-    --attestation sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
+    --attestation \\
+    sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
 
 /// Maximum number of lines shown of a body, without `--full`.
 const LINES: usize = 40;

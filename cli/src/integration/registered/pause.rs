@@ -15,7 +15,8 @@ pub(super) const PAUSE_HELP: &str = "\
 Deliveries of a paused registration are held, and their deadlines stand still.
 
 Example:
-  chainloop integration registered pause prod-images --reason 'the registry moves'";
+  chainloop integration registered pause prod-images \\
+    --reason 'the registry moves'";
 
 pub(super) const RESUME_HELP: &str = "\
 A job sends the held deliveries gradually: `chainloop job describe` shows its progress, and --wait waits for it.

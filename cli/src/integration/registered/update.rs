@@ -21,7 +21,8 @@ pub(super) const EXAMPLE: &str = "
 
 Examples:
   chainloop integration registered update prod-images --dry-run \\
-    --opt repository=registry.example.org/attestations --opt password=@service-account.json
+    --opt repository=registry.example.org/attestations \\
+    --opt password=@service-account.json
   chainloop integration registered update prod-images \\
     --description 'images of production'";
 

@@ -57,7 +57,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
             .query("project", PROJECT, text)
             .query(
                 "names",
-                "`true`: with the names of the registrations, of which each costs a read.",
+                "`true`: with the names of the registrations, of which each costs a read. Not for a producer.",
                 || json!({ "type": "string", "enum": ["true"] }),
             )
             .takes::<Signed>()
@@ -153,8 +153,10 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
     let planned = accepted.plan.planned.iter().map(|one| &one.registration);
     let names = match request.query("names") {
         // Accepted it is already, so what cannot be found out is left out.
-        Some(_) => config::names(scope, planned).await.unwrap_or_default(),
-        None => Names::new(),
+        Some(_) if caller.role.may(Action::Read) => {
+            config::names(scope, planned).await.unwrap_or_default()
+        }
+        _ => Names::new(),
     };
     Ok(Response::json(202, &view(accepted, &names)))
 }
