@@ -30,8 +30,9 @@ struct Budget {
 /// Tolerance of a value; none for values that drift by themselves, as times do.
 fn tolerance(measured: &Measured) -> Option<f64> {
     match measured.unit {
-        // Which of many calls at once finds a free connection is chance.
+        // It is chance which of many calls at once find a free connection.
         Unit::Count if measured.name.contains(": connections") => Some(0.05),
+        Unit::Instructions if measured.name.contains("batch") => Some(0.1),
         Unit::Count => Some(0.0),
         Unit::Instructions => Some(0.02),
         Unit::Times if measured.name.contains("instructions") => Some(0.02),
@@ -77,7 +78,7 @@ impl Budgets {
             let is_count = one.unit == Unit::Count;
             let (what, value, budget, tolerance) = match (one.ratio, budget.ratio) {
                 (Some(ratio), Some(budget)) if !is_here && !is_count => {
-                    ("times the floor", ratio, budget, ELSEWHERE)
+                    (" times the floor", ratio, budget, ELSEWHERE)
                 }
                 // Without a floor there is nothing that it could be held against elsewhere.
                 _ if !is_here && !is_count => return None,
@@ -86,7 +87,7 @@ impl Budgets {
             let (value, most) = (rounded(value), budget * (1.0 + tolerance));
             let more = (value / budget - 1.0) * 100.0;
             (value > most)
-                .then(|| format!("{name}: {value} {what} instead of {budget}, {more:.1} % more"))
+                .then(|| format!("{name}: {value}{what} instead of {budget}, {more:.1} % more"))
         };
         with.filter_map(exceeds).collect()
     }

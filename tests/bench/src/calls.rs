@@ -1,6 +1,6 @@
 //! Calls that were made to the cloud, and what is counted of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// A call, as the cloud saw it.
@@ -56,22 +56,29 @@ impl Calls {
             .count()
     }
 
-    /// Names the calls, in the order in which they began, with a bar where one waited for another.
-    pub fn names(&self) -> String {
+    /// Names the calls step by step: each step began after a call of the one before had ended.
+    pub fn steps(&self) -> String {
         let mut calls: Vec<&Call> = self.calls.iter().collect();
         calls.sort_by_key(|call| call.begun);
-        let mut names = String::new();
+        let mut steps: Vec<BTreeMap<&str, usize>> = Vec::new();
         let mut first_end = None;
         for call in calls {
-            if first_end.is_some_and(|end| call.begun >= end) {
-                names += "| ";
-                first_end = None;
+            if first_end.is_none_or(|end| call.begun >= end) {
+                steps.push(BTreeMap::new());
+                first_end = Some(call.ended);
             }
-            names += &call.operation;
-            names.push(' ');
-            first_end = Some(first_end.map_or(call.ended, |end| call.ended.min(end)));
+            first_end = first_end.min(Some(call.ended));
+            if let Some(step) = steps.last_mut() {
+                *step.entry(&call.operation).or_default() += 1;
+            }
         }
-        names
+        let one = |(operation, count): (&str, usize)| match count {
+            1 => operation.to_owned(),
+            _ => format!("{count} {operation}"),
+        };
+        let steps = steps.into_iter();
+        let steps = steps.map(|step| step.into_iter().map(one).collect::<Vec<_>>().join(", "));
+        steps.collect::<Vec<_>>().join(" → ")
     }
 }
 
@@ -112,6 +119,8 @@ mod tests {
         assert_eq!(depth(&[[0, 5], [5, 9], [9, 12]]), 3);
         // A long one beside three short ones.
         assert_eq!(depth(&[[0, 30], [0, 5], [6, 9], [10, 12]]), 3);
+        let all = [("s3", 1, [0, 5]), ("s3", 2, [1, 6]), ("s3", 1, [7, 9])];
+        assert_eq!(calls(&all).steps(), "2 PutItem → PutItem");
         // Two that begin before the first has ended lengthen nothing.
         assert_eq!(depth(&[[0, 10], [9, 12], [8, 13], [13, 14]]), 2);
     }

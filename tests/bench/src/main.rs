@@ -90,7 +90,7 @@ fn main() -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("REFRESH").is_some() {
         ensure!(arguments.only.is_empty(), "the page is about all scenarios");
-        report::write(&root.join("../../docs"), &bench.measured, &bench.left_out)?;
+        report::write(&root.join("../../docs"), &bench)?;
     }
     let budgets = root.join("budgets.json");
     if arguments.write_budgets {

@@ -40,6 +40,8 @@ pub struct Bench {
     pub runs: u32,
     counts: bool,
     pub measured: Vec<Measured>,
+    /// Calls of an invocation, step by step.
+    pub steps: Vec<(String, String)>,
     /// Measurements that are impossible on this machine.
     pub left_out: Vec<String>,
 }
@@ -72,6 +74,7 @@ impl Bench {
             runs,
             counts,
             measured: Vec::new(),
+            steps: Vec::new(),
             left_out,
         })
     }
@@ -209,7 +212,9 @@ impl Bench {
         self.cloud.delay(Duration::ZERO);
         let counted = counted?;
         for (calls, state) in counted.iter().zip(["cold", "warm"]) {
-            eprintln!("{scenario}, {state}: {}", calls.names());
+            eprintln!("{scenario}, {state}: {}", calls.steps());
+            self.steps
+                .push((format!("{scenario}, {state}"), calls.steps()));
             let mut add = |what: &str, count: usize| {
                 let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
                 self.add(Measured::new(

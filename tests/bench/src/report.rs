@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::chart::{self, Bar};
 use crate::machine;
+use crate::measure::Bench;
 use crate::measured::{Measured, Target, Unit};
 
 const HEAD: [&str; 6] = ["what", "measured", "floor", "ratio", "target", "met"];
@@ -113,7 +114,8 @@ fn charts(all: &[Measured]) -> [(&'static str, String); 2] {
 }
 
 /// Writes the page, and its charts beside it.
-pub fn write(docs: &Path, all: &[Measured], left_out: &[String]) -> Result<()> {
+pub fn write(docs: &Path, bench: &Bench) -> Result<()> {
+    let all = &bench.measured;
     let charts = charts(all);
     let folder = docs.join("performance");
     fs::create_dir_all(&folder)?;
@@ -142,7 +144,10 @@ pub fn write(docs: &Path, all: &[Measured], left_out: &[String]) -> Result<()> {
         }
     }
     text = text.replace("{missed}", missed.trim_end());
-    let left_out = match left_out {
+    let steps = bench.steps.iter();
+    let steps = steps.map(|(invocation, steps)| format!("| {invocation} | {steps} |\n"));
+    text = text.replace("{steps}", steps.collect::<String>().trim_end());
+    let left_out = match bench.left_out.as_slice() {
         [] => "Everything was measured.".to_owned(),
         some => format!("Not measured on this machine: {}.", some.join("; ")),
     };
