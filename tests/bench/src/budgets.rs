@@ -152,9 +152,13 @@ mod tests {
 
     #[test]
     fn four_digits_are_kept() {
-        assert_eq!(rounded(37_412_345.0), 37_410_000.0);
-        assert_eq!(rounded(5.712_34), 5.712);
-        assert_eq!(rounded(16.0), 16.0);
-        assert_eq!(rounded(0.0), 0.0);
+        for (value, expected) in [
+            (37_412_345.0, "37410000"),
+            (5.712_34, "5.712"),
+            (16.0, "16"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(rounded(value).to_string(), expected);
+        }
     }
 }

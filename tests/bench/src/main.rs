@@ -1,5 +1,7 @@
 //! Measures the functions as they are shipped, beside the least that a function can be.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod budgets;
 mod chart;
 mod function;

@@ -75,7 +75,7 @@ fn markdown(all: &[Measured]) -> String {
             tables.len() - 1
         });
         let mut cells = cells(one);
-        cells[0] = what.to_owned();
+        what.clone_into(&mut cells[0]);
         let _ = writeln!(tables[at].1, "| {} |", cells.join(" | "));
     }
     let sections = tables.into_iter();
