@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -142,7 +142,12 @@ impl Redactor {
         if known.search.is_none() {
             let all = known.patterns.iter().chain(known.recent.iter().flatten());
             let patterns: Vec<_> = all.cloned().collect();
-            let automaton = AhoCorasick::new(&patterns).expect("a few thousand short patterns");
+            // It is built for each delivery, and searches a few kilobytes: a table of all its states would be half of what
+            // a delivery to a webhook takes.
+            let automaton = AhoCorasick::builder()
+                .kind(Some(AhoCorasickKind::NoncontiguousNFA))
+                .build(&patterns)
+                .expect("a few thousand short patterns");
             let search = Search {
                 patterns,
                 automaton,
