@@ -143,7 +143,7 @@ impl Redactor {
             let all = known.patterns.iter().chain(known.recent.iter().flatten());
             let patterns: Vec<_> = all.cloned().collect();
             // It is built for each delivery, and searches a few kilobytes: a table of all its states would be half of what
-            // a delivery to a webhook takes.
+            // a small one takes.
             let automaton = AhoCorasick::builder()
                 .kind(Some(AhoCorasickKind::NoncontiguousNFA))
                 .build(&patterns)

@@ -653,7 +653,7 @@ mod tests {
             (
                 &doubled("{% set a = dict(a=a, b=a) %}", 40),
                 Err(
-                    "refused: line 1: there is no dict; did you mean run? There is workflow, run, attestation, material, materials, policy, signature",
+                    "refused: line 1: there is no dict; there is workflow, run, attestation, material, materials, policy, signature",
                 ),
             ),
             (
