@@ -151,3 +151,16 @@ async fn deliveries_are_listed_by_integration_and_by_time() {
     }
     assert_eq!(created(found), times[1..]);
 }
+
+#[tokio::test]
+async fn an_integration_of_a_list_is_a_text_with_something_in_it() {
+    let world = World::new();
+    let long = "a".repeat(513);
+    for text in ["", long.as_str()] {
+        let mut asked = request(Role::Admin, "GET /v1/deliveries", &[], &[], &Value::Null);
+        asked.query.insert("integration".into(), text.into());
+        let refused = answer(&world.memory, &asked).await;
+        let field = &refused.body["faults"][0]["field"];
+        assert_eq!((refused.status, field), (422, &json!("integration")));
+    }
+}

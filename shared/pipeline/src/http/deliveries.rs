@@ -331,9 +331,14 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
             Problem::field("state", format!("must be {states}"))
         })?),
     };
+    let integration = request.query("integration");
+    if integration.is_some_and(|id| !(1..=512).contains(&id.chars().count())) {
+        let detail = "must have 1 to 512 characters";
+        return Err(Problem::field("integration", detail));
+    }
     let wanted = Wanted {
         state,
-        integration: request.query("integration").map(str::to_owned),
+        integration: integration.map(str::to_owned),
         since: request.time("since")?,
         until: request.time("until")?,
     };
