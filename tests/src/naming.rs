@@ -43,6 +43,10 @@ async fn a_delivery_and_its_job_have_the_name_that_their_registration_has_today(
     let mut pushed = request(Role::Admin, push, &[], &[], &Value::Null);
     pushed.query.insert("names".into(), "true".into());
     pushed.body = attestation("1", vec![]).compact().into();
+    let mut other = pushed.clone();
+    other.query.insert("names".into(), "yes".into());
+    let refused = answer(&world.memory, &other).await;
+    assert_eq!(refused.body["faults"][0]["field"], "names");
     let accepted = answer(&world.memory, &pushed).await.body;
     let planned = &accepted["deliveries"][0];
     assert_eq!(planned["registration_name"], "hook", "{accepted}");

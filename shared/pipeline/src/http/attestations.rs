@@ -142,6 +142,10 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
         return Err(Problem::new(Code::TooLarge, detail));
     }
     let said = said(request)?;
+    let names = request.query("names");
+    if names.is_some_and(|names| names != "true") {
+        return Err(Problem::field("names", "must be true, or not be there"));
+    }
     let sender = Sender {
         actor: &caller.actor,
         workflows: &caller.workflows,
@@ -151,7 +155,7 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
         .await
         .map_err(problem)?;
     let planned = accepted.plan.planned.iter().map(|one| &one.registration);
-    let names = match request.query("names") {
+    let names = match names {
         // Accepted it is already, so what cannot be found out is left out.
         Some(_) if caller.role.may(Action::Read) => {
             config::names(scope, planned).await.unwrap_or_default()
