@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use api::Timestamp;
@@ -20,8 +21,8 @@ pub const KEPT: Duration = Duration::from_mins(4);
 #[derive(Debug, Default)]
 pub struct Secrets {
     kept: RefCell<HashMap<String, (SecretValue, Timestamp)>>,
-    /// Held by whoever reads; the others of a batch wait for what that one finds.
-    reading: Mutex<()>,
+    /// Those that are being read, each held by whoever does. The others of a batch wait for what that one finds.
+    reading: RefCell<HashMap<String, Rc<Mutex<()>>>>,
 }
 
 impl Secrets {
@@ -38,11 +39,19 @@ impl Secrets {
         if let Some(known) = self.known(platform, name) {
             return Ok(Some(known));
         }
-        let _reading = self.reading.lock().await;
-        match self.known(platform, name) {
-            Some(known) => Ok(Some(known)),
-            None => self.read(platform, name, None).await,
+        let reading = Rc::clone(
+            self.reading
+                .borrow_mut()
+                .entry(name.to_owned())
+                .or_default(),
+        );
+        let _ours = reading.lock().await;
+        if let Some(known) = self.known(platform, name) {
+            return Ok(Some(known));
         }
+        let read = self.read(platform, name, None).await;
+        self.reading.borrow_mut().remove(name);
+        read
     }
 
     fn known(&self, platform: &impl Platform, name: &str) -> Option<SecretValue> {
