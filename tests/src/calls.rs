@@ -22,7 +22,7 @@ async fn push(world: &World, run: &str) -> (usize, usize) {
         project: project.into(),
         name: name.into(),
     };
-    let platform = Metered::new(&world.memory, "attestations");
+    let platform = Metered::with_depth(&world.memory, "attestations");
     let bytes = from(&workflow, run).compact().into();
     let accepted = accept::pushed(scope(&platform), bytes, None, tests());
     accepted.await.unwrap();
@@ -30,7 +30,7 @@ async fn push(world: &World, run: &str) -> (usize, usize) {
 }
 
 async fn deliver(world: &World) -> (usize, usize) {
-    let platform = Metered::new(&world.memory, "deliver-webhook");
+    let platform = Metered::with_depth(&world.memory, "deliver-webhook");
     let records = world.memory.receive(Webhook::ID, 10);
     let until = world.memory.now().plus(Duration::from_mins(2));
     let back = deliver::batch::<Webhook>(&platform, &world.tools, records, until).await;
