@@ -234,7 +234,7 @@ async fn a_thousand_steps_are_written_once_each_and_none_is_repeated() {
     world.audit(&accepted).await;
 }
 
-/// What was sent is sent twice where the ledger does not know of it.
+/// The ledger has to know of each send: otherwise it is made twice.
 #[tokio::test]
 async fn a_record_that_the_table_refuses_is_written_once_it_takes_it() {
     let world = World::new();

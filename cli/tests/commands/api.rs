@@ -93,7 +93,7 @@ pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)], stdin: &s
     }
 }
 
-/// What the command shows on a terminal of so many columns.
+/// Returns the text that a command shows on a terminal of so many columns.
 pub(crate) fn on_terminal(url: &str, arguments: &[&str], columns: usize) -> String {
     let quoted: Vec<String> = arguments.iter().map(|word| format!("'{word}'")).collect();
     let binary = env!("CARGO_BIN_EXE_chainloop");

@@ -44,7 +44,7 @@ const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 const IDLE_AT_BUCKET: Duration = Duration::from_secs(15);
 const IDLE: Duration = Duration::from_secs(50);
 
-/// What all connections share: roots, and the keys of earlier sessions.
+/// TLS of all connections: roots, and the keys of earlier sessions.
 fn tls() -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(ROOTS) {

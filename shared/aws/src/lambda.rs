@@ -16,7 +16,7 @@ use crate::event::{
     AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
     authorize, partial_batch,
 };
-use crate::{Aws, Error, ROWS, metrics};
+use crate::{Aws, Error, LOOKING, ROWS, metrics};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -121,7 +121,7 @@ pub async fn authorizer() -> Result<(), Error> {
 /// Every minute, and on dead letters.
 pub async fn reconciler() -> Result<(), Error> {
     log();
-    let aws = Aws::from_env()?;
+    let aws = Aws::from_env()?.with_rows(LOOKING);
     run!(async |event: LambdaEvent<ReconcilerEvent>| {
         if let Some(records) = event.payload.records {
             let records = records.into_iter().map(SqsRecord::record).collect();

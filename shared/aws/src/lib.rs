@@ -36,6 +36,8 @@ pub use settings::{Error, Settings};
 const OBJECTS: usize = 8;
 /// The same to DynamoDB, which everything asks.
 const ROWS: usize = 4;
+/// The same of the reconciler, which looks at hundreds of plans in a second.
+const LOOKING: usize = 8;
 /// The same to SQS: an attestation's messages go to several queues at a time.
 const QUEUES: usize = 3;
 /// The same to what is asked seldom.
@@ -53,6 +55,7 @@ pub struct Aws {
     /// To the bucket.
     connections: Connections,
     queues: Connections,
+    rows: usize,
     config: aws_types::SdkConfig,
     dynamodb: OnceCell<aws_sdk_dynamodb::Client>,
     s3: OnceCell<aws_sdk_s3::Client>,
@@ -78,6 +81,7 @@ impl Aws {
         let config = settings.sdk_config(connections.clone());
         Self {
             queues: connections.to_another(QUEUES),
+            rows: ROWS,
             meter: Meter::new(settings.quotas),
             settings,
             connections,
@@ -91,6 +95,11 @@ impl Aws {
             kms: OnceCell::new(),
             receipt_key: OnceCell::new(),
         }
+    }
+
+    /// With so many connections to the table at most.
+    fn with_rows(self, rows: usize) -> Self {
+        Self { rows, ..self }
     }
 
     /// Makes so many calls to the table at a time, and connects to the bucket and the queues where the function `accepts`, while the
@@ -132,7 +141,7 @@ impl Aws {
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
         self.dynamodb.get_or_init(|| {
             let config = aws_sdk_dynamodb::config::Builder::from(&self.config)
-                .http_client(self.connections.to_another(ROWS));
+                .http_client(self.connections.to_another(self.rows));
             aws_sdk_dynamodb::Client::from_conf(config.build())
         })
     }

@@ -57,6 +57,11 @@ fn answered(body: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// A push of so many megabytes, without materials.
+fn whole(scene: &Scene, mb: usize) -> Vec<u8> {
+    Scene::push(&scene.attestation("nightly", mb * 1_000_000, Vec::new()))
+}
+
 /// A push to three third parties.
 fn accept(bench: &mut Bench) -> Result<()> {
     let scene = scene(bench)?;
@@ -92,13 +97,7 @@ fn accept(bench: &mut Bench) -> Result<()> {
         hash_millis,
     ));
     let [small, large] = LARGE_MB.map(|mb| {
-        let mut events = || {
-            Ok(Scene::push(&scene.attestation(
-                "nightly",
-                mb * 1_000_000,
-                Vec::new(),
-            )))
-        };
+        let mut events = || Ok(whole(&scene, mb));
         bench.cpu(&program, &mut events)
     });
     let (small, large) = (small?, large?);
@@ -119,13 +118,7 @@ fn accept(bench: &mut Bench) -> Result<()> {
             hash,
         ));
         let [small, large] = LARGE_MB.map(|mb| {
-            let mut events = || {
-                Ok(Scene::push(&scene.attestation(
-                    "nightly",
-                    mb * 1_000_000,
-                    Vec::new(),
-                )))
-            };
+            let mut events = || Ok(whole(&scene, mb));
             bench.counted(&program, 1, &mut events)
         });
         let ratio = (large? - small?) / (2e6 * hash);

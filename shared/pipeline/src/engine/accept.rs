@@ -116,7 +116,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) sender: Sender<'a>,
 }
 
-/// Whoever sends an attestation.
+/// Sender of an attestation.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
     pub actor: &'a Actor,
@@ -249,7 +249,7 @@ fn check_reached(
 /// Rows of an attestation that was accepted before.
 type Known = (Stored<Attestation>, Stored<Plan>);
 
-/// What there was before an attestation came.
+/// State before an attestation came.
 #[derive(Default)]
 pub(crate) struct Before {
     known: Option<Known>,

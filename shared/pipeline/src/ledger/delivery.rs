@@ -14,8 +14,8 @@ use crate::ledger::breaker::Postponed;
 use crate::ledger::schedule;
 use crate::store::rows::{Attempt, Delivery, Lease, Plan, Planned, Report};
 
-/// A delivery as it begins. Its message is sent by intake; should that be lost after the outbox mark is
-/// gone, `wake_at` finds it.
+/// A delivery as it begins. Intake sends its message, and the first look at its plan once more if nobody has claimed it;
+/// should that be lost too, `wake_at` finds it.
 pub fn begin(plan: &Plan, planned: &Planned, id: DeliveryId, now: Timestamp) -> Delivery {
     Delivery {
         id,

@@ -130,7 +130,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// What an attempt needs, with the row that was asked for `beside`.
+/// Data of one attempt.
 pub(super) struct Loaded<I: Integration> {
     pub(super) registration: Stored<Registration>,
     pub(super) attachment: Attachment,

@@ -112,7 +112,7 @@ impl<R: Row> Draft<R> {
         Ok(Self::of(found, new))
     }
 
-    /// What was found; `new` where there is none.
+    /// Begins with the row that was found, or with `new`.
     pub(crate) fn of(found: Option<Stored<R>>, new: R) -> Self {
         match found {
             Some(Stored { row, version }) => Self {
