@@ -24,6 +24,6 @@ npm --version >/dev/null 2>&1 || {
 rm -rf "$place"
 mkdir -p "$place"
 cp "$packages/package.json" "$packages/package-lock.json" "$place"
-npm ci --prefix "$place" --silent --ignore-scripts --omit=dev --no-audit --no-fund
+npm ci --prefix "$place" --loglevel=error --ignore-scripts --omit=dev --no-audit --no-fund
 echo "$wanted" >"$stamp"
 echo "installed $name into .venv/$name in $(($(date +%s) - started)) s"
