@@ -90,6 +90,20 @@ async fn deliveries_that_fail_are_one_message_in_five_minutes_with_their_number(
 }
 
 #[tokio::test]
+async fn a_failure_whose_record_lost_its_answer_is_told_of() {
+    let world = World::with(answering(400));
+    world.ready().await;
+    let envelope = attestation("1", vec![]);
+    world.push(envelope.compact()).await.unwrap();
+    // That of the claim arrives.
+    world.memory.loses_answer_after.set(Some(1));
+    world.deliver().await;
+    assert_eq!(world.memory.loses_answer_after.get(), None);
+    world.reconcile().await;
+    assert_eq!(events(&told(&world)), [("delivery-failed", 1)]);
+}
+
+#[tokio::test]
 async fn a_message_that_cannot_be_sent_is_sent_later() {
     let world = World::with(answering(400));
     world.ready().await;

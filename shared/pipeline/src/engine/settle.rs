@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use api::Trace;
 use api::deliveries::{AttemptOutcome, State};
+use api::{Timestamp, Trace};
 use tracing::{info, warn};
 
 use crate::ledger::delivery::Settled;
@@ -12,7 +12,7 @@ use crate::ledger::schedule;
 use crate::records::notices::{self, News};
 use crate::store::counts::{About, Counts, Metric};
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, Write};
-use crate::store::rows::{self, Attempt, CompletionPoll, Delivery, Event, Stored};
+use crate::store::rows::{self, Attempt, CompletionPoll, Delivery, Event, Stored, Version};
 
 /// Writes what an attempt led to in one transaction, and then sends the next one's message.
 pub(crate) async fn settle(
@@ -31,18 +31,70 @@ pub(crate) async fn settle_with(
     beside: Vec<Write>,
 ) -> Result<(), Unreachable> {
     // Boxed, as all that stands deep below a request: the compiler lays out no deeper.
-    Box::pin(settle_and_poll(platform, stored, settled, None, beside)).await
+    let end = End {
+        settled,
+        poll: None,
+        until: platform.now(),
+    };
+    Box::pin(settle_and_poll(platform, stored, end, beside)).await
+}
+
+/// End of an attempt.
+pub(crate) struct End {
+    pub(crate) settled: Settled,
+    pub(crate) poll: Option<CompletionPoll>,
+    /// Time until which a record that the table did not take is written again.
+    pub(crate) until: Timestamp,
+}
+
+/// Writes in one transaction, and again while there is time: what was sent would be sent twice if the ledger did not know.
+/// Returns `false` when another writer was first.
+async fn record(
+    platform: &impl Platform,
+    (delivery, version): (&Delivery, &Version),
+    writes: Vec<Write>,
+    until: Timestamp,
+) -> Result<bool, Unreachable> {
+    let mut before = None;
+    loop {
+        let again_at = platform.now().plus(schedule::RECORD_AGAIN);
+        match (
+            platform.write(writes.clone()).await.unless_conflict(),
+            before,
+        ) {
+            (Ok(false), Some(unreachable)) => {
+                // An answer may have been lost, and nothing else.
+                let at = Delivery::at(&delivery.organization, &delivery.id);
+                return match rows::load::<Delivery>(platform, &at).await? {
+                    Some(now) if now.version.etag == version.etag => Ok(true),
+                    // Of a step: the attempt is still under way, as far as the ledger knows.
+                    Some(now) if now.row.state == State::Delivering => Err(unreachable),
+                    _ => Ok(false),
+                };
+            }
+            (Err(unreachable), _) if again_at.plus(schedule::RECORDING) < until => {
+                warn!(delivery.id = %delivery.id, error = %unreachable, "Records an attempt again");
+                before = Some(unreachable);
+                platform.sleep(schedule::RECORD_AGAIN).await;
+            }
+            (written, _) => return written,
+        }
+    }
 }
 
 pub(crate) async fn settle_and_poll(
     platform: &impl Platform,
     stored: &Stored<Delivery>,
-    settled: Settled,
-    poll: Option<CompletionPoll>,
+    end: End,
     beside: Vec<Write>,
 ) -> Result<(), Unreachable> {
+    let End {
+        settled,
+        poll,
+        until,
+    } = end;
     let delivery = &stored.row;
-    let (write, _) = stored.update(platform);
+    let (write, version) = stored.update(platform);
     let mut writes = beside;
     writes.push(write);
     // The last one is in the delivery's row.
@@ -54,7 +106,7 @@ pub(crate) async fn settle_and_poll(
     if let Some(poll) = &poll {
         writes.push(rows::insert(platform, poll).0);
     }
-    if !platform.write(writes).await.unless_conflict()? {
+    if !record(platform, (delivery, &version), writes, until).await? {
         // The lease expired, and the reconciler took the delivery over.
         warn!(
             delivery.id = %delivery.id,

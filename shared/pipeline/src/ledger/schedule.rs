@@ -71,8 +71,8 @@ pub const SHORT_WAIT: Duration = secs(2);
 /// Deliveries of a resumed registration that are sent in a second, unless the operator says otherwise.
 pub const DRAIN_PER_SECOND: u32 = 10;
 
-/// When an accepted plan is looked at to be closed: then, and after each look that finds it open twice as long,
-/// at most a day.
+/// Time from a plan's first look to the next, should that find it open, and twice as long after each further one; at most a
+/// day.
 pub const CLOSE: Duration = secs(10 * MINUTE);
 
 /// Time past `wake_at` after which a row that is not final breaks the promise.
@@ -87,7 +87,7 @@ pub const PLAN_MOST: usize = 2_000;
 /// A retry due within this time is a delayed message; a later one is sent by the reconciler.
 pub const LONGEST_DELAY: Duration = secs(14 * MINUTE);
 
-/// Time after which the reconciler looks at an accepted attestation that is still unfinished.
+/// Time after which the reconciler looks at a plan for the first time, and mostly closes it.
 pub const UNFINISHED: Duration = secs(60);
 
 /// A message that the queue would not take is tried again this much later at most.
@@ -139,6 +139,12 @@ pub const BYTES_LONGER: Duration = secs(7 * DAY);
 
 /// Time for which an interrupted registration keeps its name reserved.
 pub const RESERVATION: Duration = secs(5 * MINUTE);
+
+/// Time after which the record of an attempt that the table did not take is written again, while the attempt has time.
+pub const RECORD_AGAIN: Duration = secs(SECOND);
+
+/// The longest that such a write takes.
+pub const RECORDING: Duration = secs(8 * SECOND);
 
 /// Deliveries with more material than this are made one at a time in a function: 8 MB.
 pub const HEAVY_BYTES: u64 = 8_000_000;

@@ -28,23 +28,19 @@ use self::room::Room;
 use self::send::send;
 pub use self::tools::Tools;
 use crate::engine::pauses;
-use crate::engine::settle::{settle, settle_and_poll};
+use crate::engine::settle::{End, settle, settle_and_poll};
 use crate::ledger::breaker::{self, Evidence, Postponed};
-use crate::ledger::delivery::{self, Settled};
+use crate::ledger::delivery;
 use crate::ledger::message::{Message, Unreadable};
 use crate::ledger::schedule::{self, Deadlines};
 use crate::records::notices::{self, News};
 use crate::store::counts::{About as Counted, Metric};
 use crate::store::platform::{Key, Platform, Scope, UnlessConflict as _, Unreachable, WriteError};
 use crate::store::rows::{
-    self, Changed, CompletionPoll, Delivery, Event, Found, QuarantinedMessage, Registration, Stored,
+    self, Changed, Delivery, Event, Found, QuarantinedMessage, Registration, Stored,
 };
 use api::Timestamp;
 use api::deliveries::State;
-
-/// Time after which the record of an attempt is tried again, and the longest that such a write takes.
-const RECORD_AGAIN: Duration = Duration::from_secs(1);
-const RECORDING: Duration = Duration::from_secs(8);
 
 /// A message as the queue hands it over.
 #[derive(Debug, Clone)]
@@ -249,8 +245,13 @@ async fn attempt<I: Integration, P: Platform>(
             let settled = delivery::settle(row, result, now, random);
             let poll = (I::FOLLOWS && row.state == State::Delivered)
                 .then(|| completion_poll::begin(row, now));
-            let ended = (settled, poll);
-            surely(platform, &stored, ended, began_at.plus(deadline)).await?;
+            let until = began_at.plus(deadline);
+            let end = End {
+                settled,
+                poll,
+                until,
+            };
+            settle_and_poll(platform, &stored, end, Vec::new()).await?;
             // The ledger first: should this be lost, the next attempt sees it too.
             if !context.ours.get() {
                 let reason = stored.row.reason.unwrap_or_default();
@@ -269,27 +270,6 @@ async fn attempt<I: Integration, P: Platform>(
         }
     };
     settle(platform, &stored, settled).await
-}
-
-/// Records how an attempt ended, and tries again while there is time: what was sent is sent twice where nobody knows of it.
-async fn surely(
-    platform: &impl Platform,
-    stored: &Stored<Delivery>,
-    (settled, poll): (Settled, Option<CompletionPoll>),
-    until: Timestamp,
-) -> Result<(), Unreachable> {
-    loop {
-        let (settled, poll) = (settled.clone(), poll.clone());
-        let recorded = settle_and_poll(platform, stored, settled, poll, Vec::new()).await;
-        let again_at = platform.now().plus(RECORD_AGAIN);
-        match recorded {
-            Err(unreachable) if again_at.plus(RECORDING) < until => {
-                warn!(delivery.id = %stored.row.id, error = %unreachable, "Records an attempt again");
-                platform.sleep(RECORD_AGAIN).await;
-            }
-            recorded => return recorded,
-        }
-    }
 }
 
 /// Keeps what an attempt says of its destination, and pauses a registration that is gone or has failed for a day.
