@@ -77,3 +77,21 @@ async fn a_batch_reads_its_deliveries_and_their_secret_once() {
     let sent = world.receiver.deliveries();
     assert_eq!(sent.len(), 10);
 }
+
+/// Ten that wait one after the other for what hangs would have no time left, and their destination would look silent.
+#[tokio::test]
+async fn what_the_first_of_a_batch_cannot_read_the_others_do_not_ask_for_again() {
+    let world = World::new();
+    world.ready().await;
+    for run in 0..10 {
+        push(&world, &run.to_string()).await;
+    }
+    world.memory.fail_secrets.set(true);
+    let platform = Metered::with_depth(&world.memory, "deliver-webhook");
+    let records = world.memory.receive(Webhook::ID, 10);
+    let until = world.memory.now().plus(Duration::from_mins(3));
+    deliver::batch::<Webhook>(&platform, &world.tools, records, until).await;
+    let asked = platform.units().secrets;
+    assert!((asked - 1.0).abs() < 0.5, "{asked}");
+    assert!(world.receiver.deliveries().is_empty());
+}

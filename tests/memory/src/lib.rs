@@ -64,6 +64,10 @@ pub struct Memory {
     pub fail_sends: Cell<bool>,
     /// Secrets are not shown, as Secrets Manager may do for a while after they were written.
     pub hides_secrets: Cell<bool>,
+    /// Secrets Manager cannot be reached.
+    pub fail_secrets: Cell<bool>,
+    /// Writes whose answer arrives, counted from now; that of the next one is lost, once. None when all arrive.
+    pub loses_answer_after: Cell<Option<u32>>,
     /// Additions that will be refused.
     pub fail_adds: Cell<bool>,
     /// Signatures that will be refused.
@@ -118,6 +122,8 @@ impl Memory {
             fail_writes_after: Cell::new(None),
             fail_sends: Cell::new(false),
             hides_secrets: Cell::new(false),
+            fail_secrets: Cell::new(false),
+            loses_answer_after: Cell::new(None),
             fail_adds: Cell::new(false),
             fail_signing: Cell::new(false),
             signing_key: OnceCell::new(),
@@ -370,7 +376,16 @@ impl Platform for Memory {
                 Write::Check { .. } => {}
             }
         }
-        Ok(())
+        match self.loses_answer_after.get() {
+            Some(0) => {
+                self.loses_answer_after.set(None);
+                Err(down("table").into())
+            }
+            left => {
+                self.loses_answer_after.set(left.map(|left| left - 1));
+                Ok(())
+            }
+        }
     }
 
     async fn add(
@@ -575,6 +590,9 @@ impl Platform for Memory {
         name: &str,
         version: Option<&str>,
     ) -> Result<Option<SecretValue>, Unreachable> {
+        if self.fail_secrets.get() {
+            return Err(down("secrets manager"));
+        }
         if self.hides_secrets.get() {
             return Ok(None);
         }
@@ -630,7 +648,6 @@ impl Platform for Memory {
         self.now.get()
     }
 
-    /// Nobody waits here: an attempt ends by its own doing or not at all.
     /// A short wait moves the clock. A long one is a time limit, which nothing here reaches.
     async fn sleep(&self, duration: Duration) {
         if duration > SHORT_WAIT {

@@ -18,11 +18,13 @@ use crate::store::rows::Registration;
 /// again at the same moment.
 pub const KEPT: Duration = Duration::from_mins(4);
 
+type Found = Result<Option<SecretValue>, Unreachable>;
+
 #[derive(Debug, Default)]
 pub struct Secrets {
     kept: RefCell<HashMap<String, (SecretValue, Timestamp)>>,
-    /// Those that are being read, each held by whoever does. The others of a batch wait for what that one finds.
-    reading: RefCell<HashMap<String, Rc<Mutex<()>>>>,
+    /// Those that are being read, each held by whoever does. The others of a batch get what that one found, or why not.
+    reading: RefCell<HashMap<String, Rc<Mutex<Option<Found>>>>>,
 }
 
 impl Secrets {
@@ -45,11 +47,12 @@ impl Secrets {
                 .entry(name.to_owned())
                 .or_default(),
         );
-        let _ours = reading.lock().await;
-        if let Some(known) = self.known(platform, name) {
-            return Ok(Some(known));
+        let mut found = reading.lock().await;
+        if let Some(found) = found.clone() {
+            return found;
         }
         let read = self.read(platform, name, None).await;
+        *found = Some(read.clone());
         self.reading.borrow_mut().remove(name);
         read
     }
