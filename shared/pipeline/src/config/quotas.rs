@@ -98,13 +98,14 @@ pub(crate) fn learn(scope: Scope<'_, impl Platform>, keys: &[Key], found: &[Item
     }
     let (platform, organization) = scope.parts();
     let is_one = |item: &&Item| keys.iter().any(|key| rows::is_at(item, key));
-    let rows: Vec<Item> = found.iter().filter(is_one).cloned().collect();
-    let meter = platform.meter();
-    meter.remember(organization, platform.now(), sum(&rows));
+    let used = sum(found.iter().filter(is_one));
+    platform
+        .meter()
+        .remember(organization, platform.now(), used);
 }
 
-fn sum(rows: &[Item]) -> Used {
-    rows.iter().fold(Used::default(), |sum, row| {
+fn sum<'a>(rows: impl IntoIterator<Item = &'a Item>) -> Used {
+    rows.into_iter().fold(Used::default(), |sum, row| {
         let number = |quota: Quota| {
             let number = row.get(quota.name());
             number

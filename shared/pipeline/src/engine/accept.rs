@@ -178,9 +178,9 @@ async fn for_attached(
 ) -> Result<Accepted, Error> {
     let allowed = sender.workflows;
     check_allowed(&workflow, allowed)?;
-    let before = before(scope, &parsed.hash, &workflow);
-    let (before, (planned, policies)) = try_join(before, linked(scope, &workflow)).await?;
-    let row = before.known.as_ref();
+    let existing = existing(scope, &parsed.hash, &workflow);
+    let (existing, (planned, policies)) = try_join(existing, linked(scope, &workflow)).await?;
+    let row = existing.known.as_ref();
     let row = row.map(|(attestation, _)| &attestation.row);
     if let Some(row) = row {
         // Bytes that name no workflow may be another's already, and the answer tells where that one's go.
@@ -202,7 +202,7 @@ async fn for_attached(
         why: PlanReason::Accepted,
         sender,
     };
-    accept(scope, incoming, planned, before).await
+    accept(scope, incoming, planned, existing).await
 }
 
 fn check_allowed(workflow: &Workflow, allowed: &[Selector]) -> Result<(), Error> {
@@ -250,8 +250,7 @@ fn check_reached(
 type Known = (Stored<Attestation>, Stored<Plan>);
 
 /// State before an attestation came.
-#[derive(Default)]
-pub(crate) struct Before {
+pub(crate) struct Existing {
     known: Option<Known>,
     /// Its workflow is remembered.
     is_seen: bool,
@@ -262,7 +261,7 @@ pub(crate) async fn accept(
     scope: Scope<'_, impl Platform>,
     incoming: Incoming<'_>,
     planned: Vec<Planned>,
-    before: Before,
+    existing: Existing,
 ) -> Result<Accepted, Error> {
     let (platform, organization) = scope.parts();
     let Incoming {
@@ -290,18 +289,18 @@ pub(crate) async fn accept(
     }
     let used = Used::attestation(incoming.bytes.len() as u64);
     if let Err(exceeded) = quotas::daily(scope, used).await
-        && before.known.is_none()
+        && existing.known.is_none()
     {
         // Nothing of it is kept. One that is known costs nothing, and goes on.
         return Err(exceeded.into());
     }
     let kept = platform.put_object(organization, &parsed.received, incoming.bytes.clone());
-    let seen = see(scope, workflow, before.is_seen);
+    let seen = see(scope, workflow, existing.is_seen);
     let promised = materials::promised(parsed);
     let missing = materials::missing(scope, &promised);
     let ((), (), missing) = try_join3(kept, seen, missing).await?;
     let received = parsed.received;
-    let (mut attestation, plan, repeated) = match before.known {
+    let (mut attestation, plan, repeated) = match existing.known {
         Some((attestation, plan)) => (attestation, plan, true),
         None => {
             if planned.len() > schedule::PLAN_MOST {
@@ -311,8 +310,8 @@ pub(crate) async fn accept(
                 Some((attestation, plan)) => (attestation, plan, false),
                 // A hundred at once: one wrote it, this one reads it.
                 None => {
-                    let before = self::before(scope, &parsed.hash, workflow).await?;
-                    let (attestation, plan) = before.known.ok_or_else(|| Unreachable {
+                    let existing = self::existing(scope, &parsed.hash, workflow).await?;
+                    let (attestation, plan) = existing.known.ok_or_else(|| Unreachable {
                         what: "table",
                         why: "a row that exists could not be read".into(),
                     })?;
@@ -355,11 +354,11 @@ pub(crate) async fn accept(
 
 /// Reads what there is of an attestation, of its workflow, and of the organization's quotas: a call for all. An
 /// attestation and the plan of its acceptance were written in one transaction.
-async fn before(
+pub(crate) async fn existing(
     scope: Scope<'_, impl Platform>,
     hash: &Digest,
     workflow: &Workflow,
-) -> Result<Before, Unreachable> {
+) -> Result<Existing, Unreachable> {
     let (platform, organization) = scope.parts();
     let (attestation, plan, seen) = (
         Attestation::at(organization, hash),
@@ -391,7 +390,7 @@ async fn before(
         });
         (attestation, plan)
     });
-    Ok(Before { known, is_seen })
+    Ok(Existing { known, is_seen })
 }
 
 /// Remembers that the workflow exists, before anything of it does: a backfill walks those that were seen.

@@ -323,6 +323,7 @@ pub async fn test(
         integration: attachment.integration.clone(),
         matched: Some(Match::Name),
     }];
+    let existing = accept::existing(scope, &parsed.hash, &workflow).await?;
     let incoming = Incoming {
         bytes,
         signatures: signatures::Admissible::unasked(parsed, platform.now()),
@@ -331,8 +332,7 @@ pub async fn test(
         why: PlanReason::Tested,
         sender: act.actor.into(),
     };
-    let before = accept::Before::default();
-    let taken = accept::accept(scope, incoming, planned, before).await;
+    let taken = accept::accept(scope, incoming, planned, existing).await;
     taken.map_err(|error| match error {
         accept::Error::Unreachable(unreachable) => unreachable.into(),
         accept::Error::Exceeded(exceeded) => config::Error::Exceeded(exceeded),

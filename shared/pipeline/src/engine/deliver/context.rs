@@ -15,8 +15,10 @@ use super::material::{content, read, size_bytes};
 use super::room::Reserved;
 use crate::engine::progress::Steps;
 use crate::ledger::breaker;
-use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable};
-use crate::store::rows::{self, CONFLICTS, Delivery, Destination, Draft, Lock, Row as _, Stored};
+use crate::store::platform::{Key, Platform, Scope, UnlessConflict as _, Unreachable};
+use crate::store::rows::{
+    self, CONFLICTS, Delivery, Destination, Draft, Found, Lock, Row as _, Stored,
+};
 
 /// Context of one attempt: the materials, and the record of finished steps.
 pub(super) struct DeliveryContext<'a, P> {
@@ -77,6 +79,18 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
             Some(Vec::new())
         })
         .await?;
+        Ok(())
+    }
+
+    pub(super) fn destination_key(&self) -> Key {
+        self.destination.borrow().row.key()
+    }
+
+    /// Keeps the destination that was found, or a blank one.
+    pub(super) fn take_destination(&self, found: &Found) -> Result<(), Unreachable> {
+        let stored = found.get::<Destination>(&self.destination_key())?;
+        let blank = self.destination.borrow().row.blank();
+        self.destination.replace(Draft::of(stored, blank));
         Ok(())
     }
 

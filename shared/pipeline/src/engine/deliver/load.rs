@@ -1,6 +1,5 @@
 //! Loads what an attempt needs: registration, attachment, secret, bytes, and which materials are there.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use api::trust::Verdict;
@@ -14,10 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::config::secrets::Secrets;
 use crate::ledger::breaker::Postponed;
-use crate::store::platform::{Platform, Scope, SecretValue, Unreachable};
-use crate::store::rows::{
-    self, Attachment, Delivery, Destination, Draft, Registration, Row as _, Stored,
-};
+use crate::store::platform::{Key, Platform, Scope, SecretValue, Unreachable};
+use crate::store::rows::{self, Attachment, Delivery, Found, Registration, Stored};
 
 /// Result of letting the integration send.
 pub(super) enum Sent {
@@ -137,15 +134,17 @@ pub(super) struct Loaded<I: Integration> {
     /// The attestation's row, where it has a verdict.
     pub(super) judged: Option<rows::Attestation>,
     pub(super) prepared: Prepared<I>,
+    /// Rows that were found, that with the key `beside` among them.
+    pub(super) found: Found,
 }
 
-/// Loads what an attempt needs. The rows come in one call, with those that are asked for `beside`, which are then theirs.
+/// Loads the data of an attempt, all rows in one call, and the one with the key `beside` with them.
 pub(super) async fn load<I: Integration>(
     platform: &impl Platform,
     secrets: &Secrets,
     fresh: bool,
     subject: Subject<'_>,
-    beside: Option<&RefCell<Draft<Destination>>>,
+    beside: Option<Key>,
 ) -> Result<Loaded<I>, Sent> {
     let organization = subject.organization;
     let scope = Scope::new(platform, organization);
@@ -156,7 +155,7 @@ pub(super) async fn load<I: Integration>(
         .map(|hash| rows::Attestation::at(organization, &hash));
     let mut keys = vec![registration_at.clone(), attachment_at.clone()];
     keys.extend(judged_at.clone());
-    keys.extend(beside.map(|destination| destination.borrow().row.key()));
+    keys.extend(beside);
     let secret_name = Registration::secret_name(organization, I::ID, subject.registration);
     let (found, secret, bytes) = future::join3(
         rows::find_many(platform, keys),
@@ -165,12 +164,6 @@ pub(super) async fn load<I: Integration>(
     )
     .await;
     let found = found?;
-    if let Some(destination) = beside {
-        let mut destination = destination.borrow_mut();
-        let new = destination.row.blank();
-        let stored = found.get::<Destination>(&new.key())?;
-        *destination = Draft::of(stored, new);
-    }
     let registration = found.get::<Registration>(&registration_at)?;
     let (registration, registration_inputs) =
         readable::<I>(scope, secrets, registration, secret).await?;
@@ -230,6 +223,7 @@ pub(super) async fn load<I: Integration>(
         attachment,
         judged,
         prepared,
+        found,
     })
 }
 

@@ -78,13 +78,15 @@ async fn prepare<I: Integration, P: Platform>(
     secrets: &Secrets,
     fresh: bool,
 ) -> Result<Prepared<I>, Sent> {
+    // Until all is there, whatever takes long or fails is ours.
+    context.ours.set(true);
     let delivery = context.delivery.borrow().row.clone();
     let loading = Box::pin(load::<I>(
         context.platform,
         secrets,
         fresh,
         Subject::of(&delivery),
-        Some(&context.destination),
+        Some(context.destination_key()),
     ));
     let (loaded, read) = future::join(loading, context.read_steps()).await;
     let Loaded {
@@ -92,7 +94,9 @@ async fn prepare<I: Integration, P: Platform>(
         attachment,
         judged,
         prepared,
-    } = loaded.inspect_err(|_| context.ours.set(true))?;
+        found,
+    } = loaded?;
+    context.take_destination(&found)?;
     if registration.row.paused.is_some() {
         return Err(Sent::Held(Box::new(registration)));
     }
@@ -103,10 +107,7 @@ async fn prepare<I: Integration, P: Platform>(
         match signatures::proof(row, began, context.platform.now()) {
             Proof::Given => {}
             Proof::Awaited => return Err(Sent::Waits("waiting for its signature".to_owned())),
-            Proof::Lacking => {
-                context.ours.set(true);
-                return Err(Error::permanent(signatures::lacking(row)).into());
-            }
+            Proof::Lacking => return Err(Error::permanent(signatures::lacking(row)).into()),
         }
     }
     if let Some(absent) = prepared.missing.first()
@@ -115,6 +116,7 @@ async fn prepare<I: Integration, P: Platform>(
     {
         return Err(Sent::Waits(format!("waiting for {digest}")));
     }
+    context.ours.set(false);
     Ok(prepared)
 }
 
