@@ -19,11 +19,12 @@ pub mod tokens;
 pub mod trust;
 pub mod update;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use api::inputs::Fault;
 use api::{AttachmentId, RegistrationId};
 use serde_json::{Map, Value};
+use tracing::warn;
 
 use self::quotas::Exceeded;
 use crate::store::platform::{Etag, Platform, Scope, Unreachable, WriteError};
@@ -149,22 +150,22 @@ pub(crate) async fn live(
 /// Names of registrations today, those that were deleted among them.
 pub type Names = BTreeMap<RegistrationId, String>;
 
-/// Loads the names of these registrations. Nothing else keeps them, since a name may change.
+/// Loads the names of these registrations. Nothing else keeps them, since a name may change. Names that cannot be read are
+/// left out: what they stand beside has been done, or is told by its ID.
 pub async fn names(
     scope: Scope<'_, impl Platform>,
     ids: impl IntoIterator<Item = &RegistrationId>,
-) -> Result<Names, Unreachable> {
+) -> Names {
     let (platform, organization) = scope.parts();
-    let ids: BTreeSet<&RegistrationId> = ids.into_iter().collect();
-    let keys: Vec<_> = ids
-        .into_iter()
-        .map(|id| Registration::at(organization, id))
-        .collect();
-    let rows = rows::load_many::<Registration>(platform, &keys).await?;
-    let named = rows
-        .into_iter()
-        .map(|Stored { row, .. }| (row.id, row.name));
-    Ok(named.collect())
+    let ids = ids.into_iter();
+    let keys: Vec<_> = ids.map(|id| Registration::at(organization, id)).collect();
+    let rows = rows::load_many::<Registration>(platform, &keys).await;
+    let rows = rows.unwrap_or_else(|unreachable| {
+        warn!(error = %unreachable, "Names of registrations are not shown");
+        Vec::new()
+    });
+    let named = rows.into_iter().map(|stored| stored.row);
+    named.map(|row| (row.id, row.name)).collect()
 }
 
 /// A page of registrations in the order of their names, from behind `after`, and where the next one begins.

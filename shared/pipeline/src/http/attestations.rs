@@ -156,10 +156,7 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
         .map_err(problem)?;
     let planned = accepted.plan.planned.iter().map(|one| &one.registration);
     let names = match names {
-        // Accepted it is already, so what cannot be found out is left out.
-        Some(_) if caller.role.may(Action::Read) => {
-            config::names(scope, planned).await.unwrap_or_default()
-        }
+        Some(_) if caller.role.may(Action::Read) => config::names(scope, planned).await,
         _ => Names::new(),
     };
     Ok(Response::json(202, &view(accepted, &names)))
@@ -402,7 +399,7 @@ async fn describe<P: Platform>(
         attestation: row.into(),
         bytes,
         contents,
-        deliveries: super::deliveries::shown(call, found).await?,
+        deliveries: super::deliveries::shown(call, found).await,
         more_deliveries: next.is_some(),
     })
 }

@@ -1,6 +1,5 @@
 //! Jobs: work that takes longer than a request.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::deliveries::State;
@@ -16,7 +15,7 @@ use crate::engine::{job_runner, operations};
 use crate::ledger::schedule;
 use crate::records::audit_log::{self, Subject};
 use crate::records::jobs;
-use crate::store::platform::{Platform, Scope, Unreachable, WriteError};
+use crate::store::platform::{Platform, Scope, WriteError};
 use crate::store::rows;
 
 pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
@@ -67,7 +66,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let limit = request.limit()?;
     let before = request.cursor(id_of_time)?;
     let (rows, next) = jobs::list(scope, before, limit).await?;
-    let items = shown(scope, rows).await?;
+    let items = shown(scope, rows).await;
     Ok(Response::json(200, &Page::<Job> { items, next }))
 }
 
@@ -76,7 +75,7 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let id = call.id("job");
     let stored = jobs::find(scope, &id).await?;
     let stored = stored.ok_or_else(|| missing(&id))?;
-    Ok(Response::json(200, &one(scope, stored.row).await?))
+    Ok(Response::json(200, &one(scope, stored.row).await))
 }
 
 async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
@@ -88,24 +87,19 @@ async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
         let detail = "a drain cannot be cancelled: pause its registration instead";
         return Err(Problem::new(Code::Drain, detail));
     }
-    Ok(Response::json(200, &one(scope, job).await?))
+    Ok(Response::json(200, &one(scope, job).await))
 }
 
 /// Shows jobs with the names of the registrations that they are about.
-async fn shown(
-    scope: Scope<'_, impl Platform>,
-    rows: Vec<rows::Job>,
-) -> Result<Vec<Job>, Unreachable> {
+async fn shown(scope: Scope<'_, impl Platform>, rows: Vec<rows::Job>) -> Vec<Job> {
     let attachments = rows.iter().filter_map(|row| match &row.work {
         JobKind::Backfill { attachment, .. } => Some(attachment),
         _ => None,
     });
-    let attachments: BTreeSet<_> = attachments.collect();
-    let keys: Vec<_> = attachments
-        .into_iter()
-        .map(|id| rows::Attachment::at(scope.organization, id))
-        .collect();
-    let attachments = rows::load_many::<rows::Attachment>(scope.platform, &keys).await?;
+    let keys = attachments.map(|id| rows::Attachment::at(scope.organization, id));
+    let keys: Vec<_> = keys.collect();
+    let attachments = rows::load_many::<rows::Attachment>(scope.platform, &keys).await;
+    let attachments = attachments.unwrap_or_default();
     let about = |row: &rows::Job| match &row.work {
         JobKind::Redeliver { filter } => filter.registration.clone(),
         JobKind::Drain { registration } => Some(registration.clone()),
@@ -118,16 +112,16 @@ async fn shown(
         JobKind::Audit => None,
     };
     let about: Vec<_> = rows.iter().map(about).collect();
-    let names = config::names(scope, about.iter().flatten()).await?;
+    let names = config::names(scope, about.iter().flatten()).await;
     let shown = rows.into_iter().zip(about).map(|(row, about)| Job {
         registration_name: about.and_then(|id| names.get(&id).cloned()),
         ..Job::from(row)
     });
-    Ok(shown.collect())
+    shown.collect()
 }
 
-async fn one(scope: Scope<'_, impl Platform>, row: rows::Job) -> Result<Job, Unreachable> {
-    Ok(shown(scope, vec![row]).await?.remove(0))
+async fn one(scope: Scope<'_, impl Platform>, row: rows::Job) -> Job {
+    shown(scope, vec![row]).await.remove(0)
 }
 
 impl From<rows::Job> for Job {
@@ -190,7 +184,7 @@ pub(super) async fn begin<P: Platform>(
             job = stored.row;
         }
     }
-    Ok(Response::json(202, &one(scope, job).await?))
+    Ok(Response::json(202, &one(scope, job).await))
 }
 
 fn missing(id: &JobId) -> Problem {

@@ -232,12 +232,16 @@ impl Request {
     }
 
     pub(super) fn project(&self) -> Result<Option<&str>, Problem> {
-        match self.query("project") {
-            Some(project) if project.is_empty() || project.len() > 512 => Err(Problem::field(
-                "project",
-                "must be 1 to 512 characters long",
-            )),
-            project => Ok(project),
+        self.text("project")
+    }
+
+    /// A text of the query, as the API's description has those.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
+        match self.query(name) {
+            Some(text) if !(1..=512).contains(&text.chars().count()) => {
+                Err(Problem::field(name, "must be 1 to 512 characters long"))
+            }
+            text => Ok(text),
         }
     }
 

@@ -135,14 +135,15 @@ pub async fn load<R: Row>(
     item.map(parse).transpose()
 }
 
+/// As [`find_many`], of rows of one kind.
 pub async fn load_many<R: Row>(
     platform: &impl Platform,
     keys: &[Key],
 ) -> Result<Vec<Stored<R>>, Unreachable> {
-    let now = platform.now();
-    let items = platform.get_many(keys).await?.into_iter();
+    let found = find_many(platform, keys.iter().cloned()).await?;
+    let items = found.items.into_iter();
     items
-        .filter(|item| !is_over(item, now))
+        .filter(|item| !is_over(item, found.now))
         .map(parse)
         .collect()
 }
