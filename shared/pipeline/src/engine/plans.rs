@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::deliveries::State;
 use api::{DeliveryId, Timestamp};
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
 use tracing::{error, warn};
 
 use crate::engine::pauses;
@@ -20,6 +20,8 @@ use crate::store::rows::{
 
 /// Messages to a queue in one call.
 const BATCH: usize = 10;
+/// Such calls at a time: a plan may have two hundred.
+const SENDING: usize = 8;
 
 /// A plan as it begins.
 pub fn new(
@@ -176,8 +178,9 @@ async fn send_those(
     let batches = queues
         .iter()
         .flat_map(|(queue, messages)| messages.chunks(BATCH).map(move |batch| (*queue, batch)));
-    let answers = join_all(batches.map(|(queue, batch)| platform.send(queue, batch))).await;
-    for answer in answers {
+    let sending = batches.map(|(queue, batch)| platform.send(queue, batch));
+    let mut answers = stream::iter(sending).buffer_unordered(SENDING);
+    while let Some(answer) = answers.next().await {
         for entry in answer? {
             entry.map_err(|why| Unreachable { what: "queue", why })?;
         }
@@ -309,7 +312,7 @@ async fn look(platform: &impl Platform, mut stored: Stored<Plan>) -> Result<Find
     close(platform, stored, &deliveries).await
 }
 
-/// Says when an accepted plan is looked at again, should it not be sent now. None when somebody else is at it.
+/// Says when a plan is looked at again, should its messages not be sent now. None when somebody else is at it.
 async fn put_off(
     platform: &impl Platform,
     mut stored: Stored<Plan>,
