@@ -7,10 +7,12 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -30,7 +32,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
@@ -43,6 +45,9 @@ const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
 /// 60 s. A function that is frozen meanwhile does not hear of it.
 const IDLE_AT_BUCKET: Duration = Duration::from_secs(15);
 const IDLE: Duration = Duration::from_secs(50);
+
+/// Time after which another address of a host is tried.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// TLS of all connections: roots, and the keys of earlier sessions.
 fn tls() -> Arc<ClientConfig> {
@@ -76,6 +81,16 @@ struct Idle {
     origin: Origin,
     sender: SendRequest<SdkBody>,
     since: Instant,
+    /// The SDK takes the answer for a sign that whoever gave it is not well.
+    is_poisoned: Arc<AtomicBool>,
+}
+
+impl Idle {
+    fn is_usable(&self, idle_for: Duration) -> bool {
+        self.since.elapsed() < idle_for
+            && !self.sender.is_closed()
+            && !self.is_poisoned.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +136,7 @@ impl Connections {
                 origin,
                 sender,
                 since,
+                is_poisoned: Arc::default(),
             });
         }
     }
@@ -134,8 +150,7 @@ impl Connections {
         loop {
             let mut sender = {
                 let mut idle = self.idle();
-                let is_fresh = |one: &Idle| one.since.elapsed() < self.0.idle_for;
-                idle.retain(|one| is_fresh(one) && !one.sender.is_closed());
+                idle.retain(|one| one.is_usable(self.0.idle_for));
                 let last = idle.iter().rposition(|one| one.origin == *origin)?;
                 idle.remove(last).sender
             };
@@ -151,7 +166,7 @@ impl Connections {
         let port = port.unwrap_or(if is_tls { 443 } else { 80 });
         let host = origin.authority.host();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((bare, port)).await.map_err(broken)?;
+        let stream = dial(bare, port).await.map_err(broken)?;
         stream.set_nodelay(true).map_err(broken)?;
         if !is_tls {
             return shake(stream).await;
@@ -171,6 +186,7 @@ impl Connections {
             .try_into_http1x()
             .map_err(|error| ConnectorError::user(error.into()))?;
         let origin = take_origin(&mut request)?;
+        let is_poisoned = capture(&request);
         let permits = Arc::clone(&self.0.permits);
         let permit = permits.acquire_owned().await.expect("nobody closes it");
         let (response, sender) = loop {
@@ -197,17 +213,45 @@ impl Connections {
             origin,
             sender,
             since: Instant::now(),
+            is_poisoned,
         };
         let response = response.map(|body| {
-            let mut answer = Answer {
+            let mut body = ResponseBody {
                 body,
                 back: Some((idle, self, permit)),
             };
-            answer.give_back_at_end();
-            SdkBody::from_body_1_x(answer)
+            body.give_back_at_end();
+            SdkBody::from_body_1_x(body)
         });
         HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
     }
+}
+
+/// Connects to one of the host's addresses. One that does not answer must not use up the time for the others.
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    let last = addresses.pop().ok_or(io::ErrorKind::NotFound)?;
+    for address in addresses {
+        if let Ok(Ok(stream)) = timeout(NEXT_ADDRESS, TcpStream::connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    TcpStream::connect(last).await
+}
+
+/// Lets the SDK mark the connection that answers this request, whichever it is.
+fn capture(request: &Request<SdkBody>) -> Arc<AtomicBool> {
+    let is_poisoned = Arc::<AtomicBool>::default();
+    if let Some(captured) = request.extensions().get::<CaptureSmithyConnection>() {
+        let mark = Arc::clone(&is_poisoned);
+        captured.set_connection_retriever(move || {
+            let mark = Arc::clone(&mark);
+            let connection = ConnectionMetadata::builder().proxied(false);
+            let poison = move || mark.store(true, Ordering::Relaxed);
+            Some(connection.poison_fn(poison).build())
+        });
+    }
+    is_poisoned
 }
 
 async fn shake(
@@ -259,12 +303,12 @@ fn lost(error: hyper::Error) -> ConnectorError {
 }
 
 /// The body of an answer. Its connection is idle once it was read, and ends where it was not.
-struct Answer {
+struct ResponseBody {
     body: Incoming,
     back: Option<(Idle, Connections, OwnedSemaphorePermit)>,
 }
 
-impl Answer {
+impl ResponseBody {
     fn give_back(&mut self) {
         if let Some((mut idle, connections, _permit)) = self.back.take() {
             idle.since = Instant::now();
@@ -279,7 +323,7 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -314,9 +358,9 @@ impl fmt::Debug for Connections {
 
 /// With one client's time for connecting.
 #[derive(Debug)]
-struct Within(Connections, Option<Duration>);
+struct Connector(Connections, Option<Duration>);
 
-impl HttpConnector for Within {
+impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::new(self.0.clone().send(request, self.1))
     }
@@ -328,7 +372,7 @@ impl HttpClient for Connections {
         settings: &HttpConnectorSettings,
         _: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Within(self.clone(), settings.connect_timeout()))
+        SharedHttpConnector::new(Connector(self.clone(), settings.connect_timeout()))
     }
 }
 
@@ -388,11 +432,16 @@ mod tests {
             Self { port, connections }
         }
 
-        async fn ask(&self, by: &Connections) -> Result<HttpResponse, ConnectorError> {
+        fn request(&self) -> HttpRequest {
             let mut request = HttpRequest::new(SdkBody::empty());
             let uri = format!("http://127.0.0.1:{}/path", self.port);
             request.set_uri(uri).unwrap();
-            by.clone().send(request, Some(Duration::from_secs(5))).await
+            request
+        }
+
+        async fn ask(&self, by: &Connections) -> Result<HttpResponse, ConnectorError> {
+            let connect = Some(Duration::from_secs(5));
+            by.clone().send(self.request(), connect).await
         }
 
         async fn read(&self, by: &Connections) -> Vec<u8> {
@@ -443,6 +492,26 @@ mod tests {
             drop(service.ask(&connections).await.unwrap());
             assert_eq!(service.read(&connections).await, BODY.as_bytes());
             assert_eq!(service.connections.get(), 2);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_sdk_marks_is_not_used_again() {
+        locally(async {
+            let service = Service::start(100).await;
+            let connections = Connections::new(1);
+            let captured = CaptureSmithyConnection::new();
+            let mut request = service.request();
+            request.add_extension(captured.clone());
+            let answer = connections.clone().send(request, None).await.unwrap();
+            let body = aws_sdk_s3::primitives::ByteStream::new(answer.into_body());
+            body.collect().await.unwrap();
+            captured.get().unwrap().poison();
+            service.read(&connections).await;
+            assert_eq!(service.connections.get(), 2);
+            service.read(&connections).await;
+            assert_eq!(service.connections.get(), 2, "the other one is well");
         })
         .await;
     }

@@ -16,7 +16,7 @@ use crate::event::{
     AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
     authorize, partial_batch,
 };
-use crate::{Aws, Error, LOOKING, ROWS, metrics};
+use crate::{Aws, Error, LOOKING, metrics};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -46,18 +46,18 @@ fn log() {
 
 /// Answers an API function's routes.
 pub async fn api(routes: Vec<Route<Aws>>) -> Result<(), Error> {
-    answer(routes, 1, false).await
+    answer(routes, false).await
 }
 
 /// As [`api`], of the function that accepts attestations: somebody's pipeline waits for its answer.
 pub async fn accept(routes: Vec<Route<Aws>>) -> Result<(), Error> {
-    answer(routes, ROWS, true).await
+    answer(routes, true).await
 }
 
-async fn answer(routes: Vec<Route<Aws>>, calls: usize, accepts: bool) -> Result<(), Error> {
+async fn answer(routes: Vec<Route<Aws>>, accepts: bool) -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
-    aws.prepare(calls, accepts).await;
+    aws.prepare(accepts).await;
     run!(async |event: LambdaEvent<GatewayEvent>| {
         let request = event.payload.request();
         let response = Box::pin(http::answer(&routes, &aws, &request)).await;
@@ -112,7 +112,7 @@ pub async fn deliver<I: Integration>() -> Result<(), Error> {
 pub async fn authorizer() -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
-    aws.prepare(1, false).await;
+    aws.prepare(false).await;
     run!(async |event: LambdaEvent<AuthorizerEvent>| {
         Ok::<_, Failure>(authorize(&aws, &event.payload).await?)
     })

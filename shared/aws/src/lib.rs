@@ -102,9 +102,9 @@ impl Aws {
         Self { rows, ..self }
     }
 
-    /// Makes so many calls to the table at a time, and connects to the bucket and the queues where the function `accepts`, while the
-    /// function starts: it has a whole processor then, and below [`WHOLE_MB`] a part of one afterwards.
-    async fn prepare(&self, calls: usize, accepts: bool) {
+    /// Calls the table, and connects to the bucket and the queues too where the function `accepts`, while the function starts: it
+    /// has a whole processor then, and below [`WHOLE_MB`] a part of one afterwards.
+    async fn prepare(&self, accepts: bool) {
         let memory = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE");
         let memory = memory.ok().and_then(|memory| memory.parse::<u32>().ok());
         if memory.is_none_or(|memory| memory >= WHOLE_MB) {
@@ -112,6 +112,7 @@ impl Aws {
         }
         // No row has this key. The first real call finds out whether the table can be reached.
         let nothing = Key::new("-", "-");
+        let calls = if accepts { self.rows } else { 1 };
         let asking = join_all((0..calls).map(|_| self.get(&nothing)));
         let connecting = async {
             if accepts {
@@ -138,11 +139,14 @@ impl Aws {
         Ok(Http::new(guard).calling_as(self.settings.caller()))
     }
 
+    /// The configuration of a service that has these connections, and not those to the bucket.
+    fn config_over(&self, connections: Connections) -> aws_types::SdkConfig {
+        self.config.to_builder().http_client(connections).build()
+    }
+
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
         self.dynamodb.get_or_init(|| {
-            let config = aws_sdk_dynamodb::config::Builder::from(&self.config)
-                .http_client(self.connections.to_another(self.rows));
-            aws_sdk_dynamodb::Client::from_conf(config.build())
+            aws_sdk_dynamodb::Client::new(&self.config_over(self.connections.to_another(self.rows)))
         })
     }
 
@@ -162,41 +166,32 @@ impl Aws {
     }
 
     fn sqs(&self) -> &aws_sdk_sqs::Client {
-        self.sqs.get_or_init(|| {
-            let config =
-                aws_sdk_sqs::config::Builder::from(&self.config).http_client(self.queues.clone());
-            aws_sdk_sqs::Client::from_conf(config.build())
-        })
+        self.sqs
+            .get_or_init(|| aws_sdk_sqs::Client::new(&self.config_over(self.queues.clone())))
     }
 
     fn secrets(&self) -> &aws_sdk_secretsmanager::Client {
         self.secrets.get_or_init(|| {
-            let config = aws_sdk_secretsmanager::config::Builder::from(&self.config)
-                .http_client(self.connections.to_another(FEW));
-            aws_sdk_secretsmanager::Client::from_conf(config.build())
+            aws_sdk_secretsmanager::Client::new(&self.config_over(self.connections.to_another(FEW)))
         })
     }
 
     fn events(&self) -> &aws_sdk_eventbridge::Client {
         self.events.get_or_init(|| {
-            let config = aws_sdk_eventbridge::config::Builder::from(&self.config)
-                .http_client(self.connections.to_another(FEW));
-            aws_sdk_eventbridge::Client::from_conf(config.build())
+            aws_sdk_eventbridge::Client::new(&self.config_over(self.connections.to_another(FEW)))
         })
     }
 
     fn kms(&self) -> &aws_sdk_kms::Client {
         self.kms.get_or_init(|| {
-            let config = aws_sdk_kms::config::Builder::from(&self.config)
-                .http_client(self.connections.to_another(FEW));
-            aws_sdk_kms::Client::from_conf(config.build())
+            aws_sdk_kms::Client::new(&self.config_over(self.connections.to_another(FEW)))
         })
     }
 
     fn lambda(&self) -> &aws_sdk_lambda::Client {
         self.lambda.get_or_init(|| {
-            let config = aws_sdk_lambda::config::Builder::from(&self.config)
-                .http_client(self.connections.to_another(FEW))
+            let config = self.config_over(self.connections.to_another(FEW));
+            let config = aws_sdk_lambda::config::Builder::from(&config)
                 .retry_config(patience::INVOKE.retries())
                 .timeout_config(patience::INVOKE.timeouts());
             aws_sdk_lambda::Client::from_conf(config.build())
