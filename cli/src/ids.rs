@@ -26,8 +26,7 @@ struct Item {
     name: String,
 }
 
-/// Returns the whole ID of something in the list at `path`. A name, and what cannot be the beginning of an ID, stays as
-/// it is.
+/// Returns the whole ID of something in the list at `path`. A name stays as it is, and so does what may be one.
 pub(crate) fn whole(client: &Client, path: &str, text: &str) -> anyhow::Result<String> {
     if !is_beginning(text, 36) {
         return Ok(text.to_owned());
@@ -35,11 +34,14 @@ pub(crate) fn whole(client: &Client, path: &str, text: &str) -> anyhow::Result<S
     let (items, more) = client
         .list::<Item>(&[path], &[], NEWEST)
         .with_context(|| format!("failed to find what {text:?} begins"))?;
-    if items.iter().any(|item| item.name == text) {
-        return Ok(text.to_owned());
-    }
+    let have_names = items.iter().any(|item| !item.name.is_empty());
+    let is_name = items.iter().any(|item| item.name == text);
     let ids = items.into_iter().map(|item| item.id);
-    one(text, ids.filter(|id| begins(id, text)).collect(), more)
+    let found: BTreeSet<_> = ids.filter(|id| begins(id, text)).collect();
+    match is_name || have_names && found.is_empty() {
+        true => Ok(text.to_owned()),
+        false => one(text, found, more),
+    }
 }
 
 /// Refuses the beginning of an ID, for what cannot be undone.
@@ -99,7 +101,7 @@ impl Given {
             own.into_iter().find(|one| begins(&one.hex(), beginning))
         });
         let digests = of.map(|digest| digest.to_string()).collect();
-        let digest = one(beginning, digests, more)?;
+        let digest = sure(beginning, digests, more)?;
         digest.parse().context("invalid response")
     }
 }
@@ -112,6 +114,23 @@ fn is_beginning(text: &str, whole: usize) -> bool {
 fn begins(id: &str, text: &str) -> bool {
     id.get(..text.len())
         .is_some_and(|begin| begin.eq_ignore_ascii_case(text))
+}
+
+/// As [`one`], of digests. Whoever pushes can find bytes whose digest begins like that of another attestation, which may be
+/// older than those that were looked at.
+fn sure(text: &str, found: BTreeSet<String>, more: bool) -> anyhow::Result<String> {
+    let digest = one(text, found, more)?;
+    match more {
+        false => Ok(digest),
+        true => Err(
+            Failure::usage(format!("{text:?} may begin an older digest too"))
+                .faults(vec![digest])
+                .advice(format!(
+                    "Only the newest {NEWEST} are looked through: pass the whole of it."
+                ))
+                .into(),
+        ),
+    }
 }
 
 fn one(text: &str, mut found: BTreeSet<String>, more: bool) -> anyhow::Result<String> {
@@ -175,5 +194,16 @@ mod tests {
         );
         let none = one("ab", BTreeSet::new(), true).unwrap_err();
         assert!(crate::failure::text(&none).contains("newest 1000"));
+    }
+    #[test]
+    fn a_digest_is_found_by_its_beginning_only_where_all_were_looked_at() {
+        let found = || BTreeSet::from(["sha256:1fe7".to_owned()]);
+        assert_eq!(sure("1fe7", found(), false).unwrap(), "sha256:1fe7");
+        let error = sure("1fe7", found(), true).unwrap_err();
+        let told = crate::failure::text(&error);
+        assert!(
+            told.contains("older") && told.contains("sha256:1fe7"),
+            "{told}"
+        );
     }
 }

@@ -15,6 +15,7 @@ use crate::client::{Call, Client, json};
 use crate::confirm::{self, Action};
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::ids;
 use crate::names::label;
 use crate::output::{self, Format};
 use crate::table::{self, Color, Table, cell, last_use, paint, size};
@@ -177,8 +178,10 @@ impl Rotate {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         let Self { named, overlap } = self;
         let overlap_secs = Some(overlap.as_secs());
+        let client = Client::new(global)?;
+        let named = ids::whole(&client, "tokens", &named)?;
         let path = ["tokens", &named, "rotate"];
-        let rotated: Created = Client::new(global)?
+        let rotated: Created = client
             .call(&Call::post(&path, json(&Rotation { overlap_secs })?))
             .with_context(|| format!("failed to rotate the token {named:?}"))?;
         let old = match rotated.token.overlap_until {
@@ -270,6 +273,7 @@ const REVOKE: Action = Action {
 
 fn revoke(global: &Global, named: &str) -> anyhow::Result<()> {
     let client = Client::new(global)?;
+    ids::only_whole(&client, "tokens", named)?;
     confirm::action(global, &REVOKE, || {
         let tokens = all(&client)?;
         let found = tokens.iter().find(|token| token.name == named);

@@ -59,6 +59,19 @@ fn job() -> Value {
     })
 }
 
+fn named(name: &str) -> Value {
+    json!({
+        "id": OTHER, "name": name, "role": "viewer", "created_by": "somebody", "created_at": TIME,
+        "expires_at": null, "expired": false, "text": "cli_new",
+    })
+}
+
+fn token() -> Value {
+    let mut token = named("ci");
+    token["id"] = LONE.into();
+    token
+}
+
 fn api() -> Api {
     let list = |items: &[Value]| json!({ "items": items, "next": null });
     Api::start(move |_, Asked { line, .. }| {
@@ -75,6 +88,9 @@ fn api() -> Api {
             ("GET", "registrations") => list(&[registration("tracker")]),
             ("GET", "attestations") => list(&[attestation()]),
             ("GET", "jobs") => list(&[job()]),
+            ("GET", "tokens") => list(&[token(), named("deadbee")]),
+            ("POST", path) if path == format!("tokens/{LONE}/rotate") => named("cafecafe"),
+            ("POST", "tokens/beefbeef/rotate") => named("beefbeef"),
             ("GET", path) if path == format!("digests/{DIGEST}/places") => list(&both),
             ("GET", path) if path == format!("deliveries/{LONE}") => both[2].clone(),
             ("GET", path) if path == format!("deliveries/{ID}") => both[0].clone(),
@@ -155,12 +171,14 @@ fn the_beginning_of_an_id_or_a_digest_is_enough() {
         &["delivery", "describe", "0198c0de"][..],
         &["delivery", "cancel", "0198c0de-0000", "-y"],
         &["job", "describe", "0198C0DE"],
+        &["organization", "api-token", "rotate", "0198c0de"],
+        // A name that looks like the beginning of an ID.
+        &["organization", "api-token", "rotate", "beefbeef"],
         &["where", "1fe71587d8d9"],
         &["where", "sha256:1fe71587"],
     ] {
         let ran = api.run(line);
-        let is_waiting = line[0] == "where";
-        assert_eq!(ran.code, 0, "{line:?} {is_waiting}: {}", ran.stderr);
+        assert_eq!(ran.code, 0, "{line:?}: {}", ran.stderr);
     }
     let ran = api.run(&[
         "delivery",
@@ -207,7 +225,8 @@ fn an_ambiguous_beginning_exits_2_with_the_candidates() {
 fn deleting_takes_whole_ids() {
     let api = api();
     for line in [
-        [
+        &["organization", "api-token", "revoke", "0198c0de", "-y"][..],
+        &[
             "integration",
             "registered",
             "delete",
@@ -215,7 +234,7 @@ fn deleting_takes_whole_ids() {
             "0198c0de",
             "-y",
         ],
-        [
+        &[
             "integration",
             "attached",
             "delete",
@@ -224,7 +243,7 @@ fn deleting_takes_whole_ids() {
             "-y",
         ],
     ] {
-        let ran = api.run(&line);
+        let ran = api.run(line);
         assert_eq!(ran.code, 2, "{line:?}: {}", ran.stderr);
     }
     assert!(!api.lines().iter().any(|line| line.starts_with("DELETE")));
