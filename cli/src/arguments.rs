@@ -102,6 +102,10 @@ impl Arguments {
         }
     }
 
+    pub(crate) fn output(&self) -> Format {
+        self.global.output
+    }
+
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let global = &self.global;
         match self.command {

@@ -1,6 +1,6 @@
 //! Layout of tables on a terminal: how wide each column is, which columns share one, and where lines end.
 
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr};
 
 /// A longer word, such as a URL, may be broken, and best behind punctuation.
 const LONGEST_WORD: usize = 40;
@@ -145,12 +145,10 @@ fn broken(line: &str, room: usize) -> Vec<String> {
 
 /// A word in pieces between which a line may end: one, unless it is long.
 fn pieces(word: &str) -> Vec<String> {
-    if width(word) <= LONGEST_WORD || is_digest(word) {
-        return vec![shortened(word, LONGEST_WORD)];
+    match width(word) <= LONGEST_WORD {
+        true => vec![word.to_owned()],
+        false => cut(word, LONGEST_WORD),
     }
-    word.split_inclusive(['/', ',', ';', ':', '&', '?', '=', '+', '@', NO_BREAK])
-        .flat_map(|piece| chunks(piece, LONGEST_WORD))
-        .collect()
 }
 
 /// A word that is wider than `room`, in pieces that are not.
@@ -165,15 +163,17 @@ fn cut(word: &str, room: usize) -> Vec<String> {
 }
 
 fn chunks(text: &str, room: usize) -> Vec<String> {
-    let mut chunks = vec![String::new()];
+    let (mut chunks, mut last, mut wide) = (Vec::new(), String::new(), 0);
     for letter in text.chars() {
-        let last = chunks.len() - 1;
-        let wide = format!("{}{letter}", chunks[last]);
-        match width(&wide) <= room {
-            true => chunks[last] = wide,
-            false => chunks.push(letter.to_string()),
+        let own = letter.width().unwrap_or_default();
+        if wide + own > room && !last.is_empty() {
+            chunks.push(std::mem::take(&mut last));
+            wide = 0;
         }
+        last.push(letter);
+        wide += own;
     }
+    chunks.push(last);
     chunks
 }
 

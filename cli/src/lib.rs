@@ -49,11 +49,13 @@ pub use apply::formatted;
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
-    let output = output::Format::asked(&words);
     match arguments::Arguments::given(&words) {
-        Ok(arguments) => arguments
-            .run()
-            .unwrap_or_else(|error| failure::report(&error, output)),
-        Err(told) => failure::parsed(&told, output),
+        Ok(arguments) => {
+            let output = arguments.output();
+            arguments
+                .run()
+                .unwrap_or_else(|error| failure::report(&error, output))
+        }
+        Err(told) => failure::parsed(&told, output::Format::asked(&words)),
     }
 }
