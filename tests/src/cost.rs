@@ -67,18 +67,18 @@ struct Counted {
     /// Rows, with what DynamoDB adds, and entries of indexes, for as long as they are kept.
     row_bytes: f64,
     object_bytes: f64,
-    metrics: Told,
+    metrics: MetricNames,
 }
 
 /// Numbers of custom metrics, each a name with its dimensions.
 #[derive(Debug, Clone, Copy, Default)]
-struct Told {
+struct MetricNames {
     of_stack: usize,
     /// Of each integration, and as many of each registration where these are told of.
     of_each: usize,
 }
 
-impl Told {
+impl MetricNames {
     /// As these functions tell of it: what is of an integration is told of the stack as well.
     fn of(functions: [&Metered<'_>; 2]) -> Self {
         let mut numbers = BTreeMap::<About, Numbers>::new();
@@ -206,7 +206,7 @@ async fn run(attachments: usize) -> Counted {
         log_bytes: 0.0,
         row_bytes: number(row_bytes(&world) - before) * each,
         object_bytes: number(object_bytes) * each,
-        metrics: Told::of([&accepting, &delivering]),
+        metrics: MetricNames::of([&accepting, &delivering]),
     };
     assert!(counted.metrics.of_each > 0, "metrics are told");
     let invocations: f64 = counted.invocations.values().sum();

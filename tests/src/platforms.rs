@@ -1,4 +1,4 @@
-//! Behavior that all platforms share: one suite over memory, and over the local cloud.
+//! Behavior that all platforms share: one suite over memory, over the local cloud, and over the benchmark's stub.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -66,7 +66,8 @@ impl Budgets {
         Ok(fs::write(path, text)?)
     }
 
-    /// Says of each value that exceeds its budget by how much it does.
+    /// Says of each value that exceeds its budget by how much it does, and of each count that its budget is too high for it: such
+    /// a budget would let what was gained be lost.
     pub fn exceeded(&self, all: &[Measured]) -> Vec<String> {
         let is_here = self.features == machine::features();
         let with = all.iter().filter_map(|one| Some((one, tolerance(one)?)));
@@ -84,6 +85,11 @@ impl Budgets {
                 _ if !is_here && !is_count => return None,
                 _ => ("", one.value, budget.value, tolerance),
             };
+            if is_count && value < budget * (1.0 - tolerance) {
+                return Some(format!(
+                    "{name}: {value} instead of {budget}: write the budgets anew"
+                ));
+            }
             let (value, most) = (rounded(value), budget * (1.0 + tolerance));
             let more = (value / budget - 1.0) * 100.0;
             (value > most)
@@ -130,6 +136,8 @@ mod tests {
         assert!(more[0].ends_with("5.0 % more"), "{more:?}");
         assert!(exceeded("a: calls, cold", Unit::Count, 11.0).is_empty());
         assert_eq!(exceeded("a: calls, cold", Unit::Count, 12.0).len(), 1);
+        let fewer = exceeded("a: calls, cold", Unit::Count, 10.0);
+        assert!(fewer[0].ends_with("anew"), "{fewer:?}");
         // Time is no gate, and what is new needs a budget.
         assert!(exceeded("a: warm", Unit::Millis, 30.0).is_empty());
         assert_eq!(exceeded("b: calls, cold", Unit::Count, 1.0).len(), 1);
