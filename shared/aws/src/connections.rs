@@ -22,6 +22,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::retry::ErrorKind;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, Uri};
@@ -31,7 +32,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -56,8 +57,13 @@ fn tls() -> Arc<ClientConfig> {
         let root = root.expect("the roots are part of this binary");
         roots.add(root).expect("as above");
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::ring::default_provider();
+    // As strong as what goes over a connection needs, and keys are made by half of the work.
+    let first = CipherSuite::TLS13_AES_128_GCM_SHA256;
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != first);
+    let config = ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()
         .expect("ring speaks TLS 1.2 and 1.3")
         .with_root_certificates(roots)
@@ -130,6 +136,18 @@ impl Connections {
         }) else {
             return;
         };
+        self.prepare_to(origin).await;
+    }
+
+    /// Opens so many more connections to where an idle one leads. They resume its session: no certificate is verified.
+    pub(crate) async fn prepare_more(&self, more: usize) {
+        let origin = self.idle().last().map(|one| one.origin.clone());
+        if let Some(origin) = origin {
+            join_all((0..more).map(|_| self.prepare_to(origin.clone()))).await;
+        }
+    }
+
+    async fn prepare_to(&self, origin: Origin) {
         if let Ok(sender) = self.open(&origin).await {
             let since = Instant::now();
             self.idle().push(Idle {

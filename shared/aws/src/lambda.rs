@@ -46,18 +46,18 @@ fn log() {
 
 /// Answers an API function's routes.
 pub async fn api(routes: Vec<Route<Aws>>) -> Result<(), Error> {
-    answer(routes, false).await
+    answer(routes, Aws::prepare).await
 }
 
 /// As [`api`], of the function that accepts attestations: somebody's pipeline waits for its answer.
 pub async fn accept(routes: Vec<Route<Aws>>) -> Result<(), Error> {
-    answer(routes, true).await
+    answer(routes, Aws::prepare_to_accept).await
 }
 
-async fn answer(routes: Vec<Route<Aws>>, accepts: bool) -> Result<(), Error> {
+async fn answer(routes: Vec<Route<Aws>>, prepare: impl AsyncFnOnce(&Aws)) -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
-    aws.prepare(accepts).await;
+    prepare(&aws).await;
     run!(async |event: LambdaEvent<GatewayEvent>| {
         let request = event.payload.request();
         let response = Box::pin(http::answer(&routes, &aws, &request)).await;
@@ -112,7 +112,7 @@ pub async fn deliver<I: Integration>() -> Result<(), Error> {
 pub async fn authorizer() -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
-    aws.prepare(false).await;
+    aws.prepare().await;
     run!(async |event: LambdaEvent<AuthorizerEvent>| {
         Ok::<_, Failure>(authorize(&aws, &event.payload).await?)
     })
@@ -166,4 +166,14 @@ fn gateway_answer(response: &Response, request_id: &str) -> Value {
         "body": response.body.to_string(),
         "isBase64Encoded": false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
+
+    #[test]
+    fn no_variable_makes_the_sdks_log_what_is_in_their_requests() {
+        assert_eq!(STATIC_MAX_LEVEL, LevelFilter::INFO);
+    }
 }

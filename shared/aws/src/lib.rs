@@ -14,13 +14,14 @@ mod platform;
 mod receipts;
 mod secret;
 mod settings;
+mod signer;
 mod table;
 
 use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join3};
 use integrations::Http;
 use integrations::http::Proxy;
 use pipeline::Platform as _;
@@ -28,6 +29,7 @@ use pipeline::store::meter::Meter;
 use pipeline::store::platform::Key;
 use tokio::time::timeout;
 
+use self::signer::Signer;
 pub use connections::Connections;
 pub use lambda::{accept, api, authorizer, deliver, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
@@ -54,8 +56,8 @@ pub struct Aws {
     meter: Meter,
     /// To the bucket.
     connections: Connections,
+    table: Connections,
     queues: Connections,
-    rows: usize,
     config: aws_types::SdkConfig,
     dynamodb: OnceCell<aws_sdk_dynamodb::Client>,
     s3: OnceCell<aws_sdk_s3::Client>,
@@ -66,6 +68,16 @@ pub struct Aws {
     kms: OnceCell<aws_sdk_kms::Client>,
     /// Public half of the key for receipts, once it was asked for: a key never gets another.
     receipt_key: OnceCell<Vec<u8>>,
+}
+
+/// Waits for what is done while the function starts: it has a whole processor then, and below [`WHOLE_MB`] a part of one
+/// afterwards.
+async fn while_starting(prepared: impl Future) {
+    let memory = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE");
+    let memory = memory.ok().and_then(|memory| memory.parse::<u32>().ok());
+    if memory.is_some_and(|memory| memory < WHOLE_MB) {
+        let _ = timeout(PREPARING, prepared).await;
+    }
 }
 
 impl Aws {
@@ -80,8 +92,8 @@ impl Aws {
         let connections = Connections::new(OBJECTS);
         let config = settings.sdk_config(connections.clone());
         Self {
+            table: connections.to_another(ROWS),
             queues: connections.to_another(QUEUES),
-            rows: ROWS,
             meter: Meter::new(settings.quotas),
             settings,
             connections,
@@ -99,31 +111,35 @@ impl Aws {
 
     /// With so many connections to the table at most.
     fn with_rows(self, rows: usize) -> Self {
-        Self { rows, ..self }
+        let table = self.connections.to_another(rows);
+        Self { table, ..self }
     }
 
-    /// Calls the table, and connects to the bucket and the queues too where the function `accepts`, while the function starts: it
-    /// has a whole processor then, and below [`WHOLE_MB`] a part of one afterwards.
-    async fn prepare(&self, accepts: bool) {
-        let memory = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE");
-        let memory = memory.ok().and_then(|memory| memory.parse::<u32>().ok());
-        if memory.is_none_or(|memory| memory >= WHOLE_MB) {
-            return;
-        }
-        // No row has this key. The first real call finds out whether the table can be reached.
-        let nothing = Key::new("-", "-");
-        let calls = if accepts { self.rows } else { 1 };
-        let asking = join_all((0..calls).map(|_| self.get(&nothing)));
-        let connecting = async {
-            if accepts {
-                let object = self.object_uri().await;
-                let objects = self.connections.prepare(&object);
-                let prefix = &self.settings.queue_url_prefix;
-                let queues = join_all((0..QUEUES).map(|_| self.queues.prepare(prefix)));
-                join(objects, queues).await;
-            }
+    /// Calls the table while the function starts.
+    async fn prepare(&self) {
+        while_starting(self.ask()).await;
+    }
+
+    /// As [`Self::prepare`], and connects to the bucket and the queues. By itself: others do not carry their clients. One
+    /// connection to each service comes first, since the others resume its session.
+    async fn prepare_to_accept(&self) {
+        let preparing = async {
+            let object = self.object_uri().await;
+            let prefix = &self.settings.queue_url_prefix;
+            let (objects, queues) = (
+                self.connections.prepare(&object),
+                self.queues.prepare(prefix),
+            );
+            join3(self.ask(), objects, queues).await;
+            let rows = self.table.prepare_more(ROWS - 1);
+            join(rows, self.queues.prepare_more(QUEUES - 1)).await
         };
-        let _ = timeout(PREPARING, join(asking, connecting)).await;
+        while_starting(preparing).await;
+    }
+
+    /// Asks the table for a row that nobody has. The first real call finds out whether the table can be reached.
+    async fn ask(&self) {
+        let _ = self.get(&Key::new("-", "-")).await;
     }
 
     /// The way out to third parties. Reads the proxy's credentials, where it has some.
@@ -145,9 +161,8 @@ impl Aws {
     }
 
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
-        self.dynamodb.get_or_init(|| {
-            aws_sdk_dynamodb::Client::new(&self.config_over(self.connections.to_another(self.rows)))
-        })
+        self.dynamodb
+            .get_or_init(|| aws_sdk_dynamodb::Client::new(&self.config_over(self.table.clone())))
     }
 
     fn s3(&self) -> &aws_sdk_s3::Client {
@@ -160,19 +175,27 @@ impl Aws {
                 .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                 .retry_config(patience::BYTES.retries())
                 .timeout_config(patience::BYTES.timeouts())
+                .push_auth_scheme(Signer::default())
                 .build();
             aws_sdk_s3::Client::from_conf(config)
         })
     }
 
     fn sqs(&self) -> &aws_sdk_sqs::Client {
-        self.sqs
-            .get_or_init(|| aws_sdk_sqs::Client::new(&self.config_over(self.queues.clone())))
+        self.sqs.get_or_init(|| {
+            let config = self.config_over(self.queues.clone());
+            let config = aws_sdk_sqs::config::Builder::from(&config);
+            let config = config.push_auth_scheme(Signer::default());
+            aws_sdk_sqs::Client::from_conf(config.build())
+        })
     }
 
     fn secrets(&self) -> &aws_sdk_secretsmanager::Client {
         self.secrets.get_or_init(|| {
-            aws_sdk_secretsmanager::Client::new(&self.config_over(self.connections.to_another(FEW)))
+            let config = self.config_over(self.connections.to_another(FEW));
+            let config = aws_sdk_secretsmanager::config::Builder::from(&config);
+            let config = config.push_auth_scheme(Signer::default());
+            aws_sdk_secretsmanager::Client::from_conf(config.build())
         })
     }
 
