@@ -515,6 +515,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn more_connections_are_opened_to_where_one_leads() {
+        locally(async {
+            let service = Service::start(100).await;
+            let connections = Connections::new(4);
+            connections.prepare_more(3).await;
+            assert_eq!(service.connections.get(), 0, "nobody knows where");
+            service.read(&connections).await;
+            connections.prepare_more(3).await;
+            sleep(Duration::from_millis(20)).await;
+            assert_eq!(service.connections.get(), 4);
+            join_all((0..4).map(|_| service.read(&connections))).await;
+            assert_eq!(service.connections.get(), 4, "they are used");
+        })
+        .await;
+    }
+
+    #[tokio::test]
     async fn a_connection_that_the_sdk_marks_is_not_used_again() {
         locally(async {
             let service = Service::start(100).await;

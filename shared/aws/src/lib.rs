@@ -21,6 +21,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_sdk_s3::config::RequestChecksumCalculation;
 use futures_util::future::{join, join3};
 use integrations::Http;
 use integrations::http::Proxy;
@@ -68,6 +69,13 @@ pub struct Aws {
     kms: OnceCell<aws_sdk_kms::Client>,
     /// Public half of the key for receipts, once it was asked for: a key never gets another.
     receipt_key: OnceCell<Vec<u8>>,
+}
+
+/// The builder of an SDK's configuration, with our signer.
+macro_rules! builder {
+    ($sdk:ident, $config:expr) => {
+        $sdk::config::Builder::from(&$config).push_auth_scheme(Signer::default())
+    };
 }
 
 /// Waits for what is done while the function starts: it has a whole processor then, and below [`WHOLE_MB`] a part of one
@@ -160,61 +168,57 @@ impl Aws {
         self.config.to_builder().http_client(connections).build()
     }
 
+    /// The same over connections to what is asked seldom.
+    fn config_over_few(&self) -> aws_types::SdkConfig {
+        self.config_over(self.connections.to_another(FEW))
+    }
+
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
+        let config = || builder!(aws_sdk_dynamodb, self.config_over(self.table.clone())).build();
         self.dynamodb
-            .get_or_init(|| aws_sdk_dynamodb::Client::new(&self.config_over(self.table.clone())))
+            .get_or_init(|| aws_sdk_dynamodb::Client::from_conf(config()))
     }
 
     fn s3(&self) -> &aws_sdk_s3::Client {
         self.s3.get_or_init(|| {
-            use aws_sdk_s3::config::{Builder, RequestChecksumCalculation};
-            let config = Builder::from(&self.config)
+            let config = builder!(aws_sdk_s3, self.config)
                 // A bucket's own host name exists on AWS alone.
                 .force_path_style(self.settings.endpoint.is_some())
                 // We name the SHA-256 of what we put; a second checksum would only cost time.
                 .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                 .retry_config(patience::BYTES.retries())
-                .timeout_config(patience::BYTES.timeouts())
-                .push_auth_scheme(Signer::default())
-                .build();
-            aws_sdk_s3::Client::from_conf(config)
+                .timeout_config(patience::BYTES.timeouts());
+            aws_sdk_s3::Client::from_conf(config.build())
         })
     }
 
     fn sqs(&self) -> &aws_sdk_sqs::Client {
-        self.sqs.get_or_init(|| {
-            let config = self.config_over(self.queues.clone());
-            let config = aws_sdk_sqs::config::Builder::from(&config);
-            let config = config.push_auth_scheme(Signer::default());
-            aws_sdk_sqs::Client::from_conf(config.build())
-        })
+        let config = || builder!(aws_sdk_sqs, self.config_over(self.queues.clone())).build();
+        self.sqs
+            .get_or_init(|| aws_sdk_sqs::Client::from_conf(config()))
     }
 
     fn secrets(&self) -> &aws_sdk_secretsmanager::Client {
-        self.secrets.get_or_init(|| {
-            let config = self.config_over(self.connections.to_another(FEW));
-            let config = aws_sdk_secretsmanager::config::Builder::from(&config);
-            let config = config.push_auth_scheme(Signer::default());
-            aws_sdk_secretsmanager::Client::from_conf(config.build())
-        })
+        let config = || builder!(aws_sdk_secretsmanager, self.config_over_few()).build();
+        self.secrets
+            .get_or_init(|| aws_sdk_secretsmanager::Client::from_conf(config()))
     }
 
     fn events(&self) -> &aws_sdk_eventbridge::Client {
-        self.events.get_or_init(|| {
-            aws_sdk_eventbridge::Client::new(&self.config_over(self.connections.to_another(FEW)))
-        })
+        let config = || builder!(aws_sdk_eventbridge, self.config_over_few()).build();
+        self.events
+            .get_or_init(|| aws_sdk_eventbridge::Client::from_conf(config()))
     }
 
     fn kms(&self) -> &aws_sdk_kms::Client {
-        self.kms.get_or_init(|| {
-            aws_sdk_kms::Client::new(&self.config_over(self.connections.to_another(FEW)))
-        })
+        let config = || builder!(aws_sdk_kms, self.config_over_few()).build();
+        self.kms
+            .get_or_init(|| aws_sdk_kms::Client::from_conf(config()))
     }
 
     fn lambda(&self) -> &aws_sdk_lambda::Client {
         self.lambda.get_or_init(|| {
-            let config = self.config_over(self.connections.to_another(FEW));
-            let config = aws_sdk_lambda::config::Builder::from(&config)
+            let config = builder!(aws_sdk_lambda, self.config_over_few())
                 .retry_config(patience::INVOKE.retries())
                 .timeout_config(patience::INVOKE.timeouts());
             aws_sdk_lambda::Client::from_conf(config.build())
