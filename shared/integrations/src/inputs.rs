@@ -14,6 +14,8 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, Deserializer};
 use serde_json::{Map, Value, json};
 
+use crate::template::{self, Template};
+
 /// A registration's or an attachment's inputs: a flat struct with doc comments and `deny_unknown_fields`.
 pub trait Inputs: DeserializeOwned + JsonSchema + std::fmt::Debug + 'static {}
 impl<T: DeserializeOwned + JsonSchema + std::fmt::Debug + 'static> Inputs for T {}
@@ -224,9 +226,22 @@ pub fn check<T: Inputs>(inputs: &Map<String, Value>) -> Vec<Fault> {
     let mut faults = check_schema(&schema, inputs);
     if faults.is_empty() {
         faults = check_type::<T>(&schema, inputs.clone(), faults);
+        check_templates(&schema, inputs, &mut faults);
     }
     faults.sort_by(|a, b| a.field.cmp(&b.field));
     faults
+}
+
+/// Checks the templates that had no fault as texts.
+fn check_templates(schema: &Value, inputs: &Map<String, Value>, faults: &mut Vec<Fault>) {
+    let (keyword, value) = template::KEYWORD;
+    for (name, _) in properties(schema).filter(|(_, property)| property[keyword] == value) {
+        let text = inputs.get(name).and_then(Value::as_str);
+        let text = text.filter(|_| faults.iter().all(|fault| fault.field != *name));
+        if let Some(Err(detail)) = text.map(|text| Template::try_from(text.to_owned())) {
+            faults.push(Fault::new(name, detail));
+        }
+    }
 }
 
 /// All that is wrong with a request's body, which is as flat as inputs are: single types and what the schema can

@@ -297,9 +297,7 @@ pub fn wanted<'a, I: Integration>(
     }
 }
 
-/// The digests of the materials that deliveries through an attachment of these inputs wait for, where they are not
-/// there yet.
-fn awaited<I: Integration>(inputs: &Map<String, Value>, pushed: Pushed<'_>) -> Vec<Digest> {
+fn awaited_by<I: Integration>(inputs: &Map<String, Value>, pushed: Pushed<'_>) -> Vec<Digest> {
     // Inputs that an older version admitted fail the delivery, which then waits for nothing.
     let Ok(attachment) = serde_json::from_value(Value::Object(inputs.clone())) else {
         return Vec::new();
@@ -328,8 +326,6 @@ pub struct Description {
     pub check_registration: fn(&Map<String, Value>) -> Vec<Fault>,
     /// All that is wrong with an attachment's inputs.
     pub check_attachment: fn(&Map<String, Value>) -> Vec<Fault>,
-    /// The digests of an attestation's materials that an attachment with these inputs waits for.
-    pub awaited: fn(&Map<String, Value>, Pushed<'_>) -> Vec<Digest>,
 }
 
 impl Description {
@@ -350,7 +346,6 @@ impl Description {
             attachment_schema: inputs::schema::<I::Attachment>,
             check_registration: inputs::check::<I::Registration>,
             check_attachment: inputs::check::<I::Attachment>,
-            awaited: awaited::<I>,
         }
     }
 }
@@ -398,4 +393,18 @@ pub static ALL: &[Description] = for_all_integrations!(describe);
 /// The description of the integration with this id.
 pub fn find(id: &str) -> Option<&'static Description> {
     ALL.iter().find(|description| description.id == id)
+}
+
+/// The digests of the materials that deliveries through an attachment of these inputs wait for, where they are not
+/// there yet. Beside the descriptions: who accepts needs nothing else of them.
+pub fn awaited(id: &str, inputs: &Map<String, Value>, pushed: Pushed<'_>) -> Vec<Digest> {
+    macro_rules! by_id {
+        ($($integration:ty),+) => {
+            match id {
+                $(<$integration as Integration>::ID => awaited_by::<$integration>(inputs, pushed),)+
+                _ => Vec::new(),
+            }
+        };
+    }
+    for_all_integrations!(by_id)
 }

@@ -21,16 +21,40 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use translation::Translation;
 
-use crate::{facts, inputs, text};
+use crate::{facts, text};
 
-/// A template over [facts](crate::facts()) that is known to be one: what it looks up may still not be there.
+/// A template over [facts](crate::facts()): what it looks up may not be there. Made from a `String`, it is known to be one.
+/// Read, it is not checked once more: the check of inputs did so when it was written down, and a function that renders none
+/// has no engine.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "Written", into = "String")]
 pub struct Template {
     /// As the operator wrote it.
     text: String,
     read: Translation,
 }
+
+/// Text of a template as it is kept.
+#[derive(Deserialize)]
+struct Written(String);
+
+impl TryFrom<Written> for Template {
+    type Error = String;
+
+    fn try_from(Written(text): Written) -> Result<Self, Self::Error> {
+        if text.is_empty() {
+            return Err("must not be empty".to_owned());
+        }
+        if text.len() > MAX_BYTES {
+            return Err(format!("must have at most {MAX_BYTES} bytes"));
+        }
+        let read = Translation::of(&text)?;
+        Ok(Self { text, read })
+    }
+}
+
+/// The keyword by which a schema says that a text is a template, and its value.
+pub(crate) const KEYWORD: (&str, &str) = ("contentMediaType", "text/jinja2");
 
 const MAX_BYTES: usize = 8 * 1024;
 /// Steps, of which 64 letters written are one: some milliseconds, and enough to walk a thousand materials.
@@ -103,6 +127,9 @@ impl Template {
         undefined: UndefinedBehavior,
         max_bytes: usize,
     ) -> Result<String, minijinja::Error> {
+        // One that an older release let pass costs no more than another.
+        check_parts(&self.read.source)
+            .map_err(|why| minijinja::Error::new(ErrorKind::InvalidOperation, why))?;
         let mut environment = environment();
         environment.set_undefined_behavior(undefined);
         let template = environment.template_from_str(&self.read.source)?;
@@ -276,14 +303,14 @@ fn mistaken(name: &str) -> Option<String> {
     let groups: Vec<&str> = facts::NAMES.iter().map(|(group, _)| *group).collect();
     let Some((_, names)) = facts::NAMES.iter().find(|(known, _)| *known == group) else {
         let all = groups.join(", ");
-        return Some(match inputs::nearest(group, &groups) {
+        return Some(match api::inputs::nearest(group, &groups) {
             Some(nearest) => format!("did you mean {nearest}? There is {all}"),
             None => format!("there is {all}"),
         });
     };
     let fact = fact.filter(|fact| !names.is_empty() && !names.contains(fact))?;
     let all = names.join(", ");
-    Some(match inputs::nearest(fact, names) {
+    Some(match api::inputs::nearest(fact, names) {
         Some(nearest) => format!("did you mean {group}.{nearest}? There is {all}"),
         None => format!("there is {all}"),
     })
@@ -353,15 +380,8 @@ impl TryFrom<String> for Template {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.is_empty() {
-            return Err("must not be empty".to_owned());
-        }
-        if text.len() > MAX_BYTES {
-            return Err(format!("must have at most {MAX_BYTES} bytes"));
-        }
-        let read = Translation::of(&text)?;
-        check_parts(&read.source)?;
-        let template = Self { text, read };
+        let template = Self::try_from(Written(text))?;
+        check_parts(&template.read.source)?;
         template.check()?;
         Ok(template)
     }
@@ -389,7 +409,8 @@ impl JsonSchema for Template {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_BYTES })
+        let (keyword, value) = KEYWORD;
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_BYTES, keyword: value })
     }
 }
 

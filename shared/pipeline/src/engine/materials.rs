@@ -81,13 +81,13 @@ pub(crate) async fn awaited(
             continue;
         };
         let is_waiting = row.deleted_at.is_none() && now < delivery.created_at.plus(patience);
-        if is_waiting && let Some(description) = integrations::find(&row.integration) {
+        if is_waiting {
             let pushed = Pushed {
                 attestation: parsed,
                 workflow: &delivery.workflow,
                 verdict,
             };
-            awaited.extend((description.awaited)(&row.config, pushed));
+            awaited.extend(integrations::awaited(&row.integration, &row.config, pushed));
         }
     }
     let missing = missing.iter().filter(|digest| awaited.contains(*digest));
