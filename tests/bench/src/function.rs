@@ -33,6 +33,21 @@ pub struct Program {
     pub environment: Vec<(String, String)>,
 }
 
+impl Program {
+    /// The same with another amount of memory, as far as it is told.
+    pub fn with_memory(&self, mb: u32) -> Self {
+        let told = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
+        let environment = self.environment.iter().cloned();
+        let mut environment: Vec<_> = environment.filter(|(name, _)| name != told).collect();
+        environment.push((told.to_owned(), mb.to_string()));
+        Self {
+            name: self.name.clone(),
+            binary: self.binary.clone(),
+            environment,
+        }
+    }
+}
+
 /// An invocation, as it was seen from outside.
 pub struct Invocation {
     pub wall: Duration,

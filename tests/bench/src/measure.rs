@@ -29,6 +29,8 @@ const WARM: u32 = 10;
 const MEMORY_MB: [u64; 3] = [128, 256, 512];
 /// Bytes that are hashed to know what hashing costs.
 const HASHED: usize = 400 << 20;
+/// Memory in MB with which a function has a whole processor.
+const WHOLE_MB: u32 = 1769;
 
 pub struct Bench {
     pub cloud: Arc<Cloud>,
@@ -133,28 +135,33 @@ impl Bench {
         Ok(mb(size))
     }
 
-    /// Time from the start of the process to its first request for an event, and to its first response.
+    /// Time from the start of the process to its first request for an event, at a memory size from which nothing connects before it
+    /// and at one below, and to its first response.
     pub fn starts(&mut self, scenario: &str, program: &Program, events: Events) -> Result<()> {
-        let (mut ready, mut cold) = (Vec::new(), Vec::new());
+        let whole = program.with_memory(WHOLE_MB);
+        let states = ["start to ready", "start to ready, connecting", "cold"];
+        let mut pairs = [const { Vec::new() }; 3];
         for _ in 0..self.runs {
-            let floor = self.start(&self.echo, Run::Plain)?.ready()?;
-            let own = self.start(program, Run::Plain)?.ready()?;
-            ready.push((millis(own), millis(floor)));
-            let floor = self.start(&self.echo, Run::Plain)?.cold(b"{}")?;
+            let start = |program| self.start(program, Run::Plain);
             let event = events()?;
-            let own = self.start(program, Run::Plain)?.cold(&event)?;
-            cold.push((millis(own), millis(floor)));
+            let own = [
+                start(&whole)?.ready()?,
+                start(program)?.ready()?,
+                start(program)?.cold(&event)?,
+            ];
+            let floor = [
+                start(&self.echo)?.ready()?,
+                start(&self.echo)?.ready()?,
+                start(&self.echo)?.cold(b"{}")?,
+            ];
+            for ((pairs, own), floor) in pairs.iter_mut().zip(own).zip(floor) {
+                pairs.push((millis(own), millis(floor)));
+            }
         }
-        self.add(Measured::pairs(
-            format!("{scenario}: start to ready"),
-            Unit::Millis,
-            &ready,
-        ));
-        self.add(Measured::pairs(
-            format!("{scenario}: cold"),
-            Unit::Millis,
-            &cold,
-        ));
+        for (state, pairs) in states.into_iter().zip(&pairs) {
+            let name = format!("{scenario}: {state}");
+            self.add(Measured::pairs(name, Unit::Millis, pairs));
+        }
         Ok(())
     }
 
@@ -277,6 +284,12 @@ impl Bench {
             function.invoke(&event)?;
         }
         function.instructions()
+    }
+
+    /// Instructions of a second invocation.
+    pub fn another(&self, program: &Program, events: Events) -> Result<f64> {
+        let first = self.counted(program, 1, events)?;
+        Ok(self.counted(program, 2, events)? - first)
     }
 
     pub fn folder(&self) -> &Path {

@@ -83,7 +83,7 @@ fn markdown(all: &[Measured]) -> String {
     sections.collect::<Vec<_>>().join("\n")
 }
 
-fn charts(all: &[Measured]) -> [(&'static str, String); 2] {
+fn charts(all: &[Measured]) -> [(&'static str, String); 3] {
     let bar = |label: &str, one: &Measured| -> Bar {
         (label.to_owned(), one.value, number(one.value, one.unit))
     };
@@ -103,6 +103,11 @@ fn charts(all: &[Measured]) -> [(&'static str, String); 2] {
         Some(bar(memory, one))
     });
     let first: Vec<Bar> = first.collect();
+    let growth = all.iter().filter_map(|one| {
+        let prefix = "accept: instructions of a further attachment, of ";
+        Some(bar(one.name.strip_prefix(prefix)?, one))
+    });
+    let growth: Vec<Bar> = growth.collect();
     [
         (
             "instructions.svg",
@@ -111,6 +116,10 @@ fn charts(all: &[Measured]) -> [(&'static str, String); 2] {
         (
             "first-invocation.svg",
             chart::bars("First push after a start, by memory size", &first),
+        ),
+        (
+            "growth.svg",
+            chart::bars("Instructions of one attachment more", &growth),
         ),
     ]
 }

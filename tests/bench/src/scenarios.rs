@@ -34,9 +34,8 @@ pub const ALL: &[(&str, &[&str], Scenario)] = &[
     ),
 ];
 
-/// Attachments of the workflow that is pushed, and of one with many.
-const FEW: u32 = 3;
-const MANY: u32 = 53;
+/// Attachments of workflows that are pushed, more and more.
+const ATTACHED: [u32; 4] = [1, 10, 100, 1000];
 /// Sizes of what is pushed whole.
 const LARGE_MB: [usize; 2] = [1, 3];
 /// Size of the largest material that is delivered, and of one that valgrind can bear.
@@ -77,17 +76,7 @@ fn accept(bench: &mut Bench) -> Result<()> {
     bench.quotas("accept", &program, &mut events)?;
 
     if bench.counts() {
-        let [_, _, few] = bench.states(&program, &mut events)?;
-        let hook = json!({ "url": "https://hooks.example.org/many" });
-        scene.attach("many", ["webhook", "many"], &hook, &json!({}))?;
-        for _ in 1..MANY {
-            scene.attach_again("many", "many", &json!({}))?;
-        }
-        let mut events = || Ok(Scene::push(&scene.ordinary("many")));
-        let [_, _, many] = bench.states(&program, &mut events)?;
-        let each = (many - few) / f64::from(MANY - FEW);
-        let name = "accept: instructions of a further attachment";
-        bench.add(Measured::new(name, Unit::Instructions, each));
+        grow(bench, &scene, &program)?;
     }
 
     let hash_millis = hash_millis_of_a_mb();
@@ -124,6 +113,30 @@ fn accept(bench: &mut Bench) -> Result<()> {
         let ratio = (large? - small?) / (2e6 * hash);
         let name = "accept: instructions of a body to those of its SHA-256";
         bench.add(Measured::new(name, Unit::Times, ratio));
+    }
+    Ok(())
+}
+
+/// Pushes of workflows with more and more attachments.
+fn grow(bench: &mut Bench, scene: &Scene, program: &Program) -> Result<()> {
+    let hook = json!({ "url": "https://hooks.example.org/many" });
+    scene.attach("registered", ["webhook", "many"], &hook, &json!({}))?;
+    let mut before = (0, 0.0);
+    for count in ATTACHED {
+        let workflow = format!("attached-{count}");
+        for _ in 0..count {
+            scene.attach_again(&workflow, "many", &json!({}))?;
+        }
+        let instructions =
+            bench.another(program, &mut || Ok(Scene::push(&scene.ordinary(&workflow))))?;
+        let name = format!("accept: instructions, warm, of {count} attachments");
+        bench.add(Measured::new(name, Unit::Instructions, instructions));
+        if before.0 > 0 {
+            let each = (instructions - before.1) / f64::from(count - before.0);
+            let name = format!("accept: instructions of a further attachment, of {count}");
+            bench.add(Measured::new(name, Unit::Instructions, each));
+        }
+        before = (count, instructions);
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ pub fn environment(endpoint: &str) -> Vec<(String, String)> {
         own("BUCKET", BUCKET),
         own(
             "QUEUE_URL_PREFIX",
-            "https://sqs.eu-central-1.amazonaws.com/123456789012/bench-",
+            &format!("{endpoint}/123456789012/bench-"),
         ),
         own("EVENT_BUS", "default"),
         own("METRICS", "integration"),
