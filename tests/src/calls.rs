@@ -6,7 +6,9 @@ use api::workflows::Workflow;
 use integrations::Integration as _;
 use integrations::webhook::Webhook;
 use pipeline::Platform as _;
-use pipeline::engine::{accept, deliver};
+use pipeline::engine::deliveries::{self, Filter, Wanted};
+use pipeline::engine::{accept, deliver, reconcile};
+use pipeline::ledger::schedule;
 
 use crate::audited::from;
 use crate::cost::metered::Metered;
@@ -94,4 +96,48 @@ async fn what_the_first_of_a_batch_cannot_read_the_others_do_not_ask_for_again()
     let asked = platform.units().secrets;
     assert!((asked - 1.0).abs() < 0.5, "{asked}");
     assert!(world.receiver.deliveries().is_empty());
+}
+
+/// Calls of the last page of deliveries, and of the reconciler, where so many attestations were delivered long ago and the
+/// messages of five were lost.
+async fn after(done: usize) -> (usize, usize) {
+    let world = World::new();
+    world.ready().await;
+    for run in 0..done {
+        push(&world, &run.to_string()).await;
+        world.deliver().await;
+        world.memory.advance(Duration::from_secs(1));
+    }
+    let a_look = schedule::UNFINISHED + Duration::from_secs(1);
+    world.memory.advance(a_look);
+    world.reconcile().await;
+    for run in done..done + 5 {
+        push(&world, &run.to_string()).await;
+        world.memory.advance(Duration::from_millis(1));
+    }
+    assert_eq!(world.memory.receive(Webhook::ID, 10).len(), 5);
+    world.memory.advance(a_look);
+
+    let (mut cursor, mut shown) = (None, 0);
+    let listing = loop {
+        let platform = Metered::with_depth(&world.memory, "deliveries");
+        let (of, wanted) = (Filter::Organization, Wanted::default());
+        let page = deliveries::list(scope(&platform), of, &wanted, cursor.as_ref(), 5);
+        let (rows, next) = page.await.unwrap();
+        shown += rows.len();
+        match next {
+            Some(next) => cursor = Some(next),
+            None => break platform.calls().0,
+        }
+    };
+    assert_eq!(shown, done + 5);
+    let platform = Metered::with_depth(&world.memory, "reconciler");
+    let until = world.memory.now().plus(Duration::from_mins(1));
+    reconcile::reconcile(&platform, until).await.unwrap();
+    (listing, platform.calls().0)
+}
+
+#[tokio::test]
+async fn what_was_delivered_long_ago_takes_no_call_more() {
+    assert_eq!(after(20).await, after(1000).await);
 }
