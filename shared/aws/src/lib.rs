@@ -29,7 +29,7 @@ use pipeline::store::platform::Key;
 use tokio::time::timeout;
 
 pub use connections::Connections;
-pub use lambda::{accept, api, authorizer, deliver, fetch_materials, reconciler};
+pub use lambda::{accept, api, authorizer, console, deliver, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
 
 /// Maximum number of connections to the bucket.
