@@ -82,7 +82,7 @@ impl Client {
     }
 
     /// Exchanges the token for one with this role, which lives an hour at most.
-    pub(crate) fn exchange(&self, role: Role) -> anyhow::Result<Created> {
+    pub(crate) fn exchange_token(&self, role: Role) -> anyhow::Result<Created> {
         let body = Exchange {
             token: Some(self.token.clone()),
             role: Some(role),

@@ -67,7 +67,7 @@ impl Open {
             Role::Viewer
         };
         let Created { text, token } = client
-            .exchange(role)
+            .exchange_token(role)
             .with_context(|| format!("failed to get a token with the role {role}"))?;
         let page = format!("{}/console{query}", client.base());
         let url = format!("{page}#token={}", encoded(&text));

@@ -162,16 +162,15 @@ class Page:
             raise Failed(f"{script[:200]}: {details.get('exception', {}).get('description', details['text'])}")
         return done["result"].get("value")
 
-    def wait(self, script: str, secs: float = READY_SECS) -> object:
-        """Waits until an expression is true. A page that is being replaced is not."""
+    def wait(self, script: str, secs: float = READY_SECS) -> None:
+        """Waits until an expression is something. A page that is being replaced is nothing."""
         until = time.monotonic() + secs
         while True:
             try:
-                found = self.evaluate(script)
+                if self.evaluate(f"Boolean({script})"):
+                    return
             except Failed:
-                found = None
-            if found:
-                return found
+                pass
             if time.monotonic() > until:
                 text = self.evaluate("document.body.innerText")
                 raise Failed(f"not so after {secs:g} s: {script}\n{self.evaluate('location.href')}\n{text}")

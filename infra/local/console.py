@@ -39,8 +39,9 @@ SCHEDULE_SECS = 3
 ENDS_IN_SECS = 60
 
 MARKUP = "<img src=x onerror=alert(1)>"
-# What turns the reading direction, rings, and hides.
-HIDDEN = "exe\u202egnp.\u0007\u200b"
+# What turns the reading direction, and hides. The API refuses control characters in names, and not elsewhere.
+HIDDEN = "exe\u202egnp.\u200b"
+BELL = "rings\u0007"
 HEBREW = "חנות"
 GERMAN = "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetzprüfungskommission"
 WHY = "quota of this project is used up"
@@ -105,7 +106,7 @@ class Shop:
         self.archive = api.register("evidence-archive", f"{site}/open")
         self.mirror = api.register("audit-mirror", f"{site}/open")
         api.attach(self.hook, "*")
-        api.attach(self.archive, "shop/*", send_attestation=True, send_sboms=True)
+        api.attach(self.archive, "shop/*", send_attestation=True, send_sbom=True)
         self.sbom = Sbom.of(20_000, seed=1)
         api.upload(self.sbom.digest, self.sbom.content)
 
@@ -128,7 +129,7 @@ class Shop:
             self.ends(self.push("shop/nightly", f"build-{run}", sbom=self.sbom))
         self.ends(self.push(f"{HEBREW}/{HEBREW} לילית", "1"))
         self.ends(self.push(f"behörde/{GERMAN}", "1"))
-        self.hostile = self.push(f"{MARKUP}/{HIDDEN}", MARKUP)
+        self.hostile = self.push(f"{MARKUP}/{HIDDEN}", BELL)
         self.ends(self.hostile)
         Site.status = 400
         self.release = self.push("shop/release", "v1.4.2", sbom=self.sbom)
@@ -256,7 +257,7 @@ class Walk:
         expect("the form shows the filter of the address", page.evaluate("document.querySelector('[name=registration]').value") == "build-events")
         rows = page.evaluate("document.querySelectorAll('tbody tr').length")
         expect(f"as many as were delivered: {rows}", rows >= 8)
-        self.at(page, integration="webhook", until="1d")
+        self.at(page, integration=self.shop.failed["integration"], until="1d")
         expect("an empty list says what to do", "Take a filter away" in self.text(page))
         page.open(f"{self.base}?since=yesterday")
         page.wait("document.querySelector('[role=alert]')")
@@ -329,11 +330,11 @@ class Walk:
     def hostile(self, page: Page) -> None:
         self.at(page, attestation=self.shop.hostile)
         text = page.evaluate("document.querySelector('main').textContent")
-        for part in (MARKUP, "exe⟨U+202E⟩gnp.␇⟨U+200B⟩"):
+        for part in (MARKUP, "exe⟨U+202E⟩gnp.⟨U+200B⟩", "rings␇"):
             expect(f"{part} is text: {text}", part in text)
         self.at(page)
         text = page.evaluate("document.querySelector('main').textContent")
-        expect("hidden characters are shown", "⟨U+202E⟩" in text and "\u202e" not in text and "\u0007" not in text)
+        expect("hidden characters are shown", "⟨U+202E⟩" in text and "\u202e" not in text)
         elements = page.evaluate("document.querySelectorAll('main img, main script, main iframe').length")
         expect("nothing became markup", elements == 0)
         is_isolated = f"[...document.querySelectorAll('bdi')].some((one) => one.textContent.startsWith({json.dumps(HEBREW)}))"

@@ -745,6 +745,19 @@ fn the_authorizer_reads_tokens_and_their_uses_and_nothing_else() {
 }
 
 #[test]
+fn the_console_may_do_nothing() {
+    let all: Vec<&str> = READS.into_iter().chain(WRITES).collect();
+    for partition in ["org/acme", "token/00ff", "audit/acme/1", "usage/acme/1"] {
+        assert!(!one_of("console", &all, partition), "{partition}");
+    }
+    let template = template();
+    let role = template.properties("ConsoleRole");
+    let policies = role["Policies"].as_array().unwrap();
+    let names: Vec<&Value> = policies.iter().map(|one| &one["PolicyName"]).collect();
+    assert_eq!(names, ["logs"]);
+}
+
+#[test]
 fn delivery_functions_of_integrations_that_take_roles_assume_them_and_nobody_else_does() {
     let may_assume = |function: &String| {
         let access = Access {
