@@ -27,6 +27,7 @@ FONTS = f"""<?xml version="1.0"?>
 <dir>{PLACE}/usr/share/fonts</dir><dir>/usr/share/fonts</dir>
 <cachedir>{PLACE}/fonts</cachedir>
 <alias><family>system-ui</family><prefer><family>Inter</family></prefer></alias>
+<alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
 </fontconfig>
 """
 

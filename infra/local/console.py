@@ -105,6 +105,8 @@ class Shop:
         self.hook = api.register("build-events", f"{site}/hook")
         self.archive = api.register("evidence-archive", f"{site}/open")
         self.mirror = api.register("audit-mirror", f"{site}/open")
+        about = {"description": f"Keeps SBOMs for ten years. {GERMAN}"}
+        api.call("PATCH", f"/registrations/{self.archive}", json.dumps(about).encode())
         api.attach(self.hook, "*")
         api.attach(self.archive, "shop/*", send_attestation=True, send_sbom=True)
         self.sbom = Sbom.of(20_000, seed=1)
@@ -220,7 +222,7 @@ class Walk:
         page = self.page(self.stack.open("--act"))
         self.shown(page)
         text = self.text(page)
-        for part in ("audit-mirror is paused", "attestations accounted for, 0 not", "failed", WHY):
+        for part in ("audit-mirror was paused", "attestations accounted for, 0 not", "failed", "answered 400"):
             expect(f"the first view says: {part}\n{text}", part in text)
         first = "document.querySelector('tbody tr')"
         expect("failed deliveries stand first", page.evaluate(f"{first}.innerText.includes('failed')"))
@@ -330,7 +332,7 @@ class Walk:
     def hostile(self, page: Page) -> None:
         self.at(page, attestation=self.shop.hostile)
         text = page.evaluate("document.querySelector('main').textContent")
-        for part in (MARKUP, "exe⟨U+202E⟩gnp.⟨U+200B⟩", "rings␇"):
+        for part in (MARKUP, "exe⟨U+202E⟩gnp.⟨U+200B⟩", "rings⟨U+0007⟩"):
             expect(f"{part} is text: {text}", part in text)
         self.at(page)
         text = page.evaluate("document.querySelector('main').textContent")

@@ -10,6 +10,8 @@ import { registrations } from "./registrations.js";
 import { where } from "./where.js";
 
 const VIEWS = { delivery, attestation, registrations, where };
+// Views that are reached from another, and have no link in the navigation.
+const BELOW = { delivery: "deliveries", attestation: "deliveries" };
 
 const main = document.getElementById("main");
 
@@ -73,8 +75,8 @@ function signIn(why) {
 }
 
 function mark(view) {
-  const link = document.querySelector(`nav a[data-view="${view}"]`);
-  link?.setAttribute("aria-current", "page");
+  const link = document.querySelector(`nav a[data-view="${BELOW[view] ?? view}"]`);
+  link.setAttribute("aria-current", BELOW[view] ? "true" : "page");
 }
 
 async function start() {
@@ -100,15 +102,14 @@ async function start() {
       signIn("The token has expired, or is unknown. Get another one.");
       return;
     }
-    title("Failure");
     announce("");
-    main.replaceChildren(h("h1", {}, "Not shown"), failure(error), retry());
+    // A form stays, for its fields to be changed.
+    if (main.querySelector("form")) main.append(failure(error));
+    else main.replaceChildren(h("h1", {}, "Not shown"), failure(error), retry());
   }
 }
 
-function retry() {
-  return h("p", {}, h("button", { type: "button", click: start }, "Try again"));
-}
+const retry = () => h("p", {}, h("button", { type: "button", click: start }, "Try again"));
 
 api.takeToken();
 addEventListener("hashchange", () => {

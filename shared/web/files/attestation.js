@@ -54,12 +54,15 @@ function policies(policy) {
   ];
 }
 
+/** A heading of a list, which says when it is not the whole. */
+const heading = (text, shown, total) => h("h2", {}, shown < total ? `${text}, the first ${shown} of ${total}` : text);
+
 function materials({ materials: all, materials_total: total, materials_dropped: dropped }) {
-  if (!all.length) return h("p", {}, "It has no materials.");
-  const some = all.length < total ? `, the first ${all.length} of ${total}` : "";
+  if (!all.length) return [h("h2", {}, "Materials"), h("p", {}, "It has no materials.")];
   return [
+    heading("Materials", all.length, total),
     h("div", { class: "box" }, table(
-      `Materials${some}`,
+      "Materials",
       [
         ["Name", (one) => said(one.name)],
         ["Type", (one) => said(one.type)],
@@ -79,8 +82,8 @@ function subjects({ subjects: all, subjects_total: total }) {
     Object.entries(subject.digests).map(([algorithm, hex]) =>
       h("div", {}, algorithm === "sha256" ? digestLink(`sha256:${hex}`) : code(`${algorithm}:${hex}`)),
     );
-  const some = all.length < total ? `, the first ${all.length} of ${total}` : "";
-  return h("div", { class: "box" }, table(`Subjects${some}`, [["Name", (one) => said(one.name)], ["Digest", digests]], all));
+  const columns = [["Name", (one) => said(one.name)], ["Digest", digests]];
+  return [heading("Subjects", all.length, total), h("div", { class: "box" }, table("Subjects", columns, all))];
 }
 
 export async function attestation({ main, query, title }) {
@@ -100,9 +103,9 @@ export async function attestation({ main, query, title }) {
       ["Pushed by", actor && [said(actor.name), actor.client?.address ? [" from ", said(actor.client.address)] : ""].flat()],
       ["Accepted", moment(found.created_at)],
     ),
-    h("h2", {}, "Deliveries"),
+    h("h2", {}, found.more_deliveries ? "Deliveries, the newest hundred" : "Deliveries"),
     deliveries.length
-      ? h("div", { class: "box" }, outcomes(found.more_deliveries ? "The newest hundred" : "Newest first", deliveries))
+      ? h("div", { class: "box" }, outcomes("Deliveries", deliveries))
       : h("p", {}, "It goes nowhere: no registration was attached to its workflow when it was accepted."),
     h("h2", {}, "Signature"),
     ...[signature(found)].flat(),
@@ -110,10 +113,8 @@ export async function attestation({ main, query, title }) {
       ? [
           h("h2", {}, "Policies"),
           ...[policies(contents.policy)].flat(),
-          h("h2", {}, "Materials"),
-          ...[materials(contents)].flat(),
-          h("h2", {}, "Subjects"),
-          subjects(contents),
+          ...materials(contents),
+          ...subjects(contents),
         ]
       : [h("p", { class: "notice open" }, "Its contents are not shown: the bytes are gone, or are not those that came.")]),
     h("h2", {}, "As a command"),

@@ -103,7 +103,7 @@ function banner(paused, waiting) {
   for (const one of waiting) down.set(one.registration, [...(down.get(one.registration) ?? []), one]);
   const lines = paused.map(({ id, name, paused: { since, reason } }) => [
     h("a", { href: address({ registrations: id }) }, said(name)),
-    " is paused, since ",
+    " was paused ",
     when(since),
     reason ? [": ", said(reason)] : "",
   ]);
@@ -122,12 +122,11 @@ function proof(jobs) {
   const last = jobs.find((job) => job.kind === "audit" && job.state === "done");
   if (!last) return h("p", { class: "muted" }, "No audit has checked yet that every delivery is accounted for: ", h("code", {}, "chainloop delivery audit"));
   const { done, skipped, violations, updated_at: at } = last;
-  const found = `Last audit: ${count(done, "attestation")} accounted for, ${skipped.toLocaleString("en")} not, `;
+  const found = `: ${count(done, "attestation")} accounted for, ${skipped.toLocaleString("en")} not`;
   return h(
-    "p",
+    "div",
     { class: skipped ? "notice bad" : "proof" },
-    found,
-    when(at),
+    h("p", {}, "Last audit, ", when(at), found),
     violations.length ? h("ul", {}, violations.map((one) => h("li", {}, said(one)))) : "",
   );
 }
@@ -141,10 +140,9 @@ function asCommand(filter) {
 export async function deliveries({ main, query: parameters, title }) {
   title("Deliveries");
   const { filter, isFiltered } = asked(parameters);
-  const integrations = api.get(["integrations"], { limit: 100 });
-  const heading = h("h1", {}, "Deliveries");
-  const ids = (await integrations).items.map((one) => one.id);
-  main.replaceChildren(heading, form(filter, ids));
+  const registrations = await api.ifPermitted(api.all(["registrations"]), []);
+  const integrations = new Set([...registrations.map((one) => one.integration), filter.integration].filter(Boolean));
+  main.replaceChildren(h("h1", {}, "Deliveries"), form(filter, [...integrations].sort()));
   const query = queryOf(filter);
 
   if (isFiltered) {
@@ -154,16 +152,15 @@ export async function deliveries({ main, query: parameters, title }) {
     return;
   }
   const failed = { state: "failed", limit: 10 };
-  const [all, failures, pending, paused, jobs] = await Promise.all([
+  const [all, failures, pending, jobs] = await Promise.all([
     api.page(["deliveries"], {}),
     api.page(["deliveries"], failed),
     api.page(["deliveries"], { state: "pending" }),
-    api.ifPermitted(api.all(["registrations"]), []),
     api.ifPermitted(api.get(["jobs"]), null),
   ]);
   main.append(
     banner(
-      paused.filter((one) => one.paused),
+      registrations.filter((one) => one.paused),
       pending.items.filter((one) => one.reason === DOWN),
     ) ?? "",
     jobs ? proof(jobs.items) : "",

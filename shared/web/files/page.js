@@ -22,11 +22,7 @@ export function h(tag, attributes = {}, ...children) {
 /** Control characters, and those that turn or hide what stands beside them. Tabs and line breaks stay where `lines`. */
 const HIDDEN = /[\p{Cc}\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
-const shown = (character) => {
-  const code = character.codePointAt(0);
-  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
-  return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
-};
+const shown = (character) => `⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
 
 /** Makes hidden characters of a text visible. */
 export function plain(value, { lines = false } = {}) {
@@ -103,7 +99,7 @@ export function destination({ registration, registration_name: name, integration
   return [link ?? said(registration), " ", h("span", { class: "muted" }, "(", said(integration), ")")];
 }
 
-export const deliveryLink = (id) => h("a", { href: address({ delivery: id }) }, h("code", {}, said(short(id))));
+export const deliveryLink = (id) => h("a", { href: address({ delivery: id }), class: "id" }, h("code", {}, said(short(id))));
 
 /**
  * A table of columns `[heading, cell]`, which becomes a list where the window is narrow. Roles are explicit, since a
@@ -114,7 +110,8 @@ export function table(caption, columns, items) {
   const row = (item) => {
     const cells = columns.map(([heading, cell]) => {
       const content = [cell(item)].flat().filter((one) => one != null && one !== "");
-      return h("td", { role: "cell", "data-heading": heading, class: content.length ? null : "empty" }, content);
+      const isEmpty = !content.length;
+      return h("td", { role: "cell", "data-heading": heading, class: isEmpty ? "empty" : null }, h("div", {}, content));
     });
     return h("tr", { role: "row" }, cells);
   };

@@ -9,6 +9,8 @@ function standing({ paused }) {
   return [badge("paused", "open"), " ", when(paused.since), by, paused.reason ? [": ", said(paused.reason)] : ""].flat(2);
 }
 
+const described = ({ description }) => (description ? h("p", { class: "muted" }, said(description)) : null);
+
 function actions({ id, name, paused }) {
   const path = ["registrations", id];
   const test = async () => {
@@ -94,14 +96,13 @@ export async function registrations({ main, query, title, mayOperate }) {
   main.replaceChildren(
     h("h1", {}, "Registrations"),
     h("div", { class: "box" }, table(
-      "By name",
+      "Registrations, by name",
       [
-        ["Name", (one) => h("a", { href: address({ registrations: one.id }) }, said(one.name))],
+        ["Name", (one) => [h("a", { href: address({ registrations: one.id }) }, said(one.name)), described(one)]],
         ["Integration", (one) => said(one.integration)],
         ["State", standing],
         ["Attached to", (one) => (workflows(one).length ? workflows(one) : "no workflow")],
         ["Deliveries", (one) => h("a", { href: address({ registration: one.id }), "aria-label": `Deliveries of ${one.name}` }, "Deliveries")],
-        ["Description", (one) => said(one.description)],
       ],
       all,
     )),

@@ -1,7 +1,7 @@
 // Every place that has evidence of a digest: of an attestation, an image, an SBOM.
 
 import * as api from "./api.js";
-import { code, command, h, outcomes, short } from "./page.js";
+import { code, command, h, outcomes, said, short, workflowName } from "./page.js";
 
 function form(digest) {
   return h(
@@ -33,10 +33,11 @@ export async function where({ main, query, title }) {
     main.append(h("p", { class: "empty" }, "No attestation that is kept has this digest, or names it: ", code(digest)));
     return;
   }
+  const workflow = ["Workflow", (one) => said(workflowName(one.workflow))];
   const evidence = ["Evidence", (one) => (one.in_receipt ? "its receipt names the digest" : "the attestation")];
   main.append(
     found.items.length
-      ? h("div", { class: "box" }, outcomes(found.next ? "The first hundred places" : "All places", found.items, evidence))
+      ? h("div", { class: "box" }, outcomes(found.next ? "The first hundred places" : "All places", found.items, workflow, evidence))
       : h("p", { class: "empty" }, "An attestation names it, and nothing was attached to its workflow: it went nowhere."),
     command("where", digest),
   );
