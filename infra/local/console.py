@@ -30,8 +30,17 @@ from traffic.report import say
 from traffic.stack import Stack
 
 AXE = ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"
-PICTURES = ROOT / "docs/console"
+# Pictures of docs/console.md: view, width, dark, and height at most.
+FOLDER = ROOT / "docs/console"
+PICTURES = {
+    "deliveries": ("deliveries", 1280, False, 900),
+    "delivery": ("delivery", 1280, True, 800),
+    "attestation": ("attestation", 1280, False, 1000),
+    "narrow": ("deliveries", 360, False, 900),
+}
 PICTURE_MAX_BYTES = 150_000
+# Of every page, for whoever wants to see it.
+LOOKED_AT = ROOT / ".local/console-pictures"
 WIDTHS = (360, 1280)
 FIRST_VIEW_MAX_BYTES = 100_000
 FIRST_VIEW_SCRIPT_SECS = 0.1
@@ -109,6 +118,7 @@ class Shop:
         api.call("PATCH", f"/registrations/{self.archive}", json.dumps(about).encode())
         api.attach(self.hook, "*")
         api.attach(self.archive, "shop/*", send_attestation=True, send_sbom=True)
+        self.hostile = ""
         self.sbom = Sbom.of(20_000, seed=1)
         api.upload(self.sbom.digest, self.sbom.content)
 
@@ -126,13 +136,11 @@ class Shop:
         raise Failed(f"not final: {found}")
 
     def fill(self) -> None:
-        """Delivered, failed and waiting; with long names, names from right to left, and hostile ones."""
+        """Delivered and failed, with long names and names from right to left."""
         for run in range(1, 6):
             self.ends(self.push("shop/nightly", f"build-{run}", sbom=self.sbom))
         self.ends(self.push(f"{HEBREW}/{HEBREW} לילית", "1"))
         self.ends(self.push(f"behörde/{GERMAN}", "1"))
-        self.hostile = self.push(f"{MARKUP}/{HIDDEN}", BELL)
-        self.ends(self.hostile)
         Site.status = 400
         self.release = self.push("shop/release", "v1.4.2", sbom=self.sbom)
         self.failed = next(one for one in self.ends(self.release) if one["registration"] == self.hook)
@@ -143,7 +151,15 @@ class Shop:
         while not any(job["kind"] == "audit" and job["state"] == "done" for job in self.api.pages("/jobs")):
             expect("an audit ends", time.monotonic() < until)
             time.sleep(0.2)
-        self.api.post(f"/registrations/{self.mirror}/pause", {"reason": f"maintenance until Friday {MARKUP}"})
+        self.api.post(f"/registrations/{self.mirror}/pause", {"reason": "maintenance until Friday"})
+
+
+    def fill_hostile(self) -> None:
+        """Names that want to be more than text."""
+        self.hostile = self.push(f"{MARKUP}/{HIDDEN}", BELL)
+        self.ends(self.hostile)
+        self.api.post(f"/registrations/{self.mirror}/resume", {})
+        self.api.post(f"/registrations/{self.mirror}/pause", {"reason": f"{MARKUP} {HIDDEN}"})
 
 
 class Walk:
@@ -288,7 +304,7 @@ class Walk:
     def registrations(self, page: Page) -> None:
         self.at(page, registrations="")
         expect("all are there", page.evaluate("document.querySelectorAll('tbody tr').length") == 3)
-        self.at(page, registrations=self.shop.archive)
+        self.at(page, registrations="evidence-archive")
         expect("what is attached", "shop/*" in self.text(page))
         self.click(page, "Pause")
         page.wait("document.querySelector('dialog[open] [name=reason]')")
@@ -387,6 +403,17 @@ class Walk:
         expect("and goes on where it was", page.evaluate("document.querySelector('h1').textContent") == "Registrations")
         say("an expired token is told")
 
+    def documents(self) -> None:
+        """Takes the pictures of docs/console.md."""
+        page = self.page(self.stack.open("--act"))
+        for name, (view, width, dark, tallest) in PICTURES.items():
+            page.look(width, dark)
+            self.at(page, **self.views()[view])
+            content = page.picture(tallest)
+            expect(f"{name}: {len(content)} bytes are too many", len(content) < PICTURE_MAX_BYTES)
+            FOLDER.mkdir(exist_ok=True)
+            (FOLDER / f"{name}.png").write_bytes(content)
+
     # --- how it looks ------------------------------------------------------------------------------------
 
     def views(self) -> dict[str, dict[str, str]]:
@@ -423,7 +450,8 @@ class Walk:
         found = page.evaluate("document.documentElement.scrollWidth")
         expect(f"{what}: the page is {found} px wide", found <= width)
         self.axe(page, what)
-        picture(page, f"{name}-{width}{'-dark' if dark else ''}")
+        LOOKED_AT.mkdir(parents=True, exist_ok=True)
+        (LOOKED_AT / f"{name}-{width}{'-dark' if dark else ''}.png").write_bytes(page.picture(tallest=3000))
         if name == "registration" and width == WIDTHS[0]:
             page.evaluate("[...document.querySelectorAll('button')].find((one) => one.textContent === 'Pause').click()")
             self.axe(page, f"{what}, with a question")
@@ -442,30 +470,17 @@ class Walk:
         say("nothing left the origin, and nothing was complained of")
 
 
-# Pictures that the documents show, by view, width and colours, with their most lines.
-SHOWN = {"deliveries-1280": 900, "delivery-1280-dark": 900, "attestation-1280": 1100, "deliveries-360": 900}
-
-
-def picture(page: Page, name: str) -> None:
-    """Keeps a picture of every page in .local, and with REFRESH=1 those that the documents show."""
-    folder = ROOT / ".local/console-pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.png").write_bytes(page.picture(tallest=3000))
-    if name in SHOWN and os.environ.get("REFRESH"):
-        PICTURES.mkdir(exist_ok=True)
-        content = page.picture(tallest=SHOWN[name])
-        expect(f"{name}: {len(content)} bytes are too many", len(content) < PICTURE_MAX_BYTES)
-        (PICTURES / f"{name}.png").write_bytes(content)
-
-
 def walk(stack: Own, shop: Shop, browser: Browser) -> None:
     own = Walk(stack, shop, browser)
     token = {"token": shop.api.token, "role": "viewer", "expires_in_secs": ENDS_IN_SECS}
     own.short = shop.api.post("/tokens/exchange", token)["text"]
     ends_at = time.time() + ENDS_IN_SECS + 1
+    if os.environ.get("REFRESH"):
+        own.documents()
     signed_out = own.sign_in()
     own.as_viewer()
     page = own.as_operator()
+    shop.fill_hostile()
     steps: list[Callable[[Page], None]] = [own.filters, own.attestation, own.registrations, own.hostile, own.keyboard]
     for step in steps:
         step(page)

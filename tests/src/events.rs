@@ -900,12 +900,18 @@ fn the_events_of_the_api_are_those_that_the_gateway_hands_to_their_functions() {
         assert!(left.is_empty(), "add to events/{folder} events of {left:?}");
     }
     let mut left = BTreeSet::from(CONSOLE);
-    for file in all().into_iter().filter(|file| file.starts_with("console/")) {
+    for file in all()
+        .into_iter()
+        .filter(|file| file.starts_with("console/"))
+    {
         let text = fs::read_to_string(root().join("events").join(&file)).unwrap();
         let event: Value = serde_json::from_str(&text).unwrap();
         let path = event["rawPath"].as_str().unwrap();
         let route = taken(&gateway, "GET", path);
-        assert_eq!(words(&route["Target"]), "integrations/${ConsoleIntegration}");
+        assert_eq!(
+            words(&route["Target"]),
+            "integrations/${ConsoleIntegration}"
+        );
         let key = words(&route["RouteKey"]);
         assert_eq!(event["routeKey"], key, "events/{file}");
         left.remove(key);

@@ -517,10 +517,16 @@ fn the_console_is_beside_the_api_and_needs_no_token() {
     assert_eq!(integration["PayloadFormatVersion"], "2.0");
     assert_eq!(target(&integration["IntegrationUri"]), "Console");
     let gateway = gateway(&template);
-    for (key, path) in CONSOLE.into_iter().zip(["/console", "/console/0a1b/app.js"]) {
+    for (key, path) in CONSOLE
+        .into_iter()
+        .zip(["/console", "/console/0a1b/app.js"])
+    {
         let route = taken(&gateway, "GET", path);
         assert_eq!(words(&route["RouteKey"]), key);
-        assert_eq!(words(&route["Target"]), "integrations/${ConsoleIntegration}");
+        assert_eq!(
+            words(&route["Target"]),
+            "integrations/${ConsoleIntegration}"
+        );
         assert_eq!(route["AuthorizationType"], "NONE", "{key}");
     }
 }

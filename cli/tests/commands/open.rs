@@ -72,7 +72,10 @@ fn on_a_desktop(api: &Api, name: &str, opener: &str) -> (i32, String, String) {
     let folder = std::env::temp_dir().join(format!("chainloop-open-{name}-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let opened = folder.join("opened");
-    let script = format!("#!/bin/sh\n{opener}\necho \"$1\" > '{}'\n", opened.display());
+    let script = format!(
+        "#!/bin/sh\n{opener}\necho \"$1\" > '{}'\n",
+        opened.display()
+    );
     for program in ["xdg-open", "open"] {
         fs::write(folder.join(program), &script).unwrap();
         let executable = fs::Permissions::from_mode(0o755);

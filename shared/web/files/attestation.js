@@ -1,7 +1,7 @@
 // An attestation: what it is of, who signed it, what its policies found, its materials, and where it went.
 
 import * as api from "./api.js";
-import { badge, code, command, count, digestLink, facts, h, moment, outcomes, said, short, size, table, workflowName } from "./page.js";
+import { badge, code, command, digestLink, facts, h, moment, outcomes, said, short, size, table, workflowName } from "./page.js";
 
 const VERDICTS = { verified: "good", invalid: "bad", "unknown-signer": "open", unverifiable: "open", off: "quiet" };
 const PLACES = {
@@ -73,7 +73,7 @@ function materials({ materials: all, materials_total: total, materials_dropped: 
       ],
       all,
     )),
-    dropped ? h("p", { class: "muted" }, `${count(dropped, "more entry").replace("entrys", "entries")} of its list are no materials.`) : "",
+    dropped ? h("p", { class: "muted" }, `Entries of its list that are no materials: ${dropped.toLocaleString("en")}.`) : "",
   ];
 }
 

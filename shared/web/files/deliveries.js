@@ -60,12 +60,12 @@ function form(filter, integrations) {
   const text = (name, label, placeholder) =>
     h("label", {}, label, h("input", { name, placeholder, value: filter[name] ?? "", autocomplete: "off", spellcheck: "false" }));
   // The address says only what is asked for.
-  const submit = ({ target }) => {
-    for (const field of target.elements) field.disabled = field.name && !field.value;
+  const formdata = ({ formData }) => {
+    for (const [name, value] of [...formData]) if (!value.trim()) formData.delete(name);
   };
   return h(
     "form",
-    { class: "filters", method: "get", role: "search", "aria-label": "Filter deliveries", submit },
+    { class: "filters", method: "get", role: "search", "aria-label": "Filter deliveries", formdata },
     select("state", "State", STATES),
     text("registration", "Registration", "name or ID"),
     select("integration", "Integration", integrations),
@@ -99,19 +99,16 @@ function list(caption, { items, next }, query) {
 
 /** What holds deliveries back: paused registrations, and destinations that are down. */
 function banner(paused, waiting) {
-  const down = new Map();
-  for (const one of waiting) down.set(one.registration, [...(down.get(one.registration) ?? []), one]);
+  const down = new Map(waiting.map((one) => [one.registration, one.registration_name ?? one.registration]));
   const lines = paused.map(({ id, name, paused: { since, reason } }) => [
     h("a", { href: address({ registrations: id }) }, said(name)),
     " was paused ",
     when(since),
     reason ? [": ", said(reason)] : "",
   ]);
-  for (const [registration, own] of down) {
-    lines.push([
-      h("a", { href: address({ registrations: registration }) }, said(own[0].registration_name ?? registration)),
-      ` is down: its circuit is open, and ${count(own.length, "delivery").replace("deliverys", "deliveries")} of those below wait for it`,
-    ]);
+  for (const [registration, name] of down) {
+    const link = h("a", { href: address({ registrations: registration }) }, said(name));
+    lines.push([link, " is down: its circuit is open, and deliveries wait for it"]);
   }
   if (!lines.length) return null;
   return h("ul", { class: "notice open", "aria-label": "Held back" }, lines.map((line) => h("li", {}, line.flat())));

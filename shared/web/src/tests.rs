@@ -60,7 +60,11 @@ fn every_file_of_the_folder_is_served() {
 #[test]
 fn the_page_names_files_that_are_served_and_scripts_import_such() {
     let page = answer("/console", None).body;
-    let named = [between(page, "href=\"", "\""), between(page, "src=\"", "\"")].concat();
+    let named = [
+        between(page, "href=\"", "\""),
+        between(page, "src=\"", "\""),
+    ]
+    .concat();
     let named = named
         .iter()
         .filter_map(|address| address.strip_prefix("console/"));
@@ -189,7 +193,9 @@ fn no_file_has_script_or_style_within_markup() {
     for script in between(PAGE, "<script", "</script>") {
         assert!(script.ends_with('>'), "a script within the page: {script}");
     }
-    let handlers = PAGE.split_whitespace().filter(|word| word.starts_with("on"));
+    let handlers = PAGE
+        .split_whitespace()
+        .filter(|word| word.starts_with("on"));
     let handlers: Vec<&str> = handlers.filter(|word| word.contains("=\"")).collect();
     assert!(handlers.is_empty(), "{handlers:?}");
 }
