@@ -892,7 +892,8 @@ fn a_call_to_aws_ends_before_the_function_that_makes_it() {
             "ec2" | "logs" | "sts" | "xray" => None,
             other => panic!("say in this test how long a call to {other} takes"),
         });
-        let longest = calls.map(|patience| patience.call).max().unwrap();
+        let longest = calls.map(|patience| patience.call).max();
+        let longest = longest.unwrap_or_default();
         let timeout = template.timeout(&function);
         assert!(
             longest + Duration::from_secs(1) <= timeout,
@@ -998,7 +999,9 @@ fn each_role_may_use_the_key_for_what_it_reads_and_writes_and_for_nothing_else()
             services.extend(via.iter().map(String::as_str));
         }
         assert_eq!(permitted, needed_of_the_key(statements), "{function}");
-        let expected = BTreeSet::from(["dynamodb.*", "s3.*", "secretsmanager.*", "sqs.*"]);
+        let mut expected = BTreeSet::from(["dynamodb.*", "s3.*", "secretsmanager.*", "sqs.*"]);
+        // What nobody keeps or reads, nobody encrypts.
+        expected.retain(|_| !permitted.is_empty());
         assert_eq!(services, expected, "{function}");
     }
 }
