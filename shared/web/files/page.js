@@ -38,7 +38,7 @@ export const code = (value) => h("code", {}, said(value));
 export function relative(moment, now = Date.now()) {
   const secs = Math.floor(Math.abs(moment - now) / SECOND);
   const [size, unit] = UNITS.find(([size]) => secs >= size) ?? [1, ""];
-  if (!unit) return "now";
+  if (!unit) return "just now";
   const count = Math.floor(secs / size);
   const told = `${count} ${unit}${count === 1 ? "" : "s"}`;
   return moment > now ? `in ${told}` : `${told} ago`;
