@@ -186,6 +186,9 @@ class Walk:
     def text(self, page: Page) -> str:
         return page.evaluate("document.querySelector('main').innerText")
 
+    def buttons(self, page: Page) -> set[str]:
+        return set(page.evaluate("[...document.querySelectorAll('button')].map((one) => one.textContent)"))
+
     def click(self, page: Page, button: str) -> None:
         found = f"[...document.querySelectorAll('button')].findLast((one) => one.textContent === {json.dumps(button)})"
         page.wait(found)
@@ -226,11 +229,10 @@ class Walk:
         self.shown(page)
         expect("the token is out of the address", page.evaluate("location.href") == self.base)
         self.at(page, delivery=self.shop.failed["id"])
-        expect("a viewer gets no button that changes something", "Redeliver" not in self.text(page))
-        self.at(page, registrations="")
-        expect("nor to pause", not page.evaluate("[...document.querySelectorAll('button')].some((one) => one.textContent === 'Pause')"))
+        buttons = self.buttons(page)
         self.at(page, registrations=self.shop.hook)
-        expect("nor to test", not page.evaluate("[...document.querySelectorAll('button')].some((one) => one.textContent === 'Test')"))
+        buttons |= self.buttons(page)
+        expect(f"a viewer gets no button that changes something: {buttons}", buttons == {"Copy", "Sign out"})
         say("a viewer looks, and changes nothing")
 
     def as_operator(self) -> Page:
@@ -254,8 +256,6 @@ class Walk:
         self.sure(page, "Redeliver")
         page.wait(f"location.search !== {json.dumps(failed)} && document.querySelector('h1 .badge')")
         page.wait("document.querySelector('h1 .badge').textContent === 'delivered'", 30)
-        expect("it came by itself to the end", page.evaluate("document.querySelector('#status').textContent.includes('delivered')")
-               or page.evaluate("document.querySelectorAll('.timeline li').length") >= 2)
         say("failed, why, redelivered, delivered")
         return page
 
@@ -266,13 +266,16 @@ class Walk:
         page.evaluate("document.querySelector('.filters').requestSubmit()")
         page.wait("location.search")
         self.shown(page)
-        expect("the address has what is asked for", page.evaluate("location.search") == "?state=delivered&workflow=shop%2Fnightly")
+        asked = page.evaluate("location.search")
+        expect(f"the address has what is asked for: {asked}", asked == "?state=delivered&workflow=shop%2Fnightly")
         rows = page.evaluate("[...document.querySelectorAll('tbody tr')].map((one) => one.innerText)")
-        expect(f"all fit: {rows}", len(rows) == 10 and all("delivered" in row and "shop/nightly" in row for row in rows))
+        fitting = [row for row in rows if "delivered" in row and "shop/nightly" in row]
+        expect(f"all fit: {rows}", len(rows) == len(fitting) == 10)
         command = page.evaluate("document.querySelector('.command code').textContent")
         expect(command, command == "chainloop delivery list --state delivered --workflow shop/nightly")
         self.at(page, state="delivered", registration="build-events", since="1h")
-        expect("the form shows the filter of the address", page.evaluate("document.querySelector('[name=registration]').value") == "build-events")
+        shown = page.evaluate("document.querySelector('[name=registration]').value")
+        expect("the form shows the filter of the address", shown == "build-events")
         rows = page.evaluate("document.querySelectorAll('tbody tr').length")
         expect(f"as many as were delivered: {rows}", rows >= 8)
         self.at(page, integration=self.shop.failed["integration"], until="1d")
@@ -288,7 +291,9 @@ class Walk:
         self.at(page, attestation=self.shop.release)
         text = self.text(page)
         digest = self.shop.sbom.digest
-        for part in ("shop/release", "v1.4.2", "verified", "release: sha256:", "SBOM_CYCLONEDX_JSON", digest, "kept, by its digest", "delivered", "failed"):
+        signed = ("verified", "release: sha256:")
+        material = ("SBOM_CYCLONEDX_JSON", digest, "kept, by its digest")
+        for part in ("shop/release", "v1.4.2", *signed, *material, "delivered", "failed"):
             expect(f"the attestation says: {part}\n{text}", part in text)
         self.at(page, where=digest)
         text = self.text(page)
@@ -305,7 +310,10 @@ class Walk:
         self.at(page, registrations="")
         expect("all are there", page.evaluate("document.querySelectorAll('tbody tr').length") == 3)
         self.at(page, registrations="evidence-archive")
-        expect("what is attached", "shop/*" in self.text(page))
+        text = self.text(page)
+        for part in ("shop/*", "closed", "Last delivered", "6 delivered"):
+            expect(f"the registration says: {part}\n{text}", part in text)
+        expect("with bars", page.evaluate("document.querySelectorAll('svg.bars rect').length") >= 1)
         self.click(page, "Pause")
         page.wait("document.querySelector('dialog[open] [name=reason]')")
         page.evaluate("document.querySelector('[name=reason]').value = 'while we move'")
@@ -331,6 +339,9 @@ class Walk:
             while not told():
                 expect("the first view says what is down", time.monotonic() < until)
                 time.sleep(1)
+            self.at(page, registrations="build-events")
+            is_open = "[...document.querySelectorAll('.box .badge')].some((one) => /open$/.test(one.textContent))"
+            expect("the registration tells its circuit", "Failing since" in self.text(page) and page.evaluate(is_open))
             self.at(page, state="pending", registration="build-events")
             page.evaluate("document.querySelector('tbody tr a').click()")
             page.wait("document.querySelector('h1')?.textContent.startsWith('Delivery')")
@@ -355,8 +366,8 @@ class Walk:
         expect("hidden characters are shown", "⟨U+202E⟩" in text and "\u202e" not in text)
         elements = page.evaluate("document.querySelectorAll('main img, main script, main iframe').length")
         expect("nothing became markup", elements == 0)
-        is_isolated = f"[...document.querySelectorAll('bdi')].some((one) => one.textContent.startsWith({json.dumps(HEBREW)}))"
-        expect("a name from right to left stands by itself", page.evaluate(is_isolated))
+        isolated = page.evaluate("[...document.querySelectorAll('bdi')].map((one) => one.textContent)")
+        expect("a name from right to left stands by itself", any(one.startswith(HEBREW) for one in isolated))
         page.open(f"{self.base}?{urlencode({'delivery': MARKUP})}")
         page.wait("document.querySelector('[role=alert]')")
         expect("nor of the address", page.evaluate("document.querySelectorAll('main img').length") == 0)
@@ -373,7 +384,8 @@ class Walk:
             page.press("Tab")
             reached.add(page.evaluate("document.activeElement.name || document.activeElement.textContent"))
             outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-            expect(f"the focus is seen: {page.evaluate('document.activeElement.outerHTML')}", outline not in ("none", ""))
+            focused = page.evaluate("document.activeElement.outerHTML")
+            expect(f"the focus is seen: {focused}", outline not in ("none", ""))
         for one in ("Registrations", "state", "Filter", "Sign out"):
             expect(f"the keyboard reaches {one}: {reached}", one in reached)
         say("by keyboard alone")
@@ -386,7 +398,8 @@ class Walk:
         self.shown(page)
         metrics = {one["name"]: one["value"] for one in page.call("Performance.getMetrics")["metrics"]}
         script, files = metrics["ScriptDuration"], [one for one in page.requested if "/v1/" not in one]
-        say(f"first view: {len(files)} files, {page.bytes:,} bytes with the API's answers, {script * 1000:.0f} ms of script")
+        took = f"{page.bytes:,} bytes with the API's answers, {script * 1000:.0f} ms of script"
+        say(f"first view: {len(files)} files, {took}")
         expect("the first view is small", 0 < page.bytes < FIRST_VIEW_MAX_BYTES)
         expect("its scripts are quick", 0 < script < FIRST_VIEW_SCRIPT_SECS)
 

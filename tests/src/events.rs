@@ -272,6 +272,7 @@ const OUTCOMES: &[(&str, &str)] = &[
         "registrations/describe-integration-unknown.json",
         "404 integration-unknown",
     ),
+    ("registrations/health.json", "200 closed"),
     ("registrations/list.json", "200 with 1"),
     ("registrations/list-intakes.json", "200 with 1"),
     (
@@ -793,6 +794,9 @@ impl Stage {
                     (Value::String(kind), ..) => format!("{kind} {}", named.unwrap_or_default()),
                     (_, Value::String(reason), _) => format!("nothing: {reason}"),
                     (.., Value::String(name)) if named.is_none() => name.clone(),
+                    _ if body["circuit"].is_object() => {
+                        body["circuit"]["state"].as_str().unwrap().to_owned()
+                    }
                     _ if body["material"].is_string() => "kept".to_owned(),
                     _ if body["quotas"].is_array() => body["quotas"][4]["name"]
                         .as_str()

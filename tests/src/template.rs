@@ -532,7 +532,7 @@ fn the_console_is_beside_the_api_and_needs_no_token() {
 }
 
 /// Routes with a throttle of their own: those that accept, those without a token, and those that cost more than others.
-const APART: [&str; 15] = [
+const APART: [&str; 16] = [
     "POST /v1/attestations",
     "POST /v1/intake/{token}",
     "GET /v1/openapi.json",
@@ -540,6 +540,7 @@ const APART: [&str; 15] = [
     "GET /v1/attestations/{digest}",
     "GET /v1/attestations/{digest}/content",
     "GET /v1/materials/{digest}",
+    "GET /v1/registrations/{registration}/health",
     "POST /v1/registrations/{registration}/test",
     "POST /v1/attachments/{attachment}/preview",
     "POST /v1/attestations/judge",

@@ -26,10 +26,23 @@ function bearerLine({ organization, name, role, workflows, expires_at: until }) 
   };
   const expiry = until && h("time", { datetime: until, title: exact(new Date(until)) }, relative(new Date(until)));
   const own = workflows.length ? [" · ", said(workflows.join(", "))] : [];
-  document.getElementById("bearer").replaceChildren(
-    h("p", {}, h("strong", {}, said(organization)), " · ", said(name), ", ", said(role), own, until ? " · ends " : "", expiry ?? ""),
-    h("button", { type: "button", class: "plain", click: signOut }, "Sign out"),
-  );
+  document
+    .getElementById("bearer")
+    .replaceChildren(
+      h(
+        "p",
+        {},
+        h("strong", {}, said(organization)),
+        " · ",
+        said(name),
+        ", ",
+        said(role),
+        own,
+        until ? " · ends " : "",
+        expiry ?? "",
+      ),
+      h("button", { type: "button", class: "plain", click: signOut }, "Sign out"),
+    );
 }
 
 /** Asks for a token, and says how to get one. */
@@ -61,7 +74,13 @@ function signIn(why) {
     h(
       "div",
       { id: "how" },
-      h("p", {}, "The command ", h("code", {}, "chainloop open"), " opens this page with a token that ends within an hour."),
+      h(
+        "p",
+        {},
+        "The command ",
+        h("code", {}, "chainloop open"),
+        " opens this page with a token that ends within an hour.",
+      ),
       h(
         "p",
         {},

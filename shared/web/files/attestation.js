@@ -1,7 +1,21 @@
 // An attestation: what it is of, who signed it, what its policies found, its materials, and where it went.
 
 import * as api from "./api.js";
-import { badge, code, command, digestLink, facts, h, moment, outcomes, said, short, size, table, workflowName } from "./page.js";
+import {
+  badge,
+  code,
+  command,
+  digestLink,
+  facts,
+  h,
+  moment,
+  outcomes,
+  said,
+  short,
+  size,
+  table,
+  workflowName,
+} from "./page.js";
 
 const VERDICTS = { verified: "good", invalid: "bad", "unknown-signer": "open", unverifiable: "open", off: "quiet" };
 const PLACES = {
@@ -10,10 +24,19 @@ const PLACES = {
   missing: "missing: promised, and not uploaded",
   elsewhere: "elsewhere: never promised",
 };
-const BYTES = { kept: "kept", gone: "gone: older than the retention", damaged: "damaged: they do not have their digest" };
+const BYTES = {
+  kept: "kept",
+  gone: "gone: older than the retention",
+  damaged: "damaged: they do not have their digest",
+};
 
 function proof({ name, kind, key_id: key, arn, issuer, identity, organization }) {
-  const by = { key: code(key), kms: code(arn), keyless: [said(identity), ", by ", said(issuer)], chainloop: ["organization ", said(organization)] };
+  const by = {
+    key: code(key),
+    kms: code(arn),
+    keyless: [said(identity), ", by ", said(issuer)],
+    chainloop: ["organization ", said(organization)],
+  };
   return h("li", {}, said(name), ": ", by[kind] ?? said(kind));
 }
 
@@ -26,7 +49,13 @@ function signature({ verdict, contents }) {
     h("p", {}, badge(outcome, VERDICTS[outcome] ?? "quiet"), " ", said(reason.sentence)),
     facts(
       ["Signers", signers.length ? h("ul", {}, signers.map(proof)) : null],
-      ["Key IDs in the envelope", contents?.key_ids.filter(Boolean).map((id) => [code(id), " "]).flat()],
+      [
+        "Key IDs in the envelope",
+        contents?.key_ids
+          .filter(Boolean)
+          .map((id) => [code(id), " "])
+          .flat(),
+      ],
       ["Judged", moment(at)],
     ),
   ];
@@ -37,19 +66,25 @@ function policies(policy) {
   const { status, evaluations, passed, violations, skipped, suppressed, found } = policy;
   const tone = status === "PASSED" ? "good" : violations ? "bad" : "quiet";
   const numbers = { evaluated: evaluations, passed, violations, skipped, suppressed };
-  const told = Object.entries(numbers).filter(([, number]) => number).map(([word, number]) => `${number.toLocaleString("en")} ${word}`);
+  const told = Object.entries(numbers)
+    .filter(([, number]) => number)
+    .map(([word, number]) => `${number.toLocaleString("en")} ${word}`);
   return [
     h("p", {}, badge(status, tone), told.length ? ` ${told.join(", ")}` : ""),
     found.length
-      ? h("div", { class: "box" }, table(
-          `Violations${found.length < violations ? `, the first ${found.length} of ${violations}` : ""}`,
-          [
-            ["Policy", (one) => said(one.policy)],
-            ["Material", (one) => said(one.material) ?? "the attestation itself"],
-            ["Message", (one) => said(one.message)],
-          ],
-          found,
-        ))
+      ? h(
+          "div",
+          { class: "box" },
+          table(
+            `Violations${found.length < violations ? `, the first ${found.length} of ${violations}` : ""}`,
+            [
+              ["Policy", (one) => said(one.policy)],
+              ["Material", (one) => said(one.material) ?? "the attestation itself"],
+              ["Message", (one) => said(one.message)],
+            ],
+            found,
+          ),
+        )
       : "",
   ];
 }
@@ -61,19 +96,28 @@ function materials({ materials: all, materials_total: total, materials_dropped: 
   if (!all.length) return [h("h2", {}, "Materials"), h("p", {}, "It has no materials.")];
   return [
     heading("Materials", all.length, total),
-    h("div", { class: "box" }, table(
-      "Materials",
-      [
-        ["Name", (one) => said(one.name)],
-        ["Type", (one) => said(one.type)],
-        ["File", (one) => said(one.filename) ?? said(one.value)],
-        ["Digest", (one) => one.digest && digestLink(one.digest)],
-        ["Size", (one) => size(one.size_bytes)],
-        ["Bytes", (one) => (one.place === "missing" ? badge("missing", "bad") : PLACES[one.place] ?? said(one.place))],
-      ],
-      all,
-    )),
-    dropped ? h("p", { class: "muted" }, `Entries of its list that are no materials: ${dropped.toLocaleString("en")}.`) : "",
+    h(
+      "div",
+      { class: "box" },
+      table(
+        "Materials",
+        [
+          ["Name", (one) => said(one.name)],
+          ["Type", (one) => said(one.type)],
+          ["File", (one) => said(one.filename) ?? said(one.value)],
+          ["Digest", (one) => one.digest && digestLink(one.digest)],
+          ["Size", (one) => size(one.size_bytes)],
+          [
+            "Bytes",
+            (one) => (one.place === "missing" ? badge("missing", "bad") : (PLACES[one.place] ?? said(one.place))),
+          ],
+        ],
+        all,
+      ),
+    ),
+    dropped
+      ? h("p", { class: "muted" }, `Entries of its list that are no materials: ${dropped.toLocaleString("en")}.`)
+      : "",
   ];
 }
 
@@ -82,7 +126,10 @@ function subjects({ subjects: all, subjects_total: total }) {
     Object.entries(subject.digests).map(([algorithm, hex]) =>
       h("div", {}, algorithm === "sha256" ? digestLink(`sha256:${hex}`) : code(`${algorithm}:${hex}`)),
     );
-  const columns = [["Name", (one) => said(one.name)], ["Digest", digests]];
+  const columns = [
+    ["Name", (one) => said(one.name)],
+    ["Digest", digests],
+  ];
   return [heading("Subjects", all.length, total), h("div", { class: "box" }, table("Subjects", columns, all))];
 }
 
@@ -97,10 +144,16 @@ export async function attestation({ main, query, title }) {
       ["Workflow", said(workflowName(found.workflow))],
       ["Run", said(found.run)],
       ["Attestation", digestLink(found.attestation)],
-      ["Received as", [digestLink(found.received), ` (${size(found.size_bytes)}), ${BYTES[found.bytes] ?? found.bytes}`]],
+      [
+        "Received as",
+        [digestLink(found.received), ` (${size(found.size_bytes)}), ${BYTES[found.bytes] ?? found.bytes}`],
+      ],
       ["Also received as", found.also.flatMap((one) => [code(one), " "])],
       ["Predicate", said(found.predicate_type)],
-      ["Pushed by", actor && [said(actor.name), actor.client?.address ? [" from ", said(actor.client.address)] : ""].flat()],
+      [
+        "Pushed by",
+        actor && [said(actor.name), actor.client?.address ? [" from ", said(actor.client.address)] : ""].flat(),
+      ],
       ["Accepted", moment(found.created_at)],
     ),
     h("h2", {}, found.more_deliveries ? "Deliveries, the newest hundred" : "Deliveries"),
@@ -110,13 +163,14 @@ export async function attestation({ main, query, title }) {
     h("h2", {}, "Signature"),
     ...[signature(found)].flat(),
     ...(contents
-      ? [
-          h("h2", {}, "Policies"),
-          ...[policies(contents.policy)].flat(),
-          ...materials(contents),
-          ...subjects(contents),
-        ]
-      : [h("p", { class: "notice open" }, "Its contents are not shown: the bytes are gone, or are not those that came.")]),
+      ? [h("h2", {}, "Policies"), ...[policies(contents.policy)].flat(), ...materials(contents), ...subjects(contents)]
+      : [
+          h(
+            "p",
+            { class: "notice open" },
+            "Its contents are not shown: the bytes are gone, or are not those that came.",
+          ),
+        ]),
     h("h2", {}, "As a command"),
     command("attestation", "describe", found.attestation),
     command("attestation", "download", found.attestation),

@@ -2,7 +2,18 @@
 
 import * as api from "./api.js";
 import {
-  address, command, count, deliveryLink, destination, failure, h, said, state, table, when, workflowName,
+  address,
+  command,
+  count,
+  deliveryLink,
+  destination,
+  failure,
+  h,
+  said,
+  state,
+  table,
+  when,
+  workflowName,
 } from "./page.js";
 
 const STATES = ["failed", "pending", "delivering", "delivered", "skipped", "cancelled"];
@@ -58,7 +69,12 @@ function form(filter, integrations) {
       ),
     );
   const text = (name, label, placeholder) =>
-    h("label", {}, label, h("input", { name, placeholder, value: filter[name] ?? "", autocomplete: "off", spellcheck: "false" }));
+    h(
+      "label",
+      {},
+      label,
+      h("input", { name, placeholder, value: filter[name] ?? "", autocomplete: "off", spellcheck: "false" }),
+    );
   // The address says only what is asked for.
   const formdata = ({ formData }) => {
     for (const [name, value] of [...formData]) if (!value.trim()) formData.delete(name);
@@ -111,20 +127,36 @@ function banner(paused, waiting) {
     lines.push([link, " is down: its circuit is open, and deliveries wait for it"]);
   }
   if (!lines.length) return null;
-  return h("ul", { class: "notice open", "aria-label": "Held back" }, lines.map((line) => h("li", {}, line.flat())));
+  return h(
+    "ul",
+    { class: "notice open", "aria-label": "Held back" },
+    lines.map((line) => h("li", {}, line.flat())),
+  );
 }
 
 /** What the last audit found. */
 function proof(jobs) {
   const last = jobs.find((job) => job.kind === "audit" && job.state === "done");
-  if (!last) return h("p", { class: "muted" }, "No audit has checked yet that every delivery is accounted for: ", h("code", {}, "chainloop delivery audit"));
+  if (!last)
+    return h(
+      "p",
+      { class: "muted" },
+      "No audit has checked yet that every delivery is accounted for: ",
+      h("code", {}, "chainloop delivery audit"),
+    );
   const { done, skipped, violations, updated_at: at } = last;
   const found = `: ${count(done, "attestation")} accounted for, ${skipped.toLocaleString("en")} not`;
   return h(
     "div",
     { class: skipped ? "notice bad" : "proof" },
     h("p", {}, "Last audit, ", when(at), found),
-    violations.length ? h("ul", {}, violations.map((one) => h("li", {}, said(one)))) : "",
+    violations.length
+      ? h(
+          "ul",
+          {},
+          violations.map((one) => h("li", {}, said(one))),
+        )
+      : "",
   );
 }
 
@@ -144,8 +176,17 @@ export async function deliveries({ main, query: parameters, title }) {
 
   if (isFiltered) {
     const found = await api.page(["deliveries"], query);
-    const empty = h("p", { class: "empty" }, "No delivery matches. Take a filter away, or ", h("a", { href: "?" }, "show all"), ".");
-    main.append(found.items.length ? list("Matching deliveries, newest first", found, query) : empty, asCommand(filter));
+    const empty = h(
+      "p",
+      { class: "empty" },
+      "No delivery matches. Take a filter away, or ",
+      h("a", { href: "?" }, "show all"),
+      ".",
+    );
+    main.append(
+      found.items.length ? list("Matching deliveries, newest first", found, query) : empty,
+      asCommand(filter),
+    );
     return;
   }
   const failed = { state: "failed", limit: 10 };
@@ -164,13 +205,19 @@ export async function deliveries({ main, query: parameters, title }) {
   );
   if (!all.items.length) {
     main.append(
-      h("p", { class: "empty" }, "Nothing was delivered yet. Attach a registration to a workflow, and push an attestation:"),
+      h(
+        "p",
+        { class: "empty" },
+        "Nothing was delivered yet. Attach a registration to a workflow, and push an attestation:",
+      ),
       command("attestation", "push", "attestation.json"),
     );
     return;
   }
   main.append(
-    failures.items.length ? list("Failed, newest first", failures, failed) : h("p", { class: "notice good" }, "No delivery failed."),
+    failures.items.length
+      ? list("Failed, newest first", failures, failed)
+      : h("p", { class: "notice good" }, "No delivery failed."),
     list("All, newest first", all, {}),
     asCommand(filter),
   );

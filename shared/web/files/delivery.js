@@ -2,11 +2,31 @@
 
 import * as api from "./api.js";
 import {
-  action, address, announce, badge, code, command, destination, digestLink, duration, facts, h, moment, plain, said,
-  short, size, state, tree, when, workflowName,
+  action,
+  address,
+  announce,
+  badge,
+  code,
+  command,
+  destination,
+  digestLink,
+  duration,
+  facts,
+  h,
+  moment,
+  plain,
+  said,
+  short,
+  size,
+  state,
+  tree,
+  when,
+  workflowName,
 } from "./page.js";
 
-const LOOK_MS = 3_000;
+// How soon a delivery that is under way is looked at again: less and less often.
+const LOOK_MS = 2_000;
+const LONGEST_MS = 60_000;
 const FINAL = ["delivered", "skipped", "failed", "cancelled"];
 const ENDINGS = {
   delivered: ["delivered", "good"],
@@ -26,16 +46,25 @@ function attempt({ number, ending, started_at: at, duration_ms: took, status, de
     h("h3", {}, `Attempt ${number} `, badge(word, tone)),
     h("p", {}, when(at), ` · ${duration(took)}`, status ? ` · status ${status}` : ""),
     detail ? h("p", {}, said(detail)) : "",
-    answer ? [h("p", { class: "muted" }, "Response"), h("pre", { tabindex: "0" }, h("bdi", {}, plain(answer, { lines: true })))] : "",
+    answer
+      ? [
+          h("p", { class: "muted" }, "Response"),
+          h("pre", { tabindex: "0" }, h("bdi", {}, plain(answer, { lines: true }))),
+        ]
+      : "",
   );
 }
 
 function timeline(delivery) {
   const { attempts = [], created_at: created, due_at: due, held_at: held, updated_at: updated } = delivery;
-  const items = [h("li", {}, h("h3", {}, delivery.generation ? "Planned again" : "Planned"), h("p", {}, moment(created)))];
+  const items = [
+    h("li", {}, h("h3", {}, delivery.generation ? "Planned again" : "Planned"), h("p", {}, moment(created))),
+  ];
   items.push(...attempts.map(attempt));
-  if (held) items.push(h("li", { class: "open" }, h("h3", {}, "Held: the registration is paused"), h("p", {}, moment(held))));
-  if (due) items.push(h("li", { class: "open" }, h("h3", {}, `Attempt ${delivery.attempt} is due`), h("p", {}, moment(due))));
+  if (held)
+    items.push(h("li", { class: "open" }, h("h3", {}, "Held: the registration is paused"), h("p", {}, moment(held))));
+  if (due)
+    items.push(h("li", { class: "open" }, h("h3", {}, `Attempt ${delivery.attempt} is due`), h("p", {}, moment(due))));
   if (FINAL.includes(delivery.state)) {
     items.push(h("li", {}, h("h3", {}, "Ended ", state(delivery)), h("p", {}, moment(updated))));
   }
@@ -71,20 +100,27 @@ function show({ main, mayOperate }, delivery) {
   const isDelivered = delivery.state === "delivered";
   main.replaceChildren(
     h("h1", { tabindex: "-1" }, "Delivery ", h("code", {}, said(short(id))), " ", state(delivery)),
-    delivery.reason ? h("p", { class: `notice ${delivery.state === "failed" ? "bad" : "open"}` }, said(delivery.reason)) : "",
+    delivery.reason
+      ? h("p", { class: `notice ${delivery.state === "failed" ? "bad" : "open"}` }, said(delivery.reason))
+      : "",
     mayOperate ? actions(delivery) : "",
     facts(
       ["To", destination(delivery)],
       ["Workflow", said(workflowName(delivery.workflow))],
       ["Attached to", said(delivery.selector)],
       ["Attestation", digestLink(delivery.attestation, "attestation")],
-      ["Bytes sent", delivery.received && [code(delivery.received), delivery.size_bytes ? ` (${size(delivery.size_bytes)})` : ""]],
+      [
+        "Bytes sent",
+        delivery.received && [code(delivery.received), delivery.size_bytes ? ` (${size(delivery.size_bytes)})` : ""],
+      ],
       ["ID", code(id)],
     ),
     h("h2", {}, "Attempts"),
     timeline(delivery),
     receipt ? [h("h2", {}, "Receipt"), h("div", { class: "box" }, tree(receipt))] : "",
-    !isDelivered && Object.keys(progress).length ? [h("h2", {}, "Finished steps"), h("div", { class: "box" }, tree(progress))] : "",
+    !isDelivered && Object.keys(progress).length
+      ? [h("h2", {}, "Finished steps"), h("div", { class: "box" }, tree(progress))]
+      : "",
     h("h2", {}, "As a command"),
     command("delivery", "describe", id),
     mayOperate ? command("delivery", "redeliver", id) : "",
@@ -95,8 +131,8 @@ function show({ main, mayOperate }, delivery) {
 /** Looks again while the delivery is under way, and nobody is about to do something. */
 async function follow(context, delivery) {
   const { id } = delivery;
-  while (!FINAL.includes(delivery.state)) {
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  for (let wait = LOOK_MS; !FINAL.includes(delivery.state); wait = Math.min(wait * 1.5, LONGEST_MS)) {
+    await new Promise((resolve) => setTimeout(resolve, wait));
     if (document.hidden || document.querySelector("dialog")) continue;
     const found = await api.get(["deliveries", id]).catch(() => delivery);
     if (found.updated_at === delivery.updated_at) continue;

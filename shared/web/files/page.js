@@ -8,9 +8,8 @@ const UNITS = [
   [1, "second"],
 ];
 
-/** Builds an element. Functions are listeners, `true` sets an attribute without a value, `false` and null none. */
-export function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
+/** Gives an element attributes: functions are listeners, `true` is an attribute without a value, `false` and null none. */
+function filled(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name, value);
     else if (value !== false && value != null) element.setAttribute(name, value === true ? "" : value);
@@ -18,6 +17,15 @@ export function h(tag, attributes = {}, ...children) {
   element.append(...children.flat().filter((child) => child != null && child !== false));
   return element;
 }
+
+/** Builds an element. */
+export const h = (tag, attributes = {}, ...children) => filled(document.createElement(tag), attributes, children);
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Builds an element of a drawing. */
+export const svg = (tag, attributes = {}, ...children) =>
+  filled(document.createElementNS(SVG, tag), attributes, children);
 
 /** Control characters, and those that turn or hide what stands beside them. Tabs and line breaks stay where `lines`. */
 const HIDDEN = /[\p{Cc}\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
@@ -99,7 +107,8 @@ export function destination({ registration, registration_name: name, integration
   return [link ?? said(registration), " ", h("span", { class: "muted" }, "(", said(integration), ")")];
 }
 
-export const deliveryLink = (id) => h("a", { href: address({ delivery: id }), class: "id" }, h("code", {}, said(short(id))));
+export const deliveryLink = (id) =>
+  h("a", { href: address({ delivery: id }), class: "id" }, h("code", {}, said(short(id))));
 
 /**
  * A table of columns `[heading, cell]`, which becomes a list where the window is narrow. Roles are explicit, since a
@@ -155,7 +164,12 @@ export function facts(...pairs) {
 
 /** A value of a receipt: what is nested becomes a list, and a web address a link. */
 export function tree(value) {
-  if (Array.isArray(value)) return h("ul", {}, value.map((one) => h("li", {}, tree(one))));
+  if (Array.isArray(value))
+    return h(
+      "ul",
+      {},
+      value.map((one) => h("li", {}, tree(one))),
+    );
   if (value && typeof value === "object") {
     return facts(...Object.entries(value).map(([name, one]) => [said(name), tree(one)]));
   }
@@ -184,24 +198,36 @@ export function announce(text) {
   document.getElementById("status").textContent = plain(text);
 }
 
+const ADVICE = {
+  400: "Change what is named.",
+  404: "It may be older than the retention, or another organization's. Check the address, and whose token this is.",
+  409: "Reload the page to see how it stands now.",
+  422: "Change what is named.",
+};
+
+function advice(error) {
+  if (error.isUnknownToken) return "Reload the page, and sign in again.";
+  if (error.isForbidden)
+    return "Sign in with a token that may: chainloop open, with --act where something is to be changed.";
+  return ADVICE[error.status] ?? "Try again in a moment.";
+}
+
 /** What went wrong, and what to do. */
 export function failure(error) {
-  const advice =
-    error.status === 404
-      ? "It may be older than the retention, or another organization's. Check the address, and whose token this is."
-      : error.isForbidden
-        ? "Sign in with a token that may: chainloop open, with --act where something is to be changed."
-        : error.status === 422 || error.status === 400
-          ? "Change the filter."
-          : "Try again in a moment.";
   const title = error.title || "This page failed";
   return h(
     "div",
     { class: "notice bad", role: "alert" },
     h("h2", {}, said(title)),
     h("p", {}, said(error.detail || (error.title ? "" : error.message))),
-    error.faults?.length ? h("ul", {}, error.faults.map((one) => h("li", {}, code(one.field), " ", said(one.detail)))) : null,
-    h("p", {}, advice),
+    error.faults?.length
+      ? h(
+          "ul",
+          {},
+          error.faults.map((one) => h("li", {}, code(one.field), " ", said(one.detail))),
+        )
+      : null,
+    h("p", {}, advice(error)),
     error.requestId ? h("p", { class: "muted" }, "Request ", code(error.requestId)) : null,
   );
 }

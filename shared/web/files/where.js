@@ -11,7 +11,14 @@ function form(digest) {
       "label",
       { class: "wide" },
       "Digest of an attestation, an image, an SBOM or anything else that attestations name",
-      h("input", { name: "where", value: digest, placeholder: "sha256:…", autocomplete: "off", spellcheck: "false", required: true }),
+      h("input", {
+        name: "where",
+        value: digest,
+        placeholder: "sha256:…",
+        autocomplete: "off",
+        spellcheck: "false",
+        required: true,
+      }),
     ),
     h("p", { class: "actions" }, h("button", {}, "Find")),
   );
@@ -22,7 +29,9 @@ export async function where({ main, query, title }) {
   title(digest ? `Where ${short(digest)}` : "Where");
   main.replaceChildren(h("h1", {}, "Where"), form(digest));
   if (!digest) {
-    main.append(h("p", { class: "muted" }, "Shows to which third parties it was delivered, and how each delivery stands."));
+    main.append(
+      h("p", { class: "muted" }, "Shows to which third parties it was delivered, and how each delivery stands."),
+    );
     return;
   }
   let found;
@@ -37,8 +46,16 @@ export async function where({ main, query, title }) {
   const evidence = ["Evidence", (one) => (one.in_receipt ? "its receipt names the digest" : "the attestation")];
   main.append(
     found.items.length
-      ? h("div", { class: "box" }, outcomes(found.next ? "The first hundred places" : "All places", found.items, workflow, evidence))
-      : h("p", { class: "empty" }, "An attestation names it, and nothing was attached to its workflow: it went nowhere."),
+      ? h(
+          "div",
+          { class: "box" },
+          outcomes(found.next ? "The first hundred places" : "All places", found.items, workflow, evidence),
+        )
+      : h(
+          "p",
+          { class: "empty" },
+          "An attestation names it, and nothing was attached to its workflow: it went nowhere.",
+        ),
     command("where", digest),
   );
 }

@@ -35,6 +35,7 @@ const FILES: &[File] = files! {
     "console.css": "text/css; charset=utf-8";
     "deliveries.js": SCRIPT;
     "delivery.js": SCRIPT;
+    "health.js": SCRIPT;
     "icon.svg": "image/svg+xml";
     "page.js": SCRIPT;
     "registrations.js": SCRIPT;
