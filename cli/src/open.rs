@@ -22,6 +22,7 @@ within an hour. Where no browser can be opened, and with -o json, the address is
 Examples:
   chainloop open
   chainloop open delivery 6f0c1f0e-0000-8000-8000-000000000001 --act
+  chainloop open registrations prod-images
   chainloop open attestation --print \\
     sha256:1fe71587d8d998319b13c4ce61b81f0a9cbb45c0769399d8500fb34487f2ceb0";
 
@@ -30,7 +31,7 @@ Examples:
 pub(crate) struct Open {
     /// View to open; the deliveries by default
     view: Option<View>,
-    /// ID of the delivery, digest of the attestation or of what is looked for
+    /// ID of the delivery, digest of the attestation or of what is looked for, name of the registration
     id: Option<String>,
     /// Permit redelivering, cancelling, pausing and resuming: a token with the role operator
     #[arg(long)]
@@ -101,10 +102,9 @@ impl Open {
                 format!("?attestation={}", digest(id, client)?)
             }
             (Some(View::Where), Some(id)) => format!("?where={}", digest(id, client)?),
-            (Some(View::Registrations), Some(_)) => {
-                return Err(Failure::usage("registrations are shown together")
-                    .advice("Leave the ID out.")
-                    .into());
+            (Some(View::Registrations), Some(name)) => {
+                let name = ids::whole(client, "registrations", name)?;
+                format!("?registrations={}", encoded(&name))
             }
             (_, None) => {
                 return Err(Failure::usage("no ID given")

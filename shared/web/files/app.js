@@ -2,14 +2,16 @@
 // `?registrations`, or deliveries with their filters. A link is a link: each view is loaded anew.
 
 import * as api from "./api.js";
-import { attestation } from "./attestation.js";
-import { deliveries } from "./deliveries.js";
-import { delivery } from "./delivery.js";
 import { announce, exact, failure, h, relative, said } from "./page.js";
-import { registrations } from "./registrations.js";
-import { where } from "./where.js";
 
-const VIEWS = { delivery, attestation, registrations, where };
+// Each is a function of its name in a file of its name, which is loaded when it is looked at.
+const VIEWS = {
+  delivery: () => import("./delivery.js"),
+  attestation: () => import("./attestation.js"),
+  registrations: () => import("./registrations.js"),
+  where: () => import("./where.js"),
+  deliveries: () => import("./deliveries.js"),
+};
 // Views that are reached from another, and have no link in the navigation.
 const BELOW = { delivery: "deliveries", attestation: "deliveries" };
 
@@ -109,11 +111,10 @@ async function start() {
   main.replaceChildren(h("p", { class: "loading" }, "Loading…"));
   announce("Loading");
   try {
-    const bearer = await api.get(["organization"]);
+    const [bearer, view] = await Promise.all([api.get(["organization"]), VIEWS[name]()]);
     bearerLine(bearer);
     const mayOperate = ["admin", "operator"].includes(bearer.role);
-    const view = VIEWS[name] ?? deliveries;
-    await view({ main, query, title, mayOperate });
+    await view[name]({ main, query, title, mayOperate });
     announce("Loaded");
   } catch (error) {
     if (error.isUnknownToken) {
@@ -128,7 +129,7 @@ async function start() {
   }
 }
 
-const retry = () => h("p", {}, h("button", { type: "button", click: start }, "Try again"));
+const retry = () => h("p", {}, h("button", { type: "button", click: () => location.reload() }, "Try again"));
 
 api.takeToken();
 addEventListener("hashchange", () => {
