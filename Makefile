@@ -34,7 +34,7 @@ export AWS_DEFAULT_REGION := $(AWS_REGION)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events simulate fuzz mutants load bench bench-functions kill-run lint deploy release release-again test-release undeploy clean tools peer-tools
+.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events test-console simulate fuzz mutants load bench bench-functions kill-run lint deploy release release-again test-release undeploy clean tools peer-tools browser
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -83,6 +83,9 @@ test-upgrade: functions cli ## Upgrade from the release before and roll back, un
 
 test-events: functions cli ## Make each operator event happen, and see it arrive at a webhook
 	@.venv/sam/bin/python infra/local/events.py
+
+test-console: functions cli browser ## Walk through the console in a browser: REFRESH=1 writes the pictures of docs/console.md
+	@.venv/sam/bin/python infra/local/console.py
 
 fuzz: ## Fuzz with libFuzzer: make fuzz MINUTES=60, or TARGET=envelope MINUTES=10
 	@infra/fuzz.py --minutes $(MINUTES) --target "$(if $(filter command line,$(origin TARGET)),$(TARGET))"
@@ -142,10 +145,14 @@ tools:
 	@for name in ministack sam cargo-lambda syft; do $(VENV) $$name; done
 
 # Third parties that tests deliver to, and schemathesis, which tests the API.
-peer-tools:
+peer-tools: browser
 	@for name in aiosmtpd schemathesis moto; do $(VENV) $$name; done
 	@for name in azurite maildev; do infra/local/npm.sh $$name; done
 	@infra/local/debian.sh docker-registry
+
+browser:
+	@infra/local/debian.sh chromium
+	@infra/local/npm.sh axe
 
 # The package by its name: with the whole workspace the command line's features would leak into the functions.
 functions:

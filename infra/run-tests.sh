@@ -17,5 +17,5 @@ group() {
 }
 group --package attestation --package api --package integrations --package peers "$@"
 group --package chainloop --package fuzz "$@"
-group --package pipeline --package aws --package memory --package tests --package simulation --package verify --package authority --package bench "$@"
+group --package pipeline --package aws --package memory --package tests --package simulation --package verify --package authority --package bench --package web "$@"
 exit "$code"

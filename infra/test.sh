@@ -6,7 +6,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 directory=$PWD/.local/test
-stages=12
+stages=13
 . infra/stages.sh
 end() {
     code=$?
@@ -54,6 +54,8 @@ try() {
 }
 stage "operator events"
 .venv/sam/bin/python infra/local/events.py
+stage "the console in a browser"
+.venv/sam/bin/python infra/local/console.py
 stage "upgrade and roll back"
 try infra/local/upgrade.py
 stage "private networks and the proxy"

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::{
-    apply, attestation, audit_log, auth, bootstrap, delivery, intake, integration, job,
+    apply, attestation, audit_log, auth, bootstrap, delivery, intake, integration, job, open,
     organization, places, trust, workflow,
 };
 
@@ -52,6 +52,8 @@ enum Command {
     Delivery(delivery::Command),
     /// Find the places that have evidence of a digest: an attestation, an image, an SBOM
     Where(places::Where),
+    /// Open the console in a browser, signed in for an hour at most
+    Open(open::Open),
     /// Manage background jobs: redeliveries, backfills, drains and audits
     #[command(subcommand)]
     Job(job::Command),
@@ -115,6 +117,7 @@ impl Arguments {
             Command::Where(places) => return places.run(global),
             Command::Apply(apply) => return apply.run(global),
             Command::Export => apply::export(global)?,
+            Command::Open(open) => open.run(global)?,
             Command::Job(command) => command.run(global)?,
             Command::Intake(command) => command.run(global)?,
             Command::Trust(command) => command.run(global)?,

@@ -6,8 +6,9 @@ mod store;
 
 use std::time::{Duration, Instant};
 
-use api::{Code, Page, Problem, TRACEPARENT, Trace};
-pub(crate) use call::{Call, json};
+use api::tokens::{Created, Exchange};
+use api::{Code, Page, Problem, Role, TRACEPARENT, Trace};
+pub(crate) use call::{Call, encoded, json};
 use refusal::{refused, unreachable};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -80,6 +81,16 @@ impl Client {
         Self { token, ..self }
     }
 
+    /// Exchanges the token for one with this role, which lives an hour at most.
+    pub(crate) fn exchange_token(&self, role: Role) -> anyhow::Result<Created> {
+        let body = Exchange {
+            token: Some(self.token.clone()),
+            role: Some(role),
+            ..Exchange::default()
+        };
+        self.call(&Call::post(&["tokens", "exchange"], json(&body)?))
+    }
+
     /// Gets a JWT with this audience from GitHub's runner.
     pub(crate) fn id_token(
         &self,
@@ -91,7 +102,7 @@ impl Client {
         struct IdToken {
             value: String,
         }
-        let audience = call::encoded(audience);
+        let audience = encoded(audience);
         let separator = if url.contains('?') { '&' } else { '?' };
         let request = Request::get(format!("{url}{separator}audience={audience}"))
             .header("authorization", format!("Bearer {token}"))

@@ -29,6 +29,7 @@ mod layout;
 mod mentions;
 mod names;
 mod oidc;
+mod open;
 mod options;
 mod organization;
 mod output;

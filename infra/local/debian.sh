@@ -2,7 +2,7 @@
 # Unpacks pinned Debian packages, those that one file of infra/requirements lists, into .venv/<name>, once and without
 # root.
 #
-#   infra/local/debian.sh docker-registry|mail-servers
+#   infra/local/debian.sh docker-registry|mail-servers|chromium
 #
 # They are fetched from wherever this machine's apt fetches, and compared with the hashes that were reviewed.
 set -eu

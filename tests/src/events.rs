@@ -14,7 +14,7 @@ use api::workflows::Workflow;
 use attestation::Digest;
 use aws::event::{
     AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
-    authorize, partial_batch,
+    authorize, console_answer, partial_batch,
 };
 use bytes::Bytes;
 use integrations::Integration;
@@ -39,7 +39,7 @@ use crate::asking::{FUNCTIONS, answer, route_of};
 use crate::contract::{files, functions, root};
 use crate::receiver::Receiver;
 use crate::roles::As;
-use crate::template::{gateway, taken, template};
+use crate::template::{CONSOLE, gateway, taken, template, words};
 use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom, scope, tests};
 
 /// Expected outcome of each event.
@@ -110,6 +110,12 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("authorizer/no-token.json", "refused"),
     ("authorizer/other-scheme.json", "refused"),
     ("authorizer/unknown-token.json", "refused"),
+    ("console/page.json", "200 text/html; charset=utf-8"),
+    ("console/page-known.json", "200 text/html; charset=utf-8"),
+    (
+        "console/file-of-another-release.json",
+        "404 text/plain; charset=utf-8",
+    ),
     (
         "deliver/batch-with-one-bad.json",
         "delivered 1, delivered 1; 1 parked",
@@ -266,6 +272,7 @@ const OUTCOMES: &[(&str, &str)] = &[
         "registrations/describe-integration-unknown.json",
         "404 integration-unknown",
     ),
+    ("registrations/health.json", "200 closed"),
     ("registrations/list.json", "200 with 1"),
     ("registrations/list-intakes.json", "200 with 1"),
     (
@@ -619,6 +626,11 @@ impl Stage {
                     None => panic!("{answer}"),
                 }
             }
+            "console" => {
+                let answer = console_answer(&self.read::<GatewayEvent>(file).request());
+                let kind = answer["headers"]["content-type"].as_str().unwrap();
+                format!("{} {kind}", answer["statusCode"])
+            }
             "deliver" => match self.read(file) {
                 DeliveryEvent::Check(check) => {
                     let verdict = check::check::<Webhook>(&self.delivering(), &http(), check)
@@ -782,6 +794,9 @@ impl Stage {
                     (Value::String(kind), ..) => format!("{kind} {}", named.unwrap_or_default()),
                     (_, Value::String(reason), _) => format!("nothing: {reason}"),
                     (.., Value::String(name)) if named.is_none() => name.clone(),
+                    _ if body["circuit"].is_object() => {
+                        body["circuit"]["state"].as_str().unwrap().to_owned()
+                    }
                     _ if body["material"].is_string() => "kept".to_owned(),
                     _ if body["quotas"].is_array() => body["quotas"][4]["name"]
                         .as_str()
@@ -888,6 +903,24 @@ fn the_events_of_the_api_are_those_that_the_gateway_hands_to_their_functions() {
         }
         assert!(left.is_empty(), "add to events/{folder} events of {left:?}");
     }
+    let mut left = BTreeSet::from(CONSOLE);
+    for file in all()
+        .into_iter()
+        .filter(|file| file.starts_with("console/"))
+    {
+        let text = fs::read_to_string(root().join("events").join(&file)).unwrap();
+        let event: Value = serde_json::from_str(&text).unwrap();
+        let path = event["rawPath"].as_str().unwrap();
+        let route = taken(&gateway, "GET", path);
+        assert_eq!(
+            words(&route["Target"]),
+            "integrations/${ConsoleIntegration}"
+        );
+        let key = words(&route["RouteKey"]);
+        assert_eq!(event["routeKey"], key, "events/{file}");
+        left.remove(key);
+    }
+    assert!(left.is_empty(), "add to events/console events of {left:?}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod flow;
 mod following;
 mod foreach;
 mod forwarding;
+mod health;
 mod layers;
 mod listing;
 mod naming;

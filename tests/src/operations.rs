@@ -29,7 +29,7 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// A world whose receiver answers what the returned number says.
-fn answering(status: u16) -> (World, Arc<AtomicU16>) {
+pub fn answering(status: u16) -> (World, Arc<AtomicU16>) {
     let answer = Arc::new(AtomicU16::new(status));
     let script = Arc::clone(&answer);
     let world = World::with(Receiver::scripted(move |_, _| {
@@ -38,7 +38,7 @@ fn answering(status: u16) -> (World, Arc<AtomicU16>) {
     (world, answer)
 }
 
-async fn push(world: &World, run: &str) -> accept::Accepted {
+pub async fn push(world: &World, run: &str) -> accept::Accepted {
     world
         .push(attestation(run, vec![]).compact())
         .await

@@ -501,13 +501,38 @@ fn the_gateway_leads_each_route_to_its_function_and_asks_the_authorizer() {
         .map(|(.., route)| words(&route["RouteKey"]))
         .collect();
     // Answered 404 by the function, as problems are, rather than by the gateway in its own words.
-    let below = BTreeSet::from(["ANY /v1/attestations/{proxy+}"]);
+    let mut below = BTreeSet::from(["ANY /v1/attestations/{proxy+}"]);
+    below.extend(CONSOLE);
     let unused: BTreeSet<&str> = keys.difference(&used).copied().collect();
     assert_eq!(unused, below, "take the others out of infra/template.yaml");
 }
 
+/// Keys of the console, which is no part of the API, and the same for everybody.
+pub const CONSOLE: [&str; 2] = ["GET /console", "GET /console/{version}/{file}"];
+
+#[test]
+fn the_console_is_beside_the_api_and_needs_no_token() {
+    let template = template();
+    let integration = template.properties("ConsoleIntegration");
+    assert_eq!(integration["PayloadFormatVersion"], "2.0");
+    assert_eq!(target(&integration["IntegrationUri"]), "Console");
+    let gateway = gateway(&template);
+    for (key, path) in CONSOLE
+        .into_iter()
+        .zip(["/console", "/console/0a1b/app.js"])
+    {
+        let route = taken(&gateway, "GET", path);
+        assert_eq!(words(&route["RouteKey"]), key);
+        assert_eq!(
+            words(&route["Target"]),
+            "integrations/${ConsoleIntegration}"
+        );
+        assert_eq!(route["AuthorizationType"], "NONE", "{key}");
+    }
+}
+
 /// Routes with a throttle of their own: those that accept, those without a token, and those that cost more than others.
-const APART: [&str; 15] = [
+const APART: [&str; 16] = [
     "POST /v1/attestations",
     "POST /v1/intake/{token}",
     "GET /v1/openapi.json",
@@ -515,6 +540,7 @@ const APART: [&str; 15] = [
     "GET /v1/attestations/{digest}",
     "GET /v1/attestations/{digest}/content",
     "GET /v1/materials/{digest}",
+    "GET /v1/registrations/{registration}/health",
     "POST /v1/registrations/{registration}/test",
     "POST /v1/attachments/{attachment}/preview",
     "POST /v1/attestations/judge",
@@ -532,7 +558,15 @@ fn what_costs_more_has_a_throttle_of_its_own() {
     let stage = template.properties("Stage");
     let settings = stage["RouteSettings"].as_object().unwrap();
     let own: BTreeSet<&str> = settings.keys().map(String::as_str).collect();
-    assert_eq!(own, APART.into_iter().collect());
+    assert_eq!(own, APART.into_iter().chain(CONSOLE).collect());
+    let most = &stage["DefaultRouteSettings"];
+    let is_throttled = |name: &str| {
+        for limit in ["ThrottlingRateLimit", "ThrottlingBurstLimit"] {
+            let (own, most) = (settings[name][limit].as_u64(), most[limit].as_u64());
+            assert!(own > Some(0) && own <= most, "{name}: {limit}");
+        }
+    };
+    CONSOLE.into_iter().for_each(is_throttled);
     for name in APART {
         let (method, path) = name.split_once(' ').unwrap();
         assert!(routes().any(|route| route.name() == name), "{name}");
@@ -541,11 +575,7 @@ fn what_costs_more_has_a_throttle_of_its_own() {
             key, name,
             "{name} shares a key, and so a throttle, with others"
         );
-        let most = &stage["DefaultRouteSettings"];
-        for limit in ["ThrottlingRateLimit", "ThrottlingBurstLimit"] {
-            let (own, most) = (settings[name][limit].as_u64(), most[limit].as_u64());
-            assert!(own > Some(0) && own <= most, "{name}: {limit}");
-        }
+        is_throttled(name);
     }
     for route in routes().filter(|route| route.action.is_open()) {
         assert!(APART.contains(&route.name().as_str()), "{}", route.name());
@@ -703,7 +733,7 @@ fn the_gateway_may_call_each_function_that_it_routes_to() {
     let routed = FUNCTIONS
         .iter()
         .map(|(folder, _)| camel(folder))
-        .chain(["Authorizer".to_owned()]);
+        .chain(["Authorizer".to_owned(), "Console".to_owned()]);
     for function in routed {
         assert!(
             permitted.contains(function.as_str()),

@@ -13,6 +13,7 @@ mod jobs;
 mod lists;
 mod memory;
 mod oidc;
+mod open;
 mod places;
 mod push;
 mod registered;

@@ -81,15 +81,15 @@ fn api(end: &'static str) -> Api {
                     &json!({ "receipt": { "message": "m-1" } }),
                 ),
             },
-            _ => {
-                return (
-                    404,
-                    r#"{"status":404,"code":"not-found","title":"No"}"#.into(),
-                );
-            }
+            _ => return unknown(),
         };
         (200, answer.to_string())
     })
+}
+
+fn unknown() -> (u16, String) {
+    let problem = r#"{"status":404,"code":"not-found","title":"No"}"#;
+    (404, problem.into())
 }
 
 fn registered<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
@@ -106,6 +106,7 @@ fn the_external_id_of_a_role_is_shown_wherever_its_registration_is() {
             "GET /v1/registrations?limit=100" => {
                 json!({ "items": [registration(), one], "next": null })
             }
+            line if line.ends_with("/health") => return unknown(),
             _ => one,
         };
         (200, answer.to_string())
@@ -141,6 +142,41 @@ fn what_is_paused_is_told_below_the_list_and_in_the_description() {
     assert_eq!(ran.json()["paused"]["by"], "ci");
     let ran = api("").run(&registered(&["list", "-o", "json"]));
     assert_eq!(ran.json()[1].get("paused"), None);
+}
+
+#[test]
+fn its_health_is_told_with_a_registration() {
+    let hour = |delivered, failed| json!({ "delivered": delivered, "failed": failed, "open": 0, "other": 0 });
+    let mut hours = vec![hour(0, 0); 24];
+    (hours[3], hours[20]) = (hour(10, 0), hour(2, 1));
+    let health = json!({
+        "circuit": { "state": "half-open", "open_until": null }, "failing_since": "2026-01-02T03:04:05.678Z",
+        "delivered_at": "2026-01-02T02:00:00.000Z", "failed_at": null, "hours": hours, "has_more": true,
+    });
+    let api = Api::start(move |_, Asked { line, .. }| {
+        let answer = match line.as_str() {
+            "GET /v1/registrations/r-1/health" => &health,
+            _ => &registration(),
+        };
+        (200, answer.to_string())
+    });
+    let ran = api.run(&registered(&["describe", "one"]));
+    for text in [
+        "half-open",
+        "│ FAILING SINCE  │ 2026-01-02 03:04:05 UTC",
+        "│ LAST DELIVERED │ 2026-01-02 02:00:00 UTC",
+        "│ LAST 24 HOURS  │ 12 delivered, 1 failed, and more: the newest 1,000 are counted",
+    ] {
+        assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("LAST FAILED"), "{}", ran.stdout);
+    let ran = api.run(&registered(&["describe", "one", "-o", "json"]));
+    let told = &ran.json()["health"];
+    assert_eq!(
+        (&told["circuit"], &told["hasMore"]),
+        (&json!("half-open"), &json!(true))
+    );
+    assert_eq!(told["hours"][3]["delivered"], 10);
 }
 
 #[test]

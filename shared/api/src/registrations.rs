@@ -146,3 +146,50 @@ pub struct Pause {
     #[serde(default)]
     pub by: Option<String>,
 }
+
+/// Response of `GET /v1/registrations/{registration}/health`: how its deliveries of the last 24 hours stand.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RegistrationHealth")]
+pub struct Health {
+    pub circuit: Circuit,
+    /// Time since which no attempt was accepted; none when the last one was.
+    pub failing_since: Option<Timestamp>,
+    /// When the last delivery arrived, of those that were read.
+    pub delivered_at: Option<Timestamp>,
+    /// When the last delivery failed, of those that were read.
+    pub failed_at: Option<Timestamp>,
+    /// Deliveries by the hour in which they were created, oldest first: 24 hours.
+    pub hours: Vec<Hour>,
+    /// There are more: the newest 1,000 are read.
+    pub has_more: bool,
+}
+
+/// Number of deliveries that were created in an hour, by how they stand now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RegistrationHour")]
+pub struct Hour {
+    pub delivered: u64,
+    pub failed: u64,
+    /// Not final.
+    pub open: u64,
+    /// Skipped or cancelled.
+    pub other: u64,
+}
+
+/// Circuit breaker of a registration's destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Circuit {
+    pub state: CircuitState,
+    /// End of the time for which nothing is sent, while it is open.
+    pub open_until: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CircuitState {
+    Closed,
+    /// Nothing is sent.
+    Open,
+    /// The next delivery tries whether it is up again.
+    HalfOpen,
+}

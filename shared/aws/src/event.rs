@@ -246,6 +246,22 @@ impl SqsRecord {
     }
 }
 
+/// Returns the console's response to the gateway.
+pub fn console_answer(request: &Request) -> Value {
+    let known = request.headers.get("if-none-match").map(String::as_str);
+    let web::Response {
+        status,
+        headers,
+        body,
+    } = web::answer(&request.path, known);
+    json!({
+        "statusCode": status,
+        "headers": headers.into_iter().collect::<BTreeMap<_, _>>(),
+        "body": body,
+        "isBase64Encoded": false,
+    })
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct BatchItemFailure {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::event::{
     AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
-    authorize, partial_batch,
+    authorize, console_answer, partial_batch,
 };
 use crate::{Aws, Error, LOOKING, metrics};
 
@@ -115,6 +115,14 @@ pub async fn authorizer() -> Result<(), Error> {
     aws.prepare().await;
     run!(async |event: LambdaEvent<AuthorizerEvent>| {
         Ok::<_, Failure>(authorize(&aws, &event.payload).await?)
+    })
+}
+
+/// Hands the console to browsers, without a client of AWS.
+pub async fn console() -> Result<(), Error> {
+    log();
+    run!(async |event: LambdaEvent<GatewayEvent>| {
+        Ok::<_, Failure>(console_answer(&event.payload.request()))
     })
 }
 

@@ -32,7 +32,7 @@ use tokio::time::timeout;
 
 use self::signer::Signer;
 pub use connections::Connections;
-pub use lambda::{accept, api, authorizer, deliver, fetch_materials, reconciler};
+pub use lambda::{accept, api, authorizer, console, deliver, fetch_materials, reconciler};
 pub use settings::{Error, Settings};
 
 /// Maximum number of connections to the bucket.

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use self::aws::{
     AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
-    authorize, partial_batch,
+    authorize, console_answer, partial_batch,
 };
 
 // By itself: with the rest of that crate come the SDKs, which take longer to compile than all else.
@@ -84,6 +84,8 @@ pub const WORDS: &[&str] = &[
     "idempotency-key",
     "authorization",
     "Bearer cli_",
+    "/console",
+    "if-none-match",
     "/v1/registrations",
     "/v1/registrations/hook",
     "/v1/attachments",
@@ -252,6 +254,9 @@ pub fn request(input: &[u8]) {
         return;
     };
     let request = event.request();
+    let page = console_answer(&request);
+    assert!([200, 304, 404].contains(&page["statusCode"].as_u64().unwrap_or_default()));
+    assert!(page["headers"]["content-security-policy"].is_string());
     let memory = organization();
     let answer = done(http::answer(&ROUTES, &memory, &request));
     assert!((200..500).contains(&answer.status), "{}", answer.body);

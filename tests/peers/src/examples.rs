@@ -239,6 +239,7 @@ fn every_example_works_as_it_stands() {
     scenario.tell("attestation download");
 
     scenario.tell("where");
+    scenario.tell("open");
     scenario.tell("delivery list");
     scenario.tell("delivery describe");
     scenario.tell("delivery receipt");

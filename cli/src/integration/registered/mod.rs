@@ -1,5 +1,6 @@
 //! `integration registered`: instances of integrations in the organization.
 
+mod health;
 mod pause;
 mod rotate;
 mod test;
@@ -42,7 +43,7 @@ Examples:
     --sort created --reverse"
     )]
     List(List),
-    /// Show a registration
+    /// Show a registration, and how its deliveries of the last 24 hours stand
     #[command(after_help = "Example:\n  chainloop integration registered describe prod-images")]
     Describe(Named),
     /// Change a registration's name, description or inputs
@@ -223,7 +224,30 @@ fn describe(global: &Global, named: Named) -> anyhow::Result<()> {
     let registration: Registration = client
         .call(&Call::get(&["registrations", &name]))
         .with_context(|| format!("failed to show the registration {name:?}"))?;
-    show(global, &registration)
+    let health = health::get(&client, &registration.id)
+        .with_context(|| format!("failed to get the health of the registration {name:?}"))?;
+    match global.output {
+        Format::Json => output::json(&Described {
+            registration: View::from(&registration),
+            health: health.as_ref().map(health::View::from),
+        }),
+        Format::Table => {
+            let mut card = card(&registration);
+            if let Some(health) = &health {
+                health::add(&mut card, health);
+            }
+            output::line(&card.to_string())
+        }
+    }
+}
+
+/// A registration as JSON, with its health.
+#[derive(Serialize)]
+struct Described<'a> {
+    #[serde(flatten)]
+    registration: View<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<health::View<'a>>,
 }
 
 fn show(global: &Global, registration: &Registration) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod deliver;
 pub mod deliveries;
 pub mod fetch;
+pub mod health;
 pub mod issuer_keys;
 pub(crate) mod job_runner;
 pub(crate) mod materials;

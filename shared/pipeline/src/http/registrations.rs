@@ -2,8 +2,8 @@
 
 use api::inputs::Fault;
 use api::registrations::{
-    ChangedRegistration, Deleted, NewPause, NewRegistration, NewSecrets, NewTest, Registration,
-    Resume, Resumed, Tested,
+    ChangedRegistration, Deleted, Health, NewPause, NewRegistration, NewSecrets, NewTest,
+    Registration, Resume, Resumed, Tested,
 };
 use api::{Action, Code, Page};
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
 use crate::config::{self, register, update};
-use crate::engine::{operations, pauses};
+use crate::engine::{health, operations, pauses};
 use crate::store::platform::Platform;
 use crate::store::rows::{self, Stored};
 
@@ -49,6 +49,17 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
         .operation("getRegistration", "Get a registration")
         .answers::<Registration>(200, "The registration")
         .tagged(),
+        Route::get(
+            "/v1/registrations/{registration}/health",
+            Action::Read,
+            handler!(health),
+        )
+        .operation(
+            "getRegistrationHealth",
+            "Get how a registration's deliveries of the last day stand",
+        )
+        .about("Reads its newest 1,000 deliveries at most.")
+        .answers::<Health>(200, "Its circuit, and its deliveries by the hour"),
         Route::patch(
             "/v1/registrations/{registration}",
             Action::Configure,
@@ -202,6 +213,14 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
     let named = call.parameter("registration");
     let stored = config::find(scope, named).await?;
     Ok(shown(200, stored))
+}
+
+async fn health<P: Platform>(call: Call<'_, P>) -> Answer {
+    let scope = call.scope();
+    let named = call.parameter("registration");
+    let row = config::find(scope, named).await?.row;
+    let health = health::health(scope, &row.id, &row.integration).await?;
+    Ok(Response::json(200, &health))
 }
 
 async fn delete<P: Platform>(call: Call<'_, P>) -> Answer {
