@@ -55,7 +55,7 @@ try() {
 stage "operator events"
 .venv/sam/bin/python infra/local/events.py
 stage "the console in a browser"
-.venv/sam/bin/python infra/local/console.py
+try .venv/sam/bin/python infra/local/console.py
 stage "upgrade and roll back"
 try infra/local/upgrade.py
 stage "private networks and the proxy"

