@@ -9,7 +9,7 @@ use api::trust::VerifiedSigner;
 use attestation::{Attestation, Material, MaterialType, Predicate};
 use serde_json::{Map, Value, json};
 
-use crate::{Pushed, inputs, pushed, text};
+use crate::{Pushed, pushed, text};
 
 /// Each fact's name, by the group that it stands in. `annotations` are whatever their author named them.
 pub(crate) const NAMES: &[(&str, &[&str])] = &[
@@ -156,7 +156,7 @@ fn shown(text: &str) -> String {
 pub(crate) fn link(predicate: &Predicate) -> String {
     /// Longer ones are refused by those whom notifications go to.
     const MAX_BYTES: usize = 2_000;
-    inputs::web_url(&predicate.runner_url)
+    api::inputs::web_url(&predicate.runner_url)
         .map(String::from)
         .ok()
         .filter(|url| url.len() <= MAX_BYTES)

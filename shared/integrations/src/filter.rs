@@ -11,7 +11,7 @@ use attestation::{Material, PolicyStatus};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::{Pushed, facts, inputs, pushed, text};
+use crate::{Pushed, facts, pushed, text};
 
 /// Conditions with commas between them, all of which must hold: `key=value` and `key!=value`.
 ///
@@ -266,7 +266,7 @@ impl Key {
 fn unknown(what: &str, given: &str, names: &[&str]) -> String {
     let given = text::line(given, SHOWN, true);
     let all = names.join(", ");
-    match inputs::nearest(&given, names) {
+    match api::inputs::nearest(&given, names) {
         Some(nearest) => format!("{what}; did you mean {nearest:?}? There is {all}"),
         None => format!("{what}; there is {all}"),
     }
@@ -370,6 +370,7 @@ mod tests {
 
     use super::*;
     use crate::fixture::Stage;
+    use crate::inputs;
 
     const STATEMENT: &str = include_str!("../tests/files/statement.json");
 

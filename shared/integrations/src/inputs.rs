@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use api::inputs::{Fault, NOT_A_URL, check_schema, is_secret, properties};
-pub(crate) use api::inputs::{nearest, web_url};
+use api::inputs::{Fault, NOT_A_URL, check_schema, is_secret, properties, web_url};
 use attestation::Digest;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use secrecy::{ExposeSecret, SecretString};

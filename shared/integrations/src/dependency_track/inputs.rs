@@ -8,7 +8,7 @@ use serde::Deserialize;
 use url::Url;
 use uuid::Uuid;
 
-use crate::{Authorities, Filter, SecretText, Template, inputs};
+use crate::{Authorities, Filter, SecretText, Template};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -163,7 +163,7 @@ impl TryFrom<String> for Instance {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let url = inputs::web_url(&text)?;
+        let url = api::inputs::web_url(&text)?;
         if url.query().is_some() || url.fragment().is_some() {
             return Err(
                 "must be a URL without a query and a fragment, as in https://api.example.org",
@@ -236,6 +236,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::inputs;
 
     const KEY: &str = "odt_canary-in-the-key";
     const PARENT: &str = "7d0a3c5e-52a4-4b8f-9a6e-0b1c2d3e4f50";

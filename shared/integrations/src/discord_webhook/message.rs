@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::summary::Row;
-use crate::{Summary, inputs, text};
+use crate::{Summary, text};
 
 // In an embed 256, 4096, 256, 1024, 2048 and 2048, and 6,000 over all. Discord counts letters without saying which:
 // these are UTF-16's, of which there are never fewer, of escaped text.
@@ -34,7 +34,7 @@ pub(super) fn message(summary: &Summary, text: Option<&str>, username: Option<&s
     let link = summary
         .links
         .first()
-        .and_then(|link| inputs::web_url(&link.url).ok());
+        .and_then(|link| api::inputs::web_url(&link.url).ok());
     if let Some(url) = link.filter(|url| url.as_str().len() <= LINK) {
         let host = url.host_str().unwrap_or_default();
         embed["url"] = url.as_str().into();

@@ -42,7 +42,7 @@ use serde_json::{Map, Value};
 use crate::http::{LONGEST_PAUSE, Response, retry_after};
 use crate::{
     About, Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Presence,
-    Preview, SecretUrl, Summary, Template, Warnings, facts, inputs, repeat,
+    Preview, SecretUrl, Summary, Template, Warnings, facts, repeat,
 };
 
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl TryFrom<SecretUrl> for WebhookUrl {
     type Error = &'static str;
 
     fn try_from(given: SecretUrl) -> Result<Self, Self::Error> {
-        let url = inputs::web_url(given.expose())?;
+        let url = api::inputs::web_url(given.expose())?;
         let origin = given.origin();
         let is_discords = matches!(
             origin,
@@ -507,6 +507,7 @@ mod tests {
     use super::*;
     use crate::PresenceState;
     use crate::fixture::{self, Peer, Received, Stage};
+    use crate::inputs;
 
     const PATH: &str = "/api/webhooks/123456789/canary-token";
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::azure::{self, Azure};
 use super::gcs::{self, Gcs};
 use super::s3::{Access, S3};
-use crate::{Authorities, Filter, RoleArn, SecretText, inputs};
+use crate::{Authorities, Filter, RoleArn, SecretText};
 
 /// A bucket, and what it takes to write there.
 #[derive(Debug, Clone, Deserialize)]
@@ -338,7 +338,7 @@ rule!(
 rule!(
     /// A URL that object paths are appended to.
     Endpoint,
-    |text| inputs::web_url(text).is_ok_and(|url| url.query().is_none() && url.fragment().is_none()),
+    |text| api::inputs::web_url(text).is_ok_and(|url| url.query().is_none() && url.fragment().is_none()),
     "must be a URL without a query and a fragment, as in https://s3.example.org"
 );
 
@@ -351,7 +351,7 @@ impl Endpoint {
     /// Reports whether the URL is `localhost` or a loopback address. [`Http`](crate::Http) decides whether that is
     /// allowed.
     fn is_loopback(&self) -> bool {
-        inputs::web_url(&self.0).is_ok_and(|url| match url.host() {
+        api::inputs::web_url(&self.0).is_ok_and(|url| match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
             Some(url::Host::Ipv4(address)) => address.is_loopback(),
             Some(url::Host::Ipv6(address)) => address.is_loopback(),
@@ -390,6 +390,7 @@ mod tests {
 
     use super::super::fixture::{KEY, SECRET, service_account};
     use super::*;
+    use crate::inputs;
 
     #[test]
     fn inputs_that_could_not_work_are_refused() {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::summary::Row;
-use crate::{Summary, inputs, text};
+use crate::{Summary, text};
 
 // Slack counts letters without saying which: these are UTF-16's, of which there are never fewer, of escaped text.
 // All blocks together end up below 13,000: from about 13,200 on it refuses what keeps each single limit.
@@ -269,7 +269,7 @@ fn pieces(text: &str) -> Vec<Piece> {
 
 /// The run's address, with its host in sight: whoever built chose it.
 fn link(url: &str) -> Option<String> {
-    let url = inputs::web_url(url).ok()?;
+    let url = api::inputs::web_url(url).ok()?;
     let host = url.host_str()?;
     // What separates the address from its label is the one letter that could stand in it.
     let address: String = url

@@ -48,7 +48,7 @@ use serde_json::{Map, Value, json};
 use crate::http::Response;
 use crate::{
     About, Delivery, Detail, Error, Filter, Host, Http, Integration, Kind, Outcome, Preview,
-    SecretUrl, Summary, Template, Warnings, facts, inputs, repeat,
+    SecretUrl, Summary, Template, Warnings, facts, repeat,
 };
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ fn is_slacks(webhook: &SecretUrl) -> bool {
 /// A URL of this machine is one of Slack's, too, for whoever plays Slack there; the client reaches it in local mode
 /// alone.
 fn check(webhook: &SecretUrl) -> Result<(), &'static str> {
-    let url = inputs::web_url(webhook.expose())?;
+    let url = api::inputs::web_url(webhook.expose())?;
     if !is_slacks(webhook) && !url.host().is_some_and(|host| crate::http::is_local(&host)) {
         return Err(NOT_A_WEBHOOK);
     }
@@ -125,7 +125,7 @@ fn check(webhook: &SecretUrl) -> Result<(), &'static str> {
 }
 
 fn check_compatible(webhook: &SecretUrl) -> Result<(), &'static str> {
-    inputs::web_url(webhook.expose())?;
+    api::inputs::web_url(webhook.expose())?;
     match is_slacks(webhook) {
         true => Err("must not be Slack's own when compatible is true: leave that out"),
         false => Ok(()),
@@ -400,6 +400,7 @@ fn read_of_nothing(
 mod tests {
     use super::*;
     use crate::fixture::{self, Peer, Stage};
+    use crate::inputs;
 
     const PATH: &str = "/services/canary-team/canary-hook/canary-token";
 
