@@ -30,6 +30,7 @@ The system is running. Next:
 
   . .local/env                                  point the command line at it
   chainloop delivery list                       list the deliveries
+  chainloop open                                show them in a browser
   chainloop integration registered list         list the registrations
   make local ATTESTATION=FILE MATERIALS="NAME=FILE …"   push your own attestation
   make local-down                               stop it; `make local` continues with its data
