@@ -51,9 +51,9 @@ const IDLE: Duration = Duration::from_secs(50);
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// TLS of all connections: roots, and the keys of earlier sessions.
-fn tls() -> Arc<ClientConfig> {
+fn tls(pem: &[u8]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    for root in CertificateDer::pem_slice_iter(ROOTS) {
+    for root in CertificateDer::pem_slice_iter(pem) {
         let root = root.expect("the roots are part of this binary");
         roots.add(root).expect("as above");
     }
@@ -109,7 +109,7 @@ impl Connections {
     /// Connections to the bucket, at most so many at a time. Each answer is read whole before another call is made: one that
     /// was left unread would keep its connection, and whoever waits for it.
     pub fn new(most: usize) -> Self {
-        Self::with(tls().into(), most, IDLE_AT_BUCKET)
+        Self::with(tls(ROOTS).into(), most, IDLE_AT_BUCKET)
     }
 
     /// The same for another service, with the same roots and sessions.
@@ -396,14 +396,17 @@ impl HttpClient for Connections {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::rc::Rc;
 
     use futures_util::future::join_all;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{HandshakeKind, ServerConfig};
+    use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio::task::{LocalSet, spawn_local};
     use tokio::time::sleep;
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
 
@@ -415,6 +418,24 @@ mod tests {
         connections: Rc<Cell<usize>>,
     }
 
+    async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, requests: usize) {
+        for _ in 0..requests {
+            let mut read = Vec::new();
+            while !read.ends_with(b"\r\n\r\n") {
+                match stream.read_u8().await {
+                    Ok(byte) => read.push(byte),
+                    Err(_) => return,
+                }
+            }
+            sleep(Duration::from_millis(5)).await;
+            let length = BODY.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{BODY}");
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+
     impl Service {
         /// Answers so many requests on each connection, and then closes it.
         async fn start(requests: usize) -> Self {
@@ -424,27 +445,9 @@ mod tests {
             let count = Rc::clone(&connections);
             spawn_local(async move {
                 loop {
-                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let (stream, _) = listener.accept().await.unwrap();
                     count.set(count.get() + 1);
-                    spawn_local(async move {
-                        for _ in 0..requests {
-                            let mut read = Vec::new();
-                            while !read.ends_with(b"\r\n\r\n") {
-                                match stream.read_u8().await {
-                                    Ok(byte) => read.push(byte),
-                                    Err(_) => return,
-                                }
-                            }
-                            sleep(Duration::from_millis(5)).await;
-                            let length = BODY.len();
-                            let answer = format!(
-                                "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{BODY}"
-                            );
-                            if stream.write_all(answer.as_bytes()).await.is_err() {
-                                return;
-                            }
-                        }
-                    });
+                    spawn_local(serve(stream, requests));
                 }
             });
             Self { port, connections }
@@ -532,6 +535,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn more_connections_resume_the_first_ones_session() {
+        locally(async {
+            let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+            let provider = rustls::crypto::ring::default_provider().into();
+            let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+            let config = ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![own.cert.der().clone()], key)
+                .unwrap();
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let kinds = Rc::new(RefCell::new(Vec::new()));
+            let seen = Rc::clone(&kinds);
+            spawn_local(async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    let stream = acceptor.accept(stream).await.unwrap();
+                    seen.borrow_mut().push(stream.get_ref().1.handshake_kind());
+                    spawn_local(serve(stream, 1));
+                }
+            });
+            let connections = Connections::with(tls(own.cert.pem().as_bytes()).into(), 3, IDLE);
+            connections
+                .prepare(&format!("https://127.0.0.1:{port}"))
+                .await;
+            sleep(Duration::from_millis(50)).await;
+            connections.prepare_more(2).await;
+            sleep(Duration::from_millis(50)).await;
+            let [full, resumed] = [HandshakeKind::Full, HandshakeKind::Resumed].map(Some);
+            assert_eq!(*kinds.borrow(), [full, resumed, resumed]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
     async fn a_connection_that_the_sdk_marks_is_not_used_again() {
         locally(async {
             let service = Service::start(100).await;
@@ -568,6 +609,6 @@ mod tests {
     fn the_roots_are_read() {
         let begins = ROOTS.windows(10).filter(|window| window == b"-----BEGIN");
         assert_eq!(begins.count(), 5);
-        let _ = tls();
+        let _ = tls(ROOTS);
     }
 }
