@@ -838,3 +838,16 @@ async fn what_a_cut_off_registration_or_deletion_left_is_removed() {
     let attached = attach::of_workflow(scope(&world.memory), &selector);
     assert!(attached.await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_batch_that_a_queue_refuses_holds_back_no_other() {
+    let world = World::new();
+    world.register("hook").await.unwrap();
+    for _ in 0..25 {
+        world.attach("hook").await;
+    }
+    world.memory.refuse_sends.set(1);
+    push(&world, "1").await;
+    let sent = |_| world.memory.receive(Webhook::ID, 10).len();
+    assert_eq!((0..3).map(sent).sum::<usize>(), 15);
+}

@@ -62,6 +62,8 @@ pub struct Memory {
     pub fail_writes_after: Cell<Option<u32>>,
     /// Sends that will be refused.
     pub fail_sends: Cell<bool>,
+    /// So many of the next sends will be refused.
+    pub refuse_sends: Cell<u32>,
     /// Secrets are not shown, as Secrets Manager may do for a while after they were written.
     pub hides_secrets: Cell<bool>,
     /// Secrets Manager cannot be reached.
@@ -121,6 +123,7 @@ impl Memory {
             announced: RefCell::default(),
             fail_writes_after: Cell::new(None),
             fail_sends: Cell::new(false),
+            refuse_sends: Cell::new(0),
             hides_secrets: Cell::new(false),
             fail_secrets: Cell::new(false),
             loses_answer_after: Cell::new(None),
@@ -555,7 +558,9 @@ impl Platform for Memory {
         messages: &[Message],
     ) -> Result<Vec<Result<(), String>>, Unreachable> {
         assert!(messages.len() <= 10, "a batch has at most ten messages");
-        if self.fail_sends.get() {
+        let refused = self.refuse_sends.get();
+        if self.fail_sends.get() || refused > 0 {
+            self.refuse_sends.set(refused.saturating_sub(1));
             return Err(down("queue"));
         }
         let mut queues = self.queues.borrow_mut();

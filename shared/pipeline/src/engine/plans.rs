@@ -180,12 +180,15 @@ async fn send_those(
         .flat_map(|(queue, messages)| messages.chunks(BATCH).map(move |batch| (*queue, batch)));
     let sending = batches.map(|(queue, batch)| platform.send(queue, batch));
     let mut answers = stream::iter(sending).buffer_unordered(SENDING);
+    // All of them, whatever one answers: a queue that refuses holds back no other.
+    let mut failed = None;
     while let Some(answer) = answers.next().await {
-        for entry in answer? {
-            entry.map_err(|why| Unreachable { what: "queue", why })?;
-        }
+        let refused = |why| Unreachable { what: "queue", why };
+        let all =
+            answer.and_then(|entries| entries.into_iter().try_for_each(|one| one.map_err(refused)));
+        failed = failed.or(all.err());
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// The deliveries of a plan that are there.
