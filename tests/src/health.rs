@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::Role;
+use integrations::Integration as _;
+use integrations::webhook::Webhook;
 use pipeline::Platform as _;
+use pipeline::store::rows::{self, Destination};
 use serde_json::{Value, json};
 
 use crate::asking::ask;
@@ -116,4 +119,29 @@ async fn no_more_than_a_thousand_deliveries_are_read() {
         (sum(&health, "open"), &health["has_more"]),
         (1_000, &json!(true))
     );
+}
+
+#[tokio::test]
+async fn a_limit_for_all_is_told_while_it_lasts() {
+    let (world, _) = answering(200);
+    world.ready().await;
+    let now = world.memory.now();
+    let limit = Destination {
+        organization: "*".into(),
+        registration: Webhook::ID.into(),
+        failures: 0,
+        open_until: Some(now.plus(HOUR)),
+        failing_since: None,
+        doubts: 0,
+        retries_until: None,
+        accepted_at: None,
+        next_at: now,
+        reserved_until: now,
+    };
+    let (write, _) = rows::insert(&world.memory, &limit);
+    world.memory.write(vec![write]).await.unwrap();
+    assert_eq!(health(&world).await["circuit"]["state"], "open");
+    world.memory.advance(2 * HOUR);
+    // Nothing closes it, and it is over.
+    assert_eq!(health(&world).await["circuit"]["state"], "closed");
 }

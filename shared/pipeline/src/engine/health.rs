@@ -5,18 +5,20 @@ use std::time::Duration;
 use api::deliveries::State;
 use api::registrations::{Circuit, CircuitState, Health, Hour};
 use api::{RegistrationId, Timestamp};
-use futures_util::future::try_join3;
+use futures_util::future::try_join;
 
 use crate::engine::deliveries::{self, Filter, Wanted};
 use crate::store::platform::{Platform, Scope, Unreachable};
 use crate::store::rows::{self, Delivery, Destination};
 
-/// Hours that are counted.
+/// Hours that are counted: a day.
 const HOURS: usize = 24;
 const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 /// Maximum number of deliveries that are read.
 pub const MOST: usize = 1_000;
-const PAGE: usize = 250;
+/// Deliveries that are held at a time: the receipt of each may have 128 KiB.
+const PAGE: usize = 50;
 
 /// Reads the deliveries of the last day, the newest thousand at most, and the state of the destination.
 pub async fn health(
@@ -26,17 +28,18 @@ pub async fn health(
 ) -> Result<Health, Unreachable> {
     let (platform, organization) = scope.parts();
     let now = platform.now();
-    let since = now.minus(HOUR * 24);
     let own = Destination::at(organization, registration);
     let all = Destination::at(&"*".into(), &integration.into());
-    let (own, all, (read, has_more)) = try_join3(
+    let (own, all) = try_join(
         rows::load::<Destination>(platform, &own),
         rows::load::<Destination>(platform, &all),
-        newest(scope, registration, since),
     )
     .await?;
     let own = own.map(|stored| stored.row);
-    let open_until = [own.clone(), all.map(|stored| stored.row)];
+    // Nothing closes the one for all: it is over when its time is.
+    let all = all.map(|stored| stored.row);
+    let all = all.filter(|row| row.open_until.is_some_and(|until| until > now));
+    let open_until = [own.as_ref(), all.as_ref()];
     let open_until = open_until
         .into_iter()
         .flatten()
@@ -44,51 +47,49 @@ pub async fn health(
     let mut health = Health {
         circuit: circuit(open_until.max(), now),
         failing_since: own.and_then(|row| row.failing_since),
-        delivered_at: ended(&read, State::Delivered),
-        failed_at: ended(&read, State::Failed),
+        delivered_at: None,
+        failed_at: None,
         hours: vec![Hour::default(); HOURS],
-        has_more,
+        has_more: false,
     };
-    for delivery in &read {
-        let ago = now.since(delivery.created_at).as_secs() / HOUR.as_secs();
-        let at = HOURS - 1 - usize::try_from(ago).unwrap_or(HOURS).min(HOURS - 1);
-        let hour = &mut health.hours[at];
-        *match delivery.state {
-            State::Delivered => &mut hour.delivered,
-            State::Failed => &mut hour.failed,
-            State::Pending | State::Delivering => &mut hour.open,
-            State::Skipped | State::Cancelled => &mut hour.other,
-        } += 1;
-    }
-    Ok(health)
-}
-
-/// The newest deliveries that were created since then, and whether there are more of them.
-async fn newest(
-    scope: Scope<'_, impl Platform>,
-    registration: &RegistrationId,
-    since: Timestamp,
-) -> Result<(Vec<Delivery>, bool), Unreachable> {
     let wanted = Wanted {
-        since: Some(since),
+        since: Some(now.minus(DAY)),
         ..Wanted::default()
     };
-    let (mut read, mut cursor) = (Vec::new(), None);
+    let (mut read, mut cursor) = (0, None);
     loop {
         let of = Filter::Registration(registration.clone());
         let (page, next) = deliveries::list(scope, of, &wanted, cursor.as_ref(), PAGE).await?;
-        read.extend(page);
+        read += page.len();
+        for delivery in &page {
+            count(&mut health, delivery, now);
+        }
         match next {
-            Some(next) if read.len() < MOST => cursor = Some(next),
-            next => return Ok((read, next.is_some())),
+            Some(next) if read < MOST => cursor = Some(next),
+            next => {
+                health.has_more = next.is_some();
+                return Ok(health);
+            }
         }
     }
 }
 
-/// When the last of the deliveries ended so.
-fn ended(read: &[Delivery], state: State) -> Option<Timestamp> {
-    let own = read.iter().filter(|delivery| delivery.state == state);
-    own.map(|delivery| delivery.updated_at).max()
+fn count(health: &mut Health, delivery: &Delivery, now: Timestamp) {
+    let ago = now.since(delivery.created_at).as_secs() / HOUR.as_secs();
+    let at = HOURS - 1 - usize::try_from(ago).unwrap_or(HOURS).min(HOURS - 1);
+    let hour = &mut health.hours[at];
+    *match delivery.state {
+        State::Delivered => &mut hour.delivered,
+        State::Failed => &mut hour.failed,
+        State::Pending | State::Delivering => &mut hour.open,
+        State::Skipped | State::Cancelled => &mut hour.other,
+    } += 1;
+    let last = match delivery.state {
+        State::Delivered => &mut health.delivered_at,
+        State::Failed => &mut health.failed_at,
+        _ => return,
+    };
+    *last = (*last).max(Some(delivery.updated_at));
 }
 
 fn circuit(open_until: Option<Timestamp>, now: Timestamp) -> Circuit {
