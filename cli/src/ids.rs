@@ -195,6 +195,7 @@ mod tests {
         let none = one("ab", BTreeSet::new(), true).unwrap_err();
         assert!(crate::failure::text(&none).contains("newest 1000"));
     }
+
     #[test]
     fn a_digest_is_found_by_its_beginning_only_where_all_were_looked_at() {
         let found = || BTreeSet::from(["sha256:1fe7".to_owned()]);

@@ -1,6 +1,7 @@
 //! `chainloop open`: opens the console in a browser, signed in with a token that ends within an hour.
 
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use api::tokens::Created;
@@ -48,6 +49,9 @@ enum View {
     Where,
     Registrations,
 }
+
+/// Time in which an opener that finds no browser says so.
+const OPENING: Duration = Duration::from_secs(3);
 
 /// The address as JSON.
 #[derive(Serialize)]
@@ -135,5 +139,16 @@ fn browse(url: &str) -> bool {
     let mut command = Command::new(opener);
     command.arg(url).stdin(Stdio::null());
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    let Ok(mut opener) = command.spawn() else {
+        return false;
+    };
+    // Without a desktop it may be the browser itself, which goes on.
+    let until = Instant::now() + OPENING;
+    while Instant::now() < until {
+        if let Ok(Some(status)) = opener.try_wait() {
+            return status.success();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    true
 }

@@ -180,6 +180,22 @@ fn its_health_is_told_with_a_registration() {
 }
 
 #[test]
+fn a_registration_is_shown_though_its_health_is_not() {
+    let api = Api::start(|_, Asked { line, .. }| match line.as_str() {
+        "GET /v1/registrations/r-1/health" => (403, json!({ "code": "forbidden" }).to_string()),
+        _ => (200, registration().to_string()),
+    });
+    let ran = api.run(&registered(&["describe", "one"]));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("│ NAME"), "{}", ran.stdout);
+    assert!(
+        ran.stderr.starts_with("WRN its health is not shown: "),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn pausing_sends_the_reason() {
     let api = api("");
     let ran = api.run(&registered(&[

@@ -1,4 +1,4 @@
-//! How a registration's deliveries of the last 24 hours stand, for `integration registered describe`.
+//! Health of a registration: its circuit and its deliveries of the last 24 hours, for `integration registered describe`.
 
 use api::registrations::{Circuit, CircuitState, Health, Hour};
 use api::{Code, RegistrationId, Timestamp};
