@@ -38,6 +38,10 @@ export const forgetToken = () => sessionStorage.removeItem(TOKEN);
 
 /** Calls `/v1/<path>`, whose segments may hold anything, and returns the response's JSON. */
 export async function call(method, path, { query = {}, body, isKeyed = false } = {}) {
+  // Addresses resolve these.
+  if (path.some((segment) => segment === "." || segment === "..")) {
+    throw new Problem({ status: 404, code: "not-found", title: "Not found" });
+  }
   const url = new URL(path.map(encodeURIComponent).join("/"), BASE);
   for (const [name, value] of Object.entries(query)) {
     if (value) url.searchParams.set(name, value);

@@ -30,7 +30,7 @@ const BYTES = {
   damaged: "damaged: they do not have their digest",
 };
 
-function proof({ name, kind, key_id: key, arn, issuer, identity, organization }) {
+function signer({ name, kind, key_id: key, arn, issuer, identity, organization }) {
   const by = {
     key: code(key),
     kms: code(arn),
@@ -48,7 +48,7 @@ function signature({ verdict, contents }) {
   return [
     h("p", {}, badge(outcome, VERDICTS[outcome] ?? "quiet"), " ", said(reason.sentence)),
     facts(
-      ["Signers", signers.length ? h("ul", {}, signers.map(proof)) : null],
+      ["Signers", signers.length ? h("ul", {}, signers.map(signer)) : null],
       [
         "Key IDs in the envelope",
         contents?.key_ids

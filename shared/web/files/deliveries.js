@@ -28,7 +28,7 @@ const COLUMNS = [
   ["State", state],
   ["To", destination],
   ["Workflow", (one) => said(workflowName(one.workflow))],
-  ["Attempt", (one) => `${one.attempt}${one.generation ? " (redelivery)" : ""}`],
+  ["Attempt", attempt],
   ["Next", (one) => when(one.due_at)],
   ["When", (one) => when(one.created_at)],
   ["Reason", (one) => said(one.reason)],
@@ -135,20 +135,20 @@ function banner(paused, waiting) {
 }
 
 /** What the last audit found. */
-function proof(jobs) {
+function lastAudit(jobs) {
   const last = jobs.find((job) => job.kind === "audit" && job.state === "done");
   if (!last)
     return h(
       "p",
       { class: "muted" },
-      "No audit has checked yet that every delivery is accounted for: ",
+      "None of the newest jobs is a finished audit, which checks that every delivery is accounted for: ",
       h("code", {}, "chainloop delivery audit"),
     );
   const { done, skipped, violations, updated_at: at } = last;
   const found = `: ${count(done, "attestation")} accounted for, ${skipped.toLocaleString("en")} not`;
   return h(
     "div",
-    { class: skipped ? "notice bad" : "proof" },
+    { class: skipped ? "notice bad" : null },
     h("p", {}, "Last audit, ", when(at), found),
     violations.length
       ? h(
@@ -201,7 +201,7 @@ export async function deliveries({ main, query: parameters, title }) {
       registrations.filter((one) => one.paused),
       pending.items.filter((one) => one.reason === DOWN),
     ) ?? "",
-    jobs ? proof(jobs.items) : "",
+    jobs ? lastAudit(jobs.items) : "",
   );
   if (!all.items.length) {
     main.append(

@@ -1,4 +1,4 @@
-// How a registration's deliveries of the last 24 hours stand: its circuit, and a bar for each hour.
+// Health of a registration: its circuit, and a bar for each of the last 24 hours.
 
 import { badge, facts, h, moment, svg, when } from "./page.js";
 

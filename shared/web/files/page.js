@@ -28,7 +28,7 @@ export const svg = (tag, attributes = {}, ...children) =>
   filled(document.createElementNS(SVG, tag), attributes, children);
 
 /** Control characters, and those that turn or hide what stands beside them. Tabs and line breaks stay where `lines`. */
-const HIDDEN = /[\p{Cc}\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+const HIDDEN = /[\p{Cc}\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e01ef}]/gu;
 
 const shown = (character) => `⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
 
@@ -136,6 +136,9 @@ export function table(caption, columns, items) {
   return element;
 }
 
+/** The number of a delivery's attempt. */
+export const attempt = (one) => `${one.attempt}${one.generation ? " (redelivery)" : ""}`;
+
 /** The deliveries of an attestation, or of a digest: each with how it stands. */
 export const outcomes = (caption, deliveries, ...more) =>
   table(
@@ -145,7 +148,7 @@ export const outcomes = (caption, deliveries, ...more) =>
       ["State", state],
       ["To", destination],
       ...more,
-      ["Attempt", (one) => `${one.attempt}${one.generation ? " (redelivery)" : ""}`],
+      ["Attempt", attempt],
       ["When", (one) => when(one.updated_at)],
       ["Reason", (one) => said(one.reason)],
     ],
@@ -190,7 +193,9 @@ export function command(...words) {
     setTimeout(() => (button.textContent = "Copy"), 2_000);
   };
   const button = h("button", { type: "button", class: "plain", "aria-label": "Copy the command", click: copy }, "Copy");
-  return h("p", { class: "command" }, h("code", {}, said(text)), " ", button);
+  // Whoever pastes gets what stands here, and no hidden character that a terminal obeys.
+  const isAsShown = plain(text) === text;
+  return h("p", { class: "command" }, h("code", {}, said(text)), " ", isAsShown ? button : "");
 }
 
 /** Tells assistive technology, and nobody else. */
@@ -235,10 +240,14 @@ export function failure(error) {
 /** Asks before something is changed; answers null, or the text that was asked for. */
 export function sure(question, { label, reason = false }) {
   return new Promise((resolve) => {
+    const close = () => {
+      dialog.remove();
+      resolve(null);
+    };
     const input = reason && h("input", { name: "reason", maxlength: "512", autocomplete: "off" });
     const dialog = h(
       "dialog",
-      { "aria-labelledby": "question", close: () => dialog.remove() },
+      { "aria-labelledby": "question", close },
       h(
         "form",
         { method: "dialog", submit: () => resolve(input ? input.value : "") },
@@ -252,7 +261,6 @@ export function sure(question, { label, reason = false }) {
         ),
       ),
     );
-    dialog.addEventListener("close", () => resolve(null));
     document.body.append(dialog);
     dialog.showModal();
   });

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { health } from "./health.js";
-import { action, address, badge, code, command, facts, h, said, table, tree, when } from "./page.js";
+import { action, address, badge, code, command, facts, failure, h, said, table, tree, when } from "./page.js";
 
 function standing({ paused }) {
   if (!paused) return badge("active", "good");
@@ -75,7 +75,7 @@ function details(registration, attachments, stands, mayOperate) {
       ["ID", code(registration.id)],
     ),
     h("h2", {}, "The last 24 hours"),
-    health(stands),
+    stands,
     h("h2", {}, "Inputs"),
     h("div", { class: "box" }, tree({ ...registration.config, ...registration.secrets })),
     h("h2", {}, "Attachments"),
@@ -92,7 +92,8 @@ export async function registrations({ main, query, title, mayOperate }) {
     const [one, attachments, stands] = await Promise.all([
       api.get(["registrations", id]),
       api.all(["attachments"], { registration: id }),
-      api.get(["registrations", id, "health"]),
+      // Whoever comes to pause it can, whatever this answers.
+      api.get(["registrations", id, "health"]).then(health, failure),
     ]);
     title(`Registration ${one.name}`);
     main.replaceChildren(
