@@ -512,6 +512,36 @@ mod tests {
     }
 
     #[test]
+    fn every_template_is_told_by_its_schema_and_checked() {
+        let (keyword, value) = template::KEYWORD;
+        let mut found = Vec::new();
+        for integration in crate::ALL {
+            for schema in [
+                (integration.registration_schema)(),
+                (integration.attachment_schema)(),
+            ] {
+                let templates =
+                    properties(&schema).filter(|(_, property)| property[keyword] == value);
+                found.extend(templates.map(|(name, _)| format!("{} {name}", integration.id)));
+            }
+        }
+        // Each field of the type `Template`: one that is not here is not checked.
+        assert_eq!(
+            found,
+            [
+                "dependency-track parentName",
+                "dependency-track parentVersion",
+                "dependency-track projectName",
+                "dependency-track projectVersion",
+                "discord-webhook template",
+                "slack-webhook template",
+                "smtp subject",
+                "smtp template",
+            ]
+        );
+    }
+
+    #[test]
     fn fields_are_sorted_and_say_what_they_are() {
         let fields = fields(&schema::<Sample>());
         let names: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();

@@ -396,7 +396,7 @@ pub fn find(id: &str) -> Option<&'static Description> {
 }
 
 /// The digests of the materials that deliveries through an attachment of these inputs wait for, where they are not
-/// there yet. Beside the descriptions: who accepts needs nothing else of them.
+/// there yet. Not a field of [`Description`], so that accepting links no schemas and no checks.
 pub fn awaited(id: &str, inputs: &Map<String, Value>, pushed: Pushed<'_>) -> Vec<Digest> {
     macro_rules! by_id {
         ($($integration:ty),+) => {

@@ -23,9 +23,8 @@ use translation::Translation;
 
 use crate::{facts, text};
 
-/// A template over [facts](crate::facts()): what it looks up may not be there. Made from a `String`, it is known to be one.
-/// Read, it is not checked once more: the check of inputs did so when it was written down, and a function that renders none
-/// has no engine.
+/// A template over [facts](crate::facts()): what it looks up may not be there. `TryFrom<String>` checks it. Deserializing does
+/// not: the check of inputs did when it was stored, and functions that never render then do without the engine.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Written", into = "String")]
 pub struct Template {
