@@ -54,11 +54,11 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 fn tls(pem: &[u8]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(pem) {
-        let root = root.expect("the roots are part of this binary");
+        let root = root.expect("certificates in PEM");
         roots.add(root).expect("as above");
     }
     let mut provider = rustls::crypto::ring::default_provider();
-    // As strong as what goes over a connection needs, and keys are made by half of the work.
+    // AES-128 is strong enough here, and its keys take SHA-256 instead of SHA-384.
     let first = CipherSuite::TLS13_AES_128_GCM_SHA256;
     provider
         .cipher_suites
@@ -87,7 +87,7 @@ struct Idle {
     origin: Origin,
     sender: SendRequest<SdkBody>,
     since: Instant,
-    /// The SDK takes the answer for a sign that whoever gave it is not well.
+    /// Set by the SDK after a response that tells of a broken server: the connection is not used again.
     is_poisoned: Arc<AtomicBool>,
 }
 
@@ -139,7 +139,8 @@ impl Connections {
         self.prepare_to(origin).await;
     }
 
-    /// Opens so many more connections to where an idle one leads. They resume its session: no certificate is verified.
+    /// Opens so many more connections to where an idle one leads. Each takes a ticket of its session, as far as the service gave
+    /// enough of them, and then verifies no certificate.
     pub(crate) async fn prepare_more(&self, more: usize) {
         let origin = self.idle().last().map(|one| one.origin.clone());
         if let Some(origin) = origin {
@@ -320,7 +321,7 @@ fn lost(error: hyper::Error) -> ConnectorError {
     }
 }
 
-/// The body of an answer. Its connection is idle once it was read, and ends where it was not.
+/// Body of a response. Returns its connection once it is read to the end, and closes it otherwise.
 struct ResponseBody {
     body: Incoming,
     back: Option<(Idle, Connections, OwnedSemaphorePermit)>,

@@ -78,6 +78,13 @@ macro_rules! builder {
     };
 }
 
+/// A service's client, with our signer.
+macro_rules! client {
+    ($sdk:ident, $config:expr) => {
+        $sdk::Client::from_conf(builder!($sdk, $config).build())
+    };
+}
+
 /// Waits for what is done while the function starts: it has a whole processor then, and below [`WHOLE_MB`] a part of one
 /// afterwards.
 async fn while_starting(prepared: impl Future) {
@@ -128,8 +135,8 @@ impl Aws {
         while_starting(self.ask()).await;
     }
 
-    /// As [`Self::prepare`], and connects to the bucket and the queues. By itself: others do not carry their clients. One
-    /// connection to each service comes first, since the others resume its session.
+    /// As [`Self::prepare`], and connects to the bucket and the queues. A function of its own, so that other binaries do not
+    /// contain their clients. One connection to each service comes first: the others can resume its session.
     async fn prepare_to_accept(&self) {
         let preparing = async {
             let object = self.object_uri().await;
@@ -174,9 +181,8 @@ impl Aws {
     }
 
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
-        let config = || builder!(aws_sdk_dynamodb, self.config_over(self.table.clone())).build();
         self.dynamodb
-            .get_or_init(|| aws_sdk_dynamodb::Client::from_conf(config()))
+            .get_or_init(|| client!(aws_sdk_dynamodb, self.config_over(self.table.clone())))
     }
 
     fn s3(&self) -> &aws_sdk_s3::Client {
@@ -193,27 +199,23 @@ impl Aws {
     }
 
     fn sqs(&self) -> &aws_sdk_sqs::Client {
-        let config = || builder!(aws_sdk_sqs, self.config_over(self.queues.clone())).build();
         self.sqs
-            .get_or_init(|| aws_sdk_sqs::Client::from_conf(config()))
+            .get_or_init(|| client!(aws_sdk_sqs, self.config_over(self.queues.clone())))
     }
 
     fn secrets(&self) -> &aws_sdk_secretsmanager::Client {
-        let config = || builder!(aws_sdk_secretsmanager, self.config_over_few()).build();
         self.secrets
-            .get_or_init(|| aws_sdk_secretsmanager::Client::from_conf(config()))
+            .get_or_init(|| client!(aws_sdk_secretsmanager, self.config_over_few()))
     }
 
     fn events(&self) -> &aws_sdk_eventbridge::Client {
-        let config = || builder!(aws_sdk_eventbridge, self.config_over_few()).build();
         self.events
-            .get_or_init(|| aws_sdk_eventbridge::Client::from_conf(config()))
+            .get_or_init(|| client!(aws_sdk_eventbridge, self.config_over_few()))
     }
 
     fn kms(&self) -> &aws_sdk_kms::Client {
-        let config = || builder!(aws_sdk_kms, self.config_over_few()).build();
         self.kms
-            .get_or_init(|| aws_sdk_kms::Client::from_conf(config()))
+            .get_or_init(|| client!(aws_sdk_kms, self.config_over_few()))
     }
 
     fn lambda(&self) -> &aws_sdk_lambda::Client {

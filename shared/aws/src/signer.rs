@@ -1,7 +1,8 @@
 //! Signs requests to AWS as the SDK does, and cheaper: the key of a day is derived once, and ring hashes.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
 //!
-//! What is rare stays with the SDK: presigned URLs, bodies in pieces, and repeated requests, whose time it corrects.
+//! Leaves presigned URLs, streamed bodies and retries to the SDK, which corrects the time of a
+//! retry: with a clock that is off by more than minutes, the first attempt of each call is refused.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
@@ -27,7 +28,7 @@ use http::HeaderValue;
 use ring::hmac::{self, HMAC_SHA256};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-/// Headers that whatever stands between may change.
+/// Headers that proxies may change.
 const UNSIGNED: [&str; 4] = [
     "authorization",
     "transfer-encoding",
@@ -35,6 +36,7 @@ const UNSIGNED: [&str; 4] = [
     "x-amzn-trace-id",
 ];
 
+/// Authentication scheme that signs with a kept key.
 #[derive(Debug, Default)]
 pub struct Signer {
     sdk: SigV4Signer,
@@ -78,9 +80,9 @@ impl Sign for Signer {
         let now = components.time_source().unwrap_or_default().now();
         let now = now.duration_since(UNIX_EPOCH)?.as_millis();
         let now = Timestamp::from_millis(now.try_into()?);
-        match Asked::of(request, identity, &endpoint, config) {
-            Some(asked) => {
-                let signed = self.sign(request, &asked, now)?;
+        match Signing::of(request, identity, &endpoint, config) {
+            Some(signing) => {
+                let signed = self.sign(request, &signing, now)?;
                 for (name, value) in signed {
                     request.headers_mut().insert(name, value);
                 }
@@ -93,8 +95,8 @@ impl Sign for Signer {
     }
 }
 
-/// A request as most are.
-struct Asked<'a> {
+/// Parameters of a request that is signed here.
+struct Signing<'a> {
     credentials: &'a Credentials,
     region: &'a str,
     service: &'a str,
@@ -103,7 +105,7 @@ struct Asked<'a> {
     tells_payload: bool,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Signing<'a> {
     fn of(
         request: &HttpRequest,
         identity: &'a Identity,
@@ -189,7 +191,7 @@ impl Signer {
     fn sign(
         &self,
         request: &HttpRequest,
-        asked: &Asked<'_>,
+        signing: &Signing<'_>,
         now: Timestamp,
     ) -> Result<Vec<(&'static str, HeaderValue)>, BoxError> {
         let uri = Uri::of(request).ok_or("a request without a host")?;
@@ -198,8 +200,8 @@ impl Signer {
         time.truncate("20261130T120000".len());
         time.push('Z');
         let date = &time[.."20261130".len()];
-        let scope = format!("{date}/{}/{}/aws4_request", asked.region, asked.service);
-        let credentials = asked.credentials;
+        let scope = format!("{date}/{}/{}/aws4_request", signing.region, signing.service);
+        let credentials = signing.credentials;
 
         let mut added = vec![("x-amz-date", HeaderValue::try_from(&time)?)];
         if let Some(token) = credentials.session_token() {
@@ -207,8 +209,8 @@ impl Signer {
             token.set_sensitive(true);
             added.push(("x-amz-security-token", token));
         }
-        if asked.tells_payload {
-            let payload = HeaderValue::try_from(&asked.payload)?;
+        if signing.tells_payload {
+            let payload = HeaderValue::try_from(&signing.payload)?;
             added.push(("x-amz-content-sha256", payload));
         }
         // A header that was added before, by an earlier attempt, is replaced.
@@ -248,11 +250,11 @@ impl Signer {
         canonical.push('\n');
         canonical.push_str(&names);
         canonical.push('\n');
-        canonical.push_str(&asked.payload);
+        canonical.push_str(&signing.payload);
 
         let digest = Digest::of(canonical.as_bytes()).hex();
         let text = format!("{ALGORITHM}\n{time}\n{scope}\n{digest}");
-        let signature = self.tag(credentials, date, asked, &scope, text.as_bytes());
+        let signature = self.tag(credentials, date, signing, &scope, text.as_bytes());
         let id = credentials.access_key_id();
         let authorization = format!(
             "{ALGORITHM} Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}"
@@ -268,7 +270,7 @@ impl Signer {
         &self,
         credentials: &Credentials,
         date: &str,
-        asked: &Asked<'_>,
+        signing: &Signing<'_>,
         scope: &str,
         text: &[u8],
     ) -> String {
@@ -279,7 +281,7 @@ impl Signer {
             Some(known) => &known.hmac,
             None => {
                 let secret = format!("AWS4{}", credentials.secret_access_key());
-                let parts = [date, asked.region, asked.service, "aws4_request"];
+                let parts = [date, signing.region, signing.service, "aws4_request"];
                 let first = hmac::Key::new(HMAC_SHA256, secret.as_bytes());
                 let hmac = parts.iter().fold(first, |key, part| {
                     let tag = hmac::sign(&key, part.as_bytes());
@@ -515,7 +517,7 @@ mod tests {
     async fn the_key_is_that_of_whoever_asks_and_of_the_day() {
         let signer = Signer::default();
         let [first, second] = keys();
-        let asked = |credentials| Asked {
+        let signing = |credentials| Signing {
             credentials,
             region: REGION,
             service: "sqs",
@@ -524,7 +526,7 @@ mod tests {
         };
         let tag = |credentials, date: &str| {
             let scope = format!("{date}/{REGION}/sqs/aws4_request");
-            signer.tag(credentials, date, &asked(credentials), &scope, b"text")
+            signer.tag(credentials, date, &signing(credentials), &scope, b"text")
         };
         let kept = tag(&first, "20261130");
         assert_eq!(tag(&first, "20261130"), kept);
