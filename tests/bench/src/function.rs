@@ -35,7 +35,7 @@ pub struct Program {
 
 impl Program {
     /// The same with another amount of memory, as far as it is told.
-    pub fn with_memory(&self, mb: u32) -> Self {
+    pub fn with_memory(&self, mb: u64) -> Self {
         let told = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
         let environment = self.environment.iter().cloned();
         let mut environment: Vec<_> = environment.filter(|(name, _)| name != told).collect();

@@ -12,7 +12,7 @@ use bench::{Calls, Cloud, Server, Service};
 
 use crate::function::{Function, Program, Run, counts_instructions};
 use crate::measured::{Measured, Unit, median};
-use crate::quota::Quota;
+use crate::quota::{MB_OF_A_CPU, Quota};
 use crate::scene::environment;
 use crate::tls::Authorities;
 
@@ -29,8 +29,6 @@ const WARM: u32 = 10;
 const MEMORY_MB: [u64; 3] = [128, 256, 512];
 /// Bytes that are hashed to know what hashing costs.
 const HASHED: usize = 400 << 20;
-/// Memory in MB with which a function has a whole processor.
-const WHOLE_MB: u32 = 1769;
 
 pub struct Bench {
     pub cloud: Arc<Cloud>,
@@ -138,7 +136,7 @@ impl Bench {
     /// Time from the start of the process to its first request for an event, at a memory size from which nothing connects before it
     /// and at one below, and to its first response.
     pub fn starts(&mut self, scenario: &str, program: &Program, events: Events) -> Result<()> {
-        let whole = program.with_memory(WHOLE_MB);
+        let whole = program.with_memory(MB_OF_A_CPU);
         let states = ["start to ready", "start to ready, connecting", "cold"];
         let mut pairs = [const { Vec::new() }; 3];
         for _ in 0..self.runs {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 /// Memory that has one whole CPU.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>
-const MB_OF_A_CPU: u64 = 1769;
+pub const MB_OF_A_CPU: u64 = 1769;
 /// Period in which a quota is used up.
 const PERIOD_MICROS: u64 = 20_000;
 
