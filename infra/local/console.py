@@ -477,7 +477,7 @@ class Walk:
 
     def nothing_leaves(self) -> None:
         for page in self.pages:
-            elsewhere = [one for one in page.requested if not one.startswith((f"{self.stack.api}/", "about:", "data:"))]
+            elsewhere = [one for one in page.requested if not one.startswith((f"{self.stack.api}/", "about:"))]
             expect(f"requested elsewhere: {elsewhere}", not elsewhere)
             expect(f"complaints: {page.complaints}", not page.complaints)
         say("nothing left the origin, and nothing was complained of")

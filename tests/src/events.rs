@@ -111,7 +111,10 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("authorizer/other-scheme.json", "refused"),
     ("authorizer/unknown-token.json", "refused"),
     ("console/page.json", "200 text/html; charset=utf-8"),
-    ("console/page-known.json", "200 text/html; charset=utf-8"),
+    (
+        "console/page-of-another-release.json",
+        "200 text/html; charset=utf-8",
+    ),
     (
         "console/file-of-another-release.json",
         "404 text/plain; charset=utf-8",

@@ -23,7 +23,7 @@ type Found = Result<Option<SecretValue>, Unreachable>;
 #[derive(Debug, Default)]
 pub struct Secrets {
     kept: RefCell<HashMap<String, (SecretValue, Timestamp)>>,
-    /// Those that are being read, each held by whoever does. The others of a batch get what that one found, or why not.
+    /// Reads under way. The first caller holds the lock; the others get its result, also where it failed.
     reading: RefCell<HashMap<String, Rc<Mutex<Option<Found>>>>>,
 }
 

@@ -99,7 +99,10 @@ async fn shown(scope: Scope<'_, impl Platform>, rows: Vec<rows::Job>) -> Vec<Job
     let keys = attachments.map(|id| rows::Attachment::at(scope.organization, id));
     let keys: Vec<_> = keys.collect();
     let attachments = rows::load_many::<rows::Attachment>(scope.platform, &keys).await;
-    let attachments = attachments.unwrap_or_default();
+    let attachments = attachments.unwrap_or_else(|unreachable| {
+        warn!(error = %unreachable, "Names of registrations are not shown");
+        Vec::new()
+    });
     let about = |row: &rows::Job| match &row.work {
         JobKind::Redeliver { filter } => filter.registration.clone(),
         JobKind::Drain { registration } => Some(registration.clone()),
