@@ -1,5 +1,5 @@
 #!/bin/sh
-# Formatting, clippy, dependencies, the template.
+# Formatting, clippy, dependencies, the template, the console's scripts.
 #
 #   infra/lint.sh
 set -eu
@@ -20,6 +20,9 @@ infra/local/venv.sh checkov
 .venv/sam/bin/python infra/checkov.py
 stage "python"
 python3 -m compileall -q infra
+stage "the console's scripts"
+infra/local/npm.sh typescript
+.venv/typescript/node_modules/.bin/tsc --project shared/web/jsconfig.json
 stage "clippy"
 cargo clippy --target "$target" --profile local --workspace --all-targets -- -D warnings
 stage "clippy, of the command line without AWS"

@@ -9,7 +9,12 @@ const ANSWER_MS = 40_000;
 export class Problem extends Error {
   constructor({ status = 0, code = "", title = "", detail = "", faults = [], request_id = "" }) {
     super(title);
-    Object.assign(this, { status, code, title, detail, faults, requestId: request_id });
+    this.status = status;
+    this.code = code;
+    this.title = title;
+    this.detail = detail;
+    this.faults = faults;
+    this.requestId = request_id;
   }
 
   /** The gateway refuses unknown tokens with a 403 of its own, which has no code. */
@@ -37,7 +42,7 @@ export const keepToken = (token) => sessionStorage.setItem(TOKEN, token.trim());
 export const forgetToken = () => sessionStorage.removeItem(TOKEN);
 
 /** Calls `/v1/<path>`, whose segments may hold anything, and returns the response's JSON. */
-export async function call(method, path, { query = {}, body, isKeyed = false } = {}) {
+export async function call(method, path, { query = {}, body = undefined, isKeyed = false } = {}) {
   // Addresses resolve these.
   if (path.some((segment) => segment === "." || segment === "..")) {
     throw new Problem({ status: 404, code: "not-found", title: "Not found" });
@@ -49,6 +54,7 @@ export async function call(method, path, { query = {}, body, isKeyed = false } =
   const headers = { accept: "application/json", authorization: `Bearer ${sessionStorage.getItem(TOKEN)}` };
   if (body) headers["content-type"] = "application/json";
   if (isKeyed) headers["idempotency-key"] = crypto.randomUUID();
+  /** @type {RequestInit} */
   const request = {
     method,
     headers,

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import {
   address,
+  attempt,
   command,
   count,
   deliveryLink,
@@ -38,7 +39,7 @@ const COLUMNS = [
 function moment(field, text) {
   if (!text) return undefined;
   const [, number, unit] = AGE.exec(text) ?? [];
-  const at = unit ? new Date(Date.now() - number * UNIT_MS[unit]) : new Date(text);
+  const at = unit ? new Date(Date.now() - Number(number) * UNIT_MS[unit]) : new Date(text);
   if (!Number.isNaN(at.getTime())) return at.toISOString();
   const detail = "must be a time such as 2026-01-31T12:00:00Z, or an age such as 30m, 2h or 7d";
   throw new api.Problem({ status: 422, title: "Invalid filter", faults: [{ field, detail }] });

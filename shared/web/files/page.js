@@ -1,6 +1,7 @@
 // Elements of the page. Strings become text and never markup; what comes from the API goes through `said`.
 
 const SECOND = 1_000;
+/** @type {[number, string][]} */
 const UNITS = [
   [86_400, "day"],
   [3_600, "hour"],
