@@ -18,7 +18,8 @@ use memory::Memory;
 use pipeline::Platform;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
-    Announcement, Item, Key, Message, Range, SecretValue, Unreachable, Write as Row, WriteError,
+    Announcement, Item, Key, Message, Piece, Range, SecretValue, Unreachable, Write as Row,
+    WriteError,
 };
 use pipeline::store::rows;
 use serde_json::{Value, json};
@@ -365,7 +366,7 @@ impl Platform for As<'_> {
         digest: &Digest,
         offset: u64,
         length: u64,
-    ) -> Result<Option<Bytes>, Unreachable> {
+    ) -> Result<Option<Piece>, Unreachable> {
         self.reads_bytes(organization);
         let read = self
             .memory

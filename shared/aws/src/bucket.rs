@@ -15,7 +15,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirecti
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use pipeline::ledger::schedule::BYTES_LONGER;
-use pipeline::store::platform::{Platform as _, Unreachable};
+use pipeline::store::platform::{Piece, Platform as _, Unreachable};
 
 use crate::Aws;
 use crate::table::unreachable;
@@ -81,7 +81,7 @@ impl Aws {
         }
     }
 
-    async fn object(&self, key: &str, range: Option<String>) -> Result<Option<Bytes>, Unreachable> {
+    async fn object(&self, key: &str, range: Option<String>) -> Result<Option<Piece>, Unreachable> {
         let mut reads = READS;
         loop {
             let request = self.s3().get_object().bucket(&self.settings.bucket);
@@ -100,13 +100,17 @@ impl Aws {
                         .raw_response()
                         .is_some_and(|response| response.status().as_u16() == 416) =>
                 {
-                    return Ok(Some(Bytes::new()));
+                    return Ok(Some(Bytes::new().into()));
                 }
                 Err(error) => return Err(unreachable("bucket", &error)),
             };
             reads -= 1;
+            let etag = answer.e_tag;
             match answer.body.collect().await {
-                Ok(bytes) => return Ok(Some(bytes.into_bytes())),
+                Ok(bytes) => {
+                    let bytes = bytes.into_bytes();
+                    return Ok(Some(Piece { bytes, etag }));
+                }
                 // The SDK repeats a request that failed, and not one whose body broke off.
                 Err(_) if reads > 0 => {}
                 Err(error) => {
@@ -177,7 +181,8 @@ impl Aws {
         organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
-        self.object(&object(organization, digest), None).await
+        let whole = self.object(&object(organization, digest), None).await?;
+        Ok(whole.map(|piece| piece.bytes))
     }
 
     pub(crate) async fn read_bytes(
@@ -186,9 +191,9 @@ impl Aws {
         digest: &Digest,
         offset: u64,
         length: u64,
-    ) -> Result<Option<Bytes>, Unreachable> {
+    ) -> Result<Option<Piece>, Unreachable> {
         let Some(last) = length.checked_sub(1).map(|length| offset + length) else {
-            return Ok(Some(Bytes::new()));
+            return Ok(Some(Bytes::new().into()));
         };
         let range = format!("bytes={offset}-{last}");
         self.object(&object(organization, digest), Some(range))

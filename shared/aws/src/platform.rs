@@ -15,7 +15,8 @@ use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use bytes::Bytes;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
-    Announcement, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
+    Announcement, Item, Key, Message, Piece, Platform, Range, SecretValue, Unreachable, Write,
+    WriteError,
 };
 use serde_json::Value;
 
@@ -154,7 +155,7 @@ impl Platform for Aws {
         digest: &Digest,
         offset: u64,
         length: u64,
-    ) -> Result<Option<Bytes>, Unreachable> {
+    ) -> Result<Option<Piece>, Unreachable> {
         Box::pin(self.read_bytes(organization, digest, offset, length)).await
     }
 

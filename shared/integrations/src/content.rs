@@ -1,10 +1,12 @@
 //! A request's body in parts, some of which are materials: sent while it is read, a mebibyte at a time, so that
 //! a material of a hundred megabytes takes no more memory than a small one.
 
+use std::cell::OnceCell;
+
 use attestation::{Digest, Hasher, Material};
 use bytes::{Bytes, BytesMut};
 
-use crate::{About, Error, Host};
+use crate::{About, Error, Host, Piece};
 
 /// Bytes of a material read at once: three quarters of a mebibyte, a whole one in base64.
 pub const CHUNK_BYTES: u64 = 768 * 1024;
@@ -25,6 +27,9 @@ enum Part<'a> {
         material: &'a Material,
         size_bytes: u64,
         encoding: Encoding,
+        /// Entity tag of the object whose bytes were read to their end, and are those of the digest. Whoever reads the
+        /// same object again need not hash it.
+        checked: OnceCell<String>,
     },
 }
 
@@ -59,6 +64,7 @@ impl<'a> Content<'a> {
             material,
             size_bytes,
             encoding,
+            checked: OnceCell::new(),
         });
         Ok(self)
     }
@@ -137,8 +143,11 @@ struct Open<'a> {
     material: &'a Material,
     size_bytes: u64,
     encoding: Encoding,
+    checked: &'a OnceCell<String>,
     offset: u64,
     hash: Hasher,
+    /// Entity tag of all pieces read so far; none where they have no common one.
+    etag: Option<String>,
 }
 
 impl Reader<'_> {
@@ -160,13 +169,16 @@ impl Reader<'_> {
                     material,
                     size_bytes,
                     encoding,
+                    checked,
                 }) => {
                     self.current = Some(Open {
                         material,
                         size_bytes: *size_bytes,
                         encoding: *encoding,
+                        checked,
                         offset: 0,
                         hash: Hasher::default(),
+                        etag: None,
                     });
                 }
             }
@@ -177,32 +189,56 @@ impl Reader<'_> {
 impl Open<'_> {
     async fn next(&mut self, host: &dyn Host) -> Result<Bytes, Error> {
         let length = CHUNK_BYTES.min(self.size_bytes - self.offset);
-        let bytes = host.read(self.material, self.offset, length).await?;
+        let Piece { bytes, etag } = host.read(self.material, self.offset, length).await?;
         if bytes.len() as u64 != length {
             return Err(self.others());
         }
-        self.offset += length;
-        self.hash.update(&bytes);
-        let is_last = self.offset == self.size_bytes;
-        if is_last && let Some(digest) = self.material.digest {
-            let read = self.hash.clone().finish();
-            if read != digest {
-                return Err(self.others());
-            }
+        match self.checked.get() {
+            Some(checked) if etag.as_ref() == Some(checked) => {}
+            Some(_) => return Err(self.written_again()),
+            None => self.check(&bytes, etag)?,
         }
+        self.offset += length;
         Ok(match self.encoding {
             Encoding::Plain => bytes,
             Encoding::Base64 => base64_simd::STANDARD.encode_to_string(&bytes).into(),
         })
     }
 
+    fn check(&mut self, bytes: &[u8], etag: Option<String>) -> Result<(), Error> {
+        if self.offset == 0 {
+            self.etag = etag;
+        } else if self.etag != etag {
+            self.etag = None;
+        }
+        self.hash.update(bytes);
+        let is_last = self.offset + bytes.len() as u64 == self.size_bytes;
+        if is_last && let Some(digest) = self.material.digest {
+            if self.hash.clone().finish() != digest {
+                return Err(self.others());
+            }
+            if let Some(etag) = self.etag.take() {
+                self.checked.get_or_init(|| etag);
+            }
+        }
+        Ok(())
+    }
+
     fn others(&self) -> Error {
-        let name = match self.material.digest {
+        let text = format!("read {}: the stored bytes are others", self.name());
+        Error::permanent(text).about(About::Delivery)
+    }
+
+    fn written_again(&self) -> Error {
+        let text = format!("read {}: it was stored again meanwhile", self.name());
+        Error::retryable(text).about(About::Delivery)
+    }
+
+    fn name(&self) -> String {
+        match self.material.digest {
             Some(digest) => digest.to_string(),
             None => self.material.name.clone(),
-        };
-        let text = format!("read {name}: the stored bytes are others");
-        Error::permanent(text).about(About::Delivery)
+        }
     }
 }
 
@@ -313,6 +349,52 @@ mod tests {
         );
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         assert!(party.received().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_object_that_was_checked_is_not_hashed_again_and_no_other_takes_its_place() {
+        let material = large();
+        let read = async |host: &Stage, content: &Content<'_>| content.each(host, |_| {}).await;
+        let text = async |host: &Stage, content: &Content<'_>| {
+            let error = read(host, content).await.unwrap_err();
+            (matches!(error.kind, Kind::Retryable { .. }), error.text)
+        };
+        let digest = material.digest.unwrap();
+        let others = (false, format!("read {digest}: the stored bytes are others"));
+        let again = (
+            true,
+            format!("read {digest}: it was stored again meanwhile"),
+        );
+
+        let host = Stage::new();
+        host.etag.set(Some("a"));
+        let tagged = content(&host, &material, Encoding::Plain).await;
+        read(&host, &tagged).await.unwrap();
+        host.etag.set(Some("b"));
+        assert_eq!(text(&host, &tagged).await, again);
+        host.etag.set(None);
+        assert_eq!(text(&host, &tagged).await, again);
+
+        // Without a tag, or with two of them, nothing says that the bytes are the same: they are hashed.
+        let untagged = content(&host, &material, Encoding::Plain).await;
+        read(&host, &untagged).await.unwrap();
+        let changing = content(&host, &material, Encoding::Plain).await;
+        let mut pieces = 0;
+        let change = |_: &Bytes| {
+            pieces += 1;
+            host.etag.set(Some(if pieces < 3 { "a" } else { "b" }));
+        };
+        changing.each(&host, change).await.unwrap();
+        host.is_damaged.set(true);
+        assert_eq!(text(&host, &changing).await, others);
+        host.etag.set(None);
+        assert_eq!(text(&host, &untagged).await, others);
+
+        // What was found to be others is never taken for checked.
+        host.etag.set(Some("a"));
+        let damaged = content(&host, &material, Encoding::Plain).await;
+        assert_eq!(text(&host, &damaged).await, others);
+        assert_eq!(text(&host, &damaged).await, others);
     }
 
     #[tokio::test]

@@ -210,7 +210,7 @@ impl Integration for DependencyTrack {
         let (uploads, _) = plan(host, delivery).await?;
         let mut previews = Vec::new();
         for upload in uploads {
-            let request = upload.request(host, delivery).await?;
+            let request = upload.request(delivery, upload.sbom(host).await?)?;
             let target = request.uri().to_string();
             previews.push(crate::http::preview_of_content(host, &request, target).await?);
         }

@@ -10,7 +10,7 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value};
 
 use crate::{
-    Delivery, Error, Followed, Host, Http, Integration, Locked, Outcome, Presence, Preview,
+    Delivery, Error, Followed, Host, Http, Integration, Locked, Outcome, Piece, Presence, Preview,
     Redactor, Warnings, inputs,
 };
 
@@ -168,7 +168,7 @@ impl Host for Masking<'_> {
         material: &'a Material,
         offset: u64,
         length: u64,
-    ) -> LocalBoxFuture<'a, Result<Bytes, Error>> {
+    ) -> LocalBoxFuture<'a, Result<Piece, Error>> {
         self.host.read(material, offset, length)
     }
 

@@ -1,7 +1,7 @@
 //! Fixtures for the tests of all integrations: an attestation with its SBOMs on stage, and a third party that sends
 //! the responses it is given.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::http::Guard;
-use crate::{Delivery, Error, Host, Http, Integration, Locked, Pushed, Workflow};
+use crate::{Delivery, Error, Host, Http, Integration, Locked, Piece, Pushed, Workflow};
 
 pub(crate) const CDX: &str = r#"{"bomFormat":"CycloneDX","specVersion":"1.6"}"#;
 pub(crate) const SPDX: &str = r#"{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","documentNamespace":"https://example.org/s"}"#;
@@ -43,6 +43,12 @@ pub(crate) struct Stage {
     recorded: RefCell<Vec<(String, Value)>>,
     /// Locks that [`Host::lock`] was asked for, by name.
     pub(crate) locks: RefCell<BTreeMap<String, Lock>>,
+    /// Entity tag of what is read.
+    pub(crate) etag: Cell<Option<&'static str>>,
+    /// Pieces that were read.
+    pub(crate) reads: Cell<usize>,
+    /// What is read has its first letter wrong.
+    pub(crate) is_damaged: Cell<bool>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -131,6 +137,9 @@ impl Stage {
             trace: None,
             recorded: RefCell::default(),
             locks: RefCell::default(),
+            etag: Cell::default(),
+            reads: Cell::default(),
+            is_damaged: Cell::default(),
         }
     }
 
@@ -183,11 +192,19 @@ impl Host for Stage {
         material: &'a Material,
         offset: u64,
         length: u64,
-    ) -> LocalBoxFuture<'a, Result<Bytes, Error>> {
+    ) -> LocalBoxFuture<'a, Result<Piece, Error>> {
         let content = material.content.as_ref().unwrap();
         let place = |at: u64| usize::try_from(at).unwrap().min(content.len());
-        let part = content[place(offset)..place(offset + length)].to_vec();
-        std::future::ready(Ok(part.into())).boxed_local()
+        self.reads.set(self.reads.get() + 1);
+        let mut part = content[place(offset)..place(offset + length)].to_vec();
+        if self.is_damaged.get() && offset == 0 {
+            part[0] ^= 1;
+        }
+        let piece = Piece {
+            bytes: part.into(),
+            etag: self.etag.get().map(str::to_owned),
+        };
+        std::future::ready(Ok(piece)).boxed_local()
     }
 
     fn lock<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<Locked, Error>> {

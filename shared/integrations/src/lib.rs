@@ -198,7 +198,7 @@ pub trait Host {
         material: &'a Material,
         offset: u64,
         length: u64,
-    ) -> LocalBoxFuture<'a, Result<Bytes, Error>>;
+    ) -> LocalBoxFuture<'a, Result<Piece, Error>>;
 
     /// Takes what is called `name` at this registration for this attempt alone, over all functions, with the note
     /// that the last one left there (null when nobody did). It is let go of at the attempt's end at the latest.
@@ -213,6 +213,20 @@ pub trait Host {
 
     /// Seconds since 1970, for signatures that carry a time.
     fn unix_secs(&self) -> u64;
+}
+
+/// Consecutive bytes of a material, from [`Host::read`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    pub bytes: Bytes,
+    /// The stored object's entity tag: pieces with the same one are of the same bytes. None where nothing says so.
+    pub etag: Option<String>,
+}
+
+impl From<Bytes> for Piece {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, etag: None }
+    }
 }
 
 /// Result of [`Host::lock`].

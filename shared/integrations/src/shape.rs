@@ -1,13 +1,13 @@
 //! Checks that a material is the document that its type names, before a third party trips over it: to what is not
 //! JSON one answers 500, as if it were down, and another ends a run over everything.
 //!
-//! Reads the material in pieces and keeps of it no more than one token. Validates the syntax and the format's own
+//! Reads it in pieces and keeps of it no more than one token. Validates the syntax and the format's own
 //! mark, not the schema, which is the third party's.
 
-use attestation::{Material, MaterialType};
+use attestation::MaterialType;
 use json_event_parser::{JsonEvent, JsonSyntaxError, LowLevelJsonParser};
 
-use crate::{Content, Encoding, Error, Host};
+use crate::{Content, Error, Host};
 
 /// Longest string and deepest nesting that Jackson reads, in which importers are written.
 const LONGEST: usize = 20_000_000;
@@ -35,13 +35,14 @@ impl Mark {
 
 /// Says why a material is not what its type names, completing "it is …". None when it is, or when nothing is known
 /// of its type.
-pub(crate) async fn fault(host: &dyn Host, material: &Material) -> Result<Option<String>, Error> {
-    let Some(mark) = Mark::of(&material.kind) else {
+pub(crate) async fn fault(
+    host: &dyn Host,
+    kind: &MaterialType,
+    content: &Content<'_>,
+) -> Result<Option<String>, Error> {
+    let Some(mark) = Mark::of(kind) else {
         return Ok(None);
     };
-    let content = Content::default()
-        .material(host, material, Encoding::Plain)
-        .await?;
     let mut check = Check::new(mark);
     let mut reader = content.read(host);
     while let Some(bytes) = reader.next().await? {
@@ -134,8 +135,8 @@ mod tests {
     use crate::fixture::{CDX, SPDX, Stage};
 
     async fn fault_of(kind: MaterialType, bytes: &[u8]) -> Option<String> {
-        let material = Material::inline("sbom", kind, "sbom.json", bytes.to_vec());
-        fault(&Stage::new(), &material).await.unwrap()
+        let content = Content::from(bytes.to_vec());
+        fault(&Stage::new(), &kind, &content).await.unwrap()
     }
 
     #[tokio::test]

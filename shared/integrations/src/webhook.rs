@@ -18,7 +18,7 @@
 //!
 //! # Receipt
 //!
-//! For each request the status that was answered and the digest of the body, and that of the SBOM in it.
+//! For each request the status that was answered, and the digest of the attestation's body or of the SBOM.
 //!
 //! # Limits
 //!
@@ -39,9 +39,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::TRACEPARENT;
-use attestation::{Digest, Hasher, Material, MaterialType};
+use attestation::{Digest, Material, MaterialType};
 pub use body::Format;
-use bytes::Bytes;
 pub use headers::Headers;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, Request};
@@ -184,8 +183,10 @@ impl Integration for Webhook {
             );
             response.check(&doing, now)?;
 
-            let mut receipt =
-                json!({ "status": response.status.as_u16(), "digest": digest.to_string() });
+            let mut receipt = json!({ "status": response.status.as_u16() });
+            if let Some(digest) = digest {
+                receipt["digest"] = digest.to_string().into();
+            }
             if let Some(material) = step.material.and_then(|material| material.digest) {
                 receipt["material"] = material.to_string().into();
             }
@@ -230,27 +231,25 @@ struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// The request as it goes out, with its body's digest. An SBOM is read here once, for the signature, which
-    /// stands in front of the body; and once more while it is sent.
+    /// The request as it goes out, with its body's digest if it carries the attestation. An SBOM is read here for a
+    /// signature alone, which stands in front of the body; and otherwise once, while it is sent.
     async fn request(
         &self,
         host: &dyn Host,
         delivery: &Delivery<'a, Webhook>,
         unix_secs: u64,
-    ) -> Result<(Request<Content<'a>>, Digest), Error> {
+    ) -> Result<(Request<Content<'a>>, Option<Digest>), Error> {
         let id = message_id(delivery.id, &self.key);
         let content = body::content(host, delivery, self.material, &id).await?;
         let secret = delivery.registration.secret.as_ref();
         let mut signature = secret.map(|secret| secret.sign(&id, unix_secs));
-        let mut hash = Hasher::default();
-        let take = |bytes: &Bytes| {
-            hash.update(bytes);
-            if let Some(signature) = &mut signature {
-                signature.update(bytes);
-            }
+        if let Some(signature) = &mut signature {
+            content.each(host, |bytes| signature.update(bytes)).await?;
+        }
+        let digest = match self.material {
+            Some(_) => None,
+            None => Some(content.digest(host).await?),
         };
-        content.each(host, take).await?;
-        let digest = hash.finish();
         let mut request = request(
             delivery.registration,
             &id,
@@ -405,6 +404,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_sbom_is_read_once_and_a_second_time_for_a_signature_alone() {
+        for (signed, reads) in [(false, 2), (true, 4)] {
+            let party = Peer::start(&[fixture::OK, fixture::OK]);
+            let mut registration = registration(&party);
+            if !signed {
+                registration.secret = None;
+            }
+            let stage = Stage::new();
+            deliver(&stage, &registration, &SBOMS).await.unwrap();
+            assert_eq!(party.received().len(), 2);
+            assert_eq!(stage.reads.get(), reads, "{signed}");
+        }
+    }
+
+    #[tokio::test]
     async fn the_attestation_goes_first_and_then_each_sbom() {
         let party = Peer::start(&[fixture::OK, fixture::ACCEPTED, fixture::OK]);
         let stage = Stage::new();
@@ -431,12 +445,12 @@ mod tests {
             std::str::from_utf8(&received[0].body).unwrap(),
         );
 
-        let digest = |n: usize| Digest::of(&received[n].body).to_string();
+        let digest = Digest::of(&received[0].body).to_string();
         let material = |content: &str| Digest::of(content.as_bytes()).to_string();
         let expected = json!({ "steps": {
-            "attestation": { "status": 200, "digest": digest(0) },
-            "sbom:sbom": { "status": 202, "digest": digest(1), "material": material(fixture::CDX) },
-            "sbom:packages": { "status": 200, "digest": digest(2), "material": material(fixture::SPDX) },
+            "attestation": { "status": 200, "digest": digest },
+            "sbom:sbom": { "status": 202, "material": material(fixture::CDX) },
+            "sbom:packages": { "status": 200, "material": material(fixture::SPDX) },
         }});
         assert_eq!(
             outcome,

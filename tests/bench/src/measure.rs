@@ -27,6 +27,11 @@ pub const TRIES: u32 = 3;
 const WARM: u32 = 10;
 /// Memory sizes whose quota of CPU is tried.
 const MEMORY_MB: [u64; 3] = [128, 256, 512];
+/// Memory sizes that are compared, and time that each call to AWS takes meanwhile: about that of DynamoDB and SQS.
+const COMPARED_MB: [u64; 5] = [128, 256, 512, 1024, MB_OF_A_CPU];
+const CALL: Duration = Duration::from_millis(5);
+/// Dollars for a gigabyte-second on arm64 in us-east-1, of <https://aws.amazon.com/lambda/pricing/>.
+const GB_SECOND_DOLLARS: f64 = 0.000_013_333_4;
 /// Bytes that are hashed to know what hashing costs.
 const HASHED: usize = 400 << 20;
 
@@ -321,6 +326,42 @@ impl Bench {
             }
             let name = format!("{scenario}: first invocation at {mb} MB");
             self.add(Measured::pairs(name, Unit::Millis, &pairs));
+        }
+        Ok(())
+    }
+
+    /// Warm invocations with the CPU that Lambda gives for so much memory, while each call takes its time: how long
+    /// one takes, and what the time of a million costs.
+    pub fn memory_sizes(
+        &mut self,
+        scenario: &str,
+        program: &Program,
+        events: Events,
+    ) -> Result<()> {
+        for mb in COMPARED_MB {
+            let Some(quota) = Quota::of_memory(mb) else {
+                let why = format!("{scenario}: at {mb} MB: no control group can be made");
+                self.left_out.push(why);
+                continue;
+            };
+            quota.end()?;
+            let mut function = self.start(program, Run::Quota(&quota))?;
+            function.ready()?;
+            self.cloud.delay(CALL);
+            let mut times = Vec::new();
+            for _ in 0..self.runs.min(10) + 2 {
+                times.push(millis(function.invoke(&events()?)?.wall));
+            }
+            self.cloud.delay(Duration::ZERO);
+            drop(function);
+            // The first ones open connections.
+            let took = median(times.split_off(2));
+            let gb = f64::from(u32::try_from(mb)?) / 1024.0;
+            let dollars = gb * took * 1e3 * GB_SECOND_DOLLARS;
+            let name = format!("{scenario}, by memory: at {mb} MB");
+            self.add(Measured::new(name.clone(), Unit::Millis, took));
+            let name = format!("{name}, a million");
+            self.add(Measured::new(name, Unit::Dollars, dollars));
         }
         Ok(())
     }

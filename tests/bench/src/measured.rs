@@ -9,6 +9,7 @@ pub enum Unit {
     Instructions,
     Millis,
     Mb,
+    Dollars,
     /// Multiples of another thing, which the name says.
     Times,
 }

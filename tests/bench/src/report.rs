@@ -20,6 +20,7 @@ fn number(value: f64, unit: Unit) -> String {
         Unit::Instructions => format!("{:.2} M", value / 1e6),
         Unit::Millis => format!("{value:.2} ms"),
         Unit::Mb => format!("{value:.2} MB"),
+        Unit::Dollars => format!("{value:.2} $"),
         Unit::Times => format!("× {value:.2}"),
     }
 }

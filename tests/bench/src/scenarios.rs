@@ -74,6 +74,8 @@ fn accept(bench: &mut Bench) -> Result<()> {
     bench.starts("accept", &program, &mut events)?;
     bench.warm("accept", &program, &mut events)?;
     bench.quotas("accept", &program, &mut events)?;
+    bench.memory_sizes("accept", &program, &mut events)?;
+    bench.memory_sizes("accept of 3 MB", &program, &mut || Ok(whole(&scene, 3)))?;
 
     if bench.counts() {
         grow(bench, &scene, &program)?;
@@ -152,7 +154,8 @@ fn authorizer(bench: &mut Bench) -> Result<()> {
     bench.calls("authorizer", &program, &mut events)?;
     bench.instructions("authorizer", &program, &mut events)?;
     bench.starts("authorizer", &program, &mut events)?;
-    bench.warm("authorizer", &program, &mut events)
+    bench.warm("authorizer", &program, &mut events)?;
+    bench.memory_sizes("authorizer", &program, &mut events)
 }
 
 /// A third party that takes everything, and counts its connections.
@@ -211,6 +214,7 @@ fn webhook(bench: &mut Bench) -> Result<()> {
     bench.instructions("webhook", &program, &mut one)?;
     bench.starts("webhook", &program, &mut one)?;
     bench.warm("webhook", &program, &mut one)?;
+    bench.memory_sizes("webhook", &program, &mut one)?;
     let mut ten = || Ok(of(10)?.0);
     nothing_given_back(&bench.ready(&program)?.invoke(&ten()?)?.body)?;
     bench.calls("webhook, batch of 10", &program, &mut ten)?;
@@ -242,6 +246,8 @@ fn materials(bench: &mut Bench) -> Result<()> {
             scene.messages(integration, &[attestation])
         };
         material(bench, integration, &scene, &program, event)?;
+        let name = format!("{integration}, material of 10 MB");
+        bench.memory_sizes(&name, &program, &mut || Ok(event(10)?.0))?;
     }
     bench.zip("guac", "deliver-guac").map(drop)
 }

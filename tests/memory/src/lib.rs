@@ -25,8 +25,8 @@ use pipeline::engine::deliver::Record;
 use pipeline::ledger::schedule::SHORT_WAIT;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
-    Announcement, Expect, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write,
-    WriteError,
+    Announcement, Expect, Item, Key, Message, Piece, Platform, Range, SecretValue, Unreachable,
+    Write, WriteError,
 };
 
 type Invoke = Box<
@@ -441,12 +441,15 @@ impl Platform for Memory {
         digest: &Digest,
         offset: u64,
         length: u64,
-    ) -> Result<Option<Bytes>, Unreachable> {
+    ) -> Result<Option<Piece>, Unreachable> {
         let bytes = self.object(organization, digest);
         let place = |at: u64, all: usize| usize::try_from(at).map_or(all, |at| at.min(all));
         Ok(bytes.map(|bytes| {
             let (start, end) = (offset, offset.saturating_add(length));
-            bytes.slice(place(start, bytes.len())..place(end, bytes.len()))
+            Piece {
+                bytes: bytes.slice(place(start, bytes.len())..place(end, bytes.len())),
+                etag: Some(Digest::of(&bytes).hex()),
+            }
         }))
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use integrations::http::Guard;
-use integrations::{Authorities, Delivery, Error, Host, Http, Integration, Locked};
+use integrations::{Authorities, Delivery, Error, Host, Http, Integration, Locked, Piece};
 use serde_json::Value;
 
 /// A statement of Chainloop's, with materials of several kinds and a policy that found something.
@@ -126,11 +126,11 @@ impl Host for Stage {
         material: &'a Material,
         offset: u64,
         length: u64,
-    ) -> LocalBoxFuture<'a, Result<Bytes, Error>> {
+    ) -> LocalBoxFuture<'a, Result<Piece, Error>> {
         let content = material.content.as_ref().unwrap();
         let place = |at: u64| usize::try_from(at).unwrap().min(content.len());
         let part = content[place(offset)..place(offset + length)].to_vec();
-        std::future::ready(Ok(part.into())).boxed_local()
+        std::future::ready(Ok(Bytes::from(part).into())).boxed_local()
     }
 
     fn lock<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<Locked, Error>> {

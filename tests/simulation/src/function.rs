@@ -14,7 +14,8 @@ use pipeline::engine::fetch;
 use pipeline::ledger::{message, schedule};
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
-    Announcement, Item, Key, Message, Platform, Range, SecretValue, Unreachable, Write, WriteError,
+    Announcement, Item, Key, Message, Piece, Platform, Range, SecretValue, Unreachable, Write,
+    WriteError,
 };
 use serde_json::Value;
 
@@ -351,7 +352,7 @@ impl Platform for Function {
         digest: &Digest,
         offset: u64,
         length: u64,
-    ) -> Result<Option<Bytes>, Unreachable> {
+    ) -> Result<Option<Piece>, Unreachable> {
         self.read("bucket", Fault::BucketDown, &[], |memory| {
             ready(memory.read_object(organization, digest, offset, length))
         })

@@ -12,7 +12,8 @@ use memory::Memory;
 use pipeline::Platform;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
-    Announcement, Index, Item, Key, Message, Range, SecretValue, Unreachable, Write, WriteError,
+    Announcement, Index, Item, Key, Message, Piece, Range, SecretValue, Unreachable, Write,
+    WriteError,
 };
 use serde_json::Value;
 
@@ -356,7 +357,7 @@ impl Platform for Metered<'_> {
         digest: &Digest,
         offset: u64,
         length: u64,
-    ) -> Result<Option<Bytes>, Unreachable> {
+    ) -> Result<Option<Piece>, Unreachable> {
         let _call = self.call().await;
         self.units.borrow_mut().s3_gets += 1.0;
         self.role

@@ -1,7 +1,6 @@
 //! Dependency-Track's REST API: what is asked, and how its answers are read. It is the same in versions 4 and 5 but
 //! for what is said where it matters.
 
-use attestation::Material;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, Request, StatusCode};
@@ -13,7 +12,7 @@ use uuid::Uuid;
 use super::inputs::{Instance, Registration};
 use super::project::Place;
 use crate::http::{Response, origin};
-use crate::{About, Content, Encoding, Error, Host, Http, Kind, Warnings, text};
+use crate::{About, Content, Error, Http, Kind, Warnings, text};
 
 pub(super) const KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -303,12 +302,11 @@ pub(super) async fn is_processing(
 
 /// As a form by hand: it has to have a known length and the same bytes each time, and the SBOM is read while it
 /// is sent. Always as a form, since the other way, base64 in JSON, ends at 20 million letters.
-pub(super) async fn upload<'a>(
-    host: &dyn Host,
+pub(super) fn upload<'a>(
     registration: &Registration,
     boundary: &str,
     fields: &[(&str, String)],
-    sbom: &'a Material,
+    sbom: Content<'a>,
 ) -> Result<Request<Content<'a>>, Error> {
     let part = |name: &str| {
         format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n")
@@ -321,8 +319,7 @@ pub(super) async fn upload<'a>(
     }
     head.push_str(&part("bom"));
     let content = Content::from(head)
-        .material(host, sbom, Encoding::Plain)
-        .await?
+        .followed_by(sbom)
         .bytes(format!("\r\n--{boundary}--\r\n"));
     Request::post(registration.instance_uri.url(&["v1", "bom"]).as_str())
         .header(

@@ -12,7 +12,7 @@ use super::inputs::Tags;
 use super::last::{self, Notes, Verdict};
 use super::project::{Place, Targets};
 use crate::template::Facts;
-use crate::{About, Content, Delivery, Error, Host, Http, Kind, Outcome, facts, shape};
+use crate::{About, Content, Delivery, Encoding, Error, Host, Http, Kind, Outcome, facts, shape};
 
 /// An SBOM on its way to a project.
 #[derive(Debug)]
@@ -151,14 +151,20 @@ impl Upload<'_> {
             "upload the SBOM {:?} to the {}",
             self.material.name, self.place
         );
-        if let Some(fault) = shape::fault(host, self.material).await? {
+        let sbom = self.sbom(host).await?;
+        if let Some(fault) = shape::fault(host, &self.material.kind, &sbom).await? {
             let error = Error::permanent(format!("{doing}: it is {fault}"));
             return Err(error.about(About::Delivery));
         }
-        let mut response = self.post(http, host, delivery, &doing).await?;
+        let post = async || {
+            let request = self.request(delivery, sbom.clone())?;
+            let sent = http.stream(host, request).await;
+            sent.map_err(|error| api::within(&doing, error))
+        };
+        let mut response = post().await?;
         if api::was_overtaken(&response) {
             // Somebody else created the project at the same moment, so that now it is there.
-            response = self.post(http, host, delivery, &doing).await?;
+            response = post().await?;
         }
         let registration = delivery.registration;
         let accepted = api::accepted(&response, &doing, host.unix_secs());
@@ -174,22 +180,16 @@ impl Upload<'_> {
         )
     }
 
-    async fn post(
-        &self,
-        http: &Http,
-        host: &dyn Host,
-        delivery: &Delivery<'_, DependencyTrack>,
-        doing: &str,
-    ) -> Result<crate::http::Response, Error> {
-        let request = self.request(host, delivery).await?;
-        let sent = http.stream(host, request).await;
-        sent.map_err(|error| api::within(doing, error))
+    /// The SBOM as it is sent.
+    pub(super) async fn sbom(&self, host: &dyn Host) -> Result<Content<'_>, Error> {
+        let content = Content::default();
+        content.material(host, self.material, Encoding::Plain).await
     }
 
-    pub(super) async fn request<'b>(
-        &'b self,
-        host: &dyn Host,
+    pub(super) fn request<'b>(
+        &self,
         delivery: &Delivery<'_, DependencyTrack>,
+        sbom: Content<'b>,
     ) -> Result<Request<Content<'b>>, Error> {
         let (registration, attachment) = (delivery.registration, delivery.attachment);
         let mut fields = Vec::new();
@@ -212,7 +212,7 @@ impl Upload<'_> {
         // The delivery's id follows from the attestation, and that from the SBOM: nobody can have put the boundary
         // into the SBOM. And it stays the same in a retry, so that the preview shows what is sent.
         let boundary = Digest::of(format!("{} {}", delivery.id, self.step).as_bytes()).hex();
-        api::upload(host, registration, &boundary[..32], &fields, self.material).await
+        api::upload(registration, &boundary[..32], &fields, sbom)
     }
 
     fn receipt(&self, accepted: &api::Accepted, sight: Sight) -> Value {

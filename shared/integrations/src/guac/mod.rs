@@ -369,12 +369,6 @@ impl Export {
                 return Ok(self.once(source, key, Taken::Done(receipt)));
             }
         }
-        if let Source::Sbom(material) = source
-            && let Some(fault) = shape::fault(host, material).await?
-        {
-            self.skip(source, format!("is {fault}, which GUAC fails on"));
-            return Ok(Taken::Skipped);
-        }
         let content = match source {
             Source::Statement => delivery.pushed.attestation.envelope.payload.clone().into(),
             Source::Provenance => match provenance::derive(delivery.pushed.attestation) {
@@ -386,7 +380,12 @@ impl Export {
             },
             Source::Sbom(material) => {
                 let content = Content::default();
-                content.material(host, material, Encoding::Plain).await?
+                let content = content.material(host, material, Encoding::Plain).await?;
+                if let Some(fault) = shape::fault(host, &material.kind, &content).await? {
+                    self.skip(source, format!("is {fault}, which GUAC fails on"));
+                    return Ok(Taken::Skipped);
+                }
+                content
             }
         };
         let digest = match source {

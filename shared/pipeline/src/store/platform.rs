@@ -13,6 +13,7 @@ use api::{OrganizationName, Timestamp};
 use attestation::Digest;
 use bytes::Bytes;
 use futures_util::future::{self, Either};
+pub use integrations::Piece;
 use serde_json::{Map, Value};
 
 use crate::store::meter::Meter;
@@ -307,7 +308,7 @@ pub trait Platform {
         digest: &Digest,
         offset: u64,
         length: u64,
-    ) -> Result<Option<Bytes>, Unreachable>;
+    ) -> Result<Option<Piece>, Unreachable>;
     /// Size in bytes, if it is there; and then it stays for a whole retention from now on, since the bucket
     /// forgets bytes by when they were put down, and somebody builds on them again.
     async fn keep_object(

@@ -13,7 +13,9 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use integrations::guac::Guac;
 use integrations::webhook::Webhook;
-use integrations::{CHUNK_BYTES, Content, Encoding, Error, Host, Integration, Locked, Outcome};
+use integrations::{
+    CHUNK_BYTES, Content, Encoding, Error, Host, Integration, Locked, Outcome, Piece,
+};
 use peers::gcs::Gcs;
 use peers::{Stage, http};
 use serde_json::{Value, json};
@@ -130,11 +132,11 @@ impl Host for Generated {
         material: &'a Material,
         offset: u64,
         length: u64,
-    ) -> LocalBoxFuture<'a, Result<Bytes, Error>> {
+    ) -> LocalBoxFuture<'a, Result<Piece, Error>> {
         assert!(length <= CHUNK_BYTES, "more than a chunk is wanted at once");
         let length = usize::try_from(length.min(SIZE_BYTES - offset)).unwrap();
         let bytes = document(&material.name, offset, length);
-        std::future::ready(Ok(bytes.into())).boxed_local()
+        std::future::ready(Ok(Bytes::from(bytes).into())).boxed_local()
     }
 
     fn lock<'a>(&'a self, name: &'a str) -> LocalBoxFuture<'a, Result<Locked, Error>> {

@@ -8,7 +8,7 @@ use api::{OrganizationName, Timestamp};
 use attestation::Material;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture as LocalFuture;
-use integrations::{Error, Host, Integration, Locked};
+use integrations::{Error, Host, Integration, Locked, Piece};
 use serde_json::Value;
 
 use super::material::{content, read, size_bytes};
@@ -260,7 +260,7 @@ impl<P: Platform> Host for DeliveryContext<'_, P> {
         material: &'a Material,
         offset: u64,
         length: u64,
-    ) -> LocalFuture<'a, Result<Bytes, Error>> {
+    ) -> LocalFuture<'a, Result<Piece, Error>> {
         Box::pin(self.own(async move {
             read(
                 Scope::new(self.platform, &self.organization()),

@@ -2,7 +2,7 @@
 
 use attestation::{Digest, Material};
 use bytes::Bytes;
-use integrations::Error;
+use integrations::{Error, Piece};
 
 use crate::store::platform::{Platform, Scope};
 
@@ -52,12 +52,12 @@ pub(super) async fn read(
     material: &Material,
     offset: u64,
     length: u64,
-) -> Result<Bytes, Error> {
+) -> Result<Piece, Error> {
     let (platform, organization) = scope.parts();
     if let Some(content) = &material.content {
         let place = |at: u64| usize::try_from(at).map_or(content.len(), |at| at.min(content.len()));
         let part = &content[place(offset)..place(offset.saturating_add(length))];
-        return Ok(Bytes::copy_from_slice(part));
+        return Ok(Bytes::copy_from_slice(part).into());
     }
     let digest = digest(material)?;
     platform

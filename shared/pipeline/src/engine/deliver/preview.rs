@@ -6,7 +6,7 @@ use api::AttachmentId;
 use attestation::{Digest, Material};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture as LocalFuture;
-use integrations::{Error, Host, Integration, Locked};
+use integrations::{Error, Host, Integration, Locked, Piece};
 use serde_json::Value;
 
 use super::load::{Sent, Subject, load};
@@ -84,7 +84,7 @@ impl<P: Platform> Host for Reader<'_, P> {
         material: &'a Material,
         offset: u64,
         length: u64,
-    ) -> LocalFuture<'a, Result<Bytes, Error>> {
+    ) -> LocalFuture<'a, Result<Piece, Error>> {
         Box::pin(material::read(self.scope, material, offset, length))
     }
 
