@@ -2,8 +2,8 @@
 
     .venv/sam/bin/python infra/local/recording.py
 
-On a cloud of its own. infra/local/recording.txt has what is typed, a paragraph for each command; `!` runs a line unseen.
-Everything below a command is what it printed to a terminal, in its colours. Only the pace is made: of typing and reading.
+On a cloud of its own. infra/local/recording.txt has what is typed; a line that begins with `!` runs unseen. What stands
+below a command is what it printed to a terminal, as fast as it did. The pace of typing and of reading is made up.
 """
 
 import http.server
@@ -56,22 +56,19 @@ class Session:
         self.film, self.printed = Film(), ""
         self.commands: list[str] = []
 
-    def play(self, paragraph: str) -> None:
-        *before, command = re.split(r"\n(?!    )", paragraph)
-        unseen = [line for line in [*before, command] if line.startswith("!")]
-        for line in unseen:
+    def play(self, line: str) -> None:
+        """Types a line, or a command that goes on over several, and runs it."""
+        if line.startswith("!"):
             self.run(line[1:])
-        if unseen:
             return
-        for comment in before:
-            self.film.type(comment, "$ ", "comment", TYPING_SECS)
+        if line.startswith("#"):
+            self.film.type(line, "$ ", "comment", TYPING_SECS)
+            return
         failed = re.search(r"│ (\w+) +│\S* failed ", self.printed)
-        command = command.format(failed=failed and failed[1], sbom=self.sbom.digest)
+        command = line.format(failed=failed and failed[1], sbom=self.sbom.digest)
         self.commands.append(command)
-        prompt = "$ "
-        for line in command.splitlines():
-            self.film.type(line.lstrip() if prompt.isspace() else line, prompt, "typed", TYPING_SECS)
-            prompt = "    "
+        for prompt, typed in zip(["$ ", *["    "] * 9], command.split("\n    ")):
+            self.film.type(typed, prompt, "typed", TYPING_SECS)
         began = time.monotonic()
         output = self.run(command)
         self.printed += output
@@ -91,9 +88,11 @@ class Session:
             while piece := os.read(terminal, 1 << 16):
                 output += piece
         except OSError:
-            pass  # Linux says so at the end.
+            pass  # The end, as Linux tells it.
         os.close(terminal)
-        os.waitpid(pid, 0)
+        # 3 says that a delivery failed.
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) not in (0, 3):
+            sys.exit(f"{command}: {output.decode()}")
         return output.decode()
 
 
@@ -115,11 +114,11 @@ def main() -> None:
         environment["PATH"] = f"{ROOT}/target/bin:{environment['PATH']}"
         session = Session(folder, environment, sbom)
         say("deployed")
-        for paragraph in SESSION.read_text().strip().split("\n\n"):
-            session.play(paragraph)
+        for line in re.findall(r"^\S.*(?:\n    .*)*", SESSION.read_text(), re.MULTILINE):
+            session.play(line)
         session.film.wait(LAST_SECS)
     description = "The commands: " + "; ".join(re.sub(r" \\\n *", " ", one) for one in session.commands)
-    svg = session.film.svg("A session of the command line: register, attach, push, look, redeliver", description)
+    svg = session.film.svg("A session of the chainloop command: register, attach, push, find what failed and why, redeliver", description)
     if any(secret in svg for secret in (token, SECRET_PATH)):
         sys.exit("a secret is in the picture")
     if len(svg.encode()) > PICTURE_MAX_BYTES:
