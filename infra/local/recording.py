@@ -29,7 +29,7 @@ SESSION = Path(__file__).with_suffix(".txt")
 PICTURE = ROOT / "docs/pictures/session.svg"
 PICTURE_MAX_BYTES = 150_000
 SECRET_PATH = "services/T024/B7QX"
-TYPING_SECS, READING_SECS_A_ROW, LAST_SECS = 0.022, 0.09, 6.0
+TYPING_SECS, READING_SECS_A_ROW, LAST_SECS = 0.022, 0.12, 6.0
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):

@@ -117,7 +117,7 @@ class Film:
     def __init__(self) -> None:
         self.seconds, self.rows = 0.0, 0
         self.parts: list[str] = []
-        # When each part is seen, until when its cover takes to move off it, and by how many letters.
+        # From when each part is seen, when it is typed to its end, and how many letters that are.
         self.shown: list[tuple[float, float, int]] = []
         self.scrolled: list[tuple[float, int]] = []
 
@@ -134,14 +134,15 @@ class Film:
         self.wait(typing)
 
     def type(self, line: str, prompt: str, kind: str, secs_per_letter: float) -> None:
+        """A cover moves off the line, letter by letter."""
         if len(prompt + line) > COLUMNS:
             raise ValueError(f"longer than {COLUMNS} columns: {line}")
         y, x = self.rows * HEIGHT, len(prompt) * WIDTH
         cover = f'<rect y="{y - 1}" x="{x:g}" width="900" height="{HEIGHT + 1}" fill="#0f1419"/>'
         cursor = f'<rect y="{y + 1}" x="{x:g}" width="{WIDTH}" height="{HEIGHT - 2}" fill="#d7dee6"/>'
-        typed = (text(prompt.rstrip(), 0, self.rows, "green") if prompt.strip() else "") + text(
-            line, len(prompt), self.rows, kind
-        )
+        typed = text(line, len(prompt), self.rows, kind)
+        if prompt.strip():
+            typed = text(prompt.strip(), 0, self.rows, "green") + typed
         svg = f'{typed}<g class="cover c{len(self.parts)}">{cover}{cursor}</g>'
         self.add(svg, 1, len(line) * secs_per_letter, len(line))
 
@@ -150,31 +151,33 @@ class Film:
         self.add(screen.svg(self.rows), len(screen.rows))
 
     def svg(self, title: str, description: str) -> str:
+        """All of it. Whoever prefers no motion sees the last frame."""
         whole = self.seconds
         moves, frames = [], []
 
         def at(seconds: float) -> str:
             return f"{seconds / whole * 100:.2f}%"
 
-        def move(target: str, name: str, keyframes: str) -> None:
-            moves.append(f".{target}{{animation:{name} {whole:.1f}s step-end infinite}}")
+        def move(name: str, keyframes: str) -> None:
+            moves.append(f".{name}{{animation:{name} {whole:.1f}s step-end infinite}}")
             frames.append(f"@keyframes {name}{{{keyframes}}}")
 
         for number, (start, end, letters) in enumerate(self.shown):
             hidden = "" if start == 0 else "0%{visibility:hidden}"
-            move(f"p{number}", f"p{number}", f"{hidden}{at(start)},to{{visibility:visible}}")
+            move(f"p{number}", f"{hidden}{at(start)},to{{visibility:visible}}")
             if letters:
                 typing = f"visibility:visible;transform:none;animation-timing-function:steps({letters})"
                 typed = f"visibility:hidden;transform:translateX({letters * WIDTH:g}px)"
-                move(f"c{number}", f"c{number}", f"{at(start)}{{{typing}}}{at(end)},to{{{typed}}}")
+                move(f"c{number}", f"{at(start)}{{{typing}}}{at(end)},to{{{typed}}}")
         steps = "".join(f"{at(when)}{{transform:translateY(-{by}px)}}" for when, by in self.scrolled)
         last = self.scrolled[-1][1] if self.scrolled else 0
-        move("film", "film", f"0%{{transform:none}}{steps}to{{transform:translateY(-{last}px)}}")
+        move("film", f"0%{{transform:none}}{steps}to{{transform:translateY(-{last}px)}}")
         width, height = round(COLUMNS * WIDTH), ROWS * HEIGHT
         outer, tall = width + 2 * LEFT, TOP + height + 16
         joined = "\n".join
         dots = "".join(f'<circle cx="{22 + 18 * n}" cy="18" r="5.5" fill="#3d444d"/>' for n in range(3))
-        return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {outer} {tall}" width="{outer}" height="{tall}" role="img" aria-labelledby="title desc">
+        size = f'viewBox="0 0 {outer} {tall}" width="{outer}" height="{tall}"'
+        return f"""<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title desc">
 <title id="title">{escape(title)}</title>
 <desc id="desc">{escape(description)}</desc>
 <style>{STYLE}.film{{transform:translateY(-{last}px)}}
