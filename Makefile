@@ -34,7 +34,7 @@ export AWS_DEFAULT_REGION := $(AWS_REGION)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events test-console simulate fuzz mutants load bench bench-functions kill-run lint deploy release release-again test-release undeploy clean tools peer-tools browser
+.PHONY: help local peers local-down tools functions cli test check test-peers test-mail test-networks test-restore test-upgrade test-events test-console recording simulate fuzz mutants load bench bench-functions kill-run lint deploy release release-again test-release undeploy clean tools peer-tools browser
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -86,6 +86,9 @@ test-events: functions cli ## Make each operator event happen, and see it arrive
 
 test-console: functions cli browser ## Walk through the console in a browser: REFRESH=1 writes the pictures of docs/console.md
 	@.venv/sam/bin/python infra/local/console.py
+
+recording: tools functions cli ## Record a session of the command line on a local cloud, into docs/pictures/session.svg
+	@.venv/sam/bin/python infra/local/recording.py
 
 fuzz: ## Fuzz with libFuzzer: make fuzz MINUTES=60, or TARGET=envelope MINUTES=10
 	@infra/fuzz.py --minutes $(MINUTES) --target "$(if $(filter command line,$(origin TARGET)),$(TARGET))"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Formatting, clippy, dependencies, the template, the console's scripts.
+# Formatting, clippy, dependencies, the template, pictures, the console's scripts.
 #
 #   infra/lint.sh
 set -eu
@@ -20,6 +20,8 @@ infra/local/venv.sh checkov
 .venv/sam/bin/python infra/checkov.py
 stage "python"
 python3 -m compileall -q infra
+stage "pictures"
+python3 infra/pictures.py
 stage "the console's scripts"
 infra/local/npm.sh typescript
 .venv/typescript/node_modules/.bin/tsc --project shared/web/jsconfig.json
