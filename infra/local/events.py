@@ -23,6 +23,7 @@ from traffic.report import say
 from traffic.stack import STACK, Stack
 
 WORKFLOW = "shop/nightly"
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 ARRIVAL_SECS = 60
 SCHEDULE_SECS = 5
 
@@ -33,11 +34,16 @@ class Site(http.server.BaseHTTPRequestHandler):
     status = 200
     told: list[str] = []
     confirmations: list[str] = []
+    spans: list[dict] = []
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         status = self.status
-        if self.path == "/topic":
+        if self.path == "/v1/traces":
+            status = 200
+            for resource in json.loads(body)["resourceSpans"]:
+                self.spans.extend(resource["scopeSpans"][0]["spans"])
+        elif self.path == "/topic":
             status, message = 200, json.loads(body)
             if message["Type"] == "SubscriptionConfirmation":
                 self.confirmations.append(message["Token"])
@@ -67,7 +73,8 @@ class Told(Stack):
         sns.confirm_subscription(TopicArn=self.topic, Token=Site.confirmations[0])
 
     def deploy(self, **parameters: str) -> None:
-        super().deploy(AlarmTopicArn=self.topic, Quotas="attestations=10", **parameters)
+        endpoint = self.url.removesuffix("/topic")
+        super().deploy(AlarmTopicArn=self.topic, Quotas="attestations=10", OtlpEndpoint=endpoint, **parameters)
 
     def listen(self) -> None:
         """A rule of EventBridge as an operator writes it."""
@@ -161,8 +168,18 @@ def main() -> None:
         api.post("/intakes", {"name": "staging"} | cas)
 
         Site.status = 400
+        api.headers["traceparent"] = f"00-{TRACE}-{SPAN}-01"
         walk.push(1)
+        api.headers.clear()
         walk.arrives("delivery-failed", "Delivery Failed", 1)
+        wait("the spans of a push and of its attempt", lambda: len(Site.spans) == 2)
+        push, attempt = Site.spans
+        expect("the trace of both", {push["traceId"], attempt["traceId"]}, {TRACE})
+        expect("a push within its sender's span", (push["name"], push["parentSpanId"]), ("POST /v1/attestations", SPAN))
+        within = ("deliver webhook", push["spanId"], 2)
+        told = (attempt["name"], attempt["parentSpanId"], attempt["status"]["code"])
+        expect("a failed attempt within the push's span", told, within)
+        say("one trace from the push to the attempt")
         Site.status = 503
         walk.push(5)
         walk.arrives("circuit-open", "Circuit Open")

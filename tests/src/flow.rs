@@ -18,6 +18,7 @@ use pipeline::ledger::{delivery, schedule};
 use pipeline::records::attestations;
 use pipeline::store::platform::{Scope, SecretValue};
 use pipeline::store::rows::{self, Delivery, Stage};
+use pipeline::store::spans::{Kind, Spans};
 use serde_json::json;
 
 use crate::asking::{answer, ask, request};
@@ -1015,6 +1016,57 @@ async fn a_delivery_whose_last_attempt_crashed_has_the_functions_memory_to_itsel
         assert_eq!((delivery.state, attempts.len()), (State::Delivered, 1));
     }
     world.audit(&accepted).await;
+}
+
+/// One trace from the push to the last attempt: each span's parent is another's, or the sender's.
+#[tokio::test]
+async fn spans_lead_from_the_push_to_each_attempt() {
+    let mut world = World::with(Receiver::scripted(|before, _| {
+        // The first is the registration's test.
+        Answer::status(if before == 1 { 503 } else { 200 })
+    }));
+    world.memory.meter.spans = Spans::exported();
+    world.ready().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let push = async |run: &str, given: &str| {
+        let envelope = attestation(run, vec![]).compact();
+        let body = serde_json::from_slice(&envelope).unwrap();
+        let headers = [("traceparent", given)];
+        let route = "POST /v1/attestations";
+        let asked = request(Role::Producer, route, &[], &headers, &body);
+        assert_eq!(answer(&world.memory, &asked).await.status, 202);
+    };
+    push("1", &format!("00-{trace}-00f067aa0ba902b7-01")).await;
+    world.deliver().await;
+    world.pass(MINUTE * 5).await;
+    let spans = world.memory.meter.spans.take();
+    let shown: Vec<_> = spans
+        .iter()
+        .map(|span| (span.name.as_str(), span.kind, span.failure.is_some()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("POST /v1/attestations", Kind::Server, false),
+            ("deliver webhook", Kind::Consumer, true),
+            ("deliver webhook", Kind::Consumer, false),
+        ]
+    );
+    assert!(spans.iter().all(|span| span.trace.id() == trace));
+    assert_eq!(spans[0].parent.span(), "00f067aa0ba902b7");
+    for attempt in &spans[1..] {
+        assert_eq!(attempt.parent.span(), spans[0].trace.span());
+    }
+    let sent = world.receiver.deliveries();
+    let sent = sent.iter().map(|sent| sent.header("traceparent").unwrap());
+    let attempts = spans[1..].iter().map(|span| span.trace.to_string());
+    assert!(sent.eq(attempts));
+
+    // Whoever began the trace does not record it, or there is none.
+    push("2", &format!("00-{trace}-00f067aa0ba902b7-00")).await;
+    push("3", "").await;
+    world.deliver().await;
+    assert_eq!(world.memory.meter.spans.take(), []);
 }
 
 /// From the push to the last request, also of a delivery that somebody asks for later.

@@ -218,9 +218,11 @@ impl<'a> As<'a> {
     pub fn function(memory: &'a Memory, function: impl Into<String>) -> Self {
         let function = function.into();
         assert!(ROLES.contains_key(&function), "there is no {function}");
+        let mut meter = Meter::new(memory.meter.quotas);
+        meter.spans = memory.meter.spans.clone();
         Self {
             memory,
-            meter: Meter::new(memory.meter.quotas),
+            meter,
             rows_read: Cell::default(),
             objects_asked: Cell::default(),
             additions: Cell::default(),

@@ -31,11 +31,13 @@ class Api:
         url = urllib.parse.urlsplit(base)
         self.host, self.port, self.path, self.token = url.hostname, url.port, url.path, token
         self.local = threading.local()
+        # More headers of each request.
+        self.headers: dict[str, str] = {}
 
     def call(self, method: str, path: str, body: bytes | None = None) -> dict:
         """Calls once. A connection that fails is an OSError or an HTTPException, any other status is `Refused`."""
         connection = self.connection()
-        headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"} | self.headers
         try:
             connection.request(method, f"{self.path}/v1{path}", body, headers)
             answer = connection.getresponse()

@@ -28,6 +28,16 @@ impl Trace {
         format!("{:032x}", self.id)
     }
 
+    /// The span's ID, of 16 digits.
+    pub fn span(&self) -> String {
+        format!("{:016x}", self.span)
+    }
+
+    /// Reports whether whoever began the trace records it.
+    pub fn is_recorded(&self) -> bool {
+        self.flags & 1 == 1
+    }
+
     /// The same trace, with this span as the one that asks.
     #[must_use]
     pub fn with_span(self, span: [u8; 8]) -> Self {
@@ -99,7 +109,11 @@ mod tests {
         for flags in ["00", "01", "ff"] {
             let text = format!("00-{ID}-{SPAN}-{flags}");
             let trace: Trace = text.parse().unwrap();
-            assert_eq!((trace.to_string(), trace.id()), (text, ID.to_owned()));
+            assert_eq!(
+                (trace.to_string(), trace.id(), trace.span()),
+                (text, ID.to_owned(), SPAN.to_owned())
+            );
+            assert_eq!(trace.is_recorded(), flags != "00");
         }
         let later: Trace = format!("cc-{ID}-{SPAN}-01-what-comes").parse().unwrap();
         assert_eq!(later.to_string(), format!("00-{ID}-{SPAN}-01"));

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Request, Uri};
+use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -194,6 +194,18 @@ impl Connections {
         let name = name.map_err(|error| ConnectorError::user(error.into()))?;
         let stream = self.0.tls.connect(name, stream).await;
         shake(stream.map_err(broken)?).await
+    }
+
+    /// Posts to somebody else than a service of AWS, and returns the status of the answer.
+    pub(crate) async fn post(
+        self,
+        request: Request<SdkBody>,
+    ) -> Result<StatusCode, ConnectorError> {
+        let request = HttpRequest::try_from(request);
+        let request = request.map_err(|error| ConnectorError::user(error.into()))?;
+        let response = self.send(request, None).await?;
+        let status = StatusCode::from_u16(response.status().as_u16());
+        status.map_err(|error| ConnectorError::user(error.into()))
     }
 
     async fn send(

@@ -16,7 +16,7 @@ use crate::event::{
     AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
     authorize, console_answer, partial_batch,
 };
-use crate::{Aws, Error, LOOKING, metrics};
+use crate::{Aws, Error, LOOKING, metrics, spans};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -44,6 +44,12 @@ fn log() {
         .init();
 }
 
+/// Tells what happened in an invocation.
+async fn tell(aws: &Aws) {
+    metrics::tell(aws);
+    spans::tell(aws).await;
+}
+
 /// Answers an API function's routes.
 pub async fn api(routes: Vec<Route<Aws>>) -> Result<(), Error> {
     answer(routes, Aws::prepare).await
@@ -61,7 +67,7 @@ async fn answer(routes: Vec<Route<Aws>>, prepare: impl AsyncFnOnce(&Aws)) -> Res
     run!(async |event: LambdaEvent<GatewayEvent>| {
         let request = event.payload.request();
         let response = Box::pin(http::answer(&routes, &aws, &request)).await;
-        metrics::tell(&aws);
+        tell(&aws).await;
         Ok::<_, Failure>(gateway_answer(&response, &request.id))
     })
 }
@@ -77,7 +83,7 @@ pub async fn deliver<I: Integration>() -> Result<(), Error> {
             DeliveryEvent::Records(records) => {
                 let records = records.into_iter().map(SqsRecord::record).collect();
                 let back = Box::pin(deliver::batch::<I>(&aws, &tools, records, until)).await;
-                metrics::tell(&aws);
+                tell(&aws).await;
                 Ok::<_, Failure>(partial_batch(back))
             }
             DeliveryEvent::Check(check) => {
@@ -134,14 +140,14 @@ pub async fn reconciler() -> Result<(), Error> {
         if let Some(records) = event.payload.records {
             let records = records.into_iter().map(SqsRecord::record).collect();
             let back = Box::pin(reconcile::dead_letters(&aws, records)).await;
-            metrics::tell(&aws);
+            tell(&aws).await;
             return Ok::<_, Failure>(partial_batch(back));
         }
         // What is begun must end before this invocation does.
         let until = event.context.deadline.saturating_sub(10_000);
         let report = Box::pin(reconcile::reconcile(&aws, Timestamp::from_millis(until))).await?;
         metrics::tell_of_promise(&aws, &report);
-        metrics::tell(&aws);
+        tell(&aws).await;
         Ok(serde_json::to_value(report)?)
     })
 }

@@ -15,6 +15,7 @@ mod receipts;
 mod secret;
 mod settings;
 mod signer;
+mod spans;
 mod table;
 
 use std::cell::OnceCell;
@@ -28,6 +29,7 @@ use integrations::http::Proxy;
 use pipeline::Platform as _;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::Key;
+use pipeline::store::spans::Spans;
 use tokio::time::timeout;
 
 use self::signer::Signer;
@@ -106,10 +108,14 @@ impl Aws {
     pub fn new(settings: Settings) -> Self {
         let connections = Connections::new(OBJECTS);
         let config = settings.sdk_config(connections.clone());
+        let mut meter = Meter::new(settings.quotas);
+        if settings.collector.is_some() {
+            meter.spans = Spans::exported();
+        }
         Self {
             table: connections.to_another(ROWS),
             queues: connections.to_another(QUEUES),
-            meter: Meter::new(settings.quotas),
+            meter,
             settings,
             connections,
             config,

@@ -17,7 +17,7 @@ const NAMESPACE: &str = "ChainloopIntegrations";
 /// Values of one metric in a line, at most.
 const VALUES: usize = 100;
 
-/// Tells what happened in an invocation.
+/// Tells the numbers of an invocation.
 pub(crate) fn tell(aws: &Aws) {
     let numbers = aws.meter().counts.take();
     for line in lines(

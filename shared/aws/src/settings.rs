@@ -30,6 +30,11 @@ pub enum Error {
     Allowed(#[from] http::Malformed),
     #[error("failed to read the environment variable EGRESS_PROXY: {0}")]
     Proxy(#[from] http::MalformedProxy),
+    #[error(
+        "failed to read the environment variable OTEL_EXPORTER_OTLP_ENDPOINT: it must be an http URL of this machine, \
+         such as http://localhost:4318"
+    )]
+    Collector,
     #[error("failed to read the credentials of the egress proxy: {0}")]
     ProxySecret(String),
     #[error("the function ended: {0}")]
@@ -58,6 +63,8 @@ pub struct Settings {
     pub(crate) secrets_key: Option<String>,
     /// ARN of the key that signs receipts.
     pub(crate) receipt_key: Option<String>,
+    /// Address that spans are posted to, on this machine.
+    pub(crate) collector: Option<String>,
     /// Names of the roles that a delivery may assume.
     assumable: String,
     /// Endpoint of an emulator; none on AWS.
@@ -126,6 +133,9 @@ impl Settings {
             proxy_secret: given("EGRESS_PROXY_SECRET"),
             secrets_key: given("SECRETS_KEY"),
             receipt_key: given("RECEIPT_KEY"),
+            collector: given("OTEL_EXPORTER_OTLP_ENDPOINT")
+                .map(|url| collector(&url))
+                .transpose()?,
             assumable: given("ASSUMABLE_ROLES").unwrap_or_default(),
             endpoint,
             region: required("AWS_REGION")?,
@@ -177,6 +187,15 @@ impl Settings {
             None => config.build(),
         }
     }
+}
+
+/// Spans go no further than to this machine: whatever sends them on is an extension of the function, and not its way out.
+fn collector(endpoint: &str) -> Result<String, Error> {
+    let url = web_url(endpoint).map_err(|_| Error::Collector)?;
+    let is_here = url.scheme() == "http" && url.host().is_some_and(|host| is_local(&host));
+    let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
+    let traces = url.join(&path).ok().filter(|_| is_here);
+    traces.map(String::from).ok_or(Error::Collector)
 }
 
 /// Local mode is not a setting, which could leak to AWS: it applies only if this function's AWS endpoint is on the same
@@ -269,6 +288,44 @@ mod tests {
             error.contains("QUOTAS") && error.contains("tokens=many"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn spans_go_to_this_machine_and_nowhere_else() {
+        let collector = |url: &str| {
+            let settings = Settings::from_env(|name| match name {
+                "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(url.to_owned()),
+                other => required(other),
+            });
+            settings.map(|settings| settings.collector)
+        };
+        for (url, expected) in [
+            ("", None),
+            (
+                "http://localhost:4318",
+                Some("http://localhost:4318/v1/traces"),
+            ),
+            (
+                "http://127.0.0.1:4318/",
+                Some("http://127.0.0.1:4318/v1/traces"),
+            ),
+            (
+                "http://[::1]:4318/otlp/",
+                Some("http://[::1]:4318/otlp/v1/traces"),
+            ),
+        ] {
+            assert_eq!(collector(url).unwrap().as_deref(), expected, "{url}");
+        }
+        for url in [
+            "https://localhost:4318",
+            "http://collector.example.org:4318",
+            "http://169.254.169.254",
+            "http://10.0.0.1:4318",
+            "localhost:4318",
+        ] {
+            let error = collector(url).unwrap_err().to_string();
+            assert!(error.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{error}");
+        }
     }
 
     #[test]

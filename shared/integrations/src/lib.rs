@@ -180,7 +180,7 @@ pub struct Delivery<'a, I: Integration> {
     pub missing: &'a [Material],
     /// Step → receipt of what earlier attempts finished.
     pub progress: &'a BTreeMap<String, Value>,
-    /// The trace of whoever pushed the attestation.
+    /// The trace of whoever pushed the attestation, and this attempt's span in it.
     pub trace: Option<Trace>,
 }
 

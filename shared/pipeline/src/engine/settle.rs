@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::deliveries::{AttemptOutcome, State};
 use api::{Timestamp, Trace};
+use serde_json::json;
 use tracing::{info, warn};
 
 use crate::ledger::delivery::Settled;
@@ -13,6 +14,7 @@ use crate::records::notices::{self, News};
 use crate::store::counts::{About, Counts, Metric};
 use crate::store::platform::{Platform, Scope, UnlessConflict as _, Unreachable, Write};
 use crate::store::rows::{self, Attempt, CompletionPoll, Delivery, Event, Stored, Version};
+use crate::store::spans::{Kind, Span, Spans};
 
 /// Writes what an attempt led to in one transaction, and then sends the next one's message.
 pub(crate) async fn settle(
@@ -124,6 +126,9 @@ pub(crate) async fn settle_and_poll(
         "Recorded"
     );
     count(&platform.meter().counts, delivery, settled.attempt.as_ref());
+    if let Some(attempt) = &settled.attempt {
+        trace(&platform.meter().spans, delivery, attempt);
+    }
     if delivery.state == State::Failed {
         tell_of_failure(platform, delivery, settled.attempt.as_ref()).await;
     }
@@ -160,6 +165,51 @@ fn count(counts: &Counts, delivery: &Delivery, attempt: Option<&Attempt>) {
     if let Some(attempt) = attempt {
         counts.took(about(), attempt.report.duration_ms);
     }
+}
+
+/// Keeps the attempt as a span of the sender's trace. Names are those of OpenTelemetry's semantic conventions, where it
+/// has some: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>.
+fn trace(spans: &Spans, delivery: &Delivery, attempt: &Attempt) {
+    let report = &attempt.report;
+    let (Some(parent), Some(trace)) = (delivery.trace, delivery.trace_of(attempt.number)) else {
+        return;
+    };
+    if !spans.wants(&parent) {
+        return;
+    }
+    let failure = match report.ending {
+        AttemptOutcome::Delivered | AttemptOutcome::Skipped | AttemptOutcome::Cancelled => None,
+        _ => Some(report.detail.clone().unwrap_or_default()),
+    };
+    let mut attributes = vec![
+        ("messaging.system", "aws_sqs".into()),
+        ("messaging.operation.type", "process".into()),
+        (
+            "chainloop.organization",
+            delivery.organization.as_str().into(),
+        ),
+        ("chainloop.delivery", delivery.id.as_str().into()),
+        (
+            "chainloop.registration",
+            delivery.registration.as_str().into(),
+        ),
+        ("chainloop.attempt", attempt.number.into()),
+        ("chainloop.ending", json!(report.ending)),
+    ];
+    if let Some(status) = report.status {
+        attributes.push(("chainloop.status", status.into()));
+    }
+    let took = Duration::from_millis(report.duration_ms);
+    spans.add(Span {
+        trace,
+        parent,
+        name: format!("deliver {}", delivery.integration),
+        kind: Kind::Consumer,
+        began_at: report.started_at,
+        ended_at: report.started_at.plus(took),
+        attributes,
+        failure,
+    });
 }
 
 async fn tell_of_failure(platform: &impl Platform, delivery: &Delivery, attempt: Option<&Attempt>) {

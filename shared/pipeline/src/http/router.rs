@@ -1,6 +1,6 @@
 //! The router: finds a request's route, checks what its caller may do, and calls the handler.
 
-use api::{Action, Code, Problem, Timestamp};
+use api::{Action, Code, Problem, TRACEPARENT, Timestamp, Trace};
 use tracing::{info, warn};
 
 use super::idempotency::{self, Begun};
@@ -8,9 +8,71 @@ use super::request::{Answer, Call, Caller, ClaimIds, Parameters, Request, Respon
 use super::route::{Audited, Route};
 use crate::config::{admission, last_use};
 use crate::store::platform::{Platform, Scope};
+use crate::store::spans::{Kind, Span};
 
 /// Answers a request by one of the routes. Logs the route and never the path: that may hold an intake's token.
 pub async fn answer<P: Platform>(routes: &[Route<P>], platform: &P, request: &Request) -> Response {
+    match Traced::begin(platform, request) {
+        None => respond(routes, platform, request).await.1,
+        Some(traced) => {
+            let (name, answer) = respond(routes, platform, &traced.request).await;
+            traced.end(platform, name, answer.status);
+            answer
+        }
+    }
+}
+
+/// A request as a span of its sender's trace.
+struct Traced {
+    /// What it asks for asks with this span.
+    request: Request,
+    trace: Trace,
+    parent: Trace,
+    began_at: Timestamp,
+}
+
+impl Traced {
+    fn begin(platform: &impl Platform, request: &Request) -> Option<Self> {
+        let parent = request.trace();
+        let parent = parent.filter(|trace| platform.meter().spans.wants(trace))?;
+        let trace = parent.with_span(platform.random().to_be_bytes());
+        let mut request = request.clone();
+        request
+            .headers
+            .insert(TRACEPARENT.to_owned(), trace.to_string());
+        let began_at = platform.now();
+        Some(Self {
+            request,
+            trace,
+            parent,
+            began_at,
+        })
+    }
+
+    /// <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>: what the sender did wrong is no failure here.
+    fn end(self, platform: &impl Platform, name: String, status: u16) {
+        platform.meter().spans.add(Span {
+            trace: self.trace,
+            parent: self.parent,
+            kind: Kind::Server,
+            began_at: self.began_at,
+            ended_at: platform.now(),
+            attributes: vec![
+                ("http.request.method", self.request.method.into()),
+                ("http.response.status_code", status.into()),
+                ("chainloop.request", self.request.id.into()),
+            ],
+            failure: (status >= 500).then(String::new),
+            name,
+        });
+    }
+}
+
+async fn respond<P: Platform>(
+    routes: &[Route<P>],
+    platform: &P,
+    request: &Request,
+) -> (String, Response) {
     let (name, answer) = match find(routes, request) {
         Ok((route, parameters)) => {
             let answer = Box::pin(handle(platform, request, route, &parameters)).await;
@@ -26,7 +88,7 @@ pub async fn answer<P: Platform>(routes: &[Route<P>], platform: &P, request: &Re
         Some(code) => warn!(route = name, request_id = id, status, code, "Refused"),
         None => info!(route = name, request_id = id, status, "Answered"),
     }
-    answer
+    (name, answer)
 }
 
 fn find<'a, P>(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::{OrganizationName, Timestamp};
 
 use crate::store::counts::Counts;
+use crate::store::spans::Spans;
 
 /// Time for which an environment believes what it has read of the others' use.
 pub const READ_EVERY: Duration = Duration::from_secs(10);
@@ -213,6 +214,7 @@ impl Used {
 pub struct Meter {
     pub quotas: Quotas,
     pub counts: Counts,
+    pub spans: Spans,
     told: RefCell<BTreeSet<String>>,
     readings: RefCell<BTreeMap<OrganizationName, Reading>>,
 }
@@ -234,6 +236,7 @@ impl Meter {
         Self {
             quotas,
             counts: Counts::default(),
+            spans: Spans::default(),
             told: RefCell::default(),
             readings: RefCell::default(),
         }

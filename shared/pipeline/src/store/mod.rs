@@ -5,3 +5,4 @@ pub(crate) mod ids;
 pub mod meter;
 pub mod platform;
 pub mod rows;
+pub mod spans;

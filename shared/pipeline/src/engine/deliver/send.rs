@@ -130,7 +130,8 @@ async fn deliver<I: Integration, P: Platform>(
     }
     let row = context.delivery.borrow().row.clone();
     let progress = context.progress();
-    let delivery = prepared.delivery(&row.id, row.attempt, &row.workflow, &progress, row.trace);
+    let trace = row.trace_of(row.attempt);
+    let delivery = prepared.delivery(&row.id, row.attempt, &row.workflow, &progress, trace);
     // Ten large ones side by side would not fit into the function's memory. Waiting here would eat up the
     // attempt's time.
     if prepared.size_bytes > HEAVY_BYTES && !context.reserved.is_enough_for_much() {

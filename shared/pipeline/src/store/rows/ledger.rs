@@ -404,6 +404,14 @@ impl Delivery {
         self.attempt > 1
     }
 
+    /// The sender's trace with the span of an attempt, which is the same whenever it is asked for.
+    pub fn trace_of(&self, attempt: u32) -> Option<Trace> {
+        let digest = Digest::of(format!("{} {attempt}", self.id).as_bytes());
+        let span = digest.bytes().first_chunk();
+        let span = span.expect("32 bytes are more than 8");
+        self.trace.map(|trace| trace.with_span(*span))
+    }
+
     /// A delivery's id follows from what it is, so that no repeat can make a second one.
     pub fn id(
         organization: &OrganizationName,
