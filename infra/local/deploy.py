@@ -66,6 +66,9 @@ def make_artifacts_bucket(cloud: Cloud) -> None:
         s3.create_bucket(Bucket=ARTIFACTS)
 
 
+API_ID = "c4a17001"
+
+
 def local_template(cloud: Cloud, original: Path) -> Path:
     """The template without what the emulator cannot do. The template itself knows of no emulator: it has nothing to leave
     out on AWS by mistake."""
@@ -84,8 +87,11 @@ def local_template(cloud: Cloud, original: Path) -> Path:
                 del part[name]
             if "CodeUri" in properties:
                 properties["CodeUri"] = absolute(properties["CodeUri"], original.parent)
+            variables = properties.get("Environment", {}).get("Variables", {})
+            if "CONSOLE_URL" in variables:
+                variables["CONSOLE_URL"] = f"{cloud.url}/_aws/execute-api/{API_ID}/$default/console"
     # Becomes the API's id, so that its address survives a new start.
-    resources["Api"]["Properties"]["Tags"] = {"ms-custom-id": "c4a17001"}
+    resources["Api"]["Properties"]["Tags"] = {"ms-custom-id": API_ID}
     path = cloud.directory / "template.json"
     path.write_text(json.dumps(template, indent=1))
     return path

@@ -391,6 +391,10 @@ impl Platform for Aws {
         &self.settings.stack
     }
 
+    fn console(&self) -> Option<&str> {
+        self.settings.console.as_deref()
+    }
+
     fn retention(&self) -> Duration {
         self.settings.retention
     }

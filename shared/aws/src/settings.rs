@@ -63,6 +63,8 @@ pub struct Settings {
     pub(crate) secrets_key: Option<String>,
     /// ARN of the key that signs receipts.
     pub(crate) receipt_key: Option<String>,
+    /// Address of the console.
+    pub(crate) console: Option<String>,
     /// Address that spans are posted to, on this machine.
     pub(crate) collector: Option<String>,
     /// Names of the roles that a delivery may assume.
@@ -133,6 +135,7 @@ impl Settings {
             proxy_secret: given("EGRESS_PROXY_SECRET"),
             secrets_key: given("SECRETS_KEY"),
             receipt_key: given("RECEIPT_KEY"),
+            console: given("CONSOLE_URL"),
             collector: given("OTEL_EXPORTER_OTLP_ENDPOINT")
                 .map(|url| collector(&url))
                 .transpose()?,

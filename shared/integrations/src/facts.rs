@@ -23,7 +23,7 @@ pub(crate) const NAMES: &[(&str, &[&str])] = &[
     ),
     (
         "attestation",
-        &["digest", "hash", "predicate_type", "annotations"],
+        &["digest", "hash", "page", "predicate_type", "annotations"],
     ),
     (
         "material",
@@ -99,6 +99,7 @@ fn written(pushed: Pushed<'_>, material: Option<&Material>, write: Write) -> Val
         "attestation": {
             "digest": attestation.received.to_string(),
             "hash": attestation.hash.to_string(),
+            "page": pushed.page().unwrap_or_default(),
             "predicate_type": write(&attestation.statement.predicate_type),
             "annotations": annotations(&predicate.annotations, write),
         },

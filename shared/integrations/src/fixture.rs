@@ -36,6 +36,7 @@ pub(crate) struct Stage {
     pub(crate) received: Bytes,
     pub(crate) workflow: Workflow,
     pub(crate) verdict: Option<Verdict>,
+    pub(crate) console: Option<String>,
     pub(crate) materials: Vec<Material>,
     pub(crate) missing: Vec<Material>,
     pub(crate) progress: BTreeMap<String, Value>,
@@ -128,6 +129,7 @@ impl Stage {
                 name: "nightly-build".to_owned(),
             },
             verdict: None,
+            console: Some("https://integrations.example.org/console".to_owned()),
             materials: vec![
                 inline("sbom", MaterialType::SBOM_CYCLONEDX_JSON, CDX),
                 inline("packages", MaterialType::SBOM_SPDX_JSON, SPDX),
@@ -148,6 +150,7 @@ impl Stage {
             attestation: &self.attestation,
             workflow: &self.workflow,
             verdict: self.verdict.as_ref(),
+            console: self.console.as_deref(),
         }
     }
 

@@ -12,12 +12,23 @@ pub struct Pushed<'a> {
     pub workflow: &'a Workflow,
     /// None where no trust policy asked for one.
     pub verdict: Option<&'a Verdict>,
+    /// Address of the stack's console, where it is known.
+    pub console: Option<&'a str>,
 }
 
 impl<'a> Pushed<'a> {
     /// The verdict in one word; `off` where nothing was judged.
     pub fn outcome(&self) -> Outcome {
         self.verdict.map_or(Outcome::Off, |verdict| verdict.outcome)
+    }
+
+    /// The attestation's page in the console.
+    pub fn page(&self) -> Option<String> {
+        let console = self.console?;
+        Some(format!(
+            "{console}?attestation={}",
+            self.attestation.received
+        ))
     }
 
     /// The verdict, where something was judged.

@@ -42,8 +42,9 @@ pub struct Summary {
     pub variables: Vec<Row>,
     /// Web pages to go to.
     pub links: Vec<Link>,
-    /// The command that shows more.
+    /// The command that shows more, and the page that does.
     pub command: String,
+    pub page: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -117,12 +118,14 @@ impl Summary {
             variables: say.pairs(predicate.env.iter()),
             links: links.map(|(label, url)| Link { label, url }).collect(),
             command: format!("chainloop attestation describe {}", attestation.received),
+            page: pushed.page(),
         }
     }
 
     /// The last lines of every rendering.
     pub fn footer(&self) -> String {
-        format!("{FOOTER}\n\n$ {}", self.command)
+        let page = self.page.iter().map(|page| format!("\n\n{page}"));
+        format!("{FOOTER}\n\n$ {}{}", self.command, page.collect::<String>())
     }
 
     /// All of it as plain text in at most `max_bytes`, the footer included and always whole: where there is no

@@ -14,6 +14,8 @@
 //! `signatureverdict` says the same, and `registration` is the name of the registration. Chainloop's body has no place for
 //! that.
 //!
+//! `link` leads to the attestation's page in the console, where people see what became of it.
+//!
 //! Where whoever pushed the attestation named a trace, `traceparent` goes on with it: the trace's ID, and the attempt's span.
 //!
 //! # Receipt
@@ -42,7 +44,7 @@ use api::TRACEPARENT;
 use attestation::{Digest, Material, MaterialType};
 pub use body::Format;
 pub use headers::Headers;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, LINK};
 use http::{HeaderName, HeaderValue, Method, Request};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -261,6 +263,14 @@ impl<'a> Step<'a> {
         if let Some(verdict) = delivery.pushed.judged() {
             let outcome = HeaderValue::from_static(verdict.outcome.as_str());
             request.headers_mut().insert(VERDICT, outcome);
+        }
+        if let Some(page) = delivery.pushed.page() {
+            // <https://www.rfc-editor.org/rfc/rfc8288>
+            let link = format!("<{page}>; rel=\"alternate\"; type=\"text/html\"");
+            // An address that no header can have is the stack's own mistake, and no reason to keep the attestation.
+            if let Ok(link) = HeaderValue::try_from(link) {
+                request.headers_mut().insert(LINK, link);
+            }
         }
         if let Some(trace) = delivery.trace {
             let value = HeaderValue::try_from(trace.to_string());

@@ -30,6 +30,12 @@ pub(super) fn message(summary: &Summary, text: Option<&str>, username: Option<&s
         };
         embed["fields"] = summary.facts.iter().take(FACTS).map(fact).collect();
     }
+    if let Some(page) = &summary.page {
+        let fields = embed["fields"].take();
+        let mut fields = fields.as_array().cloned().unwrap_or_default();
+        fields.push(json!({ "name": "Attestation", "value": cut(page, VALUE), "inline": false }));
+        embed["fields"] = fields.into();
+    }
     // Behind the title, with its host in sight: whoever built chose it.
     let link = summary
         .links

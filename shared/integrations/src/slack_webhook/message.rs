@@ -41,10 +41,15 @@ pub(super) fn message(summary: &Summary, text: Option<&str>) -> Value {
         blocks.push(json!({ "type": "section", "text": markup(&text) }));
     }
     // A button would do, did Slack not ask our app what is to happen when it is pressed. We have no app.
-    let link = summary.links.first().and_then(|link| self::link(&link.url));
+    let run = summary
+        .links
+        .first()
+        .and_then(|run| link(&run.url, "the run"));
+    let page = (summary.page.as_deref()).and_then(|page| link(page, "the attestation"));
     let command = format!("`{}`", first(&summary.command, COMMAND, unfenced));
-    let context: Vec<Value> = link
+    let context: Vec<Value> = run
         .iter()
+        .chain(&page)
         .chain([&command])
         .map(|text| markup(text))
         .collect();
@@ -268,7 +273,7 @@ fn pieces(text: &str) -> Vec<Piece> {
 }
 
 /// The run's address, with its host in sight: whoever built chose it.
-fn link(url: &str) -> Option<String> {
+fn link(url: &str, what: &str) -> Option<String> {
     let url = api::inputs::web_url(url).ok()?;
     let host = url.host_str()?;
     // What separates the address from its label is the one letter that could stand in it.
@@ -278,7 +283,7 @@ fn link(url: &str) -> Option<String> {
         .chars()
         .map(|letter| escape(letter).map_or_else(|| letter.to_string(), str::to_owned))
         .collect();
-    let link = format!("<{address}|Open the run at {host}>");
+    let link = format!("<{address}|Open {what} at {host}>");
     (width(&link) <= LINK).then_some(link)
 }
 

@@ -55,11 +55,15 @@ pub(super) fn of(delivery: &Delivery<'_, Smtp>, unix_secs: u64) -> Result<Vec<u8
 }
 
 fn links(summary: &Summary) -> String {
-    let link = |link: &Link| {
-        let (url, label) = (escape(&link.url), escape(link.label));
+    let page = summary.page.as_deref();
+    let page = page.map(|page| (page, "View the attestation"));
+    let links = summary.links.iter();
+    let links = links.map(|link| (link.url.as_str(), link.label));
+    let paragraph = |(url, label)| {
+        let (url, label) = (escape(url), escape(label));
         format!("<p><a href=\"{url}\">{label}</a></p>\n")
     };
-    summary.links.iter().map(link).collect()
+    links.chain(page).map(paragraph).collect()
 }
 
 /// Returns the mail of a check, as Chainloop sends one for each registration.

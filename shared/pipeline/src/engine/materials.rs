@@ -86,6 +86,7 @@ pub(crate) async fn awaited(
                 attestation: parsed,
                 workflow: &delivery.workflow,
                 verdict,
+                console: None,
             };
             awaited.extend(integrations::awaited(&row.integration, &row.config, pushed));
         }

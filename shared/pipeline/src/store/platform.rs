@@ -398,6 +398,10 @@ pub trait Platform {
 
     /// Returns the name of the stack.
     fn stack(&self) -> &str;
+    /// Returns the address of the stack's console, where messages lead to; none where a platform has none.
+    fn console(&self) -> Option<&str> {
+        None
+    }
     /// Returns the time for which the rows of attestations, deliveries and attempts are kept; bytes stay a week longer.
     fn retention(&self) -> Duration;
     /// The quotas of each organization, and what this environment remembers of their use.

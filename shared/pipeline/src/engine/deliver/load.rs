@@ -49,6 +49,8 @@ pub(super) struct Prepared<I: Integration> {
     attachment: I::Attachment,
     attestation: attestation::Attestation,
     verdict: Option<Verdict>,
+    /// Address of the stack's console.
+    console: Option<String>,
     received: Bytes,
     materials: Vec<Material>,
     pub(super) missing: Vec<Material>,
@@ -92,6 +94,7 @@ impl<I: Integration> Prepared<I> {
                 attestation: &self.attestation,
                 workflow,
                 verdict: self.verdict.as_ref(),
+                console: self.console.as_deref(),
             },
             received: &self.received,
             materials: &self.materials,
@@ -202,6 +205,7 @@ pub(super) async fn load<I: Integration>(
         attestation: &attestation,
         workflow: subject.workflow,
         verdict: verdict.as_ref(),
+        console: platform.console(),
     };
     let (wanted, unwanted) = integrations::wanted::<I>(pushed, &attached);
     let (materials, missing, size_bytes) = available(scope, wanted).await?;
@@ -212,6 +216,7 @@ pub(super) async fn load<I: Integration>(
         attachment: attached,
         attestation,
         verdict,
+        console: platform.console().map(str::to_owned),
         received: bytes,
         materials,
         missing,
