@@ -185,6 +185,7 @@ impl Scene {
                 started_at: memory.now(),
                 duration_ms: 5,
                 status: Some(503),
+                sent_bytes: Some(9),
                 detail: Some("post: answered 503".into()),
                 answer: Some("canary-answer".into()),
                 owner: "function".into(),

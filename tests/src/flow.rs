@@ -190,10 +190,16 @@ async fn a_503_is_tried_again_on_schedule_and_each_attempt_is_kept() {
         [
             (AttemptOutcome::Retryable, Some(503)),
             (AttemptOutcome::Retryable, Some(503)),
-            (AttemptOutcome::Delivered, None)
+            (AttemptOutcome::Delivered, Some(200))
         ]
     );
     let sent = world.receiver.deliveries();
+    let bytes: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt.report.sent_bytes)
+        .collect();
+    let received = sent.iter().map(|sent| Some(sent.body.len() as u64));
+    assert!(received.eq(bytes));
     let numbers: Vec<_> = sent
         .iter()
         .map(|request| request.header("webhook-attempt"))

@@ -193,6 +193,9 @@ pub(crate) fn attempts(attempts: &[Attempt]) -> Table {
     ];
     let mut table = Table::titled("Attempts", &headers);
     for attempt in attempts {
+        let sent = attempt
+            .sent_bytes
+            .map(|sent| format!("{} sent", size(sent)));
         table.row(vec![
             cell(attempt.number.to_string()),
             cell(word(&attempt.ending)),
@@ -204,7 +207,7 @@ pub(crate) fn attempts(attempts: &[Attempt]) -> Table {
                     .map(|status| status.to_string())
                     .unwrap_or_default(),
             ),
-            cell(attempt.detail.as_deref().unwrap_or_default()),
+            cell(attempt.detail.clone().or(sent).unwrap_or_default()),
             cell(attempt.answer.as_deref().unwrap_or_default()),
         ]);
     }

@@ -44,6 +44,7 @@ struct AttemptView<'a> {
     started_at: Timestamp,
     duration_ms: u64,
     status: Option<u16>,
+    sent_bytes: Option<u64>,
     detail: Option<&'a str>,
     answer: Option<&'a str>,
 }
@@ -98,6 +99,7 @@ impl<'a> From<&'a Attempt> for AttemptView<'a> {
             started_at: attempt.started_at,
             duration_ms: attempt.duration_ms,
             status: attempt.status,
+            sent_bytes: attempt.sent_bytes,
             detail: attempt.detail.as_deref(),
             answer: attempt.answer.as_deref(),
         }

@@ -97,7 +97,10 @@ pub struct Attempt {
     pub ending: AttemptOutcome,
     pub started_at: Timestamp,
     pub duration_ms: u64,
+    /// HTTP status of the last response, or what the protocol has in its place.
     pub status: Option<u16>,
+    /// Bytes of the bodies that were sent; none where nothing was, or nothing counts them.
+    pub sent_bytes: Option<u64>,
     pub detail: Option<String>,
     /// The beginning of the third party's answer, secrets removed; none when it is not for whoever asks.
     pub answer: Option<String>,

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value};
 
+use crate::http::Wire;
 use crate::{
     Delivery, Error, Followed, Host, Http, Integration, Locked, Outcome, Piece, Presence, Preview,
     Redactor, Warnings, inputs,
@@ -72,16 +73,17 @@ impl<I: Integration> Registered<I> {
         }
     }
 
-    /// [`Integration::deliver`].
+    /// [`Integration::deliver`], and what it sent.
     pub async fn deliver(
         &self,
         http: &Http,
         host: &dyn Host,
         delivery: &Delivery<'_, I>,
-    ) -> Result<Outcome, Error> {
+    ) -> (Result<Outcome, Error>, Wire) {
         let redactor = &self.redactor;
         let host = Masking { host, redactor };
-        match I::deliver(&self.client(http), &host, delivery).await {
+        let client = self.client(http).counting_anew();
+        let result = match I::deliver(&client, &host, delivery).await {
             Ok(Outcome::Delivered(receipt)) => Ok(Outcome::Delivered(redactor.map(receipt))),
             Ok(Outcome::PartlyDelivered { receipt, note }) => Ok(Outcome::PartlyDelivered {
                 receipt: redactor.map(receipt),
@@ -93,7 +95,8 @@ impl<I: Integration> Registered<I> {
                 reason: redactor.owned(reason),
             }),
             Err(error) => Err(redactor.error(error)),
-        }
+        };
+        (result, client.wire())
     }
 
     /// [`Integration::follow`].

@@ -30,7 +30,7 @@ use crate::{Content, Host, Preview};
 pub use self::allowed::{Allowed, Malformed};
 pub(crate) use self::classify::LONGEST_PAUSE;
 pub use self::classify::{Response, retry_after};
-pub use self::client::{Download, Http, USER_AGENT};
+pub use self::client::{Download, Http, USER_AGENT, Wire};
 pub use self::guard::{Guard, is_local};
 pub use self::proxy::{Malformed as MalformedProxy, Proxy};
 

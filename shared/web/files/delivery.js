@@ -38,13 +38,13 @@ const ENDINGS = {
   cancelled: ["cancelled", "quiet"],
 };
 
-function attempt({ number, ending, started_at: at, duration_ms: took, status, detail, answer }) {
+function attempt({ number, ending, started_at: at, duration_ms: took, status, sent_bytes: sent, detail, answer }) {
   const [word, tone] = ENDINGS[ending] ?? [ending, "quiet"];
   return h(
     "li",
     { class: tone },
     h("h3", {}, `Attempt ${number} `, badge(word, tone)),
-    h("p", {}, when(at), ` · ${duration(took)}`, status ? ` · status ${status}` : ""),
+    h("p", {}, when(at), ` · ${duration(took)}`, status ? ` · status ${status}` : "", sent ? ` · ${size(sent)} sent` : ""),
     detail ? h("p", {}, said(detail)) : "",
     answer
       ? [

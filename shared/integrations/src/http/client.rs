@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
@@ -73,6 +73,24 @@ pub struct Http {
     pub(crate) caller: Option<Arc<Caller>>,
     /// Of the organization that it is used for.
     pub(crate) external_id: Option<Arc<str>>,
+    traffic: Arc<Traffic>,
+}
+
+/// Numbers of what went over the wire through one client.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Status of the last response; 0 before the first.
+    status: AtomicU16,
+    sent_bytes: AtomicU64,
+}
+
+/// What an attempt sent and was answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wire {
+    /// HTTP status of the last response.
+    pub status: Option<u16>,
+    /// Bytes of all bodies, whether or not they arrived.
+    pub sent_bytes: u64,
 }
 
 impl fmt::Debug for Http {
@@ -97,6 +115,7 @@ impl Http {
                 redactor: self.redactor.clone(),
                 caller: self.caller.clone(),
                 external_id: self.external_id.clone(),
+                traffic: Arc::clone(&self.traffic),
                 ..Self::build(self.guard.clone(), self.limits, authorities.clone())
             },
             None => self.clone(),
@@ -133,6 +152,7 @@ impl Http {
             redactor: Redactor::default(),
             caller: None,
             external_id: None,
+            traffic: Arc::default(),
         }
     }
 
@@ -288,8 +308,26 @@ impl Http {
         most: usize,
     ) -> Result<Response, Error> {
         let within = self.limits.request(size_bytes);
+        let sent = &self.traffic.sent_bytes;
+        sent.fetch_add(size_bytes, Ordering::Relaxed);
         let response = self.respond(parts, body, within, handed_over).await?;
         Ok(self.read(response, most).await)
+    }
+
+    /// The same client, whose [`wire`](Self::wire) begins at nothing.
+    #[must_use]
+    pub(crate) fn counting_anew(mut self) -> Self {
+        self.traffic = Arc::default();
+        self
+    }
+
+    /// Returns what went over the wire through this client and its clones.
+    pub(crate) fn wire(&self) -> Wire {
+        let status = self.traffic.status.load(Ordering::Relaxed);
+        Wire {
+            status: (status > 0).then_some(status),
+            sent_bytes: self.traffic.sent_bytes.load(Ordering::Relaxed),
+        }
     }
 
     /// Returns where a request to this URL would be sent: to an address, or to a name whose addresses are vetted when
@@ -344,7 +382,11 @@ impl Http {
             .or_insert(HeaderValue::from_static("*/*"));
 
         match timeout(within, self.client.request(outgoing)).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => {
+                let status = response.status().as_u16();
+                self.traffic.status.store(status, Ordering::Relaxed);
+                Ok(response)
+            }
             Ok(Err(error)) => Err(explain(&place, error, handed_over.load(Ordering::Relaxed))),
             Err(_) => {
                 let secs = within.as_secs();

@@ -285,6 +285,7 @@ impl From<rows::Attempt> for Attempt {
             started_at: report.started_at,
             duration_ms: report.duration_ms,
             status: report.status,
+            sent_bytes: report.sent_bytes,
             detail: report.detail,
             answer: report.answer,
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use api::deliveries::{AttemptOutcome, State};
 use api::{DeliveryId, Timestamp};
+use integrations::http::Wire;
 use integrations::{About, Error, Kind, Outcome};
 
 use crate::ledger::bounds::{bounded, clipped};
@@ -110,14 +111,16 @@ pub struct Settled {
     pub send_after: Option<Duration>,
 }
 
-/// Ends a claimed attempt by its result.
+/// Ends a claimed attempt by its result, and by what went over the wire meanwhile.
 pub fn settle(
     delivery: &mut Delivery,
     result: Result<Outcome, Error>,
+    wire: Wire,
     now: Timestamp,
     random: u64,
 ) -> Settled {
     delivery.crashes = 0;
+    let status = result.is_ok().then_some(wire.status).flatten();
     let (ending, answer, detail, next) = match result {
         Ok(Outcome::ContinueAfter { delay, reason }) => {
             return Settled {
@@ -162,6 +165,8 @@ pub fn settle(
         }
     };
     let mut attempt = attempt(delivery, ending, detail, now);
+    attempt.report.status = status;
+    attempt.report.sent_bytes = Some(wire.sent_bytes).filter(|sent| *sent > 0);
     if let Some(answer) = answer {
         attempt.report.status = Some(answer.status);
         attempt.report.answer = Some(answer.excerpt);
@@ -349,6 +354,7 @@ fn attempt(
             started_at,
             duration_ms: u64::try_from(now.since(started_at).as_millis()).unwrap_or(u64::MAX),
             status: None,
+            sent_bytes: None,
             detail,
             answer: None,
             owner,

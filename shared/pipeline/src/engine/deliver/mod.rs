@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use integrations::http::Wire;
 use integrations::{About, Error, Integration, Kind};
 use tracing::{error, info, warn};
 
@@ -242,7 +243,7 @@ async fn attempt<I: Integration, P: Platform>(
                 let source = error.source.as_ref().map(|source| chain(source.as_ref()));
                 warn!(delivery.id = %row.id, integration = I::ID, %error, source, "Not delivered");
             }
-            let settled = delivery::settle(row, result, now, random);
+            let settled = delivery::settle(row, result, context.wire.get(), now, random);
             let poll = (I::FOLLOWS && row.state == State::Delivered)
                 .then(|| completion_poll::begin(row, now));
             let until = began_at.plus(deadline);
@@ -266,7 +267,7 @@ async fn attempt<I: Integration, P: Platform>(
         // The claim stands; should this go on, its lease expires and the attempt counts as crashed.
         Sent::Unreachable(unreachable) => {
             let why = Error::retryable(unreachable.to_string());
-            delivery::settle(row, Err(why), now, random)
+            delivery::settle(row, Err(why), Wire::default(), now, random)
         }
     };
     settle(platform, &stored, settled).await

@@ -139,8 +139,9 @@ async fn deliver<I: Integration, P: Platform>(
         let reason = "another large delivery was under way".to_owned();
         return Ok(Outcome::ContinueAfter { delay, reason });
     }
-    prepared
-        .registration
+    let (result, wire) = (prepared.registration)
         .deliver(http, context, &delivery)
-        .await
+        .await;
+    context.wire.set(wire);
+    result
 }

@@ -629,6 +629,9 @@ pub struct Report {
     /// HTTP status, or the protocol's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// Bytes of the bodies that were sent; none where nothing was, and nothing counts those of mails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
     /// Failure, described for the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
