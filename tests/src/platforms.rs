@@ -451,7 +451,9 @@ async fn the_stub_of_the_benchmark_is_a_platform() {
             "AWS_ENDPOINT_URL" => endpoint.clone(),
             "AWS_REGION" => "eu-central-1".to_owned(),
             "QUEUE_URL_PREFIX" => format!("{endpoint}/000000000000/stub-"),
-            "ALLOWED_PRIVATE_CIDRS" | "EGRESS_PROXY" | "QUOTAS" => return None,
+            "ALLOWED_PRIVATE_CIDRS" | "EGRESS_PROXY" | "OTEL_EXPORTER_OTLP_ENDPOINT" | "QUOTAS" => {
+                return None;
+            }
             other => other.to_lowercase(),
         })
     });

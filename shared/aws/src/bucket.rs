@@ -402,7 +402,9 @@ mod tests {
 
     fn aws(endpoint: Option<&str>) -> Aws {
         let settings = Settings::from_env(|name| match name {
-            "ALLOWED_PRIVATE_CIDRS" | "EGRESS_PROXY" | "QUOTAS" => None,
+            "ALLOWED_PRIVATE_CIDRS" | "EGRESS_PROXY" | "OTEL_EXPORTER_OTLP_ENDPOINT" | "QUOTAS" => {
+                None
+            }
             "AWS_ENDPOINT_URL" => endpoint.map(str::to_owned),
             "AWS_REGION" => Some("eu-central-1".to_owned()),
             other => Some(other.to_lowercase()),
