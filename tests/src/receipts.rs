@@ -149,7 +149,7 @@ async fn a_receipt_says_what_became_of_a_delivery() {
             "ending": "delivered",
             "startedAt": attempt.report.started_at,
             "durationMs": attempt.report.duration_ms,
-            "status": null,
+            "status": 200,
         }])
     );
     assert_eq!(delivery["endedAt"], json!(stored.updated_at));

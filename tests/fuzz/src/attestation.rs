@@ -168,6 +168,7 @@ fn of_statement(read: &Attestation) {
         attestation: read,
         workflow: &Workflow::default(),
         verdict: None,
+        console: None,
     };
     shown_alone(&integrations::facts(pushed, material));
 }

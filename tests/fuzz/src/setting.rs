@@ -175,6 +175,7 @@ fn pushed<'a>(attestation: &'a Attestation, workflow: &'a Workflow) -> Pushed<'a
         attestation,
         workflow,
         verdict: None,
+        console: None,
     }
 }
 

@@ -9,7 +9,7 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 
 use super::{Address, Registration, Smtp};
-use crate::summary::{Detail, Link, Summary};
+use crate::summary::{Detail, Summary};
 use crate::{Delivery, Error, Integration, Template, Workflow, facts};
 
 /// More of a text than this nobody reads in a mail.
