@@ -272,9 +272,16 @@ mod tests {
             text.starts_with("New attestation of shop/nightly-build: "),
             "{text}"
         );
+        let page = format!(
+            "https://integrations.example.org/console?attestation={}|Open the attestation at integrations.example.org",
+            stage.attestation.received
+        );
         assert_eq!(
             live(&messages[0]),
-            ["https://ci.example.org/runs/77|Open the run at ci.example.org"]
+            [
+                "https://ci.example.org/runs/77|Open the run at ci.example.org",
+                page.as_str()
+            ]
         );
     }
 

@@ -100,6 +100,7 @@ impl Stage {
                 attestation: &self.attestation,
                 workflow: &self.workflow,
                 verdict: None,
+                console: Some("https://integrations.example.org/console"),
             },
             received: &self.received,
             materials: &self.materials,

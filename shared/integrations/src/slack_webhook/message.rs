@@ -436,12 +436,12 @@ mod tests {
 
     #[test]
     fn the_link_shows_its_host_and_ends_where_it_should() {
-        let shown = link("https://ci.example.org/a|b?c=<d>&e=f#>|x").unwrap();
+        let shown = link("https://ci.example.org/a|b?c=<d>&e=f#>|x", "the run").unwrap();
         let expected = "<https://ci.example.org/a%7Cb?c=%3Cd%3E&amp;e=f#%3E%7Cx|Open the run at ci.example.org>";
         assert_eq!(shown, expected);
-        assert_eq!(link("javascript:alert(1)"), None);
+        assert_eq!(link("javascript:alert(1)", "it"), None);
         assert_eq!(
-            link(&format!("https://ci.example.org/{}", "a".repeat(500))),
+            link(&format!("https://ci.example.org/{}", "a".repeat(500)), "it"),
             None
         );
     }
