@@ -434,6 +434,12 @@ mod tests {
         DiscordWebhook::deliver(&http(), stage, &delivery).await
     }
 
+    /// The one link that is ours.
+    fn page(stage: &Stage) -> String {
+        let digest = stage.attestation.received;
+        format!("https://integrations.example.org/console?attestation={digest}")
+    }
+
     #[tokio::test]
     async fn a_summary_is_taken_and_its_id_is_on_the_receipt() {
         let discord = Discord::start();
@@ -460,7 +466,7 @@ mod tests {
             file.starts_with("New attestation of shop/nightly-build\n"),
             "{file}"
         );
-        assert_eq!(live(&messages[0].payload), [""; 0]);
+        assert_eq!(live(&messages[0].payload), [page(&stage)]);
     }
 
     #[tokio::test]
@@ -550,7 +556,7 @@ mod tests {
         let messages = discord.messages(&url);
         assert_eq!(messages.len(), 2);
         for message in &messages {
-            assert_eq!(live(&message.payload), [""; 0]);
+            assert_eq!(live(&message.payload), [page(&stage)]);
         }
     }
 

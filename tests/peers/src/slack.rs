@@ -364,7 +364,8 @@ mod tests {
         let messages = slack.messages(&url);
         assert_eq!(messages.len(), 3);
         for message in &messages {
-            assert_eq!(live(message).len(), 1, "{:?}", live(message));
+            // The run, and the attestation's page.
+            assert_eq!(live(message).len(), 2, "{:?}", live(message));
         }
     }
 

@@ -30,10 +30,11 @@ pub(super) fn message(summary: &Summary, text: Option<&str>, username: Option<&s
         };
         embed["fields"] = summary.facts.iter().take(FACTS).map(fact).collect();
     }
-    if let Some(page) = &summary.page {
+    // The stack's own address, in which there is nothing to escape.
+    if let Some(page) = summary.page.as_deref().filter(|page| page.len() <= VALUE) {
         let fields = embed["fields"].take();
         let mut fields = fields.as_array().cloned().unwrap_or_default();
-        fields.push(json!({ "name": "Attestation", "value": cut(page, VALUE), "inline": false }));
+        fields.push(json!({ "name": "Attestation", "value": page, "inline": false }));
         embed["fields"] = fields.into();
     }
     // Behind the title, with its host in sight: whoever built chose it.
@@ -118,7 +119,11 @@ mod tests {
 
     fn summary() -> Summary {
         let stage = Stage::new();
-        Summary::of(stage.pushed(), &Detail::default())
+        // A page is a link of our own.
+        Summary {
+            page: None,
+            ..Summary::of(stage.pushed(), &Detail::default())
+        }
     }
 
     /// A summary that says this wherever strangers are quoted.

@@ -297,7 +297,11 @@ mod tests {
 
     fn summary() -> Summary {
         let stage = Stage::new();
-        Summary::of(stage.pushed(), &Detail::default())
+        // A page is a link of our own.
+        Summary {
+            page: None,
+            ..Summary::of(stage.pushed(), &Detail::default())
+        }
     }
 
     /// A summary that says this wherever strangers are quoted.
