@@ -466,6 +466,7 @@ mod tests {
             file.starts_with("New attestation of shop/nightly-build\n"),
             "{file}"
         );
+        let stage = Stage::of_statement(STATEMENT);
         assert_eq!(live(&messages[0].payload), [page(&stage)]);
     }
 
