@@ -120,7 +120,8 @@ deploy: ## Deploy to AWS, with credentials from the environment: make deploy STA
 	$(SAM) deploy --template-file "$(or $(DIST),target/dist)/$(ARCH)/template.yaml" --stack-name $(STACK) --resolve-s3 \
 	  --language-extensions --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
 	  --no-fail-on-empty-changeset --no-confirm-changeset \
-	  --parameter-overrides Architecture=$(ARCH) $(foreach parameter,$(PARAMETERS),'$(parameter)') \
+	  --parameter-overrides Architecture=$(ARCH) Revision=$$({ cat "$(or $(DIST),target/dist)/SHA256SUMS"; \
+	    echo "$(ARCH)" $(foreach parameter,$(PARAMETERS),'$(parameter)'); } | sha256sum | cut -c-16) $(foreach parameter,$(PARAMETERS),'$(parameter)') \
 	  $(if $(TAGS),--tags $(foreach tag,$(TAGS),'$(tag)')) || \
 	  { echo "if it was the first deployment, remove what is left: make undeploy STACK=$(STACK) REMOVE=table,bucket"; exit 1; }
 	$(if $(DIST),,cargo build --release --locked --package chainloop)
