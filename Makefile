@@ -81,7 +81,7 @@ test-restore: tools functions cli ## Lose a stack on a local cloud, and restore 
 test-upgrade: functions cli ## Upgrade from the release before and roll back, under load
 	@infra/local/upgrade.py
 
-test-events: functions cli ## Make each operator event happen, and see it arrive at a webhook
+test-events: functions cli ## Throttle the table under pushes; make each operator event happen, and see it arrive at a webhook
 	@.venv/sam/bin/python infra/local/events.py
 
 test-console: functions cli browser ## Walk through the console in a browser: REFRESH=1 writes the pictures of docs/console.md
