@@ -895,7 +895,7 @@ fn policies_name_their_resources_and_their_actions() {
         }
     }
     for (id, role) in template.resources("AWS::IAM::Role") {
-        for policy in list(&role["ManagedPolicyArns"]) {
+        for policy in role["ManagedPolicyArns"].as_array().into_iter().flatten() {
             let own = template.0["Resources"][target(policy)]["Type"] == "AWS::IAM::ManagedPolicy";
             assert!(
                 own,
