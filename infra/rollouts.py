@@ -66,7 +66,8 @@ def named(value, ids) -> set[str]:
 
 def in_steps(resources: dict) -> list[str]:
     functions, aliases = of_type(resources, "AWS::Lambda::Function"), of_type(resources, "AWS::Lambda::Alias")
-    groups, alarms = of_type(resources, "AWS::CodeDeploy::DeploymentGroup"), of_type(resources, "AWS::CloudWatch::Alarm")
+    groups = of_type(resources, "AWS::CodeDeploy::DeploymentGroup")
+    alarms = of_type(resources, "AWS::CloudWatch::Alarm")
     faults = []
     published = [one["FunctionName"]["Ref"] for one in aliases.values()]
     if sorted(published) != sorted(functions.keys() - AT_ONCE):
@@ -76,8 +77,8 @@ def in_steps(resources: dict) -> list[str]:
         version = resources[alias["FunctionVersion"]["Fn::GetAtt"][0]]["Properties"]
         leads = alias["Name"] == "live" and version["FunctionName"] == alias["FunctionName"]
         # Else CloudFormation would publish nothing, or Lambda find nothing to publish.
-        told = version["Description"] == STEPS["Revision"] and functions[alias["FunctionName"]["Ref"]].get("Description") == DESCRIPTION
-        if not leads or not told:
+        told = functions[alias["FunctionName"]["Ref"]].get("Description") == DESCRIPTION
+        if not leads or not told or version["Description"] != STEPS["Revision"]:
             faults.append(f"{id} does not lead to a version of its function with the revision")
         watched = groups[policy["DeploymentGroupName"]["Ref"]]["AlarmConfiguration"]["Alarms"]
         watched = [alarm["Name"]["Ref"] for alarm in watched]
