@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 from cloud import ROOT
-from traffic.api import Api
+from traffic.api import Api, Refused
 from traffic.arrivals import Receiver
 from traffic.attestations import envelope
 from traffic.audit import audit
@@ -141,7 +141,12 @@ def follow(stack: Stack, api: Api, posted: Posted) -> None:
     rows = audit(stack, {ORGANIZATION: api}, posted.accepted, until, lambda left: None).rows
     waiting = [row for row in rows.values() if row["state"] == "pending"]
     for row in waiting:
-        api.post(f"/deliveries/{row['id']}/redeliver", {})
+        try:
+            api.post(f"/deliveries/{row['id']}/redeliver", {})
+        except Refused as refused:
+            # Its attempt has begun meanwhile.
+            if refused.status != 409:
+                raise
     if waiting:
         # One that no function claimed has no reason.
         reasons = Counter((row["reason"] or "nobody claimed it").split(":")[0] for row in waiting)
