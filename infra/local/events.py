@@ -159,8 +159,8 @@ class Pusher:
 
     def __init__(self, stack: Told, organization: str, base: str):
         self.stack, self.organization = stack, organization
-        self.api = Api(stack.api, stack.token(organization))
-        self.api.attach(self.api.register("hook", f"{base}/{organization}"), WORKFLOW)
+        api = Api(stack.api, stack.token(organization))
+        api.attach(api.register("hook", f"{base}/{organization}"), WORKFLOW)
         self.accepted: list[dict] = []
         self.refused: list[str] = []
         # Requests, by the status of their answers.
