@@ -81,7 +81,7 @@ test-restore: tools functions cli ## Lose a stack on a local cloud, and restore 
 test-upgrade: functions cli ## Upgrade from the release before and roll back, under load
 	@infra/local/upgrade.py
 
-test-events: functions cli ## Make each operator event happen, and see it arrive at a webhook
+test-events: functions cli ## Throttle the table under pushes; make each operator event happen, and see it arrive at a webhook
 	@.venv/sam/bin/python infra/local/events.py
 
 test-console: functions cli browser ## Walk through the console in a browser: REFRESH=1 writes the pictures of docs/console.md
@@ -123,7 +123,8 @@ deploy: ## Deploy to AWS, with credentials from the environment: make deploy STA
 	$(SAM) deploy --template-file "$(or $(DIST),target/dist)/$(ARCH)/template.yaml" --stack-name $(STACK) --resolve-s3 \
 	  --language-extensions --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
 	  --no-fail-on-empty-changeset --no-confirm-changeset \
-	  --parameter-overrides Architecture=$(ARCH) $(foreach parameter,$(PARAMETERS),'$(parameter)') \
+	  --parameter-overrides Architecture=$(ARCH) Revision=$$({ cat "$(or $(DIST),target/dist)/SHA256SUMS"; \
+	    echo "$(ARCH)" $(foreach parameter,$(PARAMETERS),'$(parameter)'); } | sha256sum | cut -c-16) $(foreach parameter,$(PARAMETERS),'$(parameter)') \
 	  $(if $(TAGS),--tags $(foreach tag,$(TAGS),'$(tag)')) || \
 	  { echo "if it was the first deployment, remove what is left: make undeploy STACK=$(STACK) REMOVE=table,bucket"; exit 1; }
 	$(if $(DIST),,cargo build --release --locked --package chainloop)

@@ -26,6 +26,8 @@ PARAMETERS = {
     "KmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d",
     "ObjectLock": "true",
     "PermissionsBoundary": "arn:aws:iam::111122223333:policy/boundary",
+    "Revision": "0a1b2c3d",
+    "Rollout": "Linear10PercentEvery1Minute",
     "SecurityGroupIds": "sg-0c",
     "SubnetIds": "subnet-0a,subnet-0b",
 }
@@ -43,7 +45,7 @@ SKIPPED = {
 
 def main() -> None:
     EXPANDED.parent.mkdir(parents=True, exist_ok=True)
-    EXPANDED.write_text(json.dumps(expanded(), indent=1))
+    EXPANDED.write_text(json.dumps(expanded(PARAMETERS), indent=1))
     # By its name: checkov writes the path of the file into values, where 40 letters of it look like a secret key.
     command = [ROOT / ".venv/checkov/bin/checkov", "--file", EXPANDED.name, "--framework", "cloudformation"]
     # Rules and their descriptions would be fetched otherwise.
@@ -67,10 +69,10 @@ def main() -> None:
     print(f"{len(results['passed_checks'])} checks hold; {len(skipped)} are skipped, for the reasons in infra/checkov.py")
 
 
-def expanded() -> dict:
+def expanded(given: dict[str, str]) -> dict:
     """The template as CloudFormation makes it, with these parameters."""
     template = yaml_parse((ROOT / "infra/template.yaml").read_text())
-    parameters = {name: parameter["Default"] for name, parameter in template["Parameters"].items()} | PARAMETERS
+    parameters = {name: parameter["Default"] for name, parameter in template["Parameters"].items()} | given
     for name, parameter in template["Parameters"].items():
         parameter["Default"] = parameters[name]
     template = process_template_for_sam_cli(template, parameter_values=parameters)

@@ -15,6 +15,7 @@ python3 infra/dependencies.py
 stage "the template"
 # W2533 asks for Handler and Runtime on the loop's functions, although Globals sets both.
 .venv/sam/bin/cfn-lint --ignore-checks W2533 --template infra/template.yaml
+.venv/sam/bin/python infra/rollouts.py
 stage "the template, by checkov"
 infra/local/venv.sh checkov
 .venv/sam/bin/python infra/checkov.py

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The local cloud: an AWS emulator on this machine, reachable from this machine only.
 
-    infra/local/cloud.py up      [--directory .local] [--ephemeral] [--schedule-secs N]
+    infra/local/cloud.py up      [--directory .local] [--ephemeral] [--schedule-secs N] [--endpoint URL]
     infra/local/cloud.py down    [--directory .local]
     infra/local/cloud.py status  [--directory .local]
 
@@ -66,7 +66,7 @@ class Cloud:
         except (OSError, urllib.error.URLError, ValueError):
             return False
 
-    def environment(self, ephemeral: bool, schedule_secs: int | None) -> dict[str, str]:
+    def environment(self, ephemeral: bool, schedule_secs: int | None, endpoint: str | None) -> dict[str, str]:
         """All of it, since functions inherit what the emulator has: nothing of the caller's."""
         temporary = self.directory / "tmp"
         # What a killed emulator left behind: unpacked functions.
@@ -84,7 +84,7 @@ class Cloud:
             "BIND_HOST": "127.0.0.1",
             "MINISTACK_HOST": "localhost",
             # Functions learn from it where AWS is.
-            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL": endpoint or self.url,
             # These two would listen on all addresses.
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
@@ -96,20 +96,18 @@ class Cloud:
             **({} if schedule_secs is None else {"SCHEDULE_SECS": str(schedule_secs)}),
         }
 
-    def up(self, ephemeral: bool, schedule_secs: int | None = None) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+    def up(self, ephemeral: bool, schedule_secs: int | None = None, endpoint: str | None = None) -> None:
         if self.pid() and self.healthy():
             print(f"local cloud is up at {self.url}")
             return
         if not PYTHON.exists():
             sys.exit("the emulator is not installed: infra/local/venv.sh ministack")
-        if not self.port_file.exists():
-            self.port_file.write_text(str(free_port()))
+        self.choose_port()
         started = time.monotonic()
         with self.log_file.open("ab") as log:
             process = subprocess.Popen(
                 [PYTHON, Path(__file__).with_name("emulator.py")],
-                env=self.environment(ephemeral, schedule_secs),
+                env=self.environment(ephemeral, schedule_secs, endpoint),
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -126,6 +124,11 @@ class Cloud:
                 sys.exit(f"the local cloud does not respond at {self.url}, see {self.log_file}")
             time.sleep(0.05)
         print(f"local cloud is up at {self.url} after {time.monotonic() - started:.1f} s")
+
+    def choose_port(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self.port_file.exists():
+            self.port_file.write_text(str(free_port()))
 
     def down(self) -> None:
         pid = self.pid()
@@ -164,11 +167,12 @@ def main() -> None:
     parser.add_argument(
         "--schedule-secs", type=int, help="run what has a schedule so often, not each minute: the reconciler"
     )
+    parser.add_argument("--endpoint", help="where functions find AWS, if it is something before this cloud")
     arguments = parser.parse_args()
     cloud = Cloud(arguments.directory)
     match arguments.command:
         case "up":
-            cloud.up(arguments.ephemeral, arguments.schedule_secs)
+            cloud.up(arguments.ephemeral, arguments.schedule_secs, arguments.endpoint)
         case "down":
             cloud.down()
         case "status":

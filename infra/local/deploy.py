@@ -74,9 +74,9 @@ def local_template(cloud: Cloud, original: Path) -> Path:
     out on AWS by mistake."""
     template = yaml_parse(original.read_text())
     resources = template["Resources"]
-    # The loop stays a loop, as AWS gets it.
-    _, _, repeated = resources["Fn::ForEach::Integrations"]
-    for part in (resources, repeated):
+    # A loop stays a loop, as AWS gets it.
+    loops = [loop[2] for name, loop in resources.items() if name.startswith("Fn::ForEach::")]
+    for part in (resources, *loops):
         for name, resource in list(part.items()):
             if name.startswith("Fn::ForEach::"):
                 continue
@@ -85,6 +85,10 @@ def local_template(cloud: Cloud, original: Path) -> Path:
             # The emulator is asked over plain http, on loopback.
             if is_sum or resource["Type"] in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"):
                 del part[name]
+            # Nor does it move aliases in steps: an alias leads to its new version at once.
+            if resource["Type"].startswith("AWS::CodeDeploy::"):
+                del part[name]
+            resource.pop("UpdatePolicy", None)
             if "CodeUri" in properties:
                 properties["CodeUri"] = absolute(properties["CodeUri"], original.parent)
             variables = properties.get("Environment", {}).get("Variables", {})

@@ -212,6 +212,9 @@ class Proxy:
     def cancelled_by_throttling(self, call: Call) -> Answer:
         return self.cancelled(call, "ThrottlingError")
 
+    def cancelled_by_exceeding(self, call: Call) -> Answer:
+        return self.cancelled(call, "ProvisionedThroughputExceeded")
+
     def cancelled_by_another_transaction(self, call: Call) -> Answer:
         return self.cancelled(call, "TransactionConflict")
 
@@ -299,11 +302,31 @@ class Corrected(Proxy):
         return answer
 
 
+class Throttled(Proxy):
+    """Gives one fault: a share of the table's writes is more than the table can take."""
+
+    share = 0.0
+
+    def choose(self, call: Call) -> str | None:
+        able = THROTTLES.get(call.operation) if call.service == "dynamodb" else None
+        with self.lock:
+            if able is None or self.random.random() >= self.share:
+                return None
+            chosen = self.random.choice(able)
+            self.given[chosen] += 1
+            return chosen
+
+
 def secret(call: Call) -> str:
     # A name, or the end of an ARN, whose last six letters are AWS's own.
     return re.sub(r"^arn:.*:secret:(.*)-\w{6}$", r"\1", call.json()["SecretId"])
 
 
+# What a throttled table answers, by operation.
+THROTTLES = {
+    **dict.fromkeys(["DeleteItem", "PutItem", "UpdateItem"], ["exceeds_its_share", "throttled"]),
+    "TransactWriteItems": ["exceeds_its_share", "throttled", "cancelled_by_throttling", "cancelled_by_exceeding"],
+}
 LOSSES = ["lost_before", "lost_after", "hangs"]
 FAULTS = {
     ("dynamodb", "any"): ["unavailable", "throttled", "exceeds_its_share"],
@@ -315,6 +338,7 @@ FAULTS = {
     ("dynamodb", "DeleteItem"): ["row_is_in_a_transaction", *LOSSES],
     ("dynamodb", "TransactWriteItems"): [
         "cancelled_by_throttling",
+        "cancelled_by_exceeding",
         "cancelled_by_another_transaction",
         "same_transaction_is_under_way",
         *LOSSES,

@@ -5,8 +5,9 @@
 
 On a cloud of its own, the release before is deployed (infra/previous-release; it is built once). While attestations are
 posted to webhooks, one of which refuses some at first, this release is deployed over it, then the release before again,
-then this one. In the end every attestation that was accepted has to be delivered, each request that came twice has to
-have its reason in the ledger, and the audit has to hold. Exit code 77: the history has no such release here.
+then this one with its functions behind aliases. In the end every attestation that was accepted has to be delivered, each
+request that came twice has to have its reason in the ledger, and the audit has to hold. Exit code 77: the history has no
+such release here.
 """
 
 import os
@@ -19,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 from cloud import ROOT
-from traffic.api import Api
+from traffic.api import Api, Refused
 from traffic.arrivals import Receiver
 from traffic.attestations import envelope
 from traffic.audit import audit
@@ -81,6 +82,7 @@ class Released(Stack):
 
     def deploy(self, **parameters: str) -> None:
         command = [PYTHON, self.release / "infra/local/deploy.py", "--stack", STACK, "--directory", self.directory]
+        command += [option for name, value in parameters.items() for option in ("--parameter", f"{name}={value}")]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"deploy {self.release}: {done.stdout}{done.stderr}")
@@ -106,12 +108,17 @@ def main() -> None:
             posting = threading.Thread(target=keep_posting, args=(api, posted, going), daemon=True)
             posting.start()
             codes = [stack.code()]
-            for release, what in [(ROOT, "upgraded"), (previous, "rolled back"), (ROOT, "upgraded again")]:
+            steps = {"Rollout": "Linear10PercentEvery1Minute", "Revision": "again"}
+            for release, parameters, what in [
+                (ROOT, {}, "upgraded"),
+                (previous, {}, "rolled back"),
+                (ROOT, steps, "upgraded again, behind aliases"),
+            ]:
                 time.sleep(PHASE_SECS)
                 stack.release = release
-                stack.deploy()
+                stack.deploy(**parameters)
                 codes.append(stack.code())
-                say(f"{what}; {len(posted.accepted)} accepted, {sum(posted.errors.values())} answered otherwise")
+                say(f"{what}; {len(posted.accepted)} accepted; other answers: {dict(posted.errors)}")
             time.sleep(PHASE_SECS)
             going.clear()
             posting.join()
@@ -134,7 +141,12 @@ def follow(stack: Stack, api: Api, posted: Posted) -> None:
     rows = audit(stack, {ORGANIZATION: api}, posted.accepted, until, lambda left: None).rows
     waiting = [row for row in rows.values() if row["state"] == "pending"]
     for row in waiting:
-        api.post(f"/deliveries/{row['id']}/redeliver", {})
+        try:
+            api.post(f"/deliveries/{row['id']}/redeliver", {})
+        except Refused as refused:
+            # Its attempt has begun meanwhile.
+            if refused.status != 409:
+                raise
     if waiting:
         # One that no function claimed has no reason.
         reasons = Counter((row["reason"] or "nobody claimed it").split(":")[0] for row in waiting)

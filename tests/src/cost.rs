@@ -332,12 +332,7 @@ async fn idle() -> Vec<Part> {
     let own = fs::read_to_string(root().join("shared/aws/src/lambda.rs")).unwrap();
     let metrics = own.matches("metric(\"").count();
     let counted = template.resources("AWS::Logs::MetricFilter").len();
-    let mappings = template.resources("AWS::Lambda::EventSourceMapping").len();
-    let events = template
-        .resources("AWS::Serverless::Function")
-        .into_values();
-    let queues = events.flat_map(|function| function["Events"].as_object().into_iter().flatten());
-    let queues = queues.filter(|(_, event)| event["Type"] == "SQS").count() + mappings;
+    let queues = template.resources("AWS::Lambda::EventSourceMapping").len();
     let polls = prices::MONTH_SECS / prices::POLL_SECS * prices::POLLERS;
     let log_bytes = prices::INVOCATION_LOG_BYTES + 2.0 * prices::LINE_BYTES + 700.0;
     let logs = minutes * log_bytes / GB;

@@ -366,7 +366,10 @@ impl Platform for Aws {
         let answer = self
             .lambda()
             .invoke()
-            .function_name(format!("{}-deliver-{integration}", self.settings.stack))
+            .function_name(format!(
+                "{}-deliver-{integration}{}",
+                self.settings.stack, self.settings.qualifier
+            ))
             .payload(Blob::new(event))
             .send()
             .await

@@ -45,6 +45,8 @@ pub struct Settings {
     pub table: String,
     pub bucket: String,
     pub stack: String,
+    /// Ending of the names of functions that are invoked: `:` and an alias, or nothing.
+    pub(crate) qualifier: String,
     /// Event bus that operators are told by.
     pub event_bus: String,
     /// Subjects of metrics.
@@ -118,6 +120,7 @@ impl Settings {
             table,
             bucket: String::new(),
             stack: String::new(),
+            qualifier: variable("QUALIFIER").unwrap_or_default(),
             queue_url_prefix: String::new(),
             event_bus: given("EVENT_BUS").unwrap_or_else(|| "default".to_owned()),
             metrics: match variable("METRICS").as_deref() {
