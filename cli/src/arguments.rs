@@ -11,8 +11,8 @@ use clap_complete::Shell;
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::{
-    apply, attestation, audit_log, auth, bootstrap, called, delivery, intake, integration, job,
-    open, organization, places, profile, trust, variables, workflow,
+    apply, attestation, audit_log, auth, bootstrap, called, completion, delivery, intake,
+    integration, job, open, organization, places, profile, trust, variables, workflow,
 };
 
 /// Deliver attestations to third-party tools
@@ -81,9 +81,16 @@ enum Command {
     #[command(after_help = "Example:\n  chainloop version -o json")]
     Version,
     /// Print a completion script for a shell
-    #[command(
-        after_help = "Example:\n  chainloop completion bash > \\\n    ~/.local/share/bash-completion/completions/chainloop"
-    )]
+    #[command(after_help = "\
+Besides commands and flags, the script completes names: of profiles and integrations, and, of the installation in use, of \
+registrations, workflows and so on. For these it asks the API, for a second at most. It is for the name that this command is \
+called by. Write it again after an upgrade.
+
+In zsh, put `source <(chainloop completion zsh)` in ~/.zshrc.
+
+Example:
+  chainloop completion bash > \\
+    ~/.local/share/bash-completion/completions/chainloop")]
     Completion { shell: Shell },
 }
 
@@ -142,9 +149,7 @@ impl Arguments {
             Command::Bootstrap(bootstrap) => bootstrap.run(global)?,
             Command::Version => version(global)?,
             Command::Completion { shell } => {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Self::command(), called::name(), &mut script);
-                output::bytes(&script)?;
+                output::bytes(&completion::script(shell)?)?;
             }
         }
         Ok(ExitCode::SUCCESS)

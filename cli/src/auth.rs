@@ -38,7 +38,8 @@ CHAINLOOP_INTEGRATIONS_URL, CHAINLOOP_INTEGRATIONS_TOKEN, --url and --token come
 Examples:
   chainloop auth login
   chainloop auth login --url https://api.example.org < token.txt
-  chainloop auth login --profile test --url https://test.example.org < token.txt")]
+  chainloop auth login --profile test \\
+    --url https://test.example.org < token.txt")]
     Login,
     /// Exchange the CI job's OIDC token for a token, and print that
     #[command(after_help = "\

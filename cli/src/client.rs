@@ -24,6 +24,8 @@ use crate::output::say;
 /// Longer than the gateway waits for a function.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whole time of a request for completion.
+const BRIEF: Duration = Duration::from_secs(1);
 /// Pauses before the retries of a repeatable request.
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
 /// The longest wait that the API may ask for before a request fails instead, and the longest of all waits together.
@@ -56,6 +58,23 @@ impl Client {
         let url = installation.url.clone();
         let Token { text, from } = installation.token()?;
         Self::of(global, &url, text, &from)
+    }
+
+    /// A client for a shell that waits for completion.
+    pub(crate) fn brief(global: &Global) -> anyhow::Result<Self> {
+        let client = Self::new(global)?;
+        let agent = agent(Some(BRIEF))?;
+        Ok(Self { agent, ..client })
+    }
+
+    /// Returns the first page of a list; `None` unless the API returns it at once.
+    pub(crate) fn first_page<T: DeserializeOwned>(&self, path: &str) -> Option<Vec<T>> {
+        let path = [path];
+        let call = Call::get(&path).query(&[("limit", Some("100"))]);
+        let answer = self.send(&call, &call.target()).and_then(Answer::read);
+        let answer = answer.ok().filter(|answer| answer.status == 200)?;
+        let page: Page<T> = serde_json::from_slice(&answer.body).ok()?;
+        Some(page.items)
     }
 
     /// A client for what needs no token.
@@ -128,7 +147,7 @@ impl Client {
             ));
         }
         Ok(Self {
-            agent: agent()?,
+            agent: agent(None)?,
             base,
             token,
             token_from: token_from.to_owned(),
@@ -378,12 +397,13 @@ pub(crate) fn base(url: &str) -> anyhow::Result<String> {
         .into())
 }
 
-fn agent() -> anyhow::Result<Agent> {
+fn agent(limit: Option<Duration>) -> anyhow::Result<Agent> {
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
         // A redirect would carry the token, or a body, to where nobody meant it to go.
         .max_redirects(0)
         .max_redirects_will_error(false)
+        .timeout_global(limit)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(ANSWER_TIMEOUT))
         .user_agent(concat!("chainloop/", env!("CARGO_PKG_VERSION")));

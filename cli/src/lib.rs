@@ -12,6 +12,7 @@ mod auth;
 mod bootstrap;
 mod called;
 mod client;
+mod completion;
 mod confirm;
 mod delivery;
 mod destination;
@@ -52,6 +53,7 @@ pub use apply::formatted;
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
+    completion::answer();
     let words: Vec<_> = std::env::args_os().collect();
     match arguments::Arguments::given(&words) {
         Ok(arguments) => {

@@ -23,7 +23,8 @@ Pass the token as @FILE, - (standard input) or env:NAME to keep it out of the sh
 stored, and goes to this URL alone. The first profile is the current one.
 
 Examples:
-  chainloop profile add prod --url https://api.example.org --token @token.txt
+  chainloop profile add prod --url https://api.example.org \\
+    --token @token.txt
   chainloop profile add builds --url https://test.example.org")]
     Add(Name),
     /// List profiles, without their tokens

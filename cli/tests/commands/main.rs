@@ -6,6 +6,7 @@ mod api;
 mod apply;
 mod archive;
 mod attached;
+mod completion;
 mod configuration;
 mod deliveries;
 mod intakes;
