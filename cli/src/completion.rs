@@ -179,8 +179,12 @@ fn is_plain(name: &str) -> bool {
 /// Integrations that this command was built with.
 #[cfg(feature = "aws")]
 fn kinds() -> Vec<(String, String)> {
-    let all = integrations::ALL.iter();
-    all.map(|one| (one.id.to_owned(), String::new())).collect()
+    // The IDs alone: descriptions link schemas and checks.
+    macro_rules! ids {
+        ($($integration:ty),+) => { [$(<$integration as integrations::Integration>::ID),+] };
+    }
+    let ids = integrations::for_all_integrations!(ids);
+    ids.map(|id| (id.to_owned(), String::new())).into()
 }
 
 #[cfg(not(feature = "aws"))]
