@@ -166,6 +166,7 @@ functions:
 cli:
 	@cargo build --target $(TARGET) --profile local --package chainloop
 	@mkdir -p target/bin && ln -sf ../$(TARGET)/local/chainloop target/bin/chainloop
+	@ln -sf chainloop target/bin/chainloop-integrations
 
 clean: local-down ## Remove all build output and the local cloud's data
 	rm -rf target dist dist.unfinished .local .venv

@@ -21,7 +21,7 @@ stack = session.client("cloudformation").describe_stacks(StackName=sys.argv[1])[
 outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 credentials = session.get_credentials().get_frozen_credentials()
 variables = {
-    "CHAINLOOP_TABLE": outputs["TableName"],
+    "CHAINLOOP_INTEGRATIONS_TABLE": outputs["TableName"],
     "api": outputs["ApiUrl"],
     "AWS_REGION": session.region_name,
     "AWS_ACCESS_KEY_ID": credentials.access_key,
@@ -34,4 +34,4 @@ END
 )
 eval "$settings"
 "$2" bootstrap
-echo "export CHAINLOOP_URL=$api"
+echo "export CHAINLOOP_INTEGRATIONS_URL=$api"

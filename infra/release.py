@@ -7,6 +7,7 @@
     dist/arm64/functions/<name>.zip    each with the one file that Lambda starts, `bootstrap`
     dist/arm64/template.yaml           infra/template.yaml, with these zips and this architecture
     dist/arm64/chainloop               the command line, for Linux
+    dist/arm64/chainloop-integrations  the same by its second name, beside the official command: a symbolic link
     dist/x86_64/…
     dist/SHA256SUMS                    of all of it: `sha256sum --check SHA256SUMS`
 
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
 HERE = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
 COMMAND_LINE = "chainloop"
+SECOND_NAME = "chainloop-integrations"
 SUMS = "SHA256SUMS"
 
 
@@ -68,6 +70,7 @@ def release(source: Path, to: Path, archs: list[str], functions: list[str] | Non
         if command_line:
             [binary] = build(source, arch, COMMAND_LINE, [COMMAND_LINE])
             shutil.copy(binary, folder / COMMAND_LINE)
+            (folder / SECOND_NAME).symlink_to(COMMAND_LINE)
     files = sorted(path for path in to.rglob("*") if path.is_file())
     (to / SUMS).write_text("".join(f"{sha256(path)}  {path.relative_to(to)}\n" for path in files))
     shutil.rmtree(finished, ignore_errors=True)

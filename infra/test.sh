@@ -28,7 +28,7 @@ rm -rf "$directory"
 infra/local/cloud.py up --directory "$directory" --ephemeral --schedule-secs 10
 .venv/sam/bin/python infra/local/deploy.py --directory "$directory" --stack test
 # An operator's own settings must not reach the tests.
-unset CHAINLOOP_TOKEN CHAINLOOP_URL CHAINLOOP_TABLE
+for name in TOKEN URL TABLE PROFILE; do unset "CHAINLOOP_INTEGRATIONS_$name" "CHAINLOOP_$name"; done
 . "$directory/env"
 infra/local/bootstrap.sh "$directory"
 . "$directory/env"

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::global::Global;
 use crate::output::{self, Format};
 use crate::{
-    apply, attestation, audit_log, auth, bootstrap, delivery, intake, integration, job, open,
-    organization, places, trust, workflow,
+    apply, attestation, audit_log, auth, bootstrap, called, completion, delivery, intake,
+    integration, job, open, organization, places, profile, trust, variables, workflow,
 };
 
 /// Deliver attestations to third-party tools
@@ -72,15 +72,25 @@ enum Command {
     /// Log in, log out, show the current token
     #[command(subcommand)]
     Auth(auth::Command),
+    /// Manage profiles: installations, each with its URL and token
+    #[command(subcommand)]
+    Profile(profile::Command),
     /// Create the first organization and its admin token (needs AWS credentials)
     Bootstrap(bootstrap::Bootstrap),
     /// Print the version, with the commit where the build knows it
     #[command(after_help = "Example:\n  chainloop version -o json")]
     Version,
     /// Print a completion script for a shell
-    #[command(
-        after_help = "Example:\n  chainloop completion bash > \\\n    ~/.local/share/bash-completion/completions/chainloop"
-    )]
+    #[command(after_help = "\
+Besides commands and flags, the script completes names: of profiles and integrations, and, of the installation in use, of \
+registrations, workflows and so on. For these it asks the API, for a second at most. It is for the name that this command is \
+called by. Write it again after an upgrade.
+
+In zsh, put `source <(chainloop completion zsh)` in ~/.zshrc.
+
+Example:
+  chainloop completion bash > \\
+    ~/.local/share/bash-completion/completions/chainloop")]
     Completion { shell: Shell },
 }
 
@@ -91,8 +101,17 @@ impl Arguments {
         use ErrorKind::{
             DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand as Bare, DisplayVersion,
         };
-        let alone = without_variables(Self::command()).try_get_matches_from(words);
-        match (Self::try_parse_from(words), alone) {
+        let command = called::help(Self::command(), &called::named(words.first()));
+        let alone = without_variables(command.clone()).try_get_matches_from(words);
+        let mut command = variables::found(command);
+        let parsed = command.try_get_matches_from_mut(words);
+        let parsed = parsed.and_then(|matches| {
+            let mut parsed =
+                Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+            parsed.global.settle(&matches);
+            Ok(parsed)
+        });
+        match (parsed, alone) {
             (Ok(_), Err(told)) if told.kind() == Bare => Err(told),
             (Err(told), Err(alone))
                 if told.kind() != alone.kind()
@@ -108,7 +127,8 @@ impl Arguments {
         self.global.output
     }
 
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(mut self) -> anyhow::Result<ExitCode> {
+        self.global.read_token()?;
         let global = &self.global;
         match self.command {
             Command::Integration(command) => return command.run(global),
@@ -125,12 +145,11 @@ impl Arguments {
             Command::Workflow(command) => command.run(global)?,
             Command::Organization(command) => command.run(global)?,
             Command::Auth(command) => command.run(global)?,
+            Command::Profile(command) => command.run(global)?,
             Command::Bootstrap(bootstrap) => bootstrap.run(global)?,
             Command::Version => version(global)?,
             Command::Completion { shell } => {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Self::command(), "chainloop", &mut script);
-                output::bytes(&script)?;
+                output::bytes(&completion::script(shell)?)?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -147,10 +166,10 @@ fn without_variables(command: clap::Command) -> clap::Command {
 const COMMIT: Option<&str> = option_env!("CHAINLOOP_COMMIT");
 
 fn version(global: &Global) -> anyhow::Result<()> {
-    let version = env!("CARGO_PKG_VERSION");
+    let (name, version) = (called::name(), env!("CARGO_PKG_VERSION"));
     match (global.output, COMMIT) {
-        (Format::Table, None) => output::line(&format!("chainloop {version}")),
-        (Format::Table, Some(commit)) => output::line(&format!("chainloop {version} ({commit})")),
+        (Format::Table, None) => output::line(&format!("{name} {version}")),
+        (Format::Table, Some(commit)) => output::line(&format!("{name} {version} ({commit})")),
         (Format::Json, commit) => {
             output::json(&serde_json::json!({ "version": version, "commit": commit }))
         }

@@ -1,5 +1,6 @@
 //! `chainloop auth`: shows the current token, and stores one so that it need not be in the environment.
 
+use std::fmt::Write as _;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
 use anyhow::Context as _;
@@ -9,14 +10,18 @@ use api::{OrganizationName, Role, Timestamp};
 use clap::Subcommand;
 use serde::Serialize;
 
-use crate::client::{Call, Client, given};
-use crate::credentials::{self, Credentials};
+use crate::client::{Call, Client, base, given};
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::installation::Installation;
+use crate::names::label;
 use crate::oidc::{self, Oidc};
 use crate::output::{self, Format};
+use crate::profile;
+use crate::profile::file::{self, Profile};
 use crate::table::{Table, cell};
 use crate::time;
+use crate::variables::URL;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -25,26 +30,30 @@ pub(crate) enum Command {
     Status,
     /// Store the API URL and a token, after checking both
     #[command(after_help = "\
-Prompts for the URL and the token unless --url and --token give them, and does not echo the token. Without \
-a terminal, reads the token from standard input. Stores both in the user's configuration directory, in a file \
-that only its owner can read. CHAINLOOP_URL, CHAINLOOP_TOKEN, --url and --token override the stored values.
+Prompts for the URL, unless --url or the profile gives it, and for the token, unless --token does, and does not echo it. \
+Without a terminal, reads the token from standard input. Stores both in the profile of --profile or in the current one, \
+or else in one called default: in the user's configuration directory, in a file that only its owner can read. \
+CHAINLOOP_INTEGRATIONS_URL, CHAINLOOP_INTEGRATIONS_TOKEN, --url and --token come before the stored values.
 
 Examples:
   chainloop auth login
-  chainloop auth login --url https://api.example.org < token.txt")]
+  chainloop auth login --url https://api.example.org < token.txt
+  chainloop auth login --profile test \\
+    --url https://test.example.org < token.txt")]
     Login,
     /// Exchange the CI job's OIDC token for a token, and print that
     #[command(after_help = "\
-Uses the OIDC token of GitHub Actions, or the one in CHAINLOOP_OIDC_TOKEN. The token lives an hour, with the role and \
+Uses the OIDC token of GitHub Actions, or the one in CHAINLOOP_INTEGRATIONS_OIDC_TOKEN. The token lives an hour, with the role and \
 the workflows of the issuer's rule. An OIDC token can be exchanged once.
 
 Examples:
   chainloop auth exchange --organization acme
-  export CHAINLOOP_TOKEN=$(chainloop auth exchange)")]
+  export CHAINLOOP_INTEGRATIONS_TOKEN=$(chainloop auth exchange)")]
     Exchange(Oidc),
-    /// Remove the URL and token that `auth login` stored
+    /// Remove the profile's token
     #[command(after_help = "\
-The token stays valid: `chainloop organization api-token revoke` revokes it.
+The token stays valid: `chainloop organization api-token revoke` revokes it. The profile keeps its URL; \
+`chainloop profile delete` deletes both.
 
 Example:
   chainloop auth logout")]
@@ -70,35 +79,56 @@ pub(crate) fn bearer(client: &Client) -> anyhow::Result<Bearer> {
 }
 
 fn status(global: &Global) -> anyhow::Result<()> {
-    let client = Client::new(global)?;
+    let installation = Installation::of(global)?;
+    let (url, url_from) = (installation.url.clone(), installation.url_from.clone());
+    let token = installation.token()?;
+    let client = Client::of(global, &url, token.text, &token.from)?;
     let bearer = bearer(&client)?;
-    let from = match (given(global.token.as_deref()), credentials::path()) {
-        (None, Some(path)) => path.display().to_string(),
-        _ => "--token or CHAINLOOP_TOKEN".to_owned(),
+    let mut from = match url_from == token.from {
+        true => url_from.clone(),
+        false => format!("URL: {url_from}, token: {}", token.from),
     };
+    let chosen = file::load(global)?.name(global);
+    let chosen = chosen.map(|name| format!("profile {name}"));
+    if let Some(chosen) = chosen.filter(|chosen| ![&url_from, &token.from].contains(&chosen)) {
+        let _ = write!(from, ", instead of {chosen}");
+    }
     show(global, client.base(), &bearer, &from)
 }
 
 fn login(global: &Global) -> anyhow::Result<()> {
-    let url = match given(global.url.as_deref()) {
-        Some(url) => url,
-        None => ask_url(global)?,
+    let mut profiles = file::load(global)?;
+    let name = profiles.name(global);
+    let name = name.unwrap_or_else(|| "default".to_owned());
+    label(&name).map_err(|fault| Failure::usage(format!("profile {name:?}: {fault}")))?;
+    let before = profiles.profiles.get(&name).map(|before| &before.url);
+    let url = match (&global.url, before) {
+        (Some(url), _) => base(url)?,
+        (None, Some(before)) => before.clone(),
+        (None, None) => base(&ask_url()?)?,
     };
-    let token = match given(global.token.as_deref()) {
-        Some(token) => token,
-        None => ask_token()?,
-    };
-    let client = Client::of(global, &url, token.clone())?;
-    let bearer = bearer(&client)?;
-    let url = client.base().to_owned();
-    let path = credentials::save(&Credentials { url, token })?;
-    for name in ["CHAINLOOP_URL", "CHAINLOOP_TOKEN"] {
-        if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
-            global.warn(&format!("{name} is set, and overrides the stored value"));
-        }
+    if let Some(before) = before.filter(|before| **before != url) {
+        return Err(Failure::usage(format!("the profile {name:?} is of {before}"))
+            .advice(format!(
+                "Name another one for {url} with --profile, or delete it with `chainloop profile delete {name}`."
+            ))
+            .into());
     }
-    global.info(&format!("stored in {}", path.display()));
-    show(global, client.base(), &bearer, &path.display().to_string())
+    let (token, from) = match &global.token {
+        Some(token) => (token.clone(), global.from.token),
+        None => (ask_token()?, "the input"),
+    };
+    let client = Client::of(global, &url, token.clone(), from)?;
+    let bearer = bearer(&client)?;
+    let token = Some(token);
+    profiles.put(&name, Profile { url, token });
+    let path = file::save(&profiles)?;
+    profile::warn_of_variables(global);
+    global.info(&format!(
+        "stored in profile {name:?}, in {}",
+        path.display()
+    ));
+    show(global, client.base(), &bearer, &format!("profile {name}"))
 }
 
 fn exchange(global: &Global, oidc: &Oidc) -> anyhow::Result<()> {
@@ -110,23 +140,16 @@ fn exchange(global: &Global, oidc: &Oidc) -> anyhow::Result<()> {
     }
 }
 
-fn ask_url(global: &Global) -> anyhow::Result<String> {
+fn ask_url() -> anyhow::Result<String> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Failure::usage("no API URL configured")
-            .advice("Pass --url, or set CHAINLOOP_URL.")
+            .advice(format!("Pass --url, or set {URL}."))
             .into());
     }
-    let before = credentials::load(global).ok().flatten();
-    let before = before.map(|before| before.url);
-    match &before {
-        Some(before) => eprint!("API URL [{}]: ", output::plain(before)),
-        None => eprint!("API URL (such as https://api.example.org): "),
-    }
+    eprint!("API URL (such as https://api.example.org): ");
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
-    given(Some(&answer))
-        .or(before)
-        .ok_or_else(|| Failure::usage("no API URL given").into())
+    given(Some(&answer)).ok_or_else(|| Failure::usage("no API URL given").into())
 }
 
 fn ask_token() -> anyhow::Result<String> {
@@ -149,11 +172,21 @@ fn ask_token() -> anyhow::Result<String> {
 }
 
 fn logout(global: &Global) -> anyhow::Result<()> {
-    if credentials::remove()? {
-        global.info("removed; the token stays valid until it is revoked");
-    } else {
-        global.info("nothing was stored");
+    let mut profiles = file::load(global)?;
+    let Some(name) = profiles.name(global) else {
+        global.info("no profile is the current one: nothing was removed");
+        return Ok(());
+    };
+    let mut profile = profiles.get(&name)?.clone();
+    if profile.token.take().is_none() {
+        global.info(&format!("the profile {name:?} has no token"));
+        return Ok(());
     }
+    profiles.put(&name, profile);
+    file::save(&profiles)?;
+    global.info(&format!(
+        "removed from profile {name:?}; the token stays valid until it is revoked"
+    ));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use crate::global::Global;
 use crate::names::label;
 use crate::organization::{Lifetime, lifetime, until};
 use crate::output::{self, Format};
+use crate::variables::{TABLE, TOKEN};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -20,7 +21,7 @@ Example:
   eval \"$(chainloop bootstrap --table prod-Table-1A2B3C4D5E6F)\"")]
 pub(crate) struct Bootstrap {
     /// Table of the deployment: the stack's output TableName
-    #[arg(long, env = "CHAINLOOP_TABLE")]
+    #[arg(long, env = TABLE)]
     table: String,
     /// Name of the organization: lower-case letters, digits and hyphens
     #[arg(long, default_value = "default", value_parser = label)]
@@ -81,7 +82,7 @@ impl Bootstrap {
             "organization {organization:?} has a new admin token {name:?}, {}, shown only once: keep it secret",
             until(expires_at)
         ));
-        output::line(&format!("export CHAINLOOP_TOKEN={text}"))?;
+        output::line(&format!("export {TOKEN}={text}"))?;
         Ok(())
     }
 }

@@ -16,14 +16,16 @@ use ureq::http::{Request, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
-use crate::credentials::{self, Credentials};
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::installation::{Installation, Token};
 use crate::output::say;
 
 /// Longer than the gateway waits for a function.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whole time of a request for completion.
+const BRIEF: Duration = Duration::from_secs(1);
 /// Pauses before the retries of a repeatable request.
 const PAUSES: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
 /// The longest wait that the API may ask for before a request fails instead, and the longest of all waits together.
@@ -38,6 +40,8 @@ pub(crate) struct Client {
     /// Without `/v1`.
     base: String,
     token: String,
+    /// Origin of the token, for who has to correct it.
+    token_from: String,
     debug: bool,
     quiet: bool,
 }
@@ -50,31 +54,32 @@ struct Warned {
 
 impl Client {
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
-        let (url, token) = (given(global.url.as_deref()), given(global.token.as_deref()));
-        let kept = match (&url, &token) {
-            (Some(_), Some(_)) => None,
-            _ => credentials::load(global)?,
-        };
-        let url = url.or_else(|| Some(kept.as_ref()?.url.clone()));
-        let url = url.ok_or_else(no_url)?;
-        let Some(token) = token.or(own(kept, &url)?) else {
-            return Err(Failure::usage("no API token configured")
-                .advice(
-                    "Run `chainloop auth login`, or `. .local/env` after `make local`, set CHAINLOOP_TOKEN, or \
-                     pass --token.",
-                )
-                .into());
-        };
-        Self::of(global, &url, token)
+        let installation = Installation::of(global)?;
+        let url = installation.url.clone();
+        let Token { text, from } = installation.token()?;
+        Self::of(global, &url, text, &from)
+    }
+
+    /// A client for a shell that waits for completion.
+    pub(crate) fn brief(global: &Global) -> anyhow::Result<Self> {
+        let client = Self::new(global)?;
+        let agent = agent(Some(BRIEF))?;
+        Ok(Self { agent, ..client })
+    }
+
+    /// Returns the first page of a list; `None` unless the API returns it at once.
+    pub(crate) fn first_page<T: DeserializeOwned>(&self, path: &str) -> Option<Vec<T>> {
+        let path = [path];
+        let call = Call::get(&path).query(&[("limit", Some("100"))]);
+        let answer = self.send(&call, &call.target()).and_then(Answer::read);
+        let answer = answer.ok().filter(|answer| answer.status == 200)?;
+        let page: Page<T> = serde_json::from_slice(&answer.body).ok()?;
+        Some(page.items)
     }
 
     /// A client for what needs no token.
     pub(crate) fn without_token(global: &Global) -> anyhow::Result<Self> {
-        let url = match given(global.url.as_deref()) {
-            Some(url) => url,
-            None => credentials::load(global)?.ok_or_else(no_url)?.url,
-        };
-        Self::of(global, &url, String::new())
+        Self::of(global, &Installation::of(global)?.url, String::new(), "")
     }
 
     pub(crate) fn with_token(self, token: String) -> Self {
@@ -123,7 +128,12 @@ impl Client {
         Ok(value)
     }
 
-    pub(crate) fn of(global: &Global, url: &str, token: String) -> anyhow::Result<Self> {
+    pub(crate) fn of(
+        global: &Global,
+        url: &str,
+        token: String,
+        token_from: &str,
+    ) -> anyhow::Result<Self> {
         let base = base(url)?;
         let host = base
             .parse::<Uri>()
@@ -137,9 +147,10 @@ impl Client {
             ));
         }
         Ok(Self {
-            agent: agent()?,
+            agent: agent(None)?,
             base,
             token,
+            token_from: token_from.to_owned(),
             debug: global.debug,
             quiet: global.quiet,
         })
@@ -257,7 +268,7 @@ impl Client {
         } = answer.map_err(|error| unreachable(&self.base, &error))?;
         if !(200..300).contains(&status) {
             let request_id = request_id.unwrap_or_default();
-            return Err(refused(call.path, status, &body, request_id).into());
+            return Err(refused(call.path, status, &body, request_id, &self.token_from).into());
         }
         if let Ok(Warned { warnings }) = serde_json::from_slice(&body)
             && !self.quiet
@@ -361,35 +372,14 @@ impl Answer {
     }
 }
 
-fn no_url() -> Failure {
-    Failure::usage("no API URL configured").advice(
-        "Run `chainloop auth login`, or `. .local/env` after `make local`, set CHAINLOOP_URL, or pass --url.",
-    )
-}
-
 /// Returns the trimmed value, unless it is empty.
 pub(crate) fn given(value: Option<&str>) -> Option<String> {
     let value = value.map(str::trim).filter(|value| !value.is_empty());
     value.map(str::to_owned)
 }
 
-/// Returns the token stored for this API. It must not go to another one.
-fn own(kept: Option<Credentials>, url: &str) -> anyhow::Result<Option<String>> {
-    let Some(kept) = kept else { return Ok(None) };
-    if base(url)? == kept.url {
-        return Ok(Some(kept.token));
-    }
-    Err(Failure::usage(format!("no API token configured for {url}"))
-        .advice(format!(
-            "`chainloop auth login` stored a token for {} only. Log in again, set CHAINLOOP_TOKEN, or pass \
-             --token.",
-            kept.url
-        ))
-        .into())
-}
-
 /// The API's base: with a scheme, without a slash at the end, without `/v1`.
-fn base(url: &str) -> anyhow::Result<String> {
+pub(crate) fn base(url: &str) -> anyhow::Result<String> {
     let base = url.trim_end_matches('/');
     let base = base
         .strip_suffix("/v1")
@@ -403,16 +393,17 @@ fn base(url: &str) -> anyhow::Result<String> {
     }
     let failure = Failure::usage(format!("{url:?} is not a URL"));
     Err(failure
-        .advice("Set CHAINLOOP_URL or --url to a URL such as https://api.example.org.")
+        .advice("An API URL is such as https://api.example.org.")
         .into())
 }
 
-fn agent() -> anyhow::Result<Agent> {
+fn agent(limit: Option<Duration>) -> anyhow::Result<Agent> {
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
         // A redirect would carry the token, or a body, to where nobody meant it to go.
         .max_redirects(0)
         .max_redirects_will_error(false)
+        .timeout_global(limit)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(ANSWER_TIMEOUT))
         .user_agent(concat!("chainloop/", env!("CARGO_PKG_VERSION")));

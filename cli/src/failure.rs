@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use api::Code;
 use serde::Serialize;
 
+use crate::called;
 use crate::output::{self, Format, say};
 
 #[derive(Debug, Default)]
@@ -150,7 +151,8 @@ pub(crate) fn report(error: &anyhow::Error, output: Format) -> ExitCode {
     match output {
         Format::Json => {
             let json = output::one_line_json(&View::new(error));
-            output::complain(&json.unwrap_or_else(|_| text(error)));
+            let json = json.unwrap_or_else(|_| text(error));
+            output::complain(&called::text(&json, &called::name()));
         }
         Format::Table => say("ERR", "31", &text(error)),
     }

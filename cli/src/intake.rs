@@ -11,6 +11,7 @@ use api::tokens::Rotation;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use crate::called;
 use crate::client::{Call, Client, json};
 use crate::confirm;
 use crate::global::Global;
@@ -25,7 +26,7 @@ const MOST: usize = 100_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Create an intake, and print its URL and the commands that register it in Chainloop
+    /// Create an intake, and print its URL and the official command's lines that register it in Chainloop
     #[command(
         after_help = "The URL contains a token and is shown only once; anyone who has it may push.\n\nPass a \
                       token as @FILE, - (standard input) or env:NAME to keep it out of the shell's \
@@ -123,7 +124,7 @@ struct Created {
     #[serde(flatten)]
     intake: Intake,
     url: String,
-    /// Commands for Chainloop's own command line.
+    /// Commands for the official `chainloop` command.
     commands: [String; 2],
 }
 
@@ -204,8 +205,11 @@ fn show_once(global: &Global, client: &Client, made: NewToken, what: &str) -> an
         Format::Json => output::json(&created)?,
         Format::Table => {
             let [register, attach] = &created.commands;
+            let name = called::name();
             output::line(&format!(
-                "{}\n\nRun these with Chainloop's own command line:\n\n  {register}\n  {attach}",
+                "{}\n\nThe official chainloop command, of the control plane, registers and attaches it:\n\n  \
+                 {register}\n  {attach}\n\nThis command, also installed as chainloop-integrations, shows what \
+                 arrives:\n\n  {name} attestation list",
                 created.url
             ))?;
         }

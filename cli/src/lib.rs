@@ -10,15 +10,17 @@ mod attestation;
 mod audit_log;
 mod auth;
 mod bootstrap;
+mod called;
 mod client;
+mod completion;
 mod confirm;
-mod credentials;
 mod delivery;
 mod destination;
 mod document;
 mod failure;
 mod global;
 mod ids;
+mod installation;
 mod intake;
 mod integration;
 mod interrupt;
@@ -36,11 +38,13 @@ mod output;
 #[cfg(test)]
 mod pages;
 mod places;
+mod profile;
 mod progress;
 mod sort;
 mod table;
 mod time;
 mod trust;
+mod variables;
 mod workflow;
 
 use std::process::ExitCode;
@@ -49,6 +53,7 @@ pub use apply::formatted;
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
+    completion::answer();
     let words: Vec<_> = std::env::args_os().collect();
     match arguments::Arguments::given(&words) {
         Ok(arguments) => {

@@ -7,14 +7,15 @@ use clap::Args;
 use crate::client::{Call, Client, given, json};
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::variables::{self, OIDC_AUDIENCE, OIDC_TOKEN, ORGANIZATION};
 
 #[derive(Debug, Args)]
 pub(crate) struct Oidc {
     /// Organization that trusts the job's issuer
-    #[arg(long, env = "CHAINLOOP_ORGANIZATION", default_value = "default")]
+    #[arg(long, env = ORGANIZATION, default_value = "default")]
     organization: String,
     /// Audience of the JWT that GitHub is asked for; the API URL by default
-    #[arg(long, env = "CHAINLOOP_OIDC_AUDIENCE")]
+    #[arg(long, env = OIDC_AUDIENCE)]
     audience: Option<String>,
 }
 
@@ -26,7 +27,7 @@ enum Source {
 
 fn source() -> anyhow::Result<Source> {
     let variable = |name: &str| given(std::env::var(name).ok().as_deref());
-    if let Some(jwt) = variable("CHAINLOOP_OIDC_TOKEN") {
+    if let Some((_, jwt)) = variables::find(OIDC_TOKEN) {
         return Ok(Source::Given(jwt));
     }
     let (url, token) = (
@@ -37,8 +38,10 @@ fn source() -> anyhow::Result<Source> {
         (Some(url), Some(token)) => Ok(Source::Runner { url, token }),
         _ => Err(Failure::usage("no OIDC token found in the environment")
             .advice(
-                "In GitHub Actions, give the job `permissions: id-token: write`. Elsewhere, set CHAINLOOP_OIDC_TOKEN, in \
-                 GitLab CI by `id_tokens`.",
+                format!(
+                "In GitHub Actions, give the job `permissions: id-token: write`. Elsewhere, set {OIDC_TOKEN}, in GitLab CI by \
+                 `id_tokens`."
+            )
             )
             .into()),
     }

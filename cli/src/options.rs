@@ -141,22 +141,35 @@ pub(crate) fn read_patch(
     Ok(patch)
 }
 
-/// Reads the value of a secret flag, from the same sources as an option's.
+/// As [`text`], of a secret. Warns if it was an argument.
 pub(crate) fn secret(global: &Global, flag: &str, given: &str) -> anyhow::Result<String> {
+    if is_text(given) {
+        warn_exposed(global, flag);
+    }
+    text(flag, given)
+}
+
+/// Reports whether this is the value itself, and not where to read it.
+pub(crate) fn is_text(given: &str) -> bool {
+    matches!(Source::of(given), Source::Here(_))
+}
+
+pub(crate) fn warn_exposed(global: &Global, flag: &str) {
+    global.warn(&format!(
+        "--{flag} is a secret, and the shell's history and the process list show it: pass @FILE, - or \
+         env:NAME instead"
+    ));
+}
+
+/// Reads the value of a flag, from the same sources as an option's.
+pub(crate) fn text(flag: &str, given: &str) -> anyhow::Result<String> {
     let variable = |name: &str| std::env::var(name).ok();
     let mut stdin = std::io::stdin().lock();
     let mut surroundings = Surroundings {
         stdin: &mut stdin,
         variable: &variable,
     };
-    let source = Source::of(given);
-    if matches!(source, Source::Here(_)) {
-        global.warn(&format!(
-            "--{flag} is a secret, and the shell's history and the process list show it: pass @FILE, - or \
-             env:NAME instead"
-        ));
-    }
-    value(&source, &mut surroundings)
+    value(&Source::of(given), &mut surroundings)
         .map_err(|fault| Failure::usage(format!("--{flag}: {fault}")).into())
 }
 

@@ -10,6 +10,8 @@ use attestation::text::is_invisible;
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
+use crate::called;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Table,
@@ -116,7 +118,7 @@ pub(crate) fn complain(line: &str) {
 /// Prints a message, marked as in Chainloop's command.
 pub(crate) fn say(level: &str, colour: &str, text: &str) {
     let mut stderr = io::stderr().lock();
-    let text = plain(text);
+    let text = called::text(&plain(text), &called::name());
     // Nobody is left to be told when this fails.
     let _ = if coloured(&stderr) {
         writeln!(stderr, "\u{1b}[{colour}m{level}\u{1b}[0m {text}")

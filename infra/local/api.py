@@ -33,7 +33,7 @@ def main() -> None:
     directory = parser.parse_args().directory.resolve()
     document = json.loads(DOCUMENT.read_text())
     validate(document)
-    url = os.environ["CHAINLOOP_URL"].rstrip("/")
+    url = os.environ["CHAINLOOP_INTEGRATIONS_URL"].rstrip("/")
     with urllib.request.urlopen(f"{url}/v1/openapi.json") as answer:
         served = json.load(answer)
     if served != document:

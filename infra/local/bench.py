@@ -71,7 +71,7 @@ ASKING = [
 class Bench:
     def __init__(self, stack: Stack, receiver: Receiver):
         self.stack = stack
-        self.environment = {**stack.environment, "CHAINLOOP_TOKEN": stack.token(ORGANIZATION)}
+        self.environment = {**stack.environment, "CHAINLOOP_INTEGRATIONS_TOKEN": stack.token(ORGANIZATION)}
         self.names = {"directory": str(stack.directory)}
         (stack.directory / "url.txt").write_text(receiver.url(ORGANIZATION))
 
@@ -101,7 +101,7 @@ class Bench:
     def request(self, _: int) -> None:
         url = urllib.parse.urlsplit(self.stack.api)
         connection = http.client.HTTPConnection(url.hostname, url.port)
-        headers = {"authorization": f"Bearer {self.environment['CHAINLOOP_TOKEN']}"}
+        headers = {"authorization": f"Bearer {self.environment['CHAINLOOP_INTEGRATIONS_TOKEN']}"}
         connection.request("GET", f"{url.path}/v1/integrations", headers=headers)
         answer = connection.getresponse()
         answer.read()

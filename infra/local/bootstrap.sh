@@ -5,7 +5,7 @@
 set -eu
 
 environment=$1/env
-if grep -q "^export CHAINLOOP_TOKEN=" "$environment"; then exit 0; fi
+if grep -q "^export CHAINLOOP_INTEGRATIONS_TOKEN=" "$environment"; then exit 0; fi
 # A token that was made and not kept is lost: make another. The local cloud is used for longer than a day.
 token=$(chainloop bootstrap --new-token --expires 1y)
 echo "$token" >>"$environment"

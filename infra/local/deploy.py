@@ -161,9 +161,9 @@ def stack_outputs(cloud: Cloud, stack: str) -> dict[str, str]:
 
 def write_env(cloud: Cloud, outputs: dict[str, str]) -> None:
     variables = {
-        "CHAINLOOP_URL": f"{cloud.url}/_aws/execute-api/{outputs['ApiId']}/$default",
+        "CHAINLOOP_INTEGRATIONS_URL": f"{cloud.url}/_aws/execute-api/{outputs['ApiId']}/$default",
         "CHAINLOOP_STACK": outputs["StackName"],
-        "CHAINLOOP_TABLE": outputs["TableName"],
+        "CHAINLOOP_INTEGRATIONS_TABLE": outputs["TableName"],
         "CHAINLOOP_BUCKET": outputs["BucketName"],
         # The release before has none.
         "CHAINLOOP_RECEIPT_KEY": outputs.get("ReceiptKeyArn", ""),

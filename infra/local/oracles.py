@@ -41,7 +41,7 @@ def main() -> None:
     cloud = Cloud(arguments.directory)
     outputs = stack_outputs(cloud, STACK)
     settings = {
-        "CHAINLOOP_TABLE": outputs["TableName"],
+        "CHAINLOOP_INTEGRATIONS_TABLE": outputs["TableName"],
         "CHAINLOOP_BUCKET": outputs["BucketName"],
         "CHAINLOOP_RECEIPT_KEY": outputs["ReceiptKeyArn"],
     }
@@ -112,7 +112,7 @@ def make_resources(url: str) -> dict[str, str]:
         client("sqs").create_queue(QueueName=f"{STACK}-{integration['Id']}")
     # No key: moto 5.2.5 signs a digest as if it were the message.
     return {
-        "CHAINLOOP_TABLE": f"{STACK}-table",
+        "CHAINLOOP_INTEGRATIONS_TABLE": f"{STACK}-table",
         "CHAINLOOP_BUCKET": f"{STACK}-bucket",
         "CHAINLOOP_RECEIPT_KEY": "none",
     }

@@ -26,7 +26,7 @@ rm -rf "$directory"
 infra/local/cloud.py up --directory "$directory" --ephemeral
 .venv/sam/bin/python infra/local/deploy.py --directory "$directory" --template "target/three/$arch/template.yaml"
 infra/local/receiver.py up --directory "$directory"
-unset CHAINLOOP_TOKEN CHAINLOOP_URL CHAINLOOP_TABLE
+for name in TOKEN URL TABLE PROFILE; do unset "CHAINLOOP_INTEGRATIONS_$name" "CHAINLOOP_$name"; done
 . "$directory/env"
 infra/local/bootstrap.sh "$directory"
 . "$directory/env"

@@ -101,7 +101,7 @@ def main() -> None:
 
     with Stack(ROOT / ".local/restore", ephemeral=True) as stack:
         dynamodb = client(stack.cloud, "dynamodb")
-        lost, bucket = stack.environment["CHAINLOOP_TABLE"], stack.environment["CHAINLOOP_BUCKET"]
+        lost, bucket = stack.environment["CHAINLOOP_INTEGRATIONS_TABLE"], stack.environment["CHAINLOOP_BUCKET"]
         api = Api(stack.api, stack.token("default"))
         registration = api.register("receiver", url, "before")
         api.attach(registration, WORKFLOW)

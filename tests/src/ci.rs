@@ -96,8 +96,16 @@ fn what_decides_who_gets_the_token_is_no_variable_and_no_code() {
     };
     let (_, job) = object(jobs).next().unwrap();
     for (variable, input, letters) in [
-        ("CHAINLOOP_URL", "url", "^https?://[A-Za-z0-9.:/_-]+$"),
-        ("CHAINLOOP_ORGANIZATION", "organization", "^[a-z0-9-]+$"),
+        (
+            "CHAINLOOP_INTEGRATIONS_URL",
+            "url",
+            "^https?://[A-Za-z0-9.:/_-]+$",
+        ),
+        (
+            "CHAINLOOP_INTEGRATIONS_ORGANIZATION",
+            "organization",
+            "^[a-z0-9-]+$",
+        ),
         ("PUSH_SHA256", "sha256", "^[0-9a-f]{64}$"),
     ] {
         assert!(job["variables"].get(variable).is_none(), "{variable}");
@@ -154,7 +162,7 @@ impl Drop for Runner {
 }
 
 const CHAINLOOP: &str = r#"#!/bin/sh
-printf '%s\0' "$CHAINLOOP_URL" "$CHAINLOOP_ORGANIZATION" "$@" >called
+printf '%s\0' "$CHAINLOOP_INTEGRATIONS_URL" "$CHAINLOOP_INTEGRATIONS_ORGANIZATION" "$@" >called
 "#;
 
 const CURL: &str = r#"#!/bin/sh
@@ -213,8 +221,11 @@ pub fn sha256(file: &Path) -> String {
 /// Variables that the script needs, with these replaced.
 fn variables<'a>(sum: &'a str, other: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let usual = [
-        ("CHAINLOOP_URL", "https://attestations.example.org"),
-        ("CHAINLOOP_ORGANIZATION", "default"),
+        (
+            "CHAINLOOP_INTEGRATIONS_URL",
+            "https://attestations.example.org",
+        ),
+        ("CHAINLOOP_INTEGRATIONS_ORGANIZATION", "default"),
         ("PUSH_FILE", "attestation.json"),
         ("PUSH_BINARY", "chainloop"),
         ("PUSH_SHA256", sum),
@@ -282,8 +293,8 @@ fn what_a_shell_would_run_is_text() {
         "* ? [a]",
     ] {
         let texts = [
-            "CHAINLOOP_URL",
-            "CHAINLOOP_ORGANIZATION",
+            "CHAINLOOP_INTEGRATIONS_URL",
+            "CHAINLOOP_INTEGRATIONS_ORGANIZATION",
             "PUSH_FILE",
             "PUSH_WORKFLOW",
             "PUSH_PROJECT",
@@ -318,9 +329,9 @@ fn what_is_missing_or_another_binary_runs_nothing() {
     let other = Digest::of(b"another").hex();
     let upper = sum.to_uppercase();
     for (variable, value, says) in [
-        ("CHAINLOOP_URL", "", "the input url is missing"),
+        ("CHAINLOOP_INTEGRATIONS_URL", "", "the input url is missing"),
         (
-            "CHAINLOOP_ORGANIZATION",
+            "CHAINLOOP_INTEGRATIONS_ORGANIZATION",
             "",
             "the input organization is missing",
         ),

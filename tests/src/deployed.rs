@@ -1,6 +1,6 @@
 //! The stack as it is deployed on the local cloud, used as an operator uses it: by the `chainloop` command.
 //!
-//! `make test` starts the cloud, deploys and names it in `CHAINLOOP_URL` before these run. Without it they fail:
+//! `make test` starts the cloud, deploys and names it in `CHAINLOOP_INTEGRATIONS_URL`. Without it they fail:
 //! what is not tried is not shown.
 
 use std::fs::File;
@@ -1102,9 +1102,9 @@ fn push_by_component(jwt: &str, file: &str) -> (bool, String) {
     let binary = given("CHAINLOOP");
     let output = Command::new("sh")
         .args(["-e", "-c", &ci::script()])
-        .env_remove("CHAINLOOP_TOKEN")
-        .env("CHAINLOOP_OIDC_TOKEN", jwt)
-        .env("CHAINLOOP_ORGANIZATION", "default")
+        .env_remove("CHAINLOOP_INTEGRATIONS_TOKEN")
+        .env("CHAINLOOP_INTEGRATIONS_OIDC_TOKEN", jwt)
+        .env("CHAINLOOP_INTEGRATIONS_ORGANIZATION", "default")
         .env("PUSH_FILE", file)
         .env("PUSH_BINARY", &binary)
         .env("PUSH_SHA256", ci::sha256(Path::new(&binary)))
@@ -1153,9 +1153,9 @@ fn a_jobs_jwt_is_exchanged_once_and_pushes_for_its_workflows_alone() {
         let _busy = busy();
         let output = Command::new(given("CHAINLOOP"))
             .args(words)
-            .env_remove("CHAINLOOP_TOKEN")
-            .env("CHAINLOOP_OIDC_TOKEN", jwt)
-            .env("CHAINLOOP_ORGANIZATION", "default")
+            .env_remove("CHAINLOOP_INTEGRATIONS_TOKEN")
+            .env("CHAINLOOP_INTEGRATIONS_OIDC_TOKEN", jwt)
+            .env("CHAINLOOP_INTEGRATIONS_ORGANIZATION", "default")
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

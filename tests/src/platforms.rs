@@ -469,7 +469,7 @@ async fn the_deployed_cloud_is_a_platform() {
     let endpoint = given("AWS_ENDPOINT_URL");
     let settings = Settings::from_env(|name| {
         Some(match name {
-            "TABLE" => given("CHAINLOOP_TABLE"),
+            "TABLE" => given("CHAINLOOP_INTEGRATIONS_TABLE"),
             "BUCKET" => given("CHAINLOOP_BUCKET"),
             "STACK" => given("CHAINLOOP_STACK"),
             "QUEUE_URL_PREFIX" => {

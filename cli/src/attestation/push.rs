@@ -34,7 +34,7 @@ registry and GitHub return them. A refused attestation does not stop the others;
 array.
 
 With --oidc, the job's OIDC token is exchanged for a token that lives an hour: that of GitHub Actions, or the one in \
-CHAINLOOP_OIDC_TOKEN.
+CHAINLOOP_INTEGRATIONS_OIDC_TOKEN.
 
 Exit codes: 0 accepted · 1 not all accepted. With --wait: 0 all deliveries delivered or skipped · 3 a delivery \
 failed, was cancelled or was partial · 4 a delivery is held by a pause, or not final after --timeout; it \

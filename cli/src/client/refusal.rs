@@ -5,7 +5,7 @@ use api::{Code, Problem};
 use crate::failure::Failure;
 
 pub(super) fn unreachable(at: &str, error: &ureq::Error) -> Failure {
-    let connection = "Check CHAINLOOP_URL and the network; for the local cloud, run `make local`.";
+    let connection = "Check the API URL and the network; for the local cloud, run `make local`.";
     match error {
         ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
             Failure::new(format!("failed to connect to {at}: connection refused"))
@@ -15,10 +15,10 @@ pub(super) fn unreachable(at: &str, error: &ureq::Error) -> Failure {
             Failure::new(format!("failed to resolve the host of {at}")).advice(connection)
         }
         // The server replied to the TLS handshake with something else.
-        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => Failure::new(
-            format!("the server at {at} does not speak TLS: {io}"),
-        )
-        .advice("Check CHAINLOOP_URL: use http:// instead of https:// for a server without TLS."),
+        ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
+            Failure::new(format!("the server at {at} does not speak TLS: {io}"))
+                .advice("Use http:// instead of https:// for a server without TLS.")
+        }
         ureq::Error::Timeout(what) => {
             Failure::new(format!("request to {at} timed out ({what})")).advice("Try again later.")
         }
@@ -27,25 +27,37 @@ pub(super) fn unreachable(at: &str, error: &ureq::Error) -> Failure {
         ))
         .advice("Behind a proxy that inspects TLS, set SSL_CERT_FILE to the proxy's certificate."),
         ureq::Error::Http(_) => Failure::usage("the token contains invalid characters")
-            .advice("Check CHAINLOOP_TOKEN for line breaks and other stray characters."),
+            .advice("Check it for line breaks and other stray characters."),
         _ => Failure::new(format!("failed to reach {at}: {error}")).advice(connection),
     }
 }
 
 /// Describes a refusal: a problem of the API, or the gateway's short message.
-pub(super) fn refused(path: &[&str], status: u16, body: &[u8], request_id: String) -> Failure {
-    let token = "Check that CHAINLOOP_TOKEN is a token of this installation, neither revoked nor expired. An \
-                 admin can create one with `chainloop organization api-token create`, or with AWS credentials \
-                 `chainloop bootstrap --new-token`; after `make local`, run `. .local/env`.";
+pub(super) fn refused(
+    path: &[&str],
+    status: u16,
+    body: &[u8],
+    request_id: String,
+    token_from: &str,
+) -> Failure {
+    let from = match token_from {
+        "" => String::new(),
+        from => format!(" of {from}"),
+    };
+    let token = format!(
+        "Check that the token{from} is one of this installation, neither revoked nor expired. An admin can create one with \
+         `chainloop organization api-token create`, or with AWS credentials `chainloop bootstrap --new-token`; after `make \
+         local`, run `. .local/env`."
+    );
     let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
         let failure = match status {
             401 | 403 => Failure::new("the token was rejected").advice(token),
             404 => Failure::new("no such path at the API")
-                .advice("Check CHAINLOOP_URL: it must be the base URL of the API, without /v1."),
+                .advice("Check the API URL: it must be the base URL of the API, without /v1."),
             413 => Failure::new("request body too large"),
             429 => Failure::new("too many requests").advice("Try again later."),
             300..=399 => Failure::new(format!("the API URL redirects (status {status})"))
-                .advice("Set CHAINLOOP_URL to the target of the redirect."),
+                .advice("Use the target of the redirect as API URL."),
             _ => Failure::new(format!("the API responded with status {status}"))
                 .advice("Try again later."),
         };
@@ -68,7 +80,7 @@ pub(super) fn refused(path: &[&str], status: u16, body: &[u8], request_id: Strin
         (401 | 403 | 409, _) if path == ["tokens", "exchange"] => {
             "`chainloop trust issuer describe` shows an issuer's audience, rules and keys."
         }
-        (401, _) => token,
+        (401, _) => &token,
         (403, Some(Code::RoleAbove)) => "Use a token that has that role.",
         (403, _) => {
             "`chainloop auth status` shows the token's name and role; an admin can create another with `chainloop \
@@ -156,9 +168,13 @@ mod tests {
                 status,
                 br#"{"message":"Forbidden"}"#,
                 "r1".into(),
+                "profile prod",
             ))
         };
-        assert!(told(403).starts_with("the token was rejected\n    Check that CHAINLOOP_TOKEN is"));
+        assert!(
+            told(403)
+                .starts_with("the token was rejected\n    Check that the token of profile prod is")
+        );
         assert!(told(401).ends_with("request ID: r1"));
         assert!(told(404).contains("without /v1"));
         assert!(told(502).starts_with("the API responded with status 502"));
@@ -170,7 +186,7 @@ mod tests {
             "detail":"see the faults","faults":[{"field":"webhook","detail":"must be a URL"},
             {"field":"","detail":"give one of user and token"}],"request_id":"r2"}"#;
         assert_eq!(
-            told(refused(&["registrations"], 422, body, String::new())),
+            told(refused(&["registrations"], 422, body, String::new(), "")),
             "some inputs are not right\n    webhook: must be a URL\n    give one of user and token\n    \
              request ID: r2"
         );
@@ -181,7 +197,7 @@ mod tests {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         assert_eq!(
             told(unreachable("http://127.0.0.1:1", &ureq::Error::Io(refused))),
-            "failed to connect to http://127.0.0.1:1: connection refused\n    Check CHAINLOOP_URL and the \
+            "failed to connect to http://127.0.0.1:1: connection refused\n    Check the API URL and the \
              network; for the local cloud, run `make local`."
         );
     }

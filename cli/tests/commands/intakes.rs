@@ -51,8 +51,11 @@ fn create_prints_the_url_once_and_what_to_type_in_chainloop() {
     let register = format!(
         "  chainloop integration registered add webhook --name production --opt 'url={url}'"
     );
+    assert!(lines[2].contains("official chainloop"), "{}", lines[2]);
     assert_eq!(lines[4], register);
     assert!(lines[5].ends_with("--opt send_sbom=true"), "{}", lines[5]);
+    assert!(lines[7].contains("chainloop-integrations"), "{}", lines[7]);
+    assert_eq!(lines[9], "  chainloop attestation list");
     assert!(!ran.stderr.contains("clin_"), "{}", ran.stderr);
 }
 

@@ -6,6 +6,7 @@ mod api;
 mod apply;
 mod archive;
 mod attached;
+mod completion;
 mod configuration;
 mod deliveries;
 mod intakes;
@@ -15,6 +16,7 @@ mod memory;
 mod oidc;
 mod open;
 mod places;
+mod profiles;
 mod push;
 mod registered;
 mod terminal;
@@ -37,7 +39,13 @@ fn a_missing_url_or_token_is_told_with_what_to_do() {
         "{}",
         ran.stderr
     );
-    assert!(ran.stderr.contains(". .local/env"), "{}", ran.stderr);
+    for way in [
+        "CHAINLOOP_INTEGRATIONS_URL and CHAINLOOP_INTEGRATIONS_TOKEN",
+        "chainloop profile add",
+        ". .local/env",
+    ] {
+        assert!(ran.stderr.contains(way), "{}", ran.stderr);
+    }
     let url = [
         ("CHAINLOOP_URL", "http://127.0.0.1:1"),
         ("CHAINLOOP_TOKEN", ""),

@@ -218,20 +218,20 @@ fn tokens_are_listed_with_their_end_and_revoked_when_that_is_sure() {
 }
 
 /// A configuration directory of a test's own.
-struct Home(PathBuf);
+pub(crate) struct Home(PathBuf);
 
 impl Home {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("chainloop-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    fn file(&self) -> PathBuf {
-        self.0.join("chainloop/credentials.json")
+    pub(crate) fn file(&self) -> PathBuf {
+        self.0.join("chainloop-integrations/profiles.json")
     }
 
-    fn run(&self, words: &[&str], variables: &[(&str, &str)], stdin: &str) -> Ran {
+    pub(crate) fn run(&self, words: &[&str], variables: &[(&str, &str)], stdin: &str) -> Ran {
         let own = [("XDG_CONFIG_HOME", self.0.to_str().unwrap())];
         run_with(words, &[&own[..], variables].concat(), stdin)
     }
@@ -244,7 +244,7 @@ impl Drop for Home {
 }
 
 #[cfg(unix)]
-fn mode(path: &Path) -> u32 {
+pub(crate) fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
@@ -267,13 +267,13 @@ fn a_login_is_tried_kept_for_its_owner_alone_and_used() {
         (&ran.json()["role"], &ran.json()["url"]),
         (&json!("admin"), &json!(api.url))
     );
-    assert_eq!(ran.json()["from"], home.file().to_str().unwrap());
+    assert_eq!(ran.json()["from"], "profile default");
     // Variables win.
     let wrong = [("CHAINLOOP_TOKEN", "cli_wrong")];
     let ran = home.run(&["auth", "status"], &wrong, "");
     assert_eq!(ran.code, 1);
     assert!(
-        ran.stderr.contains("the token was rejected"),
+        ran.stderr.contains("the token of CHAINLOOP_TOKEN"),
         "{}",
         ran.stderr
     );
@@ -287,7 +287,8 @@ fn a_login_is_tried_kept_for_its_owner_alone_and_used() {
     }
     let ran = home.run(&["auth", "logout"], &[], "");
     assert_eq!(ran.code, 0);
-    assert!(!home.file().exists());
+    let kept = std::fs::read_to_string(home.file()).unwrap();
+    assert!(!kept.contains("cli_typed"), "{kept}");
     let ran = home.run(&["auth", "status"], &[], "");
     assert_eq!(ran.code, 2);
     assert!(
@@ -316,7 +317,8 @@ fn a_kept_token_goes_to_no_other_api() {
     let ran = home.run(&["auth", "status", "--url", &other.url], &[], "");
     assert_eq!(ran.code, 2);
     assert!(
-        ran.stderr.contains("stored a token for http://127.0.0.1"),
+        ran.stderr
+            .contains("The token of profile \"default\" goes to http://127.0.0.1"),
         "{}",
         ran.stderr
     );

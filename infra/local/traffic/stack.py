@@ -50,7 +50,7 @@ class Stack:
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CHAINLOOP_"))},
             **dict(pattern.findall((self.directory / "env").read_text())),
         }
-        self.api = self.environment["CHAINLOOP_URL"]
+        self.api = self.environment["CHAINLOOP_INTEGRATIONS_URL"]
 
     def deploy(self, **parameters: str) -> None:
         """Deploys with these parameters of the template; those of the last time stay."""
@@ -90,7 +90,7 @@ class Stack:
         return self.tokens[organization]
 
     def chainloop(self, organization: str | None, *words: str) -> subprocess.CompletedProcess:
-        token = {"CHAINLOOP_TOKEN": self.token(organization)} if organization else {}
+        token = {"CHAINLOOP_INTEGRATIONS_TOKEN": self.token(organization)} if organization else {}
         command = [ROOT / "target/bin/chainloop", *words]
         return subprocess.run(command, env={**self.environment, **token}, capture_output=True, text=True)
 

@@ -15,6 +15,7 @@ use crate::terminal::{Terminal, fenced, root};
 
 /// Placeholders in examples for the reader's own values.
 const API: &str = "https://api.example.org";
+const TEST_API: &str = "https://test.example.org";
 const REPOSITORY: &str = "us-east1-docker.pkg.dev/my-project/attestations";
 const ANOTHER_REPOSITORY: &str = "registry.example.org/attestations";
 const USERNAME: &str = "_json_key";
@@ -187,7 +188,7 @@ fn every_example_works_as_it_stands() {
     let terminal = Terminal::new("examples");
     terminal.write("service-account.json", registry::PASSWORD.as_bytes());
     terminal.write("cas-token.txt", b"token-of-another-system\n");
-    let token = terminal.variable("CHAINLOOP_TOKEN").to_owned();
+    let token = terminal.variable("CHAINLOOP_INTEGRATIONS_TOKEN").to_owned();
     terminal.write("token.txt", token.as_bytes());
     terminal.write("release.pub", RELEASE_KEY.as_bytes());
     terminal.write("next.pub", NEXT_KEY.as_bytes());
@@ -195,12 +196,13 @@ fn every_example_works_as_it_stands() {
     terminal.write("issuer.yaml", ISSUER.as_bytes());
     let completions = ".local/share/bash-completion/completions";
     fs::create_dir_all(terminal.path().join(completions)).unwrap();
-    let (api, table) = ("CHAINLOOP_URL", "CHAINLOOP_TABLE");
+    let (api, table) = ("CHAINLOOP_INTEGRATIONS_URL", "CHAINLOOP_INTEGRATIONS_TABLE");
     let (api, table) = (terminal.variable(api), terminal.variable(table));
     let (api, table) = (format!("'{api}'"), table.to_owned());
 
     let mut scenario = Scenario::begin(terminal);
     scenario.place(API, &api);
+    scenario.place(TEST_API, &api);
     scenario.place(TABLE, &table);
     scenario.place(REPOSITORY, &server.repository("acme/attestations"));
     scenario.place(ANOTHER_REPOSITORY, &server.repository("acme/others"));
@@ -212,6 +214,10 @@ fn every_example_works_as_it_stands() {
     scenario.tell("auth login");
     scenario.tell("auth status");
     scenario.tell("auth logout");
+    scenario.tell("profile add");
+    scenario.tell("profile list");
+    scenario.tell("profile use");
+    scenario.tell("profile delete");
 
     scenario.tell("integration available list");
     scenario.tell("integration available describe");

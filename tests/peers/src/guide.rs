@@ -36,8 +36,12 @@ fn the_guide_works_as_it_is_typed_and_what_it_registers_delivers() {
     let terminal = Terminal::new("guide");
     let local = terminal.path().join(".local");
     fs::create_dir_all(local.join("peers")).unwrap();
-    let url = given("CHAINLOOP_URL");
-    fs::write(local.join("env"), format!("export CHAINLOOP_URL='{url}'\n")).unwrap();
+    let url = given("CHAINLOOP_INTEGRATIONS_URL");
+    fs::write(
+        local.join("env"),
+        format!("export CHAINLOOP_INTEGRATIONS_URL='{url}'\n"),
+    )
+    .unwrap();
     let peers = AllPeers::start(&local.join("peers"));
 
     let (sender, typed) = std::sync::mpsc::channel();

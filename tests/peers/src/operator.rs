@@ -1,6 +1,6 @@
 //! An operator at the `chainloop` command, in front of the stack that is deployed on the local cloud.
 //!
-//! `make test` starts that cloud, and names it in `CHAINLOOP_URL`, before these run. Without it they fail: what is
+//! `make test` starts that cloud, and names it in `CHAINLOOP_INTEGRATIONS_URL`. Without it they fail: what is
 //! not tried is not shown.
 
 use std::path::{Path, PathBuf};
@@ -144,7 +144,7 @@ fn given(name: &str) -> String {
 }
 
 fn chainloop(words: &[String]) -> Output {
-    given("CHAINLOOP_URL");
+    given("CHAINLOOP_INTEGRATIONS_URL");
     Command::new(given("CHAINLOOP"))
         .args(words)
         .output()

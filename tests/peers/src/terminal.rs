@@ -60,8 +60,8 @@ impl Terminal {
             ("TZ".to_owned(), "UTC".to_owned()),
         ]);
         for name in [
-            "CHAINLOOP_URL",
-            "CHAINLOOP_TABLE",
+            "CHAINLOOP_INTEGRATIONS_URL",
+            "CHAINLOOP_INTEGRATIONS_TABLE",
             "AWS_ENDPOINT_URL",
             "AWS_REGION",
             "AWS_ACCESS_KEY_ID",
@@ -75,9 +75,12 @@ impl Terminal {
         let made = terminal.run(&format!(
             "chainloop bootstrap --new-token --organization {organization}"
         ));
-        let token = made.stdout.trim().strip_prefix("export CHAINLOOP_TOKEN=");
+        let token = made
+            .stdout
+            .trim()
+            .strip_prefix("export CHAINLOOP_INTEGRATIONS_TOKEN=");
         let token = token.unwrap_or_else(|| panic!("{}", made.stderr));
-        terminal.set("CHAINLOOP_TOKEN", token);
+        terminal.set("CHAINLOOP_INTEGRATIONS_TOKEN", token);
         terminal.write("shop.cdx.json", SBOM);
         terminal
     }

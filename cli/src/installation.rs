@@ -1,0 +1,89 @@
+//! The installation that a command talks to: its URL and the token for it, of flags, variables or a profile.
+
+use crate::client::base;
+use crate::failure::Failure;
+use crate::global::Global;
+use crate::profile::file::{self, Profile};
+use crate::variables::{TOKEN, URL};
+
+pub(crate) struct Installation {
+    pub url: String,
+    /// Flag, variable or profile that gives the URL.
+    pub url_from: String,
+    /// Of a flag or a variable.
+    token: Option<Token>,
+    /// Not loaded where it gives nothing.
+    profile: Option<(String, Profile)>,
+}
+
+pub(crate) struct Token {
+    pub text: String,
+    /// Flag, variable or profile that gives it.
+    pub from: String,
+}
+
+impl Installation {
+    /// Flags come before variables, and these before the profile.
+    pub(crate) fn of(global: &Global) -> anyhow::Result<Self> {
+        let token = global.token.clone().map(|text| Token {
+            text,
+            from: global.from.token.to_owned(),
+        });
+        let profile = match (&global.url, &token) {
+            (Some(_), Some(_)) => None,
+            _ => file::load(global)?.chosen(global)?,
+        };
+        let (url, url_from) = match (&global.url, &profile) {
+            (Some(url), _) => (url.clone(), global.from.url.to_owned()),
+            (None, Some((name, profile))) => (profile.url.clone(), format!("profile {name}")),
+            (None, None) => return Err(no_url().into()),
+        };
+        Ok(Self {
+            url,
+            url_from,
+            token,
+            profile,
+        })
+    }
+
+    /// Returns the token. That of a profile goes to the profile's own URL alone.
+    pub(crate) fn token(self) -> anyhow::Result<Token> {
+        if let Some(token) = self.token {
+            return Ok(token);
+        }
+        let Some((name, profile)) = self.profile else {
+            return Err(no_token().into());
+        };
+        let text = profile.token.ok_or_else(no_token)?;
+        if base(&self.url)? != profile.url {
+            let Self { url, url_from, .. } = self;
+            return Err(Failure::usage(format!(
+                "no API token configured for {url}, given by {url_from}"
+            ))
+            .advice(format!(
+                "The token of profile {name:?} goes to {} alone. Set {TOKEN} or pass --token for the other URL, or pass \
+                 --profile {name} to use the profile's.",
+                profile.url
+            ))
+            .into());
+        }
+        Ok(Token {
+            text,
+            from: format!("profile {name}"),
+        })
+    }
+}
+
+fn no_url() -> Failure {
+    Failure::usage("no API URL configured").advice(format!(
+        "Set {URL} and {TOKEN}, or store a profile with `chainloop profile add` or `chainloop auth login`; after `make local`, \
+         run `. .local/env`."
+    ))
+}
+
+fn no_token() -> Failure {
+    Failure::usage("no API token configured").advice(format!(
+        "Set {TOKEN}, pass --token, or store one in a profile with `chainloop auth login`; after `make local`, run \
+         `. .local/env`."
+    ))
+}
