@@ -74,6 +74,8 @@ def local_template(cloud: Cloud, original: Path) -> Path:
     out on AWS by mistake."""
     template = yaml_parse(original.read_text())
     resources = template["Resources"]
+    # It runs no extensions, and takes no condition for their layers.
+    del template["Globals"]["Function"]["Layers"]
     # A loop stays a loop, as AWS gets it.
     loops = [loop[2] for name, loop in resources.items() if name.startswith("Fn::ForEach::")]
     for part in (resources, *loops):
