@@ -208,16 +208,7 @@ fn every_example_works_as_it_stands() {
     scenario.place(ANOTHER_REPOSITORY, &server.repository("acme/others"));
     scenario.place(USERNAME, registry::USERNAME);
 
-    scenario.tell("version");
-    scenario.tell("completion");
-    scenario.tell("bootstrap");
-    scenario.tell("auth login");
-    scenario.tell("auth status");
-    scenario.tell("auth logout");
-    scenario.tell("profile add");
-    scenario.tell("profile list");
-    scenario.tell("profile use");
-    scenario.tell("profile delete");
+    begin(&mut scenario);
 
     scenario.tell("integration available list");
     scenario.tell("integration available describe");
@@ -295,6 +286,20 @@ fn every_example_works_as_it_stands() {
     scenario.sure("integration attached delete");
     scenario.sure("integration registered delete");
     scenario.end();
+}
+
+/// What comes before the first registration.
+fn begin(scenario: &mut Scenario) {
+    scenario.tell("version");
+    scenario.tell("completion");
+    scenario.tell("bootstrap");
+    scenario.tell("auth login");
+    scenario.tell("auth status");
+    scenario.tell("auth logout");
+    scenario.tell("profile add");
+    scenario.tell("profile list");
+    scenario.tell("profile use");
+    scenario.tell("profile delete");
 }
 
 fn trust(scenario: &mut Scenario) {
