@@ -1,8 +1,11 @@
 //! Command-line arguments: the tree of commands, and the flags that all of them have.
 
 use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches as _, Parser, Subcommand};
@@ -92,6 +95,13 @@ Example:
   chainloop completion bash > \\
     ~/.local/share/bash-completion/completions/chainloop")]
     Completion { shell: Shell },
+    /// Write manual pages, one of each command, into a directory
+    #[command(after_help = "\
+`man chainloop-delivery-list` shows the page of `chainloop delivery list`, where the directory is one that man looks in.
+
+Example:
+  chainloop man ~/.local/share/man/man1")]
+    Man { directory: PathBuf },
 }
 
 impl Arguments {
@@ -151,6 +161,7 @@ impl Arguments {
             Command::Completion { shell } => {
                 output::bytes(&completion::script(shell)?)?;
             }
+            Command::Man { directory } => manual(&directory)?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -160,6 +171,15 @@ fn without_variables(command: clap::Command) -> clap::Command {
     command
         .mut_args(|argument| argument.env(Resettable::Reset))
         .mut_subcommands(without_variables)
+}
+
+/// Writes a page for each command, of the name that this one was called by.
+fn manual(directory: &Path) -> anyhow::Result<()> {
+    let command = called::help(Arguments::command(), &called::name());
+    let pages = without_variables(command);
+    fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(pages, directory))
+        .with_context(|| format!("failed to write into {}", directory.display()))
 }
 
 /// The commit that this was built from, where the build says so.

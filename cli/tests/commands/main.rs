@@ -267,6 +267,23 @@ fn output_that_cannot_be_written_is_told() {
 }
 
 #[test]
+fn each_command_has_a_manual_page() {
+    let folder = std::env::temp_dir().join(format!("chainloop-man-{}", std::process::id()));
+    let words = ["man", folder.to_str().unwrap()];
+    let ran = run_with(&words, &[("CHAINLOOP_TOKEN", "cli_canary")], "");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let page = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    assert!(page("chainloop.1").contains("chainloop\\-delivery(1)"));
+    let list = page("chainloop-delivery-list.1");
+    assert!(list.contains("List deliveries, newest first"), "{list}");
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(!text.contains("canary"), "{text}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn an_address_that_does_not_speak_tls_is_told_with_what_to_do() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());

@@ -292,6 +292,7 @@ fn every_example_works_as_it_stands() {
 fn begin(scenario: &mut Scenario) {
     scenario.tell("version");
     scenario.tell("completion");
+    scenario.tell("man");
     scenario.tell("bootstrap");
     scenario.tell("auth login");
     scenario.tell("auth status");
