@@ -85,7 +85,7 @@ enum Command {
     Version,
     /// Print a completion script for a shell
     #[command(after_help = "\
-Besides commands and flags, the script completes names: of profiles and integrations, and, of the installation in use, of \
+Besides commands and flags, the script completes names: of profiles, and, of the installation in use, of integrations, \
 registrations, workflows and so on. For these it asks the API, for a second at most. It is for the name that this command is \
 called by. Write it again after an upgrade.
 

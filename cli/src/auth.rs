@@ -10,15 +10,16 @@ use api::{OrganizationName, Role, Timestamp};
 use clap::Subcommand;
 use serde::Serialize;
 
-use crate::client::{Call, Client, base, given};
+use crate::address::base;
+use crate::client::{Call, Client};
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::installation::Installation;
+use crate::installation::{Installation, warn_of_variables};
 use crate::names::label;
 use crate::oidc::{self, Oidc};
 use crate::output::{self, Format};
-use crate::profile;
-use crate::profile::file::{self, Profile};
+use crate::profiles::{self, Profile};
+use crate::source::given;
 use crate::table::{Table, cell};
 use crate::time;
 use crate::variables::URL;
@@ -88,7 +89,7 @@ fn status(global: &Global) -> anyhow::Result<()> {
         true => url_from.clone(),
         false => format!("URL: {url_from}, token: {}", token.from),
     };
-    let chosen = file::load(global)?.name(global);
+    let chosen = profiles::load(global)?.name(global);
     let chosen = chosen.map(|name| format!("profile {name}"));
     if let Some(chosen) = chosen.filter(|chosen| ![&url_from, &token.from].contains(&chosen)) {
         let _ = write!(from, ", instead of {chosen}");
@@ -97,7 +98,7 @@ fn status(global: &Global) -> anyhow::Result<()> {
 }
 
 fn login(global: &Global) -> anyhow::Result<()> {
-    let mut profiles = file::load(global)?;
+    let mut profiles = profiles::load(global)?;
     let name = profiles.name(global);
     let name = name.unwrap_or_else(|| "default".to_owned());
     label(&name).map_err(|fault| Failure::usage(format!("profile {name:?}: {fault}")))?;
@@ -122,8 +123,8 @@ fn login(global: &Global) -> anyhow::Result<()> {
     let bearer = bearer(&client)?;
     let token = Some(token);
     profiles.put(&name, Profile { url, token });
-    let path = file::save(&profiles)?;
-    profile::warn_of_variables(global);
+    let path = profiles::save(&profiles)?;
+    warn_of_variables(global);
     global.info(&format!(
         "stored in profile {name:?}, in {}",
         path.display()
@@ -172,7 +173,7 @@ fn ask_token() -> anyhow::Result<String> {
 }
 
 fn logout(global: &Global) -> anyhow::Result<()> {
-    let mut profiles = file::load(global)?;
+    let mut profiles = profiles::load(global)?;
     let Some(name) = profiles.name(global) else {
         global.info("no profile is the current one: nothing was removed");
         return Ok(());
@@ -183,7 +184,7 @@ fn logout(global: &Global) -> anyhow::Result<()> {
         return Ok(());
     }
     profiles.put(&name, profile);
-    file::save(&profiles)?;
+    profiles::save(&profiles)?;
     global.info(&format!(
         "removed from profile {name:?}; the token stays valid until it is revoked"
     ));

@@ -4,26 +4,30 @@
 //! second: where that fails nothing is offered, and nothing is said, since the shell shows a prompt.
 
 use std::ffi::OsString;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, Command, FromArgMatches as _};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::Shells;
 use clap_complete::{CompleteEnv, Shell};
 use serde_json::Value;
 
-use crate::arguments::Arguments;
 use crate::client::Client;
 use crate::global::Global;
 use crate::ids::SHORT_DIGEST;
-use crate::profile::file;
-use crate::{called, output, variables};
+use crate::{called, output, profiles, variables};
 
 /// Tells this command to complete, for the shell that it names.
 const VARIABLE: &str = "CHAINLOOP_INTEGRATIONS_COMPLETE";
 
-/// Answers a shell that asks for completion, and ends the process then.
-pub(crate) fn answer() {
+/// All commands, which are made anew each time.
+static COMMANDS: OnceLock<fn() -> Command> = OnceLock::new();
+
+/// Answers a shell that asks for completion of these commands, and ends the process then.
+pub(crate) fn answer(commands: fn() -> Command) {
+    let commands = COMMANDS.get_or_init(|| commands);
+    let tree = || below(called::help(commands(), &called::name()), "");
     CompleteEnv::with_factory(tree).var(VARIABLE).complete();
 }
 
@@ -52,7 +56,6 @@ fn program() -> anyhow::Result<String> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Source {
     Formats,
-    Kinds,
     Profiles,
     List(&'static List),
 }
@@ -71,6 +74,7 @@ const fn list(path: &'static str, value: &'static str, about: &'static [&'static
     List { path, value, about }
 }
 
+static INTEGRATIONS: List = list("integrations", "/id", &[]);
 static REGISTRATIONS: List = list("registrations", "/name", &["/integration"]);
 static ATTACHMENTS: List = list("attachments", "/id", &["/registration/name", "/workflow"]);
 static DELIVERIES: List = list(
@@ -88,7 +92,7 @@ static ISSUERS: List = list("issuers", "/name", &["/issuer"]);
 
 /// Groups of commands, and what the commands in them name.
 static GROUPS: [(&str, Source); 9] = [
-    ("integration available", Source::Kinds),
+    ("integration available", Source::List(&INTEGRATIONS)),
     ("integration registered", Source::List(&REGISTRATIONS)),
     ("integration attached", Source::List(&ATTACHMENTS)),
     ("delivery", Source::List(&DELIVERIES)),
@@ -106,7 +110,9 @@ fn source(path: &str, argument: &Arg) -> Option<Source> {
     match (path, argument.get_long()) {
         (_, Some("output")) => return Some(Source::Formats),
         (_, Some("profile")) => return Some(Source::Profiles),
-        (_, Some("kind")) | ("integration registered add", None) => return Some(Source::Kinds),
+        (_, Some("kind")) | ("integration registered add", None) => {
+            return Some(Source::List(&INTEGRATIONS));
+        }
         (_, Some("integration" | "registration")) | ("apply", Some("rotate")) => {
             return Some(Source::List(&REGISTRATIONS));
         }
@@ -132,11 +138,7 @@ fn source(path: &str, argument: &Arg) -> Option<Source> {
     }
 }
 
-/// All commands, whose arguments know where their values are.
-fn tree() -> Command {
-    below(called::help(Arguments::command(), &called::name()), "")
-}
-
+/// The commands, with arguments that know where their values are.
 fn below(command: Command, path: &str) -> Command {
     let command = command.mut_args(|argument| match source(path, &argument) {
         Some(source) => argument.add(ArgValueCandidates::new(move || source.candidates())),
@@ -154,8 +156,7 @@ impl Source {
             Self::Formats => ["table", "json"]
                 .map(|name| (name.to_owned(), String::new()))
                 .into(),
-            Self::Kinds => kinds(),
-            Self::Profiles => profiles(),
+            Self::Profiles => profile_names(),
             Self::List(list) => list.names(),
         };
         names
@@ -176,24 +177,8 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('-') && name.bytes().all(is_plain)
 }
 
-/// Integrations that this command was built with.
-#[cfg(feature = "aws")]
-fn kinds() -> Vec<(String, String)> {
-    // The IDs alone: descriptions link schemas and checks.
-    macro_rules! ids {
-        ($($integration:ty),+) => { [$(<$integration as integrations::Integration>::ID),+] };
-    }
-    let ids = integrations::for_all_integrations!(ids);
-    ids.map(|id| (id.to_owned(), String::new())).into()
-}
-
-#[cfg(not(feature = "aws"))]
-fn kinds() -> Vec<(String, String)> {
-    list("integrations", "/id", &[]).names()
-}
-
-fn profiles() -> Vec<(String, String)> {
-    let stored = typed().and_then(|global| file::load(&global).ok());
+fn profile_names() -> Vec<(String, String)> {
+    let stored = typed().and_then(|global| profiles::load(&global).ok());
     let stored = stored.unwrap_or_default().profiles.into_iter();
     stored.map(|(name, profile)| (name, profile.url)).collect()
 }
@@ -234,7 +219,7 @@ impl List {
 fn typed() -> Option<Global> {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
     let words: Vec<OsString> = words.collect();
-    let command = variables::found(Arguments::command()).ignore_errors(true);
+    let command = variables::found(COMMANDS.get()?()).ignore_errors(true);
     let matches = command.try_get_matches_from(words).ok()?;
     let mut global = Global::from_arg_matches(&matches).ok()?;
     global.settle(&matches);
@@ -249,7 +234,10 @@ fn typed() -> Option<Global> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::arguments::Arguments;
 
     /// All arguments with a source, as `integration registered describe <NAME>`.
     fn walk(command: &Command, path: &str, found: &mut Vec<(String, Arg)>) {
@@ -287,7 +275,7 @@ mod tests {
                 ("token", Source::List(&TOKENS)),
                 ("policy", Source::List(&POLICIES)),
                 ("issuer", Source::List(&ISSUERS)),
-                ("integration", Source::Kinds),
+                ("integration", Source::List(&INTEGRATIONS)),
             ];
             let of = |what: &str| {
                 let whose = [

@@ -3,9 +3,8 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueHint};
 
-use crate::client::given;
-use crate::options;
 use crate::output::{self, Format};
+use crate::source::{self, given};
 use crate::variables::{self, PROFILE, TOKEN, URL};
 
 #[derive(Debug, Clone, Args)]
@@ -88,8 +87,8 @@ impl Global {
         let (Some(token), "--token") = (&self.token, self.from.token) else {
             return Ok(());
         };
-        self.from.is_token_exposed = options::is_text(token);
-        self.token = given(Some(&options::text("token", token)?));
+        self.from.is_token_exposed = source::is_text(token);
+        self.token = given(Some(&source::text("token", token)?));
         Ok(())
     }
 

@@ -1,10 +1,10 @@
 //! The installation that a command talks to: its URL and the token for it, of flags, variables or a profile.
 
-use crate::client::base;
+use crate::address::base;
 use crate::failure::Failure;
 use crate::global::Global;
-use crate::profile::file::{self, Profile};
-use crate::variables::{TOKEN, URL};
+use crate::profiles::{self, Profile};
+use crate::variables::{self, PROFILE, TOKEN, URL};
 
 pub(crate) struct Installation {
     pub url: String,
@@ -31,7 +31,7 @@ impl Installation {
         });
         let profile = match (&global.url, &token) {
             (Some(_), Some(_)) => None,
-            _ => file::load(global)?.chosen(global)?,
+            _ => profiles::load(global)?.chosen(global)?,
         };
         let (url, url_from) = match (&global.url, &profile) {
             (Some(url), _) => (url.clone(), global.from.url.to_owned()),
@@ -86,4 +86,23 @@ fn no_token() -> Failure {
         "Set {TOKEN}, pass --token, or store one in a profile with `chainloop auth login`; after `make local`, run \
          `. .local/env`."
     ))
+}
+
+/// Warns of variables that come before the profile.
+pub(crate) fn warn_of_variables(global: &Global) {
+    let names: Vec<&str> = [global.from.url, global.from.token]
+        .into_iter()
+        .filter(|from| !from.starts_with("--") && !from.is_empty())
+        .collect();
+    if !names.is_empty() {
+        global.warn(&format!(
+            "set in the environment, and used instead of the profile's: {}",
+            names.join(", ")
+        ));
+    }
+    if let Some((name, profile)) = variables::find(PROFILE) {
+        global.warn(&format!(
+            "{name} is set: it chooses the profile {profile:?}"
+        ));
+    }
 }

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod account;
+mod address;
 mod apply;
 mod arguments;
 mod attestation;
@@ -39,8 +40,10 @@ mod output;
 mod pages;
 mod places;
 mod profile;
+mod profiles;
 mod progress;
 mod sort;
+mod source;
 mod table;
 mod time;
 mod trust;
@@ -49,11 +52,13 @@ mod workflow;
 
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
+
 pub use apply::formatted;
 
 /// Runs the command that this process was started with.
 pub fn run() -> ExitCode {
-    completion::answer();
+    completion::answer(arguments::Arguments::command);
     let words: Vec<_> = std::env::args_os().collect();
     match arguments::Arguments::given(&words) {
         Ok(arguments) => {

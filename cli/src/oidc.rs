@@ -4,9 +4,10 @@ use anyhow::Context as _;
 use api::tokens::{Created, Exchange};
 use clap::Args;
 
-use crate::client::{Call, Client, given, json};
+use crate::client::{Call, Client, json};
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::source::given;
 use crate::variables::{self, OIDC_AUDIENCE, OIDC_TOKEN, ORGANIZATION};
 
 #[derive(Debug, Args)]

@@ -1,13 +1,11 @@
 //! `--opt key=value`: reads values from their sources, and checks them against the integration's schema.
 
-use std::fs;
-use std::io::Read;
-
 use api::inputs::Field;
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::source::{Source, Surroundings, is_text, text, value};
 use crate::table;
 
 /// Syntax of options, for the help of the commands that have them.
@@ -18,42 +16,6 @@ Sources of an option's value; a file, standard input or a variable keeps a secre
   --opt key=-          standard input
   --opt key=env:NAME   an environment variable
   --opt 'key=\\@text'   the text after the backslash: @text";
-
-/// Source of a value.
-#[derive(Debug, PartialEq)]
-enum Source<'a> {
-    Here(&'a str),
-    File(&'a str),
-    Stdin,
-    Variable(&'a str),
-}
-
-impl<'a> Source<'a> {
-    fn of(text: &'a str) -> Self {
-        if text == "-" {
-            return Self::Stdin;
-        }
-        if let Some(path) = text.strip_prefix('@') {
-            return Self::File(path);
-        }
-        if let Some(name) = text.strip_prefix("env:") {
-            return Self::Variable(name);
-        }
-        // Only where it is needed: a backslash before anything else is part of the value.
-        match text.strip_prefix('\\') {
-            Some(rest) if !matches!(Self::of(rest), Self::Here(same) if same == rest) => {
-                Self::Here(rest)
-            }
-            _ => Self::Here(text),
-        }
-    }
-}
-
-/// Sources of values besides the command line.
-pub(crate) struct Surroundings<'a> {
-    pub stdin: &'a mut dyn Read,
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
-}
 
 /// Given options, as JSON that fits the schema.
 #[derive(Debug)]
@@ -149,28 +111,11 @@ pub(crate) fn secret(global: &Global, flag: &str, given: &str) -> anyhow::Result
     text(flag, given)
 }
 
-/// Reports whether this is the value itself, and not where to read it.
-pub(crate) fn is_text(given: &str) -> bool {
-    matches!(Source::of(given), Source::Here(_))
-}
-
 pub(crate) fn warn_exposed(global: &Global, flag: &str) {
     global.warn(&format!(
         "--{flag} is a secret, and the shell's history and the process list show it: pass @FILE, - or \
          env:NAME instead"
     ));
-}
-
-/// Reads the value of a flag, from the same sources as an option's.
-pub(crate) fn text(flag: &str, given: &str) -> anyhow::Result<String> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let mut stdin = std::io::stdin().lock();
-    let mut surroundings = Surroundings {
-        stdin: &mut stdin,
-        variable: &variable,
-    };
-    value(&Source::of(given), &mut surroundings)
-        .map_err(|fault| Failure::usage(format!("--{flag}: {fault}")).into())
 }
 
 fn parse(
@@ -221,28 +166,6 @@ fn parse(
     }
 }
 
-fn value(source: &Source<'_>, surroundings: &mut Surroundings<'_>) -> Result<String, String> {
-    let text = match source {
-        Source::Here(text) => return Ok((*text).to_owned()),
-        Source::Variable(name) => {
-            return (surroundings.variable)(name)
-                .ok_or_else(|| format!("the environment variable {name:?} is not set"));
-        }
-        Source::File(path) => fs::read_to_string(path)
-            .map_err(|error| format!("the file {path:?} could not be read: {error}"))?,
-        Source::Stdin => {
-            let mut text = String::new();
-            surroundings
-                .stdin
-                .read_to_string(&mut text)
-                .map_err(|error| format!("standard input could not be read: {error}"))?;
-            text
-        }
-    };
-    // As `$(cat file)` does it: editors end a file with a line break, and a password has none.
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
 fn cast(field: &Field, text: &str) -> Result<Value, String> {
     let value = api::inputs::cast(field, text).map_err(|fault| fault.detail)?;
     if !field.choices.is_empty() && !field.choices.iter().any(|choice| choice == text) {
@@ -264,6 +187,8 @@ fn unknown(name: &str, fields: &[Field]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;

@@ -21,6 +21,7 @@ fn api() -> Api {
                 { "id": ID, "name": "prod-images", "integration": "webhook" },
                 { "id": ID, "name": "test-images", "integration": "webhook" },
             ]),
+            "integrations" => json!([{ "id": "guac" }, { "id": "webhook" }]),
             "attachments" => json!([{
                 "id": ID, "registration": { "name": "prod-images" }, "workflow": "shop/nightly-build",
             }]),
@@ -122,6 +123,17 @@ fn names_come_from_the_api_by_one_request() {
         ("organization api-token revoke ", "tokens", &["the-one"]),
         ("trust policy describe ", "trust-policies", &["the-one"]),
         ("trust issuer delete ", "issuers", &["the-one"]),
+        (
+            "integration registered add web",
+            "integrations",
+            &["webhook"],
+        ),
+        (
+            "integration available describe --name web",
+            "integrations",
+            &["webhook"],
+        ),
+        ("delivery list --kind web", "integrations", &["webhook"]),
     ] {
         let api = api();
         let words: Vec<&str> = typed.split(' ').collect();
@@ -142,9 +154,6 @@ fn names_come_from_the_api_by_one_request() {
 fn what_is_known_here_needs_no_request() {
     let api = api();
     for (typed, expected) in [
-        ("integration registered add web", "webhook"),
-        ("integration available describe --name web", "webhook"),
-        ("delivery list --kind web", "webhook"),
         ("delivery list --state fa", "failed"),
         ("delivery list --output j", "json"),
         ("integration regi", "registered"),

@@ -1,19 +1,19 @@
 //! `chainloop profile`: keeps several installations apart, each with its URL and its token.
 
-pub(crate) mod file;
-
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::client::{self, Client};
+use crate::address;
+use crate::client::Client;
 use crate::confirm;
 use crate::failure::Failure;
 use crate::global::Global;
+use crate::installation::warn_of_variables;
 use crate::names::label;
 use crate::output::{self, Format};
+use crate::profiles::{self, Profile, Profiles};
 use crate::table::{Table, cell};
-use crate::{auth, options, variables};
-use file::{Profile, Profiles};
+use crate::{auth, options};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -79,7 +79,7 @@ impl Command {
 
 /// Stores what the flags say: a variable may be of another installation.
 fn add(global: &Global, name: &str) -> anyhow::Result<()> {
-    let mut profiles = file::load(global)?;
+    let mut profiles = profiles::load(global)?;
     if profiles.profiles.contains_key(name) {
         return Err(Failure::usage(format!("the profile {name:?} already exists"))
             .advice(format!(
@@ -99,17 +99,17 @@ fn add(global: &Global, name: &str) -> anyhow::Result<()> {
         }
         auth::bearer(&Client::of(global, url, token.to_owned(), "--token")?)?;
     }
-    let url = client::base(url)?;
+    let url = address::base(url)?;
     let token = token.map(str::to_owned);
     profiles.put(name, Profile { url, token });
-    let path = file::save(&profiles)?;
+    let path = profiles::save(&profiles)?;
     global.info(&format!("profile {name:?} added to {}", path.display()));
     tell_current(global, &profiles);
     show(global, name, &profiles)
 }
 
 fn list(global: &Global) -> anyhow::Result<()> {
-    let profiles = file::load(global)?;
+    let profiles = profiles::load(global)?;
     let current = profiles.name(global);
     let views: Vec<View<'_>> = profiles
         .profiles
@@ -144,23 +144,23 @@ fn list(global: &Global) -> anyhow::Result<()> {
 }
 
 fn choose(global: &Global, name: &str) -> anyhow::Result<()> {
-    let mut profiles = file::load(global)?;
+    let mut profiles = profiles::load(global)?;
     profiles.get(name)?;
     profiles.current = Some(name.to_owned());
-    file::save(&profiles)?;
+    profiles::save(&profiles)?;
     tell_current(global, &profiles);
     warn_of_variables(global);
     show(global, name, &profiles)
 }
 
 fn delete(global: &Global, name: &str) -> anyhow::Result<()> {
-    let mut profiles = file::load(global)?;
+    let mut profiles = profiles::load(global)?;
     let url = &profiles.get(name)?.url;
     confirm::deletion(global, || {
         Ok(format!("Delete the profile {name:?}, of {url}?"))
     })?;
     profiles.remove(name)?;
-    file::save(&profiles)?;
+    profiles::save(&profiles)?;
     global.info(&format!(
         "profile {name:?} deleted; its token stays valid until it is revoked"
     ));
@@ -173,25 +173,6 @@ fn tell_current(global: &Global, profiles: &Profiles) {
     match &profiles.current {
         Some(current) => global.info(&format!("the current profile is {current:?}")),
         None => global.info("no profile is the current one"),
-    }
-}
-
-/// Warns of variables that come before the profile.
-pub(crate) fn warn_of_variables(global: &Global) {
-    let names: Vec<&str> = [global.from.url, global.from.token]
-        .into_iter()
-        .filter(|from| !from.starts_with("--") && !from.is_empty())
-        .collect();
-    if !names.is_empty() {
-        global.warn(&format!(
-            "set in the environment, and used instead of the profile's: {}",
-            names.join(", ")
-        ));
-    }
-    if let Some((name, profile)) = variables::find(variables::PROFILE) {
-        global.warn(&format!(
-            "{name} is set: it chooses the profile {profile:?}"
-        ));
     }
 }
 
