@@ -275,7 +275,18 @@ async fn each_reason_to_refuse_a_jwt_has_its_code() {
     let now = world.memory.now().secs();
     for (name, value, status, code) in [
         ("repository_id", json!("75"), 403, "no-rule-matches"),
-        ("repository_id", json!(["74"]), 403, "no-rule-matches"),
+        (
+            "repository_id",
+            json!(["75", ["74"]]),
+            403,
+            "no-rule-matches",
+        ),
+        (
+            "repository_id",
+            json!({ "74": "74" }),
+            403,
+            "no-rule-matches",
+        ),
         (
             "aud",
             json!("https://other.example.org"),
