@@ -452,7 +452,11 @@ async fn an_issuer_is_believed_about_itself_alone() {
         ),
         (
             json!({ "issuer": world.issuer.url }),
-            "has no `issuer` and `jwks_uri`",
+            "`jwks_uri` is no https URL",
+        ),
+        (
+            json!({ "jwks_uri": format!("{}/keys", world.issuer.url) }),
+            "not that of an issuer",
         ),
         (
             json!({ "issuer": world.issuer.url, "jwks_uri": format!("{}/gone", world.issuer.url) }),
