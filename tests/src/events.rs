@@ -715,17 +715,7 @@ impl Stage {
                     None => format!("nothing of {hash}"),
                 }
             }
-            "sign-in" => {
-                let request = self.read::<GatewayEvent>(file).request();
-                let provider = sign_in::Provider::of_events();
-                let Response { status, body, .. } = provider.answer(&request).await;
-                let told = ["code", "jwt", "client_id"];
-                let told = told.iter().find(|name| body[**name].is_string()).unwrap();
-                match *told {
-                    "code" => format!("{status} {}", body["code"].as_str().unwrap()),
-                    name => format!("{status} {name}"),
-                }
-            }
+            "sign-in" => self.sign_in(file).await,
             _ => self.answer(file).await,
         }
     }
@@ -767,6 +757,16 @@ impl Stage {
             }
         }
         text
+    }
+
+    async fn sign_in(&self, file: &str) -> String {
+        let request = self.read::<GatewayEvent>(file).request();
+        let provider = sign_in::Provider::of_events();
+        let Response { status, body, .. } = provider.answer(&request).await;
+        let told = ["jwt", "client_id"].into_iter();
+        let told = told.filter(|name| body[*name].is_string());
+        let told = body["code"].as_str().or(told.last());
+        format!("{status} {}", told.unwrap_or_default())
     }
 
     async fn answer(&self, file: &str) -> String {
