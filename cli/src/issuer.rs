@@ -95,7 +95,7 @@ pub(crate) struct Add {
 
 /// The roles that a rule can give, named so that a shell can complete them.
 fn role() -> impl TypedValueParser<Value = Role> {
-    PossibleValuesParser::new(["producer", "viewer"])
+    PossibleValuesParser::new(["producer", "viewer", "operator"])
         .map(|word| serde_json::from_value(word.into()).expect("the words are the roles'"))
 }
 

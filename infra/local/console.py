@@ -16,6 +16,8 @@ import os
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from urllib.parse import urlencode
 
@@ -24,6 +26,7 @@ from cloud import ROOT
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from provider import CLIENT, Provider
 from traffic.api import Api
 from traffic.attestations import Sbom, envelope
 from traffic.report import say
@@ -55,6 +58,7 @@ BELL = "rings\u0007"
 HEBREW = "חנות"
 GERMAN = "Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetzprüfungskommission"
 WHY = "quota of this project is used up"
+PROVIDER = "login.identity.example.org"
 
 
 class Site(http.server.BaseHTTPRequestHandler):
@@ -76,6 +80,14 @@ class Site(http.server.BaseHTTPRequestHandler):
 
 
 class Own(Stack):
+    """With a provider to sign in at."""
+
+    provider: Provider
+
+    def deploy(self, **parameters: str) -> None:
+        provider = {"SignInIssuer": self.provider.issuer, "SignInClientId": CLIENT, "SignInScopes": "openid,groups"}
+        super().deploy(**provider, **parameters)
+
     def start(self) -> None:
         self.script(sys.executable, "cloud.py", "up", "--ephemeral", "--schedule-secs", str(SCHEDULE_SECS))
 
@@ -224,6 +236,89 @@ class Walk:
     def type(self, page: Page, text: str) -> None:
         page.evaluate(f"document.querySelector('#token').value = {json.dumps(text)}")
         self.click(page, "Sign in")
+
+    # --- by the identity provider --------------------------------------------------------------------------
+
+    def by_provider(self, page: Page, organization: str = "default") -> None:
+        """Presses the button that leads to the provider, which sends the browser back at once."""
+        button = f"Sign in with {self.stack.provider.issuer.removeprefix('http://')}"
+        page.wait("document.querySelector('#organization')")
+        page.evaluate(f"document.querySelector('#organization').value = {json.dumps(organization)}")
+        self.click(page, button)
+
+    def refused_by(self, page: Page, part: str) -> None:
+        page.wait(f"document.querySelector('[role=alert]')?.textContent.includes({json.dumps(part)})")
+        left = page.evaluate("[...new URLSearchParams(location.search).keys()]")
+        expect(f"what the provider sent is out of the address: {left}", not {"code", "error", "iss"} & set(left))
+        expect("nobody is signed in", page.evaluate("sessionStorage.length === 0"))
+
+    def as_person(self) -> Page:
+        provider = self.stack.provider
+        rules = [
+            {"claims": {"groups": {"exact": "on-call"}}, "role": "operator"},
+            {"claims": {"groups": {"exact": "everybody"}}, "role": "viewer"},
+        ]
+        issuer = {"name": "people", "issuer": provider.issuer, "audience": CLIENT, "rules": rules}
+        self.shop.api.post("/issuers", issuer)
+        deep = f"{self.base}?{urlencode({'registrations': 'evidence-archive'})}"
+        page = self.page(deep)
+        provider.person = {"sub": "00u1", "groups": ["everybody", "on-call"]}
+        self.by_provider(page)
+        self.shown(page)
+        address = page.evaluate("location.href")
+        expect(f"signed in where it began: {address}", address == deep)
+        expect("and sees it", "evidence-archive" in self.text(page))
+        bearer = page.evaluate("document.querySelector('#bearer').innerText")
+        expect(f"with the group's role: {bearer}", "people, operator" in bearer)
+        expect("the button to act is there", "Pause" in self.buttons(page))
+        kept = page.evaluate("Object.keys(sessionStorage)")
+        expect(f"the tab keeps the token alone: {kept}", kept == ["chainloop-token"])
+        self.click(page, "Sign out")
+        provider.person = {"sub": "00u2", "groups": ["everybody"]}
+        self.by_provider(page)
+        self.shown(page)
+        expect("the last organization is remembered, and a viewer views", "Pause" not in self.buttons(page))
+        self.click(page, "Sign out")
+        provider.person = {"sub": "00u3", "groups": ["strangers"]}
+        self.by_provider(page)
+        self.refused_by(page, 'no rule of the organization "default" lets you in')
+        expect("what it was about stays", page.evaluate("location.href") == deep)
+        self.by_provider(page, "nobodys")
+        self.refused_by(page, 'There is no organization "nobodys"')
+        provider.error = {"error": "access_denied", "error_description": "The user said no"}
+        self.by_provider(page)
+        self.refused_by(page, "denied access")
+        provider.error = {"error": "temporarily_unavailable", "error_description": f"{MARKUP} {HIDDEN}"}
+        self.by_provider(page)
+        self.refused_by(page, f"temporarily_unavailable: {MARKUP} exe⟨U+202E⟩gnp.⟨U+200B⟩")
+        provider.error, provider.nonce = {}, "of-another-sign-in"
+        self.by_provider(page)
+        self.refused_by(page, "its nonce is not that of this one")
+        provider.nonce = ""
+        say("signed in by the identity provider, and each refusal told")
+        return page
+
+    def of_another_tab(self, page: Page) -> None:
+        """An address with a code that this tab did not ask for: an attacker's, or a thief's."""
+        for query in ({"code": "c", "state": "s"}, {"error": "access_denied", "state": "s"}):
+            page.open(f"{self.base}?{urlencode(query)}")
+            self.refused_by(page, "was not begun in this tab")
+        # Begun here, and the state is another: what was begun ends.
+        begun = {name: "x" * 43 for name in ("verifier", "nonce")} | {"place": "?registrations"}
+        page.evaluate(f"sessionStorage.setItem('chainloop-sign-in', {json.dumps(json.dumps(begun))})")
+        page.open(f"{self.base}?{urlencode({'code': 'c', 'state': 's'})}")
+        self.refused_by(page, "was not begun in this tab")
+        # The function refuses by itself what the page let through.
+        brought = {"code": "c", "state": "s", "verifier": "x" * 43, "nonce": "x" * 43, "redirect_uri": self.base}
+        for body in (brought, {name: value for name, value in brought.items() if name != "state"}):
+            request = urllib.request.Request(f"{self.base}/sign-in", json.dumps(body).encode(), method="POST")
+            try:
+                urllib.request.urlopen(request, timeout=30)
+                raise Failed("the function took a state of another sign-in")
+            except urllib.error.HTTPError as refused:
+                problem = json.loads(refused.read())
+                expect(f"{refused.code} {problem}", (refused.code, problem["code"]) == (400, "sign-in-refused"))
+        say("a code of another tab is refused by the page and by the function")
 
     def as_viewer(self) -> None:
         page = self.page(self.stack.open())
@@ -408,7 +503,7 @@ class Walk:
         if time.time() < ends_at:
             say(f"waits {ends_at - time.time():.0f} s for a token to end")
             time.sleep(max(0.0, ends_at - time.time()))
-        page.open(f"{self.base}?registrations")
+            page.open(f"{self.base}?registrations")
         page.wait("document.querySelector('main').innerText.includes('expired, or is unknown')")
         expect("it offers the form", page.evaluate("document.querySelector('#token') !== null"))
         self.type(page, self.stack.open().partition("#token=")[2])
@@ -422,10 +517,21 @@ class Walk:
         for name, (view, width, dark, tallest) in PICTURES.items():
             page.look(width, dark)
             self.at(page, **self.views()[view])
-            content = page.picture(tallest)
-            expect(f"{name}: {len(content)} bytes are too many", len(content) < PICTURE_MAX_BYTES)
-            FOLDER.mkdir(exist_ok=True)
-            (FOLDER / f"{name}.png").write_bytes(content)
+            self.document(page, name, tallest)
+        page = self.page(self.base)
+        self.offers(page)
+        self.document(page, "sign-in", 500)
+
+    def document(self, page: Page, name: str, tallest: int) -> None:
+        content = page.picture(tallest)
+        expect(f"{name}: {len(content)} bytes are too many", len(content) < PICTURE_MAX_BYTES)
+        FOLDER.mkdir(exist_ok=True)
+        (FOLDER / f"{name}.png").write_bytes(content)
+
+    def offers(self, page: Page) -> None:
+        """Waits for the way to the provider, and gives that a name as they have it."""
+        page.wait("document.querySelector('form.sign-in bdi')")
+        page.evaluate(f"document.querySelector('form.sign-in bdi').textContent = {json.dumps(PROVIDER)}")
 
     # --- how it looks ------------------------------------------------------------------------------------
 
@@ -441,7 +547,7 @@ class Walk:
             "where": {"where": self.shop.sbom.digest},
         }
 
-    def looks(self, page: Page, signed_out: Page) -> None:
+    def looks(self, page: Page, signed_out: Page, refused: Page) -> None:
         """Each view in light and dark, wide and narrow."""
         count = 0
         for dark in (False, True):
@@ -454,8 +560,15 @@ class Walk:
                 signed_out.look(width, dark)
                 signed_out.open(self.base)
                 signed_out.wait("document.querySelector('#token')")
+                self.offers(signed_out)
                 self.look(signed_out, "sign-in", width, dark)
-                count += 1
+                refused.look(width, dark)
+                refused.open(f"{self.base}?state=failed")
+                self.by_provider(refused)
+                self.refused_by(refused, "lets you in")
+                refused.wait("document.querySelector('#organization')")
+                self.look(refused, "sign-in-refused", width, dark)
+                count += 2
         say(f"axe-core finds nothing in {count} pages")
 
     def look(self, page: Page, name: str, width: int, dark: bool) -> None:
@@ -477,7 +590,9 @@ class Walk:
 
     def nothing_leaves(self) -> None:
         for page in self.pages:
-            elsewhere = [one for one in page.requested if not one.startswith((f"{self.stack.api}/", "about:"))]
+            # Whoever signs in goes there, and the page does not ask it anything.
+            own = (f"{self.stack.api}/", "about:", f"{self.stack.provider.issuer}/authorize?")
+            elsewhere = [one for one in page.requested if not one.startswith(own)]
             expect(f"requested elsewhere: {elsewhere}", not elsewhere)
             expect(f"complaints: {page.complaints}", not page.complaints)
         say("nothing left the origin, and nothing was complained of")
@@ -491,6 +606,8 @@ def walk(stack: Own, shop: Shop, browser: Browser) -> None:
     if os.environ.get("REFRESH"):
         own.documents()
     signed_out = own.sign_in()
+    refused = own.as_person()
+    own.of_another_tab(refused)
     own.as_viewer()
     page = own.as_operator()
     shop.fill_hostile()
@@ -498,7 +615,7 @@ def walk(stack: Own, shop: Shop, browser: Browser) -> None:
     for step in steps:
         step(page)
     own.small()
-    own.looks(page, signed_out)
+    own.looks(page, signed_out, refused)
     own.down(page)
     own.expired(ends_at)
     own.nothing_leaves()
@@ -513,6 +630,7 @@ def main() -> None:
         sys.exit(NOT_RUN)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    Own.provider = Provider()
     with Own(ROOT / ".local/console", ephemeral=True) as stack:
         shop = Shop(stack, f"http://127.0.0.1:{server.server_port}")
         shop.fill()

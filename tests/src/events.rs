@@ -39,7 +39,8 @@ use crate::asking::{FUNCTIONS, answer, route_of};
 use crate::contract::{files, functions, root};
 use crate::receiver::Receiver;
 use crate::roles::As;
-use crate::template::{CONSOLE, gateway, taken, template, words};
+use crate::sign_in;
+use crate::template::{CONSOLE, SIGN_IN, gateway, taken, template, words};
 use crate::world::{ORGANIZATION, SBOM, attestation, http, promised_sbom, scope, tests};
 
 /// Expected outcome of each event.
@@ -295,6 +296,13 @@ const OUTCOMES: &[(&str, &str)] = &[
         "registrations/update-changed-meanwhile.json",
         "412 changed-meanwhile",
     ),
+    ("sign-in/code.json", "200 jwt"),
+    ("sign-in/code-that-was-used.json", "400 sign-in-refused"),
+    (
+        "sign-in/code-with-state-of-another-tab.json",
+        "400 sign-in-refused",
+    ),
+    ("sign-in/provider.json", "200 client_id"),
 ];
 
 const REGISTRATION: &str = "6f0c1f0e-0000-4000-8000-0000000000a1";
@@ -707,6 +715,7 @@ impl Stage {
                     None => format!("nothing of {hash}"),
                 }
             }
+            "sign-in" => self.sign_in(file).await,
             _ => self.answer(file).await,
         }
     }
@@ -748,6 +757,16 @@ impl Stage {
             }
         }
         text
+    }
+
+    async fn sign_in(&self, file: &str) -> String {
+        let request = self.read::<GatewayEvent>(file).request();
+        let provider = sign_in::Provider::of_events();
+        let Response { status, body, .. } = provider.answer(&request).await;
+        let told = ["jwt", "client_id"].into_iter();
+        let told = told.filter(|name| body[*name].is_string());
+        let told = body["code"].as_str().or(told.last());
+        format!("{status} {}", told.unwrap_or_default())
     }
 
     async fn answer(&self, file: &str) -> String {
@@ -924,6 +943,12 @@ fn the_events_of_the_api_are_those_that_the_gateway_hands_to_their_functions() {
         left.remove(key);
     }
     assert!(left.is_empty(), "add to events/console events of {left:?}");
+    for file in all().iter().filter(|file| file.starts_with("sign-in/")) {
+        let text = fs::read_to_string(root().join("events").join(file)).unwrap();
+        let event: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(event["routeKey"], SIGN_IN, "events/{file}");
+        assert_eq!(event["rawPath"], "/console/sign-in", "events/{file}");
+    }
 }
 
 #[test]

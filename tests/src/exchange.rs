@@ -275,7 +275,18 @@ async fn each_reason_to_refuse_a_jwt_has_its_code() {
     let now = world.memory.now().secs();
     for (name, value, status, code) in [
         ("repository_id", json!("75"), 403, "no-rule-matches"),
-        ("repository_id", json!(["74"]), 403, "no-rule-matches"),
+        (
+            "repository_id",
+            json!(["75", ["74"]]),
+            403,
+            "no-rule-matches",
+        ),
+        (
+            "repository_id",
+            json!({ "74": "74" }),
+            403,
+            "no-rule-matches",
+        ),
         (
             "aud",
             json!("https://other.example.org"),
@@ -441,7 +452,11 @@ async fn an_issuer_is_believed_about_itself_alone() {
         ),
         (
             json!({ "issuer": world.issuer.url }),
-            "has no `issuer` and `jwks_uri`",
+            "`jwks_uri` is no https URL",
+        ),
+        (
+            json!({ "jwks_uri": format!("{}/keys", world.issuer.url) }),
+            "not that of an issuer",
         ),
         (
             json!({ "issuer": world.issuer.url, "jwks_uri": format!("{}/gone", world.issuer.url) }),

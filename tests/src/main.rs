@@ -41,6 +41,7 @@ mod repeats;
 mod requests;
 mod roles;
 mod samples;
+mod sign_in;
 mod signatures;
 mod steps;
 mod template;

@@ -761,6 +761,45 @@ fn the_console_may_do_nothing() {
 }
 
 #[test]
+fn who_signs_people_in_may_read_the_clients_secret_and_nothing_of_the_stack() {
+    let all: Vec<&str> = READS.into_iter().chain(WRITES).collect();
+    for partition in [
+        "org/acme",
+        "token/00ff",
+        "issuers/acme",
+        "keys/acme",
+        "audit/acme/1",
+    ] {
+        assert!(!one_of("sign-in", &all, partition), "{partition}");
+    }
+    for (action, resource) in [
+        ("s3:GetObject", "Bucket/acme/x"),
+        ("sqs:SendMessage", "FetchMaterialsQueue"),
+        (
+            "secretsmanager:GetSecretValue",
+            "secret:chainloop-integrations/<stack>/webhook/acme/x-a1b2c3",
+        ),
+    ] {
+        let access = Access {
+            action,
+            resource,
+            keys: &[],
+        };
+        assert!(!may("sign-in", &access), "{action} on {resource}");
+    }
+    let readers = |resource: &'static str| {
+        let access = Access {
+            action: "secretsmanager:GetSecretValue",
+            resource,
+            keys: &[],
+        };
+        let all = functions().into_iter();
+        all.filter(|one| may(one, &access)).collect::<Vec<_>>()
+    };
+    assert_eq!(readers("the parameter SignInClientSecret"), ["sign-in"]);
+}
+
+#[test]
 fn delivery_functions_of_integrations_that_take_roles_assume_them_and_nobody_else_does() {
     let may_assume = |function: &String| {
         let access = Access {

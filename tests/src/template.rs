@@ -512,12 +512,26 @@ fn the_gateway_leads_each_route_to_its_function_and_asks_the_authorizer() {
     // Answered 404 by the function, as problems are, rather than by the gateway in its own words.
     let mut below = BTreeSet::from(["ANY /v1/attestations/{proxy+}"]);
     below.extend(CONSOLE);
+    below.insert(SIGN_IN);
     let unused: BTreeSet<&str> = keys.difference(&used).copied().collect();
     assert_eq!(unused, below, "take the others out of infra/template.yaml");
 }
 
 /// Keys of the console, which is no part of the API, and the same for everybody.
 pub const CONSOLE: [&str; 2] = ["GET /console", "GET /console/{version}/{file}"];
+
+/// Resources of the console's sign-in.
+const SIGNS_IN: [&str; 6] = [
+    "ConsoleSignIn",
+    "SignIn",
+    "SignInIntegration",
+    "SignInLogs",
+    "SignInPermission",
+    "SignInRole",
+];
+
+/// Key of the console's sign-in, which is there with a provider alone.
+pub const SIGN_IN: &str = "ANY /console/sign-in";
 
 #[test]
 fn the_console_is_beside_the_api_and_needs_no_token() {
@@ -538,6 +552,27 @@ fn the_console_is_beside_the_api_and_needs_no_token() {
         );
         assert_eq!(route["AuthorizationType"], "NONE", "{key}");
     }
+}
+
+#[test]
+fn without_a_provider_there_is_nothing_of_the_sign_in() {
+    let template = template();
+    let all = template.0["Resources"].as_object().unwrap();
+    let conditioned = all.iter().filter(|(_, one)| one["Condition"] == "SignsIn");
+    let conditioned: BTreeSet<&str> = conditioned.map(|(id, _)| id.as_str()).collect();
+    assert_eq!(conditioned, SIGNS_IN.into_iter().collect());
+    let named = all.keys().filter(|id| id.contains("SignIn"));
+    assert_eq!(named.count(), SIGNS_IN.len(), "all of it has the condition");
+    let gateway = gateway(&template);
+    for method in ["GET", "POST"] {
+        let route = taken(&gateway, method, "/console/sign-in");
+        assert_eq!(words(&route["RouteKey"]), SIGN_IN);
+        assert_eq!(words(&route["Target"]), "integrations/${SignInIntegration}");
+        assert_eq!(route["AuthorizationType"], "NONE");
+    }
+    let integration = template.properties("SignInIntegration");
+    assert_eq!(target(&integration["IntegrationUri"]), "SignIn");
+    assert_eq!(integration["PayloadFormatVersion"], "2.0");
 }
 
 /// Routes with a throttle of their own: those that accept, those without a token, and those that cost more than others.
@@ -567,15 +602,19 @@ fn what_costs_more_has_a_throttle_of_its_own() {
     let stage = template.properties("Stage");
     let settings = stage["RouteSettings"].as_object().unwrap();
     let own: BTreeSet<&str> = settings.keys().map(String::as_str).collect();
-    assert_eq!(own, APART.into_iter().chain(CONSOLE).collect());
+    let apart = APART.into_iter().chain(CONSOLE).chain([SIGN_IN]);
+    assert_eq!(own, apart.collect());
     let most = &stage["DefaultRouteSettings"];
     let is_throttled = |name: &str| {
         for limit in ["ThrottlingRateLimit", "ThrottlingBurstLimit"] {
-            let (own, most) = (settings[name][limit].as_u64(), most[limit].as_u64());
+            let own = &settings[name];
+            let own = own["Fn::If"].get(1).unwrap_or(own);
+            let (own, most) = (own[limit].as_u64(), most[limit].as_u64());
             assert!(own > Some(0) && own <= most, "{name}: {limit}");
         }
     };
     CONSOLE.into_iter().for_each(is_throttled);
+    is_throttled(SIGN_IN);
     for name in APART {
         let (method, path) = name.split_once(' ').unwrap();
         assert!(routes().any(|route| route.name() == name), "{name}");
@@ -740,7 +779,7 @@ fn the_gateway_may_call_each_function_that_it_routes_to() {
     let routed = FUNCTIONS
         .iter()
         .map(|(folder, _)| camel(folder))
-        .chain(["Authorizer".to_owned(), "Console".to_owned()]);
+        .chain(["Authorizer", "Console", "SignIn"].map(str::to_owned));
     for function in routed {
         assert!(
             permitted.contains(function.as_str()),
@@ -937,6 +976,9 @@ fn a_delivery_function_may_read_its_own_integrations_secrets_and_no_others() {
             (true, None) if id == "ProxyCredentials" => {
                 assert_eq!(target(&statement["Resource"]), "HttpsProxySecret");
             }
+            (true, None) if id == "ClientSecret" => {
+                assert_eq!(target(&statement["Resource"]), "SignInClientSecret");
+            }
             (true, None) => {
                 panic!("{id}: only functions that speak to third parties read secrets")
             }
@@ -1037,6 +1079,7 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         "ConfiguresCollector",
         "HasAlarmTopic",
         "HasBoundary",
+        "HasClientSecret",
         "HasCollector",
         "HasDomain",
         "HasKey",
@@ -1052,6 +1095,7 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         "ReservesAuthorizer",
         "ReservesReconciler",
         "Shifts",
+        "SignsIn",
         "Traces",
     ];
     assert_eq!(conditions, known);
@@ -1069,6 +1113,7 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
     let known = [
         "Bucket",
         "BucketPolicy",
+        "ClientSecret",
         "Domain",
         "DomainMapping",
         "InVpc",
@@ -1079,7 +1124,8 @@ fn the_template_is_the_same_wherever_it_is_deployed() {
         "Table",
         "Traced",
     ];
-    let known = known.into_iter().chain(own.iter().map(String::as_str));
+    let own = own.iter().map(String::as_str).chain(SIGNS_IN);
+    let known = known.into_iter().chain(own);
     assert_eq!(
         conditional.into_iter().collect::<BTreeSet<_>>(),
         known.collect()
@@ -1375,7 +1421,7 @@ fn what_speaks_to_third_parties_has_a_way_out_and_nothing_else_has() {
     let template = template();
     for (id, properties) in template.functions() {
         let delivers = id.starts_with("Deliver") && id != "Deliveries";
-        let speaks = delivers || id == "FetchMaterials";
+        let speaks = delivers || ["FetchMaterials", "SignIn"].contains(&id);
         let assumable = properties["Environment"]["Variables"].get("ASSUMABLE_ROLES");
         assert_eq!(assumable.is_some(), delivers, "{id}: ASSUMABLE_ROLES");
         let variables = &properties["Environment"]["Variables"];

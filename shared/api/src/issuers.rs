@@ -1,4 +1,5 @@
-//! OpenID Connect issuers whose JWTs are exchanged for tokens: CI systems, and the rules for what their jobs may do.
+//! OpenID Connect issuers whose JWTs are exchanged for tokens: CI systems and identity providers, and the rules for what
+//! jobs and people may do.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +22,7 @@ pub const ISSUER_MAX_BYTES: usize = 16 * 1024;
 
 /// Issuers that sign for everybody, with the claims that say for whom: without a condition on one of these, a rule would let
 /// in jobs of strangers.
-const SHARED: [(&str, &[&str]); 3] = [
+const SHARED: [(&str, &[&str]); 4] = [
     (
         "https://token.actions.githubusercontent.com",
         &[
@@ -46,6 +47,7 @@ const SHARED: [(&str, &[&str]); 3] = [
         "https://agent.buildkite.com",
         &["organization_id", "organization_slug", "pipeline_id", "sub"],
     ),
+    ("https://accounts.google.com", &["hd", "email", "sub"]),
 ];
 
 /// Reports whether this issuer signs for everybody.
@@ -53,7 +55,7 @@ pub fn is_shared(issuer: &str) -> bool {
     SHARED.iter().any(|(url, _)| *url == issuer)
 }
 
-/// Condition on a claim, which is compared as text.
+/// Condition on a claim, which is compared as text. On a list, one of its texts has to fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(rename = "ClaimCondition")]
@@ -113,7 +115,7 @@ pub struct Rule {
     /// Conditions by the claims' names; all of them have to hold.
     #[schemars(length(min = 1, max = CLAIMS_MOST))]
     pub claims: BTreeMap<String, Condition>,
-    /// Producer or viewer.
+    /// Producer, viewer or operator; an operator's tokens cannot be restricted.
     pub role: Role,
     /// Workflows that the tokens are restricted to: an id, `project/name`, `project/*`, or `*`; not restricted when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -122,11 +124,11 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Reports whether all conditions hold.
-    pub fn fits(&self, claim: impl Fn(&str) -> Option<String>) -> bool {
+    /// Reports whether all conditions hold of the claims' texts.
+    pub fn fits(&self, texts: impl Fn(&str) -> Vec<String>) -> bool {
         let mut claims = self.claims.iter();
         !self.claims.is_empty()
-            && claims.all(|(name, condition)| claim(name).is_some_and(|own| condition.fits(&own)))
+            && claims.all(|(name, condition)| texts(name).iter().any(|own| condition.fits(own)))
     }
 }
 
@@ -187,9 +189,15 @@ impl NewIssuer {
     }
 }
 
-/// Returns the fault of an issuer's URL. A key set that comes over plain HTTP could be anybody's; a peer on this machine has
-/// no certificate.
+/// Returns the fault of an issuer's URL, which has no query.
 pub fn url_fault(text: &str) -> Option<&'static str> {
+    let fault = endpoint_fault(text);
+    fault.or_else(|| text.contains('?').then_some("must not have a query"))
+}
+
+/// Returns the fault of the URL of one of an issuer's endpoints. What comes over plain HTTP could be anybody's; a peer on
+/// this machine has no certificate.
+pub fn endpoint_fault(text: &str) -> Option<&'static str> {
     if text.len() > MAX_TEXT {
         return Some("must have at most 512 bytes");
     }
@@ -201,8 +209,9 @@ pub fn url_fault(text: &str) -> Option<&'static str> {
     if url.scheme() != "https" && !is_near {
         return Some("must be an https URL");
     }
-    (url.query().is_some() || url.fragment().is_some())
-        .then_some("must not have a query or a fragment")
+    url.fragment()
+        .is_some()
+        .then_some("must not have a fragment")
 }
 
 fn rule_fault(issuer: &str, rule: &Rule) -> Option<String> {
@@ -227,10 +236,13 @@ fn rule_fault(issuer: &str, rule: &Rule) -> Option<String> {
             ));
         }
     }
-    if !rule.role.can_be_restricted() {
-        return Some("must have the role producer or viewer".into());
+    match rule.role {
+        Role::Admin => Some("must have the role producer, viewer or operator".into()),
+        role if !role.can_be_restricted() && !rule.workflows.is_empty() => {
+            Some(format!("restricts the role {role}, which cannot be"))
+        }
+        _ => tokens::workflows(&rule.workflows).err(),
     }
-    tokens::workflows(&rule.workflows).err()
 }
 
 /// Keys of an issuer, as they were fetched last.
@@ -307,6 +319,18 @@ mod tests {
             ("https://gitlab.com", "ref_protected", exact("true"), false),
             ("https://gitlab.com", "project_path", glob("acme/**"), true),
             (
+                "https://accounts.google.com",
+                "hd",
+                exact("example.org"),
+                true,
+            ),
+            (
+                "https://accounts.google.com",
+                "email",
+                glob("*@example.org"),
+                false,
+            ),
+            (
                 "https://ci.example.org",
                 "ref",
                 exact("refs/heads/main"),
@@ -359,9 +383,10 @@ mod tests {
             workflows: Vec::new(),
         };
         let claim = |name: &str| match name {
-            "repository" => Some("acme/shop".to_owned()),
-            "ref" => Some("refs/heads/main".to_owned()),
-            _ => None,
+            "repository" => vec!["acme/shop".to_owned()],
+            "ref" => vec!["refs/heads/main".to_owned()],
+            "groups" => vec!["everybody".to_owned(), "/platform/on-call".to_owned()],
+            _ => Vec::new(),
         };
         let (own, main) = (
             Condition::Glob("acme/*".into()),
@@ -371,6 +396,36 @@ mod tests {
         assert!(!rule(&[("repository", own.clone()), ("environment", main)]).fits(claim));
         assert!(!rule(&[("ref", own)]).fits(claim));
         assert!(!rule(&[]).fits(claim));
+        let group = |name: &str| Condition::Exact(name.into());
+        assert!(rule(&[("groups", group("/platform/on-call"))]).fits(claim));
+        assert!(rule(&[("groups", Condition::Glob("/platform/*".into()))]).fits(claim));
+        assert!(!rule(&[("groups", group("on-call"))]).fits(claim));
+    }
+
+    #[test]
+    fn a_rule_makes_no_admin_and_restricts_no_operator() {
+        let faults = |role: Role, workflows: &[&str]| {
+            let mut own = issuer(
+                "https://id.example.org",
+                "groups",
+                Condition::Exact("x".into()),
+            );
+            own.rules[0].role = role;
+            own.rules[0].workflows = workflows
+                .iter()
+                .map(|one| Selector((*one).into()))
+                .collect();
+            own.faults().len()
+        };
+        for (role, workflows, wanted) in [
+            (Role::Admin, &[][..], 1),
+            (Role::Operator, &[], 0),
+            (Role::Operator, &["shop/*"], 1),
+            (Role::Viewer, &["shop/*"], 0),
+            (Role::Producer, &[], 0),
+        ] {
+            assert_eq!(faults(role, workflows), wanted, "{role} {workflows:?}");
+        }
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use api::Timestamp;
 use integrations::Integration;
 use lambda_runtime::{LambdaEvent, service_fn};
+use pipeline::Platform as _;
 use pipeline::config::check::{self, Preview};
 use pipeline::engine::deliver::presence::presence;
 use pipeline::engine::deliver::preview::preview;
 use pipeline::engine::deliver::{self, Tools};
+use pipeline::engine::sign_in::Known;
 use pipeline::engine::{fetch, reconcile};
 use pipeline::http::{self, Response, Route};
 use pipeline::store::platform::Scope;
@@ -16,6 +18,7 @@ use crate::event::{
     AuthorizerEvent, DeliveryEvent, FetchEvent, GatewayEvent, ReconcilerEvent, SqsRecord,
     authorize, console_answer, partial_batch,
 };
+use crate::settings::SignIn;
 use crate::{Aws, Error, LOOKING, metrics, spans};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -129,6 +132,26 @@ pub async fn console() -> Result<(), Error> {
     log();
     run!(async |event: LambdaEvent<GatewayEvent>| {
         Ok::<_, Failure>(console_answer(&event.payload.request()))
+    })
+}
+
+/// Signs people in at the console, by the identity provider of the environment.
+pub async fn sign_in() -> Result<(), Error> {
+    log();
+    let aws = Aws::from_env()?;
+    let SignIn { provider, secret } = SignIn::from_env(|name| std::env::var(name).ok())?;
+    let (known, http) = (Known::default(), aws.http().await?);
+    // Each time: a secret that was rotated counts at once.
+    let read = async || match &secret {
+        Some(arn) => aws.client_secret(arn).await.map(Some),
+        None => Ok(None),
+    };
+    run!(async |event: LambdaEvent<GatewayEvent>| {
+        let request = event.payload.request();
+        let now = aws.now();
+        let answer = http::sign_in::answer(&provider, &known, &http, &request, now, read);
+        let response = Box::pin(answer).await;
+        Ok::<_, Failure>(gateway_answer(&response, &request.id))
     })
 }
 

@@ -34,8 +34,8 @@ use tokio::time::timeout;
 
 use self::signer::Signer;
 pub use connections::Connections;
-pub use lambda::{accept, api, authorizer, console, deliver, fetch_materials, reconciler};
-pub use settings::{Error, Settings};
+pub use lambda::{accept, api, authorizer, console, deliver, fetch_materials, reconciler, sign_in};
+pub use settings::{Error, Settings, SignIn};
 
 /// Maximum number of connections to the bucket.
 const OBJECTS: usize = 8;

@@ -1,5 +1,6 @@
 //! A secret that is not the pipeline's, for whoever configures it from there.
 
+use integrations::SecretText;
 use pipeline::store::platform::{SecretValue, Unreachable};
 
 use crate::Aws;
@@ -21,5 +22,14 @@ impl Aws {
             }
             Err(error) => Err(unreachable("secrets manager", &error)),
         }
+    }
+
+    /// The secret that an identity provider has given the console. A newline at its end is none of its letters.
+    pub(crate) async fn client_secret(&self, arn: &str) -> Result<SecretText, Unreachable> {
+        let secret = self.read_secret(arn).await?.ok_or_else(|| Unreachable {
+            what: "client's secret",
+            why: "there is none with this ARN".into(),
+        })?;
+        Ok(secret.expose().trim_end().to_owned().into())
     }
 }

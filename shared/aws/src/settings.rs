@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::inputs::web_url;
+use api::issuers::url_fault;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::{BehaviorVersion, IdentityCache, Region};
@@ -15,6 +16,7 @@ use aws_types::SdkConfig;
 use integrations::SecretText;
 use integrations::http::{self, Guard, Proxy, is_local};
 use integrations::iam::{AccessKey, Caller};
+use pipeline::engine::sign_in::Provider;
 use pipeline::store::meter::Quotas;
 
 use crate::connections::Connections;
@@ -37,6 +39,8 @@ pub enum Error {
     Collector,
     #[error("failed to read the credentials of the egress proxy: {0}")]
     ProxySecret(String),
+    #[error("the parameter SignInIssuer {0}")]
+    SignIn(&'static str),
     #[error("the function ended: {0}")]
     Lambda(String),
 }
@@ -204,6 +208,33 @@ fn collector(endpoint: &str) -> Result<String, Error> {
     traces.map(String::from).ok_or(Error::Collector)
 }
 
+/// Settings of the function that signs people in.
+#[derive(Debug)]
+pub struct SignIn {
+    pub provider: Provider,
+    /// ARN of the secret that the provider has given the console, if it has.
+    pub secret: Option<String>,
+}
+
+impl SignIn {
+    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let given = |name| variable(name).filter(|value| !value.is_empty());
+        let required = |name: &'static str| given(name).ok_or(Error::Missing(name));
+        let issuer = required("SIGN_IN_ISSUER")?;
+        if let Some(fault) = url_fault(&issuer) {
+            return Err(Error::SignIn(fault));
+        }
+        Ok(Self {
+            provider: Provider {
+                issuer,
+                client_id: required("SIGN_IN_CLIENT_ID")?,
+                scopes: required("SIGN_IN_SCOPES")?,
+            },
+            secret: given("SIGN_IN_CLIENT_SECRET"),
+        })
+    }
+}
+
 /// Local mode is not a setting, which could leak to AWS: it applies only if this function's AWS endpoint is on the same
 /// machine, and a function on AWS has no such endpoint.
 fn guard(
@@ -264,6 +295,38 @@ mod tests {
         ] {
             let error = guard(name, text).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_identity_provider_is_asked_over_tls_or_on_this_machine() {
+        let issuer = |text: &str| {
+            let settings = SignIn::from_env(|name| match name {
+                "SIGN_IN_ISSUER" => Some(text.to_owned()),
+                "SIGN_IN_CLIENT_SECRET" => Some(String::new()),
+                other => Some(other.to_lowercase()),
+            });
+            let settings = settings.map_err(|error| error.to_string())?;
+            assert_eq!(settings.secret, None);
+            Ok::<_, String>(settings.provider.issuer)
+        };
+        for text in [
+            "https://id.example.org/realms/a/",
+            "http://127.0.0.1:5556/dex",
+        ] {
+            assert_eq!(issuer(text), Ok(text.to_owned()));
+        }
+        for text in [
+            "http://id.example.org",
+            "id.example.org",
+            "https://id.example.org?x",
+            "",
+        ] {
+            let error = issuer(text).unwrap_err();
+            assert!(
+                error.contains("SignInIssuer") || error.contains("SIGN_IN_ISSUER"),
+                "{error}"
+            );
         }
     }
 

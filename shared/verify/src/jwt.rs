@@ -156,12 +156,25 @@ pub struct Claims(Map<String, Value>);
 impl Claims {
     /// A claim as text: numbers and truth values too, lists and objects never.
     pub fn text(&self, name: &str) -> Option<String> {
-        match self.0.get(name)? {
-            Value::String(text) => Some(text.clone()),
-            Value::Bool(is) => Some(is.to_string()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
+        text(self.0.get(name)?)
+    }
+
+    /// The texts of a claim: one, or those of a list, such as the groups of a person. Lists and objects in a list are none.
+    pub fn texts(&self, name: &str) -> Vec<String> {
+        match self.0.get(name) {
+            Some(Value::Array(all)) => all.iter().filter_map(text).collect(),
+            Some(one) => text(one).into_iter().collect(),
+            None => Vec::new(),
         }
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(is) => Some(is.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     }
 }
 
@@ -215,6 +228,11 @@ impl<'a> Jwt<'a> {
     pub fn id(&self) -> &str {
         let jti = self.claims.get("jti").and_then(Value::as_str);
         jti.filter(|jti| is_id(jti)).unwrap_or(self.signed)
+    }
+
+    /// The nonce of the sign-in that it was issued for, if it was.
+    pub fn nonce(&self) -> Option<&str> {
+        self.claims.get("nonce")?.as_str()
     }
 
     /// Checks that it is for this audience, and that its time has come and is not over.
@@ -326,7 +344,7 @@ mod tests {
         json!({
             "iss": "https://issuer.example.org", "aud": AUDIENCE, "iat": NOW - 5, "nbf": NOW - 5,
             "exp": NOW + 300, "jti": "1", "repository_id": "74", "attempt": 2, "protected": true,
-            "list": ["74"],
+            "list": ["74", 2, ["75"], { "75": "75" }, null],
         })
     }
 
@@ -345,6 +363,13 @@ mod tests {
         assert_eq!(claims.text("attempt").as_deref(), Some("2"));
         assert_eq!(claims.text("protected").as_deref(), Some("true"));
         assert_eq!((claims.text("list"), claims.text("none")), (None, None));
+        for (name, texts) in [
+            ("list", &["74", "2"][..]),
+            ("repository_id", &["74"]),
+            ("none", &[]),
+        ] {
+            assert_eq!(claims.texts(name), texts, "{name}");
+        }
     }
 
     /// Signed by OpenSSL.

@@ -41,8 +41,8 @@ export const hasToken = () => Boolean(sessionStorage.getItem(TOKEN));
 export const keepToken = (token) => sessionStorage.setItem(TOKEN, token.trim());
 export const forgetToken = () => sessionStorage.removeItem(TOKEN);
 
-/** Calls `/v1/<path>`, whose segments may hold anything, and returns the response's JSON. */
-export async function call(method, path, { query = {}, body = undefined, isKeyed = false } = {}) {
+/** Calls `/v1/<path>`, whose segments may hold anything, with the token, and returns the response's JSON. */
+export function call(method, path, { query = {}, body = undefined, isKeyed = false } = {}) {
   // Addresses resolve these.
   if (path.some((segment) => segment === "." || segment === "..")) {
     throw new Problem({ status: 404, code: "not-found", title: "Not found" });
@@ -51,13 +51,19 @@ export async function call(method, path, { query = {}, body = undefined, isKeyed
   for (const [name, value] of Object.entries(query)) {
     if (value) url.searchParams.set(name, value);
   }
-  const headers = { accept: "application/json", authorization: `Bearer ${sessionStorage.getItem(TOKEN)}` };
-  if (body) headers["content-type"] = "application/json";
+  const headers = {};
+  if (hasToken()) headers.authorization = `Bearer ${sessionStorage.getItem(TOKEN)}`;
   if (isKeyed) headers["idempotency-key"] = crypto.randomUUID();
+  return request(method, url, { body, headers });
+}
+
+/** Requests an address of this origin, and returns the response's JSON. */
+export async function request(method, url, { body = undefined, headers = {} } = {}) {
+  const type = body ? { "content-type": "application/json" } : {};
   /** @type {RequestInit} */
-  const request = {
+  const options = {
     method,
-    headers,
+    headers: { accept: "application/json", ...type, ...headers },
     body: body && JSON.stringify(body),
     cache: "no-store",
     credentials: "omit",
@@ -66,7 +72,7 @@ export async function call(method, path, { query = {}, body = undefined, isKeyed
   };
   let response;
   try {
-    response = await fetch(url, request);
+    response = await fetch(url, options);
   } catch (error) {
     const isLate = error.name === "TimeoutError";
     const detail = isLate ? "It took too long." : "The network, or the API, is down.";

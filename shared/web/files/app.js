@@ -1,4 +1,4 @@
-// Signs in, and shows the view that the address names: `?delivery=ID`, `?attestation=DIGEST`, `?where=DIGEST`,
+// Asks who it is, and shows the view that the address names: `?delivery=ID`, `?attestation=DIGEST`, `?where=DIGEST`,
 // `?registrations`, or deliveries with their filters. A link is a link: each view is loaded anew.
 
 import * as api from "./api.js";
@@ -48,7 +48,7 @@ function bearerLine({ organization, name, role, workflows, expires_at: until }) 
 }
 
 /** Asks for a token, and says how to get one. */
-function signIn(why) {
+async function signIn(why) {
   title("Sign in");
   document.getElementById("bearer").replaceChildren();
   const input = h("input", {
@@ -64,15 +64,17 @@ function signIn(why) {
     api.keepToken(input.value);
     await start();
   };
+  const button = h("button", {}, "Sign in");
+  const form = h(
+    "form",
+    { class: "sign-in", submit },
+    h("label", { for: "token" }, "API token"),
+    h("div", { class: "row" }, input, button),
+  );
   main.replaceChildren(
     h("h1", {}, "Sign in"),
-    why ? h("p", { class: "notice bad", role: "alert" }, why) : "",
-    h(
-      "form",
-      { class: "sign-in", submit },
-      h("label", { for: "token" }, "API token"),
-      h("div", { class: "row" }, input, h("button", {}, "Sign in")),
-    ),
+    why ? h("p", { class: "notice bad", role: "alert" }, said(why)) : "",
+    form,
     h(
       "div",
       { id: "how" },
@@ -92,7 +94,13 @@ function signIn(why) {
     ),
   );
   if (why) announce(why);
-  input.focus();
+  const { offer } = await import("./sign-in.js");
+  const offered = await offer();
+  if (offered) form.before(offered);
+  const first = offered?.querySelector("button");
+  if (first) button.className = "plain";
+  // Whoever types already goes on where they are.
+  if (document.activeElement === document.body) (first ?? input).focus();
 }
 
 function mark(view) {
@@ -100,12 +108,31 @@ function mark(view) {
   link.setAttribute("aria-current", BELOW[view] ? "true" : "page");
 }
 
+/** Completes what the identity provider has sent here. Returns whether somebody is signed in by it. */
+async function comeBack(query) {
+  main.replaceChildren(h("p", { class: "loading" }, "Signing in…"));
+  announce("Signing in");
+  const { complete } = await import("./sign-in.js");
+  try {
+    await complete(query);
+    return true;
+  } catch (why) {
+    signIn(String(why));
+    return false;
+  }
+}
+
 async function start() {
+  let query = new URLSearchParams(location.search);
+  // No view has such a query.
+  if (query.has("state") && (query.has("code") || query.has("error"))) {
+    if (!(await comeBack(query))) return;
+    query = new URLSearchParams(location.search);
+  }
   if (!api.hasToken()) {
     signIn();
     return;
   }
-  const query = new URLSearchParams(location.search);
   const name = Object.keys(VIEWS).find((one) => query.has(one)) ?? "deliveries";
   mark(name);
   main.replaceChildren(h("p", { class: "loading" }, "Loading…"));

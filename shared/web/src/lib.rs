@@ -39,6 +39,7 @@ const FILES: &[File] = files! {
     "icon.svg": "image/svg+xml";
     "page.js": SCRIPT;
     "registrations.js": SCRIPT;
+    "sign-in.js": SCRIPT;
     "where.js": SCRIPT;
 };
 

@@ -267,7 +267,7 @@ async fn by_jwt(scope: Scope<'_, impl Platform>, text: &str) -> Result<Exchanged
     let hash = Digest::of(parts.concat().as_bytes()).hex();
     let claims = jwt.verify(&keys)?;
     let mut rules = issuer.rules.into_iter();
-    let rule = rules.find(|rule| rule.fits(|name| claims.text(name)));
+    let rule = rules.find(|rule| rule.fits(|name| claims.texts(name)));
     let rule = rule.ok_or(Error::NoRule)?;
     let subject = claims.text("sub").unwrap_or_default();
     Ok(Exchanged {

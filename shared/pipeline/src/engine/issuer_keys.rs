@@ -25,9 +25,17 @@ impl Documents for Http {
 
 /// The part that is read of an issuer's description of itself.
 #[derive(Deserialize)]
-struct Discovered {
+pub(super) struct Discovered {
     issuer: String,
+    #[serde(default)]
     jwks_uri: String,
+    #[serde(default)]
+    pub(super) authorization_endpoint: String,
+    #[serde(default)]
+    pub(super) token_endpoint: String,
+    /// Ways in which a client may prove who it is; that of HTTP where it does not say.
+    #[serde(default)]
+    pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
 /// Fetches an issuer's keys, and writes down how that went. Those that came before stay when it fails.
@@ -84,25 +92,31 @@ async fn keys(
 
 /// The URL of the key set, as the issuer gives it.
 async fn discovered(store: &impl Documents, issuer: &str) -> Result<String, Error> {
+    let Discovered { jwks_uri, .. } = discover(store, issuer).await?;
+    match url_fault(&jwks_uri) {
+        None => Ok(jwks_uri),
+        Some(_) => Err(not_https("jwks_uri")),
+    }
+}
+
+/// Fetches an issuer's description of itself.
+pub(super) async fn discover(store: &impl Documents, issuer: &str) -> Result<Discovered, Error> {
     let base = issuer.trim_end_matches('/');
     let url = format!("{base}/.well-known/openid-configuration");
     let document = store.document(&url, MAX_KEY_SET_BYTES).await?;
-    let read = serde_json::from_slice(&document);
-    let Discovered {
-        issuer: own,
-        jwks_uri,
-    } = read.map_err(|_| {
-        Error::permanent("read the issuer's configuration: it has no `issuer` and `jwks_uri`")
+    let discovered: Discovered = serde_json::from_slice(&document).map_err(|_| {
+        Error::permanent("read the issuer's configuration: it is not that of an issuer")
     })?;
-    if own != issuer {
+    if discovered.issuer != issuer {
         return Err(Error::permanent(
             "read the issuer's configuration: it is another issuer's",
         ));
     }
-    match url_fault(&jwks_uri) {
-        None => Ok(jwks_uri),
-        Some(_) => Err(Error::permanent(
-            "read the issuer's configuration: its `jwks_uri` is no https URL",
-        )),
-    }
+    Ok(discovered)
+}
+
+pub(super) fn not_https(field: &str) -> Error {
+    Error::permanent(format!(
+        "read the issuer's configuration: its `{field}` is no https URL"
+    ))
 }

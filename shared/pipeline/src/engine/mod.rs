@@ -17,5 +17,6 @@ pub(crate) mod progress;
 pub mod receipts;
 pub mod reconcile;
 pub(crate) mod settle;
+pub mod sign_in;
 pub(crate) mod signatures;
 pub mod trial;

@@ -23,6 +23,7 @@ pub mod registrations;
 mod request;
 mod route;
 mod router;
+pub mod sign_in;
 pub mod tokens;
 pub mod trust_policies;
 pub mod workflows;

@@ -155,7 +155,7 @@ async fn handle<P: Platform>(
     }
 }
 
-fn refused(request: &Request, mut problem: Problem) -> Response {
+pub(super) fn refused(request: &Request, mut problem: Problem) -> Response {
     problem.request_id.clone_from(&request.id);
     let response = Response::json(problem.status, &problem);
     match problem.retry_after_secs {
