@@ -26,17 +26,19 @@ OTHERS = {
     "AWS::Lambda::EventInvokeConfig",
     "AWS::Lambda::Version",
 }
-# A page and its files have to be of one version.
-AT_ONCE = {"Console"}
+# A page and its files have to be of one version, and so has the function that the page signs in with.
+AT_ONCE = {"Console", "SignIn"}
 MOST_ALARMS = 10
-STEPS = {"Rollout": "Linear10PercentEvery1Minute", "Revision": "0a1b2c3d"}
+# What a condition leaves out, SAM does not write whole.
+ALL = {"SignInIssuer": "https://login.example.org", "SignInClientId": "console"}
+STEPS = ALL | {"Rollout": "Linear10PercentEvery1Minute", "Revision": "0a1b2c3d"}
 # What the tools leave of it in Globals.
 DESCRIPTION = {"Fn::If": ["Shifts", {"Ref": "Revision"}, {"Ref": "AWS::NoValue"}]}
 
 
 def main() -> None:
     faults = [f"in steps: {fault}" for fault in in_steps(expanded(STEPS)["Resources"])]
-    faults += [f"at once: {fault}" for fault in at_once(expanded({})["Resources"])]
+    faults += [f"at once: {fault}" for fault in at_once(expanded(ALL)["Resources"])]
     if faults:
         sys.exit("\n".join(faults))
 
