@@ -763,9 +763,9 @@ impl Stage {
         let request = self.read::<GatewayEvent>(file).request();
         let provider = sign_in::Provider::of_events();
         let Response { status, body, .. } = provider.answer(&request).await;
-        let told = ["jwt", "client_id"].into_iter();
-        let told = told.filter(|name| body[*name].is_string());
-        let told = body["code"].as_str().or(told.last());
+        let mut told = ["jwt", "client_id"].into_iter();
+        let told = told.find(|name| body[*name].is_string());
+        let told = body["code"].as_str().or(told);
         format!("{status} {}", told.unwrap_or_default())
     }
 
