@@ -142,6 +142,7 @@ fn an_interrupt_says_that_the_job_goes_on() {
     let api = Api::start(move |_, _| audit());
     let child = Command::new(env!("CARGO_BIN_EXE_chainloop"))
         .args(["delivery", "audit"])
+        .env_clear()
         .env("CHAINLOOP_URL", &api.url)
         .env("CHAINLOOP_TOKEN", "cli_test")
         .stdin(Stdio::null())

@@ -252,6 +252,7 @@ fn output_that_cannot_be_written_is_told() {
     ] {
         let ended = Command::new(env!("CARGO_BIN_EXE_chainloop"))
             .args(arguments)
+            .env_clear()
             .env("CHAINLOOP_URL", &api.url)
             .env("CHAINLOOP_TOKEN", "cli_test")
             .stdout(File::options().write(true).open("/dev/full").unwrap())
