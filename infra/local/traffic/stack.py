@@ -50,7 +50,9 @@ class Stack:
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CHAINLOOP_"))},
             **dict(pattern.findall((self.directory / "env").read_text())),
         }
-        self.api = self.environment["CHAINLOOP_INTEGRATIONS_URL"]
+        # The release before writes the short names.
+        url = "CHAINLOOP_INTEGRATIONS_URL"
+        self.api = self.environment[url if url in self.environment else "CHAINLOOP_URL"]
 
     def deploy(self, **parameters: str) -> None:
         """Deploys with these parameters of the template; those of the last time stay."""
