@@ -109,7 +109,7 @@ def main() -> None:
         (folder / "url.txt").write_text(f"http://127.0.0.1:{server.server_port}/{SECRET_PATH}")
         token = stack.token("default")
         environment = {name: value for name, value in stack.environment.items() if name != "NO_COLOR"}
-        environment |= {"TERM": "xterm-256color", "CHAINLOOP_TOKEN": token, "HOME": str(folder)}
+        environment |= {"TERM": "xterm-256color", "CHAINLOOP_INTEGRATIONS_TOKEN": token, "HOME": str(folder)}
         environment |= {"S3": stack.cloud.url, "S3_SECRET": environment["AWS_SECRET_ACCESS_KEY"]}
         environment["PATH"] = f"{ROOT}/target/bin:{environment['PATH']}"
         session = Session(folder, environment, sbom)
