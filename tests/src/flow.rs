@@ -1024,6 +1024,19 @@ async fn a_delivery_whose_last_attempt_crashed_has_the_functions_memory_to_itsel
     world.audit(&accepted).await;
 }
 
+/// Pushes as whoever is in this trace, and returns the ID of the one delivery.
+async fn push_traced(world: &World, run: &str, trace: &str) -> String {
+    let envelope = attestation(run, vec![]).compact();
+    let body = serde_json::from_slice(&envelope).unwrap();
+    let headers = [("traceparent", trace)];
+    let route = "POST /v1/attestations";
+    let asked = request(Role::Producer, route, &[], &headers, &body);
+    let answer = answer(&world.memory, &asked).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let id = answer.body["deliveries"][0]["id"].as_str();
+    id.unwrap().to_owned()
+}
+
 /// One trace from the push to the last attempt: each span's parent is another's, or the sender's.
 #[tokio::test]
 async fn spans_lead_from_the_push_to_each_attempt() {
@@ -1034,15 +1047,7 @@ async fn spans_lead_from_the_push_to_each_attempt() {
     world.memory.meter.spans = Spans::exported();
     world.ready().await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-    let push = async |run: &str, given: &str| {
-        let envelope = attestation(run, vec![]).compact();
-        let body = serde_json::from_slice(&envelope).unwrap();
-        let headers = [("traceparent", given)];
-        let route = "POST /v1/attestations";
-        let asked = request(Role::Producer, route, &[], &headers, &body);
-        assert_eq!(answer(&world.memory, &asked).await.status, 202);
-    };
-    push("1", &format!("00-{trace}-00f067aa0ba902b7-01")).await;
+    push_traced(&world, "1", &format!("00-{trace}-00f067aa0ba902b7-01")).await;
     world.deliver().await;
     world.pass(MINUTE * 5).await;
     let spans = world.memory.meter.spans.take();
@@ -1069,8 +1074,8 @@ async fn spans_lead_from_the_push_to_each_attempt() {
     assert!(sent.eq(attempts));
 
     // Whoever began the trace does not record it, or there is none.
-    push("2", &format!("00-{trace}-00f067aa0ba902b7-00")).await;
-    push("3", "").await;
+    push_traced(&world, "2", &format!("00-{trace}-00f067aa0ba902b7-00")).await;
+    push_traced(&world, "3", "").await;
     world.deliver().await;
     assert_eq!(world.memory.meter.spans.take(), []);
 }
@@ -1082,22 +1087,10 @@ async fn the_senders_trace_goes_on_in_what_is_delivered() {
     world.ready().await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let push = async |run: &str, given: &str| {
-        let envelope = attestation(run, vec![]).compact();
-        let body = serde_json::from_slice(&envelope).unwrap();
-        let headers = [("traceparent", given)];
-        let asked = request(
-            Role::Producer,
-            "POST /v1/attestations",
-            &[],
-            &headers,
-            &body,
-        );
-        let answer = answer(&world.memory, &asked).await;
-        assert_eq!(answer.status, 202, "{}", answer.body);
+        let id = push_traced(&world, run, given).await;
         world.deliver().await;
         let sent = world.receiver.deliveries().pop().unwrap();
-        let id = answer.body["deliveries"][0]["id"].as_str().unwrap();
-        (sent.header("traceparent").map(str::to_owned), id.to_owned())
+        (sent.header("traceparent").map(str::to_owned), id)
     };
     let given = format!("00-{trace}-00f067aa0ba902b7-01");
     let (sent, delivery) = push("1", &given).await;
