@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use api::Timestamp;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use http::header::CONTENT_TYPE;
 use pipeline::Platform as _;
@@ -30,10 +31,13 @@ pub(crate) async fn tell(aws: &Aws) {
     let body = exported(&aws.settings.stack, &spans).to_string();
     let request = http::Request::post(url)
         .header(CONTENT_TYPE, "application/json")
-        .body(SdkBody::from(body))
-        .expect("the URL was read by the settings");
-    let posted = timeout(EXPORTING, aws.connections.to_another(1).post(request));
-    let failure = match posted.await {
+        .body(SdkBody::from(body));
+    let posting = async {
+        // A URL that this cannot read is no reason to end an invocation whose work is done.
+        let request = request.map_err(|error| ConnectorError::user(error.into()))?;
+        aws.connections.to_another(1).post(request).await
+    };
+    let failure = match timeout(EXPORTING, posting).await {
         Ok(Ok(status)) if status.is_success() => return,
         Ok(Ok(status)) => format!("the collector answered {status}"),
         Ok(Err(error)) => error.to_string(),
