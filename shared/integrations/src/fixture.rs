@@ -48,7 +48,7 @@ pub(crate) struct Stage {
     pub(crate) etag: Cell<Option<&'static str>>,
     /// Pieces that were read.
     pub(crate) reads: Cell<usize>,
-    /// What is read has its first letter wrong.
+    /// Pieces have their first letter wrong.
     pub(crate) is_damaged: Cell<bool>,
 }
 

@@ -288,7 +288,7 @@ fn every_example_works_as_it_stands() {
     scenario.end();
 }
 
-/// What comes before the first registration.
+/// Commands before the first registration.
 fn begin(scenario: &mut Scenario) {
     scenario.tell("version");
     scenario.tell("completion");

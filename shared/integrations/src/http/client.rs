@@ -84,7 +84,7 @@ struct Traffic {
     sent_bytes: AtomicU64,
 }
 
-/// What an attempt sent and was answered.
+/// Traffic of an attempt: the bytes it sent, and how it was answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Wire {
     /// HTTP status of the last response.

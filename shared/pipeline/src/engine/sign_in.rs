@@ -44,7 +44,7 @@ pub struct Endpoints {
 #[derive(Default)]
 pub struct Known(RefCell<Option<(Timestamp, Endpoints)>>);
 
-/// What the console brings back from the provider, with what it kept in its tab.
+/// Parameters that the console brings back from the provider, with those that it kept in its tab.
 // Not printable: it holds secrets.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]

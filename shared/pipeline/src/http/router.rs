@@ -24,7 +24,7 @@ pub async fn answer<P: Platform>(routes: &[Route<P>], platform: &P, request: &Re
 
 /// A request as a span of its sender's trace.
 struct Traced {
-    /// What it asks for asks with this span.
+    /// With this span in its header, so that deliveries of what it pushes are below it.
     request: Request,
     trace: Trace,
     parent: Trace,

@@ -34,7 +34,7 @@ pub(super) struct DeliveryContext<'a, P> {
     locks: RefCell<Vec<Stored<Lock>>>,
     /// Something of ours failed, which says nothing of the destination.
     pub(super) ours: Cell<bool>,
-    /// What was sent and answered.
+    /// Traffic of the attempt.
     pub(super) wire: Cell<Wire>,
 }
 
