@@ -17,6 +17,7 @@ use crate::global::Global;
 use crate::installation::{Installation, warn_of_variables};
 use crate::names::label;
 use crate::oidc::{self, Oidc};
+use crate::options;
 use crate::output::{self, Format};
 use crate::profiles::{self, Profile};
 use crate::source::given;
@@ -115,8 +116,16 @@ fn login(global: &Global) -> anyhow::Result<()> {
             ))
             .into());
     }
-    let (token, from) = match &global.token {
-        Some(token) => (token.clone(), global.from.token),
+    // A variable's token may be of another installation than the profile.
+    let given = match &global.url {
+        Some(_) => global.token.as_deref(),
+        None => global.flags().1,
+    };
+    if given.is_some() && global.from.is_token_exposed {
+        options::warn_exposed(global, "token");
+    }
+    let (token, from) = match given {
+        Some(token) => (token.to_owned(), global.from.token),
         None => (ask_token()?, "the input"),
     };
     let client = Client::of(global, &url, token.clone(), from)?;

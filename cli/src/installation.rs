@@ -46,9 +46,24 @@ impl Installation {
         })
     }
 
-    /// Returns the token. That of a profile goes to the profile's own URL alone.
+    /// Returns the token. That of a profile goes to the profile's own URL alone, and that of a variable not to a profile
+    /// which has its own: the variable may be of another installation.
     pub(crate) fn token(self) -> anyhow::Result<Token> {
+        let has_own = |(_, profile): &(String, Profile)| profile.token.is_some();
+        let is_of_profile = self.url_from.starts_with("profile ");
         if let Some(token) = self.token {
+            if is_of_profile && !token.from.starts_with("--") && self.profile.iter().any(has_own) {
+                let Self { url_from, .. } = self;
+                return Err(Failure::usage(format!(
+                    "{} is set without {URL}, and {url_from} has a token of its own",
+                    token.from
+                ))
+                .advice(format!(
+                    "Unset it, or set {URL} as well; --profile {} sets variables aside.",
+                    url_from.trim_start_matches("profile ")
+                ))
+                .into());
+            }
             return Ok(token);
         }
         let Some((name, profile)) = self.profile else {

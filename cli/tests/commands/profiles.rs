@@ -151,6 +151,27 @@ fn a_profiles_token_goes_to_no_url_of_a_flag_or_a_variable() {
 }
 
 #[test]
+fn a_variables_token_goes_to_no_profile_that_has_its_own() {
+    let (prod, _test, home) = two("profiles-variable");
+    let before = prod.lines().len();
+    for variable in ["CHAINLOOP_INTEGRATIONS_TOKEN", "CHAINLOOP_TOKEN"] {
+        let ran = status(&home, &[], &[(variable, "cli_of_another")]);
+        assert_eq!(ran.code, 2, "{}", ran.stdout);
+        let told = format!("{variable} is set without CHAINLOOP_INTEGRATIONS_URL");
+        assert!(ran.stderr.contains(&told), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("cli_of_another"), "{}", ran.stderr);
+        // Without a terminal the token is read from standard input.
+        let ran = home.run(&["auth", "login"], &[(variable, "cli_of_another")], "");
+        assert_ne!(ran.code, 0, "{}", ran.stdout);
+    }
+    assert_eq!(prod.lines().len(), before);
+    // A flag is meant.
+    let named = [("CHAINLOOP_TOKEN", "cli_of_another")];
+    let ran = status(&home, &["--profile", "prod"], &named);
+    is_from(&ran, &prod, "profile prod");
+}
+
+#[test]
 fn a_profile_is_checked_before_it_is_stored_and_replaces_none() {
     let (prod, test, home) = two("profiles-checked");
     let url = prod.url.as_str();

@@ -268,8 +268,11 @@ fn a_login_is_tried_kept_for_its_owner_alone_and_used() {
         (&json!("admin"), &json!(api.url))
     );
     assert_eq!(ran.json()["from"], "profile default");
-    // Variables win.
-    let wrong = [("CHAINLOOP_TOKEN", "cli_wrong")];
+    // Variables win, both of them: the token alone could be of another installation.
+    let wrong = [
+        ("CHAINLOOP_URL", &*api.url),
+        ("CHAINLOOP_TOKEN", "cli_wrong"),
+    ];
     let ran = home.run(&["auth", "status"], &wrong, "");
     assert_eq!(ran.code, 1);
     assert!(
