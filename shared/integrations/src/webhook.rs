@@ -269,7 +269,8 @@ impl<'a> Step<'a> {
             let link = format!("<{page}>; rel=\"alternate\"; type=\"text/html\"");
             // An address that no header can have is the stack's own mistake, and no reason to keep the attestation.
             if let Ok(link) = HeaderValue::try_from(link) {
-                request.headers_mut().insert(LINK, link);
+                // An operator's own comes first.
+                request.headers_mut().entry(LINK).or_insert(link);
             }
         }
         if let Some(trace) = delivery.trace {
