@@ -397,8 +397,8 @@ mod tests {
         assert_eq!(text(&host, &damaged).await, others);
     }
 
-    #[tokio::test]
-    async fn an_answer_before_the_end_is_an_answer() {
+    /// A third party that answers after the first bytes, and reads the others later.
+    async fn hasty(status: &'static str) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -406,15 +406,60 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut some = [0; 1000];
             let _ = stream.read(&mut some).await.unwrap();
-            let answer = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n";
-            stream.write_all(answer).await.unwrap();
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
             // Reads on, as a polite server does, so that the answer is not lost in a reset.
             while stream.read(&mut some).await.is_ok_and(|n| n > 0) {}
         });
+        origin
+    }
+
+    #[tokio::test]
+    async fn an_answer_before_the_end_is_an_answer() {
         let (host, material) = (Stage::new(), large());
+        for (status, code) in [("413 Content Too Large", 413), ("200 OK", 200)] {
+            let content = content(&host, &material, Encoding::Plain).await;
+            let request = http::Request::post(hasty(status).await);
+            let request = request.body(content).unwrap();
+            let response = fixture::http().stream(&host, request).await.unwrap();
+            assert_eq!(response.status, code);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_yes_before_the_end_is_none_to_bytes_that_are_others() {
+        let (host, material) = (Stage::new(), large());
+        host.is_damaged.set(true);
         let content = content(&host, &material, Encoding::Plain).await;
-        let request = http::Request::post(origin).body(content).unwrap();
-        let response = fixture::http().stream(&host, request).await.unwrap();
-        assert_eq!(response.status, 413);
+        let request = http::Request::post(hasty("200 OK").await);
+        let request = request.body(content).unwrap();
+        let error = fixture::http().stream(&host, request).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Permanent);
+        let told = "the stored bytes are others";
+        assert!(error.text.ends_with(told), "{error}");
+    }
+
+    #[tokio::test]
+    async fn bytes_count_as_sent_when_a_connection_took_them() {
+        let (host, material) = (Stage::new(), large());
+        let http = fixture::http();
+        let party = Peer::start(&[fixture::OK]);
+        let body = content(&host, &material, Encoding::Base64).await;
+        let size = body.size_bytes();
+        let request = http::Request::post(&party.origin).body(body).unwrap();
+        let counting = http.counting_anew();
+        counting.stream(&host, request).await.unwrap();
+        assert_eq!(counting.wire().sent_bytes, size);
+        assert_eq!(counting.wire().status, Some(200));
+
+        // Nobody listens there, and one may not ask there.
+        for origin in ["http://127.0.0.1:1/", "http://10.0.0.1/"] {
+            let counting = http.counting_anew();
+            let body = content(&host, &material, Encoding::Plain).await;
+            let request = http::Request::post(origin).body(body).unwrap();
+            counting.stream(&host, request).await.unwrap_err();
+            assert_eq!(counting.wire(), crate::http::Wire::default(), "{origin}");
+        }
     }
 }

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Map, Value};
 
-use crate::http::Wire;
 use crate::{
     Delivery, Error, Followed, Host, Http, Integration, Locked, Outcome, Piece, Presence, Preview,
     Redactor, Warnings, inputs,
@@ -73,17 +72,16 @@ impl<I: Integration> Registered<I> {
         }
     }
 
-    /// [`Integration::deliver`], and what it sent.
+    /// [`Integration::deliver`].
     pub async fn deliver(
         &self,
         http: &Http,
         host: &dyn Host,
         delivery: &Delivery<'_, I>,
-    ) -> (Result<Outcome, Error>, Wire) {
+    ) -> Result<Outcome, Error> {
         let redactor = &self.redactor;
         let host = Masking { host, redactor };
-        let client = self.client(http).counting_anew();
-        let result = match I::deliver(&client, &host, delivery).await {
+        match I::deliver(&self.client(http), &host, delivery).await {
             Ok(Outcome::Delivered(receipt)) => Ok(Outcome::Delivered(redactor.map(receipt))),
             Ok(Outcome::PartlyDelivered { receipt, note }) => Ok(Outcome::PartlyDelivered {
                 receipt: redactor.map(receipt),
@@ -95,8 +93,7 @@ impl<I: Integration> Registered<I> {
                 reason: redactor.owned(reason),
             }),
             Err(error) => Err(redactor.error(error)),
-        };
-        (result, client.wire())
+        }
     }
 
     /// [`Integration::follow`].

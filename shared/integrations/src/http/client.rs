@@ -89,7 +89,7 @@ struct Traffic {
 pub struct Wire {
     /// HTTP status of the last response.
     pub status: Option<u16>,
-    /// Bytes of all bodies, whether or not they arrived.
+    /// Bytes of bodies that a connection took, whether or not they arrived.
     pub sent_bytes: u64,
 }
 
@@ -221,6 +221,7 @@ impl Http {
             source: Source::Whole(body),
             rest: size_bytes,
             handed_over: Arc::clone(&handed_over),
+            traffic: Arc::clone(&self.traffic),
         };
         self.execute(parts, body, size_bytes, &handed_over, most)
             .await
@@ -240,9 +241,10 @@ impl Http {
             source: Source::Pieces(chunks),
             rest: size_bytes,
             handed_over: Arc::clone(&handed_over),
+            traffic: Arc::clone(&self.traffic),
         };
-        let reading = pin!(async {
-            let mut reader = content.read(host);
+        let mut reader = content.read(host);
+        let reading = Box::pin(async {
             while let Some(chunk) = reader.next().await? {
                 if sender.send(chunk).await.is_err() {
                     // An answer came before the end, or the connection broke: the request knows.
@@ -252,12 +254,17 @@ impl Http {
             Ok::<_, Error>(())
         });
         let executing = pin!(self.execute(parts, body, size_bytes, &handed_over, ANSWER_BYTES));
-        match select(executing, reading).await {
-            Either::Left((result, _)) => result,
-            Either::Right((Ok(()), executing)) => executing.await,
+        let response = match select(executing, reading).await {
+            Either::Left((result, _)) => result?,
+            Either::Right((Ok(()), executing)) => executing.await?,
             // Given up before its end, so that it cannot have arrived as a whole.
-            Either::Right((Err(error), _)) => Err(error),
+            Either::Right((Err(error), _)) => return Err(error),
+        };
+        // A third party may say yes before it has read all. What it was to be sent has to be right nevertheless.
+        if response.status.is_success() {
+            while reader.next().await?.is_some() {}
         }
+        Ok(response)
     }
 
     /// As [`send`](Self::send), for an answer that is too large to be held: it is read in pieces, at most `most`
@@ -275,6 +282,7 @@ impl Http {
             rest: body.len() as u64,
             source: Source::Whole(body),
             handed_over: Arc::clone(&handed_over),
+            traffic: Arc::clone(&self.traffic),
         };
         let place = Url::parse(&parts.uri.to_string())
             .map_or_else(|_| String::new(), |url| self.place(&url));
@@ -308,21 +316,21 @@ impl Http {
         most: usize,
     ) -> Result<Response, Error> {
         let within = self.limits.request(size_bytes);
-        let sent = &self.traffic.sent_bytes;
-        sent.fetch_add(size_bytes, Ordering::Relaxed);
         let response = self.respond(parts, body, within, handed_over).await?;
         Ok(self.read(response, most).await)
     }
 
     /// The same client, whose [`wire`](Self::wire) begins at nothing.
     #[must_use]
-    pub(crate) fn counting_anew(mut self) -> Self {
-        self.traffic = Arc::default();
-        self
+    pub fn counting_anew(&self) -> Self {
+        Self {
+            traffic: Arc::default(),
+            ..self.clone()
+        }
     }
 
     /// Returns what went over the wire through this client and its clones.
-    pub(crate) fn wire(&self) -> Wire {
+    pub fn wire(&self) -> Wire {
         let status = self.traffic.status.load(Ordering::Relaxed);
         Wire {
             status: (status > 0).then_some(status),
@@ -504,6 +512,7 @@ struct Body {
     /// Bytes that are still to come.
     rest: u64,
     handed_over: Arc<AtomicBool>,
+    traffic: Arc<Traffic>,
 }
 
 enum Source {
@@ -538,6 +547,8 @@ impl http_body::Body for Body {
             return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
         };
         self.rest = self.rest.saturating_sub(piece.len() as u64);
+        let sent = &self.traffic.sent_bytes;
+        sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
         if self.rest == 0 {
             self.handed_over.store(true, Ordering::Relaxed);
         }

@@ -45,7 +45,7 @@ async fn deliver<I: Integration>(
     let stage = stage.with("sbom", MaterialType::SBOM_CYCLONEDX_JSON, SBOM);
     let attachment: I::Attachment = serde_json::from_value(json!({})).unwrap();
     let delivery = stage.delivery::<I>(&registered.inputs, &attachment);
-    match registered.deliver(http, &stage, &delivery).await.0? {
+    match registered.deliver(http, &stage, &delivery).await? {
         Outcome::Delivered(receipt) => Ok(receipt),
         other => panic!("{other:?}"),
     }

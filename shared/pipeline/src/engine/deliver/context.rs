@@ -8,7 +8,6 @@ use api::{OrganizationName, Timestamp};
 use attestation::Material;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture as LocalFuture;
-use integrations::http::Wire;
 use integrations::{Error, Host, Integration, Locked, Piece};
 use serde_json::Value;
 
@@ -34,8 +33,6 @@ pub(super) struct DeliveryContext<'a, P> {
     locks: RefCell<Vec<Stored<Lock>>>,
     /// Something of ours failed, which says nothing of the destination.
     pub(super) ours: Cell<bool>,
-    /// Traffic of the attempt.
-    pub(super) wire: Cell<Wire>,
 }
 
 impl<'a, P: Platform> DeliveryContext<'a, P> {
@@ -54,7 +51,6 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
             steps: RefCell::default(),
             locks: RefCell::default(),
             ours: Cell::new(false),
-            wire: Cell::default(),
         }
     }
 

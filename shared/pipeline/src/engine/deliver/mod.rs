@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use futures_util::future::{self, Either, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use integrations::http::Wire;
 use integrations::{About, Error, Integration, Kind};
 use tracing::{error, info, warn};
 
@@ -214,7 +213,9 @@ async fn attempt<I: Integration, P: Platform>(
     };
     let began_at = platform.now();
     let context = DeliveryContext::new(platform, reserved, claimed);
-    let sending = AssertUnwindSafe(send::<I, P>(&context, tools)).catch_unwind();
+    let http = tools.http.counting_anew();
+    let sending = send::<I, P>(&context, &http, &tools.secrets);
+    let sending = AssertUnwindSafe(sending).catch_unwind();
     let sending = future::select(Box::pin(sending), Box::pin(platform.sleep(deadline)));
     let sent = match sending.await {
         Either::Left((Ok(sent), _)) => sent,
@@ -243,7 +244,7 @@ async fn attempt<I: Integration, P: Platform>(
                 let source = error.source.as_ref().map(|source| chain(source.as_ref()));
                 warn!(delivery.id = %row.id, integration = I::ID, %error, source, "Not delivered");
             }
-            let settled = delivery::settle(row, result, context.wire.get(), now, random);
+            let settled = delivery::settle(row, result, http.wire(), now, random);
             let poll = (I::FOLLOWS && row.state == State::Delivered)
                 .then(|| completion_poll::begin(row, now));
             let until = began_at.plus(deadline);
@@ -267,7 +268,7 @@ async fn attempt<I: Integration, P: Platform>(
         // The claim stands; should this go on, its lease expires and the attempt counts as crashed.
         Sent::Unreachable(unreachable) => {
             let why = Error::retryable(unreachable.to_string());
-            delivery::settle(row, Err(why), Wire::default(), now, random)
+            delivery::settle(row, Err(why), http.wire(), now, random)
         }
     };
     settle(platform, &stored, settled).await

@@ -7,7 +7,6 @@ use integrations::{Error, Http, Integration, Kind, Outcome};
 
 use super::context::DeliveryContext;
 use super::load::{Loaded, Prepared, Sent, Subject, load};
-use super::tools::Tools;
 use crate::config::secrets::Secrets;
 use crate::engine::signatures::{self, Proof};
 use crate::ledger::breaker::{self, Admission, Postponed};
@@ -16,9 +15,10 @@ use crate::store::platform::Platform;
 
 pub(super) async fn send<I: Integration, P: Platform>(
     context: &DeliveryContext<'_, P>,
-    tools: &Tools,
+    http: &Http,
+    secrets: &Secrets,
 ) -> Sent {
-    match try_send::<I, P>(context, tools).await {
+    match try_send::<I, P>(context, http, secrets).await {
         Ok(outcome) => Sent::Answered(Ok(outcome)),
         Err(sent) => sent,
     }
@@ -26,18 +26,19 @@ pub(super) async fn send<I: Integration, P: Platform>(
 
 async fn try_send<I: Integration, P: Platform>(
     context: &DeliveryContext<'_, P>,
-    tools: &Tools,
+    http: &Http,
+    secrets: &Secrets,
 ) -> Result<Outcome, Sent> {
-    let prepared = prepare::<I, P>(context, &tools.secrets, false).await?;
+    let prepared = prepare::<I, P>(context, secrets, false).await?;
     admit::<I, P>(context, &prepared).await?;
-    let first = deliver::<I, P>(context, &tools.http, &prepared).await;
+    let first = deliver::<I, P>(context, http, &prepared).await;
     if !matches!(&first, Err(error) if error.kind == Kind::Unauthorized) {
         return Ok(first?);
     }
     // The secret may have been rotated since it was read: once more, with what it is now. There is room for one.
     drop(prepared);
-    let prepared = prepare::<I, P>(context, &tools.secrets, true).await?;
-    Ok(deliver::<I, P>(context, &tools.http, &prepared).await?)
+    let prepared = prepare::<I, P>(context, secrets, true).await?;
+    Ok(deliver::<I, P>(context, http, &prepared).await?)
 }
 
 /// Waits for its turn at the destination, or says when to come again.
@@ -139,9 +140,8 @@ async fn deliver<I: Integration, P: Platform>(
         let reason = "another large delivery was under way".to_owned();
         return Ok(Outcome::ContinueAfter { delay, reason });
     }
-    let (result, wire) = (prepared.registration)
+    prepared
+        .registration
         .deliver(http, context, &delivery)
-        .await;
-    context.wire.set(wire);
-    result
+        .await
 }
