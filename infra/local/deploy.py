@@ -74,8 +74,6 @@ def local_template(cloud: Cloud, original: Path) -> Path:
     out on AWS by mistake."""
     template = yaml_parse(original.read_text())
     resources = template["Resources"]
-    # It runs no extensions, and takes no condition for their layers.
-    del template["Globals"]["Function"]["Layers"]
     # A loop stays a loop, as AWS gets it.
     loops = [loop[2] for name, loop in resources.items() if name.startswith("Fn::ForEach::")]
     for part in (resources, *loops):
@@ -91,6 +89,8 @@ def local_template(cloud: Cloud, original: Path) -> Path:
             if resource["Type"].startswith("AWS::CodeDeploy::"):
                 del part[name]
             resource.pop("UpdatePolicy", None)
+            # It runs no extensions, and takes no condition for their layers.
+            properties.pop("Layers", None)
             if "CodeUri" in properties:
                 properties["CodeUri"] = absolute(properties["CodeUri"], original.parent)
             variables = properties.get("Environment", {}).get("Variables", {})

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::Uri;
 use api::inputs::web_url;
 use api::issuers::url_fault;
 use aws_credential_types::Credentials;
@@ -18,6 +19,7 @@ use integrations::http::{self, Guard, Proxy, is_local};
 use integrations::iam::{AccessKey, Caller};
 use pipeline::engine::sign_in::Provider;
 use pipeline::store::meter::Quotas;
+use tracing::warn;
 
 use crate::connections::Connections;
 use crate::patience;
@@ -32,11 +34,6 @@ pub enum Error {
     Allowed(#[from] http::Malformed),
     #[error("failed to read the environment variable EGRESS_PROXY: {0}")]
     Proxy(#[from] http::MalformedProxy),
-    #[error(
-        "failed to read the environment variable OTEL_EXPORTER_OTLP_ENDPOINT: it must be an http URL of this machine, \
-         such as http://localhost:4318"
-    )]
-    Collector,
     #[error("failed to read the credentials of the egress proxy: {0}")]
     ProxySecret(String),
     #[error("the parameter SignInIssuer {0}")]
@@ -72,7 +69,7 @@ pub struct Settings {
     /// Address of the console.
     pub(crate) console: Option<String>,
     /// Address that spans are posted to, on this machine.
-    pub(crate) collector: Option<String>,
+    pub(crate) collector: Option<Uri>,
     /// Names of the roles that a delivery may assume.
     assumable: String,
     /// Endpoint of an emulator; none on AWS.
@@ -143,9 +140,7 @@ impl Settings {
             secrets_key: given("SECRETS_KEY"),
             receipt_key: given("RECEIPT_KEY"),
             console: given("CONSOLE_URL"),
-            collector: given("OTEL_EXPORTER_OTLP_ENDPOINT")
-                .map(|url| collector(&url))
-                .transpose()?,
+            collector: given("OTEL_EXPORTER_OTLP_ENDPOINT").and_then(|url| collector(&url)),
             assumable: given("ASSUMABLE_ROLES").unwrap_or_default(),
             endpoint,
             region: required("AWS_REGION")?,
@@ -199,13 +194,22 @@ impl Settings {
     }
 }
 
-/// Spans go no further than to this machine: whatever sends them on is an extension of the function, and not its way out.
-fn collector(endpoint: &str) -> Result<String, Error> {
-    let url = web_url(endpoint).map_err(|_| Error::Collector)?;
-    let is_here = url.scheme() == "http" && url.host().is_some_and(|host| is_local(&host));
-    let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
-    let traces = url.join(&path).ok().filter(|_| is_here);
-    traces.map(String::from).ok_or(Error::Collector)
+/// Returns where spans go. That is no further than this machine: whatever sends them on is an extension of the function, and
+/// not its way out. A function without spans does its work, and so does one whose endpoint is none.
+fn collector(endpoint: &str) -> Option<Uri> {
+    let url = web_url(endpoint).ok();
+    let here =
+        url.filter(|url| url.scheme() == "http" && url.host().is_some_and(|host| is_local(&host)));
+    let traces = here.and_then(|url| {
+        let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
+        url.join(&path).ok()?.as_str().parse().ok()
+    });
+    if traces.is_none() {
+        warn!(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is no http URL of this machine, such as http://localhost:4318: no spans"
+        );
+    }
+    traces
 }
 
 /// Settings of the function that signs people in.
@@ -366,7 +370,7 @@ mod tests {
                 "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(url.to_owned()),
                 other => required(other),
             });
-            settings.map(|settings| settings.collector)
+            settings.unwrap().collector.map(|uri| uri.to_string())
         };
         for (url, expected) in [
             ("", None),
@@ -383,7 +387,7 @@ mod tests {
                 Some("http://[::1]:4318/otlp/v1/traces"),
             ),
         ] {
-            assert_eq!(collector(url).unwrap().as_deref(), expected, "{url}");
+            assert_eq!(collector(url).as_deref(), expected, "{url}");
         }
         for url in [
             "https://localhost:4318",
@@ -391,9 +395,9 @@ mod tests {
             "http://169.254.169.254",
             "http://10.0.0.1:4318",
             "localhost:4318",
+            "http://localhost:99999",
         ] {
-            let error = collector(url).unwrap_err().to_string();
-            assert!(error.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{error}");
+            assert_eq!(collector(url), None, "{url}");
         }
     }
 

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use api::Timestamp;
-use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method};
 use pipeline::Platform as _;
 use pipeline::store::spans::{Kind, Span};
 use serde_json::{Value, json};
@@ -22,21 +22,19 @@ const EXPORTING: Duration = Duration::from_millis(500);
 /// Posts the invocation's spans. What cannot be posted is lost, and told in the log.
 pub(crate) async fn tell(aws: &Aws) {
     let spans = aws.meter().spans.take();
-    let Some(url) = aws.settings.collector.as_deref() else {
+    let Some(uri) = aws.settings.collector.clone() else {
         return;
     };
     if spans.is_empty() {
         return;
     }
     let body = exported(&aws.settings.stack, &spans).to_string();
-    let request = http::Request::post(url)
-        .header(CONTENT_TYPE, "application/json")
-        .body(SdkBody::from(body));
-    let posting = async {
-        // A URL that this cannot read is no reason to end an invocation whose work is done.
-        let request = request.map_err(|error| ConnectorError::user(error.into()))?;
-        aws.connections.to_another(1).post(request).await
-    };
+    let mut request = http::Request::new(SdkBody::from(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    let kind = HeaderValue::from_static("application/json");
+    request.headers_mut().insert(CONTENT_TYPE, kind);
+    let posting = aws.connections.to_another(1).post(request);
     let failure = match timeout(EXPORTING, posting).await {
         Ok(Ok(status)) if status.is_success() => return,
         Ok(Ok(status)) => format!("the collector answered {status}"),
