@@ -14,6 +14,7 @@ use clap_complete::{CompleteEnv, Shell};
 use serde_json::Value;
 
 use crate::client::Client;
+use crate::failure::Failure;
 use crate::global::Global;
 use crate::ids::SHORT_DIGEST;
 use crate::{called, output, profiles, variables};
@@ -33,10 +34,16 @@ pub(crate) fn answer(commands: fn() -> Command) {
 
 /// Returns a shell's script, for the name that this command was called by.
 pub(crate) fn script(shell: Shell) -> anyhow::Result<Vec<u8>> {
-    let name = called::name();
+    let (name, program) = (called::name(), program()?);
+    // Its script has both within quotes that it obeys, or breaks at.
+    if shell == Shell::Bash && !(is_plain(&name) && is_plain(&program)) {
+        return Err(Failure::usage(format!("bash cannot complete {program:?}"))
+            .advice("Call it by a path without spaces and letters that bash obeys, or by its name on the PATH.")
+            .into());
+    }
     let mut script = Vec::new();
     if let Some(completer) = Shells::builtins().completer(&shell.to_string()) {
-        completer.write_registration(VARIABLE, &name, &name, &program()?, &mut script)?;
+        completer.write_registration(VARIABLE, &name, &name, &program, &mut script)?;
     }
     Ok(script)
 }

@@ -277,3 +277,21 @@ fn bash_completes_both_names_of_the_command() {
     }
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn no_path_that_bash_would_obey_gets_into_its_script() {
+    let folder = format!("chainloop-$(touch obeyed)-{}", std::process::id());
+    for folder in [folder.as_str(), "chainloop with a space"] {
+        let folder = std::env::temp_dir().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let link = folder.join("chainloop");
+        symlink(env!("CARGO_BIN_EXE_chainloop"), &link).unwrap();
+        let mut command = Command::new(&link);
+        let ran = command.args(["completion", "bash"]).env_clear().output();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let ran = ran.unwrap();
+        assert_eq!((ran.status.code(), ran.stdout.len()), (Some(2), 0));
+        let told = String::from_utf8(ran.stderr).unwrap();
+        assert!(told.contains("bash cannot complete"), "{told}");
+    }
+}
