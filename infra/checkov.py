@@ -29,6 +29,9 @@ PARAMETERS = {
     "Revision": "0a1b2c3d",
     "Rollout": "Linear10PercentEvery1Minute",
     "SecurityGroupIds": "sg-0c",
+    "SignInClientId": "console",
+    "SignInClientSecret": "arn:aws:secretsmanager:eu-central-1:111122223333:secret:console-a1b2c3",
+    "SignInIssuer": "https://login.example.org",
     "SubnetIds": "subnet-0a,subnet-0b",
 }
 # Checks that do not hold, everywhere or of one resource, each with the reason why they need not.
