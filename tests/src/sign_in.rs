@@ -12,7 +12,7 @@ use integrations::SecretText;
 use memory::Memory;
 use pipeline::Platform as _;
 use pipeline::engine::fetch;
-use pipeline::engine::sign_in::{self, Known};
+use pipeline::engine::sign_in::{self, CachedEndpoints};
 use pipeline::http::{self, Request, Response};
 use receiver::{Answer, Received, Server};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ pub struct Provider {
     secret: Option<&'static str>,
     claims: Arc<Mutex<Value>>,
     key: Arc<Key>,
-    known: Known,
+    known: CachedEndpoints,
     now: Cell<Timestamp>,
 }
 
@@ -116,7 +116,7 @@ impl Provider {
             secret,
             claims,
             key,
-            known: Known::default(),
+            known: CachedEndpoints::default(),
             now: Cell::new(Memory::default().now()),
         }
     }

@@ -8,7 +8,7 @@ use pipeline::config::check::{self, Preview};
 use pipeline::engine::deliver::presence::presence;
 use pipeline::engine::deliver::preview::preview;
 use pipeline::engine::deliver::{self, Tools};
-use pipeline::engine::sign_in::Known;
+use pipeline::engine::sign_in::CachedEndpoints;
 use pipeline::engine::{fetch, reconcile};
 use pipeline::http::{self, Response, Route};
 use pipeline::store::platform::Scope;
@@ -140,7 +140,7 @@ pub async fn sign_in() -> Result<(), Error> {
     log();
     let aws = Aws::from_env()?;
     let SignIn { provider, secret } = SignIn::from_env(|name| std::env::var(name).ok())?;
-    let (known, http) = (Known::default(), aws.http().await?);
+    let (known, http) = (CachedEndpoints::default(), aws.http().await?);
     // Each time: a secret that was rotated counts at once.
     let read = async || match &secret {
         Some(arn) => aws.client_secret(arn).await.map(Some),

@@ -104,7 +104,7 @@ export async function complete(query) {
 
 /** Exchanges an ID token for a token of ours, once the issuer's keys are there. */
 async function exchanged(body) {
-  for (let left = KEYS_TRIES; ; left -= 1) {
+  for (let left = KEYS_TRIES - 1; ; left -= 1) {
     try {
       return await api.post(["tokens", "exchange"], body);
     } catch (error) {

@@ -42,7 +42,7 @@ pub struct Endpoints {
 
 /// The provider's endpoints, for as long as they are believed.
 #[derive(Default)]
-pub struct Known(RefCell<Option<(Timestamp, Endpoints)>>);
+pub struct CachedEndpoints(RefCell<Option<(Timestamp, Endpoints)>>);
 
 /// Parameters that the console brings back from the provider, with those that it kept in its tab.
 // Not printable: it holds secrets.
@@ -91,7 +91,7 @@ const ERRORS: [&str; 5] = [
 /// The parts of a token endpoint's answer that are read.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Answer {
+struct TokenResponse {
     id_token: String,
     error: String,
 }
@@ -139,7 +139,7 @@ fn state(verifier: &str, nonce: &str) -> String {
 /// Returns the provider's endpoints, from its configuration.
 pub async fn endpoints(
     provider: &Provider,
-    known: &Known,
+    known: &CachedEndpoints,
     http: &Http,
     now: Timestamp,
 ) -> Result<Endpoints, Error> {
@@ -197,7 +197,7 @@ pub async fn exchange(
         MAX_KEY_SET_BYTES,
     );
     let (status, document) = posted.await?;
-    let answer: Answer = serde_json::from_slice(&document).unwrap_or_default();
+    let answer: TokenResponse = serde_json::from_slice(&document).unwrap_or_default();
     if status != 200 {
         return Err(match ERRORS.into_iter().find(|one| *one == answer.error) {
             Some(error) => Refused::Client(error),

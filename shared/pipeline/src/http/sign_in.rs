@@ -8,14 +8,14 @@ use tracing::{info, warn};
 
 use super::request::{Answer, Request, Response};
 use super::router::refused;
-use crate::engine::sign_in::{self, Callback, Known, Provider, Refused};
+use crate::engine::sign_in::{self, CachedEndpoints, Callback, Provider, Refused};
 use crate::store::platform::Unreachable;
 
 /// Answers a request of the console. `secret` reads the client's secret, where the provider has given one. Logs no word
 /// of what is posted.
 pub async fn answer(
     provider: &Provider,
-    known: &Known,
+    known: &CachedEndpoints,
     http: &Http,
     request: &Request,
     now: Timestamp,
@@ -51,7 +51,12 @@ pub async fn answer(
     response.header("cache-control", "no-store")
 }
 
-async fn describe(provider: &Provider, known: &Known, http: &Http, now: Timestamp) -> Answer {
+async fn describe(
+    provider: &Provider,
+    known: &CachedEndpoints,
+    http: &Http,
+    now: Timestamp,
+) -> Answer {
     let endpoints = sign_in::endpoints(provider, known, http, now).await;
     let endpoints = endpoints.map_err(Refused::from)?;
     let body = json!({
@@ -65,7 +70,7 @@ async fn describe(provider: &Provider, known: &Known, http: &Http, now: Timestam
 
 async fn exchange(
     provider: &Provider,
-    known: &Known,
+    known: &CachedEndpoints,
     http: &Http,
     request: &Request,
     now: Timestamp,
