@@ -513,7 +513,7 @@ async fn what_a_provider_answers_is_bounded_and_not_repeated() {
             ),
             "`invalid_client`",
         ),
-        (Answer::silence(Duration::ZERO), "exchange"),
+        (Answer::silence(Duration::ZERO), "the connection broke"),
     ] {
         let provider = Provider::start(None);
         provider.is(Mood::Answers(answer));
