@@ -13,6 +13,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -374,6 +375,11 @@ class Walk:
         expect("the form shows the filter of the address", shown == "build-events")
         rows = page.evaluate("document.querySelectorAll('tbody tr').length")
         expect(f"as many as were delivered: {rows}", rows >= 8)
+        self.at(page, registration="build-events", status="4xx")
+        rows = page.evaluate("[...document.querySelectorAll('tbody tr')].map((one) => one.innerText)")
+        expect(f"those that were refused: {rows}", rows and all("answered 400" in row for row in rows))
+        command = page.evaluate("document.querySelector('.command code').textContent")
+        expect(command, command == "chainloop delivery list --integration build-events --status 4xx")
         self.at(page, integration=self.shop.failed["integration"], until="1d")
         expect("an empty list says what to do", "Take a filter away" in self.text(page))
         page.open(f"{self.base}?since=yesterday")
@@ -435,6 +441,8 @@ class Walk:
             while not told():
                 expect("the first view says what is down", time.monotonic() < until)
                 time.sleep(1)
+            self.at(page, registrations="")
+            expect("the list tells which is down", re.search(r"build-events.*down", self.text(page), re.DOTALL))
             self.at(page, registrations="build-events")
             is_open = "[...document.querySelectorAll('.box .badge')].some((one) => /open$/.test(one.textContent))"
             expect("the registration tells its circuit", "Failing since" in self.text(page) and page.evaluate(is_open))

@@ -10,12 +10,33 @@ use pipeline::Platform as _;
 use pipeline::store::rows::{self, Destination};
 use serde_json::{Value, json};
 
-use crate::asking::ask;
+use crate::asking::{answer, ask, request};
 use crate::operations::{answering, push};
 use crate::world::World;
 
 const ROUTE: &str = "GET /v1/registrations/{registration}/health";
 const HOUR: Duration = Duration::from_hours(1);
+
+/// The circuits of the list, by name.
+async fn circuits(world: &World) -> Value {
+    let mut asked = request(
+        Role::Viewer,
+        "GET /v1/registrations",
+        &[],
+        &[],
+        &Value::Null,
+    );
+    asked.query.insert("circuits".into(), "true".into());
+    let listed = answer(&world.memory, &asked).await.body;
+    let items = listed["items"].as_array().unwrap().iter();
+    let circuits = items.map(|item| {
+        (
+            item["name"].as_str().unwrap().to_owned(),
+            item["circuit"].clone(),
+        )
+    });
+    circuits.collect()
+}
 
 async fn health(world: &World) -> Value {
     let parameters = [("registration", "hook")];
@@ -74,6 +95,12 @@ async fn deliveries_of_the_last_day_are_counted_by_the_hour() {
 async fn an_open_circuit_is_told_until_it_closes() {
     let (world, answer) = answering(200);
     world.register("hook").await.unwrap();
+    world.register("other").await.unwrap();
+    let closed = json!({ "state": "closed", "open_until": null });
+    assert_eq!(
+        circuits(&world).await,
+        json!({ "hook": closed, "other": closed })
+    );
     for _ in 0..10 {
         world.attach("hook").await;
     }
@@ -85,6 +112,10 @@ async fn an_open_circuit_is_told_until_it_closes() {
     let until = open["circuit"]["open_until"].as_str().unwrap();
     assert!(until > world.memory.now().to_string().as_str());
     assert!(open["failing_since"].is_string());
+    assert_eq!(
+        circuits(&world).await,
+        json!({ "hook": open["circuit"], "other": closed })
+    );
     world.memory.advance(2 * HOUR);
     let tried = health(&world).await;
     assert_eq!(
@@ -93,13 +124,10 @@ async fn an_open_circuit_is_told_until_it_closes() {
     );
     answer.store(200, Ordering::Relaxed);
     world.pass(3 * HOUR).await;
-    let closed = health(&world).await;
+    let back = health(&world).await;
+    assert_eq!(back["circuit"], closed);
     assert_eq!(
-        closed["circuit"],
-        json!({ "state": "closed", "open_until": null })
-    );
-    assert_eq!(
-        (&closed["failing_since"], sum(&closed, "delivered")),
+        (&back["failing_since"], sum(&back, "delivered")),
         (&Value::Null, 10)
     );
 }

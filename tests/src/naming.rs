@@ -1,14 +1,17 @@
 //! Names of registrations in what is told of deliveries and jobs, and the filters of their list, over memory.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::Role;
 use pipeline::Platform as _;
 use pipeline::config::update::RegistrationPatch;
 use pipeline::config::{Precondition, register, update};
+use pipeline::engine::operations;
 use serde_json::{Value, json};
 
 use crate::asking::{answer, request};
+use crate::operations::{answering, push};
 use crate::world::{World, act, attestation, scope};
 
 async fn ask(world: &World, route: &str, path: &[(&str, &str)], query: &[(&str, &str)]) -> Value {
@@ -154,6 +157,62 @@ async fn deliveries_are_listed_by_integration_and_by_time() {
         }
     }
     assert_eq!(created(found), times[1..]);
+}
+
+/// One that was refused and comes again; one that was refused for good, after such a refusal; one that arrived; and one
+/// that nobody has begun.
+#[tokio::test]
+async fn deliveries_are_listed_by_the_answer_to_their_last_attempt() {
+    let (world, answers) = answering(200);
+    world.ready().await;
+    let mut ids = Vec::new();
+    for (run, statuses) in [
+        ("retried", &[503][..]),
+        ("refused", &[503, 404]),
+        ("arrived", &[503, 500, 202]),
+        ("new", &[]),
+    ] {
+        let accepted = push(&world, run).await;
+        for (at, status) in statuses.iter().enumerate() {
+            if at > 0 {
+                let (row, _) = world.delivery(&accepted).await;
+                let again = operations::redeliver_for(&world.memory, &row, None, act());
+                again.await.unwrap();
+            }
+            answers.store(*status, Ordering::Relaxed);
+            world.deliver().await;
+        }
+        ids.push(world.delivery(&accepted).await.0.id.to_string());
+    }
+    let [retried, refused, arrived, _] = &ids[..] else {
+        unreachable!("four were pushed");
+    };
+    for (status, wanted) in [
+        ("503", &[retried][..]),
+        ("5xx", &[retried]),
+        ("404", &[refused]),
+        ("4xx", &[refused]),
+        ("2xx", &[arrived]),
+        ("500", &[]),
+        ("none", &[]),
+    ] {
+        let found = listed(&world, &[("status", status)]).await;
+        let found: Vec<_> = found
+            .iter()
+            .map(|row| row["id"].as_str().unwrap())
+            .collect();
+        assert_eq!(found, wanted, "{status}");
+    }
+    let both = [("status", "4xx"), ("state", "pending")];
+    assert!(listed(&world, &both).await.is_empty());
+    let mut asked = request(Role::Admin, "GET /v1/deliveries", &[], &[], &Value::Null);
+    asked.query.insert("status".into(), "6xx".into());
+    let refused = answer(&world.memory, &asked).await;
+    assert_eq!(refused.status, 422);
+    assert_eq!(
+        refused.body["faults"][0],
+        json!({ "field": "status", "detail": "must be a status such as 503, a class such as 5xx, or none" })
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! `delivery list`: lists the newest deliveries, all or filtered.
 
 use anyhow::Context as _;
-use api::deliveries::Delivery;
+use api::deliveries::{Delivery, StatusFilter};
 use api::{Code, Timestamp};
 use clap::Args;
 
@@ -46,6 +46,9 @@ pub(crate) struct List {
         value_parser = ["pending", "delivering", "delivered", "skipped", "failed", "cancelled"]
     )]
     state: Option<String>,
+    /// Only deliveries whose last attempt got this answer: a status, a class such as 5xx, or none where none came
+    #[arg(long)]
+    status: Option<StatusFilter>,
     /// Only deliveries created since then: a time, or an age such as 30m, 2h or 7d
     #[arg(long, value_name = "TIME", value_parser = time::moment)]
     since: Option<Timestamp>,
@@ -145,8 +148,10 @@ impl List {
         job::ordered(self.since, self.until)?;
         let client = Client::new(global)?;
         let [since, until] = [self.since, self.until].map(|time| time.map(|time| time.to_string()));
+        let status = self.status.map(|status| status.to_string());
         let query = [
             ("state", self.state.as_deref()),
+            ("status", status.as_deref()),
             ("since", since.as_deref()),
             ("until", until.as_deref()),
         ];

@@ -1,6 +1,8 @@
 //! Deliveries and their attempts.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use attestation::Digest;
 use schemars::JsonSchema;
@@ -142,4 +144,85 @@ pub enum AttemptOutcome {
     Crashed,
     /// Nothing was sent because the attachment or the registration is gone.
     Cancelled,
+}
+
+/// Answers of third parties that deliveries are looked for by: `503`, `5xx`, or `none` where there was no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusFilter {
+    Exact(u16),
+    /// By its first digit.
+    Class(u16),
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a status such as 503, a class such as 5xx, or none")]
+pub struct NotAStatus;
+
+impl StatusFilter {
+    /// A regular expression of its texts.
+    pub const PATTERN: &str = "^([1-5]([0-9]{2}|xx)|none)$";
+
+    /// Reports whether an attempt with this status is meant.
+    pub fn is(self, status: Option<u16>) -> bool {
+        match self {
+            Self::Exact(wanted) => status == Some(wanted),
+            Self::Class(class) => status.is_some_and(|status| status / 100 == class),
+            Self::None => status.is_none(),
+        }
+    }
+}
+
+impl FromStr for StatusFilter {
+    type Err = NotAStatus;
+
+    fn from_str(text: &str) -> Result<Self, NotAStatus> {
+        match text.as_bytes() {
+            b"none" => Ok(Self::None),
+            [class @ b'1'..=b'5', b'x', b'x'] => Ok(Self::Class(u16::from(class - b'0'))),
+            [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9'] => {
+                text.parse().map(Self::Exact).map_err(|_| NotAStatus)
+            }
+            _ => Err(NotAStatus),
+        }
+    }
+}
+
+impl fmt::Display for StatusFilter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(status) => write!(formatter, "{status}"),
+            Self::Class(class) => write!(formatter, "{class}xx"),
+            Self::None => formatter.write_str("none"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_looked_for_by_itself_its_class_or_its_absence() {
+        for (text, yes, no) in [
+            ("503", &[Some(503)][..], &[Some(500), Some(5), None][..]),
+            (
+                "5xx",
+                &[Some(500), Some(599)],
+                &[Some(499), Some(600), None],
+            ),
+            ("none", &[None], &[Some(200)]),
+        ] {
+            let filter: StatusFilter = text.parse().unwrap();
+            assert_eq!(filter.to_string(), text);
+            assert!(yes.iter().all(|status| filter.is(*status)), "{text}");
+            assert!(!no.iter().any(|status| filter.is(*status)), "{text}");
+        }
+        for text in [
+            "", "5", "xx", "5x", "0xx", "6xx", "5XX", "55xx", "5xxx", "099", "600", "+50", "5.0",
+            "None", "５xx",
+        ] {
+            assert_eq!(text.parse::<StatusFilter>(), Err(NotAStatus), "{text}");
+        }
+    }
 }

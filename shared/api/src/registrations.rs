@@ -43,6 +43,9 @@ pub struct Registration {
     /// Nothing is sent through it while it is paused; what comes is held.
     #[serde(default)]
     pub paused: Option<Pause>,
+    /// In a list that is asked for circuits only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<Circuit>,
     /// The name of the token that registered it; empty when it was before that was kept.
     #[serde(default)]
     pub created_by: String,

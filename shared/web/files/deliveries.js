@@ -18,11 +18,9 @@ import {
 } from "./page.js";
 
 const STATES = ["failed", "pending", "delivering", "delivered", "skipped", "cancelled"];
-const FILTERS = ["state", "registration", "integration", "workflow", "since", "until"];
+const FILTERS = ["state", "registration", "integration", "status", "workflow", "since", "until"];
 const AGE = /^([0-9]+)([mhd])$/;
 const UNIT_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 };
-// What the ledger writes of a delivery that waits for an open circuit.
-const DOWN = "its destination is down";
 
 const COLUMNS = [
   ["ID", (one) => deliveryLink(one.id)],
@@ -86,6 +84,7 @@ function form(filter, integrations) {
     select("state", "State", STATES),
     text("registration", "Registration", "name or ID"),
     select("integration", "Integration", integrations),
+    text("status", "Status", "404, 5xx or none"),
     text("workflow", "Workflow", "project/name"),
     text("since", "Since", "2h or a time"),
     text("until", "Until", "a time"),
@@ -115,18 +114,21 @@ function list(caption, { items, next }, query) {
 }
 
 /** What holds deliveries back: paused registrations, and destinations that are down. */
-function banner(paused, waiting) {
-  const down = new Map(waiting.map((one) => [one.registration, one.registration_name ?? one.registration]));
-  const lines = paused.map(({ id, name, paused: { since, reason } }) => [
-    h("a", { href: address({ registrations: id }) }, said(name)),
-    " was paused ",
-    when(since),
-    reason ? [": ", said(reason)] : "",
-  ]);
-  for (const [registration, name] of down) {
-    const link = h("a", { href: address({ registrations: registration }) }, said(name));
-    lines.push([link, " is down: its circuit is open, and deliveries wait for it"]);
-  }
+function banner(registrations) {
+  const link = ({ id, name }) => h("a", { href: address({ registrations: id }) }, said(name));
+  const paused = registrations.filter((one) => one.paused);
+  const down = registrations.filter((one) => !one.paused && one.circuit?.state === "open");
+  const lines = [
+    ...paused.map((one) => {
+      const { since, reason } = one.paused;
+      return [link(one), " was paused ", when(since), reason ? [": ", said(reason)] : ""];
+    }),
+    ...down.map((one) => [
+      link(one),
+      " is down: its circuit is open, and what is for it waits; tried again ",
+      when(one.circuit.open_until),
+    ]),
+  ];
   if (!lines.length) return null;
   return h(
     "ul",
@@ -170,7 +172,7 @@ function asCommand(filter) {
 export async function deliveries({ main, query: parameters, title }) {
   title("Deliveries");
   const { filter, isFiltered } = asked(parameters);
-  const registrations = await api.ifPermitted(api.all(["registrations"]), []);
+  const registrations = await api.ifPermitted(api.all(["registrations"], { circuits: true }), []);
   const integrations = new Set([...registrations.map((one) => one.integration), filter.integration].filter(Boolean));
   main.replaceChildren(h("h1", {}, "Deliveries"), form(filter, [...integrations].sort()));
   const query = queryOf(filter);
@@ -191,19 +193,12 @@ export async function deliveries({ main, query: parameters, title }) {
     return;
   }
   const failed = { state: "failed", limit: 10 };
-  const [all, failures, pending, jobs] = await Promise.all([
+  const [all, failures, jobs] = await Promise.all([
     api.page(["deliveries"], {}),
     api.page(["deliveries"], failed),
-    api.page(["deliveries"], { state: "pending" }),
     api.ifPermitted(api.get(["jobs"]), null),
   ]);
-  main.append(
-    banner(
-      registrations.filter((one) => one.paused),
-      pending.items.filter((one) => one.reason === DOWN),
-    ) ?? "",
-    jobs ? lastAudit(jobs.items) : "",
-  );
+  main.append(banner(registrations) ?? "", jobs ? lastAudit(jobs.items) : "");
   if (!all.items.length) {
     main.append(
       h(

@@ -4,7 +4,8 @@ import * as api from "./api.js";
 import { health } from "./health.js";
 import { action, address, badge, code, command, facts, failure, h, said, table, tree, when } from "./page.js";
 
-function standing({ paused }) {
+function standing({ paused, circuit }) {
+  if (!paused && circuit?.state === "open") return badge("down", "bad");
   if (!paused) return badge("active", "good");
   const by = paused.by ? [", by ", said(paused.by)] : ", since it failed";
   return [badge("paused", "open"), " ", when(paused.since), by, paused.reason ? [": ", said(paused.reason)] : ""].flat(
@@ -103,7 +104,10 @@ export async function registrations({ main, query, title, mayOperate }) {
     return;
   }
   title("Registrations");
-  const [all, attachments] = await Promise.all([api.all(["registrations"]), api.all(["attachments"])]);
+  const [all, attachments] = await Promise.all([
+    api.all(["registrations"], { circuits: true }),
+    api.all(["attachments"]),
+  ]);
   if (!all.length) {
     main.replaceChildren(
       h("h1", {}, "Registrations"),

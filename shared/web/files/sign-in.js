@@ -2,7 +2,7 @@
 // the provider, where the stack has one; the page itself speaks to its own origin alone.
 
 import * as api from "./api.js";
-import { h, said } from "./page.js";
+import { failure, h, said } from "./page.js";
 
 const FUNCTION = new URL("../sign-in", import.meta.url);
 const BEGUN = "chainloop-sign-in";
@@ -69,15 +69,23 @@ export async function offer() {
   const submit = async (event) => {
     event.preventDefault();
     button.disabled = true;
-    await begin(provider, input.value.trim());
+    form.querySelector("[role=alert]")?.remove();
+    try {
+      await begin(provider, input.value.trim());
+    } catch (error) {
+      // A browser without storage, or one that encrypts nothing because the page came in the clear.
+      button.disabled = false;
+      form.append(failure(error));
+    }
   };
-  return h(
+  const form = h(
     "form",
     { class: "sign-in", submit },
     h("label", { for: "organization" }, "Organization"),
     h("div", { class: "row" }, input, button),
     h("p", { id: "provider", class: "muted" }, "For an hour. Signing out here leaves you signed in there."),
   );
+  return form;
 }
 
 /** Completes a sign-in, and goes back to where it began. Throws the sentence that says why not. */

@@ -1,9 +1,9 @@
 //! Looks at deliveries: those of an attestation, a registration, a workflow or all; and one with its attempts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use api::deliveries::State;
+use api::deliveries::{State, StatusFilter};
 use api::workflows::Workflow;
 use api::{DeliveryId, RegistrationId, Timestamp};
 use attestation::Digest;
@@ -14,7 +14,7 @@ use crate::engine::plans;
 use crate::engine::progress::Steps;
 use crate::records::attestations;
 use crate::store::platform::{Index, Platform, Scope, Unreachable};
-use crate::store::rows::{self, Attempt, Delivery, Newest, RegistrationTombstone, Stored};
+use crate::store::rows::{self, Attempt, Delivery, Newest, RegistrationTombstone, Report, Stored};
 
 /// Registrations whose deliveries are looked for side by side.
 const AT_ONCE: usize = 32;
@@ -39,6 +39,8 @@ pub struct Wanted {
     pub state: Option<State>,
     /// To registrations of this integration.
     pub integration: Option<String>,
+    /// Answer of the third party to the last attempt that has ended.
+    pub status: Option<StatusFilter>,
     /// Created at this time or later.
     pub since: Option<Timestamp>,
     /// Created at this time or earlier.
@@ -152,7 +154,39 @@ pub async fn list(
     });
     // After the page is cut: a page may be short, but none is left out.
     deliveries.retain(|delivery| wanted.is(delivery));
+    if let Some(status) = wanted.status {
+        let last = last_attempts(platform, &deliveries).await?;
+        deliveries.retain(|delivery| {
+            let attempt = last.get(&delivery.id);
+            attempt.is_some_and(|attempt| status.is(attempt.status))
+        });
+    }
     Ok((deliveries, next))
+}
+
+/// Of each of these deliveries the last attempt that has ended, where there is one.
+async fn last_attempts(
+    platform: &impl Platform,
+    deliveries: &[Delivery],
+) -> Result<BTreeMap<DeliveryId, Report>, Unreachable> {
+    let mut last = BTreeMap::new();
+    let mut keys = Vec::new();
+    for delivery in deliveries {
+        if let Some(report) = &delivery.last_attempt {
+            last.insert(delivery.id.clone(), report.clone());
+            continue;
+        }
+        // The number is that of the next one, until one made it final.
+        let numbers = delivery.attempt.saturating_sub(1).max(1)..=delivery.attempt;
+        keys.extend(
+            numbers.map(|number| Attempt::at(&delivery.organization, &delivery.id, number)),
+        );
+    }
+    let mut found = rows::load_many::<Attempt>(platform, &keys).await?;
+    found.sort_by_key(|stored| stored.row.number);
+    let found = found.into_iter().map(|stored| stored.row);
+    last.extend(found.map(|attempt| (attempt.delivery, attempt.report)));
+    Ok(last)
 }
 
 /// Start of a page: after this delivery, newest first.

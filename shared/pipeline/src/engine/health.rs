@@ -5,7 +5,6 @@ use std::time::Duration;
 use api::deliveries::State;
 use api::registrations::{Circuit, CircuitState, Health, Hour};
 use api::{RegistrationId, Timestamp};
-use futures_util::future::try_join;
 
 use crate::engine::deliveries::{self, Filter, Wanted};
 use crate::store::platform::{Platform, Scope, Unreachable};
@@ -26,27 +25,12 @@ pub async fn health(
     registration: &RegistrationId,
     integration: &str,
 ) -> Result<Health, Unreachable> {
-    let (platform, organization) = scope.parts();
-    let now = platform.now();
-    let own = Destination::at(organization, registration);
-    let all = Destination::at(&"*".into(), &integration.into());
-    let (own, all) = try_join(
-        rows::load::<Destination>(platform, &own),
-        rows::load::<Destination>(platform, &all),
-    )
-    .await?;
-    let own = own.map(|stored| stored.row);
-    // Nothing closes the one for all: it is over when its time is.
-    let all = all.map(|stored| stored.row);
-    let all = all.filter(|row| row.open_until.is_some_and(|until| until > now));
-    let open_until = [own.as_ref(), all.as_ref()];
-    let open_until = open_until
-        .into_iter()
-        .flatten()
-        .filter_map(|row| row.open_until);
+    let now = scope.platform.now();
+    let found = standings(scope, &[(registration, integration)]).await?;
+    let [(circuit, failing_since)] = found.try_into().expect("one each");
     let mut health = Health {
-        circuit: circuit(open_until.max(), now),
-        failing_since: own.and_then(|row| row.failing_since),
+        circuit,
+        failing_since,
         delivered_at: None,
         failed_at: None,
         hours: vec![Hour::default(); HOURS],
@@ -72,6 +56,34 @@ pub async fn health(
             }
         }
     }
+}
+
+/// Reads the circuits of these registrations, each with its integration, in their order; and since when what they deliver
+/// to fails.
+pub async fn standings(
+    scope: Scope<'_, impl Platform>,
+    of: &[(&RegistrationId, &str)],
+) -> Result<Vec<(Circuit, Option<Timestamp>)>, Unreachable> {
+    let (platform, organization) = scope.parts();
+    let now = platform.now();
+    let keys = of.iter().map(|(registration, integration)| {
+        let own = Destination::at(organization, registration);
+        (own, Destination::at(&"*".into(), &(*integration).into()))
+    });
+    let keys: Vec<_> = keys.collect();
+    let all = keys.iter().flat_map(|(own, all)| [own, all]);
+    let found = rows::find_many(platform, all.cloned()).await?;
+    let standings = keys.iter().map(|(own, all)| {
+        let own = found.get::<Destination>(own)?.map(|stored| stored.row);
+        let all = found.get::<Destination>(all)?.map(|stored| stored.row);
+        let failing_since = own.as_ref().and_then(|row| row.failing_since);
+        // Nothing closes the one for all: it is over when its time is.
+        let all = all.filter(|row| row.open_until.is_some_and(|until| until > now));
+        let open_until = [own, all].into_iter().flatten();
+        let open_until = open_until.filter_map(|row| row.open_until).max();
+        Ok((circuit(open_until, now), failing_since))
+    });
+    standings.collect()
 }
 
 fn count(health: &mut Health, delivery: &Delivery, now: Timestamp) {

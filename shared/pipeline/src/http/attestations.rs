@@ -142,10 +142,7 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
         return Err(Problem::new(Code::TooLarge, detail));
     }
     let said = said(request)?;
-    let names = request.query("names");
-    if names.is_some_and(|names| names != "true") {
-        return Err(Problem::field("names", "must be true, or not be there"));
-    }
+    let is_with_names = request.flag("names")?;
     let sender = Sender {
         actor: &caller.actor,
         workflows: &caller.workflows,
@@ -155,9 +152,9 @@ async fn accept<P: Platform>(call: Call<'_, P>) -> Answer {
         .await
         .map_err(problem)?;
     let planned = accepted.plan.planned.iter().map(|one| &one.registration);
-    let names = match names {
-        Some(_) if caller.role.may(Action::Read) => config::names(scope, planned).await,
-        _ => Names::new(),
+    let names = match is_with_names && caller.role.may(Action::Read) {
+        true => config::names(scope, planned).await,
+        false => Names::new(),
     };
     Ok(Response::json(202, &view(accepted, &names)))
 }

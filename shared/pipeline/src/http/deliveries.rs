@@ -1,6 +1,8 @@
 //! Deliveries.
 
-use api::deliveries::{Attempt, Delivery, Receipt, ReceiptKey, Redelivered, Signature, State};
+use api::deliveries::{
+    Attempt, Delivery, Receipt, ReceiptKey, Redelivered, Signature, State, StatusFilter,
+};
 use api::places::Presence;
 use api::{Action, Code, Page, Problem, Role};
 use attestation::Envelope;
@@ -48,6 +50,11 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
                 "integration",
                 "Deliveries to registrations of this integration, by its ID.",
                 text,
+            )
+            .query(
+                "status",
+                "Deliveries whose last attempt got this answer: a status, a class as `5xx`, or `none` where none came.",
+                || json!({ "type": "string", "pattern": StatusFilter::PATTERN }),
             )
             .query("since", "Created at this time or later.", time)
             .query("until", "Created at this time or earlier.", time)
@@ -335,6 +342,12 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let wanted = Wanted {
         state,
         integration: request.text("integration")?.map(str::to_owned),
+        status: match request.query("status").map(str::parse::<StatusFilter>) {
+            None => None,
+            Some(status) => {
+                Some(status.map_err(|fault| Problem::field("status", fault.to_string()))?)
+            }
+        },
         since: request.time("since")?,
         until: request.time("until")?,
     };

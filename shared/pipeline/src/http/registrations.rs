@@ -6,7 +6,7 @@ use api::registrations::{
     Registration, Resume, Resumed, Tested,
 };
 use api::{Action, Code, Page};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
@@ -40,6 +40,11 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
         Route::get("/v1/registrations", Action::Read, handler!(list))
             .operation("listRegistrations", "List registrations")
             .about("Sorted by name.")
+            .query(
+                "circuits",
+                "`true`: with the circuits of what they deliver to.",
+                || json!({ "type": "string", "enum": ["true"] }),
+            )
             .pages::<Registration>(),
         Route::get(
             "/v1/registrations/{registration}",
@@ -203,8 +208,18 @@ async fn create<P: Platform>(call: Call<'_, P>) -> Answer {
 async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let (scope, request) = call.parts();
     let (limit, after) = (request.limit()?, request.name_cursor()?);
+    let is_with_circuits = request.flag("circuits")?;
     let (rows, next) = config::list(scope, after, limit).await?;
-    let items = rows.into_iter().map(Registration::from).collect();
+    let mut items: Vec<_> = rows.into_iter().map(Registration::from).collect();
+    if is_with_circuits {
+        let of = items
+            .iter()
+            .map(|item| (&item.id, item.integration.as_str()));
+        let standings = health::standings(scope, &of.collect::<Vec<_>>()).await?;
+        for (item, (circuit, _)) in items.iter_mut().zip(standings) {
+            item.circuit = Some(circuit);
+        }
+    }
     Ok(Response::json(200, &Page { items, next }))
 }
 
@@ -301,6 +316,7 @@ impl From<Stored<rows::Registration>> for Registration {
             config: row.config,
             secrets: row.label,
             external_id: row.external_id,
+            circuit: None,
             paused: row.paused,
             created_by: row.created_by,
             created_at: row.created_at,

@@ -360,6 +360,15 @@ impl Request {
     }
 
     /// The time that the query gives as `name`, if any.
+    /// Reports whether this parameter is `true`; it may be missing, and nothing else.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.query(name) {
+            None => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::field(name, "must be true, or not be there")),
+        }
+    }
+
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
         let time = self.query(name).map(str::parse).transpose();
         time.map_err(|_| Problem::field(name, "must be a time, as 2026-01-31T12:00:00Z"))

@@ -644,12 +644,16 @@ pub struct Report {
 
 impl Attempt {
     pub const PREFIX: &str = "attempt/";
+
+    pub fn at(organization: &OrganizationName, delivery: &DeliveryId, number: u32) -> Key {
+        let partition = Delivery::partition(organization, delivery);
+        Key::new(partition, format!("{}{number:04}", Self::PREFIX))
+    }
 }
 
 impl Row for Attempt {
     fn key(&self) -> Key {
-        let partition = Delivery::partition(&self.organization, &self.delivery);
-        Key::new(partition, format!("{}{:04}", Self::PREFIX, self.number))
+        Self::at(&self.organization, &self.delivery, self.number)
     }
 
     fn kept_since(&self) -> Option<Timestamp> {
