@@ -55,6 +55,11 @@ impl Cloud {
         self.state().queues.0.remove(queue).unwrap_or_default()
     }
 
+    /// Changes the table's rows by other ways than its API.
+    pub fn table(&self, change: impl FnOnce(&mut Table)) {
+        change(&mut self.state().table);
+    }
+
     /// Puts bytes into a bucket.
     pub fn put(&self, path: &str, bytes: Vec<u8>) {
         self.state().bucket.put(path, bytes, None);

@@ -223,15 +223,19 @@ impl<'a> Function<'a> {
         Ok(kb.context("the kernel does not say it")? / 1024.0)
     }
 
-    /// Ends it, and returns the number of instructions that it has executed.
-    pub fn instructions(mut self) -> Result<f64> {
+    /// Ends it, and returns the number of instructions that it has executed. Valgrind's profile stays under a name, if it gets
+    /// one.
+    pub fn instructions(mut self, profile: Option<&Path>) -> Result<f64> {
         // Valgrind writes its file when it is asked to end.
         let pid = self.child.id();
         Command::new("kill").arg(pid.to_string()).status()?;
         self.child.wait()?;
         let path = self.folder.join(format!("callgrind.out.{pid}"));
         let text = fs::read_to_string(&path).context("valgrind wrote nothing")?;
-        fs::remove_file(path)?;
+        match profile {
+            Some(profile) => fs::rename(path, profile)?,
+            None => fs::remove_file(path)?,
+        }
         let line = text.lines().find_map(|line| line.strip_prefix("totals: "));
         let count = line.and_then(|line| line.trim().parse().ok());
         count.context("valgrind counted nothing")

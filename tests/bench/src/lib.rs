@@ -12,3 +12,4 @@ mod table;
 pub use calls::{Call, Calls};
 pub use cloud::Cloud;
 pub use server::{Server, Service};
+pub use table::Table;

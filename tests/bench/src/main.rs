@@ -44,6 +44,10 @@ struct Arguments {
     /// Print the functions that the scenarios need, and end
     #[arg(long)]
     needed: bool,
+    /// Keep valgrind's profiles in target/bench/run, for `callgrind_annotate`: functions built with
+    /// CARGO_PROFILE_RELEASE_STRIP=none and CARGO_PROFILE_RELEASE_DEBUG=line-tables-only have names
+    #[arg(long)]
+    profiles: bool,
     /// Hash so many bytes, and end
     #[arg(long, hide = true)]
     hash: Option<usize>,
@@ -79,6 +83,7 @@ fn main() -> Result<ExitCode> {
         PathBuf::from("target/bench/run"),
         arguments.runs,
     )?;
+    bench.keeps_profiles = arguments.profiles;
     for (_, _, scenario) in scenarios {
         scenario(&mut bench)?;
     }

@@ -46,6 +46,8 @@ pub struct Bench {
     folder: PathBuf,
     echo: Program,
     pub runs: u32,
+    /// Valgrind's profiles stay in the folder, by function and number of invocations.
+    pub keeps_profiles: bool,
     counts: bool,
     pub measured: Vec<Measured>,
     /// Calls of an invocation, step by step.
@@ -80,6 +82,7 @@ impl Bench {
             functions: functions.to_owned(),
             folder,
             runs,
+            keeps_profiles: false,
             counts,
             measured: Vec::new(),
             steps: Vec::new(),
@@ -164,6 +167,53 @@ impl Bench {
         for (state, pairs) in states.into_iter().zip(&pairs) {
             let name = format!("{scenario}: {state}");
             self.add(Measured::pairs(name, Unit::Millis, pairs));
+        }
+        Ok(())
+    }
+
+    /// A function in another language that makes the same calls: wall and CPU time to the first response, as multiples of this
+    /// one's.
+    pub fn compared(
+        &mut self,
+        scenario: &str,
+        program: &Program,
+        other: &str,
+        events: Events,
+    ) -> Result<()> {
+        let Ok(binary) = fs::canonicalize(self.functions.join(other).join("bootstrap")) else {
+            self.left_out.push(format!("{other}: it is not installed"));
+            return Ok(());
+        };
+        let authority = self.folder.join("cloud.pem");
+        fs::write(&authority, &self.authorities.cloud_pem)?;
+        let authority = fs::canonicalize(authority)?.display().to_string();
+        let mut environment = program.environment.clone();
+        for name in ["AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
+            environment.push((name.to_owned(), authority.clone()));
+        }
+        let theirs = Program {
+            name: other.to_owned(),
+            binary,
+            environment,
+        };
+        let mut pairs = [const { Vec::new() }; 2];
+        for _ in 0..self.runs.min(10) {
+            let mut took = |program| -> Result<[f64; 2]> {
+                let mut function = self.start(program, Run::Plain)?;
+                let wall = function.cold(&events()?)?;
+                Ok([millis(wall), millis(function.cpu()?)])
+            };
+            let (theirs, own) = (took(&theirs)?, took(program)?);
+            for (pairs, pair) in pairs.iter_mut().zip(theirs.into_iter().zip(own)) {
+                pairs.push(pair);
+            }
+        }
+        for (state, pairs) in ["cold", "CPU, cold"].into_iter().zip(&pairs) {
+            let all = Measured::pairs("", Unit::Millis, pairs);
+            let name = format!("{scenario}: {state}, {other}");
+            self.add(Measured::new(&name, Unit::Millis, all.value));
+            let times = all.ratio.context("there are pairs")?;
+            self.add(Measured::new(format!("{name} to this"), Unit::Times, times));
         }
         Ok(())
     }
@@ -286,7 +336,9 @@ impl Bench {
         for event in events {
             function.invoke(&event)?;
         }
-        function.instructions()
+        let name = format!("callgrind.{}.{invocations}", program.name);
+        let profile = self.keeps_profiles.then(|| self.folder.join(name));
+        function.instructions(profile.as_deref())
     }
 
     /// Instructions of a second invocation.

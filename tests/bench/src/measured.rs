@@ -26,11 +26,14 @@ pub struct Measured {
     pub ratio: Option<f64>,
 }
 
-/// Maximum of the value, or of its ratio to the floor.
 #[derive(Debug, Clone, Copy)]
 pub enum Target {
+    /// Maximum of the value.
     Value(f64),
+    /// Maximum of its ratio to the floor.
     Ratio(f64),
+    /// Minimum of the value.
+    AtLeast(f64),
 }
 
 const TARGETS: &[(&str, Target)] = &[
@@ -51,6 +54,8 @@ const TARGETS: &[(&str, Target)] = &[
         Target::Value(1.7),
     ),
     ("accept: memory after warm-up", Target::Value(9.0)),
+    ("accept: cold, boto3 to this", Target::AtLeast(40.0)),
+    ("accept: cold, Node to this", Target::AtLeast(30.0)),
     ("accept: zip", Target::Value(4.0)),
     ("authorizer: zip", Target::Value(2.4)),
     ("webhook: zip", Target::Value(4.2)),
@@ -109,6 +114,7 @@ impl Measured {
         Some(match self.target()? {
             Target::Value(most) => self.value <= most,
             Target::Ratio(most) => self.ratio? <= most,
+            Target::AtLeast(least) => self.value >= least,
         })
     }
 }
@@ -138,6 +144,8 @@ mod tests {
             Some(true)
         );
         assert_eq!(meets("accept: first invocation at 512 MB", 34.0, 0.4), None);
+        assert_eq!(meets("accept: cold, boto3 to this", 41.0, 1.0), Some(true));
+        assert_eq!(meets("accept: cold, boto3 to this", 39.0, 1.0), Some(false));
     }
 
     #[test]

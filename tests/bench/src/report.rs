@@ -32,6 +32,7 @@ fn cells(measured: &Measured) -> [String; 6] {
     let target = measured.target().map(|target| match target {
         Target::Value(most) => format!("≤ {}", number(most, unit)),
         Target::Ratio(most) => format!("≤ {most} × floor"),
+        Target::AtLeast(least) => format!("≥ {}", number(least, unit)),
     });
     let met = measured
         .meets()

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, ensure};
 use attestation::{Material, MaterialType};
-use bench::{Cloud, Server, Service};
+use bench::{Cloud, Server, Service, Table};
 use receiver::{Answer, Received};
 use serde_json::{Value, json};
 
 use crate::function::Program;
 use crate::measure::{Bench, TRIES, hash_instructions_of_a_byte, hash_millis_of_a_mb, millis};
 use crate::measured::{Measured, Unit};
-use crate::scene::Scene;
+use crate::scene::{STACK, Scene};
 
 type Scenario = fn(&mut Bench) -> Result<()>;
 
@@ -32,10 +32,18 @@ pub const ALL: &[(&str, &[&str], Scenario)] = &[
         ],
         others,
     ),
+    ("rows", &["deliveries", "reconciler"], rows),
 ];
 
 /// Attachments of workflows that are pushed, more and more.
 const ATTACHED: [u32; 4] = [1, 10, 100, 1000];
+/// Rows of a table that grows.
+const ROWS: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
+/// Attestations that are to be looked at.
+const DUE: usize = 100;
+/// Deliveries of one registration, and pages of their list.
+const DEEP: usize = 2_000;
+const PAGES: [usize; 4] = [1, 4, 16, 40];
 /// Sizes of what is pushed whole.
 const LARGE_MB: [usize; 2] = [1, 3];
 /// Size of the largest material that is delivered, and of one that valgrind can bear.
@@ -72,6 +80,9 @@ fn accept(bench: &mut Bench) -> Result<()> {
     bench.calls("accept", &program, &mut events)?;
     bench.instructions("accept", &program, &mut events)?;
     bench.starts("accept", &program, &mut events)?;
+    for other in ["boto3", "Node"] {
+        bench.compared("accept", &program, other, &mut events)?;
+    }
     bench.warm("accept", &program, &mut events)?;
     bench.quotas("accept", &program, &mut events)?;
     bench.memory_sizes("accept", &program, &mut events)?;
@@ -334,4 +345,97 @@ fn others(bench: &mut Bench) -> Result<()> {
         bench.starts(name, &program, &mut events)?;
     }
     Ok(())
+}
+
+/// A look of the reconciler and a page of a list in a table that grows around them; and pages of a long list.
+fn rows(bench: &mut Bench) -> Result<()> {
+    if !bench.counts() {
+        return Ok(());
+    }
+    let [reconciler, deliveries] = ["reconciler", "deliveries"].map(|name| bench.program(name));
+    let (reconciler, deliveries) = (reconciler?, deliveries?);
+    let of = [("registration", "grown"), ("limit", "50")];
+    for count in ROWS {
+        let scene = grown(bench, DUE)?;
+        bench.cloud.table(|table| {
+            // A minute after they were accepted.
+            table.set("plan/", "wake_at", "2026-01-02T03:04:05.678Z");
+            fill(table, count);
+        });
+        let (looked, calls) = seen(bench, &reconciler, &Scene::every_minute())?;
+        let again = bench.cloud.messages(&format!("{STACK}-webhook")).len();
+        ensure!(again == DUE, "the reconciler sent {again} of {DUE} again");
+        let (listed, pages) = seen(bench, &deliveries, &Scene::list_deliveries(&of))?;
+        for (what, instructions, calls) in [
+            (format!("reconciler, {DUE} due"), looked, calls),
+            ("a list of 50".to_owned(), listed, pages),
+        ] {
+            let name = format!("rows: {what}: calls, of {count} rows");
+            bench.add(Measured::new(name, Unit::Count, calls));
+            let name = format!("rows: {what}: instructions, of {count} rows");
+            bench.add(Measured::new(name, Unit::Instructions, instructions));
+        }
+        drop(scene);
+    }
+
+    let scene = grown(bench, DEEP)?;
+    let mut cursor = String::new();
+    for page in 1..=DEEP / 50 {
+        let query = [&of[..], &[("cursor", cursor.as_str())]].concat();
+        if PAGES.contains(&page) {
+            let (instructions, _) = seen(bench, &deliveries, &Scene::list_deliveries(&query))?;
+            let name = format!("rows: a list of 50: instructions, of page {page}");
+            bench.add(Measured::new(name, Unit::Instructions, instructions));
+        }
+        let answer = scene.ask("GET", "/v1/deliveries", &query, b"")?;
+        let items = answer["items"].as_array().map_or(0, Vec::len);
+        ensure!(items == 50, "page {page} has {items} deliveries");
+        answer["next"]
+            .as_str()
+            .unwrap_or_default()
+            .clone_into(&mut cursor);
+    }
+    Ok(())
+}
+
+/// A registration with so many deliveries, of as many attestations.
+fn grown(bench: &Bench, deliveries: usize) -> Result<Scene> {
+    let scene = scene(bench)?;
+    let hook = json!({ "url": "https://hooks.example.org/grown" });
+    scene.attach("grown", ["webhook", "grown"], &hook, &json!({}))?;
+    let attestations: Vec<_> = (0..deliveries).map(|_| scene.ordinary("grown")).collect();
+    scene.messages("webhook", &attestations)?;
+    Ok(scene)
+}
+
+/// Adds rows: half are of attestations long ago, a quarter waits for an hour to come, a quarter are another registration's
+/// deliveries.
+fn fill(table: &mut Table, count: u32) {
+    let text = |text: &str| json!({ "S": text });
+    let later = text("2100-01-01T00:00:00.000Z");
+    let kinds = [
+        ("over", json!({})),
+        ("old", json!({})),
+        (
+            "waiting",
+            json!({ "due_shard": text("0"), "wake_at": later }),
+        ),
+        (
+            "other",
+            json!({ "by_registration": text("acme/other"), "created_at": later }),
+        ),
+    ];
+    for (kind, attributes) in kinds {
+        let key = |number: u32| (format!("org/acme/filled/{number:07}"), kind.to_owned());
+        let attributes = attributes.as_object().cloned().unwrap_or_default();
+        table.fill((0..count / 4).map(key), attributes);
+    }
+}
+
+/// Instructions and calls of a first invocation, with the start before it.
+fn seen(bench: &Bench, program: &Program, event: &[u8]) -> Result<(f64, f64)> {
+    bench.cloud.calls();
+    let instructions = bench.counted(program, 1, &mut || Ok(event.to_vec()))?;
+    let calls = bench.cloud.calls().calls.len();
+    Ok((instructions, f64::from(u32::try_from(calls)?)))
 }

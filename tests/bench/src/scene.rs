@@ -16,13 +16,14 @@ use serde_json::{Value, json};
 pub const ORGANIZATION: &str = "acme";
 const TABLE: &str = "bench";
 const BUCKET: &str = "bench-bucket";
-const STACK: &str = "bench";
+pub const STACK: &str = "bench";
 
 /// Size of an ordinary push.
 const ORDINARY_BYTES: usize = 4_500;
 
 const PUSH: &str = include_str!("../../../events/attestations/push.json");
 const LIST: &str = include_str!("../../../events/registrations/list.json");
+const DELIVERIES: &str = include_str!("../../../events/deliveries/list.json");
 const DESCRIBE: &str = include_str!("../../../events/deliveries/describe.json");
 const AUTHORIZE: &str = include_str!("../../../events/authorizer/bearer-token.json");
 const MESSAGE: &str = include_str!("../../../events/deliver/one-message.json");
@@ -85,7 +86,13 @@ impl Scene {
     }
 
     /// Asks the API, as an administrator, and returns the answer's body.
-    pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Value> {
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Value> {
         let actor = Actor {
             id: "bench".into(),
             ..Actor::named("bench")
@@ -93,7 +100,10 @@ impl Scene {
         let request = Request {
             method: method.into(),
             path: path.into(),
-            query: BTreeMap::new(),
+            query: query
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             headers: BTreeMap::new(),
             body: body.to_vec().into(),
             caller: Some(Caller {
@@ -134,7 +144,12 @@ impl Scene {
         attachment: &Value,
     ) -> Result<()> {
         let body = json!({ "integration": integration, "name": name, "inputs": registration });
-        self.ask("POST", "/v1/registrations", body.to_string().as_bytes())?;
+        self.ask(
+            "POST",
+            "/v1/registrations",
+            &[],
+            body.to_string().as_bytes(),
+        )?;
         self.attach_again(workflow, name, attachment)
     }
 
@@ -149,7 +164,7 @@ impl Scene {
             "registration": registration, "workflow": format!("bench/{workflow}"),
             "inputs": attachment, "allow_duplicate": true,
         });
-        self.ask("POST", "/v1/attachments", body.to_string().as_bytes())?;
+        self.ask("POST", "/v1/attachments", &[], body.to_string().as_bytes())?;
         Ok(())
     }
 
@@ -240,6 +255,16 @@ impl Scene {
         LIST.as_bytes().to_vec()
     }
 
+    /// Event of `GET /v1/deliveries` with these parameters.
+    pub fn list_deliveries(query: &[(&str, &str)]) -> Vec<u8> {
+        let mut event = event(DELIVERIES);
+        let query = query
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), json!(value)));
+        event["queryStringParameters"] = query.collect();
+        event.to_string().into_bytes()
+    }
+
     /// Event of `GET /v1/deliveries/{delivery}`.
     pub fn describe(delivery: &str) -> Vec<u8> {
         let event = event(DESCRIBE);
@@ -259,7 +284,7 @@ impl Scene {
     /// Event of a request with a token that is made for it.
     pub fn authorize(&self) -> Result<Vec<u8>> {
         let body = json!({ "name": format!("token-{}", self.run()), "role": "producer" });
-        let made = self.ask("POST", "/v1/tokens", body.to_string().as_bytes())?;
+        let made = self.ask("POST", "/v1/tokens", &[], body.to_string().as_bytes())?;
         let token = made["text"].as_str().context("no token")?;
         let sample = event(AUTHORIZE)["identitySource"][0].clone();
         let sample = sample.as_str().and_then(|one| one.strip_prefix("Bearer "));
@@ -278,7 +303,7 @@ impl Scene {
         let queue = format!("{STACK}-{integration}");
         self.cloud.messages(&queue);
         for attestation in attestations {
-            self.ask("POST", "/v1/attestations", attestation)?;
+            self.ask("POST", "/v1/attestations", &[], attestation)?;
         }
         let messages = self.cloud.messages(&queue);
         let first: Value = serde_json::from_str(messages.first().context("no message")?)?;
@@ -299,7 +324,7 @@ impl Scene {
     }
 
     pub fn is_delivered(&self, delivery: &str) -> Result<()> {
-        let found = self.ask("GET", &format!("/v1/deliveries/{delivery}"), b"")?;
+        let found = self.ask("GET", &format!("/v1/deliveries/{delivery}"), &[], b"")?;
         ensure!(found["state"] == "delivered", "{found}");
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Stub of DynamoDB: one table with its indexes. Conditions are evaluated, transactions are all or nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pipeline::store::platform::Index;
 use serde_json::{Value, json};
@@ -10,8 +11,9 @@ use crate::services::Fault;
 
 type Key = (String, String);
 
+/// Rows by their keys. Those that only fill the table have their attributes in common.
 #[derive(Default)]
-pub struct Table(BTreeMap<Key, Row>);
+pub struct Table(BTreeMap<Key, Arc<Row>>);
 
 fn key(row: &Value) -> Result<Key, Fault> {
     let text = |name: &str| row[name]["S"].as_str().map(str::to_owned);
@@ -49,10 +51,28 @@ fn refused(input: &Value, row: Option<&Row>) -> Fault {
 }
 
 impl Table {
+    /// Puts the same attributes under many keys.
+    pub fn fill(&mut self, keys: impl Iterator<Item = Key>, attributes: Row) {
+        let attributes = Arc::new(attributes);
+        self.0
+            .extend(keys.map(|key| (key, Arc::clone(&attributes))));
+    }
+
+    /// Sets an attribute, a text, of the rows whose sort key begins so.
+    pub fn set(&mut self, prefix: &str, name: &str, text: &str) {
+        let rows = self
+            .0
+            .iter_mut()
+            .filter(|((_, sort), _)| sort.starts_with(prefix));
+        for (_, row) in rows {
+            Arc::make_mut(row).insert(name.to_owned(), json!({ "S": text }));
+        }
+    }
+
     pub fn answer(&mut self, operation: &str, input: &Value) -> Result<Value, Fault> {
         match operation {
             "GetItem" => Ok(match self.0.get(&key(&input["Key"])?) {
-                Some(row) => json!({ "Item": row }),
+                Some(row) => json!({ "Item": **row }),
                 None => json!({}),
             }),
             "BatchGetItem" => self.batch(input),
@@ -78,7 +98,7 @@ impl Table {
             responses[table] = keys
                 .iter()
                 .filter_map(|key| self.0.get(key))
-                .cloned()
+                .map(|row| Value::Object((**row).clone()))
                 .collect();
         }
         Ok(json!({ "Responses": responses, "UnprocessedKeys": {} }))
@@ -113,7 +133,7 @@ impl Table {
                 found.push((row[sort]["S"].as_str().unwrap_or_default(), key, row));
             }
         }
-        let place = |(sort, key, _): &(&str, &Key, &Row)| ((*sort).to_owned(), (*key).clone());
+        let place = |(sort, key, _): &(&str, &Key, &Arc<Row>)| ((*sort).to_owned(), (*key).clone());
         found.sort_by_key(place);
         let is_backward = input["ScanIndexForward"] == false;
         if is_backward {
@@ -143,7 +163,7 @@ impl Table {
             .and_then(|limit| usize::try_from(limit).ok());
         let limit = limit.unwrap_or(usize::MAX);
         let rows = found.iter().take(limit).map(|(_, _, row)| match index {
-            None => (*row).clone(),
+            None => (***row).clone(),
             // The indexes hold keys alone.
             Some(_) => keys(row),
         });
@@ -161,7 +181,7 @@ impl Table {
 
     /// Evaluates the condition of a write.
     fn check(&self, input: &Value) -> Result<(), Fault> {
-        let row = self.0.get(&target(input)?);
+        let row = self.0.get(&target(input)?).map(|row| &**row);
         let Some(condition) = input["ConditionExpression"].as_str() else {
             return Ok(());
         };
@@ -175,22 +195,23 @@ impl Table {
         match kind {
             "Put" => {
                 let item = input["Item"].as_object().cloned().unwrap_or_default();
-                self.0.insert(key(&input["Item"])?, item);
+                self.0.insert(key(&input["Item"])?, Arc::new(item));
             }
             "Delete" => drop(self.0.remove(&key(&input["Key"])?)),
             "Update" => {
                 let at = key(&input["Key"])?;
                 let found = self.0.get(&at).cloned();
                 let mut row = found
-                    .clone()
+                    .as_deref()
+                    .cloned()
                     .unwrap_or_else(|| input["Key"].as_object().cloned().unwrap_or_default());
                 let expression = input["UpdateExpression"].as_str().unwrap_or_default();
                 let about = About {
                     input,
-                    row: found.as_ref(),
+                    row: found.as_deref(),
                 };
                 about.update(expression, &mut row)?;
-                self.0.insert(at, row);
+                self.0.insert(at, Arc::new(row));
             }
             "ConditionCheck" => {}
             _ => return Err(invalid(&format!("the stub has no {kind}"))),

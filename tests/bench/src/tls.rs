@@ -19,6 +19,8 @@ const PUBLIC: &str = "Amazon Root CA 3";
 /// Authorities of a run, and servers that they vouch for.
 pub struct Authorities {
     pub cloud: Arc<ServerConfig>,
+    /// Certificate of the cloud's authority.
+    pub cloud_pem: String,
     pub third_party: Arc<ServerConfig>,
     /// Bytes in a function, and what replaces them.
     replacements: [(Vec<u8>, Vec<u8>); 2],
@@ -67,6 +69,7 @@ impl Authorities {
         ];
         Ok(Self {
             cloud: cloud.server()?,
+            cloud_pem: cloud.pem,
             third_party: public.server()?,
             replacements,
         })
