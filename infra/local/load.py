@@ -28,6 +28,7 @@ from traffic.api import Api
 from traffic.arrivals import Receiver, no_plan
 from traffic.attestations import Sbom, envelope
 from traffic.audit import Audit, audit
+from traffic.picture import arrivals
 from traffic.posting import Job, Posted, post
 from traffic.report import percentile, say, seconds, table
 from traffic.stack import Stack
@@ -281,6 +282,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=0, help="size of an envelope in bytes")
     parser.add_argument("--organizations", type=int, default=1)
     parser.add_argument("--json", type=Path, help="output file for the results as JSON")
+    parser.add_argument("--picture", type=Path, help="output file for a picture of the times, as SVG")
     arguments = parser.parse_args()
 
     wanted = custom(arguments) if arguments.attachments else scenarios()
@@ -297,6 +299,11 @@ def main() -> None:
         sys.exit(130)
     if arguments.json:
         arguments.json.write_text(json.dumps([as_json(outcome) for outcome in outcomes], indent=2) + "\n")
+    if arguments.picture:
+        # Others measure something else than the fan-out.
+        plain = [outcome for outcome in outcomes if not (outcome.load.sbom or outcome.load.rotations)]
+        lines = [(outcome.load.name, outcome.latencies) for outcome in plain if outcome.latencies]
+        arguments.picture.write_text(arrivals("Deliveries that have arrived", lines))
     report(outcomes)
     sys.exit(any(outcome.failed for outcome in outcomes))
 

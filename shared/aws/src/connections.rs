@@ -208,7 +208,7 @@ impl Connections {
         status.map_err(|error| ConnectorError::user(error.into()))
     }
 
-    async fn send(
+    pub(crate) async fn send(
         self,
         request: HttpRequest,
         connect: Option<Duration>,
@@ -480,7 +480,7 @@ mod tests {
 
         async fn read(&self, by: &Connections) -> Vec<u8> {
             let answer = self.ask(by).await.unwrap().into_body();
-            let answer = aws_sdk_s3::primitives::ByteStream::new(answer);
+            let answer = aws_smithy_types::byte_stream::ByteStream::new(answer);
             answer.collect().await.unwrap().to_vec()
         }
     }
@@ -594,7 +594,7 @@ mod tests {
             let mut request = service.request();
             request.add_extension(captured.clone());
             let answer = connections.clone().send(request, None).await.unwrap();
-            let body = aws_sdk_s3::primitives::ByteStream::new(answer.into_body());
+            let body = aws_smithy_types::byte_stream::ByteStream::new(answer.into_body());
             body.collect().await.unwrap();
             captured.get().unwrap().poison();
             service.read(&connections).await;

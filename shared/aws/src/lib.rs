@@ -9,6 +9,7 @@ mod connections;
 pub mod event;
 mod lambda;
 mod metrics;
+mod objects;
 pub mod patience;
 mod platform;
 mod receipts;
@@ -22,7 +23,6 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_s3::config::RequestChecksumCalculation;
 use futures_util::future::{join, join3};
 use integrations::Http;
 use integrations::http::Proxy;
@@ -32,6 +32,7 @@ use pipeline::store::platform::Key;
 use pipeline::store::spans::Spans;
 use tokio::time::timeout;
 
+use self::objects::Objects;
 use self::signer::Signer;
 pub use connections::Connections;
 pub use lambda::{accept, api, authorizer, console, deliver, fetch_materials, reconciler, sign_in};
@@ -59,11 +60,11 @@ pub struct Aws {
     meter: Meter,
     /// To the bucket.
     connections: Connections,
+    objects: Objects,
     table: Connections,
     queues: Connections,
     config: aws_types::SdkConfig,
     dynamodb: OnceCell<aws_sdk_dynamodb::Client>,
-    s3: OnceCell<aws_sdk_s3::Client>,
     sqs: OnceCell<aws_sdk_sqs::Client>,
     secrets: OnceCell<aws_sdk_secretsmanager::Client>,
     lambda: OnceCell<aws_sdk_lambda::Client>,
@@ -116,11 +117,11 @@ impl Aws {
             table: connections.to_another(ROWS),
             queues: connections.to_another(QUEUES),
             meter,
+            objects: settings.objects(connections.clone()),
             settings,
             connections,
             config,
             dynamodb: OnceCell::new(),
-            s3: OnceCell::new(),
             sqs: OnceCell::new(),
             secrets: OnceCell::new(),
             lambda: OnceCell::new(),
@@ -145,10 +146,9 @@ impl Aws {
     /// contain their clients. One connection to each service comes first: the others can resume its session.
     async fn prepare_to_accept(&self) {
         let preparing = async {
-            let object = self.object_uri().await;
             let prefix = &self.settings.queue_url_prefix;
             let (objects, queues) = (
-                self.connections.prepare(&object),
+                self.connections.prepare(self.objects.base()),
                 self.queues.prepare(prefix),
             );
             join3(self.ask(), objects, queues).await;
@@ -189,19 +189,6 @@ impl Aws {
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
         self.dynamodb
             .get_or_init(|| client!(aws_sdk_dynamodb, self.config_over(self.table.clone())))
-    }
-
-    fn s3(&self) -> &aws_sdk_s3::Client {
-        self.s3.get_or_init(|| {
-            let config = builder!(aws_sdk_s3, self.config)
-                // A bucket's own host name exists on AWS alone.
-                .force_path_style(self.settings.endpoint.is_some())
-                // We name the SHA-256 of what we put; a second checksum would only cost time.
-                .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-                .retry_config(patience::BYTES.retries())
-                .timeout_config(patience::BYTES.timeouts());
-            aws_sdk_s3::Client::from_conf(config.build())
-        })
     }
 
     fn sqs(&self) -> &aws_sdk_sqs::Client {

@@ -13,8 +13,11 @@ pub struct Patience {
     pub attempt: Duration,
     /// For all attempts, with the pauses between them.
     pub call: Duration,
-    attempts: u32,
+    pub(crate) attempts: u32,
 }
+
+/// Time for connecting, of which each attempt has its own.
+pub(crate) const CONNECT: Duration = Duration::from_secs(1);
 
 /// DynamoDB, SQS and Secrets Manager answer within milliseconds. What is throttled is repeated until the time is over.
 pub const SHORT: Patience = Patience {
@@ -41,7 +44,7 @@ pub const INVOKE: Patience = Patience {
 impl Patience {
     pub(crate) fn timeouts(self) -> TimeoutConfig {
         TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(1))
+            .connect_timeout(CONNECT)
             .operation_attempt_timeout(self.attempt)
             .operation_timeout(self.call)
             .build()

@@ -84,6 +84,19 @@ fn known(version: Option<String>) -> Result<String, Unreachable> {
     })
 }
 
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    u64::from_ne_bytes(bytes)
+}
+
 // The table's futures and the bucket's are boxed: those of the SDK are so deep that, one inside the other, they exceed what the
 // compiler lays out, and an allocation is nothing beside a request.
 impl Platform for Aws {
@@ -219,7 +232,7 @@ impl Platform for Aws {
         digest: &Digest,
         size_bytes: u64,
     ) -> Result<Upload, Unreachable> {
-        Box::pin(self.presigned_put(organization, digest, size_bytes)).await
+        Ok(self.presigned_put(organization, digest, size_bytes))
     }
 
     async fn presign_get(
@@ -227,7 +240,7 @@ impl Platform for Aws {
         organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Download, Unreachable> {
-        Box::pin(self.presigned_get(organization, digest)).await
+        Ok(self.presigned_get(organization, digest))
     }
 
     async fn send(
@@ -407,10 +420,7 @@ impl Platform for Aws {
     }
 
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        now()
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -419,8 +429,6 @@ impl Platform for Aws {
 
     /// From the operating system: tokens are made of it.
     fn random(&self) -> u64 {
-        let mut bytes = [0; 8];
-        getrandom::fill(&mut bytes).expect("the operating system has randomness");
-        u64::from_ne_bytes(bytes)
+        random()
     }
 }

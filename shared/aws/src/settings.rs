@@ -16,12 +16,13 @@ use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_types::SdkConfig;
 use integrations::SecretText;
 use integrations::http::{self, Guard, Proxy, is_local};
-use integrations::iam::{AccessKey, Caller};
+use integrations::iam::{AccessKey, Caller, host};
 use pipeline::engine::sign_in::Provider;
 use pipeline::store::meter::Quotas;
 use tracing::warn;
 
 use crate::connections::Connections;
+use crate::objects::Objects;
 use crate::patience;
 
 #[derive(Debug, thiserror::Error)]
@@ -170,18 +171,34 @@ impl Settings {
         caller
     }
 
-    pub fn sdk_config(&self, connections: Connections) -> SdkConfig {
-        let credentials = Credentials::new(
+    fn credentials(&self) -> Credentials {
+        Credentials::new(
             &self.access_key_id,
             &self.secret_access_key,
             self.session_token.clone(),
             None,
             "environment",
-        );
+        )
+    }
+
+    /// The bucket's objects, over these connections. A bucket has a host of its own on AWS alone, and no certificate there
+    /// where its name has a dot.
+    pub(crate) fn objects(&self, connections: Connections) -> Objects {
+        let (bucket, region) = (&self.bucket, &self.region);
+        let host = host("s3", region);
+        let base = match &self.endpoint {
+            Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+            None if bucket.contains('.') => format!("https://{host}/{bucket}"),
+            None => format!("https://{bucket}.{host}"),
+        };
+        Objects::new(connections, base, region, self.credentials())
+    }
+
+    pub fn sdk_config(&self, connections: Connections) -> SdkConfig {
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(self.region.clone()))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .credentials_provider(SharedCredentialsProvider::new(self.credentials()))
             .identity_cache(IdentityCache::no_cache())
             .http_client(connections)
             .sleep_impl(TokioSleep::new())

@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::types::{
 use futures_util::future::try_join_all;
 use pipeline::Platform;
 use pipeline::store::platform::{Etag, Expect, Item, Key, Range, Unreachable, Write, WriteError};
+use serde_json::Value;
 
 use crate::{Aws, patience};
 
@@ -63,17 +64,49 @@ fn key(key: &Key) -> Row {
     ])
 }
 
-fn row(item: Item) -> Result<Row, Unreachable> {
-    serde_dynamo::aws_sdk_dynamodb_1::to_item(item).map_err(|error| Unreachable {
-        what: "table",
-        why: error.to_string(),
-    })
+/// An item in DynamoDB's own types.
+fn row(item: &Item) -> Row {
+    let attributes = item.iter();
+    attributes
+        .map(|(name, value)| (name.clone(), attribute(value)))
+        .collect()
+}
+
+fn attribute(value: &Value) -> AttributeValue {
+    match value {
+        Value::Null => AttributeValue::Null(true),
+        Value::Bool(is) => AttributeValue::Bool(*is),
+        Value::Number(number) => AttributeValue::N(number.to_string()),
+        Value::String(text) => AttributeValue::S(text.clone()),
+        Value::Array(values) => AttributeValue::L(values.iter().map(attribute).collect()),
+        Value::Object(item) => AttributeValue::M(row(item)),
+    }
 }
 
 fn item(row: Row) -> Result<Item, Unreachable> {
-    serde_dynamo::aws_sdk_dynamodb_1::from_item(row).map_err(|error| Unreachable {
-        what: "table",
-        why: error.to_string(),
+    let attributes = row.into_iter();
+    attributes
+        .map(|(name, attribute)| Ok((name, value(attribute)?)))
+        .collect()
+}
+
+fn value(attribute: AttributeValue) -> Result<Value, Unreachable> {
+    Ok(match attribute {
+        AttributeValue::Null(_) => Value::Null,
+        AttributeValue::Bool(is) => Value::Bool(is),
+        AttributeValue::N(number) => {
+            let number = number
+                .parse()
+                .map_err(|_| refused(format!("{number} is no number")))?;
+            Value::Number(number)
+        }
+        AttributeValue::S(text) => Value::String(text),
+        AttributeValue::L(values) => {
+            let values = values.into_iter().map(value);
+            Value::Array(values.collect::<Result<_, _>>()?)
+        }
+        AttributeValue::M(row) => Value::Object(item(row)?),
+        _ => return Err(refused("a row has bytes or a set in it".into())),
     })
 }
 
@@ -345,7 +378,7 @@ impl Aws {
                     .dynamodb()
                     .put_item()
                     .table_name(name)
-                    .set_item(Some(row(item.clone())?))
+                    .set_item(Some(row(item)))
                     .condition_expression(condition)
                     .set_expression_attribute_values(values)
                     .return_values_on_condition_check_failure(old)
@@ -401,18 +434,12 @@ impl Aws {
     }
 
     async fn transact(&self, writes: &[Write]) -> Result<(), WriteError> {
-        let actions: Vec<TransactWriteItem> = writes
-            .iter()
-            .map(|write| self.action(write))
-            .collect::<Result<_, _>>()?;
         let mut pause = Duration::from_millis(20);
         let begun = Instant::now();
         loop {
+            let actions = writes.iter().map(|write| self.action(write)).collect();
             let request = self.dynamodb().transact_write_items();
-            let result = request
-                .set_transact_items(Some(actions.clone()))
-                .send()
-                .await;
+            let result = request.set_transact_items(Some(actions)).send().await;
             let Err(error) = result else { return Ok(()) };
             let why = match error.as_service_error() {
                 Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
@@ -438,17 +465,17 @@ impl Aws {
         }
     }
 
-    fn action(&self, write: &Write) -> Result<TransactWriteItem, Unreachable> {
+    fn action(&self, write: &Write) -> TransactWriteItem {
         let name = &self.settings.table;
         let old = ReturnValuesOnConditionCheckFailure::AllOld;
         let action = TransactWriteItem::builder();
         let proof = "table, key and condition are set";
-        Ok(match write {
+        match write {
             Write::Put { item, expect, .. } => {
                 let (condition, values) = condition(expect, self.now().secs());
                 let put = Put::builder()
                     .table_name(name)
-                    .set_item(Some(row(item.clone())?))
+                    .set_item(Some(row(item)))
                     .condition_expression(condition)
                     .set_expression_attribute_values(values)
                     .return_values_on_condition_check_failure(old)
@@ -475,7 +502,7 @@ impl Aws {
                     .build();
                 action.condition_check(check.expect(proof)).build()
             }
-        })
+        }
     }
 }
 
@@ -538,7 +565,7 @@ mod tests {
         let serde_json::Value::Object(whole) = whole else {
             unreachable!()
         };
-        let there = row(whole.clone()).unwrap();
+        let there = row(&whole);
         assert_eq!(there["attempt"], AttributeValue::N("3".into()));
         assert_eq!(item(there).unwrap(), whole);
     }

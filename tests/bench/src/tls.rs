@@ -1,6 +1,7 @@
 //! Real TLS with the functions as they are shipped. They trust Amazon's roots, and for third parties the public ones, and
 //! nothing else: in a copy of a function, one root of each is replaced by an authority that is made for the run.
 
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -9,7 +10,7 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType,
 };
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The functions' own file, each byte of which is in them.
 const AMAZON: &str = include_str!("../../../shared/aws/src/amazon-roots.pem");
@@ -31,16 +32,17 @@ impl Authorities {
         let end = "-----END CERTIFICATE-----\n";
         let amazon = AMAZON.split_inclusive(end).map(str::trim_start);
         let amazon = amazon.max_by_key(|pem| pem.len()).context("no root")?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "bench");
-        let cloud = Authority::new(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?;
+        // As AWS's endpoints have them: keys of RSA, and one authority between the root and the server.
+        let root = Authority::new(authority("bench"), rsa()?)?;
+        let cloud = root.below(authority("bench, below"), rsa()?)?;
         // Line breaks behind it: what is read stays as long as it was.
-        let padded = format!("{:\n<1$}", cloud.pem, amazon.len());
+        let padded = format!("{:\n<1$}", root.pem, amazon.len());
         ensure!(
             padded.len() == amazon.len(),
             "the root of the run is too long"
         );
 
+        let cloud_pem = root.pem;
         let roots = webpki_roots::TLS_SERVER_ROOTS.iter();
         let mut roots = roots.filter(|root| contains(&root.subject, PUBLIC.as_bytes()));
         let root = roots.next().with_context(|| format!("no root {PUBLIC}"))?;
@@ -68,9 +70,9 @@ impl Authorities {
             (root.subject_public_key_info.to_vec(), own),
         ];
         Ok(Self {
-            cloud: cloud.server()?,
-            cloud_pem: cloud.pem,
-            third_party: public.server()?,
+            cloud: cloud.server(&rsa()?)?,
+            cloud_pem,
+            third_party: public.server(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?,
             replacements,
         })
     }
@@ -109,6 +111,24 @@ struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     der: Vec<u8>,
+    /// What its servers send behind their own: its certificate, where it is no root.
+    sent: Vec<CertificateDer<'static>>,
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+/// A key of RSA with 2,048 bits, which ring does not make.
+fn rsa() -> Result<KeyPair> {
+    let bits = ["-pkeyopt", "rsa_keygen_bits:2048"];
+    let mut command = Command::new("openssl");
+    command.args(["genpkey", "-algorithm", "RSA"]).args(bits);
+    let made = command.output().context("openssl is not installed")?;
+    ensure!(made.status.success(), "openssl made no key");
+    Ok(KeyPair::from_pem(str::from_utf8(&made.stdout)?)?)
 }
 
 impl Authority {
@@ -119,21 +139,34 @@ impl Authority {
             pem: certificate.pem(),
             der: certificate.der().to_vec(),
             issuer: Issuer::new(params, key),
+            sent: Vec::new(),
         })
     }
 
-    fn server(&self) -> Result<Arc<ServerConfig>> {
+    /// One that this one vouches for.
+    fn below(&self, mut params: CertificateParams, key: KeyPair) -> Result<Self> {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Self {
+            pem: certificate.pem(),
+            der: certificate.der().to_vec(),
+            issuer: Issuer::new(params, key),
+            sent: vec![certificate.der().clone()],
+        })
+    }
+
+    fn server(&self, key: &KeyPair) -> Result<Arc<ServerConfig>> {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
         let loopback = std::net::Ipv4Addr::LOCALHOST.into();
         params.subject_alt_names.push(SanType::IpAddress(loopback));
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let own = params.signed_by(key, &self.issuer)?;
+        let chain = [vec![own.der().clone()], self.sent.clone()].concat();
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)?;
+            .with_single_cert(chain, key)?;
         Ok(Arc::new(server))
     }
 }

@@ -9,7 +9,8 @@ use self::cache::Cache;
 use crate::inputs::SecretText;
 
 pub(crate) use self::cache::{Kept, Purpose};
-pub(crate) use self::sign::{host, sign};
+pub use self::sign::host;
+pub(crate) use self::sign::sign;
 
 /// Credentials that sign requests to AWS.
 #[derive(Debug, Clone)]

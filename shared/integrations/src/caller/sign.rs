@@ -9,7 +9,7 @@ use super::AccessKey;
 use crate::error::Error;
 
 /// `sts.eu-central-1.amazonaws.com`.
-pub(crate) fn host(service: &str, region: &str) -> String {
+pub fn host(service: &str, region: &str) -> String {
     let china = if region.starts_with("cn-") { ".cn" } else { "" };
     format!("{service}.{region}.amazonaws.com{china}")
 }

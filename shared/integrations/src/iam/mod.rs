@@ -17,7 +17,7 @@ use url::Url;
 use crate::caller::Kept;
 use crate::{Error, Http, SecretText};
 
-pub use crate::caller::{AccessKey, Caller};
+pub use crate::caller::{AccessKey, Caller, host};
 
 /// The input of a registration that names a role.
 pub const INPUT: &str = "role_arn";
