@@ -23,7 +23,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::retry::ErrorKind;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::header::HOST;
+use http::header::{HOST, USER_AGENT};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
@@ -41,6 +41,9 @@ use tokio_rustls::TlsConnector;
 /// The roots that AWS's own endpoints chain to (<https://www.amazontrust.com/repository/>): parsing five
 /// certificates instead of the whole native store halves the instructions of a cold start.
 const ROOTS: &[u8] = include_bytes!("amazon-roots.pem");
+
+/// Who asks, as AWS's own logs show it.
+const OURSELVES: &str = concat!("chainloop-integrations/", env!("CARGO_PKG_VERSION"));
 
 /// Time after which an idle connection is not used again: S3 closes it after 20 s, and AWS's SDKs for other languages after
 /// 60 s. A function that is frozen meanwhile does not hear of it.
@@ -217,6 +220,8 @@ impl Connections {
             .try_into_http1x()
             .map_err(|error| ConnectorError::user(error.into()))?;
         let origin = take_origin(&mut request)?;
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, HeaderValue::from_static(OURSELVES));
         let is_poisoned = capture(&request);
         let permits = Arc::clone(&self.0.permits);
         let permit = permits.acquire_owned().await.expect("nobody closes it");

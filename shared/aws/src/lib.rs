@@ -23,6 +23,11 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_runtime::user_agent::UserAgentInterceptor;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeSerializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, disable_interceptor};
+use aws_smithy_types::config_bag::ConfigBag;
 use futures_util::future::{join, join3};
 use integrations::Http;
 use integrations::http::Proxy;
@@ -74,10 +79,33 @@ pub struct Aws {
     receipt_key: OnceCell<Vec<u8>>,
 }
 
+/// Leaves out what the SDK says of itself in each request, in two headers that it composes anew each time. The connections
+/// say who asks.
+#[derive(Debug)]
+struct Terse;
+
+impl Intercept for Terse {
+    fn name(&self) -> &'static str {
+        "Terse"
+    }
+
+    fn read_before_execution(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let disabled = disable_interceptor::<UserAgentInterceptor>("connections say it");
+        config.interceptor_state().store_put(disabled);
+        Ok(())
+    }
+}
+
 /// The builder of an SDK's configuration, with our signer.
 macro_rules! builder {
     ($sdk:ident, $config:expr) => {
-        $sdk::config::Builder::from(&$config).push_auth_scheme(Signer::default())
+        $sdk::config::Builder::from(&$config)
+            .push_auth_scheme(Signer::default())
+            .interceptor(Terse)
     };
 }
 

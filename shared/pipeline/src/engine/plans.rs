@@ -2,6 +2,7 @@
 //!
 //! Whatever cuts it off, its row says how far it came and when to look at it, and [`go_on`] takes it from there.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ pub fn new(
         polls: 0,
         created_at: now,
         wake_at: Some(now.plus(schedule::UNFINISHED)),
+        ids: OnceCell::new(),
     }
 }
 

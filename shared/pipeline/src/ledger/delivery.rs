@@ -538,6 +538,7 @@ mod tests {
             polls: 0,
             created_at: now,
             wake_at: None,
+            ids: std::cell::OnceCell::new(),
         };
         let planned = Planned {
             attachment: "attachment-1".into(),

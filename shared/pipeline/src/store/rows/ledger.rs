@@ -1,5 +1,6 @@
 //! Accepted attestations, with their plans, deliveries and attempts.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Not;
 use std::time::Duration;
@@ -191,6 +192,9 @@ pub struct Plan {
     pub created_at: Timestamp,
     #[serde(default)]
     pub wake_at: Option<Timestamp>,
+    /// Its deliveries' ids, once they were asked for.
+    #[serde(skip)]
+    pub ids: OnceCell<Vec<DeliveryId>>,
 }
 
 impl Plan {
@@ -203,16 +207,14 @@ impl Plan {
 
     /// The ids of its deliveries, in the plan's order.
     pub fn deliveries(&self) -> impl Iterator<Item = (DeliveryId, &Planned)> {
-        self.planned.iter().map(|planned| {
-            let attachment = &planned.attachment;
-            let id = Delivery::id(
-                &self.organization,
-                &self.attestation,
-                attachment,
-                self.generation,
-            );
-            (id, planned)
-        })
+        let id = |planned: &Planned| {
+            let (organization, attachment) = (&self.organization, &planned.attachment);
+            Delivery::id(organization, &self.attestation, attachment, self.generation)
+        };
+        let ids = self
+            .ids
+            .get_or_init(|| self.planned.iter().map(id).collect());
+        ids.iter().cloned().zip(&self.planned)
     }
 }
 
