@@ -308,6 +308,12 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
+// As serde asks.
+#[expect(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 /// One attestation to one attachment in one plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Delivery {
@@ -331,7 +337,7 @@ pub struct Delivery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
     /// The attachment's, which is for that workflow; none when it was planned before that was kept.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
     /// 0 for the plan of the acceptance.
     pub generation: u32,
@@ -342,45 +348,45 @@ pub struct Delivery {
     /// No attempt begins later: the clock of the 7 days. It stands still while the delivery is held.
     pub give_up_at: Timestamp,
     /// Since when it is held because its registration is paused.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_at: Option<Timestamp>,
     /// It has a reservation at a paced destination.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub has_reservation: bool,
     /// Number of postponements since the last attempt.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub put_off: u32,
     /// Number of consecutive crashed attempts.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub crashes: u32,
     /// Number of refusals that may be the destination's fault, with others accepted in between.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub refusals: u32,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_at: Option<Timestamp>,
     /// When the reconciler must look at it, if nothing else has happened. None when final.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wake_at: Option<Timestamp>,
     /// Number of times that the next attempt's message was sent.
     pub sends: u32,
     /// Number of polls for a missing material.
     pub polls: u32,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
     /// Step → receipt of what is finished, kept over attempts.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub progress: BTreeMap<String, Value>,
     /// Further steps are rows of their own: [`Step`].
     #[serde(default, skip_serializing_if = "Not::not")]
     pub has_steps: bool,
     /// The attempt that made it final; none when that has a row of its own.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<Report>,
     /// Why it is in this state; once delivered, what did not arrive.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Names that the third party gave to what it received.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Map<String, Value>>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
