@@ -85,7 +85,7 @@ fn markdown(all: &[Measured]) -> String {
     sections.collect::<Vec<_>>().join("\n")
 }
 
-fn charts(all: &[Measured]) -> [(&'static str, String); 3] {
+fn charts(all: &[Measured]) -> [(&'static str, String); 5] {
     let bar = |label: &str, one: &Measured| -> Bar {
         (label.to_owned(), one.value, number(one.value, one.unit))
     };
@@ -110,7 +110,33 @@ fn charts(all: &[Measured]) -> [(&'static str, String); 3] {
         Some(bar(one.name.strip_prefix(prefix)?, one))
     });
     let growth: Vec<Bar> = growth.collect();
+    let cold = [
+        ("this", "accept: cold"),
+        ("Node", "accept: cold, Node"),
+        ("boto3", "accept: cold, boto3"),
+    ];
+    let cold = cold.into_iter().filter_map(|(label, name)| {
+        let one = all.iter().find(|one| one.name == name)?;
+        Some(bar(label, one))
+    });
+    let cold: Vec<Bar> = cold.collect();
+    let rows = all.iter().filter_map(|one| {
+        let (what, of) = one
+            .name
+            .strip_prefix("rows: ")?
+            .split_once(": instructions, of ")?;
+        Some(bar(&format!("{what}: {of}"), one))
+    });
+    let rows: Vec<Bar> = rows.collect();
     [
+        (
+            "cold.svg",
+            chart::bars("From the start of the process to the first response", &cold),
+        ),
+        (
+            "rows.svg",
+            chart::bars("Instructions of a start and an invocation, by rows", &rows),
+        ),
         (
             "instructions.svg",
             chart::bars("Instructions of an invocation", &instructions),
