@@ -7,6 +7,8 @@
 mod bucket;
 mod connections;
 pub mod event;
+#[cfg(test)]
+mod fixture;
 mod lambda;
 mod metrics;
 mod objects;

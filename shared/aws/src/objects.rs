@@ -302,7 +302,7 @@ mod tests {
     use receiver::{Answer as Given, Server};
 
     use super::*;
-    use crate::signer::tests::{REGION, by_the_sdk, is_as_by_the_sdk, keys};
+    use crate::fixture::{REGION, by_the_sdk, is_as_by_the_sdk, keys};
 
     const HOST: &str = "https://bucket.s3.eu-central-1.amazonaws.com";
     const PATH: &str = "http://127.0.0.1:4566/bucket";
