@@ -15,6 +15,7 @@ mod objects;
 pub mod patience;
 mod platform;
 mod receipts;
+mod roots;
 mod secret;
 mod settings;
 mod signer;

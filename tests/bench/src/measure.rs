@@ -191,6 +191,10 @@ impl Bench {
         for name in ["AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
             environment.push((name.to_owned(), authority.clone()));
         }
+        // Lambda sets both.
+        let region = environment.iter().find(|(name, _)| name == "AWS_REGION");
+        let region = region.context("the environment has a region")?.1.clone();
+        environment.push(("AWS_DEFAULT_REGION".to_owned(), region));
         let theirs = Program {
             name: other.to_owned(),
             binary,

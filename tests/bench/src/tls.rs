@@ -9,13 +9,15 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer, KeyPair,
     PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType,
 };
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
+use rustls::{RootCertStore, ServerConfig};
 
-/// The functions' own file, each byte of which is in them.
-const AMAZON: &str = include_str!("../../../shared/aws/src/amazon-roots.pem");
-/// Common name of a public root with a key of P-256, as the authorities of the run have.
-const PUBLIC: &str = "Amazon Root CA 3";
+/// Certificates of the roots that functions trust for AWS.
+const AMAZON: &[u8] = include_bytes!("../../../shared/aws/src/amazon-roots.pem");
+/// Common names of the roots that are replaced: one with a key of RSA, as AWS's endpoints chain to, and a public one with a
+/// key of P-256.
+const REPLACED: [&str; 2] = ["Amazon Root CA 1", "Amazon Root CA 3"];
 
 /// Authorities of a run, and servers that they vouch for.
 pub struct Authorities {
@@ -29,60 +31,32 @@ pub struct Authorities {
 
 impl Authorities {
     pub fn new() -> Result<Self> {
-        let end = "-----END CERTIFICATE-----\n";
-        let amazon = AMAZON.split_inclusive(end).map(str::trim_start);
-        let amazon = amazon.max_by_key(|pem| pem.len()).context("no root")?;
-        // As AWS's endpoints have them: keys of RSA, and one authority between the root and the server.
-        let root = Authority::new(authority("bench"), rsa()?)?;
-        let cloud = root.below(authority("bench, below"), rsa()?)?;
-        // Line breaks behind it: what is read stays as long as it was.
-        let padded = format!("{:\n<1$}", root.pem, amazon.len());
-        ensure!(
-            padded.len() == amazon.len(),
-            "the root of the run is too long"
-        );
-
-        let cloud_pem = root.pem;
-        let roots = webpki_roots::TLS_SERVER_ROOTS.iter();
-        let mut roots = roots.filter(|root| contains(&root.subject, PUBLIC.as_bytes()));
-        let root = roots.next().with_context(|| format!("no root {PUBLIC}"))?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        for (kind, value) in [
-            (DnType::CountryName, "US"),
-            (DnType::OrganizationName, "Amazon"),
-            (DnType::CommonName, PUBLIC),
-        ] {
-            let value = DnValue::PrintableString(value.try_into()?);
-            params.distinguished_name.push(kind, value);
+        let mut amazon = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(AMAZON) {
+            amazon.add(certificate?)?;
         }
-        let public = Authority::new(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?;
-        ensure!(
-            contains(&public.der, &root.subject),
-            "{PUBLIC} has another name"
-        );
-        // Without the outermost tag and length, as webpki-roots has it.
-        let own = public.issuer.key().subject_public_key_info();
-        let length = root.subject_public_key_info.len();
-        let own = own[own.len() - length..].to_vec();
-        let replacements = [
-            (amazon.into(), padded.into()),
-            (root.subject_public_key_info.to_vec(), own),
-        ];
+        let [first, second] = REPLACED;
+        // As AWS's endpoints have them: keys of RSA, and one authority between the root and the server.
+        let (root, key) = in_place_of(&amazon.roots, first, rsa()?)?;
+        let mut below = CertificateParams::default();
+        below.distinguished_name.push(DnType::CommonName, "bench");
+        let cloud = root.below(below, rsa()?)?;
+        let p256 = || KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256);
+        let (public, public_key) = in_place_of(webpki_roots::TLS_SERVER_ROOTS, second, p256()?)?;
         Ok(Self {
             cloud: cloud.server(&rsa()?)?,
-            cloud_pem,
-            third_party: public.server(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)?,
-            replacements,
+            cloud_pem: root.pem,
+            third_party: public.server(&p256()?)?,
+            replacements: [key, public_key],
         })
     }
 
     /// Has a function trust the authorities of the run. One that sends nothing to third parties has no public roots.
     pub fn replace_in(&self, binary: &mut [u8], sends: bool) -> Result<()> {
         let [amazon, public] = &self.replacements;
-        replace(binary, &amazon.0, &amazon.1).context("Amazon's root")?;
+        replace(binary, &amazon.0, &amazon.1).context(REPLACED[0])?;
         if sends {
-            replace(binary, &public.0, &public.1).context(PUBLIC)?;
+            replace(binary, &public.0, &public.1).context(REPLACED[1])?;
         }
         Ok(())
     }
@@ -115,10 +89,40 @@ struct Authority {
     sent: Vec<CertificateDer<'static>>,
 }
 
-fn authority(name: &str) -> CertificateParams {
+/// Makes an authority with the name of one of these roots and a key of the same kind; returns the root's key as well, with
+/// what replaces it.
+fn in_place_of(
+    roots: &[TrustAnchor<'_>],
+    name: &str,
+    key: KeyPair,
+) -> Result<(Authority, (Vec<u8>, Vec<u8>))> {
+    let mut roots = roots.iter();
+    let root = roots.find(|root| contains(&root.subject, name.as_bytes()));
+    let root = root.with_context(|| format!("no root {name}"))?;
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
+    params.distinguished_name = DistinguishedName::new();
+    for (kind, value) in [
+        (DnType::CountryName, "US"),
+        (DnType::OrganizationName, "Amazon"),
+        (DnType::CommonName, name),
+    ] {
+        let value = DnValue::PrintableString(value.try_into()?);
+        params.distinguished_name.push(kind, value);
+    }
+    let authority = Authority::new(params, key)?;
+    ensure!(
+        contains(&authority.der, &root.subject),
+        "{name} has another name"
+    );
+    // Without the outermost tag and length, as webpki has it.
+    let own = authority.issuer.key().subject_public_key_info();
+    let length = root.subject_public_key_info.len();
+    let start = own
+        .len()
+        .checked_sub(length)
+        .context("the key is shorter")?;
+    let replaced = (root.subject_public_key_info.to_vec(), own[start..].to_vec());
+    Ok((authority, replaced))
 }
 
 /// A key of RSA with 2,048 bits, which ring does not make.
