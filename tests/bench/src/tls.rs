@@ -19,14 +19,16 @@ const AMAZON: &[u8] = include_bytes!("../../../shared/aws/src/amazon-roots.pem")
 /// key of P-256.
 const REPLACED: [&str; 2] = ["Amazon Root CA 1", "Amazon Root CA 3"];
 
+/// Bytes in a function, and what replaces them.
+type Replacement = (Vec<u8>, Vec<u8>);
+
 /// Authorities of a run, and servers that they vouch for.
 pub struct Authorities {
     pub cloud: Arc<ServerConfig>,
     /// Certificate of the cloud's authority.
     pub cloud_pem: String,
     pub third_party: Arc<ServerConfig>,
-    /// Bytes in a function, and what replaces them.
-    replacements: [(Vec<u8>, Vec<u8>); 2],
+    replacements: [Replacement; 2],
 }
 
 impl Authorities {
@@ -95,7 +97,7 @@ fn in_place_of(
     roots: &[TrustAnchor<'_>],
     name: &str,
     key: KeyPair,
-) -> Result<(Authority, (Vec<u8>, Vec<u8>))> {
+) -> Result<(Authority, Replacement)> {
     let mut roots = roots.iter();
     let root = roots.find(|root| contains(&root.subject, name.as_bytes()));
     let root = root.with_context(|| format!("no root {name}"))?;
