@@ -188,9 +188,11 @@ impl Bench {
         fs::write(&authority, &self.authorities.cloud_pem)?;
         let authority = fs::canonicalize(authority)?.display().to_string();
         let mut environment = program.environment.clone();
-        for name in ["AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
+        for name in ["AWS_CA_BUNDLE", "SSL_CERT_FILE"] {
             environment.push((name.to_owned(), authority.clone()));
         }
+        // Among its own, Node finds the root whose name the authority has.
+        environment.push(("NODE_OPTIONS".to_owned(), "--use-openssl-ca".to_owned()));
         // Lambda sets both.
         let region = environment.iter().find(|(name, _)| name == "AWS_REGION");
         let region = region.context("the environment has a region")?.1.clone();
