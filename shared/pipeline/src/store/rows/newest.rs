@@ -28,7 +28,8 @@ pub async fn newest<R: Row>(
     is_wanted: impl Fn(&R) -> bool,
 ) -> Result<Newest<R>, Unreachable> {
     let until = until.map_or_else(|| LAST.to_owned(), |until| until.to_string());
-    let mut limit = least + 1;
+    // One for the oldest moment, and one that was the last of the page before.
+    let mut limit = least + 2;
     loop {
         let range = Range {
             index,
@@ -49,6 +50,6 @@ pub async fn newest<R: Row>(
         if rows.len() >= least || keys.len() < limit {
             return Ok(Newest { rows, cut_at });
         }
-        limit *= 4;
+        limit *= 2;
     }
 }
