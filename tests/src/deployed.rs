@@ -208,8 +208,11 @@ impl Bucket {
     /// The local cloud's S3 asks who it is, and not for a signature.
     async fn ask(&self, method: Method, path: &str) -> Vec<u8> {
         let url = format!("{}/{}{path}", given("AWS_ENDPOINT_URL"), self.name);
-        let own = "AWS4-HMAC-SHA256 Credential=test/20260102/eu-central-1/s3/aws4_request, SignedHeaders=host, \
-                   Signature=0";
+        let scope = format!(
+            "{}/20260102/us-east-1/s3/aws4_request",
+            given("AWS_ACCESS_KEY_ID")
+        );
+        let own = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
         let request = http::Request::builder().method(method).uri(url);
         let request = request.header("authorization", own);
         let request = request.body(Bytes::new()).unwrap();
