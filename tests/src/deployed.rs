@@ -216,7 +216,7 @@ impl Bucket {
         let request = http::Request::builder().method(method).uri(url);
         let request = request.header("authorization", own);
         let request = request.body(Bytes::new()).unwrap();
-        let response = crate::world::http().send(request).await.unwrap();
+        let response = crate::world::http().fetch(request, 16 << 20).await.unwrap();
         assert!(response.status.is_success(), "{}", response.status);
         response.body.to_vec()
     }
