@@ -320,7 +320,7 @@ fn size(head: &Answer) -> Option<u64> {
     head.header("content-length")?.parse().ok()
 }
 
-/// When an object was put; 1970 where the bucket does not say it, so that it counts as put long ago.
+/// Time at which an object was put; 1970 if the bucket does not say it, so that it counts as put long ago.
 fn put_at(head: &Answer) -> Timestamp {
     let at = head.header("last-modified");
     let at = at.and_then(|at| DateTime::from_str(at, Format::HttpDate).ok());

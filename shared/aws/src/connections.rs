@@ -39,7 +39,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::roots::ROOTS;
 
-/// Who asks, as AWS's own logs show it.
+/// User agent of each request, by which AWS's own logs name us.
 const OURSELVES: &str = concat!("chainloop-integrations/", env!("CARGO_PKG_VERSION"));
 
 /// Time after which an idle connection is not used again: S3 closes it after 20 s, and AWS's SDKs for other languages after

@@ -65,7 +65,7 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
-/// Why a request came to nothing.
+/// Reason why a request came to nothing.
 #[derive(Debug)]
 pub(crate) struct Refused {
     /// None without an answer.

@@ -87,7 +87,7 @@ struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     der: Vec<u8>,
-    /// What its servers send behind their own: its certificate, where it is no root.
+    /// Certificates that servers send behind their own: this authority's, if it is no root.
     sent: Vec<CertificateDer<'static>>,
 }
 
