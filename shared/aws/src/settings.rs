@@ -449,4 +449,25 @@ mod tests {
             assert!(!guard(other), "{other:?}");
         }
     }
+
+    #[tokio::test]
+    async fn a_service_has_the_host_that_the_sdk_knows() {
+        use aws_sdk_dynamodb::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
+        for region in [
+            "eu-central-1",
+            "us-gov-west-1",
+            "cn-north-1",
+            "eusc-de-east-1",
+            "eu-isoe-west-1",
+            "us-iso-east-1",
+            "us-isob-east-1",
+            "us-isof-south-1",
+        ] {
+            let params = Params::builder().region(region).build().unwrap();
+            let resolver = DefaultResolver::new();
+            let known = resolver.resolve_endpoint(&params);
+            let own = format!("https://{}", host("dynamodb", region));
+            assert_eq!(known.await.unwrap().url(), own);
+        }
+    }
 }

@@ -8,10 +8,21 @@ use object_store::client::HttpRequestBody;
 use super::AccessKey;
 use crate::error::Error;
 
+/// Domains of AWS's partitions, by what their regions begin with; the others' is `amazonaws.com`.
+const DOMAINS: [(&str, &str); 6] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("eusc-", "amazonaws.eu"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("us-isof-", "csp.hci.ic.gov"),
+];
+
 /// `sts.eu-central-1.amazonaws.com`.
 pub fn host(service: &str, region: &str) -> String {
-    let china = if region.starts_with("cn-") { ".cn" } else { "" };
-    format!("{service}.{region}.amazonaws.com{china}")
+    let found = DOMAINS.iter().find(|(begin, _)| region.starts_with(begin));
+    let domain = found.map_or("amazonaws.com", |(_, domain)| *domain);
+    format!("{service}.{region}.{domain}")
 }
 
 /// Signs the request together with the digest of its body.
