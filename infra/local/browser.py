@@ -193,9 +193,11 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def press(self, key: str) -> None:
-        number = {"Tab": 9, "Enter": 13}[key]
+        # A form is submitted by the character that the key gives.
+        number, text = {"Tab": (9, ""), "Enter": (13, "\r")}[key]
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=number)
+            given = {"text": text} if kind == "keyDown" and text else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=number, **given)
 
     def picture(self, tallest: int) -> bytes:
         """A PNG of the page from its top."""

@@ -408,6 +408,30 @@ class Walk:
         expect("an unknown delivery is told, with what to do", "Check the address" in self.text(page))
         say("attestations, and where a digest went")
 
+    def newcomer(self) -> None:
+        """Why is the SBOM of an image missing? Asked with the image's digest alone; it was promised, and not uploaded."""
+        image = f"sha256:{hashlib.sha256(b'an image').hexdigest()}"
+        sbom = Sbom.of(1_000, seed=2)
+        self.shop.push("shop/nightly", "build-6", sbom=sbom, image=image)
+        page = self.page(self.stack.open())
+        self.shown(page)
+        page.evaluate("[...document.querySelectorAll('nav a')].find((one) => one.textContent === 'Where').click()")
+        page.wait("document.querySelector('[name=where]')")
+        page.evaluate("document.querySelector('[name=where]').focus()")
+        page.call("Input.insertText", text=image)
+        page.press("Enter")
+        page.wait("new URLSearchParams(location.search).get('where')")
+        self.shown(page)
+        until = time.monotonic() + 30
+        while f"waiting for {sbom.digest}, which is not uploaded yet" not in self.text(page):
+            expect(f"the third step says why:\n{self.text(page)}", time.monotonic() < until)
+            time.sleep(1)
+            page.evaluate("location.reload()")
+            self.shown(page)
+        LOOKED_AT.mkdir(parents=True, exist_ok=True)
+        (LOOKED_AT / "newcomer.png").write_bytes(page.picture(tallest=3000))
+        say("why an SBOM is missing, in three steps: open, Where, paste")
+
     def registrations(self, page: Page) -> None:
         self.at(page, registrations="")
         expect("all are there", page.evaluate("document.querySelectorAll('tbody tr').length") == 3)
@@ -622,6 +646,7 @@ def walk(stack: Own, shop: Shop, browser: Browser) -> None:
     steps: list[Callable[[Page], None]] = [own.filters, own.attestation, own.registrations, own.hostile, own.keyboard]
     for step in steps:
         step(page)
+    own.newcomer()
     own.small()
     own.looks(page, signed_out, refused)
     own.down(page)

@@ -462,7 +462,8 @@ async fn a_delivery_waits_for_a_promised_material_and_then_takes_it_along() {
         (delivery.state, delivery.attempt, attempts.len()),
         (State::Pending, 1, 0)
     );
-    assert_eq!(delivery.reason.unwrap(), format!("waiting for {digest}"));
+    let reason = format!("waiting for {digest}, which is not uploaded yet");
+    assert_eq!(delivery.reason.unwrap(), reason);
     world
         .memory
         .put_object(&ORGANIZATION, &digest, Bytes::from_static(SBOM))

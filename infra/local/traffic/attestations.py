@@ -31,10 +31,22 @@ class Sbom:
         return f"sha256:{hashlib.sha256(self.content).hexdigest()}"
 
 
-def envelope(workflow: str, run: str, size_bytes: int = 0, sbom: Sbom | None = None, inline: bool = False) -> bytes:
-    """A DSSE envelope over a run of `project/name`, padded to about a size."""
+def envelope(
+    workflow: str, run: str, size_bytes: int = 0, sbom: Sbom | None = None, inline: bool = False, image: str = ""
+) -> bytes:
+    """A DSSE envelope over a run of `project/name`, padded to about a size; `image` is the digest of one it built."""
     project, name = workflow.split("/")
     materials = []
+    if image:
+        material = {
+            "name": f"registry.example.org/{name}",
+            "digest": {"sha256": image.removeprefix("sha256:")},
+            "annotations": {
+                "chainloop.material.name": "image",
+                "chainloop.material.type": "CONTAINER_IMAGE",
+            },
+        }
+        materials.append(material)
     if sbom:
         material = {
             "name": "sbom.cdx.json",

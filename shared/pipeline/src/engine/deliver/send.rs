@@ -115,7 +115,8 @@ async fn prepare<I: Integration, P: Platform>(
         && context.platform.now() < delivery.created_at.plus(patience)
         && let Some(digest) = absent.digest
     {
-        return Err(Sent::Waits(format!("waiting for {digest}")));
+        let reason = format!("waiting for {digest}, which is not uploaded yet");
+        return Err(Sent::Waits(reason));
     }
     context.ours.set(false);
     Ok(prepared)
