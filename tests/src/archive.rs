@@ -12,6 +12,7 @@ use pipeline::Platform;
 use pipeline::engine::accept;
 use pipeline::records::attestations::{self, Filter};
 use pipeline::records::workflows;
+use pipeline::store::rows;
 use serde_json::{Value, json};
 
 use crate::asking::ask;
@@ -110,6 +111,88 @@ async fn a_list_since_a_time_ends_there() {
         ..Filter::default()
     };
     assert_eq!(walk(&memory, of, 3).await.len(), 4);
+}
+
+/// Each workflow is asked for its newest, all at once.
+#[tokio::test]
+async fn a_list_of_more_workflows_than_can_be_asked_says_so() {
+    let memory = Memory::default();
+    push(&memory, of("nightly", 0)).await;
+    for number in 0..attestations::WORKFLOWS {
+        let row = rows::WorkflowRecord {
+            organization: ORGANIZATION.clone(),
+            workflow: Workflow {
+                project: "shop".into(),
+                name: number.to_string(),
+                ..Workflow::default()
+            },
+            first_seen_at: memory.now(),
+        };
+        memory
+            .write(vec![rows::insert(&memory, &row).0])
+            .await
+            .unwrap();
+    }
+    let list = "GET /v1/attestations";
+    let refused = ask(&memory, Role::Viewer, list, &[], json!({})).await;
+    assert_eq!(
+        (refused.status, &refused.body["code"]),
+        (422, &json!("invalid-inputs"))
+    );
+    assert_eq!(refused.body["faults"][0]["field"], "workflow");
+    let of = Filter {
+        workflow: Some(Workflow {
+            project: "shop".into(),
+            name: "nightly".into(),
+            ..Workflow::default()
+        }),
+        ..Filter::default()
+    };
+    assert_eq!(walk(&memory, of, 3).await.len(), 1);
+}
+
+/// A hundred receipts of the largest kind are more than a function may answer.
+#[tokio::test]
+async fn a_list_leaves_out_receipts_that_are_large() {
+    let world = World::new();
+    world.ready().await;
+    let accepted = world
+        .push(attestation("1", vec![]).compact())
+        .await
+        .unwrap();
+    world.deliver().await;
+    let (delivery, _) = world.delivery(&accepted).await;
+    let id = delivery.id.to_string();
+    for (length, is_listed) in [(16_000, true), (17_000, false)] {
+        let key = rows::Delivery::at(&ORGANIZATION, &delivery.id);
+        let mut stored = rows::load::<rows::Delivery>(&world.memory, &key)
+            .await
+            .unwrap()
+            .unwrap();
+        let text = Value::from("x".repeat(length));
+        stored.row.receipt = Some([("text".to_owned(), text)].into_iter().collect());
+        let (write, _) = stored.update(&world.memory);
+        world.memory.write(vec![write]).await.unwrap();
+        let list = ask(
+            &world.memory,
+            Role::Viewer,
+            "GET /v1/deliveries",
+            &[],
+            json!({}),
+        )
+        .await;
+        assert_eq!(list.body["items"][0]["receipt"].is_object(), is_listed);
+        let path = [("delivery", id.as_str())];
+        let one = ask(
+            &world.memory,
+            Role::Viewer,
+            "GET /v1/deliveries/{delivery}",
+            &path,
+            json!({}),
+        )
+        .await;
+        assert!(one.body["receipt"].is_object());
+    }
 }
 
 async fn get(memory: &Memory, route: &str, digest: &str) -> (u16, Value) {

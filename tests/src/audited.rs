@@ -612,6 +612,13 @@ async fn a_restricted_token_reaches_by_id_and_by_names_what_it_is_restricted_to(
     assert_eq!(first, (202, None));
     let other = push("other/*", &bare, Some("other/nightly")).await;
     assert_eq!(other, refused, "it is told nothing of where they go");
+    // Whoever may know is told, and nobody's evidence goes elsewhere in silence.
+    let before = state(&scene.memory);
+    let other = push("*", &bare, Some("other/nightly")).await;
+    assert_eq!(other, (422, Some("workflow-other".to_owned())));
+    assert!(before == state(&scene.memory), "a refusal changes nothing");
+    let again = push("*", &bare, Some("shop/nightly")).await;
+    assert_eq!(again, (202, None));
 }
 
 /// All that a role can be told, by every route and with every filter of the lists.

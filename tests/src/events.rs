@@ -405,6 +405,7 @@ impl Stage {
             created_by: "admin".into(),
             created_at,
             deleted_at: None,
+            drain: None,
             paused: None,
             wake_at: None,
         })

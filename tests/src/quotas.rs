@@ -87,6 +87,46 @@ async fn what_exceeds_a_days_quota_is_refused_unkept_and_a_repeat_is_free() {
     assert_eq!(push(&world.memory, of("3")).await.status, 202);
 }
 
+/// White space makes other bytes of the same envelope, and each form would be kept.
+#[tokio::test]
+async fn a_known_envelope_in_other_bytes_costs_those_bytes() {
+    let compact = attestation("1", vec![]).compact();
+    let form = |spaces: usize| [b" ".repeat(spaces), compact.clone()].concat();
+    let most = 2 * compact.len() as u64 + 1;
+    let world = world(Quotas {
+        bytes: most,
+        ..usual()
+    });
+    world.ready().await;
+    for spaces in [0, 1, 1, 0] {
+        assert_eq!(push(&world.memory, form(spaces)).await.status, 202);
+    }
+    let used = quotas::used(scope(&world.memory)).await.unwrap();
+    assert_eq!((used.attestations, used.bytes), (1, most));
+    let refused = push(&world.memory, form(2)).await;
+    assert_eq!(code(&refused), (429, "quota-exceeded"));
+    let digest = Digest::of(&form(2));
+    let kept = world.memory.object_size(&ORGANIZATION, &digest);
+    assert_eq!(kept.await.unwrap(), None);
+    assert_eq!(push(&world.memory, form(1)).await.status, 202);
+}
+
+/// More forms than a row has room for get the same answer, and are not kept: nothing would point to them.
+#[tokio::test]
+async fn forms_beyond_those_that_are_remembered_are_not_kept() {
+    let world = world(usual());
+    world.ready().await;
+    let compact = attestation("1", vec![]).compact();
+    let form = |spaces: usize| [b" ".repeat(spaces), compact.clone()].concat();
+    for spaces in 0..=101 {
+        let answer = push(&world.memory, form(spaces)).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        let digest = Digest::of(&form(spaces));
+        let kept = world.memory.object_size(&ORGANIZATION, &digest).await;
+        assert_eq!(kept.unwrap().is_some(), spaces <= 100, "{spaces}");
+    }
+}
+
 #[tokio::test]
 async fn bytes_of_materials_count_when_they_may_be_sent_and_are_free_when_they_are_here() {
     let mut world = world(Quotas {
@@ -367,6 +407,9 @@ async fn whatever_asks_a_third_party_goes_at_the_tokens_pace() {
             &attached,
             json!({ "attestation": digest }),
         ),
+        // A job is work for all that share the reconciler.
+        ("POST /v1/audits", &[], json!({})),
+        ("POST /v1/redeliveries", &[], json!({ "dry_run": true })),
     ] {
         let refused = post(&world.memory, route, path, body).await;
         assert_eq!(code(&refused), (429, "too-many-checks"), "{route}");

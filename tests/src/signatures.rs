@@ -611,8 +611,8 @@ async fn another_workflows_policy_raises_no_verdict() {
     };
     let first = push(envelope.compact(), "shop", "nightly").await;
     assert_eq!(outcome(first), Some(Outcome::UnknownSigner));
-    let raised = push(bundle(&envelope, "a"), "sandbox", "x").await;
-    assert_eq!(outcome(raised), Some(Outcome::UnknownSigner));
+    let taken = push(bundle(&envelope, "a"), "sandbox", "x").await;
+    assert!(matches!(taken, Err(accept::Error::WorkflowTaken(_))));
     let raised = push(bundle(&envelope, "b"), "shop", "nightly").await;
     assert_eq!(outcome(raised), Some(Outcome::UnknownSigner));
 }

@@ -105,6 +105,7 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
     let Registered {
         id: registration,
         config,
+        secret_version,
         ..
     } = registered.unwrap().0.row;
     let organization = ORGANIZATION.clone();
@@ -114,14 +115,21 @@ async fn all(world: &World, name: &str, more: Value) -> Vec<(&'static str, usize
         inputs: Map::new(),
     })
     .await;
-    ask(Check::Update {
-        organization,
-        registration,
-        inputs: config,
+    let update = |secret_version| Check::Update {
+        organization: organization.clone(),
+        registration: registration.clone(),
+        inputs: config.clone(),
         external_id: None,
+        secret_version,
         only_validate: false,
-    })
-    .await;
+    };
+    // The new credentials may be another destination's.
+    let asked = world.receiver.received().len();
+    let of_another = check::<Trusting>(&role, &http(), update(Some("another".into()))).await;
+    let refused = of_another.unwrap().accepted().unwrap_err().to_string();
+    assert!(refused.contains("changed meanwhile"), "{refused}");
+    assert_eq!(world.receiver.received().len(), asked);
+    ask(update(secret_version)).await;
     let wanted = attach::NewAttachment {
         registration: name.to_owned(),
         workflow: api::workflows::selector(WORKFLOW, None).unwrap(),

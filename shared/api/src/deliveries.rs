@@ -82,7 +82,7 @@ pub struct Delivery {
     pub held_at: Option<Timestamp>,
     /// When the next attempt is due; none when there is none.
     pub due_at: Option<Timestamp>,
-    /// The third party's names for what it received.
+    /// The third party's names for what it received. In a list, none of more than 16 KiB.
     pub receipt: Option<Map<String, Value>>,
     /// Steps that are finished, until it is delivered; in a list, the first of them alone.
     pub progress: BTreeMap<String, Value>,

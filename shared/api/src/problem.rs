@@ -212,6 +212,8 @@ codes! {
         "it changed since the `ETag` in `If-Match`: read it again"
     TooLarge "too-large" 413 "Payload too large"
         "the body has more than 256 KiB, or, of an attestation or of what a control plane posts, more than 6 MiB"
+    AnswerTooLarge "answer-too-large" 422 "Answer too large"
+        "the answer would be larger than the 6 MB that a function may give: ask for less"
     CheckFailed "check-failed" 422 "Check failed"
         "the third party refused it; `detail` says why"
     IdempotencyKeyReused "idempotency-key-reused" 422 "Idempotency key reused"
@@ -235,7 +237,7 @@ codes! {
     WorkflowMissing "workflow-missing" 422 "Workflow missing"
         "neither the attestation nor the query names its workflow"
     WorkflowOther "workflow-other" 422 "Workflow mismatch"
-        "the attestation names another workflow than the query"
+        "the attestation names another workflow than the query, or it names none and was accepted as another's"
     WorkflowMalformed "workflow-malformed" 422 "Malformed workflow name"
         "the ID, the project or the name of the attestation's workflow has a character that selectors use, or that \
          nobody can type"

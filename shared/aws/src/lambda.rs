@@ -10,7 +10,7 @@ use pipeline::engine::deliver::preview::preview;
 use pipeline::engine::deliver::{self, Tools};
 use pipeline::engine::sign_in::CachedEndpoints;
 use pipeline::engine::{fetch, reconcile};
-use pipeline::http::{self, Response, Route};
+use pipeline::http::{self, Request, Response, Route};
 use pipeline::store::platform::Scope;
 use serde_json::{Value, json};
 
@@ -71,7 +71,7 @@ async fn answer(routes: Vec<Route<Aws>>, prepare: impl AsyncFnOnce(&Aws)) -> Res
         let request = event.payload.request();
         let response = Box::pin(http::answer(&routes, &aws, &request)).await;
         tell(&aws).await;
-        Ok::<_, Failure>(gateway_answer(&response, &request.id))
+        Ok::<_, Failure>(gateway_answer(&request, &response))
     })
 }
 
@@ -151,7 +151,7 @@ pub async fn sign_in() -> Result<(), Error> {
         let now = aws.now();
         let answer = http::sign_in::answer(&provider, &known, &http, &request, now, read);
         let response = Box::pin(answer).await;
-        Ok::<_, Failure>(gateway_answer(&response, &request.id))
+        Ok::<_, Failure>(gateway_answer(&request, &response))
     })
 }
 
@@ -188,7 +188,16 @@ pub async fn fetch_materials() -> Result<(), Error> {
     })
 }
 
-fn gateway_answer(response: &Response, request_id: &str) -> Value {
+/// Maximum number of bytes of an answer's body, as text within JSON. Lambda takes 6 MB for the whole:
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+const ANSWER_BYTES: usize = 5_900_000;
+
+fn gateway_answer(request: &Request, response: &Response) -> Value {
+    let body = response.body.to_string();
+    let escaped = body.bytes().filter(|byte| matches!(byte, b'"' | b'\\'));
+    if body.len() + escaped.count() > ANSWER_BYTES {
+        return gateway_answer(request, &http::too_large(request));
+    }
     let kind = if response.status < 400 {
         "application/json"
     } else {
@@ -196,11 +205,11 @@ fn gateway_answer(response: &Response, request_id: &str) -> Value {
     };
     let mut headers = response.headers.clone();
     headers.insert("content-type".into(), kind.into());
-    headers.insert("x-request-id".into(), request_id.into());
+    headers.insert("x-request-id".into(), request.id.clone().into());
     json!({
         "statusCode": response.status,
         "headers": headers,
-        "body": response.body.to_string(),
+        "body": body,
         "isBase64Encoded": false,
     })
 }
@@ -208,6 +217,29 @@ fn gateway_answer(response: &Response, request_id: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_large_for_lambda_is_told_instead() {
+        let event = include_str!("../../../events/deliveries/list.json");
+        let event: GatewayEvent = serde_json::from_str(event).unwrap();
+        let request = event.request();
+        let answer = |text: String| {
+            let response = Response {
+                status: 200,
+                headers: Default::default(),
+                body: json!({ "text": text }),
+            };
+            let answer = gateway_answer(&request, &response);
+            assert!(answer.to_string().len() < 6_000_000);
+            answer["statusCode"].clone()
+        };
+        assert_eq!(answer("a".repeat(5_000_000)), 200);
+        assert_eq!(answer("\"".repeat(1_400_000)), 200);
+        assert_eq!(answer("a".repeat(6_000_000)), 422);
+        assert_eq!(answer("\"".repeat(3_000_000)), 422);
+    }
 
     #[test]
     fn no_variable_makes_the_sdks_log_what_is_in_their_requests() {

@@ -236,6 +236,7 @@ pub fn register(
         created_by: "operator".into(),
         created_at: world.timestamp(),
         deleted_at: None,
+        drain: None,
         paused: None,
         wake_at: None,
     };

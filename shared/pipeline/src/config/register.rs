@@ -176,6 +176,7 @@ async fn complete(
         created_by: act.actor.name.clone(),
         created_at: platform.now(),
         deleted_at: None,
+        drain: None,
         paused: None,
         wake_at: None,
     };
@@ -290,11 +291,7 @@ async fn complete_deletion(
         registration: id.clone(),
         deleted_at: now,
     };
-    let mut writes = vec![
-        name.delete(),
-        gone.update(platform).0,
-        rows::insert(platform, &listed).0,
-    ];
+    let mut writes = vec![name.delete(), rows::insert(platform, &listed).0];
     writes.extend(notices::forget(scope, Event::CertificateExpiring, id.as_str()).await?);
     if was_paused {
         // What it held is let go, to be cancelled.
@@ -304,7 +301,9 @@ async fn complete_deletion(
         let rate = schedule::DRAIN_PER_SECOND;
         let job = jobs::new(scope, work, rate, "deletion");
         writes.push(jobs::put(platform, &job));
+        gone.row.drain = Some(job.id);
     }
+    writes.push(gone.update(platform).0);
     platform.write(writes).await?;
     Ok((gone.row, count))
 }

@@ -237,6 +237,7 @@ impl Whole {
                 registration: row.id.clone(),
                 inputs: whole,
                 external_id: self.external_id.clone(),
+                secret_version: row.secret_version.clone(),
                 only_validate: is_wrong,
             },
             _ if is_wrong => return Err(self.wrong(Vec::new())),
@@ -516,6 +517,7 @@ mod tests {
             created_by: String::new(),
             created_at: Timestamp::from_millis(0),
             deleted_at: None,
+            drain: None,
             paused: None,
             wake_at: None,
         };

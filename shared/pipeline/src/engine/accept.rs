@@ -45,6 +45,10 @@ pub enum Error {
     #[error("the attestation says it belongs to {says}, not to {said}")]
     WorkflowOther { says: String, said: String },
     #[error(
+        "the attestation names no workflow, and was accepted before as one of {0}: an envelope belongs to one workflow"
+    )]
+    WorkflowTaken(String),
+    #[error(
         "the attestation's workflow has an id, a project or a name of more than {NAME_MAX_BYTES} bytes"
     )]
     WorkflowTooLong,
@@ -185,6 +189,7 @@ async fn for_attached(
     if let Some(row) = row {
         // Bytes that name no workflow may be another's already, and the answer tells where that one's go.
         check_allowed(&row.workflow, allowed)?;
+        check_free(row, &workflow, &parsed)?;
     }
     let of_planned = planned.iter().filter_map(|one| one.matched);
     let reached = of_planned.chain(policies.iter().map(|(matched, _)| *matched));
@@ -203,6 +208,19 @@ async fn for_attached(
         sender,
     };
     accept(scope, incoming, planned, existing).await
+}
+
+/// Refuses an envelope that names no workflow where it is another's already: it would not be delivered as this one's, and
+/// nobody would know.
+fn check_free(
+    row: &Attestation,
+    workflow: &Workflow,
+    parsed: &attestation::Attestation,
+) -> Result<(), Error> {
+    if may_be_one(&row.workflow, workflow) || says(parsed)?.is_some() {
+        return Ok(());
+    }
+    Err(Error::WorkflowTaken(audit_log::workflow(&row.workflow)))
 }
 
 fn check_allowed(workflow: &Workflow, allowed: &[Selector]) -> Result<(), Error> {
@@ -287,19 +305,29 @@ pub(crate) async fn accept(
     if run.is_some_and(|run| is_long(run)) {
         return Err(Error::NameTooLong("the id of the workflow run"));
     }
-    let used = Used::attestation(incoming.bytes.len() as u64);
-    if let Err(exceeded) = quotas::daily(scope, used).await
-        && existing.known.is_none()
-    {
-        // Nothing of it is kept. One that is known costs nothing, and goes on.
-        return Err(exceeded.into());
-    }
-    let kept = platform.put_object(organization, &parsed.received, incoming.bytes.clone());
-    let seen = see(scope, workflow, existing.is_seen);
+    let received = parsed.received;
+    let size_bytes = incoming.bytes.len() as u64;
+    let known = existing.known.as_ref();
+    let known = known.map(|(attestation, _)| &attestation.row);
+    // What is kept already costs nothing; the same envelope in other bytes costs those. Nothing of what is refused is kept.
+    let used = match known {
+        None => Used::attestation(size_bytes),
+        Some(row) if row.takes_form(&received) => Used::material(size_bytes),
+        Some(_) => Used::default(),
+    };
+    quotas::daily(scope, used).await?;
+    let is_to_keep = known.is_none_or(|row| row.has_form(&received) || row.takes_form(&received));
+    let kept = async {
+        if !is_to_keep {
+            return Ok(());
+        }
+        let bytes = incoming.bytes.clone();
+        platform.put_object(organization, &received, bytes).await
+    };
+    let seen = see(scope, workflow, existing.is_seen || known.is_some());
     let promised = materials::promised(parsed);
     let missing = materials::missing(scope, &promised);
     let ((), (), missing) = try_join3(kept, seen, missing).await?;
-    let received = parsed.received;
     let (mut attestation, plan, repeated) = match existing.known {
         Some((attestation, plan)) => (attestation, plan, true),
         None => {
@@ -315,13 +343,18 @@ pub(crate) async fn accept(
                         what: "table",
                         why: "a row that exists could not be read".into(),
                     })?;
+                    check_free(&attestation.row, workflow, parsed)?;
                     (attestation, plan, true)
                 }
             }
         }
     };
     if repeated {
+        let was_kept = attestation.row.has_form(&received);
         attestation = join(platform, attestation, &incoming, &received).await?;
+        if !was_kept && attestation.row.has_form(&received) {
+            quotas::count(scope, &received, Used::material(size_bytes)).await;
+        }
     }
     let plan = plans::written(platform, plan).await?;
     let verdict = attestation.row.verdict.as_ref();
@@ -453,6 +486,12 @@ fn checked(stated: &Workflow) -> Result<Option<Workflow>, Error> {
     }))
 }
 
+/// Reports whether both may name the same workflow: what both have is the same.
+fn may_be_one(one: &Workflow, other: &Workflow) -> bool {
+    let same = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b;
+    same(&one.id, &other.id) && same(&one.project, &other.project) && same(&one.name, &other.name)
+}
+
 /// Returns an attestation's workflow: the one that it states itself, else the one that its sender states.
 fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Result<Workflow, Error> {
     match (says(parsed)?, said) {
@@ -460,11 +499,7 @@ fn workflow(parsed: &attestation::Attestation, said: Option<&Workflow>) -> Resul
         (None, Some(said)) => checked(said)?.ok_or(Error::WorkflowMissing),
         (Some(says), None) => Ok(says),
         (Some(says), Some(said)) => {
-            let same = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b;
-            if same(&says.id, &said.id)
-                && same(&says.project, &said.project)
-                && same(&says.name, &said.name)
-            {
+            if may_be_one(&says, said) {
                 Ok(says)
             } else {
                 let name = |workflow: &Workflow| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::jobs::{Filter, JobKind, JobStatus};
-use api::workflows::Match;
+use api::workflows::{Match, Workflow};
 use api::{AttachmentId, RegistrationId, Timestamp};
 use attestation::Digest;
 use tracing::{info, warn};
@@ -12,10 +12,10 @@ use crate::engine::deliveries::{self, Cursor};
 use crate::engine::{audit, operations, pauses, plans};
 use crate::ledger::schedule;
 use crate::records::jobs::end;
+use crate::records::workflows;
 use crate::store::platform::{Index, Platform, Scope, Unreachable};
 use crate::store::rows::{
     self, Attachment, Attestation, Delivery, Job, JobCursor, Plan, PlanReason, Planned, Stored,
-    WorkflowRecord,
 };
 
 /// Attestations or deliveries that one page looks at.
@@ -233,18 +233,10 @@ fn refused(job: &mut Job, what: &str, error: operations::Error) -> Result<bool, 
 async fn attestations(
     platform: &impl Platform,
     job: &Job,
-    wanted: impl Fn(&WorkflowRecord) -> bool,
+    wanted: impl Fn(&Workflow) -> bool,
     until: Timestamp,
 ) -> Result<Option<(Vec<Stored<Attestation>>, JobCursor)>, Unreachable> {
-    let partition = WorkflowRecord::partition(&job.organization);
-    let seen =
-        rows::load_all::<WorkflowRecord>(platform, &partition, WorkflowRecord::PREFIX).await?;
-    // Several ids may have one name; the index knows names.
-    let names: std::collections::BTreeSet<(String, String)> = seen
-        .into_iter()
-        .filter(|stored| wanted(&stored.row))
-        .map(|Stored { row, .. }| (row.workflow.project, row.workflow.name))
-        .collect();
+    let names = workflows::names(Scope::new(platform, &job.organization), wanted).await?;
     let place = job.place.clone().unwrap_or(JobCursor {
         workflow: 0,
         created_at: until,
@@ -253,7 +245,7 @@ async fn attestations(
     let Some((project, name)) = names.into_iter().nth(place.workflow) else {
         return Ok(None);
     };
-    let workflow = api::workflows::Workflow {
+    let workflow = Workflow {
         id: String::new(),
         project,
         name,
@@ -316,8 +308,8 @@ async fn backfill(
     };
     let workflow = job.place.as_ref().map_or(0, |place| place.workflow);
     let selector = attachment.workflow.clone();
-    let wanted = |seen: &WorkflowRecord| {
-        selector.is_for(&seen.workflow) && seen.workflow.project != operations::TEST_PROJECT
+    let wanted = |workflow: &Workflow| {
+        selector.is_for(workflow) && workflow.project != operations::TEST_PROJECT
     };
     let Some((page, next)) = attestations(platform, job, wanted, newest).await? else {
         return Ok(false);

@@ -138,6 +138,7 @@ pub async fn resume(
     };
     let mut job = jobs::new(scope, work, per_second, &act.actor.name);
     job.id = id.unwrap_or(job.id);
+    stored.row.drain = Some(job.id.clone());
     let (write, version) = stored.update(platform);
     let subject = Subject::registration(&stored.row);
     let detail = format!("{per_second} a second");
@@ -271,16 +272,17 @@ async fn is_kept(
 ) -> Result<bool, Unreachable> {
     let (platform, organization) = scope.parts();
     let key = Registration::at(organization, registration);
-    let row = rows::load::<Registration>(platform, &key).await?;
-    if row.is_some_and(|stored| stored.row.paused.is_some()) {
+    let Some(Stored { row, .. }) = rows::load::<Registration>(platform, &key).await? else {
+        return Ok(false);
+    };
+    if row.paused.is_some() {
         return Ok(true);
     }
-    let drains = |job: &Job| {
-        job.stand == JobStatus::Running
-            && matches!(&job.work, JobKind::Drain { registration: of } if of == registration)
+    let Some(drain) = row.drain else {
+        return Ok(false);
     };
-    let all = rows::load_all::<Job>(platform, &Job::partition(organization), "job/").await?;
-    Ok(all.iter().any(|stored| drains(&stored.row)))
+    let job = jobs::find(scope, &drain).await?;
+    Ok(job.is_some_and(|job| job.row.stand == JobStatus::Running))
 }
 
 /// Gives up on what a paused registration has held for too long, and says when to look again.

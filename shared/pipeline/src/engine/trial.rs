@@ -6,7 +6,7 @@ use verify::Judge;
 
 use crate::engine::signatures;
 use crate::records::attestations::{self, Filter};
-use crate::store::platform::{Platform, Scope, Unreachable};
+use crate::store::platform::{Platform, Scope};
 use crate::store::rows::Attestation;
 
 /// Attestations of a page at most: each has megabytes to read and to judge, and the gateway waits half a minute.
@@ -23,7 +23,7 @@ pub async fn page(
     judge: &Judge,
     of: &Filter,
     limit: usize,
-) -> Result<(Vec<(Attestation, Option<Verdict>)>, Option<Timestamp>), Unreachable> {
+) -> Result<(Vec<(Attestation, Option<Verdict>)>, Option<Timestamp>), attestations::Error> {
     let (rows, mut next) = attestations::list(scope, of, limit.min(MOST)).await?;
     let mut tried: Vec<(Attestation, Option<Verdict>)> = Vec::new();
     let mut size_bytes = 0;

@@ -258,13 +258,24 @@ pub(super) fn problem(error: Error) -> Problem {
         Error::Exceeded(exceeded) => exceeded.into(),
         Error::Refused(refused) => Problem::refused(refused.code(), text),
         Error::WorkflowMissing => Problem::new(Code::WorkflowMissing, text),
-        Error::WorkflowOther { .. } => Problem::new(Code::WorkflowOther, text),
+        Error::WorkflowOther { .. } | Error::WorkflowTaken(_) => {
+            Problem::new(Code::WorkflowOther, text)
+        }
         Error::WorkflowNotAllowed(_) => Problem::new(Code::WorkflowNotAllowed, text),
         Error::NameTooLong(_) => Problem::new(Code::NameTooLong, text),
         Error::WorkflowTooLong => Problem::new(Code::WorkflowTooLong, text),
         Error::WorkflowMalformed(_) => Problem::new(Code::WorkflowMalformed, text),
         Error::TooManyAttachments(_) => Problem::new(Code::TooManyAttachments, text),
         Error::Unreachable(unreachable) => unreachable.into(),
+    }
+}
+
+impl From<attestations::Error> for Problem {
+    fn from(error: attestations::Error) -> Self {
+        match error {
+            attestations::Error::TooManyWorkflows => Self::field("workflow", error.to_string()),
+            attestations::Error::Unreachable(unreachable) => unreachable.into(),
+        }
     }
 }
 
@@ -396,7 +407,7 @@ async fn describe<P: Platform>(
         attestation: row.into(),
         bytes,
         contents,
-        deliveries: super::deliveries::shown(call, found).await,
+        deliveries: super::deliveries::listed(call, found).await,
         more_deliveries: next.is_some(),
     })
 }

@@ -219,6 +219,9 @@ fn pem(der: &[u8]) -> String {
     text + "-----END PUBLIC KEY-----\n"
 }
 
+/// Maximum number of bytes of a receipt in a list.
+const LISTED_BYTES: usize = 16 * 1024;
+
 async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
     let scope = call.scope();
     let id = call.id("delivery");
@@ -236,15 +239,27 @@ async fn cancel<P: Platform>(call: Call<'_, P>) -> Answer {
 
 /// Shows deliveries as the caller may see them, with the names of their registrations. Whoever follows an attestation
 /// learns what became of it, and nothing of how the organization is configured or of what third parties say.
-pub(super) async fn shown<P: Platform>(
-    call: Call<'_, P>,
-    rows: Vec<rows::Delivery>,
-) -> Vec<Delivery> {
+async fn shown<P: Platform>(call: Call<'_, P>, rows: Vec<rows::Delivery>) -> Vec<Delivery> {
     let may_read = call.caller.role.may(Action::Read);
     let of = rows.iter().filter(|_| may_read);
     let names = config::names(call.scope(), of.map(|row| &row.registration)).await;
     let shown = rows.into_iter().map(|row| view(row, &names, may_read));
     shown.collect()
+}
+
+/// As [`shown`], for a list: of receipts, which may have 128 KiB each, those alone that a page has room for.
+pub(super) async fn listed<P: Platform>(
+    call: Call<'_, P>,
+    rows: Vec<rows::Delivery>,
+) -> Vec<Delivery> {
+    let mut listed = shown(call, rows).await;
+    for delivery in &mut listed {
+        let size_bytes = |receipt: &_| serde_json::to_vec(receipt).map_or(0, |json| json.len());
+        delivery
+            .receipt
+            .take_if(|receipt| size_bytes(receipt) > LISTED_BYTES);
+    }
+    listed
 }
 
 async fn one<P: Platform>(call: Call<'_, P>, row: rows::Delivery) -> Delivery {
@@ -355,7 +370,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
     let limit = request.limit()?;
     let (mut rows, next) = deliveries::list(scope, of, &wanted, cursor.as_ref(), limit).await?;
     rows.retain(|row| caller.is_for(&row.workflow));
-    let items = shown(call, rows).await;
+    let items = listed(call, rows).await;
     let next = next.map(|cursor| cursor.to_string());
     Ok(Response::json(200, &Page::<Delivery> { items, next }))
 }

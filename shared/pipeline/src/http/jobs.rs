@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::request::{Answer, Call, Response};
 use super::route::{Description, Route, handler};
-use crate::config;
+use crate::config::{self, pace};
 use crate::engine::{job_runner, operations};
 use crate::ledger::schedule;
 use crate::records::audit_log::{self, Subject};
@@ -27,13 +27,13 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
             .about("Small jobs end with the response; others continue every minute.")
             .takes::<Redeliveries>()
             .answers::<Job>(202, "The job")
-            .refuses(&[Code::Conflict, Code::NotFound]),
+            .refuses(&[Code::Conflict, Code::NotFound, Code::TooManyChecks]),
         Route::post("/v1/audits", Action::Operate, handler!(audit))
             .audited("delivery.audit")
             .keyed()
             .operation("audit", "Check that every delivery is accounted for")
             .answers::<Job>(202, "The job")
-            .refuses(&[Code::Conflict]),
+            .refuses(&[Code::Conflict, Code::TooManyChecks]),
         Route::get("/v1/jobs", Action::Read, handler!(list))
             .operation("listJobs", "List jobs")
             .about("Newest first.")
@@ -58,6 +58,7 @@ async fn audit<P: Platform>(call: Call<'_, P>) -> Answer {
     job.id = call.ids.job().unwrap_or(job.id);
     let subject = Subject::new("all deliveries", job.id.as_str());
     let told = (subject, String::new());
+    pace::take(scope, &caller.actor).await?;
     begin(call, job, told, Some(AT_ONCE)).await
 }
 
@@ -241,6 +242,7 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
         job.id.as_str(),
     );
     let told = (subject, period(asked.since, asked.until));
+    pace::take(scope, &caller.actor).await?;
     begin(call, job, told, Some(AT_ONCE)).await
 }
 

@@ -30,4 +30,4 @@ pub mod workflows;
 
 pub use request::{Answer, BODY_MAX_BYTES, Call, Caller, ClaimIds, Parameters, Request, Response};
 pub use route::{Audited, Description, Handler, Route};
-pub use router::answer;
+pub use router::{answer, too_large};

@@ -44,7 +44,7 @@ async fn list<P: Platform>(call: Call<'_, P>) -> Answer {
         .into_iter()
         .map(|place| (place.delivery, place.is_in_receipt))
         .unzip();
-    let shown = deliveries::shown(call, rows).await.into_iter();
+    let shown = deliveries::listed(call, rows).await.into_iter();
     let items = shown.zip(in_receipt).map(|(delivery, in_receipt)| Place {
         delivery,
         in_receipt,

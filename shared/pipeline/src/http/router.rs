@@ -155,6 +155,13 @@ async fn handle<P: Platform>(
     }
 }
 
+/// The answer instead of one that is larger than a function may give.
+pub fn too_large(request: &Request) -> Response {
+    let detail = "the answer would be larger than the 6 MB that a function may give: ask for less with `limit`, or \
+                  download the attestation";
+    refused(request, Problem::new(Code::AnswerTooLarge, detail))
+}
+
 pub(super) fn refused(request: &Request, mut problem: Problem) -> Response {
     problem.request_id.clone_from(&request.id);
     let response = Response::json(problem.status, &problem);

@@ -9,8 +9,9 @@ use api::workflows::{Selector, Workflow};
 use attestation::Digest;
 use futures_util::future::{try_join, try_join_all};
 
+use crate::records::workflows;
 use crate::store::platform::{Index, Platform, Scope, Unreachable};
-use crate::store::rows::{self, Attestation, DigestAlias, WorkflowRecord};
+use crate::store::rows::{self, Attestation, DigestAlias};
 
 /// Filter for attestations.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,17 @@ pub struct Filter {
     pub verdict: Option<Outcome>,
 }
 
+/// Maximum number of workflows that a list is merged from: each is asked for its newest, all at once.
+pub const WORKFLOWS: usize = 5_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("a list is merged from at most {WORKFLOWS} workflows, and these are more: name one")]
+    TooManyWorkflows,
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
 /// Attestations newest first, about `limit` of them, and until when those of the next page were accepted.
 ///
 /// Entries of one moment have no order in the index, so no page ends inside a moment: it has some more instead.
@@ -37,13 +49,16 @@ pub async fn list(
     scope: Scope<'_, impl Platform>,
     of: &Filter,
     limit: usize,
-) -> Result<(Vec<Attestation>, Option<Timestamp>), Unreachable> {
+) -> Result<(Vec<Attestation>, Option<Timestamp>), Error> {
     let (platform, organization) = scope.parts();
     let limit = limit.max(1);
     let hashes = match &of.workflow {
         Some(workflow) => BTreeSet::from([Attestation::workflow_hash(organization, workflow)]),
         None => hashes(scope, of.selector.as_ref()).await?,
     };
+    if hashes.len() > WORKFLOWS {
+        return Err(Error::TooManyWorkflows);
+    }
     let peeks = hashes
         .into_iter()
         .map(|hash| run(platform, hash, of.until, 1));
@@ -125,15 +140,18 @@ async fn hashes(
     scope: Scope<'_, impl Platform>,
     of: Option<&Selector>,
 ) -> Result<BTreeSet<String>, Unreachable> {
-    let (platform, organization) = scope.parts();
-    let partition = WorkflowRecord::partition(organization);
-    let seen =
-        rows::load_all::<WorkflowRecord>(platform, &partition, WorkflowRecord::PREFIX).await?;
-    let seen = seen.iter().map(|stored| &stored.row.workflow);
-    Ok(seen
-        .filter(|workflow| of.is_none_or(|selector| selector.is_for(workflow)))
-        .map(|workflow| Attestation::workflow_hash(organization, workflow))
-        .collect())
+    let organization = scope.organization;
+    let is_wanted = |workflow: &Workflow| of.is_none_or(|selector| selector.is_for(workflow));
+    let names = workflows::names(scope, is_wanted).await?;
+    let hash = |(project, name): (String, String)| {
+        let workflow = Workflow {
+            project,
+            name,
+            ..Workflow::default()
+        };
+        Attestation::workflow_hash(organization, &workflow)
+    };
+    Ok(names.into_iter().map(hash).collect())
 }
 
 fn after(moment: Timestamp) -> Timestamp {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::Timestamp;
-use api::workflows::Selector;
+use api::workflows::{Selector, Workflow};
 use futures_util::future::{try_join, try_join_all};
 
 use crate::store::platform::{Index, Platform, Range, Scope, Unreachable};
@@ -60,6 +60,25 @@ pub async fn list(
         }
     });
     Ok((known.collect(), next))
+}
+
+/// The names of the workflows that are wanted: the index by workflow knows names, and several IDs may have one. An
+/// organization may have more workflows than there is memory for their rows.
+pub(crate) async fn names(
+    scope: Scope<'_, impl Platform>,
+    is_wanted: impl Fn(&Workflow) -> bool,
+) -> Result<BTreeSet<(String, String)>, Unreachable> {
+    let (platform, organization) = scope.parts();
+    let partition = WorkflowRecord::partition(organization);
+    let mut names = BTreeSet::new();
+    let visit = |seen: Stored<WorkflowRecord>| {
+        let workflow = seen.row.workflow;
+        if is_wanted(&workflow) {
+            names.insert((workflow.project, workflow.name));
+        }
+    };
+    rows::each(platform, &partition, WorkflowRecord::PREFIX, None, visit).await?;
+    Ok(names)
 }
 
 /// Counts the attachments of each selector that fits one of these workflows. `*` and `project/*` fit many of them, and

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::registrations::Pause;
 use api::workflows::Selector;
-use api::{AttachmentId, OrganizationName, RegistrationId, Timestamp};
+use api::{AttachmentId, JobId, OrganizationName, RegistrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -91,6 +91,9 @@ pub struct Registration {
     pub deleted_at: Option<Timestamp>,
     #[serde(default)]
     pub paused: Option<Pause>,
+    /// The job that lets go what it held, at its own rate; it may be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<JobId>,
     /// When the reconciler must look at it: to end a deletion that was cut off, or because what it holds has
     /// been held for too long.
     #[serde(default)]

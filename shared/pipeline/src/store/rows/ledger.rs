@@ -99,9 +99,14 @@ impl Attestation {
         self.received == *received || self.also.contains(received)
     }
 
+    /// Reports whether bytes with this digest would be one form more: it is not there, and there are not enough.
+    pub fn takes_form(&self, received: &Digest) -> bool {
+        !self.has_form(received) && self.also.len() < Self::FORMS
+    }
+
     /// Adds bytes that hold its envelope, and says how they find it; none where they do already, or where there are enough.
     pub fn add_form(&mut self, received: Digest) -> Option<DigestAlias> {
-        if self.has_form(&received) || self.also.len() >= Self::FORMS {
+        if !self.takes_form(&received) {
             return None;
         }
         self.also.insert(received);

@@ -32,7 +32,7 @@ pub use organization::{
 };
 pub(crate) use row::{CONFLICTS, reload};
 pub use row::{
-    Found, Row, SHARDS, Stored, Version, find_many, first_page, insert, is_at, last_page, load,
-    load_after, load_all, load_many, parse, put, put_as, shard,
+    Found, Row, SHARDS, Stored, Version, each, find_many, first_page, insert, is_at, last_page,
+    load, load_after, load_all, load_many, parse, put, put_as, shard,
 };
 pub use trust::{Issuer, IssuerKeys, TrustPolicy, TrustPolicyLink, WorkflowLink};

@@ -200,12 +200,25 @@ pub async fn load_after<R: Row>(
     platform: &impl Platform,
     partition: &str,
     prefix: &str,
-    mut after: Option<String>,
+    after: Option<String>,
 ) -> Result<Vec<Stored<R>>, Unreachable> {
-    const PAGE: usize = 500;
     let mut rows = Vec::new();
+    each(platform, partition, prefix, after, |row| rows.push(row)).await?;
+    Ok(rows)
+}
+
+/// Calls `visit` with each row of a partition whose sort key begins so and is behind `after`. A page of them is in memory at
+/// a time.
+pub async fn each<R: Row>(
+    platform: &impl Platform,
+    partition: &str,
+    prefix: &str,
+    mut after: Option<String>,
+    mut visit: impl FnMut(Stored<R>),
+) -> Result<(), Unreachable> {
+    const PAGE: usize = 500;
     if !Key::new(partition, "-").can_be() {
-        return Ok(rows);
+        return Ok(());
     }
     loop {
         let page = platform
@@ -221,11 +234,11 @@ pub async fn load_after<R: Row>(
             .into_iter()
             .filter(|item| !is_over(item, platform.now()))
         {
-            rows.push(parse(item)?);
+            visit(parse(item)?);
         }
         match last {
             Some(last) => after = Some(last),
-            None => return Ok(rows),
+            None => return Ok(()),
         }
     }
 }
