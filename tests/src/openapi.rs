@@ -188,7 +188,7 @@ fn every_code_is_some_routes() {
     );
     let codes = Code::ALL.iter().map(|code| code.as_str());
     // The router answers one for paths that have routes, and the other instead of any answer.
-    let others = [Code::MethodNotAllowed, Code::AnswerTooLarge].map(|code| code.as_str());
+    let others = [Code::MethodNotAllowed, Code::AnswerTooLarge].map(Code::as_str);
     let codes = codes.filter(|code| !others.contains(code));
     for code in codes.chain(REFUSED.iter().copied()) {
         assert!(

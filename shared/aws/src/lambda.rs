@@ -205,7 +205,7 @@ fn gateway_answer(request: &Request, response: &Response) -> Value {
     };
     let mut headers = response.headers.clone();
     headers.insert("content-type".into(), kind.into());
-    headers.insert("x-request-id".into(), request.id.clone().into());
+    headers.insert("x-request-id".into(), request.id.clone());
     json!({
         "statusCode": response.status,
         "headers": headers,
@@ -228,7 +228,7 @@ mod tests {
         let answer = |text: String| {
             let response = Response {
                 status: 200,
-                headers: Default::default(),
+                headers: std::collections::BTreeMap::default(),
                 body: json!({ "text": text }),
             };
             let answer = gateway_answer(&request, &response);
