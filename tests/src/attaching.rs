@@ -82,18 +82,6 @@ async fn the_same_attachment_again_is_refused_unless_that_is_meant() {
 }
 
 #[tokio::test]
-async fn an_attaching_request_that_comes_again_by_its_key_is_no_duplicate() {
-    let world = World::new();
-    world.register("hook").await.unwrap();
-    let body = json!({ "registration": "hook", "workflow": "shop/nightly" });
-    let first = attach(&world, Some("k"), body.clone()).await;
-    assert_eq!(first.status, 201, "{}", first.body);
-    assert_eq!(attach(&world, Some("k"), body.clone()).await, first);
-    let other = attach(&world, Some("k2"), body).await;
-    assert_eq!(told(&other), (409, "attachment-exists"));
-}
-
-#[tokio::test]
 async fn an_attachment_to_a_workflow_that_was_never_seen_is_doubted_and_the_nearest_is_named() {
     let world = World::new();
     world.register("hook").await.unwrap();

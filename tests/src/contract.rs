@@ -863,52 +863,6 @@ fn a_function_names_what_it_assembles_alone() {
 }
 
 #[test]
-fn the_tree_has_one_tls_and_no_old_http() {
-    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
-    let packages: Vec<(&str, &str)> = lock
-        .split("[[package]]")
-        .filter_map(|package| {
-            let value = |key: &str| {
-                let line = package.lines().find_map(|line| line.strip_prefix(key))?;
-                Some(line.trim_start_matches(" = ").trim_matches('"'))
-            };
-            Some((value("name")?, value("version")?))
-        })
-        .collect();
-    assert!(
-        packages.len() > 100,
-        "Cargo.lock is not read as it should be"
-    );
-    for (name, version, why) in [
-        (
-            "aws-lc-sys",
-            "",
-            "its start-up entropy costs 43 ms of every cold start; use ring",
-        ),
-        ("aws-lc-rs", "", "use ring"),
-        ("native-tls", "", "TLS is by rustls"),
-        (
-            "hyper",
-            "0.",
-            "an SDK crate has its default features on; turn them off",
-        ),
-        (
-            "rustls",
-            "0.21.",
-            "an SDK crate has its default features on; turn them off",
-        ),
-    ] {
-        let found = packages
-            .iter()
-            .find(|(own, is)| *own == name && is.starts_with(version));
-        assert_eq!(
-            found, None,
-            "{why} (`cargo tree -i {name}` shows who brings it)"
-        );
-    }
-}
-
-#[test]
 fn the_pipeline_has_no_clock_no_randomness_and_no_tasks_of_its_own() {
     const BANNED: [(&str, &str); 8] = [
         ("tokio::spawn", "let the caller poll: FuturesUnordered"),

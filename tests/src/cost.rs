@@ -258,17 +258,6 @@ impl Counted {
         ]
     }
 
-    /// The same, with a batch for each delivery.
-    fn unbatched(&self, attachments: usize) -> Self {
-        let mut other = self.clone();
-        let delivering = deliver_webhook();
-        let batches = other.invocations.insert(delivering, number(attachments));
-        let more = number(attachments) - batches.unwrap_or_default();
-        other.units.sqs += 2.0 * more;
-        other.log_bytes += prices::INVOCATION_LOG_BYTES * more;
-        other
-    }
-
     /// The bill for a million attestations.
     /// Dollars for a trace of each invocation, which nobody pays for unless they ask for it.
     fn traces(&self) -> f64 {
@@ -451,7 +440,6 @@ async fn page() -> String {
     text.push_str(&counts(&all));
     text.push_str(&capacity(&all));
     text.push_str(&largest(&all));
-    text.push_str(&earlier(&all));
     let idle = idle().await;
     text.push_str("\n## A month without attestations\n\n| service | what | count | dollars |\n|---|---|---|---|\n");
     for part in &idle {
@@ -643,41 +631,6 @@ fn largest(all: &[Counted]) -> String {
         let (of_one, _) = one.iter().find(|(_, own)| own == what).unwrap();
         writeln!(text, "| {what} | {saved:.2} | {of_one:.2} |").unwrap();
     }
-    text
-}
-
-/// What was estimated by hand for 1, 3 and 10 attachments, before anything was counted.
-const EARLIER: [f64; 3] = [46.0, 89.0, 245.0];
-
-fn earlier(all: &[Counted]) -> String {
-    let mut text = "\n## An earlier estimate\n\nBefore anything was counted, an estimate was made by hand. In dollars:\n\n\
-                    | | 1 | 3 | 10 |\n|---|---|---|---|\n"
-        .to_owned();
-    let mut row = |name: &str, of: &dyn Fn(usize) -> f64| {
-        write!(text, "| {name} |").unwrap();
-        for at in 0..EARLIER.len() {
-            write!(text, " {:.0} |", of(at)).unwrap();
-        }
-        text.push('\n');
-    };
-    let apart = |at: usize| total(&all[at].unbatched(SIZES[at]).bill());
-    row("the estimate", &|at| EARLIER[at]);
-    row("the model", &|at| total(&all[at].bill()));
-    row("the same, with a batch for each delivery", &apart);
-    let lambda = |bill: &[Part]| of_service(bill, "Lambda");
-    let costs_more = |one: &Counted| one.traces() > lambda(&one.bill());
-    assert!(all.iter().all(costs_more), "the page says so below");
-    let off = EARLIER
-        .iter()
-        .enumerate()
-        .map(|(at, earlier)| 1.0 - apart(at) / earlier);
-    let off = off.fold(0.0, f64::max) * 100.0;
-    write!(
-        text,
-        "\nThe estimate took each delivery for an invocation of its own and no traces, as the model does. Counted like that, the model is up to {off:.0} % \
-         below it: a delivery that the first attempt delivers is one row now, and was two. Traces cost more than all of Lambda, and a batch of ten costs as much as a batch of one.\n"
-    )
-    .unwrap();
     text
 }
 

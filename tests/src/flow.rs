@@ -941,43 +941,6 @@ async fn a_hundred_identical_posts_at_once_make_one_attestation() {
     assert_eq!(world.receiver.deliveries().len(), 1);
 }
 
-#[tokio::test]
-async fn roles_may_do_what_they_are_for() {
-    let world = World::new();
-    let list = "GET /v1/registrations";
-    let add = "POST /v1/registrations";
-    for (role, route, expected) in [
-        (Role::Viewer, list, 200),
-        (Role::Viewer, add, 403),
-        (Role::Producer, add, 403),
-        (Role::Operator, add, 422),
-        (Role::Admin, add, 422),
-    ] {
-        let answer = ask(&world.memory, role, route, &[], json!({})).await;
-        assert_eq!(answer.status, expected, "{role:?} {route}: {}", answer.body);
-    }
-}
-
-#[tokio::test]
-async fn all_faults_of_the_inputs_are_said_at_once_and_name_their_fields() {
-    let world = World::new();
-    let body = json!({
-        "integration": "webhook", "name": "Not A Label", "inputs": { "ulr": "https://x.example" },
-    });
-    let route = "POST /v1/registrations";
-    let answer = ask(&world.memory, Role::Admin, route, &[], body).await;
-    let faults = answer.body["faults"].as_array().unwrap();
-    let fields: BTreeSet<&str> = faults
-        .iter()
-        .map(|fault| fault["field"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        (answer.status, fields),
-        (422, BTreeSet::from(["name", "ulr", "url"]))
-    );
-    assert_eq!(answer.body["request_id"], "request-1");
-}
-
 #[test]
 fn the_future_of_a_whole_delivery_needs_no_runtime_of_ours() {
     let world = World::new();

@@ -605,17 +605,6 @@ async fn those_of_a_list_have_their_tags_too() {
     assert_eq!(attachment, one.body);
 }
 
-#[tokio::test]
-async fn a_viewer_changes_nothing() {
-    let world = World::new();
-    world.ready().await;
-    let route = "PATCH /v1/registrations/{registration}";
-    let path = [("registration", "hook")];
-    let request = request(Role::Viewer, route, &path, &[], &json!({}));
-    let answer = answer(&world.memory, &request).await;
-    assert_eq!(answer.status, 403);
-}
-
 #[test]
 fn a_verdict_of_faults_survives_the_way_between_functions() {
     let faults = vec![api::inputs::Fault {

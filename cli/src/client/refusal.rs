@@ -191,14 +191,4 @@ mod tests {
              request ID: r2"
         );
     }
-
-    #[test]
-    fn nothing_listening_is_told_with_what_to_do() {
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        assert_eq!(
-            told(unreachable("http://127.0.0.1:1", &ureq::Error::Io(refused))),
-            "failed to connect to http://127.0.0.1:1: connection refused\n    Check the API URL and the \
-             network; for the local cloud, run `make local`."
-        );
-    }
 }

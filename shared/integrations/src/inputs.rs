@@ -500,18 +500,6 @@ mod tests {
     }
 
     #[test]
-    fn the_inputs_of_each_integration_are_those_written_down() {
-        for integration in crate::ALL {
-            let inputs = json!({
-                "registration": fields(&(integration.registration_schema)()),
-                "attachment": fields(&(integration.attachment_schema)()),
-            });
-            let text = serde_json::to_string_pretty(&inputs).unwrap() + "\n";
-            crate::fixture::compare(&format!("{}-inputs.json", integration.id), &text);
-        }
-    }
-
-    #[test]
     fn every_template_is_told_by_its_schema_and_checked() {
         let (keyword, value) = template::KEYWORD;
         let mut found = Vec::new();

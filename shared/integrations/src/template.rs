@@ -415,8 +415,6 @@ impl JsonSchema for Template {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::parts::MOST_PARTS;
     use super::*;
 
@@ -787,76 +785,4 @@ mod tests {
         let more = render_on_a_small_stack(lists(50).repeat(2)).unwrap_err();
         assert_eq!(more, "refused: must have at most 200 brackets");
     }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
-        #[test]
-        fn no_text_makes_it_panic_or_write_too_much(
-            any in any::<String>(),
-            parts in proptest::collection::vec(proptest::sample::select(PARTS), 0..24),
-            most in 0usize..64,
-        ) {
-            for text in [any, parts.concat(), format!("{{{{ {} }}}}", parts.join(" "))] {
-                if let Ok(template) = Template::try_from(text) {
-                    prop_assert_eq!(Template::try_from(template.to_string()), Ok(template.clone()));
-                    let written = template.render(&facts(), most);
-                    prop_assert!(written.map_or(0, |text| text.len()) <= most);
-                }
-            }
-        }
-    }
-
-    const PARTS: &[&str] = &[
-        "{{",
-        "}}",
-        "{%",
-        "%}",
-        "{#",
-        "#}",
-        "-",
-        "+",
-        " ",
-        "\n",
-        "'",
-        "\"",
-        "\\",
-        ".",
-        "(",
-        ")",
-        "[",
-        "]",
-        ",",
-        "|",
-        "ä",
-        "1",
-        "if",
-        "else",
-        "endif",
-        "for",
-        "in",
-        "endfor",
-        "set",
-        "=",
-        "raw",
-        "endraw",
-        "m",
-        "loop",
-        "range",
-        "workflow.name",
-        "materials",
-        "material.annotations",
-        ".Material.Annotations.",
-        ".Material.Annotations.x",
-        "length",
-        "join",
-        "default",
-        "map",
-        "attribute='name'",
-        "truncate(3)",
-        "not",
-        "*",
-        "~",
-        "is",
-        "defined",
-    ];
 }
