@@ -90,7 +90,6 @@ impl Drop for S3 {
 
 #[cfg(test)]
 mod tests {
-    use integrations::Kind;
     use serde_json::{Value, json};
 
     use super::*;

@@ -46,7 +46,7 @@ impl fmt::Display for Exceeded {
         match (quota, self.resets_at) {
             (Quota::Checks, _) => write!(
                 formatter,
-                "the token has asked for more than {limit} checks and exchanges a minute"
+                "the token has asked for more than {limit} checks, exchanges and jobs a minute"
             ),
             (_, Some(resets_at)) => write!(
                 formatter,
