@@ -145,6 +145,28 @@ async fn a_drain_sends_no_more_in_a_second_than_it_was_told() {
     );
 }
 
+/// What cannot be loaded may be why it was paused.
+#[tokio::test]
+async fn what_cannot_be_loaded_is_held_while_its_registration_is_paused() {
+    let world = World::new();
+    world.ready().await;
+    let accepted = push(&world, "1").await;
+    world.memory.fail_secrets.set(true);
+    pauses::pause(scope(&world.memory), "hook", "no secrets", Some(act()))
+        .await
+        .unwrap();
+    world.pass(10 * DAY).await;
+    let (held, attempts) = world.delivery(&accepted).await;
+    assert_eq!((held.state, attempts.len()), (State::Pending, 0));
+    assert!(held.held_at.is_some());
+    world.memory.fail_secrets.set(false);
+    pauses::resume(scope(&world.memory), "hook", 10, act(), None)
+        .await
+        .unwrap();
+    world.pass(10 * MINUTE).await;
+    assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
+}
+
 #[tokio::test]
 async fn a_pause_of_more_than_thirty_days_gives_up_on_what_it_holds() {
     let world = World::new();

@@ -18,7 +18,7 @@ pub(super) fn clipped(mut text: String) -> String {
     text
 }
 
-/// A receipt without the ends of its lists, where it is too large, and with how many it had.
+/// A receipt without the ends of its lists and maps, where it is too large, and with how many they had.
 pub(super) fn bounded(mut receipt: Map<String, Value>) -> Map<String, Value> {
     let size = |receipt: &Map<String, Value>| {
         serde_json::to_string(receipt).map_or(usize::MAX, |text| text.len())
@@ -26,22 +26,40 @@ pub(super) fn bounded(mut receipt: Map<String, Value>) -> Map<String, Value> {
     let mut most = 2_048;
     while size(&receipt) > RECEIPT_MAX_BYTES && most > 0 {
         most /= 2;
-        let mut counts = Map::new();
-        for (name, value) in &mut receipt {
-            match value {
-                Value::Array(list) if list.len() > most => {
-                    counts.insert(format!("{name}Count"), list.len().into());
-                    list.truncate(most);
-                }
-                Value::String(text) => *text = clipped(std::mem::take(text)),
-                _ => {}
-            }
-        }
-        for (name, count) in counts {
-            receipt.entry(name).or_insert(count);
-        }
+        shorten(&mut receipt, most);
     }
     receipt
+}
+
+fn shorten(map: &mut Map<String, Value>, most: usize) {
+    let mut counts = Map::new();
+    for (name, value) in &mut *map {
+        let count = match value {
+            Value::Array(list) => {
+                let count = list.len();
+                list.truncate(most);
+                count
+            }
+            Value::Object(inner) => {
+                let count = inner.len();
+                let kept = std::mem::take(inner).into_iter().take(most);
+                inner.extend(kept);
+                shorten(inner, most);
+                count
+            }
+            Value::String(text) => {
+                *text = clipped(std::mem::take(text));
+                continue;
+            }
+            _ => continue,
+        };
+        if count > most {
+            counts.insert(format!("{name}Count"), count.into());
+        }
+    }
+    for (name, count) in counts {
+        map.entry(name).or_insert(count);
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +90,12 @@ mod tests {
         );
         assert_eq!(kept["objects"][0], receipt["objects"][0]);
         assert_eq!(kept["missing"], receipt["missing"]);
+        let steps =
+            (0..1_000).map(|step| (format!("{}{step}", "s".repeat(300)), json!({ "key": "k" })));
+        let receipt = Map::from_iter([("steps".to_owned(), Value::Object(steps.collect()))]);
+        let kept = bounded(receipt);
+        assert!(serde_json::to_string(&kept).unwrap().len() <= RECEIPT_MAX_BYTES);
+        assert_eq!(kept["stepsCount"], 1_000);
         // Nothing that was small is another.
         let small = Map::from_iter([("objects".to_owned(), json!(vec![1; 500]))]);
         assert_eq!(bounded(small.clone()), small);

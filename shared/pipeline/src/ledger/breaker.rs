@@ -90,6 +90,12 @@ pub fn admit(
     if let Some(until) = until.filter(|until| *until > now) {
         return Admission::Postponed(Postponed::Open(until));
     }
+    let admission = interval.map_or(Admission::Now, |interval| {
+        paced(destination, interval, has_reservation, now)
+    });
+    if matches!(admission, Admission::Postponed(_)) {
+        return admission;
+    }
     // This one tries; until it has an answer the others stay out.
     if destination.open_until.is_some() {
         destination.open_until = Some(now.plus(schedule::half_open_after(destination.failures)));
@@ -97,9 +103,16 @@ pub fn admit(
     if retries_until.is_some() {
         destination.retries_until = Some(now.plus(schedule::DOUBT));
     }
-    let Some(interval) = interval else {
-        return Admission::Now;
-    };
+    admission
+}
+
+/// Lets a delivery through at the destination's pace, or says when.
+fn paced(
+    destination: &mut Destination,
+    interval: Duration,
+    has_reservation: bool,
+    now: Timestamp,
+) -> Admission {
     let next = destination.next_at.max(now);
     // A delivery without a reservation goes behind those that have one.
     let queued = !has_reservation && destination.reserved_until > now.plus(schedule::SHORT_WAIT);
@@ -380,6 +393,27 @@ mod tests {
             START.plus(schedule::FAILING)
         ));
         assert_eq!(destination, before);
+    }
+
+    /// It would keep the others out, and try nothing.
+    #[test]
+    fn a_delivery_that_is_only_queued_is_no_probe() {
+        let mut destination = destination();
+        for _ in 0..schedule::DOWN_AFTER {
+            learn(&mut destination, DOWN, false, START);
+        }
+        let open = destination.open_until.unwrap();
+        destination.reserved_until = open.plus(Duration::from_mins(5));
+        let interval = Some(Duration::from_secs(1));
+        let queued = admit(&mut destination, interval, false, false, open);
+        assert!(matches!(
+            queued,
+            Admission::Postponed(Postponed::Reserved(_))
+        ));
+        assert_eq!(destination.open_until, Some(open));
+        let probe = admit(&mut destination, interval, true, true, open);
+        assert_eq!(probe, Admission::Now);
+        assert!(destination.open_until > Some(open));
     }
 
     #[test]

@@ -241,14 +241,7 @@ pub fn later(delivery: &mut Delivery, later: Postponed, now: Timestamp, random: 
         Postponed::Open(until) => {
             let usual = schedule::put_off(delivery.put_off, random);
             let closed = until.since(now) + Duration::from_millis(random % 5_000);
-            let delay = usual.max(closed);
-            // As long as there is time left, it is spent on one more try.
-            let left = delivery.give_up_at.since(now);
-            let delay = if left.is_zero() {
-                delay
-            } else {
-                delay.min(left)
-            };
+            let delay = in_time(delivery, usual.max(closed), now);
             (delay, "its destination is down".to_owned())
         }
         Postponed::Reserved(turn) => {
@@ -287,6 +280,7 @@ pub fn release(delivery: &mut Delivery, delay: Duration, now: Timestamp) -> Opti
     }
     let held_at = delivery.held_at.take()?;
     delivery.give_up_at = delivery.give_up_at.plus(now.since(held_at));
+    let delay = in_time(delivery, delay, now);
     Some(Settled {
         attempt: None,
         send_after: put_off(delivery, delay, "its registration was resumed".into(), now),
@@ -403,7 +397,20 @@ fn follow(
             delivery.wake_at = None;
             return None;
         }
-        Next::Retry(floor) => schedule::retry_after(delivery.attempt + 1, floor, random),
+        Next::Retry(floor) => {
+            let number = delivery.attempt + 1;
+            let usual = schedule::retry_after(number, None, random);
+            let is_in_time = usual.is_some_and(|usual| now.plus(usual) <= delivery.give_up_at);
+            let asked = schedule::retry_after(number, floor, random);
+            // Whoever asks for more time than there is gets what there is.
+            asked.map(|asked| {
+                if is_in_time {
+                    in_time(delivery, asked, now)
+                } else {
+                    asked
+                }
+            })
+        }
         Next::AtOnce => (delivery.attempt < schedule::ATTEMPTS).then_some(Duration::ZERO),
     };
     delivery.put_off = 0;
@@ -425,6 +432,16 @@ fn fail(delivery: &mut Delivery, reason: String) {
     delivery.reason = Some(reason);
     delivery.state = State::Failed;
     delivery.wake_at = None;
+}
+
+/// As much of a delay as there is time for, so that what is left is spent on one more try. A message may come a second or
+/// two late. All of it where so little is left.
+fn in_time(delivery: &Delivery, delay: Duration, now: Timestamp) -> Duration {
+    const LATE: Duration = Duration::from_secs(10);
+    match delivery.give_up_at.since(now).checked_sub(LATE) {
+        Some(left) if !left.is_zero() => delay.min(left),
+        _ => delay,
+    }
 }
 
 /// Back to pending without costing an attempt, as long as there is time for one.
@@ -547,6 +564,35 @@ mod tests {
             matched: None,
         };
         begin(&plan, &planned, "delivery-1".into(), now)
+    }
+
+    #[test]
+    fn what_is_left_of_the_time_is_spent_on_one_more_try() {
+        let start = Timestamp::from_millis(1_767_322_445_000);
+        let end = delivery(start).give_up_at;
+        let before = |secs: u64| Timestamp::from_millis(end.millis() - secs * 1_000);
+
+        let mut asked_for_a_week = delivery(start);
+        let week = Some(Duration::from_hours(7 * 24));
+        follow(&mut asked_for_a_week, Next::Retry(week), None, start, 99);
+        assert_eq!(asked_for_a_week.state, State::Pending);
+        assert_eq!(asked_for_a_week.due_at, before(10));
+        // Its own turn is not in time: there is none.
+        follow(&mut asked_for_a_week, Next::Retry(None), None, before(5), 0);
+        assert_eq!(asked_for_a_week.state, State::Failed);
+
+        let mut down = delivery(start);
+        let open = Postponed::Open(end.plus(schedule::UNSENT));
+        later(&mut down, open, before(60), 0);
+        assert_eq!((down.state, down.due_at), (State::Pending, before(10)));
+        later(&mut down, open, before(8), 0);
+        assert_eq!(down.state, State::Failed);
+        assert!(down.reason.unwrap().ends_with("its destination is down"));
+
+        let mut held = delivery(start);
+        hold(&mut held, String::new(), before(30));
+        release(&mut held, Duration::from_mins(1), before(30)).unwrap();
+        assert_eq!((held.state, held.due_at), (State::Pending, before(10)));
     }
 
     /// The kinds of a 500 each minute, after attempts that others had accepted at these minutes.

@@ -12,6 +12,7 @@ use crate::engine::signatures::{self, Proof};
 use crate::ledger::breaker::{self, Admission, Postponed};
 use crate::ledger::schedule::{HEAVY_BYTES, PATIENCE};
 use crate::store::platform::Platform;
+use crate::store::rows::{self, Delivery, Registration};
 
 pub(super) async fn send<I: Integration, P: Platform>(
     context: &DeliveryContext<'_, P>,
@@ -96,7 +97,11 @@ async fn prepare<I: Integration, P: Platform>(
         judged,
         prepared,
         found,
-    } = loaded?;
+    } = match loaded {
+        Ok(loaded) => loaded,
+        Err(gone @ Sent::Gone(_)) => return Err(gone),
+        Err(error) => return Err(held(context, &delivery).await.unwrap_or(error)),
+    };
     context.take_destination(&found)?;
     if registration.row.paused.is_some() {
         return Err(Sent::Held(Box::new(registration)));
@@ -120,6 +125,19 @@ async fn prepare<I: Integration, P: Platform>(
     }
     context.ours.set(false);
     Ok(prepared)
+}
+
+/// A delivery is held where its registration is paused, also where it cannot be loaded: whoever paused it, perhaps for
+/// this very reason, stopped its clock.
+async fn held(context: &DeliveryContext<'_, impl Platform>, delivery: &Delivery) -> Option<Sent> {
+    let at = Registration::at(&delivery.organization, &delivery.registration);
+    let found = rows::load::<Registration>(context.platform, &at).await;
+    let registration = found.ok().flatten()?;
+    registration
+        .row
+        .paused
+        .is_some()
+        .then(|| Sent::Held(Box::new(registration)))
 }
 
 async fn deliver<I: Integration, P: Platform>(
