@@ -44,7 +44,7 @@ pub(crate) enum TokenCommand {
     /// Create a token and print it, only once
     #[command(after_help = "\
 admin     everything, tokens included
-operator  everything except tokens
+operator  everything except tokens, trust policies and issuers
 viewer    read-only
 producer  pushes attestations and materials and reads their deliveries, for builds
 

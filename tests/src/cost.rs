@@ -592,8 +592,7 @@ fn counts(all: &[Counted]) -> String {
 fn capacity(all: &[Counted]) -> String {
     let template = template();
     let batches = template.number(&json!({ "Ref": "DeliveryConcurrency" }));
-    let at_once = number(usize::try_from(batches).unwrap()) * BATCH;
-    let deliveries = at_once / (prices::DELIVER_MS / 1_000.0);
+    let deliveries = number(usize::try_from(batches).unwrap()) * BATCH / (prices::DELIVER_MS / 1_000.0);
     let mut text = format!(
         "\n## Capacity\n\nA table on demand takes {FIRST_WRITES} write units a second when it is new, more when it has had to, and up to \
          {MOST_WRITES} by an account's default quota. An integration delivers up to {batches} batches of {BATCH} at a time. So, in \
@@ -610,15 +609,28 @@ fn capacity(all: &[Counted]) -> String {
         }
         text.push('\n');
     }
-    text.push_str("| deliveries of one integration |");
+    let limit = |route: &str, what: &str| {
+        template.number(&template.properties("Stage")["RouteSettings"][route][what])
+    };
+    let both = |route| (limit(route, "ThrottlingRateLimit"), limit(route, "ThrottlingBurstLimit"));
+    let (pushes, at_once) = both("POST /v1/attestations");
+    let (posts, posts_at_once) = both("POST /v1/intake/{token}");
+    text.push_str("| the gateway |");
+    for _ in all {
+        write!(text, " {pushes} |").unwrap();
+    }
+    text.push_str("\n| deliveries of one integration |");
     for size in SIZES {
         write!(text, " {:.0} |", deliveries / number(size)).unwrap();
     }
-    text.push_str(
-        "\n\nMore is accepted and waits in the queues: a message lives for four days, and the reconciler sends what its queue lost. \
-         `WarmWrites` gives the table more from the start, and `DeliveryConcurrency` the deliveries. None of this was measured on \
-         AWS.\n",
-    );
+    write!(
+        text,
+        "\n\nThe gateway accepts {pushes} pushes a second ({at_once} at once) and {posts} posts to intakes ({posts_at_once} at once), and answers 429 to \
+         more: `RouteSettings` in the template. What is accepted and not yet delivered waits in the queues: a message lives for \
+         four days, and the reconciler sends what its queue lost. `WarmReads` and `WarmWrites` give the table more from the start, \
+         and `DeliveryConcurrency` the deliveries. None of this was measured on AWS.\n"
+    )
+    .unwrap();
     text
 }
 

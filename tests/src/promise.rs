@@ -42,15 +42,15 @@ Nothing else, ever. Until then it is pending or being attempted, and something w
 | | |
 |---|---|
 | Attempts | {attempts}, within {give_up}; then it has failed and says why |
-| Longest attempt | {notification} for messages to chats, {material} otherwise |
-| A function that is killed in the midst of it | is found {lease} after the attempt began; its delivery is attempted again within two minutes more |
+| Longest attempt | {notification} to Slack, Discord and OCI registries, {material} to all others |
+| A function that is killed in the midst of it | is found {short_lease} or {lease} after the attempt began; its delivery is attempted again within two minutes more |
 | A missing material | is waited for until {patience} after acceptance, or as long as the attachment says; then what is there is delivered, and what is missing is named |
 | A signature that a trust policy requires, of what a control plane forwarded | is waited for as long as a missing material, and for {patience} at least; without it nothing is sent, and the delivery fails with the reason |
 | A registration that fails for {failing}, or whose third party says that it is gone | is paused: what comes is held, its {give_up} stand still, and it goes on where it stood when you resume it |
 | A pause | lasts {pause} at most; then what it holds has failed |
 | A destination that fails {down} times in a row | is left alone, and tried by one delivery at a time after {probes} |
-| An answer 500, or a connection that breaks | may be the document's fault, and holds back no document that had none. Once {doubts} documents had one, their retries go one by one, {doubt} apart, until something is accepted |
-| A document that got 500 {refusals} times, with others accepted in between | has failed |
+| An answer 500, or a connection that breaks | may be the attestation's fault, and holds back none that had no such answer. Once {doubts} attestations had one, they are retried one at a time, {doubt} apart, until the third party accepts something |
+| An attestation that got 500 {refusals} times, with others accepted in between | has failed |
 | To look at, redeliver and backfill | {kept}, unless the deployment says otherwise |
 | Attachments of one workflow | {attached} at most; an attestation goes to {most} at most |
 
@@ -58,21 +58,23 @@ Nothing else, ever. Until then it is pending or being attempted, and something w
 
 Each delivery is sent once, with one exception that no system can avoid: when a request was under way and its answer was
 lost (a function was killed, a connection broke, the answer came too late), the third party may have it, and it is sent
-again. At most one copy comes of each send that was cut off so. The webhook's `webhook-id` stays the same, so that a
+again. Each request that was cut off causes at most one copy. The webhook's `webhook-id` stays the same, so that a
 receiver can recognise it. Steps that were recorded as done are not repeated.
 
-The same attestation pushed again, or a hundred times at once, gives the same ids and sends nothing again.
+The same attestation pushed again, or a hundred times at once, gives the same IDs and sends nothing again.
 
 ## When it is attempted again
 
 At once when a function was killed, {crashes} times in a row at most. Otherwise not before these times, counted from the
-failure, and not before a longer `Retry-After`; up to a tenth is added, so that not all come in the same moment.
+failure, and not before a longer `Retry-After`, but for the last attempt, ten seconds before the time is over; up to a tenth is
+added, so that not all come in the same moment.
 
 | attempt | not before |
 |---|---|
 ",
         notification = long(Deadlines::of(false).attempt),
         material = long(Deadlines::of(true).attempt),
+        short_lease = long(Deadlines::of(false).lease + schedule::LEASE_GRACE),
         lease = long(Deadlines::of(true).lease + schedule::LEASE_GRACE),
         patience = long(schedule::PATIENCE),
         failing = long(schedule::FAILING),
