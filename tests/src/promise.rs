@@ -66,8 +66,8 @@ The same attestation pushed again, or a hundred times at once, gives the same ID
 ## When it is attempted again
 
 At once when a function was killed, {crashes} times in a row at most. Otherwise not before these times, counted from the
-failure, and not before a longer `Retry-After`, but for the last attempt, ten seconds before the time is over; up to a tenth is
-added, so that not all come in the same moment.
+failure, and not before a longer `Retry-After` that ends in time; up to a tenth is added, so that not all come in the same
+moment.
 
 | attempt | not before |
 |---|---|
