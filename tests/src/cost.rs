@@ -592,7 +592,8 @@ fn counts(all: &[Counted]) -> String {
 fn capacity(all: &[Counted]) -> String {
     let template = template();
     let batches = template.number(&json!({ "Ref": "DeliveryConcurrency" }));
-    let deliveries = number(usize::try_from(batches).unwrap()) * BATCH / (prices::DELIVER_MS / 1_000.0);
+    let deliveries =
+        number(usize::try_from(batches).unwrap()) * BATCH / (prices::DELIVER_MS / 1_000.0);
     let mut text = format!(
         "\n## Capacity\n\nA table on demand takes {FIRST_WRITES} write units a second when it is new, more when it has had to, and up to \
          {MOST_WRITES} by an account's default quota. An integration delivers up to {batches} batches of {BATCH} at a time. So, in \
@@ -612,7 +613,12 @@ fn capacity(all: &[Counted]) -> String {
     let limit = |route: &str, what: &str| {
         template.number(&template.properties("Stage")["RouteSettings"][route][what])
     };
-    let both = |route| (limit(route, "ThrottlingRateLimit"), limit(route, "ThrottlingBurstLimit"));
+    let both = |route| {
+        (
+            limit(route, "ThrottlingRateLimit"),
+            limit(route, "ThrottlingBurstLimit"),
+        )
+    };
     let (pushes, at_once) = both("POST /v1/attestations");
     let (posts, posts_at_once) = both("POST /v1/intake/{token}");
     text.push_str("| the gateway |");
