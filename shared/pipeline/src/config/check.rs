@@ -38,9 +38,6 @@ pub enum Check {
         /// The organization's, where the inputs name a role.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         external_id: Option<String>,
-        /// Version of its secret that the inputs were compared with: another one may belong to another destination.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        secret_version: Option<String>,
         /// Validation without a request to the third party.
         only_validate: bool,
     },
@@ -166,15 +163,16 @@ async fn question<I: Integration>(
             registration,
             inputs,
             external_id,
-            secret_version,
             only_validate,
         } => {
             let Some(row) = find(Scope::new(platform, &organization), &registration).await? else {
                 return Ok(refused("find the registration"));
             };
-            if row.secret_version != secret_version {
+            // Another update may have moved it, with new secrets, since the inputs were compared with it.
+            let schema = inputs::schema::<I::Registration>();
+            if !only_validate && !api::inputs::moved(&schema, &row.config, &inputs).is_empty() {
                 return Ok(refused(
-                    "use the credentials: they were changed meanwhile, so try again",
+                    "use the credentials: the registration was changed meanwhile, so try again",
                 ));
             }
             let Some(secrets) = secrets(platform, &row).await? else {

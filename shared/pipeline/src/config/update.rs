@@ -237,7 +237,6 @@ impl Whole {
                 registration: row.id.clone(),
                 inputs: whole,
                 external_id: self.external_id.clone(),
-                secret_version: row.secret_version.clone(),
                 only_validate: is_wrong,
             },
             _ if is_wrong => return Err(self.wrong(Vec::new())),
