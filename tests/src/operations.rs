@@ -145,7 +145,7 @@ async fn a_drain_sends_no_more_in_a_second_than_it_was_told() {
     );
 }
 
-/// What cannot be loaded may be why it was paused.
+/// The reason for a pause may be that something cannot be loaded.
 #[tokio::test]
 async fn what_cannot_be_loaded_is_held_while_its_registration_is_paused() {
     let world = World::new();
