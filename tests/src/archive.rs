@@ -33,6 +33,14 @@ pub fn of(name: &str, run: u32) -> Vec<u8> {
     compose::envelope(statement, "", |bytes| bytes[..32].to_vec()).compact()
 }
 
+fn workflow(name: &str) -> Workflow {
+    Workflow {
+        project: "shop".into(),
+        name: name.into(),
+        ..Workflow::default()
+    }
+}
+
 async fn push(memory: &Memory, bytes: Vec<u8>) -> String {
     let accepted = accept::pushed(scope(memory), Bytes::from(bytes), None, tests());
     accepted.await.unwrap().attestation.hash.to_string()
@@ -83,11 +91,7 @@ async fn every_attestation_is_listed_once_whatever_the_size_of_a_page() {
         assert_eq!(found.len(), 60, "by pages of {limit}");
         assert_eq!(found.iter().collect::<BTreeSet<_>>(), expected, "{limit}");
     }
-    let workflow = Workflow {
-        project: "shop".into(),
-        name: "often".into(),
-        ..Workflow::default()
-    };
+    let workflow = workflow("often");
     for limit in [1, 7, 100] {
         let of = Filter {
             workflow: Some(workflow.clone()),
@@ -121,11 +125,7 @@ async fn a_list_of_more_workflows_than_can_be_asked_says_so() {
     for number in 0..attestations::WORKFLOWS {
         let row = rows::WorkflowRecord {
             organization: ORGANIZATION.clone(),
-            workflow: Workflow {
-                project: "shop".into(),
-                name: number.to_string(),
-                ..Workflow::default()
-            },
+            workflow: workflow(&number.to_string()),
             first_seen_at: memory.now(),
         };
         memory
@@ -141,11 +141,7 @@ async fn a_list_of_more_workflows_than_can_be_asked_says_so() {
     );
     assert_eq!(refused.body["faults"][0]["field"], "workflow");
     let of = Filter {
-        workflow: Some(Workflow {
-            project: "shop".into(),
-            name: "nightly".into(),
-            ..Workflow::default()
-        }),
+        workflow: Some(workflow("nightly")),
         ..Filter::default()
     };
     assert_eq!(walk(&memory, of, 3).await.len(), 1);
