@@ -22,9 +22,10 @@ def main() -> None:
     # boto3 does not read AWS_REGION by itself.
     session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
     parameters = {**deployed(session, stack), **dict(one.split("=", 1) for one in given)}
-    # An empty parameter is two quotes: SAM takes no other.
-    given = {name: (parameters.get(name) or "").strip('"') or "0" for name in PARAMETERS}
-    wanted = {name: int(given[name]) * functions for name, functions in PARAMETERS.items()}
+    # SAM takes an empty parameter as two quotes alone.
+    wanted = {
+        name: int((parameters.get(name) or "").strip('"') or 0) * functions for name, functions in PARAMETERS.items()
+    }
     if not any(wanted.values()):
         return
     client = session.client("lambda")
