@@ -409,6 +409,11 @@ async fn whatever_asks_a_third_party_goes_at_the_tokens_pace() {
         ),
         // A job is work for all that share the reconciler.
         ("POST /v1/audits", &[], json!({})),
+        (
+            "POST /v1/attachments/{attachment}/backfill",
+            &attached,
+            json!({ "dry_run": true }),
+        ),
         ("POST /v1/redeliveries", &[], json!({ "dry_run": true })),
     ] {
         let refused = post(&world.memory, route, path, body).await;

@@ -124,7 +124,7 @@ pub fn routes<P: Platform, D: Description>() -> Vec<Route<P, D>> {
         )
         .may_take::<Backfill>()
         .answers::<Job>(202, "The job")
-        .refuses(&[Code::Conflict]),
+        .refuses(&[Code::Conflict, Code::TooManyChecks]),
     ]
 }
 

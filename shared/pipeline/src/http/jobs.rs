@@ -58,7 +58,6 @@ async fn audit<P: Platform>(call: Call<'_, P>) -> Answer {
     job.id = call.ids.job().unwrap_or(job.id);
     let subject = Subject::new("all deliveries", job.id.as_str());
     let told = (subject, String::new());
-    pace::take(scope, &caller.actor).await?;
     begin(call, job, told, Some(AT_ONCE)).await
 }
 
@@ -158,8 +157,8 @@ pub fn per_second(asked: Option<u32>) -> u32 {
 /// Time for which the request itself works on a new job: small ones end with their first response.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
-/// Keeps a new job, and what it is for in the audit log; what is not done at once the reconciler takes up within
-/// a minute.
+/// Keeps a new job, and what it is for in the audit log, at the token's pace; what is not done at once the reconciler takes
+/// up within a minute.
 pub(super) async fn begin<P: Platform>(
     call: Call<'_, P>,
     job: rows::Job,
@@ -168,6 +167,7 @@ pub(super) async fn begin<P: Platform>(
 ) -> Answer {
     let scope = call.scope();
     let platform = scope.platform;
+    pace::take(scope, &call.caller.actor).await?;
     let mut writes = vec![jobs::put(platform, &job)];
     if !job.dry_run {
         writes.push(call.act().entry(scope, subject, detail));
@@ -242,7 +242,6 @@ async fn redeliver<P: Platform>(call: Call<'_, P>) -> Answer {
         job.id.as_str(),
     );
     let told = (subject, period(asked.since, asked.until));
-    pace::take(scope, &caller.actor).await?;
     begin(call, job, told, Some(AT_ONCE)).await
 }
 
