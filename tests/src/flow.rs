@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::deliveries::{AttemptOutcome, State};
+use api::workflows::Match;
 use api::{DeliveryId, Role};
 use attestation::{Digest, compose};
 use bytes::Bytes;
@@ -114,6 +115,25 @@ async fn an_envelope_in_many_forms_is_one_attestation_and_its_row_stays_small() 
     world.deliver().await;
     assert_eq!(world.receiver.deliveries().len(), 1);
     world.audit(&first).await;
+}
+
+#[tokio::test]
+async fn the_largest_plan_has_room_in_its_row() {
+    let world = World::new();
+    world.ready().await;
+    let accepted = world.push(attestation("1", vec![]).compact()).await;
+    let mut plan = accepted.unwrap().plan.clone();
+    let ids = integrations::ALL.iter().map(|description| description.id);
+    let longest = ids.max_by_key(|id| id.len());
+    let mut planned = plan.planned[0].clone();
+    planned.integration = longest.unwrap().to_owned();
+    planned.matched = Some(Match::Project);
+    plan.planned = vec![planned; schedule::PLAN_MOST];
+    plan.workflow.name = "a".repeat(512);
+    plan.workflow.project = "a".repeat(512);
+    plan.generation = 1;
+    let (write, _) = rows::insert(&world.memory, &plan);
+    world.memory.write(vec![write]).await.unwrap();
 }
 
 #[tokio::test]

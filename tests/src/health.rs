@@ -154,18 +154,8 @@ async fn a_limit_for_all_is_told_while_it_lasts() {
     let (world, _) = answering(200);
     world.ready().await;
     let now = world.memory.now();
-    let limit = Destination {
-        organization: "*".into(),
-        registration: Webhook::ID.into(),
-        failures: 0,
-        open_until: Some(now.plus(HOUR)),
-        failing_since: None,
-        doubts: 0,
-        retries_until: None,
-        accepted_at: None,
-        next_at: now,
-        reserved_until: now,
-    };
+    let mut limit = Destination::of_all(Webhook::ID);
+    limit.open_until = Some(now.plus(HOUR));
     let (write, _) = rows::insert(&world.memory, &limit);
     world.memory.write(vec![write]).await.unwrap();
     assert_eq!(health(&world).await["circuit"]["state"], "open");

@@ -183,6 +183,48 @@ async fn a_pause_of_more_than_thirty_days_gives_up_on_what_it_holds() {
 }
 
 #[tokio::test]
+async fn several_pauses_give_up_together_after_thirty_days() {
+    let world = World::new();
+    world.ready().await;
+    let pause = async || {
+        let paused = pauses::pause(scope(&world.memory), "hook", "", Some(act()));
+        paused.await.unwrap();
+    };
+    pause().await;
+    let accepted = push(&world, "1").await;
+    world.pass(20 * DAY).await;
+    let slowly = pauses::resume(scope(&world.memory), "hook", 1, act(), None);
+    slowly.await.unwrap();
+    pause().await;
+    world.pass(9 * DAY).await;
+    assert_eq!(world.delivery(&accepted).await.0.state, State::Pending);
+    world.pass(DAY + 2 * HOUR).await;
+    let (delivery, _) = world.delivery(&accepted).await;
+    assert_eq!(delivery.state, State::Failed);
+    assert!(delivery.reason.unwrap().starts_with("paused too long"));
+    world.audit(&accepted).await;
+}
+
+#[tokio::test]
+async fn what_has_no_time_left_to_send_comes_again_unsent() {
+    let world = World::new();
+    world.ready().await;
+    let accepted = push(&world, "1").await;
+    let attempt = schedule::Deadlines::of(Webhook::TAKES_LONG).attempt;
+    let most = attempt.saturating_sub(Duration::from_secs(8));
+    world.memory.reading_takes.set(most);
+    world.deliver().await;
+    let (delivery, attempts) = world.delivery(&accepted).await;
+    assert_eq!((delivery.state, attempts.len()), (State::Pending, 0));
+    assert_eq!(delivery.reason.unwrap(), "no time was left to send it");
+    assert_eq!(world.receiver.deliveries().len(), 0);
+    world.memory.reading_takes.set(Duration::ZERO);
+    world.pass(MINUTE).await;
+    assert_eq!(world.delivery(&accepted).await.0.state, State::Delivered);
+    assert_eq!(world.receiver.deliveries().len(), 1);
+}
+
+#[tokio::test]
 async fn a_registration_that_fails_for_a_day_is_paused_and_one_that_is_gone_at_once() {
     for (status, expected) in [(503, "every attempt failed for 24 hours"), (410, "gone")] {
         let (world, answer) = answering(200);

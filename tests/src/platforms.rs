@@ -105,6 +105,25 @@ async fn rows_are_written_on_conditions(platform: &impl Platform) {
     assert_eq!(platform.get(&a).await.unwrap(), None);
 }
 
+async fn a_row_that_is_too_large_is_refused_with_all_that_is_written_with_it(
+    platform: &impl Platform,
+) {
+    let own = partition(platform);
+    let (small, large) = (Key::new(&own, "small"), Key::new(&own, "large"));
+    let of = |length: usize| {
+        let text = json!({ "text": "a".repeat(length) });
+        let large = put(&large, "1", text, Expect::Absent);
+        vec![put(&small, "1", json!({}), Expect::Absent), large]
+    };
+    let refused = platform.write(of(420_000)).await;
+    assert!(
+        matches!(refused, Err(WriteError::Unreachable(_))),
+        "{refused:?}"
+    );
+    assert_eq!(platform.get(&small).await.unwrap(), None);
+    platform.write(of(400_000)).await.unwrap();
+}
+
 async fn a_row_past_its_time_counts_as_absent(platform: &impl Platform) {
     let key = Key::new(partition(platform), "old");
     let (past, future) = (platform.now().secs() - 60, platform.now().secs() + 600);
@@ -438,6 +457,7 @@ async fn memory_is_a_platform() {
     let memory = Memory::default();
     memory.is_newer.set(false);
     suite(&memory).await;
+    a_row_that_is_too_large_is_refused_with_all_that_is_written_with_it(&memory).await;
     messages_are_signed_by_the_public_key(&memory).await;
 }
 
@@ -481,6 +501,7 @@ async fn the_deployed_cloud_is_a_platform() {
     });
     let aws = Aws::new(settings.unwrap());
     suite(&aws).await;
+    a_row_that_is_too_large_is_refused_with_all_that_is_written_with_it(&aws).await;
     // Over an emulator that signs otherwise than AWS does.
     if given("CHAINLOOP_RECEIPT_KEY") != "none" {
         messages_are_signed_by_the_public_key(&aws).await;

@@ -46,8 +46,8 @@ Nothing else, ever. Until then it is pending or being attempted, and something w
 | A function that is killed in the midst of it | is found {short_lease} or {lease} after the attempt began; its delivery is attempted again within two minutes more |
 | A missing material | is waited for until {patience} after acceptance, or as long as the attachment says; then what is there is delivered, and what is missing is named |
 | A signature that a trust policy requires, of what a control plane forwarded | is waited for as long as a missing material, and for {patience} at least; without it nothing is sent, and the delivery fails with the reason |
-| A registration that fails for {failing}, or whose third party says that it is gone | is paused: what comes is held, its {give_up} stand still, and it goes on where it stood when you resume it |
-| A pause | lasts {pause} at most; then what it holds has failed |
+| A registration whose every attempt fails for {failing}, {failing_attempts} at least, or whose third party says that it is gone | is paused: what comes is held, its {give_up} stand still, and it goes on where it stood when you resume it |
+| Pauses | hold a delivery for {pause} at most, all of them together; then it has failed |
 | A destination that fails {down} times in a row | is left alone, and tried by one delivery at a time after {probes} |
 | An answer 500, or a connection that breaks | may be the attestation's fault, and holds back none that had no such answer. Once {doubts} attestations had one, they are retried one at a time, {doubt} apart, until the third party accepts something |
 | An attestation that got 500 {refusals} times, with others accepted in between | has failed |
@@ -78,6 +78,7 @@ moment.
         lease = long(Deadlines::of(true).lease + schedule::LEASE_GRACE),
         patience = long(schedule::PATIENCE),
         failing = long(schedule::FAILING),
+        failing_attempts = schedule::FAILING_ATTEMPTS,
         pause = long(schedule::PAUSE_LONGEST),
         crashes = ["no", "one", "two", "three"][schedule::CRASHES as usize],
         down = schedule::DOWN_AFTER,

@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use api::Role;
 use api::deliveries::State;
+use futures_util::future;
 use integrations::Integration;
 use integrations::webhook::Webhook;
 use memory::Memory;
@@ -17,12 +18,12 @@ use pipeline::config::{self, register};
 use pipeline::engine::pauses;
 use pipeline::http::Response;
 use pipeline::records::audit_log;
-use pipeline::store::rows::{self, AuditEntry};
+use pipeline::store::rows::{self, AuditEntry, Destination};
 use serde_json::{Value, json};
 
 use crate::asking::{answer, request};
 use crate::receiver::{Answer, Receiver};
-use crate::world::{World, act, attestation, http, kept, scope};
+use crate::world::{ORGANIZATION, World, act, attestation, http, kept, scope};
 
 const SECRET: &str = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
 
@@ -389,6 +390,83 @@ async fn what_somebody_else_changed_meanwhile_is_kept() {
     );
     let kept = ask(&world, "GET", "hook", &[], json!({})).await;
     assert_eq!(kept.body["config"], json!({}));
+}
+
+#[tokio::test]
+async fn what_is_said_of_inputs_that_were_replaced_meanwhile_pauses_nothing() {
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let mended = Arc::clone(&is_mended);
+    let world = World::with(Receiver::scripted(move |_, request| {
+        if request.json()["Kind"] == "TEST_WEBHOOK" {
+            return Answer::status(200);
+        }
+        while !mended.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Answer::status(410)
+    }));
+    world.ready().await;
+    let push = async |run: &str| {
+        let envelope = attestation(run, vec![]).compact();
+        world.push(envelope).await.unwrap()
+    };
+    let accepted = push("1").await;
+    let mend = async {
+        let body = json!({ "inputs": { "max_per_second": 5 } });
+        assert_eq!(patch(&world, "hook", body).await.status, 200);
+        is_mended.store(true, Ordering::Relaxed);
+    };
+    future::join(world.deliver(), mend).await;
+    assert_eq!(world.delivery(&accepted).await.0.state, State::Failed);
+    let is_paused = async || {
+        let found = config::find(scope(&world.memory), "hook").await;
+        found.unwrap().row.paused.is_some()
+    };
+    assert!(!is_paused().await);
+    // It is gone as it is now, too.
+    push("2").await;
+    world.deliver().await;
+    assert!(is_paused().await);
+}
+
+#[tokio::test]
+async fn failures_with_other_inputs_are_forgotten_and_the_pace_is_not() {
+    let status = Arc::new(AtomicU16::new(200));
+    let answers = Arc::clone(&status);
+    let world = World::with(Receiver::scripted(move |_, _| {
+        Answer::status(answers.load(Ordering::Relaxed))
+    }));
+    world.ready().await;
+    let inputs = |pace: u32| json!({ "inputs": { "max_per_second": pace } });
+    assert_eq!(patch(&world, "hook", inputs(5)).await.status, 200);
+    status.store(503, Ordering::Relaxed);
+    for run in ["1", "2", "3"] {
+        world
+            .push(attestation(run, vec![]).compact())
+            .await
+            .unwrap();
+    }
+    world.pass(Duration::from_mins(5)).await;
+    let destination = async || {
+        let id = config::find(scope(&world.memory), "hook")
+            .await
+            .unwrap()
+            .row
+            .id;
+        let row = world.memory.get(&Destination::at(&ORGANIZATION, &id)).await;
+        serde_json::from_value::<Destination>(row.unwrap().unwrap().into()).unwrap()
+    };
+    let failed = destination().await;
+    assert!(failed.failures >= 5 && failed.failing_since.is_some() && failed.failed == 5);
+    status.store(200, Ordering::Relaxed);
+    let renamed = json!({ "description": "down" });
+    assert_eq!(patch(&world, "hook", renamed).await.status, 200);
+    assert_eq!(destination().await, failed, "nothing was mended");
+    assert_eq!(patch(&world, "hook", inputs(6)).await.status, 200);
+    let mut forgiven = Destination::new(failed.organization, failed.registration);
+    forgiven.next_at = failed.next_at;
+    forgiven.reserved_until = failed.reserved_until;
+    assert_eq!(destination().await, forgiven);
 }
 
 #[tokio::test]

@@ -54,6 +54,8 @@ pub struct Memory {
     /// Current and previous version of each secret.
     secrets: RefCell<BTreeMap<String, Vec<SecretValue>>>,
     invoke: Invoke,
+    /// Time that reading stored bytes takes.
+    pub reading_takes: Cell<Duration>,
     /// Time that telling operators takes.
     pub telling_takes: Cell<Duration>,
     /// What operators were told.
@@ -119,6 +121,7 @@ impl Memory {
             queues: RefCell::default(),
             secrets: RefCell::default(),
             invoke: Box::new(invoke),
+            reading_takes: Cell::default(),
             telling_takes: Cell::default(),
             announced: RefCell::default(),
             fail_writes_after: Cell::new(None),
@@ -283,6 +286,45 @@ fn keeps_newer(old: &Item, new: &Item) {
     }
 }
 
+/// Refuses rows above 400 KB, as DynamoDB does and by its rules of what counts: what is written with them is not there, either.
+fn refuse_large(writes: &[Write]) -> Result<(), Unreachable> {
+    const MOST: usize = 400 * 1024;
+    let mut puts = writes.iter().filter_map(|write| match write {
+        Write::Put { key, item, .. } => Some((key, size_bytes(item))),
+        Write::Delete { .. } | Write::Check { .. } => None,
+    });
+    match puts.find(|(_, size)| *size > MOST) {
+        None => Ok(()),
+        Some((key, size)) => Err(Unreachable {
+            what: "table",
+            why: format!("ValidationError: a row of {size} bytes, {key:?}"),
+        }),
+    }
+}
+
+fn size_bytes(item: &Item) -> usize {
+    let sizes = item
+        .iter()
+        .map(|(name, value)| name.len() + value_bytes(value));
+    sizes.sum()
+}
+
+/// Size of a value, by the developer guide of DynamoDB, "Item sizes and formats".
+fn value_bytes(value: &Value) -> usize {
+    const CONTAINER: usize = 3;
+    const ENTRY: usize = 1;
+    match value {
+        Value::Null | Value::Bool(_) => 1,
+        Value::Number(number) => number.to_string().len().div_ceil(2) + 1,
+        Value::String(text) => text.len(),
+        Value::Array(values) => {
+            let sizes = values.iter().map(|value| ENTRY + value_bytes(value));
+            CONTAINER + sizes.sum::<usize>()
+        }
+        Value::Object(item) => CONTAINER + ENTRY * item.len() + size_bytes(item),
+    }
+}
+
 fn down(what: &'static str) -> Unreachable {
     Unreachable {
         what,
@@ -358,6 +400,7 @@ impl Platform for Memory {
         if !writes.iter().all(|write| self.holds(&table, write)) {
             return Err(WriteError::Conflict);
         }
+        refuse_large(&writes)?;
         let mut indexes = self.indexes.borrow_mut();
         let visible_at = self.now.get().plus(self.lag.get());
         for write in writes {
@@ -430,6 +473,7 @@ impl Platform for Memory {
         organization: &OrganizationName,
         digest: &Digest,
     ) -> Result<Option<Bytes>, Unreachable> {
+        self.advance(self.reading_takes.get());
         // A copy, as from a bucket: what each reader has counts.
         let bytes = self.object(organization, digest);
         Ok(bytes.map(|bytes| Bytes::copy_from_slice(&bytes)))

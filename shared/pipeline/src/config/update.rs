@@ -10,15 +10,17 @@ use api::inputs::Fault;
 use integrations::inputs;
 use integrations::{Description, Warnings};
 use serde_json::{Map, Value};
+use tracing::warn;
 
 use crate::config::check::{self, Check};
 use crate::config::{self, Error, Precondition, attach, external_id, register};
+use crate::ledger::breaker;
 use crate::records::audit_log::{Act, Subject};
 use crate::store::platform::{
     self, Etag, Platform, Scope, SecretValue, UnlessConflict as _, Write, WriteError,
 };
 use crate::store::rows::{
-    self, Attachment, CONFLICTS, Registration, RegistrationName, Stored, Version,
+    self, Attachment, CONFLICTS, Destination, Registration, RegistrationName, Stored, Version,
 };
 
 /// Changes to a registration.
@@ -342,13 +344,7 @@ async fn apply(
             let secret = Registration::secret_name(&organization, &row.integration, &id);
             let kept = match version.take() {
                 Some(kept) => kept,
-                None => {
-                    let text = serde_json::to_string(&secrets)
-                        .expect("text keys and JSON values are JSON");
-                    platform
-                        .put_secret(&secret, &SecretValue::new(text))
-                        .await?
-                }
+                None => keep(platform, &secret, &secrets).await?,
             };
             version = Some(kept.clone());
             row.secret_version = Some(kept);
@@ -367,7 +363,10 @@ async fn apply(
             writes.extend(rename(platform, &stored.row, &row, over).await?);
         }
         match platform.write(writes).await {
-            Ok(()) => return Ok((Stored { row, version }, warnings)),
+            Ok(()) => {
+                forgive(scope, &stored.row, &row).await;
+                return Ok((Stored { row, version }, warnings));
+            }
             Err(WriteError::Conflict) if only.0.is_none() => {
                 stored = config::live(Scope::new(platform, &organization), &id)
                     .await?
@@ -377,6 +376,41 @@ async fn apply(
         }
     }
     Err(Error::Conflict)
+}
+
+/// Keeps secret inputs as a further version of their secret, and returns the version.
+async fn keep(
+    platform: &impl Platform,
+    secret: &str,
+    inputs: &Map<String, Value>,
+) -> Result<String, platform::Unreachable> {
+    let text = serde_json::to_string(inputs).expect("text keys and JSON values are JSON");
+    let text = SecretValue::new(text);
+    platform.put_secret(secret, &text).await
+}
+
+/// Forgets how deliveries failed with the inputs before. Should this be lost, the next that is accepted does it.
+async fn forgive(scope: Scope<'_, impl Platform>, old: &Registration, new: &Registration) {
+    if (&new.config, &new.secret_version) == (&old.config, &old.secret_version) {
+        return;
+    }
+    let (platform, organization) = scope.parts();
+    let key = Destination::at(organization, &new.id);
+    let forgiven = async {
+        let Some(mut stored) = rows::load::<Destination>(platform, &key).await? else {
+            return Ok(());
+        };
+        rows::change(platform, &mut stored, |row| {
+            let before = row.clone();
+            breaker::forgive(row);
+            (*row != before).then(Vec::new)
+        })
+        .await
+        .map(|_| ())
+    };
+    if let Err::<(), platform::Unreachable>(error) = forgiven.await {
+        warn!(registration.id = %new.id, %error, "Failures of the inputs before still count");
+    }
 }
 
 /// A write of a row with its mark, if it is to have one.

@@ -26,7 +26,7 @@ const PAGE: usize = 100;
 /// Held deliveries that are let go side by side.
 const AT_ONCE: usize = 16;
 
-const DAY: Duration = Duration::from_hours(24);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// An index that lags shows for a moment what is gone.
 const SOON: Duration = Duration::from_secs(30);
@@ -38,11 +38,21 @@ pub async fn pause(
     reason: &str,
     act: Option<Act<'_>>,
 ) -> Result<Stored<Registration>, Error> {
+    pause_if(scope, name_or_id, reason, act, |_| true).await
+}
+
+async fn pause_if(
+    scope: Scope<'_, impl Platform>,
+    name_or_id: &str,
+    reason: &str,
+    act: Option<Act<'_>>,
+    is_due: impl Fn(&Registration) -> bool,
+) -> Result<Stored<Registration>, Error> {
     let platform = scope.platform;
     let mut stored = config::find(scope, name_or_id).await?;
     let changed = rows::change(platform, &mut stored, |row| {
         // What met this one may have deleted it: that must not be written over.
-        if row.paused.is_some() || row.deleted_at.is_some() {
+        if row.paused.is_some() || row.deleted_at.is_some() || !is_due(row) {
             return None;
         }
         let now = platform.now();
@@ -76,13 +86,17 @@ pub async fn pause(
     }
 }
 
-/// Pauses a registration because nothing gets through it. The operator is told by the log and its alarm.
+/// Pauses a registration because nothing gets through it as it was `tried`, and not if it was mended since then. The
+/// operator is told by the log and its alarm.
 pub(crate) async fn fail(
     scope: Scope<'_, impl Platform>,
-    registration: &RegistrationId,
+    tried: &Registration,
     reason: String,
 ) -> Result<(), Unreachable> {
-    match pause(scope, registration, &reason, None).await {
+    let is_as_tried = |row: &Registration| {
+        (&row.config, &row.secret_version) == (&tried.config, &tried.secret_version)
+    };
+    match pause_if(scope, &tried.id, &reason, None, is_as_tried).await {
         Ok(Stored { row, .. }) if row.paused.as_ref().is_some_and(|pause| pause.by.is_none()) => {
             error!(
                 registration.id = %row.id,
@@ -301,16 +315,16 @@ pub(crate) async fn look(
             settle(platform, &stored, settled).await?;
         }
     }
-    // What is held from now on comes of age in thirty days, and what the index has not shown yet not before that.
+    // What is held from now on may come of age sooner, by what it was held before: a look each hour finds it.
     let ever = now.plus(schedule::PAUSE_LONGEST * 2);
     let first = held(Scope::new(platform, &organization), &id, ever, 1).await?;
     let next = match first.first().map(|stored| &stored.row) {
         Some(row) if row.held_at.is_some() && !is_full => row.wake_at.unwrap_or(now),
         // More is due, or the index shows what is gone.
         Some(_) => now,
-        None => now.plus(DAY),
+        None => now.plus(HOUR),
     };
-    let next = next.min(now.plus(DAY)).max(now.plus(SOON));
+    let next = next.min(now.plus(HOUR)).max(now.plus(SOON));
     stored.row.wake_at = stored.row.paused.as_ref().map(|_| next);
     stored.save_if_unchanged(platform).await?;
     Ok(())

@@ -153,13 +153,10 @@ pub fn learn(
         Evidence::Gone => return true,
         Evidence::Accepted => {
             // Whatever was wrong is over. Written down only if something was.
-            if destination.failing_since.take().is_some() {
+            if destination.failing_since.is_some() {
                 destination.accepted_at = Some(now);
             }
-            destination.failures = 0;
-            destination.open_until = None;
-            destination.doubts = 0;
-            destination.retries_until = None;
+            forgive(destination);
             return false;
         }
         Evidence::Refused => {
@@ -186,7 +183,19 @@ pub fn learn(
             }
         }
     }
-    now.since(*destination.failing_since.get_or_insert(now)) >= schedule::FAILING
+    destination.failed = schedule::FAILING_ATTEMPTS.min(destination.failed + 1);
+    let since = *destination.failing_since.get_or_insert(now);
+    now.since(since) >= schedule::FAILING && destination.failed == schedule::FAILING_ATTEMPTS
+}
+
+/// Forgets what went wrong, and keeps the pace.
+pub fn forgive(destination: &mut Destination) {
+    destination.failures = 0;
+    destination.open_until = None;
+    destination.failing_since = None;
+    destination.failed = 0;
+    destination.doubts = 0;
+    destination.retries_until = None;
 }
 
 #[cfg(test)]
@@ -269,6 +278,17 @@ mod tests {
             false,
             START.plus(schedule::FAILING)
         ));
+    }
+
+    #[test]
+    fn two_failures_a_day_apart_are_no_day_of_failures() {
+        let mut destination = destination();
+        let tomorrow = START.plus(schedule::FAILING);
+        assert!(!learn(&mut destination, Evidence::Refused, false, START));
+        for attempt in 2..=schedule::FAILING_ATTEMPTS {
+            let fails = learn(&mut destination, Evidence::Refused, false, tomorrow);
+            assert_eq!(fails, attempt == schedule::FAILING_ATTEMPTS, "{attempt}");
+        }
     }
 
     #[test]

@@ -265,12 +265,21 @@ pub fn hold(delivery: &mut Delivery, reason: String, now: Timestamp) -> Settled 
     delivery.state = State::Pending;
     delivery.held_at = Some(now);
     delivery.has_reservation = false;
-    delivery.wake_at = Some(now.plus(schedule::PAUSE_LONGEST));
+    delivery.wake_at = Some(held_until(delivery, now));
     delivery.sends = 0;
     Settled {
         attempt: None,
         send_after: None,
     }
+}
+
+/// Time until which a delivery is held that was held at `held_at`. All of its pauses count, so that it outlives neither its
+/// attestation nor itself.
+fn held_until(delivery: &Delivery, held_at: Timestamp) -> Timestamp {
+    let before = delivery
+        .give_up_at
+        .since(delivery.created_at.plus(schedule::GIVE_UP));
+    held_at.plus(schedule::PAUSE_LONGEST.saturating_sub(before))
 }
 
 /// Lets a held delivery go on where it stood, in `delay`. None when it is not held.
@@ -292,7 +301,7 @@ pub fn held_too_long(delivery: &mut Delivery, now: Timestamp) -> Option<Settled>
     let held_at = delivery
         .held_at
         .filter(|_| delivery.state == State::Pending)?;
-    if now < held_at.plus(schedule::PAUSE_LONGEST) {
+    if now < held_until(delivery, held_at) {
         return None;
     }
     delivery.held_at = None;
@@ -564,6 +573,25 @@ mod tests {
             matched: None,
         };
         begin(&plan, &planned, "delivery-1".into(), now)
+    }
+
+    #[test]
+    fn pauses_are_bounded_in_sum() {
+        let start = Timestamp::from_millis(1_767_322_445_000);
+        let day = |days: u64| start.plus(Duration::from_hours(24 * days));
+        let mut delivery = delivery(start);
+        hold(&mut delivery, String::new(), day(1));
+        assert_eq!(delivery.wake_at, Some(day(31)));
+        release(&mut delivery, Duration::ZERO, day(21)).unwrap();
+        hold(&mut delivery, String::new(), day(22));
+        assert_eq!(
+            delivery.wake_at,
+            Some(day(32)),
+            "ten of thirty days are left"
+        );
+        assert!(held_too_long(&mut delivery.clone(), day(31)).is_none());
+        held_too_long(&mut delivery, day(32)).unwrap();
+        assert_eq!(delivery.state, State::Failed);
     }
 
     #[test]

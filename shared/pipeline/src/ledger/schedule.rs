@@ -37,11 +37,19 @@ pub const ATTEMPTS: u32 = RETRIES.len() as u32 + 1;
 /// No attempt begins later than this after the delivery was made; the time that it was held does not count.
 pub const GIVE_UP: Duration = secs(7 * DAY);
 
-/// Maximum time for which a paused registration holds a delivery; after that, the delivery has failed.
+/// Maximum time for which a delivery is held, by all pauses of its registration together; after that, it has failed.
 pub const PAUSE_LONGEST: Duration = secs(30 * DAY);
 
-/// When every attempt of a registration has failed for so long, it is paused.
+/// When every attempt of a registration has failed for so long, and there were [`FAILING_ATTEMPTS`], it is paused.
 pub const FAILING: Duration = secs(DAY);
+
+/// Failed attempts that say that a registration has failed for [`FAILING`]: a document refused today and another tomorrow
+/// say it of the documents.
+pub const FAILING_ATTEMPTS: u32 = 5;
+
+/// An attempt that has less time than this left before it sends comes again: cut off in the midst of its request, it
+/// might be delivered twice.
+pub const SENDING: Duration = secs(10 * SECOND);
 
 /// Failures in a row after which a destination counts as down.
 pub const DOWN_AFTER: u32 = 5;

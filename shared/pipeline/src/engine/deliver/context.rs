@@ -17,7 +17,7 @@ use crate::engine::progress::Steps;
 use crate::ledger::breaker;
 use crate::store::platform::{Key, Platform, Scope, UnlessConflict as _, Unreachable};
 use crate::store::rows::{
-    self, CONFLICTS, Delivery, Destination, Draft, Found, Lock, Row as _, Stored,
+    self, CONFLICTS, Delivery, Destination, Draft, Found, Lock, Registration, Row as _, Stored,
 };
 
 /// Context of one attempt: the materials, and the record of finished steps.
@@ -26,6 +26,10 @@ pub(super) struct DeliveryContext<'a, P> {
     /// The memory that this attempt may take.
     pub(super) reserved: Reserved<'a>,
     pub(super) delivery: RefCell<Stored<Delivery>>,
+    /// When the attempt ends.
+    pub(super) until: Timestamp,
+    /// The registration that it sends through, once it is loaded.
+    pub(super) registration: RefCell<Option<Registration>>,
     steps: RefCell<Steps>,
     /// Not in the table while nothing was ever wrong with the destination.
     pub(super) destination: RefCell<Draft<Destination>>,
@@ -36,7 +40,12 @@ pub(super) struct DeliveryContext<'a, P> {
 }
 
 impl<'a, P: Platform> DeliveryContext<'a, P> {
-    pub(super) fn new(platform: &'a P, reserved: Reserved<'a>, claimed: Stored<Delivery>) -> Self {
+    pub(super) fn new(
+        platform: &'a P,
+        reserved: Reserved<'a>,
+        claimed: Stored<Delivery>,
+        until: Timestamp,
+    ) -> Self {
         let Delivery {
             organization,
             registration,
@@ -48,6 +57,8 @@ impl<'a, P: Platform> DeliveryContext<'a, P> {
             reserved,
             destination: RefCell::new(Draft::new(destination)),
             delivery: RefCell::new(claimed),
+            until,
+            registration: RefCell::default(),
             steps: RefCell::default(),
             locks: RefCell::default(),
             ours: Cell::new(false),

@@ -120,7 +120,8 @@ async fn one<I: Integration>(
         Err(newer) => return Err(newer.into()),
     };
     let deadlines = Deadlines::of(I::TAKES_LONG);
-    if until.since(platform.now()) < deadlines.attempt {
+    let began_at = platform.now();
+    if until.since(began_at) < deadlines.attempt {
         return Err(GiveBack::NoTime);
     }
     if message.follow {
@@ -152,7 +153,8 @@ async fn one<I: Integration>(
         tools,
         room,
         claimed,
-        deadlines.attempt,
+        // What the table takes for the claim is no further time: the function ends when it ends.
+        began_at.plus(deadlines.attempt),
     ))
     .await?)
 }
@@ -202,7 +204,7 @@ async fn attempt<I: Integration, P: Platform>(
     tools: &Tools,
     room: &Room,
     mut claimed: Stored<Delivery>,
-    deadline: Duration,
+    until: Timestamp,
 ) -> Result<(), Unreachable> {
     let Some(reserved) = room.reserve(&claimed.row) else {
         // Waiting here would eat up the attempt's time.
@@ -211,8 +213,8 @@ async fn attempt<I: Integration, P: Platform>(
         let settled = delivery::later(&mut claimed.row, again, now, random);
         return settle(platform, &claimed, settled).await;
     };
-    let began_at = platform.now();
-    let context = DeliveryContext::new(platform, reserved, claimed);
+    let deadline = until.since(platform.now());
+    let context = DeliveryContext::new(platform, reserved, claimed, until);
     let http = tools.http.counting_anew();
     let sending = send::<I, P>(&context, &http, &tools.secrets);
     let sending = AssertUnwindSafe(sending).catch_unwind();
@@ -226,7 +228,10 @@ async fn attempt<I: Integration, P: Platform>(
         }
         Either::Right(((), _)) => Sent::Answered(Err(Error::new(
             Kind::Indeterminate,
-            format!("finish within {} s", deadline.as_secs()),
+            format!(
+                "finish within {} s",
+                Deadlines::of(I::TAKES_LONG).attempt.as_secs()
+            ),
         )
         .about(About::Either))),
     };
@@ -247,7 +252,6 @@ async fn attempt<I: Integration, P: Platform>(
             let settled = delivery::settle(row, result, http.wire(), now, random);
             let poll = (I::FOLLOWS && row.state == State::Delivered)
                 .then(|| completion_poll::begin(row, now));
-            let until = began_at.plus(deadline);
             let end = End {
                 settled,
                 poll,
@@ -305,17 +309,10 @@ async fn remember<P: Platform>(
                 format!("every attempt failed for {hours} hours")
             }
         };
-        let Delivery {
-            organization,
-            registration,
-            ..
-        } = context.delivery.borrow().row.clone();
-        pauses::fail(
-            Scope::new(context.platform, &organization),
-            &registration,
-            reason,
-        )
-        .await?;
+        let tried = context.registration.borrow().clone();
+        let Some(tried) = tried else { return Ok(()) };
+        let scope = Scope::new(context.platform, &tried.organization);
+        pauses::fail(scope, &tried, reason).await?;
     }
     Ok(())
 }

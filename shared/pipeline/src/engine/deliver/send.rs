@@ -10,7 +10,7 @@ use super::load::{Loaded, Prepared, Sent, Subject, load};
 use crate::config::secrets::Secrets;
 use crate::engine::signatures::{self, Proof};
 use crate::ledger::breaker::{self, Admission, Postponed};
-use crate::ledger::schedule::{HEAVY_BYTES, PATIENCE};
+use crate::ledger::schedule::{HEAVY_BYTES, PATIENCE, SENDING};
 use crate::store::platform::Platform;
 use crate::store::rows::{self, Delivery, Registration};
 
@@ -103,6 +103,7 @@ async fn prepare<I: Integration, P: Platform>(
         Err(error) => return Err(held(context, &delivery).await.unwrap_or(error)),
     };
     context.take_destination(&found)?;
+    context.registration.replace(Some(registration.row.clone()));
     if registration.row.paused.is_some() {
         return Err(Sent::Held(Box::new(registration)));
     }
@@ -147,6 +148,11 @@ async fn deliver<I: Integration, P: Platform>(
 ) -> Result<Outcome, Error> {
     if let Some(reason) = prepared.nothing() {
         return Ok(Outcome::Skipped(reason));
+    }
+    if context.until.since(context.platform.now()) < SENDING {
+        let delay = Duration::from_millis(5_000 + context.platform.random() % 10_000);
+        let reason = "no time was left to send it".to_owned();
+        return Ok(Outcome::ContinueAfter { delay, reason });
     }
     let row = context.delivery.borrow().row.clone();
     let progress = context.progress();

@@ -26,6 +26,9 @@ pub struct Destination {
     /// Since when not one attempt was accepted.
     #[serde(default)]
     pub failing_since: Option<Timestamp>,
+    /// Attempts that failed since then; no more are counted than it takes to pause a registration.
+    #[serde(default)]
+    pub failed: u32,
     /// Deliveries in a row that the destination, or what they hold, made fail.
     #[serde(default)]
     pub doubts: u32,
@@ -49,6 +52,7 @@ impl Destination {
             failures: 0,
             open_until: None,
             failing_since: None,
+            failed: 0,
             doubts: 0,
             retries_until: None,
             accepted_at: None,
