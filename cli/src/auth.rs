@@ -99,7 +99,7 @@ fn status(global: &Global) -> anyhow::Result<()> {
 }
 
 fn login(global: &Global) -> anyhow::Result<()> {
-    let mut profiles = profiles::load(global)?;
+    let profiles = profiles::load(global)?;
     let name = profiles.name(global);
     let name = name.unwrap_or_else(|| "default".to_owned());
     label(&name).map_err(|fault| Failure::usage(format!("profile {name:?}: {fault}")))?;
@@ -131,8 +131,10 @@ fn login(global: &Global) -> anyhow::Result<()> {
     let client = Client::of(global, &url, token.clone(), from)?;
     let bearer = bearer(&client)?;
     let token = Some(token);
-    profiles.put(&name, Profile { url, token });
-    let path = profiles::save(&profiles)?;
+    let (_, path) = profiles::change(global, |profiles| {
+        profiles.put(&name, Profile { url, token });
+        Ok(())
+    })?;
     warn_of_variables(global);
     global.info(&format!(
         "stored in profile {name:?}, in {}",
@@ -182,18 +184,21 @@ fn ask_token() -> anyhow::Result<String> {
 }
 
 fn logout(global: &Global) -> anyhow::Result<()> {
-    let mut profiles = profiles::load(global)?;
+    let profiles = profiles::load(global)?;
     let Some(name) = profiles.name(global) else {
         global.info("no profile is the current one: nothing was removed");
         return Ok(());
     };
-    let mut profile = profiles.get(&name)?.clone();
-    if profile.token.take().is_none() {
+    if profiles.get(&name)?.token.is_none() {
         global.info(&format!("the profile {name:?} has no token"));
         return Ok(());
     }
-    profiles.put(&name, profile);
-    profiles::save(&profiles)?;
+    profiles::change(global, |profiles| {
+        let mut profile = profiles.get(&name)?.clone();
+        profile.token = None;
+        profiles.put(&name, profile);
+        Ok(())
+    })?;
     global.info(&format!(
         "removed from profile {name:?}; the token stays valid until it is revoked"
     ));
@@ -213,6 +218,7 @@ struct View<'a> {
     workflows: &'a [Selector],
     expires_at: Option<Timestamp>,
     from: &'a str,
+    release: Option<&'a str>,
 }
 
 fn show(global: &Global, url: &str, bearer: &Bearer, from: &str) -> anyhow::Result<()> {
@@ -226,12 +232,16 @@ fn show(global: &Global, url: &str, bearer: &Bearer, from: &str) -> anyhow::Resu
             workflows: &bearer.workflows,
             expires_at: bearer.expires_at,
             from,
+            release: bearer.release.as_deref(),
         })?;
         return Ok(());
     }
     let mut table = Table::titled("Token", &[]);
     let mut row = |name: &str, text: &str| table.row(vec![cell(name), cell(text)]);
     row("API", url);
+    if let Some(release) = &bearer.release {
+        row("RELEASE", release);
+    }
     row("ORGANIZATION", &bearer.organization);
     row("NAME", &bearer.name);
     row("ROLE", &bearer.role.to_string());

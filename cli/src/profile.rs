@@ -79,14 +79,7 @@ impl Command {
 
 /// Stores what the flags say: a variable may be of another installation.
 fn add(global: &Global, name: &str) -> anyhow::Result<()> {
-    let mut profiles = profiles::load(global)?;
-    if profiles.profiles.contains_key(name) {
-        return Err(Failure::usage(format!("the profile {name:?} already exists"))
-            .advice(format!(
-                "`chainloop auth login --profile {name}` replaces its token, `chainloop profile delete {name}` deletes it."
-            ))
-            .into());
-    }
+    free(&profiles::load(global)?, name)?;
     let (url, token) = global.flags();
     let Some(url) = url else {
         return Err(Failure::usage("no URL given")
@@ -101,11 +94,23 @@ fn add(global: &Global, name: &str) -> anyhow::Result<()> {
     }
     let url = address::base(url)?;
     let token = token.map(str::to_owned);
-    profiles.put(name, Profile { url, token });
-    let path = profiles::save(&profiles)?;
+    let (profiles, path) = profiles::change(global, |profiles| {
+        free(profiles, name)?;
+        profiles.put(name, Profile { url, token });
+        Ok(())
+    })?;
     global.info(&format!("profile {name:?} added to {}", path.display()));
     tell_current(global, &profiles);
     show(global, name, &profiles)
+}
+
+fn free(profiles: &Profiles, name: &str) -> Result<(), Failure> {
+    match profiles.profiles.contains_key(name) {
+        false => Ok(()),
+        true => Err(Failure::usage(format!("the profile {name:?} already exists")).advice(format!(
+            "`chainloop auth login --profile {name}` replaces its token, `chainloop profile delete {name}` deletes it."
+        ))),
+    }
 }
 
 fn list(global: &Global) -> anyhow::Result<()> {
@@ -144,23 +149,23 @@ fn list(global: &Global) -> anyhow::Result<()> {
 }
 
 fn choose(global: &Global, name: &str) -> anyhow::Result<()> {
-    let mut profiles = profiles::load(global)?;
-    profiles.get(name)?;
-    profiles.current = Some(name.to_owned());
-    profiles::save(&profiles)?;
+    let (profiles, _) = profiles::change(global, |profiles| {
+        profiles.get(name)?;
+        profiles.current = Some(name.to_owned());
+        Ok(())
+    })?;
     tell_current(global, &profiles);
     warn_of_variables(global);
     show(global, name, &profiles)
 }
 
 fn delete(global: &Global, name: &str) -> anyhow::Result<()> {
-    let mut profiles = profiles::load(global)?;
+    let profiles = profiles::load(global)?;
     let url = &profiles.get(name)?.url;
     confirm::deletion(global, || {
         Ok(format!("Delete the profile {name:?}, of {url}?"))
     })?;
-    profiles.remove(name)?;
-    profiles::save(&profiles)?;
+    let (profiles, _) = profiles::change(global, |profiles| profiles.remove(name).map(|_| ()))?;
     global.info(&format!(
         "profile {name:?} deleted; its token stays valid until it is revoked"
     ));

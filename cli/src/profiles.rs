@@ -2,7 +2,7 @@
 //! have.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -118,8 +118,12 @@ fn is_open(_: &Path) -> bool {
     false
 }
 
-/// Stores the profiles in place of earlier ones, and returns the path.
-pub(crate) fn save(profiles: &Profiles) -> anyhow::Result<PathBuf> {
+/// Changes the stored profiles, and returns them with their path. Of several commands at once each changes what the one
+/// before it stored.
+pub(crate) fn change(
+    global: &Global,
+    change: impl FnOnce(&mut Profiles) -> Result<(), Failure>,
+) -> anyhow::Result<(Profiles, PathBuf)> {
     let path = path().ok_or_else(|| {
         Failure::new("no configuration directory to store the profile in")
             .advice("Set HOME or XDG_CONFIG_HOME.")
@@ -127,14 +131,31 @@ pub(crate) fn save(profiles: &Profiles) -> anyhow::Result<PathBuf> {
     let context = || format!("failed to write {}", path.display());
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory).with_context(context)?;
+    // Released when it is closed, however the command ends.
+    let _lock = lock(&directory.join(".profiles.lock")).with_context(context)?;
+    let mut profiles = load(global)?;
+    change(&mut profiles)?;
     // Written beside it and renamed: nobody reads half of it, or before its permissions are set.
     let beside = directory.join(format!(".profiles-{}", std::process::id()));
-    let written = write(&beside, profiles).and_then(|()| fs::rename(&beside, &path));
+    let written = write(&beside, &profiles).and_then(|()| fs::rename(&beside, &path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
     written.with_context(context)?;
-    Ok(path)
+    Ok((profiles, path))
+}
+
+/// Waits for a lock; none where the file system has none.
+fn lock(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    match file.lock() {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
+        _ => Ok(file),
+    }
 }
 
 fn write(path: &Path, profiles: &Profiles) -> io::Result<()> {

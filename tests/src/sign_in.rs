@@ -65,6 +65,8 @@ pub struct Provider {
     key: Arc<Key>,
     known: CachedEndpoints,
     now: Cell<Timestamp>,
+    /// Time that the function has to answer.
+    within: Cell<Duration>,
 }
 
 impl Provider {
@@ -118,6 +120,7 @@ impl Provider {
             key,
             known: CachedEndpoints::default(),
             now: Cell::new(Memory::default().now()),
+            within: Cell::new(Duration::from_mins(1)),
         }
     }
 
@@ -157,7 +160,8 @@ impl Provider {
         let secret = self.secret.map(|text| SecretText::from(text.to_owned()));
         let (known, http) = (&self.known, crate::world::http());
         let secret = async || Ok(secret);
-        http::sign_in::answer(&provider, known, &http, request, self.now.get(), secret).await
+        let (now, late) = (self.now.get(), tokio::time::sleep(self.within.get()));
+        http::sign_in::answer(&provider, known, &http, request, now, secret, late).await
     }
 
     async fn describes(&self) -> Response {
@@ -541,6 +545,12 @@ async fn a_provider_that_hangs_is_not_waited_for_longer_than_the_gateway_waits()
         "{:?}",
         began.elapsed()
     );
+    // Each of its answers may be as slow as that.
+    provider.within.set(Duration::from_millis(100));
+    let answer = provider.takes(&Tab::new(&provider, "b").callback()).await;
+    assert_eq!(code(&answer), (502, "provider-failed"));
+    let said = answer.body["detail"].as_str().unwrap();
+    assert!(said.ends_with("in time"), "{said}");
 }
 
 #[tokio::test]

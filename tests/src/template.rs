@@ -744,6 +744,54 @@ fn the_operations_page_says_what_each_parameter_means() {
     }
 }
 
+/// An index that takes fewer writes than its table throttles those of the table.
+#[test]
+fn the_indexes_of_what_is_accepted_are_as_warm_as_the_table() {
+    let template = template();
+    let table = template.properties("Table");
+    let warm = &table["WarmThroughput"];
+    assert!(warm.to_string().contains("WarmWrites"), "{warm}");
+    let indexes = list(&table["GlobalSecondaryIndexes"]).into_iter();
+    let cold = indexes.filter(|index| index["WarmThroughput"] != *warm);
+    let cold: Vec<&str> = cold.map(|index| words(&index["IndexName"])).collect();
+    assert_eq!(cold, ["failed"]);
+}
+
+#[test]
+fn the_operations_page_names_the_actions_that_a_deployer_needs() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let section = page
+        .split("\n### ")
+        .find(|text| text.starts_with("Who deploys"));
+    let rows = section
+        .unwrap()
+        .lines()
+        .filter(|line| line.starts_with("| `"));
+    let told: BTreeSet<&str> = rows
+        .flat_map(|row| {
+            row.split(" | ")
+                .next()
+                .unwrap()
+                .split('`')
+                .skip(1)
+                .step_by(2)
+        })
+        .collect();
+    let template = template();
+    let kinds = template.0["Resources"].as_object().unwrap().values();
+    let needed = kinds.filter_map(|resource| {
+        Some(match words(&resource["Type"]).split("::").nth(1)? {
+            "ApiGatewayV2" => "apigateway".to_owned(),
+            "Serverless" => "lambda".to_owned(),
+            service => service.to_lowercase(),
+        })
+    });
+    let mut needed: BTreeSet<String> = needed.collect();
+    // SAM's stack, and the describing of a VPC's parts.
+    needed.extend(["cloudformation", "ec2"].map(str::to_owned));
+    assert_eq!(told, needed.iter().map(String::as_str).collect());
+}
+
 #[test]
 fn what_is_fetched_has_the_queue_and_the_pace_that_the_code_counts_on() {
     let template = template();

@@ -55,7 +55,10 @@ fn profiles_are_stored_for_their_owner_alone_and_listed_without_tokens() {
     let (prod, test, home) = two("profiles-list");
     assert_eq!(mode(&home.file()), 0o600);
     let entries = std::fs::read_dir(home.file().parent().unwrap()).unwrap();
-    assert_eq!(entries.count(), 1, "nothing is left of the writing");
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    assert_eq!(names, [".profiles.lock", "profiles.json"]);
     let ran = home.run(&["profile", "list", "-o", "json"], &[], "");
     let expected = json!([
         { "name": "prod", "url": prod.url, "hasToken": true, "current": true },
@@ -65,6 +68,25 @@ fn profiles_are_stored_for_their_owner_alone_and_listed_without_tokens() {
     let ran = home.run(&["profile", "list"], &[], "");
     let said = ran.stdout + &ran.stderr;
     assert!(said.contains("│ prod") && !said.contains("cli_"), "{said}");
+}
+
+#[test]
+fn of_commands_at_once_none_undoes_what_another_stored() {
+    let home = Home::new("profiles-at-once");
+    let names: Vec<String> = (0..16)
+        .map(|number| format!("profile-{number:02}"))
+        .collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            let words = ["profile", "add", name, "--url", "https://api.example.org"];
+            let home = &home;
+            scope.spawn(move || assert_eq!(home.run(&words, &[], "").code, 0));
+        }
+    });
+    let stored = home.run(&["profile", "list", "-o", "json"], &[], "").json();
+    let stored = stored.as_array().unwrap().iter();
+    let stored: Vec<&str> = stored.map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(stored, names);
 }
 
 #[test]

@@ -21,6 +21,9 @@ pub struct Bearer {
     #[serde(default)]
     pub workflows: Vec<Selector>,
     pub expires_at: Option<Timestamp>,
+    /// Release of the API; none before 0.3.0.
+    #[serde(default)]
+    pub release: Option<String>,
 }
 
 /// Response of `GET /v1/health`.

@@ -62,6 +62,7 @@ async fn get<P: Platform>(call: Call<'_, P>) -> Answer {
         role: caller.role,
         workflows: caller.workflows.clone(),
         expires_at: caller.valid_until,
+        release: Some(env!("CARGO_PKG_VERSION").to_owned()),
     };
     Ok(Response::json(200, &bearer))
 }

@@ -1,8 +1,11 @@
 //! Sign-in at the console, beside the API: `GET` says where the identity provider asks people who they are, `POST`
 //! exchanges what the console brings back from there for an ID token, which the console exchanges for a token.
 
+use std::pin::pin;
+
 use api::{Code, Problem, Timestamp};
-use integrations::{Http, SecretText};
+use futures_util::future::{Either, select};
+use integrations::{Error, Http, SecretText};
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -11,8 +14,8 @@ use super::router::refused;
 use crate::engine::sign_in::{self, CachedEndpoints, Callback, Provider, Refused};
 use crate::store::platform::Unreachable;
 
-/// Answers a request of the console. `secret` reads the client's secret, where the provider has given one. Logs no word
-/// of what is posted.
+/// Answers a request of the console, before `late` ends. `secret` reads the client's secret, where the provider has given
+/// one. Logs no word of what is posted.
 pub async fn answer(
     provider: &Provider,
     known: &CachedEndpoints,
@@ -20,14 +23,24 @@ pub async fn answer(
     request: &Request,
     now: Timestamp,
     secret: impl AsyncFnOnce() -> Result<Option<SecretText>, Unreachable>,
+    late: impl Future<Output = ()>,
 ) -> Response {
-    let answer = match request.method.as_str() {
-        "GET" => describe(provider, known, http, now).await,
-        "POST" => exchange(provider, known, http, request, now, secret).await,
-        _ => Err(Problem::new(
-            Code::MethodNotAllowed,
-            "this path takes GET, POST",
-        )),
+    let answering = async {
+        match request.method.as_str() {
+            "GET" => describe(provider, known, http, now).await,
+            "POST" => exchange(provider, known, http, request, now, secret).await,
+            _ => Err(Problem::new(
+                Code::MethodNotAllowed,
+                "this path takes GET, POST",
+            )),
+        }
+    };
+    let answer = match select(pin!(answering), pin!(late)).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(_) => {
+            let slow = Error::retryable("get an answer of the identity provider in time");
+            Err(Refused::from(slow).into())
+        }
     };
     let (id, method) = (&request.id, &request.method);
     let response = match answer {
