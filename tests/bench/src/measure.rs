@@ -332,8 +332,18 @@ impl Bench {
         Ok([ready, cold, (all - cold) / f64::from(WARM)])
     }
 
-    /// Instructions of so many invocations, with the start before them.
+    /// Instructions of so many invocations, with the start before them: the fewest of some processes, since a connection more,
+    /// which costs millions, is opened where none was free by chance.
     pub fn counted(&self, program: &Program, invocations: u32, events: Events) -> Result<f64> {
+        let mut fewest = f64::INFINITY;
+        for _ in 0..TRIES {
+            fewest = fewest.min(self.counted_once(program, invocations, events)?);
+        }
+        Ok(fewest)
+    }
+
+    /// As [`Bench::counted`], of one process, where an invocation leaves nothing for another.
+    pub fn counted_once(&self, program: &Program, invocations: u32, events: Events) -> Result<f64> {
         let events = (0..invocations)
             .map(|_| events())
             .collect::<Result<Vec<_>>>()?;

@@ -435,7 +435,7 @@ fn fill(table: &mut Table, count: u32) {
 /// Instructions and calls of a first invocation, with the start before it.
 fn seen(bench: &Bench, program: &Program, event: &[u8]) -> Result<(f64, f64)> {
     bench.cloud.calls();
-    let instructions = bench.counted(program, 1, &mut || Ok(event.to_vec()))?;
+    let instructions = bench.counted_once(program, 1, &mut || Ok(event.to_vec()))?;
     let calls = bench.cloud.calls().calls.len();
     Ok((instructions, f64::from(u32::try_from(calls)?)))
 }

@@ -103,10 +103,10 @@ async fn prepare<I: Integration, P: Platform>(
         Err(error) => return Err(held(context, &delivery).await.unwrap_or(error)),
     };
     context.take_destination(&found)?;
-    context.registration.replace(Some(registration.row.clone()));
     if registration.row.paused.is_some() {
         return Err(Sent::Held(Box::new(registration)));
     }
+    context.registration.replace(Some(registration.row));
     read?;
     let patience = attachment.wait_secs.map_or(PATIENCE, Duration::from_secs);
     if let Some(row) = &judged {
