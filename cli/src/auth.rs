@@ -131,7 +131,7 @@ fn login(global: &Global) -> anyhow::Result<()> {
     let client = Client::of(global, &url, token.clone(), from)?;
     let bearer = bearer(&client)?;
     let token = Some(token);
-    let (_, path) = profiles::change(global, |profiles| {
+    let (_, path) = profiles::change(|profiles| {
         profiles.put(&name, Profile { url, token });
         Ok(())
     })?;
@@ -193,7 +193,7 @@ fn logout(global: &Global) -> anyhow::Result<()> {
         global.info(&format!("the profile {name:?} has no token"));
         return Ok(());
     }
-    profiles::change(global, |profiles| {
+    profiles::change(|profiles| {
         let mut profile = profiles.get(&name)?.clone();
         profile.token = None;
         profiles.put(&name, profile);

@@ -94,7 +94,7 @@ fn add(global: &Global, name: &str) -> anyhow::Result<()> {
     }
     let url = address::base(url)?;
     let token = token.map(str::to_owned);
-    let (profiles, path) = profiles::change(global, |profiles| {
+    let (profiles, path) = profiles::change(|profiles| {
         free(profiles, name)?;
         profiles.put(name, Profile { url, token });
         Ok(())
@@ -149,7 +149,7 @@ fn list(global: &Global) -> anyhow::Result<()> {
 }
 
 fn choose(global: &Global, name: &str) -> anyhow::Result<()> {
-    let (profiles, _) = profiles::change(global, |profiles| {
+    let (profiles, _) = profiles::change(|profiles| {
         profiles.get(name)?;
         profiles.current = Some(name.to_owned());
         Ok(())
@@ -165,7 +165,7 @@ fn delete(global: &Global, name: &str) -> anyhow::Result<()> {
     confirm::deletion(global, || {
         Ok(format!("Delete the profile {name:?}, of {url}?"))
     })?;
-    let (profiles, _) = profiles::change(global, |profiles| profiles.remove(name).map(|_| ()))?;
+    let (profiles, _) = profiles::change(|profiles| profiles.remove(name).map(|_| ()))?;
     global.info(&format!(
         "profile {name:?} deleted; its token stays valid until it is revoked"
     ));

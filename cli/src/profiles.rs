@@ -81,20 +81,10 @@ pub(crate) fn path() -> Option<PathBuf> {
     Some(directory.join("chainloop-integrations/profiles.json"))
 }
 
-/// Loads the stored profiles; none if nothing is stored.
+/// Loads the stored profiles; none if nothing is stored. Warns of a file that others can read.
 pub(crate) fn load(global: &Global) -> anyhow::Result<Profiles> {
     let Some(path) = path() else {
         return Ok(Profiles::default());
-    };
-    let failure = |why: String| {
-        Failure::new(format!("failed to read {}: {why}", path.display())).advice(
-            "Correct the file, or remove it and add the profiles again with `chainloop profile add`.",
-        )
-    };
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Profiles::default()),
-        Err(error) => return Err(failure(error.to_string()).into()),
     };
     if is_open(&path) {
         global.warn(&format!(
@@ -102,9 +92,23 @@ pub(crate) fn load(global: &Global) -> anyhow::Result<Profiles> {
             path.display()
         ));
     }
+    Ok(read(&path)?)
+}
+
+fn read(path: &Path) -> Result<Profiles, Failure> {
+    let failure = |why: String| {
+        Failure::new(format!("failed to read {}: {why}", path.display())).advice(
+            "Correct the file, or remove it and add the profiles again with `chainloop profile add`.",
+        )
+    };
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Profiles::default()),
+        Err(error) => return Err(failure(error.to_string())),
+    };
     // The line number only: the content is secret.
     serde_json::from_slice(&text)
-        .map_err(|error| failure(format!("invalid content in line {}", error.line())).into())
+        .map_err(|error| failure(format!("invalid content in line {}", error.line())))
 }
 
 #[cfg(unix)]
@@ -121,7 +125,6 @@ fn is_open(_: &Path) -> bool {
 /// Changes the stored profiles, and returns them with their path. Of several commands at once each changes what the one
 /// before it stored.
 pub(crate) fn change(
-    global: &Global,
     change: impl FnOnce(&mut Profiles) -> Result<(), Failure>,
 ) -> anyhow::Result<(Profiles, PathBuf)> {
     let path = path().ok_or_else(|| {
@@ -133,7 +136,7 @@ pub(crate) fn change(
     fs::create_dir_all(directory).with_context(context)?;
     // Released when it is closed, however the command ends.
     let _lock = lock(&directory.join(".profiles.lock")).with_context(context)?;
-    let mut profiles = load(global)?;
+    let mut profiles = read(&path)?;
     change(&mut profiles)?;
     // Written beside it and renamed: nobody reads half of it, or before its permissions are set.
     let beside = directory.join(format!(".profiles-{}", std::process::id()));
