@@ -124,6 +124,16 @@ async fn a_row_that_is_too_large_is_refused_with_all_that_is_written_with_it(
     platform.write(of(400_000)).await.unwrap();
 }
 
+async fn a_row_whose_attribute_of_an_index_is_no_text_is_refused(platform: &impl Platform) {
+    let key = Key::new(partition(platform), "row");
+    let row = put(&key, "1", json!({ "failed": 5 }), Expect::Absent);
+    let refused = platform.write(vec![row]).await;
+    assert!(
+        matches!(refused, Err(WriteError::Unreachable(_))),
+        "{refused:?}"
+    );
+}
+
 async fn a_row_past_its_time_counts_as_absent(platform: &impl Platform) {
     let key = Key::new(partition(platform), "old");
     let (past, future) = (platform.now().secs() - 60, platform.now().secs() + 600);
@@ -458,6 +468,7 @@ async fn memory_is_a_platform() {
     memory.is_newer.set(false);
     suite(&memory).await;
     a_row_that_is_too_large_is_refused_with_all_that_is_written_with_it(&memory).await;
+    a_row_whose_attribute_of_an_index_is_no_text_is_refused(&memory).await;
     messages_are_signed_by_the_public_key(&memory).await;
 }
 

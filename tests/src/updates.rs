@@ -457,7 +457,7 @@ async fn failures_with_other_inputs_are_forgotten_and_the_pace_is_not() {
         serde_json::from_value::<Destination>(row.unwrap().unwrap().into()).unwrap()
     };
     let failed = destination().await;
-    assert!(failed.failures >= 5 && failed.failing_since.is_some() && failed.failed == 5);
+    assert!(failed.failures >= 5 && failed.failing_since.is_some() && failed.failed_attempts == 5);
     status.store(200, Ordering::Relaxed);
     let renamed = json!({ "description": "down" });
     assert_eq!(patch(&world, "hook", renamed).await.status, 200);

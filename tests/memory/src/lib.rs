@@ -25,8 +25,8 @@ use pipeline::engine::deliver::Record;
 use pipeline::ledger::schedule::SHORT_WAIT;
 use pipeline::store::meter::Meter;
 use pipeline::store::platform::{
-    Announcement, Expect, Item, Key, Message, Piece, Platform, Range, SecretValue, Unreachable,
-    Write, WriteError,
+    Announcement, Expect, Index, Item, Key, Message, Piece, Platform, Range, SecretValue,
+    Unreachable, Write, WriteError,
 };
 
 type Invoke = Box<
@@ -286,20 +286,31 @@ fn keeps_newer(old: &Item, new: &Item) {
     }
 }
 
-/// Refuses rows above 400 KB, as DynamoDB does and by its rules of what counts: what is written with them is not there, either.
-fn refuse_large(writes: &[Write]) -> Result<(), Unreachable> {
+/// Refuses what DynamoDB refuses, and what is written with it: rows above 400 KB, by its rules of what counts, and rows in
+/// which the attribute of an index is no text.
+fn refuse_impossible(writes: &[Write]) -> Result<(), Unreachable> {
     const MOST: usize = 400 * 1024;
-    let mut puts = writes.iter().filter_map(|write| match write {
-        Write::Put { key, item, .. } => Some((key, size_bytes(item))),
-        Write::Delete { .. } | Write::Check { .. } => None,
-    });
-    match puts.find(|(_, size)| *size > MOST) {
-        None => Ok(()),
-        Some((key, size)) => Err(Unreachable {
-            what: "table",
-            why: format!("ValidationError: a row of {size} bytes, {key:?}"),
-        }),
+    let refused = |why: String| Unreachable {
+        what: "table",
+        why: format!("ValidationException: {why}"),
+    };
+    for write in writes {
+        let Write::Put { key, item, .. } = write else {
+            continue;
+        };
+        let size = size_bytes(item);
+        if size > MOST {
+            return Err(refused(format!("a row of {size} bytes, {key:?}")));
+        }
+        for index in Index::ALL {
+            let (hash, sort) = index.attributes();
+            let has_other = |name| item.get(name).is_some_and(|value| !value.is_string());
+            if let Some(name) = [hash, sort].into_iter().find(|name| has_other(*name)) {
+                return Err(refused(format!("{name} is no text, {key:?}")));
+            }
+        }
     }
+    Ok(())
 }
 
 fn size_bytes(item: &Item) -> usize {
@@ -400,7 +411,7 @@ impl Platform for Memory {
         if !writes.iter().all(|write| self.holds(&table, write)) {
             return Err(WriteError::Conflict);
         }
-        refuse_large(&writes)?;
+        refuse_impossible(&writes)?;
         let mut indexes = self.indexes.borrow_mut();
         let visible_at = self.now.get().plus(self.lag.get());
         for write in writes {

@@ -183,9 +183,10 @@ pub fn learn(
             }
         }
     }
-    destination.failed = schedule::FAILING_ATTEMPTS.min(destination.failed + 1);
+    destination.failed_attempts = schedule::FAILING_ATTEMPTS.min(destination.failed_attempts + 1);
     let since = *destination.failing_since.get_or_insert(now);
-    now.since(since) >= schedule::FAILING && destination.failed == schedule::FAILING_ATTEMPTS
+    now.since(since) >= schedule::FAILING
+        && destination.failed_attempts == schedule::FAILING_ATTEMPTS
 }
 
 /// Forgets what went wrong, and keeps the pace.
@@ -193,7 +194,7 @@ pub fn forgive(destination: &mut Destination) {
     destination.failures = 0;
     destination.open_until = None;
     destination.failing_since = None;
-    destination.failed = 0;
+    destination.failed_attempts = 0;
     destination.doubts = 0;
     destination.retries_until = None;
 }

@@ -28,7 +28,7 @@ pub struct Destination {
     pub failing_since: Option<Timestamp>,
     /// Attempts that failed since then; no more are counted than it takes to pause a registration.
     #[serde(default)]
-    pub failed: u32,
+    pub failed_attempts: u32,
     /// Deliveries in a row that the destination, or what they hold, made fail.
     #[serde(default)]
     pub doubts: u32,
@@ -52,7 +52,7 @@ impl Destination {
             failures: 0,
             open_until: None,
             failing_since: None,
-            failed: 0,
+            failed_attempts: 0,
             doubts: 0,
             retries_until: None,
             accepted_at: None,
