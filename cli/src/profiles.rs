@@ -148,28 +148,29 @@ pub(crate) fn change(
     Ok((profiles, path))
 }
 
-/// Waits for a lock; none where the file system has none.
+/// Waits for a lock; none where the file system has none. Its file is the owner's alone: whoever can open it can hold it.
 fn lock(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)?;
+    let file = private().create(true).truncate(false).open(path)?;
     match file.lock() {
         Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
         _ => Ok(file),
     }
 }
 
-fn write(path: &Path, profiles: &Profiles) -> io::Result<()> {
+/// Options to write a file that its owner alone can open, where it is made.
+fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
+    options.write(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
         options.mode(0o600);
     }
-    let mut file = options.open(path)?;
+    options
+}
+
+fn write(path: &Path, profiles: &Profiles) -> io::Result<()> {
+    let mut file = private().create_new(true).open(path)?;
     let mut text = serde_json::to_vec_pretty(profiles)?;
     text.push(b'\n');
     file.write_all(&text)?;

@@ -59,6 +59,8 @@ fn profiles_are_stored_for_their_owner_alone_and_listed_without_tokens() {
     let mut names: Vec<String> = names.collect();
     names.sort();
     assert_eq!(names, [".profiles.lock", "profiles.json"]);
+    let lock = home.file().with_file_name(".profiles.lock");
+    assert_eq!(mode(&lock), 0o600, "whoever can open it can hold it");
     let ran = home.run(&["profile", "list", "-o", "json"], &[], "");
     let expected = json!([
         { "name": "prod", "url": prod.url, "hasToken": true, "current": true },
